@@ -1,0 +1,209 @@
+"""The manifest of a bundle: the one thing that converters and runtime both know.
+
+A bundle is a folder:
+
+    manifest.json
+    tokenizer.json
+    chat_template.jinja           (absent for models without one)
+    parity.npz                    token ids and reference logits, for `edgesdk verify`
+    variants/NAME/...             one folder per variant
+
+The manifest lists every other file with its sha256; a file that is not listed is not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edgesdk.bundle.decoder_spec import DecoderSpec
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
+TOKENIZER_NAME = "tokenizer.json"
+CHAT_TEMPLATE_NAME = "chat_template.jinja"
+PARITY_NAME = "parity.npz"
+
+Format = Literal["litert", "onnx-resident", "onnx-step"]
+DeviceClass = Literal["cpu", "gpu", "npu"]
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """Digest (hex) and size of one file of the bundle."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file the weights came from."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weights came from.
+
+    Attributes:
+        kind: `huggingface` (directory or hub) or `gguf`.
+        location: hub id, named model or file name; never an absolute path.
+        revision: hub commit, when there is one.
+        files: every weight file read.
+    """
+
+    kind: Literal["huggingface", "gguf"]
+    location: str
+    files: tuple[SourceFile, ...]
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class TokenizerRecord:
+    """Ids the runtime must know by role.
+
+    Attributes:
+        bos_id: put before a prompt when `add_bos`.
+        eos_ids: any of these ends generation.
+        add_bos: whether plain (not chat) prompts start with `bos_id`.
+        bos_token: its text, for chat templates.
+        eos_token: text of the checkpoint's end token, for chat templates.
+    """
+
+    bos_id: int | None
+    eos_ids: tuple[int, ...]
+    add_bos: bool
+    bos_token: str | None = None
+    eos_token: str | None = None
+
+
+@dataclass(frozen=True)
+class GenerationDefaults:
+    """What generation_config.json recommends; None where it says nothing."""
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    repetition_penalty: float | None = None
+
+
+@dataclass(frozen=True, order=True)
+class StepShape:
+    """One static size of the step graph.
+
+    Attributes:
+        tokens: T.
+        cells: S.
+        rows: R.
+        signature: name of the signature inside the variant's file, or of the file itself.
+    """
+
+    tokens: int
+    cells: int
+    rows: int
+    signature: str
+
+
+@dataclass(frozen=True)
+class GreedyAgreement:
+    """Greedy texts against the reference's choice at every position.
+
+    Attributes:
+        prompts: how many were generated.
+        tokens: tokens per prompt, at most.
+        identical: texts in which every token is the reference's first choice.
+        near_ties: texts whose first other token lies within `near_tie` of the reference's best logit.
+        diverged: the rest.
+    """
+
+    prompts: int
+    tokens: int
+    identical: int
+    near_ties: int
+    diverged: int
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """How close an emitted variant, as executed, is to the float32 evaluator.
+
+    Attributes:
+        backend: which backend ran it.
+        positions: scored positions.
+        perplexity: of the variant.
+        reference_perplexity: of the evaluator on the source weights.
+        perplexity_ratio: the first over the second.
+        kl_nats: mean KL(reference || variant) per position.
+        top1_agreement: share of positions with the same most likely token.
+        gate_perplexity_ratio: the recipe's limit; `convert` fails above it.
+        gate_top1_agreement: the recipe's limit; `convert` fails below it.
+        greedy: agreement of generated text, when it was measured.
+    """
+
+    backend: str
+    positions: int
+    perplexity: float
+    reference_perplexity: float
+    perplexity_ratio: float
+    kl_nats: float
+    top1_agreement: float
+    gate_perplexity_ratio: float
+    gate_top1_agreement: float
+    greedy: GreedyAgreement | None = None
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One executable form of the model.
+
+    Attributes:
+        name: folder name under `variants/`.
+        format: which backends can open it.
+        recipe: quantisation recipe.
+        device_classes: where it is meant to run.
+        entry: main file, relative to the bundle.
+        steps: static sizes; empty for a graph with dynamic shapes.
+        context: longest sequence this variant can hold, in tokens.
+        parity: measured at conversion; None when it was switched off, which `inspect` shows.
+        parity_skipped: why there is no report.
+    """
+
+    name: str
+    format: Format
+    recipe: str
+    device_classes: tuple[DeviceClass, ...]
+    entry: str
+    context: int
+    steps: tuple[StepShape, ...] = ()
+    parity: ParityReport | None = None
+    parity_skipped: str | None = None
+
+
+@dataclass(frozen=True)
+class TransformRecord:
+    """One change made between checkpoint and graph: its name and its settings."""
+
+    name: str
+    settings: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything a bundle says about itself."""
+
+    schema_version: int
+    name: str
+    licence: str | None
+    created_by: str
+    source: Source
+    decoder: DecoderSpec
+    tokenizer: TokenizerRecord
+    generation: GenerationDefaults
+    transforms: tuple[TransformRecord, ...]
+    variants: tuple[Variant, ...]
+    files: Mapping[str, FileRecord]
