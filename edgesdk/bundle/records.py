@@ -17,7 +17,7 @@ from edgesdk.errors import BundleError
 
 T = TypeVar("T")
 
-JsonValue = Union[None, bool, int, float, str, list["JsonValue"], dict[str, "JsonValue"]]
+JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
 
 
 def from_json(kind: type[T], value: object, path: str = "manifest") -> T:

@@ -1,0 +1,231 @@
+"""The closed set of operations that decoders are made of, each with its shape rule.
+
+An operation holds settings only; `graph.Node` says what it reads and writes. Emitters and the
+evaluator keep one table from these types to a lowering, and a test checks that no table has a gap.
+
+Dimensions are integers or the letters T (new tokens), S (cached cells), R (rows with logits) and
+`S+T`; they become integers when an emitter chooses a size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from edgesdk.bundle.decoder_spec import Activation, RotarySpec
+from edgesdk.errors import TransformError
+
+Dim = int | Literal["T", "S", "R", "S+T"]
+Shape = tuple[Dim, ...]
+
+
+def _expect(condition: bool, op: object, shapes: tuple[Shape, ...]) -> None:
+    if not condition:
+        raise TransformError(f"{type(op).__name__} cannot take shapes {', '.join(map(str, shapes))}")
+
+
+@dataclass(frozen=True)
+class Embed:
+    """tokens (T,), table (V, E) -> (T, E)."""
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) == 2 and len(shapes[0]) == 1 and len(shapes[1]) == 2, self, shapes)
+        return ((shapes[0][0], shapes[1][1]),)
+
+
+@dataclass(frozen=True)
+class TakeRows:
+    """x (T, E), rows (R,) -> (R, E)."""
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) == 2 and len(shapes[0]) == 2 and len(shapes[1]) == 1, self, shapes)
+        return ((shapes[1][0], shapes[0][1]),)
+
+
+@dataclass(frozen=True)
+class RmsNorm:
+    """x (..., N), optional weight (N,) -> (..., N): x / sqrt(mean(x^2) + eps) * weight."""
+
+    eps: float
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) in (1, 2) and (len(shapes) == 1 or shapes[1] == shapes[0][-1:]), self, shapes)
+        return (shapes[0],)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """x (M, I), weight (O, I), optional bias (O,) -> (M, O): x @ weight.T + bias."""
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) in (2, 3) and len(shapes[0]) == len(shapes[1]) == 2, self, shapes)
+        _expect(shapes[0][1] == shapes[1][1], self, shapes)
+        _expect(len(shapes) == 2 or shapes[2] == shapes[1][:1], self, shapes)
+        return ((shapes[0][0], shapes[1][0]),)
+
+
+@dataclass(frozen=True)
+class Split:
+    """x (M, sum(sizes)) -> one (M, size) per size."""
+
+    sizes: tuple[int, ...]
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) == 1 and shapes[0][-1] == sum(self.sizes), self, shapes)
+        return tuple((*shapes[0][:-1], size) for size in self.sizes)
+
+
+@dataclass(frozen=True)
+class SplitHeads:
+    """x (T, heads * D) -> (T, heads, D)."""
+
+    heads: int
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) == 1 and len(shapes[0]) == 2, self, shapes)
+        rows, width = shapes[0]
+        _expect(isinstance(width, int) and width % self.heads == 0, self, shapes)
+        return ((rows, self.heads, int(width) // self.heads),)
+
+
+@dataclass(frozen=True)
+class MergeHeads:
+    """x (T, heads, D) -> (T, heads * D)."""
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) == 1 and len(shapes[0]) == 3, self, shapes)
+        rows, heads, size = shapes[0]
+        return ((rows, int(heads) * int(size)),)
+
+
+@dataclass(frozen=True)
+class HeadsFirst:
+    """x (T, K, D) -> (K, T, D): the layout of cells."""
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) == 1 and len(shapes[0]) == 3, self, shapes)
+        return ((shapes[0][1], shapes[0][0], shapes[0][2]),)
+
+
+@dataclass(frozen=True)
+class Rotate:
+    """x (T, heads, D), positions (T,) -> (T, heads, D): rotary embedding, halves paired."""
+
+    rotary: RotarySpec
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) == 2 and len(shapes[0]) == 3 and shapes[1] == shapes[0][:1], self, shapes)
+        return (shapes[0],)
+
+
+@dataclass(frozen=True)
+class Attend:
+    """Attention of new tokens over cells and over each other, one softmax over both.
+
+    q (T, H, D), k_new (K, T, D), v_new (K, T, D), mask (T, S+T), k_cache (K, S, D),
+    v_cache (K, S, D) -> (T, H, D). The mask is added to the scaled (and soft-capped) scores.
+
+    Attributes:
+        scale: scores are multiplied by it.
+        softcap: scores become cap * tanh(scores / cap).
+        layer: index of the layer, from 0.
+        window: sliding window in tokens; already in the mask, kept for emitters whose kernel has it.
+    """
+
+    scale: float
+    softcap: float | None
+    layer: int
+    window: int | None
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) == 6, self, shapes)
+        (T, H, D), (K, *_), _, mask, cache, _ = shapes
+        _expect(shapes[1] == shapes[2] == (K, T, D), self, shapes)
+        _expect(mask == (T, "S+T") and cache == shapes[5] == (K, "S", D), self, shapes)
+        _expect(isinstance(H, int) and isinstance(K, int) and H % K == 0, self, shapes)
+        return (shapes[0],)
+
+
+@dataclass(frozen=True)
+class Activate:
+    """x -> silu(x) or gelu(x) in its tanh approximation."""
+
+    kind: Activation
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) == 1, self, shapes)
+        return (shapes[0],)
+
+
+@dataclass(frozen=True)
+class Add:
+    """a + b, same shapes."""
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) == 2 and shapes[0] == shapes[1], self, shapes)
+        return (shapes[0],)
+
+
+@dataclass(frozen=True)
+class Multiply:
+    """a * b, same shapes."""
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) == 2 and shapes[0] == shapes[1], self, shapes)
+        return (shapes[0],)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """x * factor."""
+
+    factor: float
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) == 1, self, shapes)
+        return (shapes[0],)
+
+
+@dataclass(frozen=True)
+class Softcap:
+    """cap * tanh(x / cap)."""
+
+    cap: float
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) == 1, self, shapes)
+        return (shapes[0],)
+
+
+Op = (
+    Embed
+    | TakeRows
+    | RmsNorm
+    | Linear
+    | Split
+    | SplitHeads
+    | MergeHeads
+    | HeadsFirst
+    | Rotate
+    | Attend
+    | Activate
+    | Add
+    | Multiply
+    | Scale
+    | Softcap
+)

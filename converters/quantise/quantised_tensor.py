@@ -1,0 +1,32 @@
+"""A weight as integers and scales: what every algorithm returns and every emitter packs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class QuantisedTensor:
+    """Symmetric integers: weight = values * scale.
+
+    Attributes:
+        values: (O, I) int8; within -127..127 for 8 bits, -8..7 for 4.
+        scales: (O, B) float32 with B = I / block, or 1 for one scale per row. Each is a float16
+            number when `block` is set, because LiteRT stores blockwise scales as float16.
+        bits: 8 or 4.
+        block: columns per scale; None for one scale per row.
+    """
+
+    values: NDArray[np.int8]
+    scales: NDArray[np.float32]
+    bits: int
+    block: int | None
+
+    def dequantise(self) -> NDArray[np.float32]:
+        """The weight that the integers stand for: (O, I) float32."""
+        rows, columns = self.values.shape
+        blocks = self.values.reshape(rows, self.scales.shape[1], -1).astype(np.float32)
+        return (blocks * self.scales[:, :, None]).reshape(rows, columns)

@@ -1,0 +1,60 @@
+"""Weights seen through a recipe: quantised once each, kept as integers, shared by all emitters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from converters.graph.weights import Array, Weights
+from converters.quantise.quantised_tensor import QuantisedTensor
+from converters.quantise.recipe import Recipe, Scheme
+from converters.quantise.round_to_nearest import round_to_nearest
+from edgesdk.errors import TransformError
+
+
+class QuantisedWeights:
+    """A `Weights` whose matrices are what their integers stand for.
+
+    Memory: the integers of every weight asked for, one byte each.
+    """
+
+    def __init__(self, base: Weights, recipe: Recipe) -> None:
+        """Reads float weights from `base`."""
+        self._base = base
+        self.recipe = recipe
+        self._kept: dict[str, QuantisedTensor] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        """All names."""
+        return iter(self._base)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of one weight."""
+        return self._base.shape(name)
+
+    def scheme(self, name: str) -> Scheme | None:
+        """How a weight is quantised; None if it stays floating point. Vectors always do."""
+        return self.recipe.scheme(name) if len(self.shape(name)) == 2 else None
+
+    def quantised(self, name: str) -> QuantisedTensor:
+        """Integers and scales of one weight.
+
+        Raises:
+            TransformError: the recipe leaves it floating point, or its block does not divide the row.
+        """
+        if name in self._kept:
+            return self._kept[name]
+        scheme = self.scheme(name)
+        if scheme is None:
+            raise TransformError(f"recipe {self.recipe.name} does not quantise {name!r}")
+        columns = self.shape(name)[1]
+        if scheme.block is not None and columns % scheme.block:
+            raise TransformError(
+                f"recipe {self.recipe.name} needs rows of a multiple of {scheme.block}, but {name!r} has "
+                f"{columns} columns; use w8 or w4c"
+            )
+        self._kept[name] = round_to_nearest(self._base.load(name), scheme)
+        return self._kept[name]
+
+    def load(self, name: str) -> Array:
+        """The weight as float32, after quantisation."""
+        return self._base.load(name) if self.scheme(name) is None else self.quantised(name).dequantise()
