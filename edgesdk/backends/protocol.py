@@ -12,7 +12,7 @@ implements it over any `StepBackend`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +108,7 @@ class Sequence(Protocol):
         """Releases the cache."""
 
 
+@runtime_checkable
 class LoadedBackend(Protocol):
     """A variant opened by a backend that keeps its own cache."""
 

@@ -1,0 +1,60 @@
+"""Matrices as LiteRT stores them: float32, float16 behind DEQUANTIZE, int8, packed int4."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.emit.litert.model_file import Quantisation, Subgraph
+from converters.quantise.quantised_weights import QuantisedWeights
+
+
+def weight_matrix(subgraph: Subgraph, weights: QuantisedWeights, name: str) -> int:
+    """Adds a matrix as a constant, once per subgraph, its bytes once per file.
+
+    Args:
+        subgraph: where it is used.
+        weights: where it comes from.
+        name: of the weight.
+
+    Returns:
+        The tensor's index: float32, int4 with its scales, or int8 with the scale 1, whose reader
+        multiplies by the real scales.
+    """
+    shape = weights.shape(name)
+    scheme = weights.scheme(name)
+    if scheme is None:
+        if weights.recipe.float_type == "float32":
+            return subgraph.constant(name, shape, "FLOAT32", lambda: weights.load(name))
+        return _half(subgraph, weights, name, shape)
+    if scheme.bits == 8:
+        unit = Quantisation(np.ones(1, np.float32))
+        return subgraph.constant(name, shape, "INT8", lambda: weights.quantised(name).values, unit)
+    if scheme.block is None:
+        quantisation = Quantisation(weights.quantised(name).scales[:, 0])
+    else:
+        blocks = (shape[0], shape[1] // scheme.block)
+        scale_tensor = subgraph.constant(
+            f"{name}.scales", blocks, "FLOAT16", lambda: weights.quantised(name).scales.astype(np.float16)
+        )
+        quantisation = Quantisation(block=scheme.block, block_scales=scale_tensor)
+    return subgraph.constant(
+        name, shape, "INT4", lambda: pack_int4(weights.quantised(name).values), quantisation
+    )
+
+
+def pack_int4(values: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Two values per byte, the first in the low half; rows have an even length or the matrix is flat."""
+    flat = values.reshape(-1)
+    if flat.size % 2:
+        flat = np.concatenate([flat, np.zeros(1, np.int8)])
+    nibbles: NDArray[np.uint8] = flat.view(np.uint8) & np.uint8(0xF)
+    packed: NDArray[np.uint8] = nibbles[0::2] | (nibbles[1::2] << np.uint8(4))
+    return packed
+
+
+def _half(subgraph: Subgraph, weights: QuantisedWeights, name: str, shape: tuple[int, ...]) -> int:
+    stored = subgraph.constant(name, shape, "FLOAT16", lambda: weights.load(name).astype(np.float16))
+    wide = subgraph.tensor(f"{name}.float32", shape)
+    subgraph.op("DEQUANTIZE", 3, [stored], [wide], subgraph.model.schema.DequantizeOptionsT())
+    return wide

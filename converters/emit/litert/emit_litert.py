@@ -1,0 +1,64 @@
+"""Emits the step graph as one LiteRT file: a signature per size, one copy of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from converters.emit.litert.lowering import LOWERINGS, Lowering, lower_node
+from converters.emit.litert.model_file import ModelFile
+from converters.graph.program import Program
+from converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk.bundle.manifest import StepShape
+from edgesdk.errors import EmitError
+
+
+def emit_litert(
+    program: Program,
+    weights: QuantisedWeights,
+    path: Path,
+    steps: Sequence[StepShape],
+    context: int,
+) -> None:
+    """Writes a LiteRT model.
+
+    Inputs and outputs of a signature are those of the graph; `rows` is absent where a step has a row
+    per token.
+
+    Args:
+        program: the decoder.
+        weights: its weights under a recipe.
+        path: file to write.
+        steps: sizes, one signature each.
+        context: positions that the rotary tables cover.
+
+    Raises:
+        EmitError: an operation has no lowering.
+        MissingExtra: LiteRT is not installed.
+    """
+    for node in program.graph.nodes:
+        if type(node.op) not in LOWERINGS:
+            raise EmitError(f"the LiteRT emitter has no lowering for {type(node.op).__name__}")
+    model = ModelFile(f"edgesdk {program.spec.architecture} {weights.recipe.name}")
+    for step in steps:
+        _lower_step(program, weights, model, step, context)
+    model.write(path)
+
+
+def _lower_step(
+    program: Program,
+    weights: QuantisedWeights,
+    model: ModelFile,
+    step: StepShape,
+    context: int,
+) -> None:
+    graph = program.graph
+    state = Lowering(model.subgraph(step.signature), graph, weights, step, context)
+    for value in graph.inputs:
+        if value.name == "rows" and step.rows == step.tokens:
+            continue
+        state.index[value.name] = state.subgraph.input(value.name, state.shape(value.shape), value.dtype)
+    for node in graph.nodes:
+        lower_node(state, node)
+    for name in graph.outputs:
+        state.subgraph.output(name, state.index[name])

@@ -1,0 +1,331 @@
+"""Lowers each operation of the graph to LiteRT operators, for one static size of the step.
+
+Shapes follow XNNPACK, which runs nearly all of it on CPU: products are FULLY_CONNECTED (int8 and
+int4 weights with activations quantised per row at run time) and BATCH_MATMUL with float operands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+
+from converters.emit.litert.attention import lower_attend
+from converters.emit.litert.constants import weight_matrix
+from converters.emit.litert.model_file import Constant, Subgraph
+from converters.graph.graph import Graph, Node
+from converters.graph.ops import (
+    Activate,
+    Add,
+    Attend,
+    Embed,
+    HeadsFirst,
+    Linear,
+    MergeHeads,
+    Multiply,
+    Op,
+    RmsNorm,
+    Rotate,
+    Scale,
+    Shape,
+    Softcap,
+    Split,
+    SplitHeads,
+    TakeRows,
+)
+from converters.graph.rotary import rotary_table
+from converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk.bundle.decoder_spec import RotarySpec
+from edgesdk.bundle.manifest import StepShape
+
+
+@dataclass
+class Lowering:
+    """State while one subgraph is built.
+
+    Attributes:
+        subgraph: where operators go.
+        graph: what is lowered.
+        weights: constants.
+        step: the static size.
+        context: length of the rotary tables.
+        index: tensor index of every value made so far.
+    """
+
+    subgraph: Subgraph
+    graph: Graph
+    weights: QuantisedWeights
+    step: StepShape
+    context: int
+    index: dict[str, int] = field(default_factory=dict)
+    _gathered: dict[RotarySpec, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def schema(self) -> Any:
+        """The generated flatbuffer classes."""
+        return self.subgraph.model.schema
+
+    def shape(self, shape: Shape) -> tuple[int, ...]:
+        """A symbolic shape in numbers."""
+        sizes = {
+            "T": self.step.tokens,
+            "S": self.step.cells,
+            "R": self.step.rows,
+            "S+T": self.step.cells + self.step.tokens,
+        }
+        return tuple(dim if isinstance(dim, int) else sizes[dim] for dim in shape)
+
+    def emit(
+        self,
+        code: str,
+        inputs: list[int],
+        name: str,
+        shape: tuple[int, ...],
+        options: object = None,
+        version: int = 1,
+    ) -> int:
+        """Appends an operator with one float output and returns that tensor."""
+        out = self.subgraph.tensor(name, shape)
+        self.subgraph.op(code, version, inputs, [out], options)
+        return out
+
+    def reshape(self, x: int, name: str, shape: tuple[int, ...]) -> int:
+        """Gives a tensor another shape; XNNPACK and LiteRT move no data for it."""
+        options = self.schema.ReshapeOptionsT()
+        options.newShape = np.asarray(shape, np.int32)
+        return self.emit("RESHAPE", [x, self.subgraph.integers("shape", shape)], name, shape, options)
+
+    def transpose(self, x: int, name: str, shape: tuple[int, ...], permutation: tuple[int, ...]) -> int:
+        """Permutes axes; `shape` is the result's."""
+        axes = self.subgraph.integers("permutation", permutation)
+        return self.emit("TRANSPOSE", [x, axes], name, shape, self.schema.TransposeOptionsT())
+
+    def binary(self, code: str, a: int, b: int, name: str, shape: tuple[int, ...]) -> int:
+        """ADD, MUL or SUB with broadcasting."""
+        options = getattr(self.schema, f"{code.capitalize()}OptionsT")()
+        return self.emit(code, [a, b], name, shape, options)
+
+    def concat(self, parts: list[int], axis: int, name: str, shape: tuple[int, ...]) -> int:
+        """CONCATENATION."""
+        options = self.schema.ConcatenationOptionsT()
+        options.axis = axis
+        return self.emit("CONCATENATION", parts, name, shape, options)
+
+    def slice_last(self, x: int, name: str, shape: tuple[int, ...], start: int) -> int:
+        """A range of the last axis; `shape` is the result's."""
+        begin = self.subgraph.integers("begin", [0] * (len(shape) - 1) + [start])
+        size = self.subgraph.integers("size", shape)
+        return self.emit("SLICE", [x, begin, size], name, shape, self.schema.SliceOptionsT())
+
+    def gather(self, table: int, rows: int, name: str, shape: tuple[int, ...], dtype: str = "FLOAT32") -> int:
+        """Rows of a table."""
+        options = self.schema.GatherOptionsT()
+        options.axis = 0
+        out = self.subgraph.tensor(name, shape, dtype)
+        # Version 2 is the first that gathers int8.
+        self.subgraph.op("GATHER", 2 if dtype == "INT8" else 1, [table, rows], [out], options)
+        return out
+
+    def rotary(self, rotary: RotarySpec) -> tuple[int, int]:
+        """Cosines and signed sines of the step's positions: (T, 1, size) each, made once."""
+        if rotary not in self._gathered:
+            T, size = self.step.tokens, rotary.size
+            pair = []
+            for kind in ("cos", "sin"):
+                key = f"rotary.{kind}.{hash_name(rotary)}"
+                table = self.subgraph.constant(
+                    key,
+                    (self.context, size),
+                    "FLOAT32",
+                    lambda k=kind: _full_table(rotary, self.context, k),  # type: ignore[misc]
+                )
+                rows = self.gather(table, self.index["positions"], f"{key}.rows", (T, size))
+                pair.append(self.reshape(rows, f"{key}.rows3", (T, 1, size)))
+            self._gathered[rotary] = (pair[0], pair[1])
+        return self._gathered[rotary]
+
+
+def hash_name(rotary: RotarySpec) -> str:
+    """A readable key for the tables of one rotary embedding."""
+    return f"{rotary.kind}.{rotary.theta:g}.{rotary.size}.{rotary.factor:g}.{rotary.attention_factor:g}"
+
+
+def _full_table(rotary: RotarySpec, count: int, kind: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """(count, size): `x * cos + swapped halves * sin`, so the first half of the sines is negative."""
+    cos, sin = rotary_table(rotary, count)
+    return np.concatenate([cos, cos] if kind == "cos" else [-sin, sin], axis=1)
+
+
+def lower_node(state: Lowering, node: Node) -> None:
+    """Appends the operators of one node and records the tensors of its outputs."""
+    inputs = [state.index.get(name, -1) for name in node.inputs]
+    shapes = [state.shape(state.graph.values[name].shape) for name in node.outputs]
+    outputs = LOWERINGS[type(node.op)](state, node, inputs, shapes)
+    state.index.update(zip(node.outputs, outputs, strict=True))
+
+
+def _embed(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+    table, out = node.inputs[1], node.outputs[0]
+    V, E = state.weights.shape(table)
+    T = state.step.tokens
+    scheme = state.weights.scheme(table)
+    if scheme is None:
+        rows = state.gather(weight_matrix(state.subgraph, state.weights, table), x[0], out, (T, E))
+        return [rows]
+    # Rows are scaled after the look-up, so that a tied head can use the very same tensor.
+    raw = weight_matrix(state.subgraph, state.weights, table)
+    scales = state.subgraph.constant(
+        f"{table}.scales", (V, 1), "FLOAT32", lambda: state.weights.quantised(table).scales, view=".column"
+    )
+    picked = state.gather(raw, x[0], f"{out}.int8", (T, E), "INT8")
+    state.subgraph.tensors[picked].quantization = state.subgraph.tensors[raw].quantization  # type: ignore[attr-defined]
+    values = state.emit("DEQUANTIZE", [picked], f"{out}.float", (T, E), state.schema.DequantizeOptionsT(), 2)
+    scale = state.gather(scales, x[0], f"{out}.scale", (T, 1))
+    return [state.binary("MUL", values, scale, out, (T, E))]
+
+
+def _take_rows(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+    # With a row per token, rows are all tokens in order and there is nothing to pick.
+    if state.step.rows == state.step.tokens:
+        return [x[0]]
+    return [state.gather(x[0], x[1], node.outputs[0], shapes[0])]
+
+
+def _rms_norm(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+    op, out, shape = cast(RmsNorm, node.op), node.outputs[0], shapes[0]
+    one = (*shape[:-1], 1)
+    squares = state.binary("MUL", x[0], x[0], f"{out}.squares", shape)
+    reducer = state.schema.ReducerOptionsT()
+    reducer.keepDims = True
+    axis = state.subgraph.integers("axis", [len(shape) - 1])
+    mean = state.emit("MEAN", [squares, axis], f"{out}.mean", one, reducer)
+    shifted = state.binary("ADD", mean, state.subgraph.number(op.eps), f"{out}.shifted", one)
+    inverse = state.emit("RSQRT", [shifted], f"{out}.inverse", one)
+    y = state.binary("MUL", x[0], inverse, f"{out}.unit", shape)
+    if len(node.inputs) == 1:
+        return [y]
+    weight = node.inputs[1]
+    constant = _vector(state, weight, lambda: state.weights.load(weight))
+    return [state.binary("MUL", y, constant, out, shape)]
+
+
+def _linear(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+    weight, out, shape = node.inputs[1], node.outputs[0], shapes[0]
+    bias = -1
+    if len(node.inputs) == 3:
+        bias = _vector(state, node.inputs[2], lambda: state.weights.load(node.inputs[2]))
+    scheme = state.weights.scheme(weight)
+    options = state.schema.FullyConnectedOptionsT()
+    options.keepNumDims = True
+    options.asymmetricQuantizeInputs = scheme is not None
+    matrix = weight_matrix(state.subgraph, state.weights, weight)
+    if scheme is not None and scheme.bits == 8:
+        # Scales are applied to the product: tflite-runtime 2.14 knows only one scale per matrix, the
+        # table and the head can be one tensor, and it measures no slower (docs/decisions/0003).
+        y = state.emit("FULLY_CONNECTED", [x[0], matrix, -1], f"{out}.unscaled", shape, options, 5)
+        scales = _vector(state, f"{weight}.scales", lambda: state.weights.quantised(weight).scales[:, 0])
+        y = state.binary("MUL", y, scales, out if bias < 0 else f"{out}.product", shape)
+        return [y if bias < 0 else state.binary("ADD", y, bias, out, shape)]
+    # Versions of FULLY_CONNECTED: 5 has keep_num_dims, 12 per-channel int4, 13 blockwise int4.
+    version = 5 if scheme is None else 13 if scheme.block else 12
+    return [state.emit("FULLY_CONNECTED", [x[0], matrix, bias], out, shape, options, version)]
+
+
+def _vector(state: Lowering, name: str, data: Constant) -> int:
+    size = state.weights.shape(name.removesuffix(".scales"))[0]
+    return state.subgraph.constant(name, (size,), "FLOAT32", data)
+
+
+def _split(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+    starts = np.cumsum([0, *cast(Split, node.op).sizes]).tolist()
+    return [
+        state.slice_last(x[0], name, shape, start)
+        for name, shape, start in zip(node.outputs, shapes, starts, strict=False)
+    ]
+
+
+def _reshape(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+    return [state.reshape(x[0], node.outputs[0], shapes[0])]
+
+
+def _heads_first(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+    if state.step.tokens == 1:
+        return [state.reshape(x[0], node.outputs[0], shapes[0])]
+    return [state.transpose(x[0], node.outputs[0], shapes[0], (1, 0, 2))]
+
+
+def _rotate(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+    rotary, out = cast(Rotate, node.op).rotary, node.outputs[0]
+    (T, heads, D), size, half = shapes[0], rotary.size, rotary.size // 2
+    cos, sin = state.rotary(rotary)
+    part = (T, heads, size)
+    y = x[0] if size == D else state.slice_last(x[0], f"{out}.turning", part, 0)
+    first = state.slice_last(y, f"{out}.first", (T, heads, half), 0)
+    second = state.slice_last(y, f"{out}.second", (T, heads, half), half)
+    swapped = state.concat([second, first], 2, f"{out}.swapped", part)
+    straight = state.binary("MUL", y, cos, f"{out}.cos", part)
+    crossed = state.binary("MUL", swapped, sin, f"{out}.sin", part)
+    turned = state.binary("ADD", straight, crossed, f"{out}.turned", part)
+    if size == D:
+        return [turned]
+    rest = state.slice_last(x[0], f"{out}.rest", (T, heads, D - size), size)
+    return [state.concat([turned, rest], 2, out, shapes[0])]
+
+
+def _attend(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+    return [lower_attend(state, node, x)]
+
+
+def _activate(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+    out = node.outputs[0]
+    if cast(Activate, node.op).kind == "gelu_tanh":
+        options = state.schema.GeluOptionsT()
+        options.approximate = True
+        return [state.emit("GELU", x, out, shapes[0], options)]
+    gate = state.emit("LOGISTIC", x, f"{out}.gate", shapes[0])
+    return [state.binary("MUL", x[0], gate, out, shapes[0])]
+
+
+def _add(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+    return [state.binary("ADD", x[0], x[1], node.outputs[0], shapes[0])]
+
+
+def _multiply(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+    return [state.binary("MUL", x[0], x[1], node.outputs[0], shapes[0])]
+
+
+def _scale(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+    factor = state.subgraph.number(cast(Scale, node.op).factor)
+    return [state.binary("MUL", x[0], factor, node.outputs[0], shapes[0])]
+
+
+def _softcap(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+    return [softcap(state, x[0], cast(Softcap, node.op).cap, node.outputs[0], shapes[0])]
+
+
+def softcap(state: Lowering, x: int, cap: float, name: str, shape: tuple[int, ...]) -> int:
+    """cap * tanh(x / cap)."""
+    small = state.binary("MUL", x, state.subgraph.number(1 / cap), f"{name}.small", shape)
+    bent = state.emit("TANH", [small], f"{name}.bent", shape)
+    return state.binary("MUL", bent, state.subgraph.number(cap), name, shape)
+
+
+LOWERINGS: Mapping[type[Op], Callable[[Lowering, Node, list[int], list[tuple[int, ...]]], list[int]]] = {
+    Embed: _embed,
+    TakeRows: _take_rows,
+    RmsNorm: _rms_norm,
+    Linear: _linear,
+    Split: _split,
+    SplitHeads: _reshape,
+    MergeHeads: _reshape,
+    HeadsFirst: _heads_first,
+    Rotate: _rotate,
+    Attend: _attend,
+    Activate: _activate,
+    Add: _add,
+    Multiply: _multiply,
+    Scale: _scale,
+    Softcap: _softcap,
+}

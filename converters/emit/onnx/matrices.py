@@ -1,0 +1,59 @@
+"""Quantised matrices as ONNX Runtime's block kernels store them (contrib operator MatMulNBits).
+
+Symmetric integers become unsigned ones around the kernels' default zero point; a scale per row is
+repeated for each block of the row.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.quantise.quantised_tensor import QuantisedTensor
+from converters.quantise.recipe import Scheme
+
+_BLOCKS = (128, 64, 32, 16)
+
+
+def kernel_block(scheme: Scheme, columns: int) -> int:
+    """Columns per block: the scheme's, or for one scale per row the largest that divides the row.
+
+    Rows that none divides are padded to whole blocks of 32.
+    """
+    if scheme.block is not None:
+        return scheme.block
+    return next((block for block in _BLOCKS if columns % block == 0), 32)
+
+
+def pack_blocks(tensor: QuantisedTensor, block: int) -> NDArray[np.uint8]:
+    """Packs integers.
+
+    Returns:
+        (O, B, block * bits / 8) uint8 with B blocks per row; of two 4-bit values the first is low.
+    """
+    rows, columns = tensor.values.shape
+    count = -(-columns // block)
+    middle = 1 << (tensor.bits - 1)
+    packed = np.full((rows, count * block), middle, np.uint8)
+    # Adding in uint8 wraps to the right result: -127 is 129 there, and 129 + 128 is 1.
+    np.add(tensor.values.view(np.uint8), np.uint8(middle), out=packed[:, :columns])
+    if tensor.bits == 4:
+        packed = packed[:, 0::2] | (packed[:, 1::2] << 4)
+    return packed.reshape(rows, count, block * tensor.bits // 8)
+
+
+def block_scales(tensor: QuantisedTensor, block: int) -> NDArray[np.float32]:
+    """Scales of every block of every row: (O, B) float32."""
+    if tensor.block is not None:
+        return tensor.scales
+    count = -(-tensor.values.shape[1] // block)
+    return np.repeat(tensor.scales, count, axis=1)
+
+
+def pack_int4(values: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """ONNX's INT4 tensors: two signed values per byte in row-major order, the first in the low half."""
+    flat = values.reshape(-1).view(np.uint8) & 0xF
+    if flat.size % 2:
+        flat = np.concatenate([flat, np.zeros(1, np.uint8)])
+    packed: NDArray[np.uint8] = flat[0::2] | (flat[1::2] << 4)
+    return packed

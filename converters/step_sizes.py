@@ -1,0 +1,38 @@
+"""Which static sizes a step graph is emitted in, for a given context.
+
+Attention costs what S is, used or not, so decoding (T = 1) gets steps of half an octave; the larger
+T, which run seldom or spread the cost over many tokens, get whole octaves. Each size costs about
+20 ms of load time (docs/decisions/0005).
+"""
+
+from __future__ import annotations
+
+from edgesdk.bundle.manifest import StepShape
+from edgesdk.errors import UnsupportedOption
+
+SMALLEST_CELLS = 512
+LARGEST_CONTEXT = 1 << 17
+_TOKENS = (1, 8, 32, 128)
+_PREFILL_ROWS = 8  # enough for the decodes that share a step with a prompt's chunk
+
+
+def step_sizes(context: int) -> tuple[StepShape, ...]:
+    """Sizes for sequences of up to `context` tokens.
+
+    Raises:
+        UnsupportedOption: the context is not between 16 and 131072.
+    """
+    if not 16 <= context <= LARGEST_CONTEXT:
+        raise UnsupportedOption(f"context is {context}, expected 16 to {LARGEST_CONTEXT} tokens")
+    octaves = [context]
+    cells = SMALLEST_CELLS
+    while cells < context:
+        octaves.append(cells)
+        cells *= 2
+    halves = [c * 3 // 2 for c in octaves if c * 3 // 2 < context]
+    sizes = []
+    for tokens in _TOKENS:
+        rows = tokens if tokens < _TOKENS[-1] else _PREFILL_ROWS
+        for cells in {*octaves, *(halves if tokens == 1 else ())}:
+            sizes.append(StepShape(tokens, cells, rows, f"step_{tokens}_{cells}"))
+    return tuple(sorted(sizes))

@@ -1,0 +1,107 @@
+"""The targets that a checkpoint can be converted to: one row each, what it writes and what proves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters.checkpoints.checkpoint import Checkpoint
+from converters.emit.litert.emit_litert import emit_litert
+from converters.emit.onnx.resident import emit_resident
+from converters.emit.onnx.step import emit_step
+from converters.graph.program import Program
+from converters.quantise.quantised_weights import QuantisedWeights
+from converters.step_sizes import step_sizes
+from edgesdk.bundle.manifest import DeviceClass, Format, StepShape
+from edgesdk.errors import UnsupportedOption
+
+
+@dataclass(frozen=True)
+class EmitRequest:
+    """What to emit.
+
+    Attributes:
+        checkpoint: for what stands beside the weights (tokenizer, generation defaults).
+        program: prepared decoder.
+        weights: its weights under the recipe.
+        folder: the variant's folder.
+        context: longest sequence, in tokens.
+        steps: static sizes, for targets that have them.
+    """
+
+    checkpoint: Checkpoint
+    program: Program
+    weights: QuantisedWeights
+    folder: Path
+    context: int
+    steps: tuple[StepShape, ...]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One target.
+
+    Attributes:
+        name: as users write it.
+        format: of the variant.
+        device_classes: where the variant is meant to run.
+        entry: main file inside the variant's folder.
+        proof_backend: backend that measures parity at conversion.
+        steps: static sizes for a context; empty for dynamic shapes.
+        emit: writes the variant.
+    """
+
+    name: str
+    format: Format
+    device_classes: tuple[DeviceClass, ...]
+    entry: str
+    proof_backend: str
+    steps: Callable[[int], tuple[StepShape, ...]]
+    emit: Callable[[EmitRequest], None]
+
+
+def _litert(request: EmitRequest) -> None:
+    path = request.folder / "model.tflite"
+    emit_litert(request.program, request.weights, path, request.steps, request.context)
+
+
+def _onnx(request: EmitRequest) -> None:
+    emit_resident(
+        request.program,
+        request.weights,
+        request.folder,
+        context=request.context,
+        tokenizer=request.checkpoint.tokenizer,
+        generation=request.checkpoint.generation,
+    )
+
+
+def _onnx_step(request: EmitRequest) -> None:
+    emit_step(request.program, request.weights, request.folder, request.steps, request.context)
+
+
+def _few_steps(context: int) -> tuple[StepShape, ...]:
+    """One file per size: an NPU compiles each for minutes, so there is one to decode and one to prefill."""
+    return tuple(step for step in step_sizes(context) if step.cells == context and step.tokens in (1, 128))
+
+
+TARGETS = (
+    Target("litert", "litert", ("cpu", "gpu", "npu"), "model.tflite", "litert", step_sizes, _litert),
+    Target("onnx", "onnx-resident", ("cpu", "gpu"), "model.onnx", "onnxruntime", lambda _: (), _onnx),
+    Target("onnx-step", "onnx-step", ("npu", "cpu"), "", "onnxruntime-step", _few_steps, _onnx_step),
+)
+
+
+def find_targets(names: Sequence[str]) -> tuple[Target, ...]:
+    """Targets by name, in the order of `TARGETS`.
+
+    Raises:
+        UnsupportedOption: there is no target of that name, or none is named.
+    """
+    known = {target.name: target for target in TARGETS}
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        what = f"target {unknown[0]!r} is unknown" if unknown else "no target is named"
+        raise UnsupportedOption(f"{what}; expected {', '.join(known)}")
+    return tuple(target for target in TARGETS if target.name in names)

@@ -1,0 +1,25 @@
+"""Arrays at addresses that backends can use in place."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from edgesdk.backends.protocol import Float, Int
+
+ALIGNMENT_BYTES = 64
+"""What LiteRT asks of host memory, and a cache line."""
+
+
+def aligned_floats(*shape: int) -> Float:
+    """A zeroed float32 array at a multiple of 64; untouched pages take no memory."""
+    count = math.prod(shape)
+    memory = np.zeros(count + ALIGNMENT_BYTES // 4, np.float32)
+    start = (-memory.ctypes.data % ALIGNMENT_BYTES) // 4  # numpy itself aligns to 16 bytes only
+    return memory[start : start + count].reshape(shape)
+
+
+def aligned_ints(*shape: int) -> Int:
+    """A zeroed int32 array at a multiple of 64."""
+    return aligned_floats(*shape).view(np.int32)

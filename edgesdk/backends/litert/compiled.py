@@ -1,0 +1,195 @@
+"""LiteRT's CompiledModel as a step backend: cells and results are read and written in place.
+
+It supports every signature of a LiteRT variant on CPU (XNNPACK). It knows nothing of sequences.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgesdk.backends.aligned_array import ALIGNMENT_BYTES, aligned_floats, aligned_ints
+from edgesdk.backends.litert.host_memory import HostBuffer, supported
+from edgesdk.backends.litert.weight_cache import WeightCache
+from edgesdk.backends.native_log import caught_native_log
+from edgesdk.backends.protocol import Float, Int, StepBuffers
+from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.manifest import StepShape
+from edgesdk.errors import DeviceError
+
+if TYPE_CHECKING:
+    from ai_edge_litert.compiled_model import CompiledModel
+
+_BOUND_CELLS = 4
+"""Cell arrays whose buffers are kept: a sequence has one, and leaves it when it grows."""
+
+
+@dataclass(frozen=True)
+class _Signature:
+    """What running one size needs.
+
+    Attributes:
+        index: of the signature.
+        arrays: numpy views of inputs and outputs.
+        inputs: buffers in the signature's order; None where cells go.
+        outputs: buffers in the signature's order.
+        cells: for each input, (layer, 0 for keys or 1 for values) where cells go.
+    """
+
+    index: int
+    arrays: StepBuffers
+    inputs: tuple[HostBuffer | None, ...]
+    outputs: tuple[HostBuffer, ...]
+    cells: tuple[tuple[int, int] | None, ...]
+
+
+class CompiledStepBackend:
+    """Runs the step graph with LiteRT's CompiledModel."""
+
+    def __init__(
+        self,
+        path: Path,
+        spec: DecoderSpec,
+        shapes: tuple[StepShape, ...],
+        *,
+        threads: int,
+        weight_cache: WeightCache | None,
+    ) -> None:
+        """Loads a model.
+
+        Args:
+            path: the LiteRT file.
+            spec: shape of the decoder.
+            shapes: sizes of the file's signatures.
+            threads: CPU threads.
+            weight_cache: where packed weights are kept.
+
+        Raises:
+            DeviceError: LiteRT is missing, cannot bind host memory, or refused the file.
+        """
+        reason = supported()
+        if reason is None and spec.kv_heads * spec.head_size * 4 % ALIGNMENT_BYTES:
+            reason = (
+                f"{spec.kv_heads} KV heads of {spec.head_size} do not fill whole {ALIGNMENT_BYTES}-byte lines"
+            )
+        if reason is not None:
+            raise DeviceError(f"LiteRT cannot use host memory in place: {reason}")
+        self._spec = spec
+        self._shapes = tuple(sorted(shapes))
+        self._model = _load(path, threads, weight_cache)
+        self._signatures: dict[StepShape, _Signature] = {}
+        self._bound: OrderedDict[tuple[int, int], tuple[Float, list[HostBuffer]]] = OrderedDict()
+
+    @property
+    def shapes(self) -> tuple[StepShape, ...]:
+        """Sizes on offer, smallest first."""
+        return self._shapes
+
+    @property
+    def accelerated_share(self) -> float | None:
+        """1.0 when every operation runs on the delegate; None when LiteRT only says that some do not."""
+        return 1.0 if self._model.is_fully_accelerated() else None
+
+    def buffers(self, shape: StepShape) -> StepBuffers:
+        """The arrays of one size."""
+        return self._signature(shape).arrays
+
+    def run(self, shape: StepShape, cells: Float) -> None:
+        """Runs one step on what `buffers(shape)` holds."""
+        signature = self._signature(shape)
+        bound = self._bind(cells)
+        inputs = [
+            buffer if place is None else bound[2 * place[0] + place[1]]
+            for buffer, place in zip(signature.inputs, signature.cells, strict=True)
+        ]
+        try:
+            self._model.run_by_index(signature.index, inputs, list(signature.outputs))
+        except RuntimeError as error:
+            raise DeviceError(f"LiteRT failed in step {shape.signature}: {error}") from error
+
+    def close(self) -> None:
+        """Releases the model and its buffers, not the arrays."""
+        self._signatures.clear()
+        self._bound.clear()
+        self._model.close()
+
+    def _signature(self, shape: StepShape) -> _Signature:
+        if shape not in self._signatures:
+            self._signatures[shape] = self._prepare(shape)
+        return self._signatures[shape]
+
+    def _prepare(self, shape: StepShape) -> _Signature:
+        spec, (T, S, R) = self._spec, (shape.tokens, shape.cells, shape.rows)
+        L, K, D = len(spec.layers), spec.kv_heads, spec.head_size
+        arrays = StepBuffers(
+            tokens=aligned_ints(T),
+            positions=aligned_ints(T),
+            mask=aligned_floats(T, S + T),
+            window_mask=None if spec.window is None else aligned_floats(T, S + T),
+            rows=aligned_ints(R),
+            logits=aligned_floats(R, spec.vocab_size),
+            kv_new=aligned_floats(L, 2, K, T, D),
+        )
+        named: dict[str, Float | Int] = {
+            "tokens": arrays.tokens,
+            "positions": arrays.positions,
+            "mask": arrays.mask,
+            "rows": arrays.rows,
+            "logits": arrays.logits,
+        }
+        if arrays.window_mask is not None:
+            named["window_mask"] = arrays.window_mask
+        places: dict[str, tuple[int, int]] = {}
+        for layer in range(L):
+            for side, letter in enumerate("kv"):
+                named[f"{letter}_new.{layer}"] = arrays.kv_new[layer, side]
+                places[f"{letter}_cache.{layer}"] = (layer, side)
+        index = self._model.get_signature_index(shape.signature)
+        if index < 0:
+            raise DeviceError(f"the LiteRT file has no signature {shape.signature!r}; convert it again")
+        names = self._model.get_signature_by_index(index)
+        return _Signature(
+            index=index,
+            arrays=arrays,
+            inputs=tuple(None if name in places else HostBuffer(named[name]) for name in names["inputs"]),
+            outputs=tuple(HostBuffer(named[name]) for name in names["outputs"]),
+            cells=tuple(places.get(name) for name in names["inputs"]),
+        )
+
+    def _bind(self, cells: Float) -> list[HostBuffer]:
+        """Buffers over each layer's keys and values, kept for the arrays used last."""
+        key = (cells.ctypes.data, cells.shape[3])
+        if key in self._bound:
+            self._bound.move_to_end(key)
+            return self._bound[key][1]
+        views = [cells[layer, side] for layer in range(cells.shape[0]) for side in range(2)]
+        # The array is kept with its buffers, so its address cannot pass to another meanwhile.
+        self._bound[key] = (cells, [HostBuffer(view) for view in views])
+        while len(self._bound) > _BOUND_CELLS:
+            self._bound.popitem(last=False)
+        return self._bound[key][1]
+
+
+def _load(path: Path, threads: int, weight_cache: WeightCache | None) -> CompiledModel:
+    with caught_native_log():
+        try:
+            from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, HardwareAccelerator, Options
+
+            cache = "" if weight_cache is None else str(weight_cache.path)
+            options = Options(
+                hardware_accelerators=HardwareAccelerator.CPU,
+                cpu_options=CpuOptions(num_threads=threads, xnnpack_weight_cache_path=cache),
+            )
+            model = CompiledModel.from_file(str(path), options=options)
+            if weight_cache is not None:
+                weight_cache.finish()
+        except ImportError as error:
+            raise DeviceError(f"LiteRT cannot be imported: {error}") from error
+        except (RuntimeError, ValueError) as error:
+            if weight_cache is not None:
+                weight_cache.abandon()
+            failure = str(error).splitlines()[0]
+            raise DeviceError(f"LiteRT cannot load {path.name}: {failure}") from error
+    return model

@@ -1,0 +1,135 @@
+"""Hands numpy memory to LiteRT with its shape, without a copy.
+
+The Python wrapper of LiteRT 2.3 binds host memory as one-dimensional only, and a RESHAPE inside the
+graph copies: 2 ms of an 8 ms step at 512 cells (docs/decisions/0002). The C API below it takes any
+shape, so buffers are made through it. The layout of its structures is checked against a buffer made
+by the wrapper before the first use; where that check fails, `supported()` says why and the caller
+copies instead.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.backends.aligned_array import aligned_floats
+
+_KNOWN_VERSIONS = ("2.3",)  # whose LiteRtCreateTensorBufferFromHostMemory takes five arguments
+_CAPSULE = b"LiteRtTensorBuffer"
+_ELEMENT_TYPES = {"float32": 1, "int32": 2}
+
+
+class _Layout(ctypes.Structure):
+    """LiteRtLayout: the rank in the lowest seven bits, then dimensions and strides."""
+
+    _fields_ = (
+        ("rank", ctypes.c_uint32),
+        ("dimensions", ctypes.c_int32 * 8),
+        ("strides", ctypes.c_uint32 * 8),
+    )
+
+
+class _TensorType(ctypes.Structure):
+    """LiteRtRankedTensorType."""
+
+    _fields_ = (("element_type", ctypes.c_int), ("layout", _Layout))
+
+
+class HostBuffer:
+    """A LiteRT tensor buffer over numpy memory.
+
+    Attributes:
+        capsule: what the LiteRT wrapper passes to its native code.
+    """
+
+    def __init__(self, array: NDArray[np.float32] | NDArray[np.int32]) -> None:
+        """Binds an aligned, C-contiguous array, which stays referenced as long as the buffer lives.
+
+        Raises:
+            RuntimeError: LiteRT refused it.
+        """
+        library = _library()
+        kind = _TensorType(_ELEMENT_TYPES[array.dtype.name])
+        kind.layout.rank = array.ndim
+        kind.layout.dimensions[: array.ndim] = list(array.shape)
+        self._array = array
+        self._pointer = ctypes.c_void_p()
+        status = library.LiteRtCreateTensorBufferFromHostMemory(
+            ctypes.byref(kind), array.ctypes.data, array.nbytes, None, ctypes.byref(self._pointer)
+        )
+        if status:
+            raise RuntimeError(f"LiteRT refused host memory of shape {array.shape} (status {status})")
+        self.capsule = _new_capsule(self._pointer)
+
+    def close(self) -> None:
+        """Releases the buffer, not the memory."""
+        if self._pointer:
+            _library().LiteRtDestroyTensorBuffer(self._pointer)
+            self._pointer = ctypes.c_void_p()
+
+    def __del__(self) -> None:
+        """Releases the buffer."""
+        self.close()
+
+
+@cache
+def supported() -> str | None:
+    """None if shaped host memory can be used, else the reason why not."""
+    try:
+        installed = version("ai-edge-litert")
+    except PackageNotFoundError:
+        return "ai-edge-litert is not installed"
+    if not installed.startswith(_KNOWN_VERSIONS):
+        return f"ai-edge-litert {installed} was not tested for it (tested: {', '.join(_KNOWN_VERSIONS)})"
+    try:
+        return _check_layout()
+    except (OSError, AttributeError) as error:
+        return f"LiteRT's C library cannot be used: {error}"
+
+
+def _check_layout() -> str | None:
+    """Asks the library to describe a buffer of the wrapper, and compares with what is known of it."""
+    from ai_edge_litert.tensor_buffer import TensorBuffer
+
+    buffer = TensorBuffer.create_from_host_memory(aligned_floats(16))
+    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    described = _TensorType()
+    library = _library()
+    library.LiteRtGetTensorBufferTensorType.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+    status = library.LiteRtGetTensorBufferTensorType(
+        get_pointer(buffer.capsule, _CAPSULE), ctypes.byref(described)
+    )
+    layout = described.layout
+    found = (status, described.element_type, layout.rank & 0x7F, layout.dimensions[0])
+    return None if found == (0, 1, 1, 16) else f"LiteRT describes a known buffer as {found}"
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    import ai_edge_litert
+
+    name = {"darwin": "libLiteRt.dylib", "win32": "libLiteRt.dll"}.get(sys.platform, "libLiteRt.so")
+    library = ctypes.CDLL(str(Path(ai_edge_litert.__path__[0]) / name))
+    library.LiteRtCreateTensorBufferFromHostMemory.argtypes = [
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_size_t,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+    ]
+    library.LiteRtDestroyTensorBuffer.argtypes = [ctypes.c_void_p]
+    return library
+
+
+def _new_capsule(pointer: ctypes.c_void_p) -> object:
+    make = ctypes.pythonapi.PyCapsule_New
+    make.restype, make.argtypes = ctypes.py_object, [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+    capsule: object = make(pointer, _CAPSULE, None)
+    return capsule

@@ -1,0 +1,57 @@
+"""Opens LiteRT variants, by either of the two ways that there are."""
+
+from __future__ import annotations
+
+from edgesdk.backends.litert.compiled import CompiledStepBackend
+from edgesdk.backends.litert.interpreter import InterpreterStepBackend, Package
+from edgesdk.backends.litert.weight_cache import find_weight_cache
+from edgesdk.backends.opened import Opened, OpenRequest
+
+_COPIES = "cells are copied on every step, which costs time; the litert backend does without"
+
+
+def open_compiled(request: OpenRequest) -> Opened:
+    """Opens a variant with CompiledModel.
+
+    Raises:
+        DeviceError: LiteRT is missing or refuses it.
+    """
+    bundle, variant = request.bundle, request.variant
+    path = bundle.file(variant.entry)
+    cache = find_weight_cache(bundle.manifest.files[variant.entry].sha256)
+    state = None if cache is None else "hit" if cache.hit else "built"
+    backend = CompiledStepBackend(
+        path, bundle.manifest.decoder, variant.steps, threads=request.threads, weight_cache=cache
+    )
+    notes = () if cache is not None else ("the cache folder cannot be written: weights are packed anew",)
+    return Opened(backend, "XNNPACK", backend.accelerated_share, state, notes)
+
+
+def open_interpreter(request: OpenRequest) -> Opened:
+    """Opens a variant with LiteRT's classic interpreter.
+
+    Raises:
+        DeviceError: LiteRT is missing or refuses it.
+    """
+    return _interpreter(request, "ai_edge_litert")
+
+
+def open_tflite_runtime(request: OpenRequest) -> Opened:
+    """Opens a variant with tflite-runtime, the last resort of boards without LiteRT.
+
+    Raises:
+        DeviceError: tflite-runtime is missing or refuses it.
+    """
+    return _interpreter(request, "tflite_runtime")
+
+
+def _interpreter(request: OpenRequest, package: Package) -> Opened:
+    bundle, variant = request.bundle, request.variant
+    backend = InterpreterStepBackend(
+        bundle.file(variant.entry),
+        bundle.manifest.decoder,
+        variant.steps,
+        threads=request.threads,
+        package=package,
+    )
+    return Opened(backend, "XNNPACK", notes=(_COPIES,))

@@ -1,0 +1,45 @@
+"""Keeps native libraries from writing on the terminal while they load.
+
+They print to the process's standard error regardless of Python. What they print is caught, kept for
+messages about failures, and logged at debug level.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_LOCK = threading.Lock()  # standard error belongs to the process: one redirection at a time
+_LOG = logging.getLogger("edgesdk.native")
+
+
+@contextmanager
+def caught_native_log() -> Iterator[list[str]]:
+    """Redirects file descriptor 2 inside the block.
+
+    Yields:
+        A list that holds the caught lines once the block has ended.
+    """
+    lines: list[str] = []
+    with _LOCK, tempfile.TemporaryFile() as caught:
+        try:
+            sys.stderr.flush()
+            kept = os.dup(2)
+        except (OSError, ValueError, AttributeError):  # no standard error to protect
+            yield lines
+            return
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            caught.seek(0)
+            lines.extend(caught.read().decode("utf-8", "replace").splitlines())
+            for line in lines:
+                _LOG.debug("%s", line)

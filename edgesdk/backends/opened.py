@@ -1,0 +1,43 @@
+"""What opening a variant gives, and the request for it: the same two records for every backend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgesdk.backends.protocol import LoadedBackend, StepBackend
+from edgesdk.bundle.manifest import Variant
+from edgesdk.bundle.reader import Bundle
+
+
+@dataclass(frozen=True)
+class OpenRequest:
+    """What to open.
+
+    Attributes:
+        bundle: the bundle.
+        variant: one of its variants, in a format that the backend takes.
+        threads: CPU threads.
+    """
+
+    bundle: Bundle
+    variant: Variant
+    threads: int
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An opened variant, with what the receipt says of it.
+
+    Attributes:
+        model: runs steps, or keeps a cache of its own.
+        provider: delegate or execution provider.
+        accelerated_share: share of operations on it; None when the backend cannot tell.
+        weight_cache: `hit`, `built`, or None.
+        notes: anything the user should know, one line each.
+    """
+
+    model: StepBackend | LoadedBackend
+    provider: str
+    accelerated_share: float | None = None
+    weight_cache: str | None = None
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,141 @@
+"""Opens a bundle: parses its manifest, checks it against itself, and hands out the files it lists.
+
+It does not hash files (`integrity` does) and does not open models. A manifest is untrusted: it is
+size-limited before it is parsed, and no name in it reaches the file system unchecked.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgesdk.bundle.manifest import MANIFEST_NAME, SCHEMA_VERSION, TOKENIZER_NAME, Manifest, Variant
+from edgesdk.bundle.names import check_name
+from edgesdk.bundle.records import from_json
+from edgesdk.errors import BundleError
+
+MANIFEST_LIMIT_BYTES = 16 << 20
+"""Far above any real manifest (tens of kilobytes), far below what hurts to parse."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle.
+
+    Attributes:
+        path: its folder.
+        manifest: what it says about itself.
+    """
+
+    path: Path
+    manifest: Manifest
+
+    def file(self, name: str) -> Path:
+        """The path of a listed file.
+
+        Raises:
+            BundleError: the manifest does not list it, it is absent, or a link leads out of the bundle.
+        """
+        if name not in self.manifest.files:
+            raise BundleError(f"{name!r} is not a file of the bundle {self.path}; see its {MANIFEST_NAME}")
+        root = self.path.resolve()
+        found = (root / check_name(name)).resolve()
+        if not found.is_relative_to(root):
+            raise BundleError(f"{name!r} in {self.path} is a link out of the bundle; copy the file itself")
+        if not found.is_file():
+            raise BundleError(f"{self.path} lacks {name!r}, which it lists; copy or convert it again")
+        return found
+
+    def variant(self, name: str) -> Variant:
+        """The variant of that name.
+
+        Raises:
+            BundleError: there is none; the message lists those there are.
+        """
+        for variant in self.manifest.variants:
+            if variant.name == name:
+                return variant
+        names = ", ".join(v.name for v in self.manifest.variants) or "none"
+        raise BundleError(f"{self.path} has no variant {name!r}; it has: {names}")
+
+
+def open_bundle(path: Path | str) -> Bundle:
+    """Opens the bundle in the folder `path`.
+
+    Raises:
+        BundleError: there is no bundle, its schema is another, or its manifest is damaged.
+    """
+    folder = Path(path)
+    document = _parse(folder)
+    version = document.get("schema_version")
+    if not isinstance(version, int) or isinstance(version, bool):
+        raise BundleError(f"{folder / MANIFEST_NAME} has no schema_version; it is not an edgesdk manifest")
+    if version > SCHEMA_VERSION:
+        raise BundleError(
+            f"{folder} has manifest schema {version}, this edgesdk reads {SCHEMA_VERSION}; upgrade edgesdk"
+        )
+    if version < SCHEMA_VERSION:
+        raise BundleError(
+            f"{folder} has manifest schema {version}, this edgesdk reads {SCHEMA_VERSION}; convert it again"
+        )
+    manifest = from_json(Manifest, document)
+    _check(manifest)
+    return Bundle(folder, manifest)
+
+
+def _parse(folder: Path) -> dict[str, object]:
+    file = folder / MANIFEST_NAME
+    if not file.is_file():
+        what = f"has no {MANIFEST_NAME}" if folder.is_dir() else "is not a folder"
+        raise BundleError(f"{folder} {what}; expected a bundle as `edgesdk convert` writes it")
+    try:
+        with file.open("rb") as stream:
+            text = stream.read(MANIFEST_LIMIT_BYTES + 1)
+    except OSError as error:
+        raise BundleError(f"{file} cannot be read: {error.strerror}") from error
+    if len(text) > MANIFEST_LIMIT_BYTES:
+        raise BundleError(f"{file} is larger than {MANIFEST_LIMIT_BYTES >> 20} MiB; it is not a manifest")
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deep
+        reason = str(error).splitlines()[0][:120]
+        raise BundleError(f"{file} is not valid JSON ({reason}); copy or convert the bundle again") from error
+    if not isinstance(document, dict):
+        raise BundleError(f"{file} holds a {type(document).__name__}, expected an object")
+    return document
+
+
+def _check(manifest: Manifest) -> None:
+    """Refuses what is well-formed but cannot be true."""
+    for name, record in manifest.files.items():
+        check_name(name)
+        is_digest = len(record.sha256) == 64 and set(record.sha256) <= set(string.hexdigits)
+        if not is_digest or record.size_bytes < 0:
+            raise BundleError(f"manifest.files.{name} has no valid sha256 and size; convert the bundle again")
+    if TOKENIZER_NAME not in manifest.files:
+        raise BundleError(f"the manifest lists no {TOKENIZER_NAME}; convert the bundle again")
+    for token in (*manifest.tokenizer.eos_ids, manifest.tokenizer.bos_id):
+        if token is not None and not 0 <= token < manifest.decoder.vocab_size:
+            raise BundleError(f"manifest.tokenizer names token {token}, outside the vocabulary")
+    names = [variant.name for variant in manifest.variants]
+    if len(set(names)) != len(names):
+        raise BundleError("two variants of the manifest have the same name")
+    for variant in manifest.variants:
+        _check_variant(variant, manifest)
+
+
+def _check_variant(variant: Variant, manifest: Manifest) -> None:
+    where = f"variant {variant.name!r}"
+    if "/" in check_name(variant.name):
+        raise BundleError(f"{where} has a slash in its name")
+    if variant.entry not in manifest.files:
+        raise BundleError(f"{where} starts from {variant.entry[:80]!r}, which the manifest does not list")
+    if variant.context < 1:
+        raise BundleError(f"{where} holds {variant.context} tokens, expected at least 1")
+    for step in variant.steps:
+        if step.tokens < 1 or step.cells < 1 or not 1 <= step.rows <= step.tokens:
+            raise BundleError(
+                f"{where} has an impossible step size: T={step.tokens} S={step.cells} R={step.rows}"
+            )

@@ -1,0 +1,45 @@
+"""What generation gives: pieces of text, and the whole with its figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgesdk.decoding.stopping import FinishReason
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A finished answer.
+
+    Attributes:
+        text: without the end token or stop string that ended it.
+        tokens: every token chosen, an end token included.
+        finish_reason: `stop` (end token), `stop_string`, or `length` (limit or end of the context).
+        prompt_tokens: tokens of the prompt.
+        new_tokens: tokens chosen.
+        ttft_ms: time to first token: from the start of the prompt's processing until it was chosen.
+        prefill_tokens_per_s: prompt tokens over that time.
+        decode_tokens_per_s: tokens after the first over the time they took; None when there is one only.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    finish_reason: FinishReason
+    prompt_tokens: int
+    new_tokens: int
+    ttft_ms: float
+    prefill_tokens_per_s: float
+    decode_tokens_per_s: float | None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of an answer as it is generated.
+
+    Attributes:
+        text: may be empty.
+        completion: the whole answer, with the last piece only.
+    """
+
+    text: str
+    completion: Completion | None = None

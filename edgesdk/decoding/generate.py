@@ -1,0 +1,108 @@
+"""The loop: run the prompt, choose a token, run it, choose the next, until something ends it.
+
+It works on any `Sequence` and knows nothing of text. The last token chosen is never run: nobody
+asks for what follows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgesdk.backends import protocol
+from edgesdk.decoding.sampling import Sampler
+from edgesdk.decoding.stopping import FinishReason
+from edgesdk.errors import CapacityError, UnsupportedOption
+
+
+@dataclass(frozen=True)
+class ChosenToken:
+    """One step of generation.
+
+    Attributes:
+        token: the token chosen.
+        finish: why it is the last one; None while there will be more. With `stop` the token is an
+            end token and no part of the text.
+    """
+
+    token: int
+    finish: FinishReason | None
+
+
+def check_request(prompt: Sequence[int], max_tokens: int | None, context: int, vocab_size: int) -> None:
+    """Refuses what cannot be generated, before anything runs.
+
+    A `max_tokens` beyond the context is no error: generation then ends with the context, and says so.
+
+    Args:
+        prompt: token ids.
+        max_tokens: most tokens to choose; None for as many as fit.
+        context: tokens that there is room for.
+        vocab_size: V.
+
+    Raises:
+        CapacityError: the prompt does not fit.
+        UnsupportedOption: the prompt is empty or holds an unknown id, or `max_tokens` is below 1.
+    """
+    if max_tokens is not None and max_tokens < 1:
+        raise UnsupportedOption(f"max_tokens is {max_tokens}, expected 1 or more")
+    if not len(prompt):
+        raise UnsupportedOption("the prompt has no tokens, expected at least one")
+    if len(prompt) > context:
+        raise CapacityError(
+            f"the prompt has {len(prompt)} tokens, the context holds {context}; "
+            "shorten the prompt or convert with a larger --context"
+        )
+    for token in (min(prompt), max(prompt)):
+        if not 0 <= token < vocab_size:
+            raise UnsupportedOption(
+                f"the prompt holds token {token}, expected ids from 0 to {vocab_size - 1}"
+            )
+
+
+def generate_tokens(
+    sequence: protocol.Sequence,
+    prompt: Sequence[int],
+    sampler: Sampler,
+    *,
+    max_tokens: int | None = None,
+    eos_ids: Collection[int] = (),
+) -> Iterator[ChosenToken]:
+    """Appends `prompt` to a sequence and chooses tokens after it.
+
+    Args:
+        sequence: where to generate; what it already holds comes before the prompt.
+        prompt: token ids, at least one.
+        sampler: chooses; its history gets the prompt and what is chosen.
+        max_tokens: most tokens to choose; None for as many as fit.
+        eos_ids: tokens that end it.
+
+    Yields:
+        Each token as it is chosen; the last one says why it is the last.
+
+    Raises:
+        CapacityError: the prompt does not fit; nothing has run.
+    """
+    room = sequence.context - sequence.length
+    if len(prompt) > room:
+        raise CapacityError(f"the prompt has {len(prompt)} tokens, there is room for {room}")
+    sampler.observe(prompt)
+    # A full context still gives one token: it is chosen from the last logits and never run.
+    limit = room - len(prompt) + 1
+    if max_tokens is not None:
+        limit = min(limit, max_tokens)
+    logits = sequence.extend(np.asarray(prompt, np.int32))
+    newest = np.empty(1, np.int32)
+    for index in range(limit):
+        token = sampler.choose(logits)
+        if token in eos_ids:
+            yield ChosenToken(token, "stop")
+            return
+        if index == limit - 1:
+            yield ChosenToken(token, "length")
+            return
+        yield ChosenToken(token, None)
+        newest[0] = token
+        logits = sequence.extend(newest)

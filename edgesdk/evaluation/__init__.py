@@ -1,0 +1,1 @@
+"""How close one model is to another: perplexity, divergence, agreement, greedy text."""

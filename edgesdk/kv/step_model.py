@@ -1,0 +1,40 @@
+"""A step backend as a model that makes sequences: what joins `StepBackend` to `LoadedBackend`."""
+
+from __future__ import annotations
+
+from edgesdk.backends.protocol import StepBackend
+from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.kv.cell_sequence import CellSequence
+
+
+class StepModel:
+    """Implements `LoadedBackend` over a `StepBackend`."""
+
+    def __init__(self, backend: StepBackend, spec: DecoderSpec, context: int) -> None:
+        """Takes over a backend.
+
+        Args:
+            backend: runs the steps; closed with this object.
+            spec: the model's shape.
+            context: most tokens that a sequence holds.
+        """
+        self._backend = backend
+        self._spec = spec
+        self._context = context
+
+    @property
+    def backend(self) -> StepBackend:
+        """The backend, for those who schedule steps themselves."""
+        return self._backend
+
+    def new_sequence(self) -> CellSequence:
+        """An empty sequence.
+
+        Raises:
+            DeviceError: the backend's sizes do not suit the model.
+        """
+        return CellSequence(self._backend, self._spec, self._context)
+
+    def close(self) -> None:
+        """Releases the model."""
+        self._backend.close()

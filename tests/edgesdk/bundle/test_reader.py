@@ -1,0 +1,113 @@
+import json
+
+import pytest
+
+from edgesdk.bundle.reader import MANIFEST_LIMIT_BYTES, open_bundle
+from edgesdk.errors import BundleError
+
+
+@pytest.fixture
+def edited(bundle):
+    """Opens the bundle after `change` has had its way with the parsed manifest."""
+
+    def edit(change):
+        file = bundle.path / "manifest.json"
+        document = json.loads(file.read_text())
+        change(document)
+        file.write_text(json.dumps(document))
+        return open_bundle(bundle.path)
+
+    return edit
+
+
+def test_a_newer_schema_says_so(edited):
+    with pytest.raises(BundleError, match="schema 99, this edgesdk reads 1; upgrade"):
+        edited(lambda m: m.update(schema_version=99, added_later=True))
+
+
+def test_an_older_schema_says_so(edited):
+    with pytest.raises(BundleError, match="convert it again"):
+        edited(lambda m: m.update(schema_version=0))
+
+
+@pytest.mark.parametrize("version", [None, "1", True, 1.0])
+def test_a_version_that_is_no_number_is_refused(edited, version):
+    with pytest.raises(BundleError, match="no schema_version"):
+        edited(lambda m: m.update(schema_version=version))
+
+
+def test_missing_folders_and_manifests(tmp_path):
+    with pytest.raises(BundleError, match="is not a folder"):
+        open_bundle(tmp_path / "nowhere")
+    with pytest.raises(BundleError, match="has no manifest"):
+        open_bundle(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[" * 100_000, b"\xff\xfe{}", b"[]", b'{"schema_version": ' + b"9" * 9999]
+)
+def test_a_manifest_that_is_not_json_is_one_line(bundle, text):
+    (bundle.path / "manifest.json").write_bytes(text)
+    with pytest.raises(BundleError) as caught:
+        open_bundle(bundle.path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_an_oversized_manifest_is_not_parsed(bundle):
+    with (bundle.path / "manifest.json").open("wb") as stream:
+        stream.truncate(MANIFEST_LIMIT_BYTES + 1)
+    with pytest.raises(BundleError, match="larger than 16 MiB"):
+        open_bundle(bundle.path)
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/../../x"])
+def test_names_that_lead_out_are_refused(edited, name):
+    with pytest.raises(BundleError, match="not a file name"):
+        edited(lambda m: m["files"].update({name: {"sha256": "0" * 64, "size_bytes": 1}}))
+
+
+def test_a_bad_digest_is_refused(edited):
+    with pytest.raises(BundleError, match="no valid sha256"):
+        edited(lambda m: m["files"]["tokenizer.json"].update(sha256="xyz"))
+
+
+def test_a_variant_whose_entry_is_unlisted_is_refused(edited):
+    with pytest.raises(BundleError, match="does not list"):
+        edited(lambda m: m["variants"][0].update(entry="variants/w8/other.tflite"))
+
+
+def test_an_impossible_step_is_refused(edited):
+    with pytest.raises(BundleError, match="step size"):
+        edited(lambda m: m["variants"][0]["steps"][0].update(rows=5))
+
+
+def test_an_end_token_outside_the_vocabulary_is_refused(edited):
+    with pytest.raises(BundleError, match="outside the vocabulary"):
+        edited(lambda m: m["tokenizer"].update(eos_ids=[32]))
+
+
+def test_only_listed_files_are_given_out(bundle):
+    (bundle.path / "extra.txt").write_text("x")
+    with pytest.raises(BundleError, match="not a file of the bundle"):
+        bundle.file("extra.txt")
+
+
+def test_a_link_that_leads_out_is_refused(bundle, tmp_path):
+    (tmp_path / "secret").write_text("{}")
+    (bundle.path / "tokenizer.json").unlink()
+    (bundle.path / "tokenizer.json").symlink_to(tmp_path / "secret")
+    with pytest.raises(BundleError, match="link out of the bundle"):
+        bundle.file("tokenizer.json")
+
+
+def test_a_missing_file_is_named(bundle):
+    (bundle.path / "tokenizer.json").unlink()
+    with pytest.raises(BundleError, match=r"lacks 'tokenizer.json'"):
+        bundle.file("tokenizer.json")
+
+
+def test_variants_by_name(bundle):
+    assert bundle.variant("w8").context == 64
+    with pytest.raises(BundleError, match="it has: w8"):
+        bundle.variant("w4")

@@ -1,0 +1,61 @@
+"""Small decoders and the fake backend over them."""
+
+import numpy as np
+import pytest
+
+from edgesdk.backends.fake import FakeStepBackend
+from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
+from edgesdk.bundle.manifest import StepShape
+from edgesdk.kv.cell_sequence import CellSequence
+
+CONTEXT = 64
+
+
+def make_spec(window=None, vocab_size=50):
+    return DecoderSpec(
+        architecture="llama",
+        vocab_size=vocab_size,
+        hidden_size=8,
+        ffn_size=8,
+        heads=4,
+        kv_heads=2,
+        head_size=3,
+        context=CONTEXT,
+        layers=(LayerSpec(None, None), LayerSpec(window, None), LayerSpec(None, None)),
+        norm_eps=1e-5,
+        activation="silu",
+        attention_scale=1.0,
+    )
+
+
+def make_shapes(tokens=(1, 4, 16), cells=(8, 24, 64), rows=None):
+    return [
+        StepShape(T, S, R, f"t{T}_s{S}_r{R}")
+        for T in tokens
+        for S in cells
+        for R in (rows or ((1,) if T == 1 else (1, T)))
+    ]
+
+
+@pytest.fixture
+def build():
+    def build_sequence(window=None, shapes=None, context=CONTEXT):
+        backend = FakeStepBackend(make_spec(window), make_shapes() if shapes is None else shapes)
+        return backend, CellSequence(backend, make_spec(window), context)
+
+    return build_sequence
+
+
+@pytest.fixture
+def tokens():
+    return np.random.default_rng(7).integers(0, 50, CONTEXT).astype(np.int32)
+
+
+@pytest.fixture
+def shapes():
+    return make_shapes
+
+
+@pytest.fixture
+def spec():
+    return make_spec

@@ -1,0 +1,241 @@
+"""The whole runtime over the fake backend: bundle, tokenizer, template, cells, loop, text."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from edgesdk.backends.fake import FakeStepBackend
+from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
+from edgesdk.bundle.manifest import (
+    SCHEMA_VERSION,
+    GenerationDefaults,
+    Manifest,
+    Source,
+    StepShape,
+    Variant,
+)
+from edgesdk.bundle.reader import open_bundle
+from edgesdk.bundle.writer import BundleWriter
+from edgesdk.devices.receipt import Receipt
+from edgesdk.errors import CapacityError, DeviceError, EdgeError, UnsupportedOption
+from edgesdk.kv.step_model import StepModel
+from edgesdk.model import Model
+
+TEMPLATE = (
+    "{% for m in messages %}<|start|>{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    "{% if tools %}{{ tools | tojson }}{% endif %}"
+    "{% if add_generation_prompt %}<|start|>assistant: {% endif %}"
+)
+QUESTION = "The fox?"
+ANSWER = "The quick brown fox 😀 jumps."
+STEPS = tuple(StepShape(T, S, 1, f"t{T}_s{S}") for T in (1, 16) for S in (32, 128))
+RECEIPT = Receipt("tiny", "fake", "f32", "fake", "cpu", "fake", 1.0, 1, 0.0, None, "hashed")
+
+
+@pytest.fixture
+def make_bundle(byte_level, tmp_path):
+    def make(template=TEMPLATE, generation=GenerationDefaults()):  # noqa: B008 - frozen
+        size = byte_level.engine.get_vocab_size()
+        layers = (LayerSpec(None, None), LayerSpec(8, None))
+        decoder = DecoderSpec("llama", size, 8, 8, 2, 1, 4, 128, layers, 1e-5, "silu", 1.0)
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            name="tiny",
+            licence=None,
+            created_by="tests",
+            source=Source("gguf", "tiny.gguf", ()),
+            decoder=decoder,
+            tokenizer=byte_level.record,
+            generation=generation,
+            transforms=(),
+            variants=(Variant("fake", "litert", "f32", ("cpu",), "variants/fake/model", 128, STEPS),),
+            files={},
+        )
+        target = tmp_path / "bundle"
+        with BundleWriter(target, overwrite=True) as writer:
+            writer.path("tokenizer.json").write_text(byte_level.engine.to_str())
+            writer.path("variants/fake/model").write_bytes(b"")
+            if template is not None:
+                writer.path("chat_template.jinja").write_text(template)
+            writer.finish(manifest)
+        return open_bundle(target)
+
+    return make
+
+
+@pytest.fixture
+def make_model(make_bundle, byte_level):
+    """A model that answers any of `prompts` of one length with `ANSWER`, then an end token."""
+
+    def make(prompt=QUESTION, answer=ANSWER, context=128, **options):
+        bundle = make_bundle(**options)
+        script = [*byte_level.encode(prompt), *byte_level.encode(answer), byte_level.record.eos_ids[0]]
+        backend = FakeStepBackend(bundle.manifest.decoder, STEPS, script=script)
+        return backend, Model(bundle, StepModel(backend, bundle.manifest.decoder, context), RECEIPT)
+
+    return make
+
+
+def test_a_prompt_is_answered(make_model, byte_level):
+    _, model = make_model()
+    completion = model.generate(QUESTION)
+    assert completion.text == ANSWER
+    assert completion.finish_reason == "stop"
+    assert completion.prompt_tokens == len(model.tokenize(QUESTION))
+    assert completion.tokens == (*byte_level.encode(ANSWER), byte_level.record.eos_ids[0])
+    assert model.generate(model.tokenize(QUESTION)).tokens == completion.tokens
+    assert model.generate(np.array(model.tokenize(QUESTION), np.int32)).tokens == completion.tokens
+    assert model.receipt is RECEIPT
+    assert model.context == 128
+
+
+def test_the_stream_is_the_answer_in_pieces(make_model):
+    _, model = make_model()
+    chunks = list(model.stream(QUESTION))
+    assert len(chunks) > 5
+    assert "".join(chunk.text for chunk in chunks) == ANSWER
+    assert [chunk.completion is not None for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+
+
+def test_a_conversation_goes_through_the_template(make_model):
+    _, model = make_model(prompt=f"<|start|>user: {QUESTION}\n<|start|>assistant: ")
+    messages = [{"role": "user", "content": QUESTION}]
+    assert model.chat(messages).text == ANSWER
+    assert "".join(chunk.text for chunk in model.chat_stream(messages)) == ANSWER
+    assert model.render_prompt(QUESTION) == model.render_chat(messages)
+    assert model.render_prompt(QUESTION, raw=True) == model.tokenize(QUESTION)
+    with_tools = model.tokenizer.decode(model.render_chat(messages, tools=[{"name": "f"}]))
+    assert '[{"name": "f"}]' in with_tools
+
+
+def test_a_model_without_template(make_model):
+    _, model = make_model(template=None)
+    assert model.render_prompt(QUESTION) == model.tokenize(QUESTION)
+    for call in (model.chat, model.chat_stream):
+        with pytest.raises(UnsupportedOption, match="tiny has no chat template"):
+            call([{"role": "user", "content": "x"}])
+
+
+def test_limits_and_stop_strings(make_model):
+    _, model = make_model()
+    short = model.generate(QUESTION, max_tokens=3)
+    assert (short.new_tokens, short.finish_reason) == (3, "length")
+    stopped = model.generate(QUESTION, stop=["fox 😀", "zzz"])
+    assert (stopped.text, stopped.finish_reason) == ("The quick brown ", "stop_string")
+    on = model.generate(QUESTION, max_tokens=60, ignore_eos=True)
+    assert (on.new_tokens, on.finish_reason) == (60, "length")
+    assert on.text.startswith(ANSWER)
+
+
+def test_generation_ends_with_the_context(make_model, byte_level):
+    context = len(byte_level.encode(QUESTION)) + 3
+    _, model = make_model(context=context)
+    completion = model.generate(QUESTION, max_tokens=100)
+    assert completion.finish_reason == "length"
+    # The last token is chosen from a full context and not run.
+    assert completion.prompt_tokens + completion.new_tokens == context + 1
+
+
+@pytest.mark.parametrize("method", ["generate", "stream"])
+def test_errors_come_with_the_call_before_anything_runs(make_model, method):
+    backend, model = make_model(context=20)
+    call = getattr(model, method)
+    with pytest.raises(CapacityError, match="30 tokens, the context holds 20"):
+        call([5] * 30)
+    for options in ({"temperature": -1}, {"stop": [""]}, {"max_tokens": 0}, {"top_p": 2}):
+        with pytest.raises(UnsupportedOption):
+            call(QUESTION, **options)
+    for prompt in ("", [], [10**6]):
+        with pytest.raises(UnsupportedOption, match="prompt"):
+            call(prompt)
+    assert not backend.runs
+
+
+def test_a_stream_closed_early_stops_and_leaves_the_model_usable(make_model):
+    backend, model = make_model()
+    stream = model.stream(QUESTION)
+    next(stream)
+    stream.close()
+    runs = len(backend.runs)
+    assert model.generate(QUESTION).text == ANSWER
+    assert len(backend.runs) > runs
+    unread = model.stream(QUESTION)
+    del unread
+    assert model.generate(QUESTION).text == ANSWER
+
+
+def test_streams_may_be_read_in_turn(make_model):
+    _, model = make_model()
+    one, other = model.stream(QUESTION), model.stream(QUESTION)
+    texts = ["", ""]
+    for first, second in zip(one, other, strict=True):
+        texts[0] += first.text
+        texts[1] += second.text
+    assert texts == [ANSWER, ANSWER]
+
+
+def test_sequences_are_reused(make_model, monkeypatch):
+    _, model = make_model()
+    model.generate(QUESTION)
+    monkeypatch.setattr(model._backend, "new_sequence", None)
+    assert model.generate(QUESTION).text == ANSWER
+
+
+def test_a_sequence_that_failed_is_not_used_again(make_model, monkeypatch):
+    backend, model = make_model()
+    stream = model.stream(QUESTION)
+    next(stream)
+    monkeypatch.setattr(backend, "run", lambda shape, cells: (_ for _ in ()).throw(DeviceError("lost")))
+    with pytest.raises(DeviceError, match="lost"):
+        list(stream)
+    monkeypatch.undo()
+    assert model._idle is None
+    assert model.generate(QUESTION).text == ANSWER
+
+
+def test_sampling_is_repeatable(make_model):
+    _, model = make_model(answer="")
+    options = {"temperature": 5.0, "max_tokens": 30, "ignore_eos": True}
+    one, same, other = (model.generate(QUESTION, seed=seed, **options).tokens for seed in (1, 1, 2))
+    assert one == same != other
+
+
+def test_the_bundle_recommends_and_the_caller_decides(make_model):
+    hot = GenerationDefaults(temperature=50.0)
+    _, model = make_model(generation=hot)
+    assert model.generate(QUESTION, seed=1, max_tokens=9).text != ANSWER
+    assert model.generate(QUESTION, temperature=0.0).text == ANSWER
+
+
+def test_closing(make_model):
+    backend, model = make_model()
+    with model:
+        model.generate(QUESTION)
+    assert backend.closed
+    model.close()
+    with pytest.raises(DeviceError, match="model is closed"):
+        model.generate(QUESTION)
+
+
+def test_a_failing_template_is_one_line(make_model):
+    _, model = make_model(template="{{ raise_exception('no system messages\nhere') }}")
+    with pytest.raises(EdgeError, match="no system messages here") as caught:
+        model.chat([{"role": "system", "content": "x"}])
+    assert "\n" not in str(caught.value)
+
+
+def test_every_method_offers_every_option():
+    """The four signatures repeat the fields of one dataclass; this keeps them together."""
+    import inspect
+
+    from edgesdk.decoding.options import GenerationOptions
+
+    names = [field.name for field in dataclasses.fields(GenerationOptions)]
+    for method in (Model.generate, Model.stream, Model.chat, Model.chat_stream):
+        parameters = [
+            n
+            for n in inspect.signature(method).parameters
+            if n not in ("self", "prompt", "messages", "tools")
+        ]
+        assert parameters == names

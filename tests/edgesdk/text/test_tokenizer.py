@@ -1,0 +1,51 @@
+import pytest
+from tokenizers import Tokenizer as Engine
+
+from edgesdk.bundle.manifest import TokenizerRecord
+from edgesdk.errors import BundleError
+from edgesdk.text.tokenizer import Tokenizer
+
+TEXTS = ["the dog", "  two  spaces\n", "naïve 日本 👩‍👩‍👧", "", "a\tb", "über <|end|> mid </s> x"]
+
+
+@pytest.mark.parametrize("text", TEXTS[:5])
+def test_text_survives_the_round_trip(tokenizer, text):
+    assert tokenizer.decode(tokenizer.encode(text, add_bos=False)) == text
+
+
+def test_the_manifest_decides_about_the_start_token(byte_level, sentencepiece):
+    start = sentencepiece.record.bos_id
+    assert sentencepiece.encode("the")[0] == start
+    assert sentencepiece.encode("the", add_bos=False)[0] != start
+    assert byte_level.encode("the")[0] != byte_level.record.bos_id
+    assert byte_level.encode("the", add_bos=True)[0] == byte_level.record.bos_id
+
+
+def test_special_tokens_in_the_text_become_their_ids(byte_level):
+    ids = byte_level.encode("the<|end|>dog")
+    assert byte_level.record.eos_ids[0] in ids
+    assert byte_level.decode(ids) == "thedog"
+    assert byte_level.decode(ids, skip_special=False) == "the<|end|>dog"
+
+
+def test_a_lone_surrogate_is_no_error(byte_level):
+    assert byte_level.decode(byte_level.encode("a\udc80b")) == "a?b"
+
+
+def test_truncation_and_padding_of_the_file_are_not_applied(byte_level, tmp_path):
+    engine = Engine.from_str(byte_level.engine.to_str())
+    engine.enable_truncation(2)
+    engine.enable_padding(length=50)
+    engine.save(str(tmp_path / "tokenizer.json"))
+    other = Tokenizer(tmp_path / "tokenizer.json", byte_level.record)
+    assert other.encode("a longer text than two") == byte_level.encode("a longer text than two")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"model": {"type": "BPE"}}'])
+def test_a_damaged_file_is_one_line(tmp_path, text):
+    path = tmp_path / "tokenizer.json"
+    path.write_text(text)
+    tokenizer = Tokenizer(path, TokenizerRecord(None, (), False))
+    with pytest.raises(BundleError, match="is not a tokenizer") as caught:
+        tokenizer.encode("x")
+    assert "\n" not in str(caught.value)
