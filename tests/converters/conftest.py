@@ -1,0 +1,100 @@
+"""Random tiny decoders: every feature that a spec can express, in a few kilobytes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from converters.graph.decoder import build_decoder
+from converters.graph.program import Program
+from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec, RotarySpec
+
+ROTARY = RotarySpec("default", 10000.0, 16)
+
+PLAIN = DecoderSpec(
+    architecture="tiny",
+    vocab_size=96,
+    hidden_size=64,
+    ffn_size=96,
+    heads=4,
+    kv_heads=2,
+    head_size=16,
+    context=256,
+    layers=(LayerSpec(None, ROTARY), LayerSpec(None, ROTARY)),
+    norm_eps=1e-5,
+    activation="silu",
+    attention_scale=0.25,
+)
+
+SPECS = {
+    "plain": PLAIN,
+    "untied": dataclasses.replace(PLAIN, tied_head=False),
+    "biases": dataclasses.replace(PLAIN, qkv_bias=True, out_bias=True, ffn_bias=True),
+    "qk_norm": dataclasses.replace(PLAIN, qk_norm=True),
+    "windows": dataclasses.replace(PLAIN, layers=(LayerSpec(5, ROTARY), LayerSpec(None, ROTARY))),
+    "no_rotary": dataclasses.replace(PLAIN, layers=(LayerSpec(None, ROTARY), LayerSpec(None, None))),
+    "partial_rotary": dataclasses.replace(
+        PLAIN, layers=(LayerSpec(None, dataclasses.replace(ROTARY, size=8)),) * 2
+    ),
+    "gemma_like": dataclasses.replace(
+        PLAIN,
+        layers=(LayerSpec(5, ROTARY), LayerSpec(None, dataclasses.replace(ROTARY, theta=1e6))),
+        activation="gelu_tanh",
+        embedding_scale=8.0,
+        qk_norm=True,
+        post_norms=True,
+        attention_softcap=20.0,
+        logits_softcap=15.0,
+    ),
+    "scaled": dataclasses.replace(PLAIN, residual_scale=0.5, logits_scale=0.25, embedding_scale=2.0),
+}
+
+
+class RandomWeights:
+    """Weights drawn from their names: the same for everyone who asks."""
+
+    def __init__(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        self._shapes = shapes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._shapes)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._shapes[name]
+
+    def load(self, name: str) -> NDArray[np.float32]:
+        random = np.random.default_rng(sum(name.encode()) * 7919 + len(name))
+        values = random.standard_normal(self._shapes[name])
+        if name.endswith("norm"):
+            return (1 + 0.3 * values).astype(np.float32)
+        spread = 0.3 if name.endswith("bias") else self._shapes[name][-1] ** -0.5
+        return (values * spread).astype(np.float32)
+
+
+@pytest.fixture
+def make_program() -> Callable[[str], Program]:
+    """A program by the name of its spec in `SPECS`."""
+
+    def make(name: str) -> Program:
+        spec = SPECS[name]
+        graph = build_decoder(spec)
+        shapes = {v.name: tuple(int(d) for d in v.shape) for v in graph.weights}
+        return Program(spec, graph, RandomWeights(shapes))
+
+    return make
+
+
+@pytest.fixture(params=sorted(SPECS))
+def any_program(request: pytest.FixtureRequest, make_program: Callable[[str], Program]) -> Program:
+    """A program of every kind in turn."""
+    return make_program(request.param)
+
+
+@pytest.fixture
+def tokens() -> NDArray[np.int32]:
+    """A text of 24 tokens."""
+    return np.random.default_rng(5).integers(0, PLAIN.vocab_size, 24).astype(np.int32)

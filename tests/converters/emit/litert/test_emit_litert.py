@@ -1,0 +1,127 @@
+"""LiteRT files, run by LiteRT, against the evaluator on the very same weights."""
+
+import typing
+
+import numpy as np
+import pytest
+
+from converters.emit.litert.constants import pack_int4
+from converters.emit.litert.emit_litert import emit_litert
+from converters.emit.litert.lowering import LOWERINGS
+from converters.emit.litert.model_file import ModelFile
+from converters.graph import ops
+from converters.graph.full_sequence import sequence_logits
+from converters.graph.program import Program
+from converters.prepare import prepare
+from converters.quantise.quantised_weights import QuantisedWeights
+from converters.quantise.recipe import find_recipe
+from edgesdk.backends.litert.compiled import CompiledStepBackend
+from edgesdk.backends.litert.interpreter import InterpreterStepBackend
+from edgesdk.bundle.manifest import StepShape
+from edgesdk.kv.cell_sequence import CellSequence
+
+pytest.importorskip("ai_edge_litert", reason="LiteRT has no wheel for this platform")
+
+STEPS = tuple(
+    StepShape(tokens, cells, rows, f"step_{tokens}_{cells}")
+    for tokens, rows in ((1, 1), (4, 4), (32, 2))
+    for cells in (16, 64)
+)
+
+# Largest difference of logits of about 1. int8 and int4 rows: LiteRT quantises activations to 8 bits.
+TOLERANCE = {"f32": 2e-4, "f16": 2e-3, "w8": 0.15, "w4b32": 0.2, "w4c": 0.2}
+
+
+def emit(program, recipe, path):
+    prepared = prepare(program, find_recipe(recipe))
+    weights = QuantisedWeights(prepared.weights, find_recipe(recipe))
+    emit_litert(prepared, weights, path, STEPS, 64)
+    return Program(prepared.spec, prepared.graph, weights)
+
+
+def open_compiled(path, spec):
+    return CompiledStepBackend(path, spec, STEPS, threads=1, weight_cache=None)
+
+
+def test_every_operation_has_a_lowering():
+    assert set(LOWERINGS) == set(typing.get_args(ops.Op))
+
+
+@pytest.mark.parametrize("recipe", ["f32", "w8"])
+def test_every_feature_matches_the_evaluator(any_program, tokens, tmp_path, recipe):
+    quantised = emit(any_program, recipe, tmp_path / "m.tflite")
+    expected = next(sequence_logits(quantised, [tokens]))
+    backend = open_compiled(tmp_path / "m.tflite", any_program.spec)
+    found = CellSequence(backend, any_program.spec, 64).score(tokens)
+    assert np.abs(found - expected).max() < TOLERANCE[recipe] * max(1, np.abs(expected).max())
+
+
+@pytest.mark.parametrize("recipe", ["f16", "w4b32", "w4c"])
+def test_every_recipe_matches_the_evaluator(make_program, tokens, tmp_path, recipe):
+    program = make_program("plain")
+    quantised = emit(program, recipe, tmp_path / "m.tflite")
+    expected = next(sequence_logits(quantised, [tokens]))
+    backend = open_compiled(tmp_path / "m.tflite", program.spec)
+    found = CellSequence(backend, program.spec, 64).score(tokens)
+    assert np.abs(found - expected).max() < TOLERANCE[recipe] * max(1, np.abs(expected).max())
+
+
+def test_chunks_and_single_tokens_give_the_same_logits(any_program, tokens, tmp_path):
+    emit(any_program, "f32", tmp_path / "m.tflite")
+    backend = open_compiled(tmp_path / "m.tflite", any_program.spec)
+    whole = CellSequence(backend, any_program.spec, 64).extend(tokens).copy()
+    pieces = CellSequence(backend, any_program.spec, 64)
+    for piece in (tokens[:3], tokens[3:4], tokens[4:21]):
+        pieces.extend(piece)
+    for token in tokens[21:]:
+        last = pieces.extend(np.array([token], np.int32))
+    np.testing.assert_allclose(last, whole, rtol=1e-4, atol=1e-4)
+
+
+def test_the_interpreter_gives_what_the_compiled_model_gives(any_program, tokens, tmp_path):
+    emit(any_program, "w8", tmp_path / "m.tflite")
+    spec = any_program.spec
+    compiled = CellSequence(open_compiled(tmp_path / "m.tflite", spec), spec, 64).score(tokens)
+    interpreter = InterpreterStepBackend(
+        tmp_path / "m.tflite", spec, STEPS, threads=1, package="ai_edge_litert"
+    )
+    found = CellSequence(interpreter, spec, 64).score(tokens)
+    np.testing.assert_allclose(found, compiled, rtol=1e-4, atol=1e-4)
+
+
+def test_constants_stand_once_however_many_sizes_use_them(make_program, tmp_path):
+    program = make_program("plain")
+    prepared = prepare(program, find_recipe("w8"))
+    sizes = []
+    for steps in (STEPS[:1], STEPS):
+        weights = QuantisedWeights(prepared.weights, find_recipe("w8"))
+        emit_litert(prepared, weights, tmp_path / "m.tflite", steps, 64)
+        sizes.append((tmp_path / "m.tflite").stat().st_size)
+    integers = sum(int(np.prod(v.shape)) for v in prepared.graph.weights if len(v.shape) == 2)
+    assert sizes[0] > integers
+    assert sizes[1] - sizes[0] < 0.9 * len(STEPS) * integers
+
+
+def test_a_file_beyond_two_gigabytes_finds_its_constants_by_offset(
+    make_program, tokens, tmp_path, monkeypatch
+):
+    program = make_program("plain")
+    monkeypatch.setattr("converters.emit.litert.model_file._LARGEST_FLATBUFFER", 1000)
+    quantised = emit(program, "w8", tmp_path / "m.tflite")
+    backend = open_compiled(tmp_path / "m.tflite", program.spec)
+    found = CellSequence(backend, program.spec, 64).score(tokens)
+    expected = next(sequence_logits(quantised, [tokens]))
+    assert np.abs(found - expected).max() < TOLERANCE["w8"] * np.abs(expected).max()
+
+
+def test_the_same_buffer_is_written_once():
+    model = ModelFile("test")
+    data = np.arange(4, dtype=np.float32)
+    first = model.buffer("a", lambda: data)
+    assert model.buffer("a", lambda: data) == first
+    assert model.buffer("b", lambda: data) != first
+
+
+def test_int4_is_packed_low_half_first():
+    packed = pack_int4(np.array([[1, -1, 7], [-8, 0, 3]], np.int8))
+    np.testing.assert_array_equal(packed, np.array([0xF1, 0x87, 0x30], np.uint8))
