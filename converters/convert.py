@@ -12,13 +12,14 @@ from converters.checkpoints.checkpoint import Checkpoint
 from converters.checkpoints.open_checkpoint import open_checkpoint
 from converters.graph.decoder import build_decoder
 from converters.graph.program import Program
-from converters.parity.prove import make_reference, measure, misses_gate
+from converters.parity.prove import judge, make_reference, measure
 from converters.prepare import prepare
 from converters.quantise.quantised_weights import QuantisedWeights
 from converters.quantise.recipe import Recipe, find_recipe
 from converters.targets import EmitRequest, Target, find_targets
 from edgesdk.bundle.manifest import (
     CHAT_TEMPLATE_NAME,
+    PARITY_NAME,
     SCHEMA_VERSION,
     TOKENIZER_NAME,
     Manifest,
@@ -26,6 +27,8 @@ from edgesdk.bundle.manifest import (
 )
 from edgesdk.bundle.writer import BundleWriter
 from edgesdk.errors import EmitError, UnsupportedOption
+from edgesdk.evaluation.gate import misses_gate
+from edgesdk.evaluation.probe import write_probe
 from edgesdk.text.tokenizer import Tokenizer
 
 Report = Callable[[str], None]
@@ -168,11 +171,16 @@ def _prove(
     say("scoring the reference")
     tokenizer = Tokenizer(draft / TOKENIZER_NAME, manifest.tokenizer)
     reference = make_reference(program, tokenizer.encode)
-    proven = []
-    for variant, (target, recipe) in zip(manifest.variants, pairs, strict=True):
+    write_probe(writer.path(PARITY_NAME), reference.texts, reference.logits)
+    measured = []
+    for variant, (target, _) in zip(manifest.variants, pairs, strict=True):
         say(f"proving {variant.name}")
-        report = measure(draft, variant, target.proof_backend, program, reference, recipe)
-        miss = misses_gate(report)
+        measured.append(measure(draft, variant, target.proof_backend, reference))
+    say("scoring the answers")
+    reports = judge(program, measured, [recipe for _, recipe in pairs])
+    proven = []
+    for variant, report in zip(manifest.variants, reports, strict=True):
+        miss = misses_gate(report, report)
         if miss is not None and not allow_miss:
             raise EmitError(
                 f"{variant.name}: {miss}; use another recipe, or keep it and record the miss with "

@@ -1,0 +1,85 @@
+"""On-device language models.
+
+    import edgesdk
+
+    with edgesdk.load("bundle") as model:
+        print(model.generate("The sea is").text)
+        print(model.receipt)
+
+The public names are imported when they are first used: `import edgesdk` itself costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgesdk.bundle.reader import Bundle, open_bundle
+    from edgesdk.decoding.completion import Chunk, Completion
+    from edgesdk.devices.receipt import Receipt, Refusal
+    from edgesdk.errors import (
+        BundleError,
+        CapacityError,
+        CheckpointError,
+        DeviceError,
+        EdgeError,
+        EmitError,
+        MissingExtra,
+        TransformError,
+        UnsupportedOption,
+    )
+    from edgesdk.load_model import load
+    from edgesdk.model import Model
+
+    __version__: str
+
+__all__ = [
+    "Bundle",
+    "BundleError",
+    "CapacityError",
+    "CheckpointError",
+    "Chunk",
+    "Completion",
+    "DeviceError",
+    "EdgeError",
+    "EmitError",
+    "MissingExtra",
+    "Model",
+    "Receipt",
+    "Refusal",
+    "TransformError",
+    "UnsupportedOption",
+    "__version__",
+    "load",
+    "open_bundle",
+]
+
+_ERRORS = {name for name in __all__ if name.endswith("Error")} | {"MissingExtra", "UnsupportedOption"}
+_HOMES = {
+    "Bundle": "edgesdk.bundle.reader",
+    "Chunk": "edgesdk.decoding.completion",
+    "Completion": "edgesdk.decoding.completion",
+    "Model": "edgesdk.model",
+    "Receipt": "edgesdk.devices.receipt",
+    "Refusal": "edgesdk.devices.receipt",
+    "load": "edgesdk.load_model",
+    "open_bundle": "edgesdk.bundle.reader",
+} | dict.fromkeys(_ERRORS, "edgesdk.errors")
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from edgesdk.version import read_version
+
+        return read_version()
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edgesdk' has no attribute {name!r}")
+    from importlib import import_module
+
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -110,6 +110,16 @@ class Model:
         """Token ids of plain text, with the start token where the model wants one."""
         return self._tokenizer.encode(text)
 
+    def new_sequence(self) -> protocol.Sequence:
+        """An empty sequence of its own, for callers that choose tokens themselves; theirs to close.
+
+        Raises:
+            DeviceError: the model is closed.
+        """
+        if self._closed:
+            raise DeviceError("the model is closed; load it again")
+        return self._backend.new_sequence()
+
     def score(self, ids: Sequence[int] | NDArray[np.int32]) -> NDArray[np.float32]:
         """Logits after each token of a text, for measurements.
 

@@ -6,7 +6,7 @@ are no benchmark of quality. This is the one converter module that uses edgesdk'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -18,10 +18,9 @@ from converters.graph.full_sequence import sequence_logits
 from converters.graph.program import Program
 from converters.quantise.recipe import Recipe
 from edgesdk.bundle.manifest import ParityReport, Variant
-from edgesdk.evaluation.agreement import Agreement
-from edgesdk.evaluation.greedy import first_divergence, summarise
-from edgesdk.load import load
-from edgesdk.model import Model
+from edgesdk.evaluation.agreement import Agreement, AgreementReport
+from edgesdk.evaluation.greedy import first_divergence, greedy_texts, summarise
+from edgesdk.load_model import load
 
 GREEDY_TOKENS = 32
 _LONGEST_TEXT = 256  # tokens: bounds the evaluator's logits to 50 MB at 50k words
@@ -65,21 +64,29 @@ def make_reference(program: Program, encode: Callable[[str], Sequence[int]]) -> 
     return Reference(texts, tuple(sequence_logits(program, texts)))
 
 
-def measure(
-    bundle: Path, variant: Variant, backend: str, program: Program, reference: Reference, recipe: Recipe
-) -> ParityReport:
-    """Runs one variant of a bundle and compares it with the reference.
+@dataclass(frozen=True)
+class Measured:
+    """What running one variant gave.
+
+    Attributes:
+        backend: that ran it.
+        agreement: on the passages.
+        answers: prompt length and tokens of each greedy answer.
+    """
+
+    backend: str
+    agreement: AgreementReport
+    answers: tuple[tuple[int, Text], ...]
+
+
+def measure(bundle: Path, variant: Variant, backend: str, reference: Reference) -> Measured:
+    """Runs one variant of a bundle on the passages and the prompts.
 
     Args:
         bundle: folder of the bundle.
         variant: what to run.
         backend: what to run it with.
-        program: the reference model, for the generated texts.
-        reference: its logits for the passages.
-        recipe: for the gate.
-
-    Returns:
-        The report.
+        reference: the reference's logits for the passages.
 
     Raises:
         DeviceError: the backend cannot run the variant.
@@ -89,48 +96,38 @@ def measure(
         for text, logits in zip(reference.texts, reference.logits, strict=True):
             fitting = text[: variant.context]
             agreement.add(fitting, model.score(fitting), logits[: len(fitting)])
-        generated = list(_greedy_texts(model))
-    lengths = [count for count, _ in generated]
-    texts = [text for _, text in generated]
-    scored = sequence_logits(program, texts)
-    divergences = [first_divergence(n, t, r) for n, t, r in zip(lengths, texts, scored, strict=True)]
-    report = agreement.report()
-    return ParityReport(
-        backend=backend,
-        positions=report.positions,
-        perplexity=report.perplexity,
-        reference_perplexity=report.reference_perplexity or 0.0,
-        perplexity_ratio=report.perplexity_ratio or 0.0,
-        kl_nats=report.kl_nats or 0.0,
-        top1_agreement=report.top1_agreement or 0.0,
-        gate_perplexity_ratio=recipe.gate_perplexity_ratio,
-        gate_top1_agreement=recipe.gate_top1_agreement,
-        greedy=summarise(divergences, GREEDY_TOKENS),
-    )
+        return Measured(backend, agreement.report(), tuple(greedy_texts(model, prompts(), GREEDY_TOKENS)))
 
 
-def _greedy_texts(model: Model) -> Iterator[tuple[int, Text]]:
-    """Prompt length and tokens of each answer, as far as the context allows."""
-    room = model.context
-    for prompt in prompts():
-        ids = model.render_prompt(prompt)
-        if len(ids) + 2 > room:
-            continue
-        limit = min(GREEDY_TOKENS, room - len(ids))
-        answer = model.generate(ids, max_tokens=limit, temperature=0.0, repetition_penalty=1.0)
-        yield len(ids), np.asarray([*ids, *answer.tokens], np.int32)
+def judge(program: Program, measured: Sequence[Measured], recipes: Sequence[Recipe]) -> list[ParityReport]:
+    """Lets the reference score the answers of all variants in one pass, and sums up.
 
+    Args:
+        program: the reference model.
+        measured: one entry per variant.
+        recipes: the recipe of each, for its gate.
 
-def misses_gate(report: ParityReport) -> str | None:
-    """Why a report misses its recipe's gate; None if it does not."""
-    if not report.perplexity_ratio <= report.gate_perplexity_ratio:
-        return (
-            f"perplexity ratio {report.perplexity_ratio:.3f} is above "
-            f"the recipe's {report.gate_perplexity_ratio:.3f}"
+    Returns:
+        A report per variant.
+    """
+    texts = [text for entry in measured for _, text in entry.answers]
+    scored = sequence_logits(program, texts) if texts else iter(())
+    reports = []
+    for entry, recipe in zip(measured, recipes, strict=True):
+        divergences = [first_divergence(count, text, next(scored)) for count, text in entry.answers]
+        found = entry.agreement
+        reports.append(
+            ParityReport(
+                backend=entry.backend,
+                positions=found.positions,
+                perplexity=found.perplexity,
+                reference_perplexity=found.reference_perplexity or 0.0,
+                perplexity_ratio=found.perplexity_ratio or 0.0,
+                kl_nats=found.kl_nats or 0.0,
+                top1_agreement=found.top1_agreement or 0.0,
+                gate_perplexity_ratio=recipe.gate_perplexity_ratio,
+                gate_top1_agreement=recipe.gate_top1_agreement,
+                greedy=summarise(divergences, GREEDY_TOKENS),
+            )
         )
-    if not report.top1_agreement >= report.gate_top1_agreement:
-        return (
-            f"top-1 agreement {report.top1_agreement:.3f} is below "
-            f"the recipe's {report.gate_top1_agreement:.3f}"
-        )
-    return None
+    return reports

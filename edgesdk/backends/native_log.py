@@ -6,6 +6,7 @@ messages about failures, and logged at debug level.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import sys
@@ -13,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 _LOCK = threading.Lock()  # standard error belongs to the process: one redirection at a time
 _LOG = logging.getLogger("edgesdk.native")
@@ -43,3 +45,17 @@ def caught_native_log() -> Iterator[list[str]]:
             lines.extend(caught.read().decode("utf-8", "replace").splitlines())
             for line in lines:
                 _LOG.debug("%s", line)
+
+
+@cache
+def hush_the_end() -> None:
+    """Closes standard error as a last step of the process, after Python's own end.
+
+    Some libraries keep a static object that prints when it is destroyed. Exit handlers run last in,
+    first out, so one that is registered after the object exists runs before its destruction.
+    """
+    try:
+        libc = ctypes.CDLL(None)
+        libc.__cxa_atexit(libc.close, ctypes.c_void_p(2), None)
+    except (OSError, AttributeError, TypeError):  # Windows; a few harmless lines are printed there
+        return

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Logits = NDArray[np.float32]
 
+_BLOCK_ROWS = 64
+"""Rows whose probabilities are held at once, in float64: 25 MB each at 50,000 words."""
+
 
 @dataclass(frozen=True)
 class AgreementReport:
@@ -50,14 +53,23 @@ class Agreement:
         """
         if len(tokens) < 2:
             return
-        following = tokens[1:]
+        for start in range(0, len(tokens) - 1, _BLOCK_ROWS):
+            block = slice(start, min(start + _BLOCK_ROWS, len(tokens) - 1))
+            self._add_block(
+                tokens[block.start + 1 : block.stop + 1],
+                logits[block],
+                None if reference is None else reference[block],
+            )
+
+    def _add_block(self, following: NDArray[np.int32], logits: Logits, reference: Logits | None) -> None:
+        """Counts rows of logits, each with the token that follows it in the text."""
         rows = np.arange(len(following))
-        model = log_softmax(logits[:-1])
+        model = log_softmax(logits)
         self._positions += len(following)
         self._loss -= float(model[rows, following].sum())
         if reference is None:
             return
-        truth = log_softmax(reference[:-1])
+        truth = log_softmax(reference)
         self._compared += len(following)
         self._reference_loss -= float(truth[rows, following].sum())
         self._divergence += float((np.exp(truth) * (truth - model)).sum())
@@ -71,18 +83,28 @@ class Agreement:
         """
         if not self._positions:
             raise ValueError("no position was scored: the text has fewer than two tokens")
-        perplexity = math.exp(self._loss / self._positions)
+        perplexity = perplexity_of(self._loss / self._positions)
         if not self._compared:
             return AgreementReport(self._positions, perplexity)
-        reference = math.exp(self._reference_loss / self._compared)
+        reference = perplexity_of(self._reference_loss / self._compared)
         return AgreementReport(
             positions=self._positions,
             perplexity=perplexity,
             reference_perplexity=reference,
-            perplexity_ratio=perplexity / reference,
+            perplexity_ratio=perplexity_of(
+                self._loss / self._positions - self._reference_loss / self._compared
+            ),
             kl_nats=self._divergence / self._compared,
             top1_agreement=self._same / self._compared,
         )
+
+
+def perplexity_of(loss: float) -> float:
+    """exp of a mean loss in nats; infinite where a broken model puts it beyond floating point."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
 
 
 def log_softmax(logits: Logits) -> NDArray[np.float64]:

@@ -8,13 +8,14 @@ both texts are the same. A difference at a near-tie (the reference's two best lo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import GreedyAgreement
+from edgesdk.model import Model
 
 NEAR_TIE = 1e-3
 
@@ -30,6 +31,29 @@ class Divergence:
 
     at: int
     gap: float
+
+
+def greedy_texts(
+    model: Model, prompts: Sequence[str], tokens: int
+) -> Iterator[tuple[int, NDArray[np.int32]]]:
+    """Answers prompts greedily; a prompt that leaves no room for an answer is passed over.
+
+    Args:
+        model: loaded.
+        prompts: put through the chat template where there is one.
+        tokens: most tokens of an answer; the context may allow fewer.
+
+    Yields:
+        How many tokens the prompt has, and prompt and answer together: (n,) int32.
+    """
+    room = model.context
+    for prompt in prompts:
+        ids = model.render_prompt(prompt)
+        if len(ids) + 2 > room:
+            continue
+        limit = min(tokens, room - len(ids))
+        answer = model.generate(ids, max_tokens=limit, temperature=0.0, repetition_penalty=1.0)
+        yield len(ids), np.asarray([*ids, *answer.tokens], np.int32)
 
 
 def first_divergence(

@@ -1,12 +1,13 @@
 """Attention of the resident model: one GroupQueryAttention per layer, its cache updated in place.
 
-The operator rotates, appends to the cache and masks (causal, with a window) by itself. Its kernels
-(ONNX Runtime 1.31, CPU) take heads of a multiple of 16 channels and rotate a multiple of 16 of them;
-other rotations are made before it by RotaryEmbedding.
+The operator rotates, appends to the cache and masks (causal, with a window) by itself. Its CPU kernel
+(ONNX Runtime 1.31) rotates heads of a multiple of 16 channels, and a multiple of 16 of those; other
+rotations are made before it by RotaryEmbedding.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 HEAD_MULTIPLE = 8
 """GroupQueryAttention refuses heads whose size is no multiple of it."""
 
-LAST_POSITIONS, TOTAL_LENGTH, POSITIONS = "last_positions", "total_length", "positions"
+LAST_POSITIONS, TOTAL_LENGTH, POSITIONS = "last_positions", "total_length", "token_positions"
 _ROTATED_MULTIPLE = 16
 _CONTRIB = "com.microsoft"
 
@@ -78,9 +79,7 @@ def _resolve(state: ResidentLowering, name: str) -> str:
     return state.names.get(name, name)
 
 
-def _rotated_inside(
-    rotations: list[tuple[str, RotarySpec] | None], size: int
-) -> RotarySpec | bool | None:
+def _rotated_inside(rotations: list[tuple[str, RotarySpec] | None], size: int) -> RotarySpec | bool | None:
     """The rotation that attention itself can make; False for none at all, None for made before."""
     query, key = rotations
     if query is None and key is None:
@@ -127,7 +126,7 @@ def _tables(state: ResidentLowering, rotary: RotarySpec | bool) -> list[str]:
     """Cosines and sines of every position: (context, rotary size / 2) each."""
     if isinstance(rotary, bool):
         return []
-    key = f"{rotary.kind}.{rotary.theta:g}.{rotary.size}.{rotary.factor:g}.{rotary.attention_factor:g}"
+    key = "_".join(map(str, dataclasses.astuple(rotary)))
     shape = (state.context, rotary.size // 2)
     return [
         state.model.constant(

@@ -5,15 +5,16 @@ It supports every signature of a LiteRT variant on CPU (XNNPACK). It knows nothi
 
 from __future__ import annotations
 
+import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgesdk.backends.aligned_array import ALIGNMENT_BYTES, aligned_floats, aligned_ints
-from edgesdk.backends.litert.host_memory import HostBuffer, supported
+from edgesdk.backends.litert.host_memory import HostBuffer, described_shape, supported
 from edgesdk.backends.litert.weight_cache import WeightCache
-from edgesdk.backends.native_log import caught_native_log
+from edgesdk.backends.native_log import caught_native_log, hush_the_end
 from edgesdk.backends.protocol import Float, Int, StepBuffers
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import StepShape
@@ -79,6 +80,10 @@ class CompiledStepBackend:
         self._spec = spec
         self._shapes = tuple(sorted(shapes))
         self._model = _load(path, threads, weight_cache)
+        # LiteRT prints when its environment goes away, also when the interpreter ends.
+        self._release = weakref.finalize(self, _release, self._model)
+        self._check_layout()
+        self._started = False
         self._signatures: dict[StepShape, _Signature] = {}
         self._bound: OrderedDict[tuple[int, int], tuple[Float, list[HostBuffer]]] = OrderedDict()
 
@@ -105,7 +110,10 @@ class CompiledStepBackend:
             for buffer, place in zip(signature.inputs, signature.cells, strict=True)
         ]
         try:
-            self._model.run_by_index(signature.index, inputs, list(signature.outputs))
+            if self._started:
+                self._model.run_by_index(signature.index, inputs, list(signature.outputs))
+            else:
+                self._first_run(signature.index, inputs, list(signature.outputs))
         except RuntimeError as error:
             raise DeviceError(f"LiteRT failed in step {shape.signature}: {error}") from error
 
@@ -113,7 +121,22 @@ class CompiledStepBackend:
         """Releases the model and its buffers, not the arrays."""
         self._signatures.clear()
         self._bound.clear()
-        self._model.close()
+        self._release()
+
+    def _first_run(self, index: int, inputs: list[HostBuffer | None], outputs: list[HostBuffer]) -> None:
+        """LiteRT sets up a second environment with the first run, talks about it, and again at the end."""
+        with caught_native_log():
+            self._model.run_by_index(index, inputs, outputs)
+        hush_the_end()
+        self._started = True
+
+    def _check_layout(self) -> None:
+        """Refuses a C library whose structures are not the ones that `host_memory` fills."""
+        shape = self._shapes[0]
+        buffer = self._model.create_input_buffer_by_name(shape.signature, "mask")
+        found, expected = described_shape(buffer.capsule), (shape.tokens, shape.cells + shape.tokens)
+        if found != expected:
+            raise DeviceError(f"LiteRT describes a mask of shape {expected} as {found}; its C API changed")
 
     def _signature(self, shape: StepShape) -> _Signature:
         if shape not in self._signatures:
@@ -193,3 +216,10 @@ def _load(path: Path, threads: int, weight_cache: WeightCache | None) -> Compile
             failure = str(error).splitlines()[0]
             raise DeviceError(f"LiteRT cannot load {path.name}: {failure}") from error
     return model
+
+
+def _release(model: CompiledModel) -> None:
+    with caught_native_log():
+        environment = model.environment
+        model.close()
+        environment.close()

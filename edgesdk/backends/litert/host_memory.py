@@ -2,9 +2,8 @@
 
 The Python wrapper of LiteRT 2.3 binds host memory as one-dimensional only, and a RESHAPE inside the
 graph copies: 2 ms of an 8 ms step at 512 cells (docs/decisions/0002). The C API below it takes any
-shape, so buffers are made through it. The layout of its structures is checked against a buffer made
-by the wrapper before the first use; where that check fails, `supported()` says why and the caller
-copies instead.
+shape, so buffers are made through it. `supported()` says why that cannot be done here, and
+`described_shape` lets a caller check the layout of the C structures against a buffer it knows.
 """
 
 from __future__ import annotations
@@ -17,8 +16,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-
-from edgesdk.backends.aligned_array import aligned_floats
 
 _KNOWN_VERSIONS = ("2.3",)  # whose LiteRtCreateTensorBufferFromHostMemory takes five arguments
 _CAPSULE = b"LiteRtTensorBuffer"
@@ -88,27 +85,25 @@ def supported() -> str | None:
     if not installed.startswith(_KNOWN_VERSIONS):
         return f"ai-edge-litert {installed} was not tested for it (tested: {', '.join(_KNOWN_VERSIONS)})"
     try:
-        return _check_layout()
+        _library()
     except (OSError, AttributeError) as error:
         return f"LiteRT's C library cannot be used: {error}"
+    return None
 
 
-def _check_layout() -> str | None:
-    """Asks the library to describe a buffer of the wrapper, and compares with what is known of it."""
-    from ai_edge_litert.tensor_buffer import TensorBuffer
+def described_shape(capsule: object) -> tuple[int, ...]:
+    """The shape of a float32 buffer that the wrapper made, as the C library describes it.
 
-    buffer = TensorBuffer.create_from_host_memory(aligned_floats(16))
+    Compared with what is known of the buffer, it tells whether the structures above are the library's.
+    """
     get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
     get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    described = _TensorType()
-    library = _library()
-    library.LiteRtGetTensorBufferTensorType.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-    status = library.LiteRtGetTensorBufferTensorType(
-        get_pointer(buffer.capsule, _CAPSULE), ctypes.byref(described)
-    )
-    layout = described.layout
-    found = (status, described.element_type, layout.rank & 0x7F, layout.dimensions[0])
-    return None if found == (0, 1, 1, 16) else f"LiteRT describes a known buffer as {found}"
+    kind = _TensorType()
+    status = _library().LiteRtGetTensorBufferTensorType(get_pointer(capsule, _CAPSULE), ctypes.byref(kind))
+    rank = kind.layout.rank & 0x7F
+    if status or kind.element_type != _ELEMENT_TYPES["float32"] or rank > len(kind.layout.dimensions):
+        return ()
+    return tuple(kind.layout.dimensions[:rank])
 
 
 @cache
@@ -125,6 +120,7 @@ def _library() -> ctypes.CDLL:
         ctypes.c_void_p,
     ]
     library.LiteRtDestroyTensorBuffer.argtypes = [ctypes.c_void_p]
+    library.LiteRtGetTensorBufferTensorType.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
     return library
 
 

@@ -1,0 +1,88 @@
+"""Tensors of a GGUF file, memory-mapped and dequantised when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.checkpoints.gguf_header import TensorEntry
+from edgesdk.errors import CheckpointError
+
+_PLAIN = {
+    "F32": "<f4",
+    "F16": "<f2",
+    "F64": "<f8",
+    "I8": "i1",
+    "I16": "<i2",
+    "I32": "<i4",
+    "I64": "<i8",
+}
+
+
+class GgufTensors:
+    """Implements `TensorStore` over a checked header."""
+
+    def __init__(self, path: Path, entries: Mapping[str, TensorEntry]) -> None:
+        """Maps the file; reads nothing."""
+        self._path = path
+        self._entries = dict(entries)
+        self._data = np.memmap(path, np.uint8, mode="r")
+
+    def __iter__(self) -> Iterator[str]:
+        """Names, in file order."""
+        return iter(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a tensor of that name."""
+        return name in self._entries
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape in row-major order."""
+        return self._entry(name).shape
+
+    def stored_type(self, name: str) -> str:
+        """The ggml type."""
+        return self._entry(name).type_name
+
+    def load(self, name: str) -> NDArray[np.float32]:
+        """The tensor as a new float32 array."""
+        entry = self._entry(name)
+        rows = entry.size_bytes // entry.row_bytes
+        return self._read(entry, 0, rows).reshape(entry.shape)
+
+    def load_rows(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
+        """Rows [start, stop) of the first axis as a new float32 array."""
+        entry = self._entry(name)
+        if not 0 <= start <= stop <= entry.shape[0]:
+            raise CheckpointError(f"rows {start} to {stop} of {name!r} lie outside its {entry.shape[0]}")
+        if len(entry.shape) == 1:
+            return self.load(name)[start:stop]
+        per_row = entry.size_bytes // entry.row_bytes // entry.shape[0]
+        rows = self._read(entry, start * per_row, stop * per_row)
+        return rows.reshape(stop - start, *entry.shape[1:])
+
+    def _entry(self, name: str) -> TensorEntry:
+        if name not in self._entries:
+            raise CheckpointError(f"{self._path.name} has no tensor {name!r}")
+        return self._entries[name]
+
+    def _read(self, entry: TensorEntry, start: int, stop: int) -> NDArray[np.float32]:
+        """Rows of the last axis: (stop - start, columns)."""
+        raw = self._data[entry.offset + start * entry.row_bytes : entry.offset + stop * entry.row_bytes]
+        raw = np.asarray(raw).reshape(stop - start, entry.row_bytes)
+        if entry.type_name in _PLAIN:
+            return raw.view(_PLAIN[entry.type_name]).astype(np.float32)
+        from gguf import GGMLQuantizationType
+        from gguf.quants import dequantize
+
+        try:
+            values = dequantize(raw, GGMLQuantizationType[entry.type_name])
+        except NotImplementedError as error:
+            raise CheckpointError(
+                f"{self._path.name} stores {entry.name!r} as {entry.type_name}, which the installed gguf "
+                "package cannot dequantise"
+            ) from error
+        return np.asarray(values, np.float32)

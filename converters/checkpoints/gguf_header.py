@@ -1,0 +1,203 @@
+"""Reads and checks the header of a GGUF file: metadata and where each tensor lies.
+
+Nothing in the file is believed before it is compared with the file's size: counts, lengths and
+offsets of a damaged or hostile file end in one clear line, not in an allocation. Follows the GGUF
+specification (ggml, docs/gguf.md), versions 2 and 3, little-endian.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgesdk.errors import CheckpointError, MissingExtra
+
+Scalar = int | float | bool | str
+MetadataValue = Scalar | list[int] | list[float] | list[bool] | list[str]
+
+MAGIC = b"GGUF"
+_VERSIONS = (2, 3)
+_MAX_DIMENSIONS = 4
+_DEFAULT_ALIGNMENT = 32
+_STRING, _ARRAY = 8, 9
+_FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_SMALLEST_PAIR = 8 + 4 + 1  # empty key, type, one byte
+_SMALLEST_TENSOR = 8 + 4 + 8 + 4 + 8
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """One tensor of the file.
+
+    Attributes:
+        name: as stored.
+        shape: row-major (the file stores the fastest axis first).
+        type_name: ggml type.
+        offset: of the data, from the start of the file.
+        row_bytes: bytes of one row (the last axis).
+        size_bytes: of the data.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    type_name: str
+    offset: int
+    row_bytes: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class GgufHeader:
+    """Metadata by key, tensors by name in file order."""
+
+    metadata: Mapping[str, MetadataValue]
+    tensors: Mapping[str, TensorEntry]
+
+
+def read_gguf_header(path: Path) -> GgufHeader:
+    """Parses a GGUF file's header.
+
+    Raises:
+        CheckpointError: the file is not GGUF, is truncated, or contradicts itself.
+        MissingExtra: the gguf package, which knows the tensor types, is not installed.
+    """
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _Parser(path.name, data).parse()
+    except ValueError as error:  # mmap refuses an empty file
+        raise CheckpointError(f"{path.name} is empty; expected a GGUF file") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+
+
+class _Parser:
+    def __init__(self, name: str, data: mmap.mmap) -> None:
+        self.name = name
+        self.data = data
+        self.size = len(data)
+        self.at = 0
+
+    def parse(self) -> GgufHeader:
+        if self.data[:4] != MAGIC:
+            found = bytes(self.data[:4])
+            raise CheckpointError(f"{self.name} starts with {found!r}, expected {MAGIC!r}: not a GGUF file")
+        self.at = 4
+        version = self.number("I", "version")
+        if version not in _VERSIONS:
+            swapped = struct.unpack("<I", struct.pack(">I", int(version)))[0] in _VERSIONS
+            what = "is big-endian" if swapped else f"has GGUF version {version}"
+            raise CheckpointError(f"{self.name} {what}; expected little-endian version 2 or 3")
+        tensors = self.count("tensor count", _SMALLEST_TENSOR)
+        pairs = self.count("metadata count", _SMALLEST_PAIR)
+        metadata: dict[str, MetadataValue] = {}
+        for _ in range(pairs):
+            key = self.string("a metadata key")
+            if key in metadata:
+                raise CheckpointError(f"{self.name} has the metadata key {key!r} twice")
+            metadata[key] = self.value(int(self.number("I", f"the type of {key!r}")), key)
+        alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
+        if isinstance(alignment, bool) or not isinstance(alignment, int) or not 1 <= alignment <= 1 << 20:
+            raise CheckpointError(f"{self.name} has general.alignment {alignment!r}; expected 1 to 2^20")
+        entries = [self.tensor_info() for _ in range(tensors)]
+        start = -(-self.at // alignment) * alignment
+        return GgufHeader(metadata, self.place(entries, start, alignment))
+
+    def number(self, kind: str, what: str) -> int | float | bool:
+        size = struct.calcsize(kind)
+        if self.at + size > self.size:
+            raise CheckpointError(f"{self.name} ends inside {what}; it is truncated, download it again")
+        (value,) = struct.unpack_from(f"<{kind}", self.data, self.at)
+        self.at += size
+        result: int | float | bool = value
+        return result
+
+    def count(self, what: str, smallest: int) -> int:
+        value = int(self.number("Q", what))
+        if value * smallest > self.size - self.at:
+            raise CheckpointError(
+                f"{self.name} has a {what} of {value}, more than its {self.size} bytes hold"
+            )
+        return value
+
+    def string(self, what: str) -> str:
+        length = self.count(f"length of {what}", 1)
+        raw = self.data[self.at : self.at + length]
+        self.at += length
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            # Some vocabularies hold broken bytes; they must stay tellable apart.
+            return raw.decode("utf-8", "surrogateescape")
+
+    def value(self, kind: int, key: str) -> MetadataValue:
+        if kind == _STRING:
+            return self.string(f"{key!r}")
+        if kind in _FORMATS:
+            return self.number(_FORMATS[kind], f"{key!r}")
+        if kind != _ARRAY:
+            raise CheckpointError(f"{self.name} gives {key!r} the unknown type {kind}")
+        item = int(self.number("I", f"the item type of {key!r}"))
+        if item == _STRING:
+            length = self.count(f"length of {key!r}", 8)
+            return [self.string(f"an item of {key!r}") for _ in range(length)]
+        if item not in _FORMATS:
+            raise CheckpointError(
+                f"{self.name} gives {key!r} items of type {item}; expected scalars or strings"
+            )
+        kind_of_item = _FORMATS[item]
+        length = self.count(f"length of {key!r}", struct.calcsize(kind_of_item))
+        values = list(struct.unpack_from(f"<{length}{kind_of_item}", self.data, self.at))
+        self.at += length * struct.calcsize(kind_of_item)
+        return values
+
+    def tensor_info(self) -> tuple[str, tuple[int, ...], int, int]:
+        name = self.string("a tensor name")
+        axes = int(self.number("I", f"the rank of {name!r}"))
+        if not 1 <= axes <= _MAX_DIMENSIONS:
+            raise CheckpointError(f"{self.name} gives tensor {name!r} {axes} axes; expected 1 to 4")
+        shape = tuple(int(self.number("Q", f"the shape of {name!r}")) for _ in range(axes))[::-1]
+        kind = int(self.number("I", f"the type of {name!r}"))
+        return name, shape, kind, int(self.number("Q", f"the offset of {name!r}"))
+
+    def place(
+        self, entries: list[tuple[str, tuple[int, ...], int, int]], start: int, alignment: int
+    ) -> dict[str, TensorEntry]:
+        sizes = _type_sizes()
+        placed: dict[str, TensorEntry] = {}
+        for name, shape, kind, offset in entries:
+            if name in placed:
+                raise CheckpointError(f"{self.name} has the tensor {name!r} twice")
+            if kind not in sizes:
+                raise CheckpointError(
+                    f"{self.name} stores {name!r} in type {kind}, "
+                    "which the installed gguf package does not know"
+                )
+            type_name, block, block_bytes = sizes[kind]
+            if min(shape) < 1 or shape[-1] % block:
+                raise CheckpointError(
+                    f"{self.name} gives {name!r} the shape {shape}, "
+                    f"which {type_name} blocks of {block} do not fill"
+                )
+            row_bytes = shape[-1] // block * block_bytes
+            size = row_bytes
+            for axis in shape[:-1]:
+                size *= axis
+            if offset % alignment or start + offset + size > self.size:
+                raise CheckpointError(
+                    f"{self.name} puts {name!r} at {start + offset} with {size} bytes, outside its "
+                    f"{self.size} bytes; it is truncated or damaged, download it again"
+                )
+            placed[name] = TensorEntry(name, shape, type_name, start + offset, row_bytes, size)
+        return placed
+
+
+def _type_sizes() -> dict[int, tuple[str, int, int]]:
+    """Name, weights per block and bytes per block of every type that the gguf package knows."""
+    try:
+        from gguf import GGML_QUANT_SIZES
+    except ImportError as error:
+        raise MissingExtra("gguf", "convert") from error
+    return {int(kind): (kind.name, block, size) for kind, (block, size) in GGML_QUANT_SIZES.items()}

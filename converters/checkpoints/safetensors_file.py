@@ -1,0 +1,169 @@
+"""Tensors of safetensors files, memory-mapped. The header is checked before anything is believed.
+
+Format: 8 bytes little-endian length, a JSON header of that length, then the data
+(safetensors, README, "Format").
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.errors import CheckpointError
+
+_HEADER_LIMIT = 100 << 20  # the format's own limit
+_TYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U8": "u1",
+    "BOOL": "?",
+}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    size: int
+
+
+class SafetensorsTensors:
+    """Implements `TensorStore` over one or many safetensors files."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        """Reads the headers.
+
+        Raises:
+            CheckpointError: a file is damaged, or two files hold the same tensor.
+        """
+        self._entries: dict[str, _Entry] = {}
+        self._maps: dict[Path, NDArray[np.uint8]] = {}
+        for path in paths:
+            for name, entry in _read_header(path).items():
+                if name in self._entries:
+                    raise CheckpointError(
+                        f"{name!r} is in {self._entries[name].path.name} and in {path.name}"
+                    )
+                self._entries[name] = entry
+
+    def __iter__(self) -> Iterator[str]:
+        """Names, in file order."""
+        return iter(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a tensor of that name."""
+        return name in self._entries
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape in row-major order."""
+        return self._entry(name).shape
+
+    def stored_type(self, name: str) -> str:
+        """The safetensors type."""
+        return self._entry(name).dtype
+
+    def file_of(self, name: str) -> str:
+        """Name of the file that holds a tensor."""
+        return self._entry(name).path.name
+
+    def load(self, name: str) -> NDArray[np.float32]:
+        """The tensor as a new float32 array."""
+        entry = self._entry(name)
+        return self._read(entry, 0, entry.size).reshape(entry.shape)
+
+    def load_rows(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
+        """Rows [start, stop) of the first axis as a new float32 array."""
+        entry = self._entry(name)
+        if not entry.shape or not 0 <= start <= stop <= entry.shape[0]:
+            raise CheckpointError(f"rows {start} to {stop} of {name!r} lie outside its shape {entry.shape}")
+        row = entry.size // max(entry.shape[0], 1)
+        return self._read(entry, start * row, stop * row).reshape(stop - start, *entry.shape[1:])
+
+    def _entry(self, name: str) -> _Entry:
+        if name not in self._entries:
+            raise CheckpointError(f"the checkpoint has no tensor {name!r}")
+        return self._entries[name]
+
+    def _read(self, entry: _Entry, start: int, stop: int) -> NDArray[np.float32]:
+        if entry.path not in self._maps:
+            self._maps[entry.path] = np.memmap(entry.path, np.uint8, mode="r")
+        raw = np.asarray(self._maps[entry.path][entry.offset + start : entry.offset + stop])
+        values = raw.view(_TYPES[entry.dtype])
+        if entry.dtype == "BF16":  # the upper half of a float32
+            return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return values.astype(np.float32)
+
+
+def _read_header(path: Path) -> dict[str, _Entry]:
+    name = path.name
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(8)
+            if len(start) < 8:
+                raise CheckpointError(f"{name} has {size} bytes; expected a safetensors file")
+            (length,) = struct.unpack("<Q", start)
+            if length > min(size - 8, _HEADER_LIMIT):
+                raise CheckpointError(
+                    f"{name} announces a header of {length} bytes in a file of {size}; it is truncated or no "
+                    "safetensors file"
+                )
+            document = json.loads(file.read(length))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{name} has no valid JSON header; download it again") from error
+    if not isinstance(document, dict):
+        raise CheckpointError(f"{name} has a header that is no object; download it again")
+    document.pop("__metadata__", None)
+    entries = {key: _check_entry(path, key, value, 8 + length, size) for key, value in document.items()}
+    _check_overlap(name, entries)
+    return entries
+
+
+def _check_entry(path: Path, key: str, value: object, start: int, size: int) -> _Entry:
+    where = f"{path.name} describes {key[:80]!r}"
+    if not isinstance(value, Mapping):
+        raise CheckpointError(f"{where} by a {type(value).__name__}; expected an object")
+    dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
+    if not isinstance(dtype, str) or dtype not in _TYPES:
+        raise CheckpointError(f"{where} as type {str(dtype)[:20]!r}; expected one of {', '.join(_TYPES)}")
+    if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
+        raise CheckpointError(f"{where} without a valid shape and data_offsets")
+    begin, end = offsets
+    expected = math.prod(shape) * np.dtype(_TYPES[dtype]).itemsize
+    if end - begin != expected:
+        raise CheckpointError(f"{where} with {end - begin} bytes; {dtype} of shape {shape} has {expected}")
+    if start + end > size:
+        raise CheckpointError(
+            f"{where} up to byte {start + end} of {size}: it is truncated, download it again"
+        )
+    return _Entry(path, dtype, tuple(shape), start + begin, expected)
+
+
+def _naturals(value: object) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(v) is int and 0 <= v < 1 << 48 for v in value)
+
+
+def _check_overlap(name: str, entries: Mapping[str, _Entry]) -> None:
+    end, before = 0, ""
+    for key, entry in sorted(entries.items(), key=lambda pair: pair[1].offset):
+        if entry.size and entry.offset < end:
+            raise CheckpointError(f"{name} lets {before!r} and {key!r} overlap; it is damaged")
+        end, before = max(end, entry.offset + entry.size), key

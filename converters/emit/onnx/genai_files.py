@@ -1,0 +1,128 @@
+"""Writes what onnxruntime-genai reads beside a model: its configuration and the tokenizer's files.
+
+The model type is always `decoder`, which onnxruntime-genai takes for any plain decoder: types named
+after architectures only switch on special cases that this emitter's models do not need.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from converters.checkpoints.checkpoint import TokenizerFiles
+from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.manifest import GenerationDefaults
+from edgesdk.bundle.records import JsonValue
+from edgesdk.errors import EmitError
+
+_LOG_ERRORS_ONLY = 3  # ONNX Runtime warns on every load of the input that has a default
+_TOKENIZER_CLASSES = {"BPE": "PreTrainedTokenizerFast", "Unigram": "XLMRobertaTokenizer"}
+
+
+def write_genai_files(
+    folder: Path,
+    model_name: str,
+    spec: DecoderSpec,
+    context: int,
+    tokenizer: TokenizerFiles,
+    generation: GenerationDefaults,
+) -> None:
+    """Writes `genai_config.json`, `tokenizer.json`, `tokenizer_config.json` and the chat template.
+
+    Raises:
+        EmitError: onnxruntime-genai has no tokenizer of this kind.
+    """
+    config = genai_config(model_name, spec, context, tokenizer, generation)
+    _write_json(folder / "genai_config.json", config)
+    _write_json(folder / "tokenizer_config.json", _tokenizer_config(tokenizer, context))
+    (folder / "tokenizer.json").write_text(tokenizer.tokenizer_json, encoding="utf-8")
+    if tokenizer.chat_template is not None:
+        (folder / "chat_template.jinja").write_text(tokenizer.chat_template, encoding="utf-8")
+
+
+def genai_config(
+    model_name: str,
+    spec: DecoderSpec,
+    context: int,
+    tokenizer: TokenizerFiles,
+    generation: GenerationDefaults,
+) -> dict[str, JsonValue]:
+    """The contents of `genai_config.json`."""
+    record = tokenizer.record
+    ends = list(record.eos_ids)
+    end: JsonValue = list(ends) if len(ends) != 1 else ends[0]
+    first_end = ends[0] if ends else 0
+    sampled = generation.temperature is not None or generation.top_p is not None
+    return {
+        "model": {
+            "type": "decoder",
+            "bos_token_id": first_end if record.bos_id is None else record.bos_id,
+            "eos_token_id": end,
+            "pad_token_id": first_end,
+            "context_length": context,
+            "vocab_size": spec.vocab_size,
+            "decoder": {
+                "filename": model_name,
+                "hidden_size": spec.hidden_size,
+                "head_size": spec.head_size,
+                "num_attention_heads": spec.heads,
+                "num_key_value_heads": spec.kv_heads,
+                "num_hidden_layers": len(spec.layers),
+                "session_options": {"log_severity_level": _LOG_ERRORS_ONLY, "provider_options": []},
+                "inputs": {
+                    "input_ids": "input_ids",
+                    "attention_mask": "attention_mask",
+                    "past_key_names": "past_key_values.%d.key",
+                    "past_value_names": "past_key_values.%d.value",
+                },
+                "outputs": {
+                    "logits": "logits",
+                    "present_key_names": "present.%d.key",
+                    "present_value_names": "present.%d.value",
+                },
+            },
+        },
+        "search": {
+            "max_length": context,
+            "past_present_share_buffer": True,
+            "do_sample": sampled,
+            "temperature": _or(generation.temperature, 1.0),
+            "top_k": int(_or(generation.top_k, 50)),
+            "top_p": _or(generation.top_p, 1.0),
+            "repetition_penalty": _or(generation.repetition_penalty, 1.0),
+        },
+    }
+
+
+def _tokenizer_config(tokenizer: TokenizerFiles, context: int) -> dict[str, JsonValue]:
+    try:
+        kind = json.loads(tokenizer.tokenizer_json)["model"]["type"]
+        name = _TOKENIZER_CLASSES[kind]
+    except (ValueError, TypeError, KeyError) as error:
+        raise EmitError(
+            f"onnxruntime-genai reads tokenizers of type {', '.join(_TOKENIZER_CLASSES)}, "
+            f"this tokenizer.json has another ({str(error)[:60]})"
+        ) from error
+    record = tokenizer.record
+    config: dict[str, JsonValue] = {
+        "tokenizer_class": name,
+        "add_bos_token": record.add_bos,
+        "add_eos_token": False,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": context,
+    }
+    if record.bos_token is not None:
+        config["bos_token"] = record.bos_token
+    if record.eos_token is not None:
+        config["eos_token"] = record.eos_token
+    if tokenizer.chat_template is not None:
+        config["chat_template"] = tokenizer.chat_template
+    return config
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _write_json(path: Path, value: JsonValue) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

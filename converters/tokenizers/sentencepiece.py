@@ -1,0 +1,90 @@
+"""Rebuilds the vocabularies that GGUF calls `llama` and `t5`: SentencePiece's BPE and Unigram models.
+
+A text gets its leading ▁ after every added token as well as at its start, as Llama's published
+tokenizer.json has it; the file does not say which of the two its own tokenizer does. Nothing is known here
+of special tokens (paper: SentencePiece, Kudo and Richardson 2018).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from converters.tokenizers.charsmap import charsmap_normalizer
+from converters.tokenizers.derive_merges import merges_by_score
+from converters.tokenizers.parts import SPACE, Component, Parts, sequence
+from converters.tokenizers.plain_text import plain_text_parts, unknown_id
+from converters.tokenizers.vocabulary import Vocabulary, read_flag
+from edgesdk.bundle.records import JsonValue
+from edgesdk.errors import CheckpointError
+
+
+def llama_parts(metadata: Mapping[str, object], vocabulary: Vocabulary) -> Parts:
+    """Parts of a `llama` vocabulary, whose merges follow from its scores.
+
+    Args:
+        metadata: the file's metadata.
+        vocabulary: its tokens.
+
+    Raises:
+        CheckpointError: scores are missing, or the normalizer's table is damaged.
+    """
+    prefix = read_flag(metadata, "add_space_prefix")
+    return plain_text_parts(
+        metadata,
+        vocabulary,
+        merges_by_score(vocabulary, _scores(vocabulary)),
+        adds_bos=True,
+        prefix=prefix is not False,
+        normalizers=_normalizers(metadata),
+    )
+
+
+def unigram_parts(metadata: Mapping[str, object], vocabulary: Vocabulary) -> Parts:
+    """Parts of a `t5` vocabulary.
+
+    Args:
+        metadata: the file's metadata.
+        vocabulary: its tokens.
+
+    Raises:
+        CheckpointError: scores are missing, or the normalizer's table is damaged.
+    """
+    prefix = read_flag(metadata, "add_space_prefix")
+    pieces: list[JsonValue] = [
+        [text, score] for text, score in zip(vocabulary.tokens, _scores(vocabulary), strict=True)
+    ]
+    metaspace: Component = {
+        "type": "Metaspace",
+        "replacement": SPACE,
+        "prepend_scheme": "always" if prefix else "never",
+        "split": True,
+    }
+    return Parts(
+        normalizer=sequence("normalizers", _normalizers(metadata)),
+        pre_tokenizer=metaspace,
+        model={
+            "type": "Unigram",
+            "unk_id": unknown_id(metadata, vocabulary),
+            "vocab": pieces,
+            "byte_fallback": "<0x00>" in vocabulary.ids,
+        },
+        decoder=metaspace,
+        adds_eos=True,
+    )
+
+
+def _normalizers(metadata: Mapping[str, object]) -> tuple[Component, ...]:
+    steps: list[Component] = []
+    charsmap = charsmap_normalizer(metadata)
+    if charsmap is not None:
+        steps.append(charsmap)
+    if read_flag(metadata, "remove_extra_whitespaces"):
+        steps.append({"type": "Strip", "strip_left": True, "strip_right": True})
+        steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
+    return tuple(steps)
+
+
+def _scores(vocabulary: Vocabulary) -> tuple[float, ...]:
+    if vocabulary.scores is None:
+        raise CheckpointError("tokenizer.ggml.scores is missing, and this kind of tokenizer needs it")
+    return vocabulary.scores

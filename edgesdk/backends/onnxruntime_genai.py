@@ -1,0 +1,196 @@
+"""onnxruntime-genai with the `resident` model: an independent runtime over the same file.
+
+It supports extending, scoring and forgetting, with one sequence per generator. Tokenisation, sampling
+and stopping stay with edgesdk; onnxruntime-genai's own are not used.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from edgesdk.backends.opened import Opened, OpenRequest
+from edgesdk.backends.protocol import Float, Int
+from edgesdk.errors import CapacityError, DeviceError, MissingExtra
+
+CHUNK_TOKENS = 512
+"""Most tokens of one call: this runtime computes the logits of all of them."""
+
+_NO_PADDING = -1
+"""With a padding token set, logits after a prompt that ends with that very token would be another's."""
+
+
+def open_genai(request: OpenRequest) -> Opened:
+    """Opens a resident variant.
+
+    Raises:
+        MissingExtra: onnxruntime-genai is not installed.
+        DeviceError: it refuses the files.
+    """
+    entry = request.bundle.file(request.variant.entry)
+    vocabulary = request.bundle.manifest.decoder.vocab_size
+    model = GenaiModel(entry.parent, vocabulary, request.variant.context, threads=request.threads)
+    return Opened(model, "CPUExecutionProvider")
+
+
+class GenaiModel:
+    """A folder opened by onnxruntime-genai; implements `LoadedBackend`."""
+
+    def __init__(self, folder: Path, vocabulary: int, context: int, *, threads: int) -> None:
+        """Loads a model.
+
+        Args:
+            folder: with `genai_config.json`.
+            vocabulary: V.
+            context: most tokens of a sequence.
+            threads: CPU threads.
+
+        Raises:
+            MissingExtra: onnxruntime-genai is not installed.
+            DeviceError: it refuses the files.
+        """
+        self._package = _import()
+        self._vocabulary = vocabulary
+        self._context = context
+        settings = {
+            "model": {
+                "pad_token_id": _NO_PADDING,
+                "decoder": {"session_options": {"intra_op_num_threads": threads}},
+            }
+        }
+        try:
+            config = self._package.Config(str(folder))
+            config.overlay(json.dumps(settings))
+            self._model = self._package.Model(config)
+        except (RuntimeError, ValueError) as error:
+            raise DeviceError(f"onnxruntime-genai cannot load {folder.name}: {_line(error)}") from error
+
+    def new_sequence(self) -> GenaiSequence:
+        """An empty sequence.
+
+        Raises:
+            DeviceError: the model was closed, or there is no memory for the cache.
+        """
+        if self._model is None:
+            raise DeviceError("the model was closed; load it again")
+        return GenaiSequence(self._package, self._model, self._vocabulary, self._context)
+
+    def close(self) -> None:
+        """Releases the model."""
+        self._model = None
+
+
+class GenaiSequence:
+    """One generator; implements `Sequence`."""
+
+    def __init__(self, package: ModuleType, model: object, vocabulary: int, context: int) -> None:
+        """Makes a generator with a cache for the whole context.
+
+        Raises:
+            DeviceError: onnxruntime-genai refuses.
+        """
+        self._vocabulary = vocabulary
+        self._context = context
+        self._length = 0
+        try:
+            params = package.GeneratorParams(model)
+            params.set_search_options(max_length=context, batch_size=1, do_sample=False)
+            self._generator = package.Generator(model, params)
+        except (RuntimeError, ValueError) as error:
+            raise DeviceError(f"onnxruntime-genai cannot start a sequence: {_line(error)}") from error
+
+    @property
+    def context(self) -> int:
+        """Most tokens it can hold."""
+        return self._context
+
+    @property
+    def length(self) -> int:
+        """Tokens it holds."""
+        return self._length
+
+    def extend(self, tokens: Int) -> Float:
+        """Appends tokens.
+
+        Args:
+            tokens: (n,) int32, n at least 1.
+
+        Returns:
+            (V,) float32 logits after the last of them.
+
+        Raises:
+            CapacityError: they do not fit; nothing has changed.
+        """
+        self._check_room(tokens)
+        for start in range(0, len(tokens), CHUNK_TOKENS):
+            self._append(tokens[start : start + CHUNK_TOKENS])
+        last: Float = np.asarray(self._generator.get_logits(), np.float32).reshape(-1)[-self._vocabulary :]
+        return last
+
+    def score(self, tokens: Int) -> Float:
+        """Like `extend`, but returns the logits after each of the tokens: (n, V) float32."""
+        self._check_room(tokens)
+        logits = np.empty((len(tokens), self._vocabulary), np.float32)
+        for start in range(0, len(tokens), CHUNK_TOKENS):
+            chunk = tokens[start : start + CHUNK_TOKENS]
+            self._append(chunk)
+            logits[start : start + len(chunk)] = self._generator.get_output("logits")[0]
+        return logits
+
+    def truncate(self, length: int) -> None:
+        """Forgets all tokens from `length` on.
+
+        Raises:
+            CapacityError: it does not hold as many.
+        """
+        if not 0 <= length <= self._length:
+            raise CapacityError(f"cannot shorten {self._length} tokens to {length}")
+        try:
+            self._generator.rewind_to(length)
+        except RuntimeError as error:
+            raise DeviceError(f"onnxruntime-genai cannot forget tokens: {_line(error)}") from error
+        self._length = length
+
+    def close(self) -> None:
+        """Releases the generator."""
+        self._generator = None
+        self._length = 0
+
+    def _append(self, tokens: Int) -> None:
+        if self._generator is None:
+            raise DeviceError("the sequence was closed; start another")
+        try:
+            self._generator.append_tokens(np.ascontiguousarray(tokens, np.int32))
+        except (RuntimeError, ValueError) as error:
+            raise DeviceError(f"onnxruntime-genai failed: {_line(error)}") from error
+        self._length += len(tokens)
+
+    def _check_room(self, tokens: Int) -> None:
+        count = len(tokens)
+        if count < 1:
+            raise CapacityError("a sequence is extended by at least one token, found none")
+        if self._length + count > self._context:
+            raise CapacityError(
+                f"{count} tokens after {self._length} do not fit the context of {self._context} tokens; "
+                "shorten the prompt or convert with a larger --context"
+            )
+        if int(tokens.min()) < 0 or int(tokens.max()) >= self._vocabulary:
+            raise DeviceError(f"a token is outside the vocabulary of {self._vocabulary}; check the tokenizer")
+
+
+def _import() -> ModuleType:
+    try:
+        # Loads libonnxruntime by path; without it the native module ends the process (0.18).
+        import onnxruntime  # noqa: F401
+        import onnxruntime_genai
+    except ImportError as error:
+        raise MissingExtra("onnxruntime-genai", "genai") from error
+    module: ModuleType = onnxruntime_genai
+    return module
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:300]

@@ -1,0 +1,206 @@
+"""ONNX Runtime with the `resident` model: the cache is one buffer per layer, updated in place.
+
+It supports extending, scoring and forgetting, of any number of sequences in turn, on CPU. It does not
+support sharing cells between sequences: that needs a step variant.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.backends.aligned_array import aligned_floats
+from edgesdk.backends.onnxruntime_session import PROVIDER, check_inputs, onnxruntime_errors, open_session
+from edgesdk.backends.opened import Opened, OpenRequest
+from edgesdk.backends.protocol import Float, Int
+from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.errors import CapacityError, DeviceError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+CHUNK_TOKENS = 512
+"""Most tokens of one run: attention scores take memory in proportion."""
+
+
+def open_resident(request: OpenRequest) -> Opened:
+    """Opens a resident variant.
+
+    Raises:
+        DeviceError: onnxruntime is missing or refuses it.
+    """
+    path = request.bundle.file(request.variant.entry)
+    model = ResidentModel(
+        path, request.bundle.manifest.decoder, request.variant.context, threads=request.threads
+    )
+    return Opened(model, PROVIDER, 1.0)
+
+
+class ResidentModel:
+    """A resident model; implements `LoadedBackend`."""
+
+    def __init__(self, path: Path, spec: DecoderSpec, context: int, *, threads: int) -> None:
+        """Loads a model.
+
+        Args:
+            path: the ONNX file.
+            spec: shape of the decoder.
+            context: most tokens of a sequence.
+            threads: CPU threads.
+
+        Raises:
+            DeviceError: onnxruntime is missing or refuses the file.
+        """
+        self._spec = spec
+        self._context = context
+        self._session: InferenceSession | None = open_session(path, threads)
+        expected: dict[str, tuple[int | None, ...]] = {
+            "input_ids": (None, None),
+            "attention_mask": (None, None),
+        }
+        for layer in range(len(spec.layers)):
+            for kind in ("key", "value"):
+                shape = (None, spec.kv_heads, None, spec.head_size)
+                expected[f"past_key_values.{layer}.{kind}"] = shape
+        check_inputs(self._session, path, expected)
+
+    def new_sequence(self) -> ResidentSequence:
+        """An empty sequence, with memory for the whole context that is touched as it fills.
+
+        Raises:
+            DeviceError: the model was closed.
+        """
+        if self._session is None:
+            raise DeviceError("the model was closed; load it again")
+        return ResidentSequence(self._session, self._spec, self._context)
+
+    def close(self) -> None:
+        """Releases the model."""
+        self._session = None
+
+
+class ResidentSequence:
+    """One sequence with its cache; implements `Sequence`."""
+
+    def __init__(self, session: InferenceSession, spec: DecoderSpec, context: int) -> None:
+        """Allocates the cache: per layer keys and values, (1, K, context, D) float32 each."""
+        self._session: InferenceSession | None = session
+        self._vocabulary = spec.vocab_size
+        self._context = context
+        self._length = 0
+        self._ones: NDArray[np.int64] = np.ones((1, context), np.int64)
+        self._from: NDArray[np.int64] = np.zeros(1, np.int64)
+        self._last = aligned_floats(1, 1, spec.vocab_size)
+        self._binding = session.io_binding()
+        self._caches = [
+            (f"{layer}.{kind}", aligned_floats(1, spec.kv_heads, context, spec.head_size))
+            for layer in range(len(spec.layers))
+            for kind in ("key", "value")
+        ]
+        for name, cache in self._caches:
+            # The same buffer as past and present is what makes the kernel append in place.
+            self._bind_input(f"past_key_values.{name}", cache)
+            self._bind_output(f"present.{name}", cache)
+        self._bind_input("logits_from", self._from)
+
+    @property
+    def context(self) -> int:
+        """Most tokens it can hold."""
+        return self._context
+
+    @property
+    def length(self) -> int:
+        """Tokens it holds."""
+        return self._length
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its cache."""
+        return sum(cache.nbytes for _, cache in self._caches)
+
+    def extend(self, tokens: Int) -> Float:
+        """Appends tokens.
+
+        Args:
+            tokens: (n,) int32, n at least 1.
+
+        Returns:
+            (V,) float32 logits after the last of them; valid until the next call.
+
+        Raises:
+            CapacityError: they do not fit; nothing has changed.
+        """
+        self._check_room(tokens)
+        self._from[0] = -1
+        self._bind_output("logits", self._last)
+        length = self._length
+        for start in range(0, len(tokens), CHUNK_TOKENS):
+            chunk = tokens[start : start + CHUNK_TOKENS]
+            self._run(chunk, length)
+            length += len(chunk)
+        self._length = length
+        last: Float = self._last[0, 0]
+        return last
+
+    def score(self, tokens: Int) -> Float:
+        """Like `extend`, but returns the logits after each of the tokens: (n, V) float32."""
+        self._check_room(tokens)
+        logits = np.empty((1, len(tokens), self._vocabulary), np.float32)
+        self._from[0] = 0
+        length = self._length
+        for start in range(0, len(tokens), CHUNK_TOKENS):
+            chunk = tokens[start : start + CHUNK_TOKENS]
+            self._bind_output("logits", logits[:, start : start + len(chunk)])
+            self._run(chunk, length)
+            length += len(chunk)
+        self._length = length
+        scored: Float = logits[0]
+        return scored
+
+    def truncate(self, length: int) -> None:
+        """Forgets all tokens from `length` on; what they left in the cache is overwritten later.
+
+        Raises:
+            CapacityError: it does not hold as many.
+        """
+        if not 0 <= length <= self._length:
+            raise CapacityError(f"cannot shorten {self._length} tokens to {length}")
+        self._length = length
+
+    def close(self) -> None:
+        """Releases the cache."""
+        self._binding.clear_binding_inputs()
+        self._binding.clear_binding_outputs()
+        self._caches.clear()
+        self._session = None
+        self._length = 0
+
+    def _run(self, tokens: Int, length: int) -> None:
+        if self._session is None:
+            raise DeviceError("the sequence was closed; start another")
+        ids = tokens.astype(np.int64)[None]
+        self._bind_input("input_ids", ids)
+        self._bind_input("attention_mask", self._ones[:, : length + len(tokens)])
+        with onnxruntime_errors("failed"):
+            self._session.run_with_iobinding(self._binding)
+
+    def _bind_input(self, name: str, array: NDArray[np.generic]) -> None:
+        self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+
+    def _bind_output(self, name: str, array: NDArray[np.generic]) -> None:
+        self._binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+
+    def _check_room(self, tokens: Int) -> None:
+        count = len(tokens)
+        if count < 1:
+            raise CapacityError("a sequence is extended by at least one token, found none")
+        if self._length + count > self._context:
+            raise CapacityError(
+                f"{count} tokens after {self._length} do not fit the context of {self._context} tokens; "
+                "shorten the prompt or convert with a larger --context"
+            )
+        if int(tokens.min()) < 0 or int(tokens.max()) >= self._vocabulary:
+            raise DeviceError(f"a token is outside the vocabulary of {self._vocabulary}; check the tokenizer")

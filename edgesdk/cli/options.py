@@ -1,0 +1,146 @@
+"""Arguments and options that several commands share, as decorators.
+
+`load_options` and `answer_options` hand their values on as one argument each, with the names of what
+`edgesdk.load` and `Model.stream` take.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import click
+
+Command = Callable[..., None]
+Decorator = Callable[[Command], Command]
+
+
+class Loading(TypedDict):
+    """How to load a bundle."""
+
+    backend: str
+    device: str
+    variant: str | None
+    strict: bool
+    threads: int | None
+
+
+class Answering(TypedDict):
+    """How to answer."""
+
+    max_tokens: int
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    repetition_penalty: float | None
+    seed: int | None
+    stop: Sequence[str]
+
+
+bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+
+_LOADING: tuple[Decorator, ...] = (
+    click.option(
+        "--backend",
+        default="auto",
+        show_default=True,
+        metavar="NAME",
+        help="Backend to run on; `edgesdk devices` lists them.",
+    ),
+    click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "gpu", "npu"]),
+        default="auto",
+        show_default=True,
+        help="Device to run on.",
+    ),
+    click.option(
+        "--variant",
+        metavar="NAME",
+        help="Variant of the bundle; `edgesdk inspect` lists them. Default: the first that suits.",
+    ),
+    click.option(
+        "--strict", is_flag=True, help="Fail instead of falling back to a less preferred backend or device."
+    ),
+    click.option(
+        "--threads",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="CPU threads. Default: every core that this process may use.",
+    ),
+)
+
+_ANSWERING: tuple[Decorator, ...] = (
+    click.option(
+        "--max-tokens",
+        type=click.IntRange(min=1),
+        default=256,
+        show_default=True,
+        metavar="N",
+        help="Most tokens of an answer.",
+    ),
+    click.option(
+        "--temperature",
+        type=float,
+        metavar="X",
+        help="0 always takes the most likely token; higher is more varied. Default: the model's, else 0.",
+    ),
+    click.option(
+        "--top-k",
+        type=int,
+        metavar="N",
+        help="Choose among the N most likely tokens; 0 among all. Default: the model's, else 0.",
+    ),
+    click.option(
+        "--top-p",
+        type=float,
+        metavar="X",
+        help="Choose among the fewest tokens that hold this share of the probability, above 0, at most 1. "
+        "Default: the model's, else 1.",
+    ),
+    click.option(
+        "--min-p",
+        type=float,
+        metavar="X",
+        help="Never choose a token less likely than this share of the most likely one. Default: 0.",
+    ),
+    click.option(
+        "--repetition-penalty",
+        type=float,
+        metavar="X",
+        help="Above 1 makes tokens that are already there less likely. Default: the model's, else 1.",
+    ),
+    click.option("--seed", type=int, metavar="N", help="Makes sampling repeatable. Default: random."),
+    click.option(
+        "--stop",
+        multiple=True,
+        metavar="TEXT",
+        help="Text that ends the answer and is no part of it; may be given several times. Default: none.",
+    ),
+)
+
+
+def load_options(function: Command) -> Command:
+    """Adds the options of `Loading`, handed on as `loading`."""
+    return _grouped(function, "loading", tuple(Loading.__annotations__), _LOADING)
+
+
+def answer_options(function: Command) -> Command:
+    """Adds the options of `Answering`, handed on as `answering`."""
+    return _grouped(function, "answering", tuple(Answering.__annotations__), _ANSWERING)
+
+
+def _grouped(function: Command, name: str, keys: Sequence[str], options: Sequence[Decorator]) -> Command:
+    @functools.wraps(function)
+    def command(**arguments: object) -> None:
+        arguments[name] = {key: arguments.pop(key) for key in keys}
+        function(**arguments)
+
+    for option in reversed(options):  # so that help shows them in the order above
+        option(command)
+    return command

@@ -1,0 +1,113 @@
+"""Verifies a bundle on this machine: every file against its digest, every variant against the reference.
+
+The reference is the bundle's parity probe; the source is not needed. A variant whose backend does not
+run here is not a failure: it is reported as not checked, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgesdk.bundle.integrity import check_integrity
+from edgesdk.bundle.manifest import PARITY_NAME, ParityReport, Variant
+from edgesdk.bundle.reader import Bundle, open_bundle
+from edgesdk.errors import DeviceError, MissingExtra
+from edgesdk.evaluation.gate import misses_gate
+from edgesdk.evaluation.probe import Probe, ProbeReport, check_probe, read_probe
+from edgesdk.load_model import load
+
+Status = Literal["passed", "failed", "not checked"]
+
+
+@dataclass(frozen=True)
+class VariantCheck:
+    """One variant.
+
+    Attributes:
+        variant: its name.
+        backend: what ran it, or would have; None when the variant was never proven.
+        status: `passed`, `failed` or `not checked`.
+        reason: why it was not checked, or what it misses.
+        measured: here and now; None when it was not checked.
+        recorded: at conversion, with the gate.
+    """
+
+    variant: str
+    backend: str | None
+    status: Status
+    reason: str | None
+    measured: ProbeReport | None
+    recorded: ParityReport | None
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """A whole bundle.
+
+    Attributes:
+        bundle: name of the model.
+        files: files whose digest was computed and is right.
+        bytes: their size.
+        variants: one check each.
+        passed: at least one variant passed and none failed.
+    """
+
+    bundle: str
+    files: int
+    bytes: int
+    variants: tuple[VariantCheck, ...]
+    passed: bool
+
+
+def verify_bundle(
+    path: Path | str, *, backend: str | None = None, report: Callable[[str], None] | None = None
+) -> VerifyReport:
+    """Verifies the bundle in the folder `path`.
+
+    Args:
+        path: the bundle's folder.
+        backend: what to run the variants with; None for the one that each was proven with.
+        report: told what happens.
+
+    Returns:
+        The report.
+
+    Raises:
+        BundleError: a file differs from its digest, or the bundle is not one.
+        UnsupportedOption: there is no such backend.
+    """
+    say = report or (lambda line: None)
+    bundle = open_bundle(path)
+    files = bundle.manifest.files
+    size = sum(record.size_bytes for record in files.values())
+    say(f"hashing {len(files)} files, {size / 1e6:.0f} MB")
+    check_integrity(bundle, full=True)
+    probe = None
+    if PARITY_NAME in files:
+        probe = read_probe(bundle.file(PARITY_NAME), bundle.manifest.decoder.vocab_size)
+    checks = []
+    for variant in bundle.manifest.variants:
+        say(f"running {variant.name}")
+        checks.append(_check(bundle, variant, backend, probe))
+    statuses = {check.status for check in checks}
+    passed = "passed" in statuses and "failed" not in statuses
+    return VerifyReport(bundle.manifest.name, len(files), size, tuple(checks), passed)
+
+
+def _check(bundle: Bundle, variant: Variant, backend: str | None, probe: Probe | None) -> VariantCheck:
+    recorded = variant.parity
+    if probe is None or recorded is None:
+        reason = variant.parity_skipped or "the bundle carries no reference"
+        return VariantCheck(variant.name, backend, "not checked", f"not proven: {reason}", None, recorded)
+    chosen = backend or recorded.backend
+    try:
+        with load(bundle.path, backend=chosen, variant=variant.name, strict=True) as model:
+            measured = check_probe(model, probe)
+    except (DeviceError, MissingExtra) as error:
+        return VariantCheck(variant.name, chosen, "not checked", str(error), None, recorded)
+    miss = misses_gate(measured, recorded)
+    status: Status = "passed" if miss is None else "failed"
+    return VariantCheck(variant.name, chosen, status, miss, measured, recorded)

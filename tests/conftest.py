@@ -1,0 +1,28 @@
+"""Fixtures for every test: a cache of its own, and the real model, fetched once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REAL_CACHE = Path(os.environ.get("EDGESDK_TEST_CACHE", Path.home() / ".cache" / "edgesdk-tests"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Tests never touch the user's cache; only the downloaded model outlives them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGESDK_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf(_own_cache) -> Path:
+    """The GGUF file of SmolLM2-135M-Instruct, checked by sha256, kept between sessions."""
+    from converters.checkpoints.default_model import fetch_default_model
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGESDK_CACHE", str(REAL_CACHE))
+        return fetch_default_model("smollm2-135m")

@@ -1,0 +1,85 @@
+"""The decoder against transformers: every architecture's logits, whole, step by step and in chunks."""
+
+import numpy as np
+import pytest
+
+from converters.graph.evaluate import evaluate
+from converters.graph.full_sequence import MASKED, sequence_logits
+
+TOLERANCE = 1e-4  # of the largest logit; float32 against a float64 reference
+
+
+def relative_error(found, expected):
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def run_in_chunks(program, tokens, sizes):
+    """Logits after every token of one sequence, with the cache in cells as the runtime keeps it.
+
+    There are as many cells as tokens; those not yet written hold rubbish that the mask must hide.
+    """
+    spec, S = program.spec, len(tokens)
+    shape = (len(spec.layers), 2, spec.kv_heads, S, spec.head_size)
+    cells = np.full(shape, 1e3, np.float32)
+    logits, start = [], 0
+    for size in sizes:
+        T = min(size, S - start)
+        positions = np.arange(start, start + T, dtype=np.int32)
+        # Columns: S cells, then the T new tokens.
+        column = np.concatenate([np.arange(S), positions])
+        there = np.concatenate([np.arange(S) < start, np.ones(T, bool)])
+        distance = positions[:, None] - column[None, :]
+        seen = there[None, :] & (distance >= 0)
+        inputs = {
+            "tokens": tokens[start : start + T],
+            "positions": positions,
+            "mask": np.where(seen, np.float32(0), MASKED),
+            "rows": np.arange(T, dtype=np.int32),
+        }
+        if spec.window is not None:
+            inputs["window_mask"] = np.where(seen & (distance < spec.window), np.float32(0), MASKED)
+        for layer in range(len(spec.layers)):
+            inputs[f"k_cache.{layer}"], inputs[f"v_cache.{layer}"] = cells[layer]
+        outputs = evaluate(program.graph, program.weights, inputs)
+        for layer in range(len(spec.layers)):
+            cells[layer, 0, :, start : start + T] = outputs[f"k_new.{layer}"]
+            cells[layer, 1, :, start : start + T] = outputs[f"v_new.{layer}"]
+        logits.append(outputs["logits"])
+        start += T
+    assert start == S
+    return np.concatenate(logits)
+
+
+def test_whole_sequences(any_tiny):
+    found = list(sequence_logits(any_tiny.program(), any_tiny.sequences))
+    for logits, expected in zip(found, any_tiny.logits, strict=True):
+        assert logits.shape == expected.shape
+        assert relative_error(logits, expected) < TOLERANCE
+
+
+def test_step_by_step(any_tiny):
+    program = any_tiny.program()
+    for tokens, expected in zip(any_tiny.sequences, any_tiny.logits, strict=True):
+        assert relative_error(run_in_chunks(program, tokens, [1] * len(tokens)), expected) < TOLERANCE
+
+
+def test_in_chunks(any_tiny):
+    program, tokens, expected = any_tiny.program(), any_tiny.sequences[0], any_tiny.logits[0]
+    for sizes in ([16, 16, 16], [5, 1, 8, 3, 20]):
+        assert relative_error(run_in_chunks(program, tokens, sizes), expected) < TOLERANCE
+
+
+def test_jax_gives_what_numpy_gives(any_tiny):
+    jnp = pytest.importorskip("jax.numpy", reason="jax is not installed")
+    program = any_tiny.program()
+    ours = list(sequence_logits(program, any_tiny.sequences))
+    for a, b in zip(ours, sequence_logits(program, any_tiny.sequences, jnp), strict=True):
+        assert relative_error(b, a) < TOLERANCE
+
+
+def test_every_architecture_has_a_reference(tiny):
+    from converters.architectures.registry import ARCHITECTURES
+
+    folders = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "smollm3"]
+    covered = {tiny(folder).program().spec.architecture for folder in folders}
+    assert covered == {architecture.name for architecture in ARCHITECTURES}

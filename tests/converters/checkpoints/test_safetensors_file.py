@@ -1,0 +1,107 @@
+"""Safetensors files: every type, and a header that is checked."""
+
+import json
+import struct
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from converters.checkpoints.safetensors_file import SafetensorsTensors
+from edgesdk.errors import CheckpointError
+
+TYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I32": np.int32,
+    "I8": np.int8,
+    "U8": np.uint8,
+}
+
+
+def write(path, tensors):
+    header, blobs, at = {}, b"", 0
+    for name, (dtype, array) in tensors.items():
+        raw = array.tobytes()
+        header[name] = {"dtype": dtype, "shape": list(array.shape), "data_offsets": [at, at + len(raw)]}
+        blobs, at = blobs + raw, at + len(raw)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + blobs)
+    return path
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_types_become_float32(tmp_path, dtype):
+    array = np.arange(24).reshape(4, 6).astype(TYPES[dtype])
+    tensors = SafetensorsTensors([write(tmp_path / "m.safetensors", {"w": (dtype, array)})])
+    assert tensors.shape("w") == (4, 6)
+    assert tensors.stored_type("w") == dtype
+    np.testing.assert_array_equal(tensors.load("w"), array.astype(np.float32))
+    np.testing.assert_array_equal(tensors.load_rows("w", 1, 3), array[1:3].astype(np.float32))
+
+
+def test_two_files_may_not_hold_one_name(tmp_path):
+    array = np.zeros(2, np.float32)
+    files = [write(tmp_path / f"{i}.safetensors", {"w": ("F32", array)}) for i in range(2)]
+    with pytest.raises(CheckpointError, match=r"is in 0\.safetensors and in 1\.safetensors"):
+        SafetensorsTensors(files)
+
+
+def header(entry):
+    text = json.dumps({"w": entry}).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(16)
+
+
+GOOD = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
+
+
+@pytest.mark.parametrize(
+    ("data", "match"),
+    [
+        (b"", "has 0 bytes"),
+        (struct.pack("<Q", 2**50) + b"{}", "announces a header"),
+        (struct.pack("<Q", 2) + b"[]", "no object"),
+        (struct.pack("<Q", 2) + b"xx", "no valid JSON"),
+        (header({**GOOD, "dtype": "F99"}), "F99"),
+        (header({**GOOD, "shape": [-4]}), "without a valid shape"),
+        (header({**GOOD, "shape": [5]}), "of shape"),
+        (header({**GOOD, "data_offsets": [16, 32]}), "truncated"),
+        (header({**GOOD, "data_offsets": [0]}), "without a valid shape"),
+        (header({**GOOD, "shape": [True, 4]}), "without a valid shape"),
+        (header(7), "by a int"),
+    ],
+)
+def test_damaged_headers_are_refused(tmp_path, data, match):
+    (tmp_path / "m.safetensors").write_bytes(data)
+    with pytest.raises(CheckpointError, match=match) as caught:
+        SafetensorsTensors([tmp_path / "m.safetensors"])
+    assert "\n" not in str(caught.value)
+
+
+def test_overlapping_tensors_are_refused(tmp_path):
+    entries = {"a": GOOD, "b": {**GOOD, "data_offsets": [8, 24]}}
+    text = json.dumps(entries).encode()
+    (tmp_path / "m.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(32))
+    with pytest.raises(CheckpointError, match="overlap"):
+        SafetensorsTensors([tmp_path / "m.safetensors"])
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_flipped_bytes_load_or_are_refused(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "fuzz.safetensors"
+    write(path, {"w": ("F32", np.ones((2, 3), np.float32)), "v": ("BF16", np.ones(4, ml_dtypes.bfloat16))})
+    damaged = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(bytes(damaged[: data.draw(st.integers(0, len(damaged)))]))
+    try:
+        tensors = SafetensorsTensors([path])
+        for name in tensors:
+            tensors.load(name)
+    except CheckpointError as error:
+        assert "\n" not in str(error)
