@@ -13,7 +13,7 @@ from edgesdk.errors import UnsupportedOption
 SMALLEST_CELLS = 512
 LARGEST_CONTEXT = 1 << 17
 _TOKENS = (1, 8, 32, 128)
-_PREFILL_ROWS = 8  # enough for the decodes that share a step with a prompt's chunk
+_MOST_ROWS = 8  # a row of logits costs as much as 8 of SmolLM2's 30 layers: prompts want one only
 
 
 def step_sizes(context: int) -> tuple[StepShape, ...]:
@@ -32,7 +32,7 @@ def step_sizes(context: int) -> tuple[StepShape, ...]:
     halves = [c * 3 // 2 for c in octaves if c * 3 // 2 < context]
     sizes = []
     for tokens in _TOKENS:
-        rows = tokens if tokens < _TOKENS[-1] else _PREFILL_ROWS
+        rows = min(tokens, _MOST_ROWS)
         for cells in {*octaves, *(halves if tokens == 1 else ())}:
             sizes.append(StepShape(tokens, cells, rows, f"step_{tokens}_{cells}"))
     return tuple(sorted(sizes))

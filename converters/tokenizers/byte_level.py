@@ -38,7 +38,7 @@ def byte_level_parts(metadata: Mapping[str, object], vocabulary: Vocabulary) -> 
     merges = _merges(metadata, vocabulary, rule)
     if rule.spelling == "text":
         return plain_text_parts(metadata, vocabulary, merges, adds_bos=rule.adds_bos)
-    steps: list[Component] = [*rule.steps, _byte_level(gpt2_words=rule.gpt2_words)]
+    steps: list[Component] = [*rule.steps, _byte_level(gpt2_words=rule.gpt2_words), *rule.after]
     return Parts(
         normalizer={"type": "NFC"} if rule.nfc else None,
         pre_tokenizer=sequence("pretokenizers", steps),

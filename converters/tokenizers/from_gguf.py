@@ -17,7 +17,7 @@ from converters.tokenizers.parts import Parts
 from converters.tokenizers.roles import added_tokens, frame, token_roles
 from converters.tokenizers.sentencepiece import llama_parts, unigram_parts
 from converters.tokenizers.vocabulary import AddedToken, Vocabulary, read_flag, read_text, read_vocabulary
-from edgesdk.bundle.records import JsonValue, to_json
+from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import CheckpointError
 
 _KINDS: Mapping[str, Callable[[Mapping[str, object], Vocabulary], Parts]] = {
@@ -61,11 +61,11 @@ def tokenizer_from_gguf(metadata: Mapping[str, object]) -> TokenizerFiles:
             "truncation": None,
             "padding": None,
             "added_tokens": [_added_token(token, rstrip=rstrip) for token in added],
-            "normalizer": to_json(parts.normalizer),
-            "pre_tokenizer": to_json(parts.pre_tokenizer),
-            "post_processor": to_json(frame(record, vocabulary, add_eos=add_eos)),
-            "decoder": to_json(parts.decoder),
-            "model": to_json(parts.model),
+            "normalizer": parts.normalizer,
+            "pre_tokenizer": parts.pre_tokenizer,
+            "post_processor": frame(record, vocabulary, add_eos=add_eos),
+            "decoder": parts.decoder,
+            "model": parts.model,
         },
         ensure_ascii=False,
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from edgesdk.bundle.records import JsonValue
 
-Component = Mapping[str, JsonValue]
+Component = dict[str, JsonValue]
 
 SPACE = "▁"
 """What SentencePiece writes for a space."""
@@ -37,11 +37,11 @@ class Parts:
     adds_eos: bool = False
 
 
-def sequence(kind: str, steps: Sequence[Component]) -> Component | None:
-    """Several components as one: `kind` is the key that lists them."""
-    if len(steps) < 2:
-        return steps[0] if steps else None
-    return {"type": "Sequence", kind: [dict(step) for step in steps]}
+def sequence(kind: str, steps: Sequence[Component]) -> Component:
+    """One or more components as one: `kind` is the key that lists them."""
+    if len(steps) == 1:
+        return steps[0]
+    return {"type": "Sequence", kind: list[JsonValue](steps)}
 
 
 def replace(found: str, by: str) -> Component:

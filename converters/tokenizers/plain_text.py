@@ -35,9 +35,10 @@ def plain_text_parts(
         CheckpointError: the id of the unknown token is no id.
     """
     unknown = unknown_id(metadata, vocabulary)
-    steps = [*normalizers, *([{"type": "Prepend", "prepend": SPACE}] if prefix else []), replace(" ", SPACE)]
+    steps: list[Component] = [*normalizers, replace(" ", SPACE)]
     decoders: list[Component] = [replace(SPACE, " "), {"type": "ByteFallback"}, {"type": "Fuse"}]
     if prefix:
+        steps.insert(-1, {"type": "Prepend", "prepend": SPACE})
         decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
     return Parts(
         normalizer=sequence("normalizers", steps),
@@ -48,7 +49,7 @@ def plain_text_parts(
             unk_token=None if unknown is None else vocabulary.tokens[unknown],
             byte_fallback="<0x00>" in vocabulary.ids,
         ),
-        decoder={"type": "Sequence", "decoders": [dict(step) for step in decoders]},
+        decoder=sequence("decoders", decoders),
         adds_bos=adds_bos,
     )
 

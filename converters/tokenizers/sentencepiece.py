@@ -59,8 +59,9 @@ def unigram_parts(metadata: Mapping[str, object], vocabulary: Vocabulary) -> Par
         "prepend_scheme": "always" if prefix else "never",
         "split": True,
     }
+    normalizers = _normalizers(metadata)
     return Parts(
-        normalizer=sequence("normalizers", _normalizers(metadata)),
+        normalizer=sequence("normalizers", normalizers) if normalizers else None,
         pre_tokenizer=metaspace,
         model={
             "type": "Unigram",

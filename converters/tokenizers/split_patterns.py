@@ -75,6 +75,7 @@ KIMI_K2 = (
 DIGIT = r"\p{N}"
 DIGIT_RUNS = r"\p{N}+"
 DIGITS_3 = r"\p{N}{1,3}"
+ASCII_THREES = "[0-9][0-9][0-9]"
 DIGITS_3_FROM_RIGHT = r"\d{1,3}(?=(?:\d{3})*\b)"
 DIGITS_3_ALIGNED = r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))"
 BEFORE_DIGIT_THREES = r"(?=(\d{3})+(?!\d))"

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from converters.tokenizers import split_patterns as p
-from edgesdk.bundle.records import JsonValue
+from converters.tokenizers.parts import Component
 from edgesdk.errors import CheckpointError
 
 Spelling = Literal["bytes", "text"]
@@ -30,6 +30,7 @@ class SplitRule:
     Attributes:
         steps: pre-tokenizers in order, in tokenizer.json's form.
         gpt2_words: whether GPT-2's word pattern runs after them.
+        after: pre-tokenizers that run last, on text already spelled in the byte alphabet.
         nfc: whether text is brought to Unicode's normal form C first.
         whole_words: a word that is itself a token is taken whole, whatever the merges say.
         adds_bos: the default where the file has no `add_bos_token`.
@@ -37,8 +38,9 @@ class SplitRule:
         ranks: the vocabulary's order is the order of merges, for files without a list of merges.
     """
 
-    steps: tuple[Mapping[str, JsonValue], ...] = ()
+    steps: tuple[Component, ...] = ()
     gpt2_words: bool = False
+    after: tuple[Component, ...] = ()
     nfc: bool = False
     whole_words: bool = False
     adds_bos: bool = False
@@ -74,14 +76,14 @@ def known_names() -> tuple[str, ...]:
     return tuple(sorted(_RULES))
 
 
-def _split(pattern: str) -> Mapping[str, JsonValue]:
+def _split(pattern: str) -> Component:
     return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
 
 
-_EACH_DIGIT: Mapping[str, JsonValue] = {"type": "Digits", "individual_digits": True}
-_DIGIT_RUNS: Mapping[str, JsonValue] = {"type": "Digits", "individual_digits": False}
-_PUNCTUATION_RUNS: Mapping[str, JsonValue] = {"type": "Punctuation", "behavior": "Contiguous"}
-_EACH_PUNCTUATION: Mapping[str, JsonValue] = {"type": "Punctuation", "behavior": "Isolated"}
+_EACH_DIGIT: Component = {"type": "Digits", "individual_digits": True}
+_DIGIT_RUNS: Component = {"type": "Digits", "individual_digits": False}
+_PUNCTUATION_RUNS: Component = {"type": "Punctuation", "behavior": "Contiguous"}
+_EACH_PUNCTUATION: Component = {"type": "Punctuation", "behavior": "Isolated"}
 
 _GPT2 = SplitRule(gpt2_words=True)
 _GPT2_NFC = SplitRule(gpt2_words=True, nfc=True)
@@ -96,7 +98,8 @@ _DEEPSEEK3 = SplitRule((_split(p.DIGITS_3), _split(p.CJK_KANA), _split(p.DEEPSEE
 _BAILING = SplitRule((_split(p.BAILING),))
 _COHERE2 = SplitRule((_split(p.DIGITS_3_FROM_RIGHT), _split(p.GPT4O)), nfc=True)
 _SPACES_AS_TEXT = SplitRule(spelling="text")
-_FALCON = SplitRule((_PUNCTUATION_RUNS,), gpt2_words=True)
+# Falcon's vocabulary shows that digits were found after bytes were spelled: some bytes look like digits.
+_FALCON = SplitRule((_PUNCTUATION_RUNS,), gpt2_words=True, after=(_DIGIT_RUNS, _split(p.ASCII_THREES)))
 
 _RULES: Mapping[str, SplitRule] = MappingProxyType(
     {
@@ -208,8 +211,8 @@ _RULES: Mapping[str, SplitRule] = MappingProxyType(
         "gpt3-finnish": _BLOOM,
         "viking": SplitRule((_split(p.BLOOM), _EACH_DIGIT)),
         # Falcon's, and the format's `default`, which follows it
-        "falcon": SplitRule((_PUNCTUATION_RUNS,), gpt2_words=True),
-        "default": SplitRule((_PUNCTUATION_RUNS,), gpt2_words=True),
+        "falcon": _FALCON,
+        "default": _FALCON,
         "chameleon": SplitRule(
             (
                 _split(p.SENTINEL),

@@ -30,6 +30,9 @@ class TokenKind(enum.IntEnum):
     BYTE = 6
 
 
+_LAST_KIND = int(max(TokenKind))
+
+
 @dataclass(frozen=True)
 class AddedToken:
     """A token that is found in text before anything else happens to it.
@@ -174,8 +177,8 @@ def _kinds(metadata: Mapping[str, object], count: int) -> tuple[TokenKind, ...]:
     kinds = []
     for i, value in enumerate(values):
         # 0 is the format's "undefined", which every reader takes for normal.
-        if not isinstance(value, int) or not 0 <= value <= max(TokenKind):
-            raise CheckpointError(f"{_KEY}token_type[{i}] is {value!r}, expected 0 to {max(TokenKind):d}")
+        if not isinstance(value, int) or not 0 <= value <= _LAST_KIND:
+            raise CheckpointError(f"{_KEY}token_type[{i}] is {value!r}, expected 0 to {_LAST_KIND}")
         kinds.append(TokenKind(value or TokenKind.NORMAL))
     return tuple(kinds)
 

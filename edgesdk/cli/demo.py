@@ -11,7 +11,7 @@ import click
 
 from edgesdk.cli.convert import converters_installed, show_conversion
 from edgesdk.cli.devices import show_devices
-from edgesdk.cli.output import print_table, show_receipt, show_speed, stage_printer
+from edgesdk.cli.output import print_table, receipt_lines, show_speed, stage_printer
 from edgesdk.cli.verify import show_verification
 from edgesdk.errors import DeviceError, MissingExtra
 
@@ -91,7 +91,7 @@ def _ask(out: Path) -> None:
         answer = model.generate(model.render_prompt(QUESTION), max_tokens=64, temperature=0.0)
         click.echo(f"{answer.text}\n")
         show_speed(answer)
-        show_receipt(model.receipt)
+        click.echo("\n".join(receipt_lines(model.receipt)))
 
 
 def _time(out: Path) -> None:

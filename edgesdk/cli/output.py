@@ -66,17 +66,17 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
 
 def show_receipt(receipt: Receipt) -> None:
     """Prints on standard error what runs a model, and everything that was refused on the way."""
-    for refusal in receipt.refusals:
-        click.echo(
-            f"refused: {refusal.backend} on {refusal.device} ({refusal.variant}): {refusal.reason}", err=True
-        )
-    for note in receipt.notes:
-        click.echo(f"note: {note}", err=True)
-    click.echo(receipt_line(receipt), err=True)
+    for line in receipt_lines(receipt):
+        click.echo(line, err=True)
 
 
-def receipt_line(receipt: Receipt) -> str:
-    """A receipt in one line, without refusals and notes."""
+def receipt_lines(receipt: Receipt) -> list[str]:
+    """A receipt as text: refusals and notes, then what runs the model."""
+    lines = [
+        f"refused: {refusal.backend} on {refusal.device} ({refusal.variant}): {refusal.reason}"
+        for refusal in receipt.refusals
+    ]
+    lines += [f"note: {note}" for note in receipt.notes]
     share = receipt.accelerated_share
     provider = receipt.provider if share is None else f"{receipt.provider}, {share:.0%} of operations"
     parts = [
@@ -88,7 +88,7 @@ def receipt_line(receipt: Receipt) -> str:
     ]
     if receipt.weight_cache is not None:
         parts.append(f"packed weights {'found' if receipt.weight_cache == 'hit' else receipt.weight_cache}")
-    return "; ".join(parts)
+    return [printable(line) for line in (*lines, "; ".join(parts))]
 
 
 def show_speed(completion: Completion) -> None:

@@ -1,10 +1,24 @@
-"""Two small tokenizers of the kinds that models use: byte-level BPE and SentencePiece with byte fallback."""
+"""Two small tokenizers of the kinds that models use, and bundles that run on the fake backend."""
 
 import pytest
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Engine
 
-from edgesdk.bundle.manifest import TokenizerRecord
+from edgesdk.backends import registry
+from edgesdk.backends.fake import FakeStepBackend
+from edgesdk.backends.opened import Opened
+from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
+from edgesdk.bundle.manifest import (
+    SCHEMA_VERSION,
+    GenerationDefaults,
+    Manifest,
+    Source,
+    StepShape,
+    TokenizerRecord,
+    Variant,
+)
+from edgesdk.bundle.writer import BundleWriter
+from edgesdk.errors import DeviceError
 from edgesdk.text.tokenizer import Tokenizer
 
 TRAINING = [
@@ -73,3 +87,64 @@ def sentencepiece(save):
 @pytest.fixture(params=["byte_level", "sentencepiece"])
 def tokenizer(request):
     return request.getfixturevalue(request.param)
+
+
+FAKE_TEMPLATE = (
+    "{% for m in messages %}<|start|>{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant: {% endif %}"
+)
+
+
+@pytest.fixture
+def fake_runtime(byte_level, tmp_path, monkeypatch):
+    """Makes bundles that `edgesdk.load` opens with a fake backend, and returns `make(script, **options)`.
+
+    Backends are `fake`, which follows the script (token ids by position), and `refusing`, which never
+    opens; the bundle's one variant is called `only`.
+    """
+    monkeypatch.setenv("EDGESDK_CACHE", str(tmp_path / "cache"))
+
+    def make(script=(), *, template=FAKE_TEMPLATE, prefer_refusing=False, parity=None, context=128, files=()):
+        size = byte_level.engine.get_vocab_size()
+        layers = (LayerSpec(None, None), LayerSpec(8, None))
+        steps = tuple(StepShape(T, S, 1, f"t{T}_s{S}") for T in (1, 16) for S in (32, 128))
+        decoder = DecoderSpec("llama", size, 8, 8, 2, 1, 4, 128, layers, 1e-5, "silu", 1.0)
+        manifest = Manifest(
+            schema_version=SCHEMA_VERSION,
+            name="tiny",
+            licence=None,
+            created_by="tests",
+            source=Source("gguf", "tiny.gguf", ()),
+            decoder=decoder,
+            tokenizer=byte_level.record,
+            generation=GenerationDefaults(),
+            transforms=(),
+            variants=(
+                Variant("only", "litert", "f32", ("cpu",), "variants/only/model", context, steps, parity),
+            ),
+            files={},
+        )
+
+        def open_fake(request):
+            return Opened(FakeStepBackend(decoder, steps, script=script), "hashes", 1.0)
+
+        def refuse(request):
+            raise DeviceError("it never opens")
+
+        backends = [
+            registry.Backend("fake", "litert", ("cpu",), "numpy", True, open_fake),
+            registry.Backend("refusing", "litert", ("cpu",), "numpy", prefer_refusing, refuse),
+        ]
+        monkeypatch.setattr(registry, "BACKENDS", tuple(reversed(backends) if prefer_refusing else backends))
+        target = tmp_path / "bundle"
+        with BundleWriter(target, overwrite=True) as writer:
+            writer.path("tokenizer.json").write_text(byte_level.engine.to_str())
+            writer.path("variants/only/model").write_bytes(b"")
+            if template is not None:
+                writer.path("chat_template.jinja").write_text(template)
+            for name, write in files:
+                write(writer.path(name))
+            writer.finish(manifest)
+        return target
+
+    return make

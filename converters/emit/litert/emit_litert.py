@@ -22,8 +22,8 @@ def emit_litert(
 ) -> None:
     """Writes a LiteRT model.
 
-    Inputs and outputs of a signature are those of the graph; `rows` is absent where a step has a row
-    per token.
+    Inputs and outputs of a signature are those of the graph; `rows` is absent where a step has one
+    token.
 
     Args:
         program: the decoder.
@@ -55,7 +55,7 @@ def _lower_step(
     graph = program.graph
     state = Lowering(model.subgraph(step.signature), graph, weights, step, context)
     for value in graph.inputs:
-        if value.name == "rows" and step.rows == step.tokens:
+        if value.name == "rows" and step.tokens == 1:
             continue
         state.index[value.name] = state.subgraph.input(value.name, state.shape(value.shape), value.dtype)
     for node in graph.nodes:

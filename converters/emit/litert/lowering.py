@@ -187,8 +187,7 @@ def _embed(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ..
 
 
 def _take_rows(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
-    # With a row per token, rows are all tokens in order and there is nothing to pick.
-    if state.step.rows == state.step.tokens:
+    if state.step.tokens == 1:  # there is nothing to pick
         return [x[0]]
     return [state.gather(x[0], x[1], node.outputs[0], shapes[0])]
 

@@ -1,4 +1,4 @@
-"""Writes what onnxruntime-genai reads beside a model: its configuration and the tokenizer's files.
+"""What onnxruntime-genai reads beside a model: its configuration and the tokenizer's files.
 
 The model type is always `decoder`, which onnxruntime-genai takes for any plain decoder: types named
 after architectures only switch on special cases that this emitter's models do not need.
@@ -7,7 +7,6 @@ after architectures only switch on special cases that this emitter's models do n
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from converters.checkpoints.checkpoint import TokenizerFiles
 from edgesdk.bundle.decoder_spec import DecoderSpec
@@ -19,25 +18,26 @@ _LOG_ERRORS_ONLY = 3  # ONNX Runtime warns on every load of the input that has a
 _TOKENIZER_CLASSES = {"BPE": "PreTrainedTokenizerFast", "Unigram": "XLMRobertaTokenizer"}
 
 
-def write_genai_files(
-    folder: Path,
+def genai_files(
     model_name: str,
     spec: DecoderSpec,
     context: int,
     tokenizer: TokenizerFiles,
     generation: GenerationDefaults,
-) -> None:
-    """Writes `genai_config.json`, `tokenizer.json`, `tokenizer_config.json` and the chat template.
+) -> dict[str, str]:
+    """Contents by file name: `genai_config.json`, the tokenizer's files, and the chat template.
 
     Raises:
         EmitError: onnxruntime-genai has no tokenizer of this kind.
     """
-    config = genai_config(model_name, spec, context, tokenizer, generation)
-    _write_json(folder / "genai_config.json", config)
-    _write_json(folder / "tokenizer_config.json", _tokenizer_config(tokenizer, context))
-    (folder / "tokenizer.json").write_text(tokenizer.tokenizer_json, encoding="utf-8")
+    files = {
+        "genai_config.json": _json(genai_config(model_name, spec, context, tokenizer, generation)),
+        "tokenizer_config.json": _json(_tokenizer_config(tokenizer, context)),
+        "tokenizer.json": tokenizer.tokenizer_json,
+    }
     if tokenizer.chat_template is not None:
-        (folder / "chat_template.jinja").write_text(tokenizer.chat_template, encoding="utf-8")
+        files["chat_template.jinja"] = tokenizer.chat_template
+    return files
 
 
 def genai_config(
@@ -124,5 +124,5 @@ def _or(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
-def _write_json(path: Path, value: JsonValue) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+def _json(value: JsonValue) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 from converters.quantise.quantised_tensor import QuantisedTensor
 from converters.quantise.recipe import Scheme
 
-_BLOCKS = (128, 64, 32, 16)
+_BLOCKS = (32, 16)
+"""Sizes for one scale per row. Activations are quantised in the same blocks: 32 rather than 128 halves
+the error of that (SmolLM2-135M w8: KL 0.0029 against 0.0062) for a twentieth more bytes."""
 
 
 def kernel_block(scheme: Scheme, columns: int) -> int:
-    """Columns per block: the scheme's, or for one scale per row the largest that divides the row.
+    """Columns per block: the scheme's, or for one scale per row 32, or 16 where that divides the row.
 
-    Rows that none divides are padded to whole blocks of 32.
+    Rows that neither divides are padded to whole blocks of 32.
     """
     if scheme.block is not None:
         return scheme.block

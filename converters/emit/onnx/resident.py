@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from converters.checkpoints.checkpoint import TokenizerFiles
-from converters.emit.onnx.genai_files import write_genai_files
+from converters.emit.onnx.genai_files import genai_files
 from converters.emit.onnx.model_file import ExternalData, OnnxModel
 from converters.emit.onnx.resident_attention import HEAD_MULTIPLE, lower_lengths
 from converters.emit.onnx.resident_lowering import LOGITS_FROM, LOWERINGS, ResidentLowering, lower_node
@@ -55,11 +55,13 @@ def emit_resident(
         MissingExtra: the package `onnx` is not installed.
     """
     check_resident(program, weights)
+    beside = genai_files(MODEL_NAME, program.spec, context, tokenizer, generation)
     with ExternalData(folder / DATA_NAME) as data:
         model = OnnxModel(f"{program.spec.architecture} {weights.recipe.name}", data)
         _lower(program, weights, model, context, accuracy_level)
         model.save(folder / MODEL_NAME)
-    write_genai_files(folder, MODEL_NAME, program.spec, context, tokenizer, generation)
+    for name, text in beside.items():
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def check_resident(program: Program, weights: QuantisedWeights) -> None:

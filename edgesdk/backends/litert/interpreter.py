@@ -79,7 +79,7 @@ class InterpreterStepBackend:
         inputs = {"tokens": arrays.tokens, "positions": arrays.positions, "mask": arrays.mask}
         if arrays.window_mask is not None:
             inputs["window_mask"] = arrays.window_mask
-        if shape.rows != shape.tokens:
+        if shape.tokens > 1:
             inputs["rows"] = arrays.rows
         layers = range(len(self._spec.layers))
         for layer in layers:

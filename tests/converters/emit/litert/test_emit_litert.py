@@ -70,9 +70,12 @@ def test_chunks_and_single_tokens_give_the_same_logits(any_program, tokens, tmp_
     emit(any_program, "f32", tmp_path / "m.tflite")
     backend = open_compiled(tmp_path / "m.tflite", any_program.spec)
     whole = CellSequence(backend, any_program.spec, 64).extend(tokens).copy()
+    expected = next(sequence_logits(any_program, [tokens]))
+    np.testing.assert_allclose(whole, expected[-1], rtol=1e-3, atol=1e-3)
     pieces = CellSequence(backend, any_program.spec, 64)
     for piece in (tokens[:3], tokens[3:4], tokens[4:21]):
-        pieces.extend(piece)
+        seen = pieces.length + len(piece)
+        np.testing.assert_allclose(pieces.extend(piece), expected[seen - 1], rtol=1e-3, atol=1e-3)
     for token in tokens[21:]:
         last = pieces.extend(np.array([token], np.int32))
     np.testing.assert_allclose(last, whole, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,150 @@
+"""The resident model, run by ONNX Runtime, against the evaluator on the very same weights."""
+
+import dataclasses
+import typing
+
+import numpy as np
+import onnx
+import pytest
+
+from converters.emit.onnx.resident import emit_resident
+from converters.emit.onnx.resident_lowering import LOWERINGS
+from converters.graph import ops
+from converters.graph.full_sequence import sequence_logits
+from converters.graph.graph import Node
+from converters.graph.program import Program
+from converters.quantise.quantised_weights import QuantisedWeights
+from converters.quantise.recipe import find_recipe
+from edgesdk.backends.onnxruntime_resident import ResidentModel
+from edgesdk.bundle.decoder_spec import LayerSpec
+from edgesdk.bundle.manifest import GenerationDefaults
+from edgesdk.errors import EmitError
+
+CONTEXT = 64
+
+# Of the largest logit. Level 0 computes in float32 on the recipe's integers; level 4 quantises
+# activations to int8, whose rounding on random models of 64 channels reaches 0.045. The evaluator
+# does not round weights to float16, the file does.
+FLOAT = {"f32": 1e-5, "f16": 3e-3, "w8": 1e-5, "w4b32": 1e-5, "w4c": 1e-5}
+INT8_ACTIVATIONS = 0.08
+
+
+@pytest.fixture
+def emit(tmp_path, tokenizer_files, quantise):
+    def run(program, recipe, accuracy_level):
+        quantised = quantise(program, recipe)
+        emit_resident(
+            quantised,
+            quantised.weights,
+            tmp_path,
+            context=CONTEXT,
+            tokenizer=tokenizer_files,
+            generation=GenerationDefaults(),
+            accuracy_level=accuracy_level,
+        )
+        return quantised, ResidentModel(tmp_path / "model.onnx", program.spec, CONTEXT, threads=1)
+
+    return run
+
+
+def error(found, expected):
+    return np.abs(found - expected).max() / np.abs(expected).max()
+
+
+def test_every_operation_has_a_lowering():
+    assert set(LOWERINGS) == set(typing.get_args(ops.Op))
+
+
+@pytest.mark.parametrize("recipe", sorted(FLOAT))
+def test_every_feature_matches_the_evaluator(any_program, tokens, emit, recipe):
+    quantised, model = emit(any_program, recipe, 0)
+    expected = next(sequence_logits(quantised, [tokens]))
+    assert error(model.new_sequence().score(tokens), expected) < FLOAT[recipe]
+
+
+@pytest.mark.parametrize("recipe", ["w8", "w4b32", "w4c"])
+def test_int8_activations_stay_near(any_program, tokens, emit, recipe):
+    quantised, model = emit(any_program, recipe, 4)
+    expected = next(sequence_logits(quantised, [tokens]))
+    found = model.new_sequence().score(tokens)
+    assert error(found, expected) < INT8_ACTIVATIONS
+
+
+def test_program_without_transforms_matches(any_program, tokens, tmp_path, tokenizer_files):
+    """Norm weights, the attention scale and single projections have lowerings of their own."""
+    weights = QuantisedWeights(any_program.weights, find_recipe("w8"))
+    emit_resident(
+        any_program,
+        weights,
+        tmp_path,
+        context=CONTEXT,
+        tokenizer=tokenizer_files,
+        generation=GenerationDefaults(),
+        accuracy_level=0,
+    )
+    found = ResidentModel(tmp_path / "model.onnx", any_program.spec, CONTEXT, threads=1).new_sequence()
+    expected = next(sequence_logits(dataclasses.replace(any_program, weights=weights), [tokens]))
+    assert error(found.score(tokens), expected) < FLOAT["w8"]
+
+
+def test_tied_head_is_stored_once(make_program, tmp_path, tokenizer_files):
+    for name in ("plain", "untied"):
+        program = make_program(name)
+        weights = QuantisedWeights(program.weights, find_recipe("w8"))
+        folder = tmp_path / name
+        folder.mkdir()
+        emit_resident(
+            program,
+            weights,
+            folder,
+            context=CONTEXT,
+            tokenizer=tokenizer_files,
+            generation=GenerationDefaults(),
+        )
+    V, E = program.spec.vocab_size, program.spec.hidden_size
+    tied, untied = ((tmp_path / n / "model.onnx.data").stat().st_size for n in ("plain", "untied"))
+    assert V * E <= untied - tied < V * E * 1.3
+    model = onnx.load(tmp_path / "plain" / "model.onnx", load_external_data=False)
+    users = [node.op_type for node in model.graph.node if "embed.integers" in node.input]
+    assert users == ["GatherBlockQuantized", "MatMulNBits"]
+
+
+def test_qkv_goes_packed_into_attention(make_program, emit, tmp_path):
+    emit(make_program("plain"), "w8", 4)
+    nodes = onnx.load(tmp_path / "model.onnx", load_external_data=False).graph.node
+    attention = next(node for node in nodes if node.op_type == "GroupQueryAttention")
+    assert attention.input[1] == attention.input[2] == ""
+
+
+def test_what_cannot_be_emitted_is_refused_before_a_weight_is_read(make_program, tmp_path, tokenizer_files):
+    class Unread:
+        """Weights that must not be read."""
+
+        recipe = find_recipe("f32")
+
+        def scheme(self, name):
+            return None
+
+    def refuse(program, match):
+        with pytest.raises(EmitError, match=match):
+            emit_resident(
+                program,
+                Unread(),
+                tmp_path,
+                context=CONTEXT,
+                tokenizer=tokenizer_files,
+                generation=GenerationDefaults(),
+            )
+        assert list(tmp_path.iterdir()) == []
+
+    program = make_program("plain")
+    odd = dataclasses.replace(program.spec, head_size=12, layers=(LayerSpec(None, None),))
+    refuse(dataclasses.replace(program, spec=odd), "heads of 12 channels")
+
+    @dataclasses.dataclass(frozen=True)
+    class Unknown:
+        """No operation of the set."""
+
+    nodes = (Node(Unknown(), ("tokens",), ("y",)), *program.graph.nodes)
+    graph = dataclasses.replace(program.graph, nodes=nodes)
+    refuse(Program(program.spec, graph, program.weights), "no lowering for Unknown")

@@ -1,0 +1,35 @@
+"""docs/cli.md says what the commands say."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from edgesdk.cli.main import COMMANDS
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def reference():
+    spec = importlib.util.spec_from_file_location("make_cli_reference", DOCS / "make_cli_reference.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.make_reference()
+
+
+def test_the_file_is_current(reference):
+    written = (DOCS / "cli.md").read_text(encoding="utf-8")
+    assert written == reference, "run python docs/make_cli_reference.py"
+
+
+def test_every_command_is_there(reference):
+    for name in COMMANDS:
+        assert f"\n## {name}\n" in reference
+
+
+def test_every_command_module_is_a_command():
+    """A module of edgesdk/cli that defines a command is listed."""
+    folder = DOCS.parent / "edgesdk" / "cli"
+    defined = {path.stem for path in folder.glob("*.py") if "@click.command(" in path.read_text("utf-8")}
+    assert defined == set(COMMANDS)

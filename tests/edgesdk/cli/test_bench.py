@@ -1,0 +1,27 @@
+import pytest
+
+KEYS = {"prefill_tokens_per_s", "decode_tokens_per_s", "ttft_ms", "load_ms", "peak_rss_bytes"}
+SMALL = ("--prompt-tokens", 40, "--new-tokens", 4, "--repeat", 2)
+
+
+@pytest.mark.parametrize("backend", ["litert", "onnxruntime"])
+def test_json_has_the_figures(backend, edgesdk, tiny_bundle):
+    result = edgesdk("bench", tiny_bundle, *SMALL, "--backend", backend, "--threads", 1, "--json")
+    assert result.code == 0
+    report = result.json
+    assert all(report[key] > 0 for key in KEYS)
+    assert len(report["prefill_rounds"]) == len(report["decode_rounds"]) == 2
+    assert (report["receipt"]["backend"], report["receipt"]["threads"]) == (backend, 1)
+
+
+def test_text_has_units(edgesdk, tiny_bundle):
+    out = edgesdk("bench", tiny_bundle, *SMALL).out
+    assert out.count("tokens/s") == 2
+    assert out.count(" ms") == 3
+    assert " MB" in out
+
+
+def test_what_does_not_fit_is_one_line(edgesdk, tiny_bundle):
+    result = edgesdk("bench", tiny_bundle)
+    assert result.code == 1
+    assert "512 prompt tokens and 128 new ones do not fit the context of 128" in result.error

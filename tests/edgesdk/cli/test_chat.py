@@ -1,0 +1,88 @@
+import io
+import sys
+
+from edgesdk.cli import chat
+
+FIRST, SECOND = "The fox?", "The dog?"
+ANSWERS = ("The fox jumps.", "The dog sleeps.")
+
+
+def conversation_script(byte_level, system=""):
+    """Token ids that answer both questions, the second only if the first turn is still there."""
+    eos = byte_level.record.eos_ids[0]
+    one = f"{system}<|start|>user: {FIRST}\n<|start|>assistant: "
+    two = f"{one}{ANSWERS[0]}\n<|start|>user: {SECOND}\n<|start|>assistant: "
+    script = [*byte_level.encode(one), *byte_level.encode(ANSWERS[0]), eos]
+    script += [0] * (len(byte_level.encode(two)) - len(script))
+    return [*script, *byte_level.encode(ANSWERS[1]), eos]
+
+
+def test_it_remembers_the_conversation(edgesdk, fake_runtime, byte_level):
+    bundle = fake_runtime(conversation_script(byte_level))
+    result = edgesdk("chat", bundle, stdin=f"{FIRST}\n\n{SECOND}\n")
+    assert (result.code, result.out) == (0, f"{ANSWERS[0]}\n{ANSWERS[1]}\n")
+    assert "fake on cpu" in result.err.splitlines()[0]
+    forgetful = edgesdk("chat", bundle, "--max-tokens", 9, stdin=f"{SECOND}\n")
+    assert ANSWERS[1] not in forgetful.out
+
+
+def test_a_system_message_comes_first(edgesdk, fake_runtime, byte_level):
+    bundle = fake_runtime(conversation_script(byte_level, system="<|start|>system: Be brief.\n"))
+    result = edgesdk("chat", bundle, "--system", "Be brief.", stdin=f"{FIRST}\n")
+    assert result.out == f"{ANSWERS[0]}\n"
+
+
+def test_exit_leaves(edgesdk, fake_runtime, byte_level):
+    bundle = fake_runtime(conversation_script(byte_level))
+    assert edgesdk("chat", bundle, stdin=f"{FIRST}\n/exit\n{SECOND}\n").out == f"{ANSWERS[0]}\n"
+    assert edgesdk("chat", bundle, stdin="").code == 0
+
+
+def test_a_model_without_template_cannot_chat(edgesdk, fake_runtime):
+    result = edgesdk("chat", fake_runtime(template=None), stdin="x\n")
+    assert result.code == 1
+    assert result.error == "error: tiny has no chat template; use `edgesdk run`"
+
+
+def test_a_full_context_ends_a_piped_conversation(edgesdk, fake_runtime):
+    result = edgesdk("chat", fake_runtime(), stdin="word " * 200)
+    assert result.code == 1
+    assert "the context holds 128" in result.error
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_on_a_terminal_an_interrupt_stops_the_answer_only(
+    fake_runtime, byte_level, monkeypatch, capsys
+):
+    bundle = fake_runtime(conversation_script(byte_level))
+    lines = iter([KeyboardInterrupt(), "word " * 200, FIRST, SECOND, EOFError()])
+    shown = []
+
+    def read(prompt):
+        line = next(lines)
+        if isinstance(line, BaseException):
+            raise line
+        return line
+
+    echo = chat.click.echo
+
+    def interrupt_once(text="", **options):
+        echo(text, **options)
+        if text and options.get("nl") is False:
+            shown.append(text)
+            if len(shown) == 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.input", read)
+    monkeypatch.setattr(chat.click, "echo", interrupt_once)
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    chat.command.main([str(bundle)], standalone_mode=False)
+    captured = capsys.readouterr()
+    assert "/exit or Ctrl-D leaves" in captured.err
+    assert "the context holds 128" in captured.err
+    assert captured.out.startswith("".join(shown[:2]) + "\n")
+    assert len(shown) > 2  # the second question was answered

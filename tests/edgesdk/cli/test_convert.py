@@ -1,0 +1,70 @@
+import pytest
+
+from edgesdk.cli.convert import converters_installed
+from edgesdk.errors import MissingExtra
+
+
+def test_a_conversion_reports_itself(edgesdk, tiny_checkpoint, tmp_path):
+    out = tmp_path / "out"
+    result = edgesdk("convert", tiny_checkpoint, out, "--recipe", "f32", "--context", "64", "--json")
+    assert result.code == 0
+    assert "writing litert f32" in result.err
+    document = result.json
+    assert document["bundle"] == str(out)
+    assert document["wall_s"] > 0
+    assert document["peak_rss_bytes"] > 1 << 20
+    assert [v["variant"]["name"] for v in document["variants"]] == ["litert-f32", "onnx-f32"]
+    for entry in document["variants"]:
+        folder = out / "variants" / entry["variant"]["name"]
+        assert entry["size_bytes"] == sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+        assert entry["variant"]["context"] == 64
+    again = edgesdk("convert", tiny_checkpoint, out)
+    assert again.code == 1
+    assert "exists" in again.error
+
+
+def test_text_is_a_table(edgesdk, tiny_checkpoint, tmp_path):
+    arguments = ("--target", "litert", "--recipe", "f32", "--no-prove", "--context", "64")
+    result = edgesdk("convert", tiny_checkpoint, tmp_path / "out", *arguments)
+    assert result.code == 0
+    assert "litert-f32" in result.out
+    assert "not proven: switched off" in result.out
+    replaced = edgesdk("convert", tiny_checkpoint, tmp_path / "out", *arguments, "--overwrite")
+    assert replaced.code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--target", "coreml"], "target 'coreml' is unknown"),
+        (["--target", ""], "no target is named"),
+        (["--recipe", "w3"], "recipe 'w3' is unknown"),
+        (["--recipe", ","], "no recipe is named"),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_unknown_options_are_one_line_and_leave_nothing(arguments, line, edgesdk, tiny_checkpoint, tmp_path):
+    result = edgesdk("convert", tiny_checkpoint, tmp_path / "out", *arguments)
+    assert result.code == 1
+    assert line in result.error
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_a_source_that_is_nothing_is_one_line(edgesdk, tmp_path):
+    result = edgesdk("convert", tmp_path / "nothing.gguf", tmp_path / "out")
+    assert result.code == 1
+    assert "nothing.gguf" in result.error
+    assert not list(tmp_path.glob("*out*"))
+
+
+def test_a_missing_package_names_the_extra():
+    with (
+        pytest.raises(MissingExtra, match=r"'onnx' is not installed.*edgesdk\[convert\]"),
+        converters_installed(),
+    ):
+        raise ModuleNotFoundError("No module named 'onnx.helper'", name="onnx.helper")
+
+
+def test_a_module_of_our_own_is_no_missing_package():
+    with pytest.raises(ModuleNotFoundError), converters_installed():
+        raise ModuleNotFoundError("No module named 'converters.x'", name="converters.x")

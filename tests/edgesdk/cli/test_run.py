@@ -1,0 +1,97 @@
+import pytest
+
+QUESTION = "The fox?"
+ANSWER = "The quick brown fox 😀 jumps."
+
+
+@pytest.fixture
+def fox(fake_runtime, byte_level):
+    """A bundle that answers QUESTION, put through the chat template, with ANSWER."""
+
+    def make(prompt=f"<|start|>user: {QUESTION}\n<|start|>assistant: ", **options):
+        script = [*byte_level.encode(prompt), *byte_level.encode(ANSWER), byte_level.record.eos_ids[0]]
+        return fake_runtime(script, **options)
+
+    return make
+
+
+def test_the_answer_goes_to_stdout_and_the_receipt_to_stderr(edgesdk, fox):
+    result = edgesdk("run", fox(), QUESTION)
+    assert (result.code, result.out) == (0, f"{ANSWER}\n")
+    receipt, speed = result.err.splitlines()
+    assert receipt.startswith("tiny only; fake on cpu (hashes, 100% of operations); ")
+    assert "first token after" in speed
+
+
+def test_a_prompt_can_come_from_stdin(edgesdk, fox):
+    assert edgesdk("run", fox(), "-", stdin=f"{QUESTION}\n").out == f"{ANSWER}\n"
+
+
+def test_raw_prompts_skip_the_template(edgesdk, fox):
+    bundle = fox(prompt=QUESTION)
+    assert edgesdk("run", bundle, QUESTION, "--raw").out == f"{ANSWER}\n"
+    assert edgesdk("run", bundle, QUESTION, "--max-tokens", 8).out != f"{ANSWER}\n"
+
+
+def test_json_is_one_document(edgesdk, fox):
+    result = edgesdk("run", fox(), QUESTION, "--json")
+    assert result.code == 0
+    assert result.json["completion"]["text"] == ANSWER
+    assert result.json["completion"]["finish_reason"] == "stop"
+    assert result.json["receipt"]["backend"] == "fake"
+
+
+def test_answers_are_limited_and_stopped(edgesdk, fox):
+    bundle = fox()
+    cut = edgesdk("run", bundle, QUESTION, "--max-tokens", 2)
+    assert ANSWER.startswith(cut.out.strip())
+    assert cut.err.strip().endswith("2 new tokens at " + cut.err.rpartition(" at ")[2].strip())
+    assert "cut at its length" in cut.err
+    assert edgesdk("run", bundle, QUESTION, "--stop", "zzz", "--stop", "fox").out == "The quick brown \n"
+
+
+def test_sampling_options_arrive(edgesdk, fox):
+    bundle = fox()
+    hot = ("--temperature", 100, "--max-tokens", 12, "--json")
+    one, same, other = (edgesdk("run", bundle, QUESTION, *hot, "--seed", n).json for n in (1, 1, 2))
+    assert one["completion"]["tokens"] == same["completion"]["tokens"] != other["completion"]["tokens"]
+    greedy = edgesdk("run", bundle, QUESTION, "--temperature", 100, "--top-k", 1)
+    assert greedy.out == f"{ANSWER}\n"
+
+
+def test_a_fallback_is_shown_and_strict_refuses_it(edgesdk, fox):
+    bundle = fox(prefer_refusing=True)
+    result = edgesdk("run", bundle, QUESTION)
+    assert result.out == f"{ANSWER}\n"
+    assert result.err.startswith("refused: refusing on cpu (only): it never opens\n")
+    strict = edgesdk("run", bundle, QUESTION, "--strict")
+    assert (strict.code, strict.out) == (1, "")
+    assert strict.error == "error: cpu with refusing was refused: it never opens"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["word " * 200], "the context holds 128; shorten the prompt"),
+        ([""], "the prompt has no tokens"),
+        ([QUESTION, "--backend", "magic"], "backend 'magic' is unknown; expected auto, fake, refusing"),
+        ([QUESTION, "--variant", "other"], "has no variant 'other'; it has: only"),
+        ([QUESTION, "--temperature", "-1"], "temperature"),
+        ([QUESTION, "--device", "npu", "--strict"], "npu"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_cannot_be_done_is_one_line(arguments, line, edgesdk, fox):
+    bundle = fox()
+    if arguments == [""]:
+        arguments = ["", "--raw"]
+    result = edgesdk("run", bundle, *arguments)
+    assert (result.code, result.out) == (1, "")
+    assert line in result.error
+
+
+def test_endless_input_is_refused(edgesdk, fox, monkeypatch):
+    monkeypatch.setattr("edgesdk.cli.run._LONGEST_PROMPT_BYTES", 100)
+    result = edgesdk("run", fox(), "-", stdin="x" * 101)
+    assert result.code == 1
+    assert "standard input has more than" in result.error

@@ -1,0 +1,164 @@
+"""From checkpoint to answer, for every architecture, on tiny random models."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgesdk
+from converters.architectures.registry import read_spec, weights_for
+from converters.checkpoints.open_checkpoint import open_checkpoint
+from converters.convert import ConvertOptions, convert
+from converters.graph.decoder import build_decoder
+from converters.graph.full_sequence import sequence_logits
+from converters.graph.program import Program
+from edgesdk.bundle.integrity import check_integrity
+from edgesdk.bundle.reader import open_bundle
+from edgesdk.errors import BundleError, CapacityError, EdgeError, EmitError
+from edgesdk.evaluation.greedy import NEAR_TIE
+
+TINY = Path(__file__).parent / "data" / "tiny"
+MODELS = sorted(p.parent.name for p in TINY.glob("*/config.json"))
+BACKENDS = ["litert", "onnxruntime"] + (
+    ["onnxruntime_genai"] if importlib.util.find_spec("onnxruntime_genai") else []
+)
+# Of the largest logit: float32 with another order of additions.
+TOLERANCE = 1e-3
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def converted(request, tmp_path_factory):
+    """A float32 bundle of one architecture, with the program it was made from."""
+    source = str(TINY / request.param)
+    options = ConvertOptions(targets=("litert", "onnx", "onnx-step"), recipes=("f32",), context=64)
+    bundle = convert(source, tmp_path_factory.mktemp("bundles") / request.param, options)
+    checkpoint = open_checkpoint(source)
+    spec = read_spec(checkpoint.config)
+    return bundle, Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
+
+
+def text_of(program, count=40):
+    return np.random.default_rng(11).integers(3, program.spec.vocab_size, count).astype(np.int32)
+
+
+@pytest.mark.parametrize("backend", [*BACKENDS, "litert-interpreter", "onnxruntime-step"])
+def test_every_backend_gives_the_evaluator_s_logits(converted, backend):
+    bundle, program = converted
+    tokens = text_of(program)
+    expected = next(sequence_logits(program, [tokens]))
+    with edgesdk.load(bundle, backend=backend, strict=True, threads=1) as model:
+        assert model.receipt.backend == backend
+        found = model.score(tokens)
+    assert np.abs(found - expected).max() < TOLERANCE * np.abs(expected).max()
+
+
+def test_backends_write_the_same_text(converted):
+    bundle, program = converted
+    prompt = [int(t) for t in text_of(program, 12)]
+    answers = {}
+    for backend in BACKENDS:
+        with edgesdk.load(bundle, backend=backend, strict=True, threads=1) as model:
+            done = model.generate(
+                prompt, max_tokens=32, temperature=0.0, repetition_penalty=1.0, ignore_eos=True
+            )
+            answers[backend] = list(done.tokens)
+    logits = next(sequence_logits(program, [np.array(prompt + answers["litert"], np.int32)]))
+    for backend, answer in answers.items():
+        pairs = zip(answer, answers["litert"], strict=True)
+        different = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
+        if different is not None:  # only a near-tie excuses a difference
+            best = np.sort(logits[len(prompt) + different - 1])[-2:]
+            assert best[1] - best[0] < NEAR_TIE * np.abs(best[1]), f"{backend} differs at {different}"
+
+
+def test_a_bundle_says_what_it_is(converted):
+    bundle, program = converted
+    manifest = open_bundle(bundle).manifest
+    assert manifest.decoder == program.spec
+    assert {v.name for v in manifest.variants} == {"litert-f32", "onnx-f32", "onnx-step-f32"}
+    assert all(v.parity is not None and v.parity.perplexity_ratio < 1.001 for v in manifest.variants)
+    assert manifest.source.files
+    assert [t.name for t in manifest.transforms] == ["fold_norms", "fold_attention_scale", "fuse_linears"]
+    assert check_integrity(open_bundle(bundle), full=True) == "hashed"
+
+
+def test_a_prompt_longer_than_the_context_is_refused_before_anything_runs(converted):
+    bundle, program = converted
+    with (
+        edgesdk.load(bundle, backend="litert", threads=1) as model,
+        pytest.raises(CapacityError, match="70 tokens, the context holds 64"),
+    ):
+        model.generate([int(t) for t in text_of(program, 70)])
+
+
+# Random weights are the worst case of 4 bits; by chance tokens would agree on 0.003 of positions.
+@pytest.mark.parametrize(("recipe", "agreement"), [("w8", 0.8), ("w4b32", 0.2), ("w4c", 0.2)])
+def test_every_recipe_converts_and_runs_on_both_runtimes(tmp_path, recipe, agreement):
+    options = ConvertOptions(recipes=(recipe,), context=64, allow_parity_miss=True)
+    bundle = convert(str(TINY / "llama"), tmp_path / "b", options)
+    for variant in open_bundle(bundle).manifest.variants:
+        assert variant.parity.top1_agreement > agreement, variant
+    for backend in BACKENDS:
+        with edgesdk.load(bundle, backend=backend, strict=True, threads=1) as model:
+            assert model.receipt.recipe == recipe
+            assert model.generate([5, 6, 7], max_tokens=4, ignore_eos=True).new_tokens == 4
+
+
+def test_a_missed_gate_fails_the_conversion_and_leaves_nothing(tmp_path, monkeypatch):
+    import dataclasses
+
+    from converters import convert as pipeline
+
+    strict = dataclasses.replace(pipeline.find_recipe("w4c"), gate_perplexity_ratio=0.5)
+    monkeypatch.setattr(pipeline, "find_recipe", lambda name: strict)
+    options = ConvertOptions(targets=("litert",), recipes=("w4c",), context=64)
+    with pytest.raises(EmitError, match=r"perplexity ratio .* is above the recipe's 0\.500"):
+        convert(str(TINY / "llama"), tmp_path / "b", options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_flipped_byte_is_noticed(tmp_path):
+    options = ConvertOptions(targets=("litert",), recipes=("f32",), context=64)
+    bundle = convert(str(TINY / "llama"), tmp_path / "b", options)
+    with edgesdk.load(bundle, threads=1):
+        pass
+    file = bundle / "variants" / "litert-f32" / "model.tflite"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(bytes(data))
+    with pytest.raises(BundleError, match=r"model\.tflite"):
+        edgesdk.load(bundle, threads=1)
+
+
+def test_an_interrupted_conversion_leaves_nothing(tmp_path):
+    def interrupt(line):
+        if line.startswith("proving"):
+            raise KeyboardInterrupt
+
+    options = ConvertOptions(targets=("litert",), recipes=("f32",), context=64)
+    with pytest.raises(KeyboardInterrupt):
+        convert(str(TINY / "llama"), tmp_path / "b", options, report=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_target_is_kept(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "precious").write_text("x")
+    with pytest.raises(EdgeError, match="exists"):
+        convert(str(TINY / "llama"), tmp_path / "b")
+    assert (tmp_path / "b" / "precious").read_text() == "x"
+
+
+def test_two_threads_of_one_process_may_each_have_a_model(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    options = ConvertOptions(targets=("litert",), recipes=("f32",), context=64)
+    bundle = convert(str(TINY / "llama"), tmp_path / "b", options)
+
+    def answer(_):
+        with edgesdk.load(bundle, threads=1) as model:
+            return model.generate([5, 6, 7], max_tokens=16, temperature=0.0, ignore_eos=True).tokens
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(answer, range(8)))) == 1
