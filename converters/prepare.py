@@ -1,9 +1,10 @@
-"""The transforms that every emitted model goes through, in the one order that works.
+"""The transforms that a model goes through before it is emitted, in the one order that works.
 
-    fold_norms -> fold_attention_scale -> rotate_residual -> fuse_linears
+    fold_norms -> rotate_residual -> fold_attention_scale -> fuse_linears
 
-Norm weights must be gone before the stream rotates, and fusing comes last because it joins weights
-that the others change one by one.
+The first two belong together and only to recipes that rotate: norm weights must be gone before the
+stream can turn, and folded without a rotation they spread the columns of what is quantised next
+(docs/decisions/0007). Fusing comes last because it joins weights that the others change one by one.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from converters.transforms.rotate_residual import can_rotate, rotate_residual
 
 def prepare(program: Program, recipe: Recipe) -> Program:
     """Returns the program in the form that emitters take; logits are equal in exact arithmetic."""
-    program = fold_attention_scale(fold_norms(program))
     if recipe.rotate and can_rotate(program):
-        program = rotate_residual(program)
-    return fuse_linears(program)
+        program = rotate_residual(fold_norms(program))
+    return fuse_linears(fold_attention_scale(program))

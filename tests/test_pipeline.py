@@ -79,7 +79,7 @@ def test_a_bundle_says_what_it_is(converted):
     assert {v.name for v in manifest.variants} == {"litert-f32", "onnx-f32", "onnx-step-f32"}
     assert all(v.parity is not None and v.parity.perplexity_ratio < 1.001 for v in manifest.variants)
     assert manifest.source.files
-    assert [t.name for t in manifest.transforms] == ["fold_norms", "fold_attention_scale", "fuse_linears"]
+    assert [t.name for t in manifest.transforms] == ["fold_attention_scale", "fuse_linears"]
     assert check_integrity(open_bundle(bundle), full=True) == "hashed"
 
 

@@ -1,26 +1,27 @@
 """Translates a GGUF file's metadata into the configuration keys of Hugging Face.
 
-One table serves every architecture; what a format leaves unsaid (and llama.cpp hard-codes) is in
-`_UNSAID`. A key of the architecture that the table does not know is an error: ignoring it would
-give a model that runs and is wrong. Key meanings: ggml, docs/gguf.md, and llama.cpp's converter.
+One table serves every architecture; what the format leaves unsaid (and llama.cpp hard-codes per
+architecture) is in `_UNSAID`. A key of the architecture that the table does not know is an error:
+ignoring it would give a model that runs and is wrong. It does not know which configurations make a
+decoder; that is for `converters.architectures`. Key meanings: ggml, docs/gguf.md, and what llama.cpp's
+converter writes and its loader does with it.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
-import numpy as np
-from numpy.typing import NDArray
-
 from converters.checkpoints.checkpoint import TensorStore
-from converters.checkpoints.gguf_header import MetadataValue
+from converters.checkpoints.gguf_header import MetadataValue, shorten
+from converters.checkpoints.gguf_rotary import HANDLED as ROTARY_HANDLED
+from converters.checkpoints.gguf_rotary import rotary_config
 from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import CheckpointError
 
 Config = dict[str, JsonValue]
+Metadata = Mapping[str, MetadataValue]
 
-_KEYS = {
+_INTEGERS = {
     "block_count": "num_hidden_layers",
     "context_length": "max_position_embeddings",
     "embedding_length": "hidden_size",
@@ -28,63 +29,31 @@ _KEYS = {
     "attention.head_count": "num_attention_heads",
     "attention.head_count_kv": "num_key_value_heads",
     "attention.key_length": "head_dim",
-    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
     "attention.sliding_window": "sliding_window",
-    "rope.freq_base": "rope_theta",
-    "rope.freq_base_swa": "rope_local_base_freq",
     "vocab_size": "vocab_size",
+}
+_NUMBERS = {
+    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
     "attn_logit_softcapping": "attn_logit_softcapping",
     "final_logit_softcapping": "final_logit_softcapping",
 }
-_SCALING = {
-    "rope.scaling.type": "rope_type",
-    "rope.scaling.factor": "factor",
-    "rope.scaling.original_context_length": "original_max_position_embeddings",
-    "rope.scaling.attn_factor": "attention_factor",
-    "rope.scaling.yarn_beta_fast": "beta_fast",
-    "rope.scaling.yarn_beta_slow": "beta_slow",
+_NEEDED = ("block_count", "embedding_length", "feed_forward_length", "attention.head_count")
+# 0 means that there is none.
+_WINDOW = "attention.sliding_window"  # 0 means that there is none
+# Keys that may only have values which change nothing; an absent key has them.
+_ONLY: Mapping[str, tuple[MetadataValue, ...]] = {
+    "attention.causal": (True,),
+    "tensor_data_layout": ("reference", "Meta AI original pth"),
+    "expert_count": (0,),
+    "expert_used_count": (0,),
+    "pooling_type": (0,),
 }
-# Read elsewhere in this module, or without meaning for what the model computes.
-_HANDLED = {"attention.value_length", "rope.dimension_count", "attention.sliding_window_pattern"}
-_IRRELEVANT = {"tensor_data_layout", "rope.scaling.finetuned", "attention.causal"}
-_ROPE_FACTORS = "rope_freqs.weight"
+_WINDOW_PATTERN = "attention.sliding_window_pattern"
+_HANDLED = ROTARY_HANDLED | {"attention.value_length"}
+_LONGEST_NAME = 64
 
 
-def _gemma2(config: Config) -> Config:
-    layers, heads, hidden = (
-        _int(config, k) for k in ("num_hidden_layers", "num_attention_heads", "hidden_size")
-    )
-    kinds: list[JsonValue] = ["full_attention" if i % 2 else "sliding_attention" for i in range(layers)]
-    scalar = hidden // heads if layers == 46 else _int(config, "head_dim")  # 27B differs
-    return {"layer_types": kinds, "query_pre_attn_scalar": scalar, "hidden_activation": "gelu_pytorch_tanh"}
-
-
-def _gemma3(config: Config) -> Config:
-    layers, heads, hidden = (
-        _int(config, k) for k in ("num_hidden_layers", "num_attention_heads", "hidden_size")
-    )
-    kinds: list[JsonValue] = ["sliding_attention" if (i + 1) % 6 else "full_attention" for i in range(layers)]
-    scalar = hidden // heads if layers == 62 else _int(config, "head_dim")  # 27B differs
-    return {
-        "layer_types": kinds,
-        "query_pre_attn_scalar": scalar,
-        "hidden_activation": "gelu_pytorch_tanh",
-        "rope_local_base_freq": config.get("rope_local_base_freq", 10000.0),
-    }
-
-
-def _smollm3(config: Config) -> Config:
-    return {"no_rope_layer_interval": 4}
-
-
-_UNSAID: Mapping[str, Callable[[Config], Config]] = {
-    "gemma2": _gemma2,
-    "gemma3": _gemma3,
-    "smollm3": _smollm3,
-}
-
-
-def config_from_gguf(metadata: Mapping[str, MetadataValue], tensors: TensorStore) -> Config:
+def config_from_gguf(metadata: Metadata, tensors: TensorStore) -> Config:
     """Builds a configuration.
 
     Args:
@@ -98,97 +67,164 @@ def config_from_gguf(metadata: Mapping[str, MetadataValue], tensors: TensorStore
         CheckpointError: a key is missing, of the wrong type, or unknown.
     """
     architecture = metadata.get("general.architecture")
-    if not isinstance(architecture, str):
+    if not isinstance(architecture, str) or len(architecture) > _LONGEST_NAME:
         raise CheckpointError("the GGUF file does not say its general.architecture")
-    own = {
-        key.removeprefix(f"{architecture}."): value
-        for key, value in metadata.items()
-        if key.startswith(f"{architecture}.")
-    }
-    unknown = sorted(set(own) - set(_KEYS) - set(_SCALING) - _HANDLED - _IRRELEVANT)
-    if unknown:
-        key = f"{architecture}.{unknown[0]}"
-        raise CheckpointError(
-            f"the GGUF file has the key {key} = {str(own[unknown[0]])[:40]}, which this version does not know"
-        )
+    prefix = f"{architecture}."
+    own = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
+    _check_keys(architecture, own)
     config: Config = {"model_type": architecture}
-    config |= {hf: _scalar(architecture, key, own[key]) for key, hf in _KEYS.items() if key in own}
-    for key in ("block_count", "embedding_length", "feed_forward_length", "attention.head_count"):
+    config |= {hf: _integer(prefix, key, own[key]) for key, hf in _INTEGERS.items() if key in own}
+    config |= {hf: _number(prefix, key, own[key]) for key, hf in _NUMBERS.items() if key in own}
+    if config.get("sliding_window") == 0:
+        del config["sliding_window"]
+    _set_heads(config, own)
+    _check_layers(config, tensors)
+    config |= rotary_config(prefix, own, tensors, _get(config, "head_dim"))
+    config |= _from_tensors(tensors)
+    return config | _UNSAID[architecture](config, own) if architecture in _UNSAID else config
+
+
+def _check_keys(architecture: str, own: Metadata) -> None:
+    for key in _NEEDED:
         if key not in own:
-            raise CheckpointError(f"the GGUF file lacks {architecture}.{key}")
-        if _int(config, _KEYS[key]) < 1:
-            raise CheckpointError(f"the GGUF file has {architecture}.{key} = {own[key]}; expected at least 1")
-    config.setdefault("num_key_value_heads", config["num_attention_heads"])
-    head = _int(config, "head_dim") if "head_dim" in config else _head_size(config)
-    config["head_dim"] = head
-    if own.get("attention.value_length", head) != head:
-        raise CheckpointError("keys and values of different sizes are not supported")
-    rotary = own.get("rope.dimension_count", head)
-    if isinstance(rotary, int) and rotary != head:
-        config["partial_rotary_factor"] = rotary / head
+            raise CheckpointError(f"the GGUF file lacks the key '{architecture}.{key}'")
+    known = {*_INTEGERS, *_NUMBERS, *_ONLY, *_HANDLED}
+    if architecture in _WITH_PATTERN:
+        known.add(_WINDOW_PATTERN)
+    for key, value in sorted(own.items()):
+        name = shorten(f"{architecture}.{key}")
+        if key not in known:
+            raise CheckpointError(
+                f"the GGUF file has the key {name} with value {shorten(value)}, which this version does not "
+                "know; it may change the model, so it is not ignored"
+            )
+        if key in _ONLY and value not in _ONLY[key]:
+            raise CheckpointError(
+                f"the GGUF file has {name} = {shorten(value)}, expected {_ONLY[key][0]!r}; nothing else is "
+                "supported"
+            )
+
+
+def _set_heads(config: Config, own: Metadata) -> None:
+    hidden, heads = _get(config, "hidden_size"), _get(config, "num_attention_heads")
+    config.setdefault("num_key_value_heads", heads)
+    if "head_dim" not in config and hidden % heads:
+        raise CheckpointError(
+            f"the GGUF file has {heads} heads, which do not divide its hidden size of {hidden}, and gives "
+            "no attention.key_length"
+        )
+    config.setdefault("head_dim", hidden // heads)
+    size, values = _get(config, "head_dim"), own.get("attention.value_length")
+    if values is not None and values != size:
+        raise CheckpointError(
+            f"the GGUF file has keys of size {size} and values of size {shorten(values)}; different "
+            "sizes are not supported"
+        )
+
+
+def _check_layers(config: Config, tensors: TensorStore) -> None:
+    """Lists are made one item per layer, so the count must be true."""
+    layers, count = _get(config, "num_hidden_layers"), sum(1 for _ in tensors)
+    if layers > count:
+        raise CheckpointError(f"the GGUF file claims {layers} layers, but has {count} tensors; it is damaged")
+
+
+def _from_tensors(tensors: TensorStore) -> Config:
+    """What only the presence and the shape of tensors say."""
+    config: Config = {"tie_word_embeddings": "output.weight" not in tensors}
     if "token_embd.weight" in tensors:
         config["vocab_size"] = tensors.shape("token_embd.weight")[0]
-    config["tie_word_embeddings"] = "output.weight" not in tensors
     if "blk.0.attn_q.bias" in tensors:
         config["attention_bias"] = True
-    scaling = _scaling(architecture, own, tensors, config)
-    if scaling:
-        config["rope_scaling"] = scaling
-    unsaid = _UNSAID.get(architecture)
-    return config if unsaid is None else config | unsaid(config)
+    if "blk.0.ffn_gate.bias" in tensors:
+        config["mlp_bias"] = True
+    return config
 
 
-def _head_size(config: Config) -> int:
-    hidden, heads = _int(config, "hidden_size"), _int(config, "num_attention_heads")
-    if hidden % heads:
+def _gemma2(config: Config, own: Metadata) -> Config:
+    defaults: Config = {
+        "sliding_window": 4096,
+        "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0,
+    }
+    absent = {key: value for key, value in defaults.items() if key not in config}
+    return absent | _gemma(config, largest=46) | {"layer_types": _layer_types(config, own, period=2)}
+
+
+def _gemma3(config: Config, own: Metadata) -> Config:
+    period = 6 if "sliding_window" in config else 1  # without a window every layer sees everything
+    return _gemma(config, largest=62) | {"layer_types": _layer_types(config, own, period)}
+
+
+def _gemma(config: Config, largest: int) -> Config:
+    """The scale of scores, which no key says; the largest model (by its layers) has another."""
+    if config["num_hidden_layers"] == largest:
+        scalar = _get(config, "hidden_size") // _get(config, "num_attention_heads")
+    else:
+        scalar = _get(config, "head_dim")
+    return {"query_pre_attn_scalar": scalar, "hidden_activation": "gelu_pytorch_tanh"}
+
+
+def _layer_types(config: Config, own: Metadata, period: int) -> list[JsonValue]:
+    """The last of every `period` layers sees everything; the file may say another period, or a list."""
+    layers, pattern = _get(config, "num_hidden_layers"), own.get(_WINDOW_PATTERN, period)
+    if type(pattern) is int and pattern >= 0:
+        slides = [pattern == 0 or i % pattern < pattern - 1 for i in range(layers)]
+    elif isinstance(pattern, list) and len(pattern) == layers and all(v in (0, 1) for v in pattern):
+        slides = [bool(v) for v in pattern]
+    else:
         raise CheckpointError(
-            f"{heads} heads do not divide a hidden size of {hidden}, and no head size is given"
+            f"the GGUF file has {_WINDOW_PATTERN} = {shorten(pattern)}, expected a number or one flag for "
+            f"each of {layers} layers"
         )
-    return hidden // heads
+    return ["sliding_attention" if slide else "full_attention" for slide in slides]
 
 
-def _scaling(
-    architecture: str, own: Mapping[str, MetadataValue], tensors: TensorStore, config: Config
-) -> Config | None:
-    found = {hf: _scalar(architecture, key, own[key]) for key, hf in _SCALING.items() if key in own}
-    if _ROPE_FACTORS in tensors:
-        return _llama3_scaling(tensors.load(_ROPE_FACTORS), config)
-    if found.get("rope_type", "none") == "none":
-        return None
-    return found
+def _smollm3(config: Config, own: Metadata) -> Config:
+    return {"no_rope_layer_interval": 4}
 
 
-def _llama3_scaling(factors: NDArray[np.float32], config: Config) -> Config:
-    """The settings of Llama 3's frequency bands, from the factors that llama.cpp precomputes of them."""
-    theta, head = config.get("rope_theta", 10000.0), _int(config, "head_dim")
-    wavelength = 2 * math.pi * np.power(float(str(theta)), np.arange(0, head, 2) / head)
-    factor, low, high = float(factors.max()), 1.0, 4.0
-    for original in (8192, 4096, 16384, 32768):
-        blend = (original / wavelength - low) / (high - low)
-        bands = 1 / ((1 - blend) / factor + blend)
-        bands = np.where(wavelength > original / low, factor, bands)
-        bands = np.where(wavelength < original / high, 1.0, bands)
-        if bands.shape == factors.shape and np.allclose(bands, factors, rtol=1e-3):
-            return {
-                "rope_type": "llama3",
-                "factor": factor,
-                "low_freq_factor": low,
-                "high_freq_factor": high,
-                "original_max_position_embeddings": original,
-            }
-    raise CheckpointError(f"the rotary factors in {_ROPE_FACTORS} are not Llama 3's; they are not supported")
+_UNSAID: Mapping[str, Callable[[Config, Metadata], Config]] = {
+    "gemma2": _gemma2,
+    "gemma3": _gemma3,
+    "smollm3": _smollm3,
+}
+_WITH_PATTERN = frozenset({"gemma2", "gemma3"})
 
 
-def _scalar(architecture: str, key: str, value: MetadataValue) -> JsonValue:
-    if isinstance(value, list):
-        if value and all(item == value[0] for item in value):
-            return value[0]
-        raise CheckpointError(f"{architecture}.{key} differs from layer to layer, which is not supported")
-    return value
+def _one(prefix: str, key: str, value: MetadataValue) -> MetadataValue:
+    """One value for all layers, of a value that may be given for each."""
+    if not isinstance(value, list):
+        return value
+    if value and all(item == value[0] for item in value):
+        return value[0]
+    raise CheckpointError(
+        f"the GGUF file has {shorten(prefix + key)} = {shorten(value)}, which differs from layer to layer; "
+        "that is not supported"
+    )
 
 
-def _int(config: Config, key: str) -> int:
-    value = config.get(key)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise CheckpointError(f"the configuration has {key} = {value!r}; expected a whole number")
+def _integer(prefix: str, key: str, value: MetadataValue) -> int:
+    one = _one(prefix, key, value)
+    least = 0 if key == _WINDOW else 1
+    if type(one) is not int or one < least:
+        raise CheckpointError(
+            f"the GGUF file has {shorten(prefix + key)} = {shorten(one)}, expected a whole number, at "
+            f"least {least}"
+        )
+    return one
+
+
+def _number(prefix: str, key: str, value: MetadataValue) -> float:
+    one = _one(prefix, key, value)
+    if isinstance(one, bool) or not isinstance(one, int | float):
+        raise CheckpointError(
+            f"the GGUF file has {shorten(prefix + key)} = {shorten(one)}, expected a number"
+        )
+    return float(one)
+
+
+def _get(config: Config, key: str) -> int:
+    value = config[key]
+    assert isinstance(value, int), key  # `_integer` has checked it
     return value

@@ -11,6 +11,8 @@ from __future__ import annotations
 import itertools
 import math
 import mmap
+import os
+import reprlib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,12 +77,22 @@ def read_gguf_header(path: Path) -> GgufHeader:
         MissingExtra: the gguf package, which knows the tensor types, is not installed.
     """
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _Parser(path.name, data).parse()
-    except ValueError as error:  # mmap refuses an empty file
-        raise CheckpointError(f"{path.name} is empty; expected a GGUF file") from error
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:  # which mmap refuses
+                raise CheckpointError(f"{path.name} is empty; expected a GGUF file")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _Parser(path.name, data).parse()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 80
+
+
+def shorten(value: object) -> str:
+    """A value for a message, on one line and no longer than that line bears."""
+    return _REPR.repr(value)
 
 
 class _Parser:
@@ -107,12 +119,12 @@ class _Parser:
         for _ in range(pairs):
             key = self.string("a metadata key", _MAX_NAME_BYTES)
             if key in metadata:
-                raise CheckpointError(f"{self.name} has the metadata key {_short(key)} twice")
-            metadata[key] = self.value(int(self.number("I", f"the type of {_short(key)}")), _short(key))
+                raise CheckpointError(f"{self.name} has the metadata key {shorten(key)} twice")
+            metadata[key] = self.value(int(self.number("I", f"the type of {shorten(key)}")), shorten(key))
         alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
         if type(alignment) is not int or alignment not in _ALIGNMENTS:
             raise CheckpointError(
-                f"{self.name} has general.alignment {_short(alignment)}; expected a power of two up to 2^20"
+                f"{self.name} has general.alignment {shorten(alignment)}; expected a power of two up to 2^20"
             )
         entries = [self.tensor_info() for _ in range(tensors)]
         start = -(-self.at // alignment) * alignment
@@ -182,7 +194,7 @@ class _Parser:
 
     def tensor_info(self) -> tuple[str, tuple[int, ...], int, int]:
         name = self.string("a tensor name", _MAX_NAME_BYTES)
-        short = _short(name)
+        short = shorten(name)
         axes = int(self.number("I", f"the rank of {short}"))
         if not 1 <= axes <= _MAX_DIMENSIONS:
             raise CheckpointError(f"{self.name} gives tensor {short} {axes} axes; expected 1 to 4")
@@ -196,7 +208,7 @@ class _Parser:
         sizes = _type_sizes()
         placed: dict[str, TensorEntry] = {}
         for name, shape, kind, offset in entries:
-            short = _short(name)
+            short = shorten(name)
             if name in placed:
                 raise CheckpointError(f"{self.name} has the tensor {short} twice")
             if kind not in sizes:
@@ -231,13 +243,9 @@ class _Parser:
         for before, after in itertools.pairwise(ordered):
             if after.offset < before.offset + before.size_bytes:
                 raise CheckpointError(
-                    f"{self.name} lets {_short(before.name)} and {_short(after.name)} overlap; it is damaged"
+                    f"{self.name} lets {shorten(before.name)} and {shorten(after.name)} overlap; it is "
+                    "damaged"
                 )
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _type_sizes() -> dict[int, tuple[str, int, int]]:

@@ -1,7 +1,8 @@
 """Tensors of safetensors files, memory-mapped. The header is checked before anything is believed.
 
-Format: 8 bytes little-endian length, a JSON header of that length, then the data
-(safetensors, README, "Format").
+Format: 8 bytes little-endian length, a JSON header of that length, then the data without holes
+(safetensors, README, "Format"). It does not know which tensors a model needs, nor types that need a
+scale of their own (float8).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 
 from edgesdk.errors import CheckpointError
 
-_HEADER_LIMIT = 100 << 20  # the format's own limit
+_HEADER_LIMIT = 100_000_000  # the format's own limit
+_MAX_DIMENSIONS = 8
 _TYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -105,8 +107,10 @@ class SafetensorsTensors:
             self._maps[entry.path] = np.memmap(entry.path, np.uint8, mode="r")
         raw = np.asarray(self._maps[entry.path][entry.offset + start : entry.offset + stop])
         values = raw.view(_TYPES[entry.dtype])
-        if entry.dtype == "BF16":  # the upper half of a float32
-            return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        if entry.dtype == "BF16":  # the upper half of a float32; shifted in place, there is one copy only
+            bits = values.astype(np.uint32)
+            bits <<= np.uint32(16)
+            return bits.view(np.float32)
         return values.astype(np.float32)
 
 
@@ -124,7 +128,7 @@ def _read_header(path: Path) -> dict[str, _Entry]:
                     f"{name} announces a header of {length} bytes in a file of {size}; it is truncated or no "
                     "safetensors file"
                 )
-            document = json.loads(file.read(length))
+            document = json.loads(file.read(length), object_pairs_hook=_without_repeats)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -133,8 +137,20 @@ def _read_header(path: Path) -> dict[str, _Entry]:
         raise CheckpointError(f"{name} has a header that is no object; download it again")
     document.pop("__metadata__", None)
     entries = {key: _check_entry(path, key, value, 8 + length, size) for key, value in document.items()}
-    _check_overlap(name, entries)
+    _check_holes(name, entries, 8 + length, size)
     return entries
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object, whose keys JSON itself allows twice.
+
+    Raises:
+        ValueError: a key is there twice, which the caller reports as a broken header.
+    """
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a key is there twice")
+    return document
 
 
 def _check_entry(path: Path, key: str, value: object, start: int, size: int) -> _Entry:
@@ -144,7 +160,7 @@ def _check_entry(path: Path, key: str, value: object, start: int, size: int) -> 
     dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in _TYPES:
         raise CheckpointError(f"{where} as type {str(dtype)[:20]!r}; expected one of {', '.join(_TYPES)}")
-    if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
+    if not _naturals(shape, _MAX_DIMENSIONS) or not _naturals(offsets, 2) or len(offsets) != 2:
         raise CheckpointError(f"{where} without a valid shape and data_offsets")
     begin, end = offsets
     expected = math.prod(shape) * np.dtype(_TYPES[dtype]).itemsize
@@ -157,13 +173,23 @@ def _check_entry(path: Path, key: str, value: object, start: int, size: int) -> 
     return _Entry(path, dtype, tuple(shape), start + begin, expected)
 
 
-def _naturals(value: object) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(type(v) is int and 0 <= v < 1 << 48 for v in value)
+def _naturals(value: object, most: int) -> TypeGuard[list[int]]:
+    return (
+        isinstance(value, list)
+        and len(value) <= most
+        and all(type(v) is int and 0 <= v < 1 << 48 for v in value)
+    )
 
 
-def _check_overlap(name: str, entries: Mapping[str, _Entry]) -> None:
-    end, before = 0, ""
-    for key, entry in sorted(entries.items(), key=lambda pair: pair[1].offset):
-        if entry.size and entry.offset < end:
-            raise CheckpointError(f"{name} lets {before!r} and {key!r} overlap; it is damaged")
-        end, before = max(end, entry.offset + entry.size), key
+def _check_holes(name: str, entries: Mapping[str, _Entry], start: int, size: int) -> None:
+    """Tensors must lie one behind the other and fill the file."""
+    end, before = start, "the header"
+    for key, entry in sorted(entries.items(), key=lambda pair: (pair[1].offset, pair[1].size)):
+        if entry.offset != end:
+            what = "overlap" if entry.offset < end else "have a hole between them"
+            raise CheckpointError(f"in {name}, {before} and {key[:80]!r} {what}; it is damaged")
+        end, before = entry.offset + entry.size, repr(key[:80])
+    if end != size:
+        raise CheckpointError(
+            f"{name} has {size} bytes, but its tensors end at {end}; it is damaged, download it again"
+        )

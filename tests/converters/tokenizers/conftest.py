@@ -69,7 +69,7 @@ def _made(dice: random.Random) -> Iterator[str]:
     words = [word for text in (*_SCRIPTS.values(), _ENGLISH, _EMOJI, _SIGNS) for word in text.split()]
     odd = _ODD.split(" ")
     glue = [" ", " ", " ", "", "", "  ", "   ", "\n", "\n\n", " \n", "\t", "\r\n", "'", "’s ", "-", "/", ".", ", "]
-    for _ in range(1500):
+    for _ in range(2000):
         parts: list[str] = []
         for _ in range(dice.randint(1, 14)):
             kind = dice.random()

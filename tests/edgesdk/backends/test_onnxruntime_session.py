@@ -37,7 +37,7 @@ def test_step_file_of_another_size(onnx_bundle):
 def test_damaged_files(tmp_path, content):
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    with pytest.raises(DeviceError, match="cannot load model.onnx") as caught:
+    with pytest.raises(DeviceError, match=r"cannot load model\.onnx") as caught:
         open_session(path, 1)
     assert "\n" not in str(caught.value)
 
@@ -46,11 +46,11 @@ def test_missing_and_cut_data(onnx_bundle, tmp_path):
     source = onnx_bundle.bundle.file("variants/resident/model.onnx")
     copy = tmp_path / "model.onnx"
     copy.write_bytes(source.read_bytes())
-    with pytest.raises(DeviceError, match="cannot load model.onnx"):
+    with pytest.raises(DeviceError, match=r"cannot load model\.onnx"):
         open_session(copy, 1)
     data = source.with_name("model.onnx.data").read_bytes()
     (tmp_path / "model.onnx.data").write_bytes(data[: len(data) // 2])
-    with pytest.raises(DeviceError, match="cannot load model.onnx"):
+    with pytest.raises(DeviceError, match=r"cannot load model\.onnx"):
         open_session(copy, 1)
 
 
@@ -61,5 +61,5 @@ def test_genai_folder_without_configuration(tmp_path):
 
 
 def test_errors_are_one_line():
-    with pytest.raises(DeviceError, match="^onnxruntime failed: first$"), onnxruntime_errors("failed"):
+    with pytest.raises(DeviceError, match=r"^onnxruntime failed: first$"), onnxruntime_errors("failed"):
         raise RuntimeError("first\nsecond")

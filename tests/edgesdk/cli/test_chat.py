@@ -55,9 +55,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_on_a_terminal_an_interrupt_stops_the_answer_only(
-    fake_runtime, byte_level, monkeypatch, capsys
-):
+def test_on_a_terminal_an_interrupt_stops_the_answer_only(fake_runtime, byte_level, monkeypatch, capsys):
     bundle = fake_runtime(conversation_script(byte_level))
     lines = iter([KeyboardInterrupt(), "word " * 200, FIRST, SECOND, EOFError()])
     shown = []

@@ -45,8 +45,8 @@ def test_answers_are_limited_and_stopped(edgesdk, fox):
     bundle = fox()
     cut = edgesdk("run", bundle, QUESTION, "--max-tokens", 2)
     assert ANSWER.startswith(cut.out.strip())
-    assert cut.err.strip().endswith("2 new tokens at " + cut.err.rpartition(" at ")[2].strip())
-    assert "cut at its length" in cut.err
+    assert "; 2 new tokens" in cut.err
+    assert cut.err.endswith("; cut at its length\n")
     assert edgesdk("run", bundle, QUESTION, "--stop", "zzz", "--stop", "fox").out == "The quick brown \n"
 
 
