@@ -19,8 +19,8 @@ Made by `docs/make_cli_reference.py` from the code; edit the help texts there.
 Results go to standard output, progress and receipts to standard error. Every command that reports
 takes `--json`, which prints exactly one JSON document.
 
-Exit codes: 0 done, 1 an error (one line says what was found, what was expected and what to do),
-2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 an error (one line says what was found, what was expected and what to do) or an
+interruption, 2 wrong usage.
 
 `EDGESDK_CACHE` names the folder for downloads, packed weights and remembered digests;
 `EDGESDK_DEBUG=1` shows where an internal error comes from.

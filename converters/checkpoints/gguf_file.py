@@ -1,4 +1,8 @@
-"""Tensors of a GGUF file, memory-mapped and dequantised when they are asked for."""
+"""Tensors of a GGUF file, memory-mapped and dequantised when they are asked for.
+
+The `gguf` package knows how each type is stored and works through a tensor a few rows at a time, so
+loading one takes little more than its float32 result.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +63,7 @@ class GgufTensors:
         if not 0 <= start <= stop <= entry.shape[0]:
             raise CheckpointError(f"rows {start} to {stop} of {name!r} lie outside its {entry.shape[0]}")
         if len(entry.shape) == 1:
-            return self.load(name)[start:stop]
+            return self.load(name)[start:stop].copy()
         per_row = entry.size_bytes // entry.row_bytes // entry.shape[0]
         rows = self._read(entry, start * per_row, stop * per_row)
         return rows.reshape(stop - start, *entry.shape[1:])
@@ -71,6 +75,8 @@ class GgufTensors:
 
     def _read(self, entry: TensorEntry, start: int, stop: int) -> NDArray[np.float32]:
         """Rows of the last axis: (stop - start, columns)."""
+        if start == stop:  # which the gguf package cannot reshape
+            return np.empty((0, entry.shape[-1]), np.float32)
         raw = self._data[entry.offset + start * entry.row_bytes : entry.offset + stop * entry.row_bytes]
         raw = np.asarray(raw).reshape(stop - start, entry.row_bytes)
         if entry.type_name in _PLAIN:

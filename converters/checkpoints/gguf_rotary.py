@@ -40,7 +40,7 @@ HANDLED = frozenset(
 """Keys, without the architecture, that `rotary_config` reads."""
 
 _BANDS, _LONG = "rope_freqs.weight", "rope_factors_long.weight"
-_ORIGINALS = (8192, 4096, 16384, 32768, 2048, 65536, 131072)
+_ORIGINALS = (8192, 4096, 16384, 32768)  # tried when no band lies between the two that are not blended
 _LOW, _HIGH = 1.0, 4.0  # of every published Llama 3
 
 
@@ -95,14 +95,14 @@ def _scaling(prefix: str, own: Metadata, numbers: Mapping[str, float]) -> Config
         raise CheckpointError(
             f"the GGUF file has {shorten(prefix + _TYPE)} = {shorten(kind)}, expected a name"
         )
-    if kind == "none" or (kind == "linear" and factor == 1.0):
-        return None
     for key in _ONLY_ONE:
-        if kind == "yarn" and numbers.get(key, 1.0) != 1.0:
+        if kind != "longrope" and numbers.get(key, 1.0) != 1.0:  # longrope has them, and is not supported
             raise CheckpointError(
                 f"the GGUF file has {shorten(prefix + key)} = {numbers[key]}, expected 1.0; nothing else "
                 "is supported"
             )
+    if kind == "none" or (kind == "linear" and factor == 1.0):
+        return None
     if kind != "yarn":
         return {"rope_type": kind, "factor": factor}
     found: Config = {hf: numbers[key] for key, hf in _YARN.items() if key in numbers}
@@ -112,26 +112,45 @@ def _scaling(prefix: str, own: Metadata, numbers: Mapping[str, float]) -> Config
 def _llama3(factors: NDArray[np.float32], theta: float) -> Config:
     """The settings whose frequency bands are these factors: (D/2,) float32, one per frequency."""
     factor = float(factors.max())
-    with np.errstate(all="ignore"):  # absurd values match nothing
-        powers = np.arange(len(factors)) / len(factors)
-        wavelength = 2 * math.pi * np.power(np.float64(theta), powers)
-        for original in _ORIGINALS:
-            blend = (original / wavelength - _LOW) / (_HIGH - _LOW)
-            bands = 1 / ((1 - blend) / factor + blend)
-            bands = np.where(wavelength > original / _LOW, factor, bands)
-            bands = np.where(wavelength < original / _HIGH, 1.0, bands)
-            if np.allclose(bands, factors, rtol=1e-3):
-                return {
-                    "rope_type": "llama3",
-                    "factor": factor,
-                    "low_freq_factor": _LOW,
-                    "high_freq_factor": _HIGH,
-                    "original_max_position_embeddings": original,
-                }
+    originals = _originals(factors, factor, theta) if 1 < factor < math.inf else []
+    for original in originals:
+        if np.allclose(_bands(len(factors), theta, factor, original), factors, rtol=1e-3):
+            return {
+                "rope_type": "llama3",
+                "factor": factor,
+                "low_freq_factor": _LOW,
+                "high_freq_factor": _HIGH,
+                "original_max_position_embeddings": original,
+            }
     raise CheckpointError(
         f"the rotary factors in {_BANDS} are not Llama 3's; convert from the Hugging Face checkpoint, whose "
         "configuration says what they are"
     )
+
+
+def _originals(factors: NDArray[np.float32], factor: float, theta: float) -> list[int]:
+    """Original contexts that the factors may be of; every blended band tells it."""
+    with np.errstate(all="ignore"):  # absurd values tell nothing
+        blend = (1 / factors.astype(np.float64) - 1 / factor) / (1 - 1 / factor)
+        told = _wavelengths(len(factors), theta) * (blend * (_HIGH - _LOW) + _LOW)
+    told = told[(factors > 1) & (factors < factor) & np.isfinite(told)]
+    return [*(round(float(value)) for value in told[:1]), *_ORIGINALS]
+
+
+def _wavelengths(count: int, theta: float) -> NDArray[np.float64]:
+    with np.errstate(all="ignore"):
+        lengths: NDArray[np.float64] = 2 * math.pi * np.power(np.float64(theta), np.arange(count) / count)
+        return lengths
+
+
+def _bands(count: int, theta: float, factor: float, original: int) -> NDArray[np.float64]:
+    """By what Llama 3 divides each frequency."""
+    wavelength = _wavelengths(count, theta)
+    with np.errstate(all="ignore"):
+        blend = (original / wavelength - _LOW) / (_HIGH - _LOW)
+        bands = 1 / ((1 - blend) / factor + blend)
+    bands = np.where(wavelength > original / _LOW, factor, bands)
+    return np.where(wavelength < original / _HIGH, 1.0, bands)
 
 
 def _number(prefix: str, key: str, value: MetadataValue) -> int | float:

@@ -89,8 +89,9 @@ def _role(
         return text, found if found is not None else next(iter(configured), None)
     if not configured:
         return None, None
-    named = None if key in settings else tokenizer.id_to_token(configured[0]) if configured[0] >= 0 else None
-    return named, configured[0]
+    if key in settings or not 0 <= configured[0] < tokenizer.get_vocab_size():
+        return None, configured[0]
+    return tokenizer.id_to_token(configured[0]), configured[0]
 
 
 def _eos_ids(config: Json, generation: Json) -> list[int]:

@@ -1,4 +1,4 @@
-"""Opens a GGUF file as a checkpoint."""
+"""Opens a GGUF file as a checkpoint: header, configuration, tensors, tokenizer and digest in one."""
 
 from __future__ import annotations
 
@@ -6,41 +6,56 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from converters.checkpoints.checkpoint import Checkpoint
-from converters.checkpoints.digests import describe_file
+from converters.checkpoints.digests import Progress, describe_file
 from converters.checkpoints.gguf_config import config_from_gguf
 from converters.checkpoints.gguf_file import GgufTensors
-from converters.checkpoints.gguf_header import MetadataValue, read_gguf_header
-from edgesdk.bundle.manifest import GenerationDefaults, Source
+from converters.checkpoints.gguf_header import MetadataValue, read_gguf_header, shorten
+from edgesdk.bundle.manifest import GenerationDefaults, Source, SourceFile
 from edgesdk.errors import CheckpointError
 
+_LARGEST_SETTING = 1e9  # of sampling; beyond it, and for no number at all, nothing is recommended
 
-def open_gguf(path: Path, *, name: str | None = None) -> Checkpoint:
+
+def open_gguf(
+    path: Path,
+    *,
+    name: str | None = None,
+    described: SourceFile | None = None,
+    progress: Progress | None = None,
+) -> Checkpoint:
     """Opens a GGUF file.
 
     Args:
         path: the file.
         name: of the model; None for the file's name.
+        described: the file's digest, when it is known already.
+        progress: told how far hashing is.
 
     Raises:
-        CheckpointError: it is damaged, in parts, or says something this version does not know.
+        CheckpointError: it is damaged, in parts, no model, or says something this version does not know.
         MissingExtra: the gguf package is not installed.
     """
     from converters.tokenizers.from_gguf import tokenizer_from_gguf
 
     header = read_gguf_header(path)
+    kind = header.metadata.get("general.type", "model")
+    if kind != "model":
+        raise CheckpointError(f"{path.name} holds a general.type of {shorten(kind)}; expected 'model'")
     parts = header.metadata.get("split.count", 1)
     if isinstance(parts, int) and parts > 1:
         raise CheckpointError(f"{path.name} is one of {parts} parts; join them with llama-gguf-split --merge")
     tensors = GgufTensors(path, header.tensors)
+    config, tokenizer = config_from_gguf(header.metadata, tensors), tokenizer_from_gguf(header.metadata)
+    file = described or describe_file(path, progress)  # last: a file that is refused need not be hashed
     licence = header.metadata.get("general.license")
     return Checkpoint(
         name=name or path.stem,
-        config=config_from_gguf(header.metadata, tensors),
+        config=config,
         dialect="gguf",
         tensors=tensors,
-        tokenizer=tokenizer_from_gguf(header.metadata),
+        tokenizer=tokenizer,
         generation=_generation(header.metadata),
-        source=Source(kind="gguf", location=path.name, files=(describe_file(path),)),
+        source=Source(kind="gguf", location=path.name, files=(file,)),
         licence=licence if isinstance(licence, str) else None,
     )
 
@@ -58,4 +73,6 @@ def _generation(metadata: Mapping[str, MetadataValue]) -> GenerationDefaults:
 
 def _number(metadata: Mapping[str, MetadataValue], key: str) -> float | None:
     value = metadata.get(key)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST_SETTING:
+        return None
+    return float(value)

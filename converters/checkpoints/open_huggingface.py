@@ -18,6 +18,7 @@ CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _LONGEST_FILE_NAME = 255
+_LARGEST_SETTING = 1e9  # of sampling; beyond it, and for no number at all, nothing is recommended
 _MODEL_CARD, _CARD_LIMIT_BYTES = "README.md", 1 << 16
 # The card's head is YAML; its licence is one line in every published one.
 _LICENCE = re.compile(r"\A---\n(?:(?!---).*\n)*?license:[ \t]*['\"]?([\w.+-]{1,64})['\"]?[ \t]*\n")
@@ -86,27 +87,32 @@ def _read_index(folder: Path) -> dict[str, str]:
         raise CheckpointError(f"{_INDEX} of {folder} has no weight_map")
     files: dict[str, str] = {}
     for name, file in index.items():
-        plain = isinstance(file, str) and Path(file).name == file and len(file) <= _LONGEST_FILE_NAME
-        if not plain or not file.isprintable():
+        if not isinstance(file, str) or not _is_plain(file):
             raise CheckpointError(f"{_INDEX} names {str(file)[:80]!r}; expected a plain file name")
-        files[name] = str(file)
+        files[name] = file
     return files
+
+
+def _is_plain(file: str) -> bool:
+    return Path(file).name == file and len(file) <= _LONGEST_FILE_NAME and file.isprintable()
 
 
 def _generation_defaults(generation: Json) -> GenerationDefaults:
     if generation.get("do_sample", True) is False:
         return GenerationDefaults()
-    top_k = generation.get("top_k")
+    top_k = _number(generation.get("top_k"))
     return GenerationDefaults(
         temperature=_number(generation.get("temperature")),
-        top_k=top_k if isinstance(top_k, int) and not isinstance(top_k, bool) else None,
+        top_k=None if top_k is None else int(top_k),
         top_p=_number(generation.get("top_p")),
         repetition_penalty=_number(generation.get("repetition_penalty")),
     )
 
 
 def _number(value: JsonValue) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST_SETTING:
+        return None
+    return float(value)
 
 
 def _licence(folder: Path) -> str | None:

@@ -20,6 +20,10 @@ _KEY = "tokenizer.ggml.precompiled_charsmap"
 _HAS_LEAF = 1 << 8
 _LABEL = (1 << 31) | 0xFF
 _VALUE = (1 << 31) - 1
+_BYTES = np.arange(1, 256)
+_BASES_AT_ONCE = 4096
+_LIMIT_BYTES = 4 << 20
+"""Published tables have a quarter of a megabyte."""
 
 
 def charsmap_normalizer(metadata: Mapping[str, object]) -> Component | None:
@@ -48,6 +52,8 @@ def _bytes(value: object) -> bytes:
 
 
 def _check(table: bytes) -> None:
+    if len(table) > _LIMIT_BYTES:
+        raise CheckpointError(f"{_KEY} has {len(table)} bytes, expected at most {_LIMIT_BYTES}")
     size = int.from_bytes(table[:4], "little")
     if len(table) < 8 or size % 4 or not 4 <= size <= len(table) - 4:
         raise CheckpointError(f"{_KEY} has {len(table)} bytes and names a trie of {size}, which does not fit")
@@ -56,13 +62,13 @@ def _check(table: bytes) -> None:
         texts.decode("utf-8")
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{_KEY} has replacements that are not UTF-8; get the file again") from error
-    units = np.frombuffer(table, "<u4", count=size // 4, offset=4).astype(np.int64)
-    values = _leaf_values(units)
-    if values.size and int(values.max()) >= max(len(texts), 1):
-        raise CheckpointError(f"{_KEY} points to replacement {int(values.max())} of {len(texts)} bytes")
-    starts = np.frombuffer(texts, np.uint8)[values] if texts else np.zeros(0, np.uint8)
+    values = _leaf_values(np.frombuffer(table, "<u4", count=size // 4, offset=4).astype(np.int64))
+    if values.size and int(values.max()) >= len(texts):
+        raise CheckpointError(
+            f"{_KEY} points to byte {int(values.max())} of {len(texts)}; get the file again"
+        )
     # A continuation byte is no place for a replacement to begin.
-    if bool(((starts & 0xC0) == 0x80).any()):
+    if values.size and bool(((np.frombuffer(texts, np.uint8)[values] & 0xC0) == 0x80).any()):
         raise CheckpointError(f"{_KEY} points into the middle of a character; get the file again")
 
 
@@ -75,28 +81,33 @@ def _leaf_values(units: NDArray[np.int64]) -> NDArray[np.int64]:
     Raises:
         CheckpointError: some text would read outside of the trie.
     """
-    characters = np.arange(1, 256)
     seen = np.zeros(len(units), bool)
-    bases = np.array([_offset(units[:1])[0]])
     values: list[NDArray[np.int64]] = []
-    while bases.size:
-        reached = bases[:, None] ^ characters
-        if int(reached.max()) >= len(units):
-            raise CheckpointError(
-                f"{_KEY} leads outside of its trie of {len(units)} units; get the file again"
-            )
-        nodes = np.unique(reached[(units[reached] & _LABEL) == characters])
-        nodes = nodes[~seen[nodes]]
+    nodes = np.zeros(1, np.int64)
+    while nodes.size:
         seen[nodes] = True
-        bases = np.unique(nodes ^ _offset(units[nodes]))
-        leaves = bases_of_leaves = nodes[(units[nodes] & _HAS_LEAF) != 0]
-        ends = leaves ^ _offset(units[bases_of_leaves])
-        if ends.size and int(ends.max()) >= len(units):
-            raise CheckpointError(
-                f"{_KEY} leads outside of its trie of {len(units)} units; get the file again"
-            )
-        values.append(units[ends] & _VALUE)
-    return np.concatenate(values) if values else np.zeros(0, np.int64)
+        bases = nodes ^ _offset(units[nodes])
+        _inside(bases, units)
+        values.append(units[bases[(units[nodes] & _HAS_LEAF) != 0]] & _VALUE)
+        children = [
+            _children(bases[i : i + _BASES_AT_ONCE], units) for i in range(0, len(bases), _BASES_AT_ONCE)
+        ]
+        nodes = np.unique(np.concatenate(children))
+        nodes = nodes[~seen[nodes]]
+    return np.concatenate(values)
+
+
+def _children(bases: NDArray[np.int64], units: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Nodes that one more byte of text leads to."""
+    reached = bases[:, None] ^ _BYTES
+    _inside(reached, units)
+    found: NDArray[np.int64] = reached[(units[reached] & _LABEL) == _BYTES]
+    return found
+
+
+def _inside(positions: NDArray[np.int64], units: NDArray[np.int64]) -> None:
+    if int(positions.max()) >= len(units):
+        raise CheckpointError(f"{_KEY} leads outside of its trie of {len(units)} units; get the file again")
 
 
 def _offset(units: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,6 +1,6 @@
-"""Parts of a BPE that spells tokens as plain text, with ▁ for a space and `<0xXX>` for single bytes.
+"""Parts of vocabularies that spell tokens as plain text, with ▁ for a space and `<0xXX>` for single bytes.
 
-Llama, Mistral, Phi-3 and Gemma are of this kind. There are no words: merging sees the whole text between
+Llama, Mistral, Phi-3 and Gemma are of this kind. There are no words: the model sees the whole text between
 two added tokens. Where the merges come from is the caller's business.
 """
 
@@ -35,23 +35,39 @@ def plain_text_parts(
         CheckpointError: the id of the unknown token is no id.
     """
     unknown = unknown_id(metadata, vocabulary)
-    steps: list[Component] = [*normalizers, replace(" ", SPACE)]
-    decoders: list[Component] = [replace(SPACE, " "), {"type": "ByteFallback"}, {"type": "Fuse"}]
-    if prefix:
-        steps.insert(-1, {"type": "Prepend", "prepend": SPACE})
-        decoders.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
     return Parts(
-        normalizer=sequence("normalizers", steps),
+        normalizer=spaces_to_text(normalizers, prefix=prefix),
         pre_tokenizer=None,
         model=bpe_model(
             vocabulary.ids,
             merges,
             unk_token=None if unknown is None else vocabulary.tokens[unknown],
-            byte_fallback="<0x00>" in vocabulary.ids,
+            byte_fallback=has_bytes(vocabulary),
         ),
-        decoder=sequence("decoders", decoders),
+        decoder=text_to_spaces(prefix=prefix),
         adds_bos=adds_bos,
     )
+
+
+def spaces_to_text(before: tuple[Component, ...], *, prefix: bool) -> Component:
+    """The normalizer that spells spaces as ▁, after those in `before`; with `prefix` it puts one in front."""
+    steps: list[Component] = [*before, replace(" ", SPACE)]
+    if prefix:
+        steps.insert(-1, {"type": "Prepend", "prepend": SPACE})
+    return sequence("normalizers", steps)
+
+
+def text_to_spaces(*, prefix: bool) -> Component:
+    """The decoder that undoes `spaces_to_text` and joins bytes to characters."""
+    steps: list[Component] = [replace(SPACE, " "), {"type": "ByteFallback"}, {"type": "Fuse"}]
+    if prefix:
+        steps.append({"type": "Strip", "content": " ", "start": 1, "stop": 0})
+    return sequence("decoders", steps)
+
+
+def has_bytes(vocabulary: Vocabulary) -> bool:
+    """Whether there are tokens for single bytes."""
+    return "<0x00>" in vocabulary.ids
 
 
 def unknown_id(metadata: Mapping[str, object], vocabulary: Vocabulary) -> int | None:

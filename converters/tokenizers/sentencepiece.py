@@ -11,8 +11,14 @@ from collections.abc import Mapping
 
 from converters.tokenizers.charsmap import charsmap_normalizer
 from converters.tokenizers.derive_merges import merges_by_score
-from converters.tokenizers.parts import SPACE, Component, Parts, sequence
-from converters.tokenizers.plain_text import plain_text_parts, unknown_id
+from converters.tokenizers.parts import Component, Parts
+from converters.tokenizers.plain_text import (
+    has_bytes,
+    plain_text_parts,
+    spaces_to_text,
+    text_to_spaces,
+    unknown_id,
+)
 from converters.tokenizers.vocabulary import Vocabulary, read_flag
 from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import CheckpointError
@@ -47,29 +53,27 @@ def unigram_parts(metadata: Mapping[str, object], vocabulary: Vocabulary) -> Par
         vocabulary: its tokens.
 
     Raises:
-        CheckpointError: scores are missing, or the normalizer's table is damaged.
+        CheckpointError: scores or the unknown token are missing, or the normalizer's table is damaged.
     """
-    prefix = read_flag(metadata, "add_space_prefix")
+    prefix = bool(read_flag(metadata, "add_space_prefix"))
+    unknown = unknown_id(metadata, vocabulary)
+    if unknown is None:
+        raise CheckpointError(
+            "tokenizer.ggml.unknown_token_id is missing, and a t5 vocabulary needs an unknown token"
+        )
     pieces: list[JsonValue] = [
         [text, score] for text, score in zip(vocabulary.tokens, _scores(vocabulary), strict=True)
     ]
-    metaspace: Component = {
-        "type": "Metaspace",
-        "replacement": SPACE,
-        "prepend_scheme": "always" if prefix else "never",
-        "split": True,
-    }
-    normalizers = _normalizers(metadata)
     return Parts(
-        normalizer=sequence("normalizers", normalizers) if normalizers else None,
-        pre_tokenizer=metaspace,
+        normalizer=spaces_to_text(_normalizers(metadata), prefix=prefix),
+        pre_tokenizer=None,
         model={
             "type": "Unigram",
-            "unk_id": unknown_id(metadata, vocabulary),
+            "unk_id": unknown,
             "vocab": pieces,
-            "byte_fallback": "<0x00>" in vocabulary.ids,
+            "byte_fallback": has_bytes(vocabulary),
         },
-        decoder=metaspace,
+        decoder=text_to_spaces(prefix=prefix),
         adds_eos=True,
     )
 
@@ -80,7 +84,8 @@ def _normalizers(metadata: Mapping[str, object]) -> tuple[Component, ...]:
     if charsmap is not None:
         steps.append(charsmap)
     if read_flag(metadata, "remove_extra_whitespaces"):
-        steps.append({"type": "Strip", "strip_left": True, "strip_right": True})
+        # In this dialect ^ and $ would match at every line break.
+        steps.append({"type": "Replace", "pattern": {"Regex": r"\A +| +\z"}, "content": ""})
         steps.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
     return tuple(steps)
 

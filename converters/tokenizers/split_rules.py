@@ -210,9 +210,16 @@ _RULES: Mapping[str, SplitRule] = MappingProxyType(
         "poro-chat": _BLOOM,
         "gpt3-finnish": _BLOOM,
         "viking": SplitRule((_split(p.BLOOM), _EACH_DIGIT)),
-        # Falcon's, and the format's `default`, which follows it
+        # Falcon's, and the format's `default`, which was made after it for models without a name
         "falcon": _FALCON,
-        "default": _FALCON,
+        "default": SplitRule(
+            (
+                _split(p.SIGN_RUNS),
+                _split(p.GPT2),
+                _split(p.DIGIT_RUNS),
+                _split(p.ASCII_THREES),
+            )
+        ),
         "chameleon": SplitRule(
             (
                 _split(p.SENTINEL),

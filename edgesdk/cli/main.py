@@ -1,7 +1,8 @@
 """The command `edgesdk`: finds a command, runs it, and turns whatever goes wrong into one line.
 
 Commands are imported when they are needed, and import what they need when they run, so that help is
-immediate. Exit codes: 0 done, 1 an error of the domain, 2 wrong usage, 130 interrupted.
+immediate. Exit codes: 0 done, 1 an error of the domain or an interruption (as click has it), 2 wrong
+usage.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ COMMANDS = ("demo", "convert", "run", "chat", "inspect", "verify", "eval", "benc
 
 DEBUG_VARIABLE = "EDGESDK_DEBUG"
 
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_INTERRUPTED = 1  # as click has it
 _TERMINATED = 143
 
 

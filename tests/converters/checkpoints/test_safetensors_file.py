@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from converters.checkpoints.safetensors_file import SafetensorsTensors
 from edgesdk.errors import CheckpointError
@@ -73,6 +74,13 @@ GOOD = {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}
         (header({**GOOD, "data_offsets": [0]}), "without a valid shape"),
         (header({**GOOD, "shape": [True, 4]}), "without a valid shape"),
         (header(7), "by a int"),
+        (header({**GOOD, "shape": [1] * 9 + [4]}), "without a valid shape"),
+        (header({**GOOD, "shape": [2**47] * 8}), "of shape"),
+        (header({**GOOD, "shape": [2], "data_offsets": [0, 8]}), "its tensors end at"),
+        (header({**GOOD, "shape": [2], "data_offsets": [8, 16]}), "have a hole"),
+        (header({**GOOD, "dtype": "F8_E4M3"}), "F8_E4M3"),
+        (header({**GOOD, "shape": [4.0]}), "without a valid shape"),
+        (struct.pack("<Q", 2 * 10**5) + b"[" * 2 * 10**5, "no valid JSON"),
     ],
 )
 def test_damaged_headers_are_refused(tmp_path, data, match):
@@ -80,6 +88,53 @@ def test_damaged_headers_are_refused(tmp_path, data, match):
     with pytest.raises(CheckpointError, match=match) as caught:
         SafetensorsTensors([tmp_path / "m.safetensors"])
     assert "\n" not in str(caught.value)
+
+
+def test_it_reads_what_the_safetensors_package_writes(tmp_path):
+    arrays = {
+        "matrix": np.random.default_rng(0).standard_normal((7, 5)).astype(np.float32),
+        "half": np.arange(6, dtype=np.float16).reshape(2, 3),
+        "brain": np.linspace(-3, 3, 12).astype(ml_dtypes.bfloat16).reshape(3, 4),
+        "scalar": np.array(2.5, np.float32),
+        "empty": np.zeros((0, 4), np.float32),
+        "flags": np.array([True, False]),
+    }
+    save_file(arrays, tmp_path / "m.safetensors", metadata={"format": "np"})
+    tensors = SafetensorsTensors([tmp_path / "m.safetensors"])
+    assert set(tensors) == set(arrays)
+    for name, array in arrays.items():
+        loaded = tensors.load(name)
+        assert loaded.dtype == np.float32
+        assert loaded.flags.writeable
+        np.testing.assert_array_equal(loaded, array.astype(np.float32))
+        assert loaded.shape == tensors.shape(name) == array.shape
+
+
+def test_every_truncation_is_refused(tmp_path):
+    path = write(tmp_path / "m.safetensors", {"w": ("F32", np.ones(3, np.float32))})
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError) as caught:
+            SafetensorsTensors([path])
+        assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_is_there_twice_is_refused(tmp_path):
+    text = b'{"w": %b, "w": %b}' % (json.dumps(GOOD).encode(), json.dumps(GOOD).encode())
+    (tmp_path / "m.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + bytes(16))
+    with pytest.raises(CheckpointError, match="no valid JSON"):
+        SafetensorsTensors([tmp_path / "m.safetensors"])
+
+
+def test_what_is_not_there_is_named(tmp_path):
+    path = write(tmp_path / "m.safetensors", {"w": ("F32", np.ones((3, 2), np.float32))})
+    tensors = SafetensorsTensors([path])
+    with pytest.raises(CheckpointError, match="no tensor 'nothing'"):
+        tensors.load("nothing")
+    for start, stop in ((-1, 2), (0, 4), (2, 1)):
+        with pytest.raises(CheckpointError, match="outside its shape"):
+            tensors.load_rows("w", start, stop)
 
 
 def test_overlapping_tensors_are_refused(tmp_path):

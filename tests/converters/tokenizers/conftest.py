@@ -1,4 +1,5 @@
-"""Lines of text, code, emoji and many scripts, and small tokenizers trained on them."""
+# ruff: noqa: RUF001 - letters of other scripts that look like Latin ones are the point
+"""Lines of text, code, emoji and many scripts."""
 
 from __future__ import annotations
 
@@ -36,7 +37,10 @@ _SCRIPTS = {
     "vietnamese": "Tiếng Việt có dấu: được, nghiêng, Nguyễn, Nguyễn",
 }
 _EMOJI = "🚀 😶‍🌫️ ✅ 🦙🦙 👩‍👩‍👧‍👦 🇫🇷🇯🇵 👍🏽 ☺️ 1️⃣ 🏴󠁧󠁢󠁥󠁮󠁧󠁿"
-_ODD = "\t \n \r\n \x00 \x07 \x1b \x7f \x85 \xa0 \u00ad \u200b \u2028 \u202e \u3000 \ufeff \ufffd \U0010ffff \ue000"
+_ODD = (
+    "\t \n \r\n \x00 \x07 \x1b \x7f \x85 \xa0 \u00ad \u200b \u2028 \u202e \u3000 \ufeff \ufffd "
+    "\U0010ffff \ue000"
+)
 _SIGNS = "½ ² ³ ¼ ① Ⅳ € $ ± ∑ ≠ → … “ ” ‘ ’ « » — ¿ ¡ § ٪ % ^ ~ | ` < > = + _ \\ / @ # & * ( ) [ ] { }"
 _ENGLISH = (
     "I've been 'told he's there, 'RE you sure? 'M not sure I'll make it, 'D you like some tea? We'Ve a'lL "
@@ -54,7 +58,20 @@ def lines() -> list[str]:
 
 def _written() -> Iterator[str]:
     yield from (text for text in _SCRIPTS.values())
-    yield from (_EMOJI, _ODD, _SIGNS, _ENGLISH, "", " ", "  ", "\n", "\n\n\n", "\t", "   leading", "trailing   ")
+    yield from (
+        _EMOJI,
+        _ODD,
+        _SIGNS,
+        _ENGLISH,
+        "",
+        " ",
+        "  ",
+        "\n",
+        "\n\n\n",
+        "\t",
+        "   leading",
+        "trailing   ",
+    )
     for key in sorted(topics)[:12]:
         yield from topics[key].splitlines(keepends=True)[:60]
     library = Path(textwrap.__file__).parent
@@ -68,7 +85,26 @@ def _made(dice: random.Random) -> Iterator[str]:
     """Words of several scripts, signs, digits, spaces and line breaks in unlikely orders."""
     words = [word for text in (*_SCRIPTS.values(), _ENGLISH, _EMOJI, _SIGNS) for word in text.split()]
     odd = _ODD.split(" ")
-    glue = [" ", " ", " ", "", "", "  ", "   ", "\n", "\n\n", " \n", "\t", "\r\n", "'", "’s ", "-", "/", ".", ", "]
+    glue = [
+        " ",
+        " ",
+        " ",
+        "",
+        "",
+        "  ",
+        "   ",
+        "\n",
+        "\n\n",
+        " \n",
+        "\t",
+        "\r\n",
+        "'",
+        "’s ",
+        "-",
+        "/",
+        ".",
+        ", ",
+    ]
     for _ in range(2000):
         parts: list[str] = []
         for _ in range(dice.randint(1, 14)):
@@ -91,5 +127,22 @@ def _noise(dice: random.Random) -> str:
     """Random code points of the whole range, surrogates left out, or bytes read as UTF-8."""
     if dice.random() < 0.5:
         return bytes(dice.randrange(256) for _ in range(dice.randint(1, 8))).decode("utf-8", "replace")
-    points = (dice.choice((dice.randrange(0x800), dice.randrange(0x3000), dice.randrange(0x1F000))) for _ in range(4))
+    points = (
+        dice.choice((dice.randrange(0x800), dice.randrange(0x3000), dice.randrange(0x1F000)))
+        for _ in range(4)
+    )
     return "".join(chr(point) for point in points if not 0xD800 <= point < 0xE000)
+
+
+@pytest.fixture(scope="session")
+def fixed_lines() -> list[str]:
+    """Lines that no version of Python changes, of characters that every version of Unicode in use knows."""
+    return [
+        *_SCRIPTS.values(),
+        _EMOJI,
+        _ODD,
+        _SIGNS,
+        _ENGLISH,
+        "\n \n\n \t \t\t \n  \n   \n",
+        "  a   b    c  ",
+    ]

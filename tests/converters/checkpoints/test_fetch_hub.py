@@ -1,0 +1,223 @@
+"""The hub: its cache without a network, and a small server that behaves like it."""
+
+import hashlib
+import http.server
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from converters.checkpoints import fetch_hub as module
+from converters.checkpoints.fetch_hub import fetch_hub, is_hub_id
+from converters.checkpoints.open_huggingface import open_huggingface
+from edgesdk.errors import CheckpointError
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+NEEDED = {
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "model.safetensors",
+}
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """Network calls of huggingface_hub fail at once."""
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def cache(tmp_path, tiny_folder):
+    """A checkpoint in the layout of the hub's cache."""
+    root = tmp_path / "hub" / "models--someone--tiny"
+    snapshot = root / "snapshots" / COMMIT
+    for folder in (snapshot, root / "blobs", root / "refs"):
+        folder.mkdir(parents=True)
+    for file in (tiny_folder / "llama").iterdir():
+        blob = root / "blobs" / hashlib.sha256(file.read_bytes()).hexdigest()
+        shutil.copy(file, blob)
+        (snapshot / file.name).symlink_to(os.path.relpath(blob, snapshot))
+    (root / "refs" / "main").write_text(COMMIT)
+    (root / "refs" / "v1").write_text(COMMIT)
+    return tmp_path / "hub"
+
+
+@pytest.mark.parametrize("revision", [None, "main", "v1", COMMIT])
+def test_a_cached_checkpoint_needs_no_network(cache, offline, revision):
+    folder, commit = fetch_hub("someone/tiny", revision, cache)
+    assert commit == COMMIT
+    checkpoint = open_huggingface(folder, location="someone/tiny", revision=commit)
+    assert (checkpoint.source.location, checkpoint.source.revision) == ("someone/tiny", COMMIT)
+    assert checkpoint.name == "tiny"
+    assert [file.name for file in checkpoint.source.files] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize(("hub_id", "revision"), [("someone/other", None), ("someone/tiny", "v9")])
+def test_what_is_not_cached_is_one_line(cache, offline, hub_id, revision):
+    with pytest.raises(CheckpointError, match=f"{hub_id}.* is not in the cache") as caught:
+        fetch_hub(hub_id, revision, cache)
+    assert "\n" not in str(caught.value)
+    assert f"no directory '{hub_id}'" in str(caught.value)
+
+
+def test_hub_ids():
+    assert is_hub_id("HuggingFaceTB/SmolLM2-135M-Instruct")
+    assert is_hub_id("a/b.c_d-e")
+    assert not any(map(is_hub_id, ["plain", "a/b/c", "../x", "/a", "a/", "a b/c", "a/b\n", "a/" + "b" * 97]))
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the hub's interface as a download takes, for one repository."""
+
+    files: dict[str, bytes]
+    log: list[str]
+    breaks: set[str]
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        self.answer(body=False)
+
+    def do_GET(self):
+        self.answer(body=True)
+
+    def answer(self, body):
+        asked = self.headers.get("Range", "")
+        self.log.append(f"{self.command} {self.path} {asked}".strip())
+        path = self.path.partition("?")[0]
+        tree = f"/api/models/someone/tiny/tree/{COMMIT}"
+        if found := re.fullmatch(r"/api/models/someone/tiny/revision/(.*)", path):
+            known = found[1] in ("main", "v1", COMMIT)
+            siblings = [{"rfilename": name} for name in self.files]
+            document = {"id": "someone/tiny", "sha": COMMIT, "siblings": siblings, "private": False}
+            self.send(json.dumps(document).encode(), body) if known else self.fail("RevisionNotFound")
+        elif path == tree:
+            entries = [
+                {"type": "file", "path": n, "size": len(d), "oid": hashlib.sha1(d).hexdigest()}
+                for n, d in self.files.items()
+            ]
+            self.send(json.dumps(entries).encode(), body)
+        elif (name := path.removeprefix(f"/someone/tiny/resolve/{COMMIT}/")) in self.files:
+            self.send_file(name, body, asked)
+        else:
+            self.fail("RepoNotFound")
+
+    def send_file(self, name, body, asked):
+        data = self.files[name]
+        start = int(found[1]) if (found := re.fullmatch(r"bytes=(\d+)-.*", asked)) else 0
+        etag = hashlib.sha256(data).hexdigest()
+        self.send_response(206 if asked else 200)
+        self.send_header("ETag", f'"{etag}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Content-Length", str(len(data) - start))
+        if asked:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.end_headers()
+        if not body:
+            return
+        if name in self.breaks:  # the connection is lost halfway, once
+            self.breaks.remove(name)
+            self.wfile.write(data[start : len(data) // 2])
+            self.close_connection = True
+            return
+        self.wfile.write(data[start:])
+
+    def send(self, data, body):
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if body:
+            self.wfile.write(data)
+
+    def fail(self, code):
+        self.send_response(404)
+        self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def hub(tiny_folder):
+    """The server, with files that conversion does not want too."""
+    files = {file.name: file.read_bytes() for file in (tiny_folder / "llama").iterdir()}
+    files = {name: data for name, data in files.items() if name in NEEDED}
+    for name in (
+        "pytorch_model.bin",
+        "consolidated.safetensors",
+        "onnx/config.json",
+        "original/a.safetensors",
+    ):
+        files[name] = b"unwanted"
+    handler = type("Handler", (Hub,), {"files": files, "log": [], "breaks": set()})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        handler.url = f"http://127.0.0.1:{server.server_port}"
+        yield handler
+        server.shutdown()
+
+
+def fetch_from(url, home, hub_id="someone/tiny", revision=None):
+    """In a process of its own, since huggingface_hub reads its settings once."""
+    code = (
+        "from pathlib import Path\n"
+        "from huggingface_hub import constants\n"
+        "constants.DOWNLOAD_CHUNK_SIZE = 1024\n"  # whole pieces survive a lost connection
+        "from converters.checkpoints.fetch_hub import fetch_hub\n"
+        f"try: print(*fetch_hub({hub_id!r}, {revision!r}, Path({str(home)!r})))\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    settings = {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(module.__file__).parents[2],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return done.stdout.strip()
+
+
+def test_a_download_takes_what_is_needed_and_then_the_cache_suffices(hub, tmp_path):
+    folder, commit = fetch_from(hub.url, tmp_path, revision="v1").split()
+    assert commit == COMMIT
+    assert {path.name for path in Path(folder).iterdir()} == NEEDED
+    assert open_huggingface(Path(folder)).config["model_type"] == "llama"
+    nobody = "http://127.0.0.1:9"
+    assert fetch_from(nobody, tmp_path, revision="v1").split() == [folder, commit]
+    assert fetch_from(nobody, tmp_path, revision=COMMIT).split() == [folder, commit]
+
+
+def test_a_lost_connection_is_resumed(hub, tmp_path):
+    hub.breaks.add("model.safetensors")
+    folder, _ = fetch_from(hub.url, tmp_path).split()
+    assert (Path(folder) / "model.safetensors").read_bytes() == hub.files["model.safetensors"]
+    resumed = [line for line in hub.log if "model.safetensors bytes=" in line and "bytes=0-" not in line]
+    assert resumed, "\n".join(hub.log)
+
+
+@pytest.mark.parametrize(
+    ("hub_id", "revision", "said"),
+    [
+        ("someone/other", None, "the hub has no repository of that name"),
+        ("someone/tiny", "v9", "the hub has no revision 'v9' of someone/tiny"),
+    ],
+)
+def test_what_the_hub_does_not_have_is_named(hub, tmp_path, hub_id, revision, said):
+    answer = fetch_from(hub.url, tmp_path, hub_id, revision)
+    assert answer.startswith("CheckpointError")
+    assert said in answer
+    assert "\n" not in answer
