@@ -85,6 +85,7 @@ def peer_model(python: Path, kind: str) -> Path:
         return source
     target = cache_folder() / "peers" / f"{source.stem}.{kind}.gguf"
     if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
         worker = HERE / "workers" / "llamacpp_worker.py"
         command = [python, worker, "quantise", source, target.with_suffix(".part"), kind]
         subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
