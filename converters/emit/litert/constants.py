@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from converters.emit.litert.model_file import Quantisation, Subgraph
+from converters.emit.pack_int4 import pack_int4
 from converters.quantise.quantised_weights import QuantisedWeights
 
 
@@ -41,16 +41,6 @@ def weight_matrix(subgraph: Subgraph, weights: QuantisedWeights, name: str) -> i
     return subgraph.constant(
         name, shape, "INT4", lambda: pack_int4(weights.quantised(name).values), quantisation
     )
-
-
-def pack_int4(values: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Two values per byte, the first in the low half; rows have an even length or the matrix is flat."""
-    flat = values.reshape(-1)
-    if flat.size % 2:
-        flat = np.concatenate([flat, np.zeros(1, np.int8)])
-    nibbles: NDArray[np.uint8] = flat.view(np.uint8) & np.uint8(0xF)
-    packed: NDArray[np.uint8] = nibbles[0::2] | (nibbles[1::2] << np.uint8(4))
-    return packed
 
 
 def _half(subgraph: Subgraph, weights: QuantisedWeights, name: str, shape: tuple[int, ...]) -> int:

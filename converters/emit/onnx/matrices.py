@@ -50,12 +50,3 @@ def block_scales(tensor: QuantisedTensor, block: int) -> NDArray[np.float32]:
         return tensor.scales
     count = -(-tensor.values.shape[1] // block)
     return np.repeat(tensor.scales, count, axis=1)
-
-
-def pack_int4(values: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """ONNX's INT4 tensors: two signed values per byte in row-major order, the first in the low half."""
-    flat: NDArray[np.uint8] = values.reshape(-1).view(np.uint8) & np.uint8(0xF)
-    if flat.size % 2:
-        flat = np.concatenate([flat, np.zeros(1, np.uint8)])
-    packed: NDArray[np.uint8] = flat[0::2] | (flat[1::2] << np.uint8(4))
-    return packed

@@ -14,9 +14,9 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.emit.onnx.matrices import pack_int4
 from converters.emit.onnx.model_file import OnnxModel
 from converters.emit.onnx.step_attention import lower_attend
+from converters.emit.pack_int4 import pack_int4
 from converters.graph.graph import Graph, Node
 from converters.graph.ops import (
     Activate,

@@ -5,7 +5,6 @@ import typing
 import numpy as np
 import pytest
 
-from converters.emit.litert.constants import pack_int4
 from converters.emit.litert.emit_litert import emit_litert
 from converters.emit.litert.lowering import LOWERINGS
 from converters.emit.litert.model_file import ModelFile
@@ -123,8 +122,3 @@ def test_the_same_buffer_is_written_once():
     first = model.buffer("a", lambda: data)
     assert model.buffer("a", lambda: data) == first
     assert model.buffer("b", lambda: data) != first
-
-
-def test_int4_is_packed_low_half_first():
-    packed = pack_int4(np.array([[1, -1, 7], [-8, 0, 3]], np.int8))
-    np.testing.assert_array_equal(packed, np.array([0xF1, 0x87, 0x30], np.uint8))

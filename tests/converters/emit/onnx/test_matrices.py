@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from converters.emit.onnx.matrices import block_scales, kernel_block, pack_blocks, pack_int4
+from converters.emit.onnx.matrices import block_scales, kernel_block, pack_blocks
 from converters.quantise.recipe import Scheme
 from converters.quantise.round_to_nearest import round_to_nearest
 
@@ -35,11 +35,6 @@ def test_extremes_survive():
     values = np.array([[-8, 7] * 16], np.int8)
     packed = pack_blocks(QuantisedTensor(values, np.ones((1, 1), np.float32), 4, 32), 32)
     assert set(packed.reshape(-1).tolist()) == {0xF0}
-
-
-def test_int4_puts_the_first_value_low():
-    assert pack_int4(np.array([[1, -8], [7, -1]], np.int8)).tolist() == [0x81, 0xF7]
-    assert pack_int4(np.array([[3, 2, 1]], np.int8)).tolist() == [0x23, 0x01]
 
 
 @pytest.mark.parametrize(("columns", "block"), [(64, 32), (48, 16), (40, 32), (576, 32)])
