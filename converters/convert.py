@@ -100,10 +100,8 @@ def convert(
         context = min(options.context, spec.context)
         pairs = [(target, recipe) for recipe in recipes for target in targets]
         variants = []
-        history = program.history
         for recipe in recipes:
             prepared = prepare(program, recipe)
-            history = prepared.history if len(prepared.history) > len(history) else history
             weights = QuantisedWeights(prepared.weights, recipe)
             for target in targets:
                 say(f"writing {target.name} {recipe.name}")
@@ -118,7 +116,6 @@ def convert(
             decoder=spec,
             tokenizer=checkpoint.tokenizer.record,
             generation=checkpoint.generation,
-            transforms=history,
             variants=tuple(variants),
             files={},
         )
@@ -149,6 +146,7 @@ def _emit(
         device_classes=target.device_classes,
         entry=f"variants/{name}/{entry}",
         context=context,
+        transforms=program.history,
         steps=steps,
     )
 

@@ -79,7 +79,8 @@ def test_a_bundle_says_what_it_is(converted):
     assert {v.name for v in manifest.variants} == {"litert-f32", "onnx-f32", "onnx-step-f32"}
     assert all(v.parity is not None and v.parity.perplexity_ratio < 1.001 for v in manifest.variants)
     assert manifest.source.files
-    assert [t.name for t in manifest.transforms] == ["fold_attention_scale", "fuse_linears"]
+    for variant in manifest.variants:
+        assert [t.name for t in variant.transforms] == ["fold_attention_scale", "fuse_linears"]
     assert check_integrity(open_bundle(bundle), full=True) == "hashed"
 
 
@@ -103,6 +104,14 @@ def test_every_recipe_converts_and_runs_on_both_runtimes(tmp_path, recipe, agree
         with edgesdk.load(bundle, backend=backend, strict=True, threads=1) as model:
             assert model.receipt.recipe == recipe
             assert model.generate([5, 6, 7], max_tokens=4, ignore_eos=True).new_tokens == 4
+
+
+def test_each_variant_says_what_was_done_to_it(tmp_path):
+    options = ConvertOptions(targets=("litert",), recipes=("w8", "f32"), context=64, prove=False)
+    manifest = open_bundle(convert(str(TINY / "llama"), tmp_path / "b", options)).manifest
+    done = {v.name: [t.name for t in v.transforms] for v in manifest.variants}
+    last = ["fold_attention_scale", "fuse_linears"]
+    assert done == {"litert-w8": ["fold_norms", "rotate_residual", *last], "litert-f32": last}
 
 
 def test_a_missed_gate_fails_the_conversion_and_leaves_nothing(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk.backends.aligned_array import ALIGNMENT_BYTES
 from edgesdk.backends.protocol import MASKED, Float, StepBuffers
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import StepShape
@@ -23,7 +24,6 @@ from edgesdk.errors import DeviceError
 
 Hash = NDArray[np.uint64]
 
-_ALIGNMENT = 64
 _BITS = np.uint64(40)
 """64 bits less the 24 that a float32 holds exactly."""
 
@@ -142,8 +142,8 @@ class FakeStepBackend:
             raise DeviceError(
                 f"cells are {cells.dtype} {cells.shape}, expected contiguous float32 {expected}"
             )
-        if cells.ctypes.data % _ALIGNMENT:
-            raise DeviceError(f"cells are not aligned to {_ALIGNMENT} bytes")
+        if cells.ctypes.data % ALIGNMENT_BYTES:
+            raise DeviceError(f"cells are not aligned to {ALIGNMENT_BYTES} bytes")
         if not ((b.tokens >= 0) & (b.tokens < spec.vocab_size)).all():
             raise DeviceError(f"token ids outside the vocabulary of {spec.vocab_size}: {b.tokens.tolist()}")
         if not ((b.positions >= 0) & (b.positions < spec.context)).all():

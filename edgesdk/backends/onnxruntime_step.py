@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.backends.aligned_array import aligned_floats, aligned_ints
 from edgesdk.backends.onnxruntime_session import PROVIDER, check_inputs, onnxruntime_errors, open_session
 from edgesdk.backends.opened import Opened, OpenRequest
 from edgesdk.backends.protocol import Float, StepBuffers
+from edgesdk.backends.step_buffers import allocate_buffers
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import StepShape, Variant
 from edgesdk.bundle.reader import Bundle
@@ -104,7 +104,7 @@ class OnnxStepBackend:
             path = self._bundle.file(str(self._folder / f"{shape.signature}.onnx"))
             session = open_session(path, self._threads)
             check_inputs(session, path, _input_shapes(self._spec, shape))
-            arrays = _arrays(self._spec, shape)
+            arrays = allocate_buffers(self._spec, shape)
             binding = session.io_binding()
             for name in ("tokens", "positions", "mask", "window_mask", "rows"):
                 array = getattr(arrays, name)
@@ -128,19 +128,6 @@ class OnnxStepBackend:
             for i, kind in enumerate("kv"):
                 _bind_input(size.binding, f"{kind}_cache.{layer}", cells[layer, i])
         size.cells = cells.ctypes.data
-
-
-def _arrays(spec: DecoderSpec, shape: StepShape) -> StepBuffers:
-    T, S, R = shape.tokens, shape.cells, shape.rows
-    return StepBuffers(
-        tokens=aligned_ints(T),
-        positions=aligned_ints(T),
-        mask=aligned_floats(T, S + T),
-        window_mask=None if spec.window is None else aligned_floats(T, S + T),
-        rows=aligned_ints(R),
-        logits=aligned_floats(R, spec.vocab_size),
-        kv_new=aligned_floats(len(spec.layers), 2, spec.kv_heads, T, spec.head_size),
-    )
 
 
 def _input_shapes(spec: DecoderSpec, shape: StepShape) -> dict[str, tuple[int | None, ...]]:

@@ -158,6 +158,14 @@ class ParityReport:
 
 
 @dataclass(frozen=True)
+class TransformRecord:
+    """One change made between checkpoint and graph: its name and its settings."""
+
+    name: str
+    settings: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Variant:
     """One executable form of the model.
 
@@ -171,6 +179,7 @@ class Variant:
         context: longest sequence this variant can hold, in tokens.
         parity: measured at conversion; None when it was switched off, which `inspect` shows.
         parity_skipped: why there is no report.
+        transforms: what was done to the checkpoint's graph and weights, in order.
     """
 
     name: str
@@ -182,14 +191,7 @@ class Variant:
     steps: tuple[StepShape, ...] = ()
     parity: ParityReport | None = None
     parity_skipped: str | None = None
-
-
-@dataclass(frozen=True)
-class TransformRecord:
-    """One change made between checkpoint and graph: its name and its settings."""
-
-    name: str
-    settings: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    transforms: tuple[TransformRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,5 @@ class Manifest:
     decoder: DecoderSpec
     tokenizer: TokenizerRecord
     generation: GenerationDefaults
-    transforms: tuple[TransformRecord, ...]
     variants: tuple[Variant, ...]
     files: Mapping[str, FileRecord]

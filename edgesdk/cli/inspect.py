@@ -64,7 +64,10 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         ("source", f"{source.kind} {source.location}{revision}"),
         *((" file", f"{f.name}, {megabytes(f.size_bytes)} MB, sha256 {f.sha256}") for f in source.files),
         ("decoder", shape),
-        ("transforms", ", ".join(_transform(record) for record in manifest.transforms) or "none"),
+        *(
+            (f" into {variant.name}", ", ".join(map(_transform, variant.transforms)) or "not transformed")
+            for variant in manifest.variants
+        ),
     ]
 
 

@@ -118,7 +118,6 @@ def fake_runtime(byte_level, tmp_path, monkeypatch):
             decoder=decoder,
             tokenizer=byte_level.record,
             generation=GenerationDefaults(),
-            transforms=(),
             variants=(
                 Variant("only", "litert", "f32", ("cpu",), "variants/only/model", context, steps, parity),
             ),

@@ -48,7 +48,6 @@ def make_bundle(byte_level, tmp_path):
             decoder=decoder,
             tokenizer=byte_level.record,
             generation=generation,
-            transforms=(),
             variants=(Variant("fake", "litert", "f32", ("cpu",), "variants/fake/model", 128, STEPS),),
             files={},
         )

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgesdk.backends.aligned_array import ALIGNMENT_BYTES, aligned_floats, aligned_ints
+from edgesdk.backends.aligned_array import ALIGNMENT_BYTES
 from edgesdk.backends.litert.host_memory import HostBuffer, described_shape, supported
 from edgesdk.backends.litert.weight_cache import WeightCache
 from edgesdk.backends.native_log import caught_native_log, hush_the_end
 from edgesdk.backends.protocol import Float, Int, StepBuffers
+from edgesdk.backends.step_buffers import allocate_buffers
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import DeviceError
@@ -144,17 +145,7 @@ class CompiledStepBackend:
         return self._signatures[shape]
 
     def _prepare(self, shape: StepShape) -> _Signature:
-        spec, (T, S, R) = self._spec, (shape.tokens, shape.cells, shape.rows)
-        L, K, D = len(spec.layers), spec.kv_heads, spec.head_size
-        arrays = StepBuffers(
-            tokens=aligned_ints(T),
-            positions=aligned_ints(T),
-            mask=aligned_floats(T, S + T),
-            window_mask=None if spec.window is None else aligned_floats(T, S + T),
-            rows=aligned_ints(R),
-            logits=aligned_floats(R, spec.vocab_size),
-            kv_new=aligned_floats(L, 2, K, T, D),
-        )
+        arrays = allocate_buffers(self._spec, shape)
         named: dict[str, Float | Int] = {
             "tokens": arrays.tokens,
             "positions": arrays.positions,
@@ -165,7 +156,7 @@ class CompiledStepBackend:
         if arrays.window_mask is not None:
             named["window_mask"] = arrays.window_mask
         places: dict[str, tuple[int, int]] = {}
-        for layer in range(L):
+        for layer in range(len(self._spec.layers)):
             for side, letter in enumerate("kv"):
                 named[f"{letter}_new.{layer}"] = arrays.kv_new[layer, side]
                 places[f"{letter}_cache.{layer}"] = (layer, side)

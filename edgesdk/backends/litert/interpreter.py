@@ -13,10 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-import numpy as np
-
 from edgesdk.backends.native_log import caught_native_log
 from edgesdk.backends.protocol import Float, StepBuffers
+from edgesdk.backends.step_buffers import allocate_buffers
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import DeviceError
@@ -61,16 +60,7 @@ class InterpreterStepBackend:
     def buffers(self, shape: StepShape) -> StepBuffers:
         """The arrays of one size."""
         if shape not in self._buffers:
-            spec, (T, S, R) = self._spec, (shape.tokens, shape.cells, shape.rows)
-            self._buffers[shape] = StepBuffers(
-                tokens=np.zeros(T, np.int32),
-                positions=np.zeros(T, np.int32),
-                mask=np.zeros((T, S + T), np.float32),
-                window_mask=None if spec.window is None else np.zeros((T, S + T), np.float32),
-                rows=np.zeros(R, np.int32),
-                logits=np.zeros((R, spec.vocab_size), np.float32),
-                kv_new=np.zeros((len(spec.layers), 2, spec.kv_heads, T, spec.head_size), np.float32),
-            )
+            self._buffers[shape] = allocate_buffers(self._spec, shape)
         return self._buffers[shape]
 
     def run(self, shape: StepShape, cells: Float) -> None:

@@ -111,7 +111,6 @@ def onnx_bundle(tmp_path_factory: pytest.TempPathFactory) -> OnnxBundle:
                 decoder=SPEC,
                 tokenizer=record,
                 generation=GenerationDefaults(),
-                transforms=(),
                 variants=variants,
                 files={},
             )

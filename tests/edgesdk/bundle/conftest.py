@@ -42,7 +42,6 @@ def manifest():
         ),
         tokenizer=TokenizerRecord(bos_id=1, eos_ids=(2,), add_bos=False),
         generation=GenerationDefaults(),
-        transforms=(),
         variants=(
             Variant(
                 name="w8",
