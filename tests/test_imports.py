@@ -28,12 +28,13 @@ CONVERTERS = [
     ("converters.step_sizes", "converters.transforms"),
     ("converters.quantise",),
     ("converters.graph",),
+    ("converters.vocabulary",),
     ("converters.architectures",),
     ("converters.checkpoints",),
     ("converters.tokenizers",),
 ]
-# What converters may use of edgesdk; the two that run what was written may use all of it.
-SHARED = ("edgesdk.bundle", "edgesdk.errors")
+# What converters may use of edgesdk (agreement is arithmetic on logits); the two that run what was written may use all of it.
+SHARED = ("edgesdk.bundle", "edgesdk.errors", "edgesdk.evaluation.agreement")
 PROVERS = ("converters.convert", "converters.parity")
 # A GGUF file brings its tokenizer along, and the tokenizers room returns the record of checkpoints.
 ALLOWED_UP = {

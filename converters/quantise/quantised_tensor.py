@@ -25,6 +25,11 @@ class QuantisedTensor:
     bits: int
     block: int | None
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of integers and scales as emitters store them: float16 scales by block, else float32."""
+        return self.values.size * self.bits // 8 + self.scales.size * (2 if self.block else 4)
+
     def dequantise(self) -> NDArray[np.float32]:
         """The weight that the integers stand for: (O, I) float32."""
         rows, columns = self.values.shape

@@ -51,15 +51,20 @@ class Agreement:
             logits: (n, V) the model's, after each token; the last row is not scored.
             reference: (n, V) the reference's.
         """
-        if len(tokens) < 2:
-            return
-        for start in range(0, len(tokens) - 1, _BLOCK_ROWS):
-            block = slice(start, min(start + _BLOCK_ROWS, len(tokens) - 1))
-            self._add_block(
-                tokens[block.start + 1 : block.stop + 1],
-                logits[block],
-                None if reference is None else reference[block],
-            )
+        reference_rows = None if reference is None else reference[: len(tokens) - 1]
+        self.add_rows(tokens[1:], logits[: len(tokens) - 1], reference_rows)
+
+    def add_rows(self, following: NDArray[np.int32], logits: Logits, reference: Logits | None = None) -> None:
+        """Counts single positions.
+
+        Args:
+            following: (n,) the token that follows each position in its text.
+            logits: (n, V) the model's.
+            reference: (n, V) the reference's.
+        """
+        for start in range(0, len(following), _BLOCK_ROWS):
+            block = slice(start, start + _BLOCK_ROWS)
+            self._add_block(following[block], logits[block], None if reference is None else reference[block])
 
     def _add_block(self, following: NDArray[np.int32], logits: Logits, reference: Logits | None) -> None:
         """Counts rows of logits, each with the token that follows it in the text."""
