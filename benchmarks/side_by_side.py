@@ -13,17 +13,15 @@ import json
 import statistics
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 import click
+from peer import peer_model, peer_python
 
 from converters.checkpoints.default_model import fetch_default_model
-from edgesdk.bundle.integrity import cache_folder
 from edgesdk.bundle.reader import open_bundle
 
 HERE = Path(__file__).parent
-PEER_VERSION = "0.3.36"
 KINDS = ("Q8_0", "Q4_0", "Q4_1")
 FIGURES = ("prefill_tokens_per_s", "decode_tokens_per_s")
 BACKENDS = {"litert": "litert", "onnx-resident": "onnxruntime"}
@@ -64,35 +62,6 @@ class Contender:
         return min(values), max(values)
 
 
-def peer_python() -> Path:
-    """The interpreter of llama.cpp's environment, made on first use."""
-    folder = cache_folder() / "peers" / f"llama-cpp-python-{PEER_VERSION}"
-    python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    if not (folder / "done").exists():
-        click.echo(f"building llama-cpp-python {PEER_VERSION}, about ten minutes", err=True)
-        venv.create(folder, with_pip=True, clear=True)
-        subprocess.run(
-            [python, "-m", "pip", "install", "-q", f"llama-cpp-python=={PEER_VERSION}"], check=True
-        )
-        (folder / "done").touch()
-    return python
-
-
-def peer_model(python: Path, kind: str) -> Path:
-    """The default model in one of llama.cpp's types."""
-    source = fetch_default_model("smollm2-135m")
-    if kind == "Q4_1":  # what the source is
-        return source
-    target = cache_folder() / "peers" / f"{source.stem}.{kind}.gguf"
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        worker = HERE / "workers" / "llamacpp_worker.py"
-        command = [python, worker, "quantise", source, target.with_suffix(".part"), kind]
-        subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-        target.with_suffix(".part").rename(target)
-    return target
-
-
 @click.command()
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False))
 @click.option("--rounds", default=5, show_default=True, help="counted rounds, after one that is not")
@@ -114,8 +83,11 @@ def main(
     python = Path(given_python) if given_python else peer_python()
     counts = [str(n) for n in (threads, prompt_tokens, new_tokens)]
     peer, ours = HERE / "workers" / "llamacpp_worker.py", HERE / "workers" / "edgesdk_worker.py"
+    source = fetch_default_model("smollm2-135m")
     contenders = [
-        Contender(f"llama.cpp {kind}", [str(python), str(peer), str(peer_model(python, kind)), *counts])
+        Contender(
+            f"llama.cpp {kind}", [str(python), str(peer), str(peer_model(python, kind, source)), *counts]
+        )
         for kind in KINDS
     ]
     for variant in open_bundle(bundle).manifest.variants:

@@ -1,0 +1,68 @@
+"""llama.cpp for comparisons: an environment of its own, and models in its types."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import click
+
+from converters.checkpoints.digests import describe_file
+from converters.checkpoints.gguf_header import read_gguf_header
+from edgesdk.bundle.integrity import cache_folder
+
+PEER_VERSION = "0.3.36"
+WORKERS = Path(__file__).parent / "workers"
+
+
+def peer_python() -> Path:
+    """The interpreter of llama.cpp's environment, made on first use."""
+    folder = cache_folder() / "peers" / f"llama-cpp-python-{PEER_VERSION}"
+    python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    if not (folder / "done").exists():
+        click.echo(f"building llama-cpp-python {PEER_VERSION}, about ten minutes", err=True)
+        venv.create(folder, with_pip=True, clear=True)
+        subprocess.run(
+            [python, "-m", "pip", "install", "-q", f"llama-cpp-python=={PEER_VERSION}"], check=True
+        )
+        (folder / "done").touch()
+    return python
+
+
+def stored_kind(source: Path) -> str:
+    """What most weights of a GGUF file are stored as: `Q4_1`, `F16`, ..."""
+    from gguf.constants import LlamaFileType
+
+    number = read_gguf_header(source).metadata.get("general.file_type")
+    try:
+        return LlamaFileType(number).name.removeprefix("MOSTLY_").removeprefix("ALL_")
+    except ValueError:
+        return "unknown"
+
+
+def peer_model(python: Path, kind: str, source: Path) -> Path:
+    """A GGUF file in one of llama.cpp's types, made by its own quantiser without importance data.
+
+    Args:
+        python: of the peer's environment.
+        kind: `Q8_0`, `Q4_K_M`, ...; the source itself when it is of that type.
+        source: a GGUF file.
+    """
+    if kind == stored_kind(source):
+        return source
+    digest = describe_file(source).sha256
+    target = cache_folder() / "peers" / f"{source.stem}-{digest[:8]}.{kind}.gguf"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_suffix(".part")
+        command = [python, WORKERS / "llamacpp_worker.py", "quantise", source, draft, kind]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
+        if done.returncode:
+            said = done.stderr.strip().splitlines()
+            raise click.ClickException(
+                f"llama.cpp could not make {kind} of {source.name}: {said[-1] if said else ''}"
+            )
+        draft.replace(target)
+    return target
