@@ -7,12 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.checkpoints.checkpoint import Checkpoint
+from converters.emit.coreml.emit_coreml import emit_coreml
 from converters.emit.litert.emit_litert import emit_litert
 from converters.emit.onnx.resident import emit_resident
 from converters.emit.onnx.step import emit_step
 from converters.graph.program import Program
+from converters.quantise.block_kernels import (
+    COREML_BLOCKS,
+    LITERT_BLOCKS,
+    ONNX_BLOCKS,
+    ONNX_STEP_BLOCKS,
+    BlockKernels,
+)
 from converters.quantise.quantised_weights import QuantisedWeights
-from converters.step_sizes import step_sizes
+from converters.step_sizes import SMALLEST_CELLS, step_sizes
 from edgesdk.bundle.manifest import DeviceClass, Format, StepShape
 from edgesdk.errors import UnsupportedOption
 
@@ -50,6 +58,7 @@ class Target:
         proof_backend: backend that measures parity at conversion.
         steps: static sizes for a context; empty for dynamic shapes.
         emit: writes the variant.
+        blocks: which of a file's own blocks its kernels take.
     """
 
     name: str
@@ -59,6 +68,7 @@ class Target:
     proof_backend: str
     steps: Callable[[int], tuple[StepShape, ...]]
     emit: Callable[[EmitRequest], None]
+    blocks: BlockKernels
 
 
 def _litert(request: EmitRequest) -> None:
@@ -86,10 +96,55 @@ def _few_steps(context: int) -> tuple[StepShape, ...]:
     return tuple(step for step in step_sizes(context) if step.cells == context and step.tokens in (1, 128))
 
 
+def _coreml(request: EmitRequest) -> None:
+    path = request.folder / "model.mlpackage"
+    emit_coreml(request.program, request.weights, path, request.steps, request.context)
+
+
+def _coreml_steps(context: int) -> tuple[StepShape, ...]:
+    """One function per size, to decode, to verify drafts and to prefill, for short and for full caches.
+
+    Core ML specialises every function that an app uses for its units, seconds to minutes at first use, and
+    each adds half a megabyte of program, so S has two sizes instead of octaves.
+    """
+    cells = (SMALLEST_CELLS, context) if context > SMALLEST_CELLS else (context,)
+    return tuple(step for step in step_sizes(context) if step.cells in cells and step.tokens in (1, 8, 128))
+
+
 TARGETS = (
-    Target("litert", "litert", ("cpu", "gpu", "npu"), "model.tflite", "litert", step_sizes, _litert),
-    Target("onnx", "onnx-resident", ("cpu", "gpu"), "model.onnx", "onnxruntime", lambda _: (), _onnx),
-    Target("onnx-step", "onnx-step", ("npu", "cpu"), "", "onnxruntime-step", _few_steps, _onnx_step),
+    Target(
+        "litert",
+        "litert",
+        ("cpu", "gpu", "npu"),
+        "model.tflite",
+        "litert",
+        step_sizes,
+        _litert,
+        LITERT_BLOCKS,
+    ),
+    Target(
+        "onnx", "onnx-resident", ("cpu", "gpu"), "model.onnx", "onnxruntime", lambda _: (), _onnx, ONNX_BLOCKS
+    ),
+    Target(
+        "onnx-step",
+        "onnx-step",
+        ("npu", "cpu"),
+        "",
+        "onnxruntime-step",
+        _few_steps,
+        _onnx_step,
+        ONNX_STEP_BLOCKS,
+    ),
+    Target(
+        "coreml",
+        "coreml",
+        ("npu", "gpu", "cpu"),
+        "model.mlpackage/Manifest.json",
+        "coreml-interpreter",
+        _coreml_steps,
+        _coreml,
+        COREML_BLOCKS,
+    ),
 )
 
 

@@ -36,6 +36,8 @@ def make_reference() -> str:
         if command is None:
             raise LookupError(f"the command {name} cannot be imported")
         sections.append(describe(name, command))
+        if isinstance(command, click.Group):
+            sections += [describe(f"{name} {sub}", command.commands[sub]) for sub in command.commands]
     return "\n".join(sections)
 
 
@@ -43,9 +45,10 @@ def describe(name: str, command: click.Command) -> str:
     """The section of one command."""
     arguments = [p for p in command.params if isinstance(p, click.Argument)]
     options = [p for p in command.params if isinstance(p, click.Option)]
-    usage = " ".join(["edgesdk", name, *(str(a.name).upper() for a in arguments), "[OPTIONS]"])
+    ends = ["COMMAND"] if isinstance(command, click.Group) else ["[OPTIONS]"]
+    usage = " ".join(["edgesdk", name, *(str(a.name).upper() for a in arguments), *ends])
     help_text = inspect.cleandoc(command.help or "").replace("\b\n", "")
-    lines = [f"## {name}", "", "```", usage, "```", "", *unwrap(help_text), ""]
+    lines = [f"{'###' if ' ' in name else '##'} {name}", "", "```", usage, "```", "", *unwrap(help_text), ""]
     if options:
         lines += ["| option | meaning | default |", "|---|---|---|", *map(option_row, options), ""]
     examples = inspect.cleandoc((command.epilog or "").replace("\b\n", "")).splitlines()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from edgesdk.bundle.reader import Bundle, open_bundle
     from edgesdk.decoding.completion import Chunk, Completion
     from edgesdk.devices.receipt import Receipt, Refusal
+    from edgesdk.engine.engine import Engine
     from edgesdk.errors import (
         BundleError,
         CapacityError,
@@ -25,11 +26,15 @@ if TYPE_CHECKING:
         EdgeError,
         EmitError,
         MissingExtra,
+        QueueFull,
+        SnapshotError,
+        ToolCallError,
         TransformError,
         UnsupportedOption,
     )
     from edgesdk.load_model import load
     from edgesdk.model import Model
+    from edgesdk.text.tool_calls import ToolCall
 
     __version__: str
 
@@ -43,10 +48,15 @@ __all__ = [
     "DeviceError",
     "EdgeError",
     "EmitError",
+    "Engine",
     "MissingExtra",
     "Model",
+    "QueueFull",
     "Receipt",
     "Refusal",
+    "SnapshotError",
+    "ToolCall",
+    "ToolCallError",
     "TransformError",
     "UnsupportedOption",
     "__version__",
@@ -54,14 +64,20 @@ __all__ = [
     "open_bundle",
 ]
 
-_ERRORS = {name for name in __all__ if name.endswith("Error")} | {"MissingExtra", "UnsupportedOption"}
+_ERRORS = {name for name in __all__ if name.endswith("Error")} | {
+    "MissingExtra",
+    "QueueFull",
+    "UnsupportedOption",
+}
 _HOMES = {
     "Bundle": "edgesdk.bundle.reader",
     "Chunk": "edgesdk.decoding.completion",
     "Completion": "edgesdk.decoding.completion",
+    "Engine": "edgesdk.engine.engine",
     "Model": "edgesdk.model",
     "Receipt": "edgesdk.devices.receipt",
     "Refusal": "edgesdk.devices.receipt",
+    "ToolCall": "edgesdk.text.tool_calls",
     "load": "edgesdk.load_model",
     "open_bundle": "edgesdk.bundle.reader",
 } | dict.fromkeys(_ERRORS, "edgesdk.errors")

@@ -6,7 +6,10 @@
     ├── EmitError            a target cannot express a graph
     ├── BundleError          a bundle is damaged, incomplete, or of another schema version
     ├── DeviceError          a backend or device cannot run what it was asked to run
+    ├── SnapshotError        a saved sequence is damaged or belongs to another model
     ├── CapacityError        a request needs more cells than there are
+    ├── QueueFull            an engine has as many waiting requests as it takes
+    ├── ToolCallError        a model's answer holds a call of a function that cannot be made
     ├── UnsupportedOption    an option was given that the chosen part cannot honour
     └── MissingExtra         an optional package is needed; the message names the command that installs it
 
@@ -41,8 +44,29 @@ class DeviceError(EdgeError):
     """A backend or device cannot run what it was asked to run."""
 
 
+class SnapshotError(EdgeError):
+    """A saved sequence is damaged or belongs to another model."""
+
+
 class CapacityError(EdgeError):
     """A request needs more cells than there are."""
+
+
+class QueueFull(EdgeError):  # noqa: N818 - as below
+    """An engine has as many waiting requests as it takes."""
+
+
+class ToolCallError(EdgeError):
+    """A model's answer holds a call of a function that cannot be made.
+
+    Attributes:
+        answer: the text of the answer.
+    """
+
+    def __init__(self, message: str, answer: str) -> None:
+        """Says what is wrong with the call in `answer`."""
+        super().__init__(message)
+        self.answer = answer
 
 
 class UnsupportedOption(EdgeError):  # noqa: N818 - reads as what happened; part of the published tree

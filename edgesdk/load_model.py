@@ -125,7 +125,7 @@ def _open(backend: Backend, request: OpenRequest) -> Opened:
 def _with_cells(opened: Opened, bundle: Bundle, variant: Variant) -> LoadedBackend:
     if isinstance(opened.model, LoadedBackend):
         return opened.model
-    return StepModel(opened.model, bundle.manifest.decoder, variant.context)
+    return StepModel(opened.model, bundle.manifest.decoder_of(variant), variant.context)
 
 
 def _refuse(refusals: list[Refusal], refusal: Refusal, strict: bool) -> None:

@@ -7,35 +7,40 @@ either: choosing tokens is `decoding`'s, holding state is the sequence's, choosi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.backends import protocol
+from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import CHAT_TEMPLATE_NAME, TOKENIZER_NAME
 from edgesdk.bundle.reader import Bundle
-from edgesdk.bundle.records import JsonValue
+from edgesdk.decoding.beam import Beam, beam_search
+from edgesdk.decoding.beam_cells import CellBranches
+from edgesdk.decoding.choose import Chooser
 from edgesdk.decoding.completion import Chunk, Completion
 from edgesdk.decoding.generate import check_request, generate_tokens
-from edgesdk.decoding.options import GenerationOptions
-from edgesdk.decoding.sampling import Sampler
+from edgesdk.decoding.grammar import Grammar, GrammarTokenizer
+from edgesdk.decoding.options import GenerationKeywords, GenerationOptions, lists_options
 from edgesdk.decoding.stopping import StopStrings
 from edgesdk.decoding.stream_text import stream_text
+from edgesdk.decoding.tool_answers import ToolAnswers
 from edgesdk.devices.receipt import Receipt
 from edgesdk.errors import BundleError, DeviceError, UnsupportedOption
+from edgesdk.kv.step_model import StepModel
+from edgesdk.kv.step_runner import StepRunner
 from edgesdk.text.chat_template import ChatTemplate, Message
 from edgesdk.text.detokenize import Detokenizer
 from edgesdk.text.tokenizer import Tokenizer
+from edgesdk.text.tool_calls import Tool as Tool
+from edgesdk.text.tool_calls import ToolChoice
 
 Prompt = str | Sequence[int]
 """Text, taken as it is, or token ids."""
-
-Tool = Mapping[str, JsonValue]
-"""JSON schema of a function that a model may call."""
 
 
 class Model:
@@ -74,6 +79,17 @@ class Model:
     def receipt(self) -> Receipt:
         """What runs the model, and what was refused on the way."""
         return self._receipt
+
+    @property
+    def backend(self) -> protocol.LoadedBackend:
+        """What makes its sequences; for the engine, which schedules steps itself."""
+        return self._backend
+
+    @property
+    def decoder(self) -> DecoderSpec:
+        """Shape of the variant that runs."""
+        manifest = self._bundle.manifest
+        return manifest.decoder_of(self._bundle.variant(self._receipt.variant))
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -172,90 +188,116 @@ class Model:
         # Templates write the start token themselves where the model wants one.
         return self._tokenizer.encode(text, add_bos=False)
 
-    def generate(
-        self,
-        prompt: Prompt,
-        *,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float | None = None,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-        ignore_eos: bool = False,
-    ) -> Completion:
+    @lists_options
+    def generate(self, prompt: Prompt, **options: Unpack[GenerationKeywords]) -> Completion:
         """Continues a prompt."""
-        options = GenerationOptions(
-            max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, ignore_eos
-        )
-        return _completion(self._start(prompt, options))
+        return _completion(self._start(prompt, GenerationOptions(**options)))
 
-    def stream(
-        self,
-        prompt: Prompt,
-        *,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float | None = None,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-        ignore_eos: bool = False,
-    ) -> Iterator[Chunk]:
+    @lists_options
+    def stream(self, prompt: Prompt, **options: Unpack[GenerationKeywords]) -> Iterator[Chunk]:
         """Continues a prompt piece by piece; the last piece brings the completion.
 
         Closing the iterator, or no longer reading it, stops the model.
         """
-        options = GenerationOptions(
-            max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, ignore_eos
-        )
-        return self._start(prompt, options)
+        return self._start(prompt, GenerationOptions(**options))
 
+    @lists_options
     def chat(
         self,
         messages: Sequence[Message],
         *,
         tools: Sequence[Tool] | None = None,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float | None = None,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-        ignore_eos: bool = False,
+        tool_choice: ToolChoice = "auto",
+        **options: Unpack[GenerationKeywords],
     ) -> Completion:
-        """Answers a conversation."""
-        options = GenerationOptions(
-            max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, ignore_eos
-        )
-        return _completion(self._start(self.render_chat(messages, tools=tools), options))
+        """Answers a conversation.
 
+        Args:
+            messages: each with `role` and `content`.
+            tools: functions that the model may call; its calls are in `Completion.tool_calls`, checked
+                against the schemas of the functions.
+            tool_choice: `required` makes the answer one valid call; `auto` leaves it to the model.
+            **options: see `GenerationOptions`.
+
+        Raises:
+            ToolCallError: the model wrote a call that cannot be made.
+        """
+        return _completion(self.chat_stream(messages, tools=tools, tool_choice=tool_choice, **options))
+
+    @lists_options
     def chat_stream(
         self,
         messages: Sequence[Message],
         *,
         tools: Sequence[Tool] | None = None,
-        max_tokens: int | None = None,
-        temperature: float | None = None,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
-        repetition_penalty: float | None = None,
-        seed: int | None = None,
-        stop: Sequence[str] = (),
-        ignore_eos: bool = False,
+        tool_choice: ToolChoice = "auto",
+        **options: Unpack[GenerationKeywords],
     ) -> Iterator[Chunk]:
-        """Answers a conversation piece by piece, as `stream` does."""
-        options = GenerationOptions(
-            max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, ignore_eos
-        )
-        return self._start(self.render_chat(messages, tools=tools), options)
+        """Answers a conversation piece by piece, as `stream` and `chat` do."""
+        asked = GenerationOptions(**options)
+        if not tools:
+            if tool_choice == "required":
+                raise UnsupportedOption("tool_choice is 'required', but there are no tools")
+            return self._start(self.render_chat(messages), asked)
+        if self.chat_template is None:
+            raise UnsupportedOption(
+                f"{self._bundle.manifest.name} has no chat template, so it knows no tools"
+            )
+        answers = ToolAnswers(self.chat_template, self._tokenizer, tools)
+        if tool_choice == "required":
+            asked = answers.require(asked)
+        return answers.read_last(self._start(self.render_chat(messages, tools=tools), asked))
+
+    def beam_search(
+        self, prompt: Prompt, *, width: int = 4, max_tokens: int = 128, length_penalty: float = 0.6
+    ) -> list[Beam]:
+        """The likeliest continuations of a prompt that a search of this width finds, best first.
+
+        Args:
+            prompt: text or token ids.
+            width: how many branches to follow, which share the prompt's cells; that many are returned.
+            max_tokens: most tokens of each.
+            length_penalty: 0 ranks by probability alone; higher prefers longer ones.
+
+        Raises:
+            UnsupportedOption: an argument has no meaning, or the backend keeps its cache to itself.
+            CapacityError: the prompt or the branches do not fit.
+        """
+        manifest = self._bundle.manifest
+        ids = self.tokenize(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]
+        check_request(ids, max_tokens, self.context, manifest.decoder.vocab_size)
+        if not isinstance(self._backend, StepModel):
+            raise UnsupportedOption(
+                f"beam search needs a backend whose cells can be shared, {self._receipt.backend} keeps its "
+                "cache to itself; load the bundle with backend='litert' or 'onnxruntime-step'"
+            )
+        runner = StepRunner(self._backend.backend, self.decoder, self.context)
+        branches = CellBranches(runner, manifest.decoder.vocab_size)
+        root, logits = branches.start(ids)
+        try:
+            return beam_search(
+                branches,
+                root,
+                logits,
+                width=width,
+                # The last token of a beam is never run, as in generation.
+                max_tokens=min(max_tokens, self.context - len(ids) + 1),
+                eos_ids=manifest.tokenizer.eos_ids,
+                length_penalty=length_penalty,
+            )
+        finally:
+            root.close()
+
+    def grammar(self, options: GenerationOptions) -> Grammar | None:
+        """What answers must follow by these options, compiled for this model; None for free text.
+
+        Compiled grammars are kept, so the same one costs nothing the second time.
+
+        Raises:
+            UnsupportedOption: the grammar is not valid, or asks for what cannot be enforced, by name.
+            MissingExtra: the packages for it are not installed.
+        """
+        return Grammar.of(options, self._grammar_tokenizer)
 
     def close(self) -> None:
         """Releases the model; may be called again."""
@@ -277,25 +319,29 @@ class Model:
         """Closes the model."""
         self.close()
 
+    @cached_property
+    def _grammar_tokenizer(self) -> GrammarTokenizer:
+        return GrammarTokenizer(self._tokenizer, self._bundle.manifest.decoder.vocab_size)
+
     def _start(self, prompt: Prompt, options: GenerationOptions) -> Iterator[Chunk]:
         """Checks a request now, so that its errors come with the call and not with the first piece."""
         manifest = self._bundle.manifest
         vocab_size = manifest.decoder.vocab_size
         ids = self.tokenize(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]
-        sampler = Sampler(options.sampling(manifest.generation), vocab_size)
-        stops = StopStrings(options.stop)
         check_request(ids, options.max_tokens, self.context, vocab_size)
-        return self._run(ids, options, sampler, stops)
+        stops = StopStrings(options.stop)
+        chooser = Chooser(options, manifest.generation, vocab_size, grammar=self.grammar(options))
+        return self._run(ids, options, chooser, stops)
 
     def _run(
-        self, ids: list[int], options: GenerationOptions, sampler: Sampler, stops: StopStrings
+        self, ids: list[int], options: GenerationOptions, chooser: Chooser, stops: StopStrings
     ) -> Iterator[Chunk]:
         sequence = self._borrow()
         sound = False
         eos_ids = () if options.ignore_eos else self._bundle.manifest.tokenizer.eos_ids
         try:
             chosen = generate_tokens(
-                sequence, ids, sampler, max_tokens=options.max_tokens, eos_ids=frozenset(eos_ids)
+                sequence, ids, chooser, max_tokens=options.max_tokens, eos_ids=frozenset(eos_ids)
             )
             yield from stream_text(chosen, Detokenizer(self._tokenizer), stops, len(ids))
             sound = True

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 RUNTIME = [
     ("edgesdk.cli",),
     ("edgesdk.evaluation",),
+    ("edgesdk.engine",),
     ("edgesdk.load_model",),
     ("edgesdk.model",),
     ("edgesdk.decoding",),
@@ -23,9 +24,10 @@ RUNTIME = [
 ]
 CONVERTERS = [
     ("converters.convert",),
-    ("converters.targets", "converters.parity", "converters.prepare"),
+    ("converters.targets", "converters.parity", "converters.quantise_program", "converters.reshape"),
+    ("converters.prepare", "converters.calibration_windows"),
     ("converters.emit",),
-    ("converters.step_sizes", "converters.transforms"),
+    ("converters.step_sizes", "converters.layers", "converters.transforms"),
     ("converters.quantise",),
     ("converters.graph",),
     ("converters.vocabulary",),
@@ -33,9 +35,10 @@ CONVERTERS = [
     ("converters.checkpoints",),
     ("converters.tokenizers",),
 ]
-# What converters may use of edgesdk (agreement is arithmetic on logits); the two that run what was written may use all of it.
+# What converters may use of edgesdk (agreement is arithmetic on logits); those that run what was
+# written, or tokenize text, may use all of it.
 SHARED = ("edgesdk.bundle", "edgesdk.errors", "edgesdk.evaluation.agreement")
-PROVERS = ("converters.convert", "converters.parity")
+PROVERS = ("converters.convert", "converters.parity", "converters.calibration_windows")
 # A GGUF file brings its tokenizer along, and the tokenizers room returns the record of checkpoints.
 ALLOWED_UP = {
     ("converters.tokenizers", "converters.checkpoints"),

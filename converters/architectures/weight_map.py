@@ -12,6 +12,7 @@ import numpy as np
 from converters.architectures.architecture import Architecture, WeightNames
 from converters.architectures.combine import Combine, Copy
 from converters.checkpoints.checkpoint import Checkpoint, TensorStore
+from converters.checkpoints.stored_blocks import BlockStore, BlockType, StoredBlocks, block_type
 from converters.graph.decoder import build_decoder
 from converters.graph.weights import Array
 from edgesdk.bundle.decoder_spec import DecoderSpec
@@ -87,6 +88,29 @@ class WeightMap:
         if (np.diff(rows) != 1).any():
             values = values[rows - first]
         return values + np.float32(source.combine.offset) if source.combine.offset else values
+
+    def stored_type(self, name: str) -> str:
+        """The file's own type name of the tensor that a weight comes from."""
+        return self.tensors.stored_type(self.source(name).tensor)
+
+    def block_type(self, name: str) -> BlockType | None:
+        """How a weight lies in blocks, without reading it; None if it does not."""
+        source = self.source(name)
+        return None if source.combine.offset else block_type(self.tensors, source.tensor)
+
+    def stored_blocks(self, name: str) -> StoredBlocks:
+        """A weight's blocks, its rows picked and ordered as in `load`.
+
+        Raises:
+            CheckpointError: it has none, or holds numbers that are not finite.
+        """
+        source = self.source(name)
+        if not isinstance(self.tensors, BlockStore) or self.block_type(name) is None:
+            raise CheckpointError(f"the checkpoint does not store {name!r} in blocks")
+        blocks = self.tensors.stored_blocks(source.tensor)
+        rows = source.combine.source_rows(source.shape[0])
+        whole = len(rows) == len(blocks.values) and bool((np.diff(rows) == 1).all())
+        return blocks if whole else blocks.take_rows(rows)
 
 
 def map_weights(checkpoint: Checkpoint, spec: DecoderSpec, architecture: Architecture) -> WeightMap:

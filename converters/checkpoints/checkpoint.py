@@ -20,7 +20,10 @@ Dialect = Literal["huggingface", "gguf"]
 
 
 class TensorStore(Protocol):
-    """Tensors of a memory-mapped file or set of files; nothing is read before it is asked for."""
+    """Tensors of a memory-mapped file or set of files; nothing is read before it is asked for.
+
+    A store whose tensors lie in quantised blocks may be a `stored_blocks.BlockStore` too.
+    """
 
     def __iter__(self) -> Iterator[str]:
         """Names, in file order."""

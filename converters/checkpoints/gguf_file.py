@@ -1,4 +1,4 @@
-"""Tensors of a GGUF file, memory-mapped and dequantised when they are asked for.
+"""Tensors of a GGUF file, memory-mapped and dequantised, or kept as blocks, when they are asked for.
 
 The `gguf` package knows how each type is stored and works through a tensor a few rows at a time, so
 loading one takes little more than its float32 result.
@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.checkpoints.gguf_blocks import BLOCK_TYPES, decode_blocks
 from converters.checkpoints.gguf_header import TensorEntry
+from converters.checkpoints.stored_blocks import BlockType, StoredBlocks
 from edgesdk.errors import CheckpointError
 
 _PLAIN = {
@@ -27,7 +29,7 @@ _PLAIN = {
 
 
 class GgufTensors:
-    """Implements `TensorStore` over a checked header."""
+    """Implements `TensorStore` and `BlockStore` over a checked header."""
 
     def __init__(self, path: Path, entries: Mapping[str, TensorEntry]) -> None:
         """Maps the file; reads nothing."""
@@ -68,6 +70,29 @@ class GgufTensors:
         rows = self._read(entry, start * per_row, stop * per_row)
         return rows.reshape(stop - start, *entry.shape[1:])
 
+    def block_type(self, name: str) -> BlockType | None:
+        """How a matrix lies in blocks, without reading it; None if it does not."""
+        entry = self._entry(name)
+        return BLOCK_TYPES.get(entry.type_name) if len(entry.shape) == 2 else None
+
+    def stored_blocks(self, name: str) -> StoredBlocks:
+        """The blocks of a matrix.
+
+        Raises:
+            CheckpointError: it has none, or scales that are not finite.
+        """
+        entry, kind = self._entry(name), self.block_type(name)
+        if kind is None:
+            raise CheckpointError(f"{self._path.name} does not store {name!r} in blocks of a known type")
+        blocks = decode_blocks(self._raw(entry, 0, entry.shape[0]), kind)
+        for numbers in (blocks.scales, blocks.minimums):
+            if numbers is not None and not np.isfinite(numbers).all():
+                raise CheckpointError(
+                    f"{self._path.name} has a block of {name!r} whose scale is not a finite number; the file "
+                    "is damaged, get it again"
+                )
+        return blocks
+
     def _entry(self, name: str) -> TensorEntry:
         if name not in self._entries:
             raise CheckpointError(f"{self._path.name} has no tensor {name!r}")
@@ -77,8 +102,7 @@ class GgufTensors:
         """Rows of the last axis: (stop - start, columns)."""
         if start == stop:  # which the gguf package cannot reshape
             return np.empty((0, entry.shape[-1]), np.float32)
-        raw = self._data[entry.offset + start * entry.row_bytes : entry.offset + stop * entry.row_bytes]
-        raw = np.asarray(raw).reshape(stop - start, entry.row_bytes)
+        raw = self._raw(entry, start, stop)
         if entry.type_name in _PLAIN:
             return raw.view(_PLAIN[entry.type_name]).astype(np.float32)
         from gguf import GGMLQuantizationType
@@ -92,3 +116,8 @@ class GgufTensors:
                 "package cannot dequantise"
             ) from error
         return np.asarray(values, np.float32)
+
+    def _raw(self, entry: TensorEntry, start: int, stop: int) -> NDArray[np.uint8]:
+        """Rows of the last axis as they lie in the file: (stop - start, bytes), a view of the map."""
+        raw = self._data[entry.offset + start * entry.row_bytes : entry.offset + stop * entry.row_bytes]
+        return np.asarray(raw).reshape(stop - start, entry.row_bytes)

@@ -58,9 +58,12 @@ class _DecoderBuilder:
         table = g.weight("embed", (spec.vocab_size, spec.hidden_size))
         (x,) = g.add(Embed(), ["tokens", table], "embedded")
         x = self._scale(x, spec.embedding_scale, "embedded.scaled")
-        for layer in range(len(spec.layers)):
-            x = self._residual(x, self._attention(x, layer), layer, "attn")
-            x = self._residual(x, self._feed_forward(x, layer), layer, "mlp")
+        cells = iter(range(len(spec.layers)))
+        for half in spec.halves:
+            if half.kind == "attention":
+                x = self._residual(x, self._attention(x, half.layer, next(cells)), half.layer, "attn")
+            else:
+                x = self._residual(x, self._feed_forward(x, half.layer), half.layer, "mlp")
         (x,) = g.add(TakeRows(), [x, "rows"], "last")
         x = self._norm(x, "final_norm", spec.hidden_size)
         head = table if spec.tied_head else g.weight("head", (spec.vocab_size, spec.hidden_size))
@@ -74,9 +77,10 @@ class _DecoderBuilder:
         new = [f"{kind}_new.{layer}" for layer in range(len(spec.layers)) for kind in "kv"]
         return g.build(["logits", *new])
 
-    def _attention(self, x: str, layer: int) -> str:
+    def _attention(self, x: str, number: int, layer: int) -> str:
+        """Block `number` of the checkpoint, whose cells are those of `layer`."""
         spec, g = self.spec, self.g
-        at = f"layers.{layer}"
+        at = f"layers.{number}"
         H, K, D = spec.heads, spec.kv_heads, spec.head_size
         x = self._norm(x, f"{at}.attn_norm", spec.hidden_size)
         heads: dict[str, str] = {}

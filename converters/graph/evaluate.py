@@ -19,6 +19,7 @@ from converters.graph.ops import (
     Activate,
     Add,
     Attend,
+    BlockSums,
     Embed,
     HeadsFirst,
     Linear,
@@ -28,6 +29,7 @@ from converters.graph.ops import (
     RmsNorm,
     Rotate,
     Scale,
+    ScaleColumns,
     Softcap,
     Split,
     SplitHeads,
@@ -149,6 +151,14 @@ def _scale(op: Scale, xp: Namespace, x: Array) -> tuple[Array, ...]:
     return (x * np.float32(op.factor),)
 
 
+def _scale_columns(op: ScaleColumns, xp: Namespace, x: Array, weight: Array) -> tuple[Array, ...]:
+    return (x * weight,)
+
+
+def _block_sums(op: BlockSums, xp: Namespace, x: Array) -> tuple[Array, ...]:
+    return (x.reshape(x.shape[0], -1, op.block).sum(axis=-1),)
+
+
 def _softcap(op: Softcap, xp: Namespace, x: Array) -> tuple[Array, ...]:
     return (xp.tanh(x / np.float32(op.cap)) * np.float32(op.cap),)
 
@@ -172,6 +182,8 @@ LOWERINGS: Mapping[type[Op], Lowering] = cast(
         Add: _add,
         Multiply: _multiply,
         Scale: _scale,
+        ScaleColumns: _scale_columns,
+        BlockSums: _block_sums,
         Softcap: _softcap,
     },
 )

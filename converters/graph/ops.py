@@ -201,6 +201,30 @@ class Scale:
 
 
 @dataclass(frozen=True)
+class ScaleColumns:
+    """x (M, N), weight (N,) -> (M, N): every column times a factor of its own."""
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) == 2 and len(shapes[0]) == 2 and shapes[1] == shapes[0][1:], self, shapes)
+        return (shapes[0],)
+
+
+@dataclass(frozen=True)
+class BlockSums:
+    """x (M, I) -> (M, I / block): sums over runs of `block` columns."""
+
+    block: int
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) == 1 and len(shapes[0]) == 2, self, shapes)
+        rows, width = shapes[0]
+        _expect(isinstance(width, int) and width % self.block == 0, self, shapes)
+        return ((rows, int(width) // self.block),)
+
+
+@dataclass(frozen=True)
 class Softcap:
     """cap * tanh(x / cap)."""
 
@@ -227,5 +251,7 @@ Op = (
     | Add
     | Multiply
     | Scale
+    | ScaleColumns
+    | BlockSums
     | Softcap
 )

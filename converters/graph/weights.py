@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.checkpoints.stored_blocks import BlockStore, BlockType, StoredBlocks, block_type
 from edgesdk.errors import TransformError
 
 Array = NDArray[np.float32]
@@ -32,6 +33,32 @@ class Weights(Protocol):
         """One weight as float32; the caller may keep it but must not write to it."""
 
 
+@runtime_checkable
+class TypedWeights(Protocol):
+    """What weights also are when they know how their file stores them."""
+
+    def stored_type(self, name: str) -> str | None:
+        """The file's own type name, e.g. `BF16`; None for what no file has."""
+
+
+def stored_type(weights: Weights, name: str) -> str | None:
+    """`TypedWeights.stored_type` of weights that need not know it."""
+    if not isinstance(weights, TypedWeights) or all(name != known for known in weights):
+        return None
+    return weights.stored_type(name)
+
+
+def stored_blocks(weights: Weights, name: str) -> StoredBlocks:
+    """The blocks of a weight.
+
+    Raises:
+        TransformError: it has none.
+    """
+    if block_type(weights, name) is None or not isinstance(weights, BlockStore):
+        raise TransformError(f"weight {name!r} does not lie in blocks")
+    return weights.stored_blocks(name)
+
+
 @dataclass(frozen=True)
 class Derived:
     """A weight computed from others when it is asked for.
@@ -39,10 +66,16 @@ class Derived:
     Attributes:
         shape: of the result.
         compute: gets the weights underneath and returns the result.
+        parts: names underneath that it consists of; none means that of its own name.
+        kind: how the result lies in blocks, where it still does.
+        blocks: gets the weights underneath and returns those blocks; given with `kind`.
     """
 
     shape: tuple[int, ...]
     compute: Callable[[Weights], Array]
+    parts: tuple[str, ...] = ()
+    kind: BlockType | None = None
+    blocks: Callable[[Weights], StoredBlocks] | None = None
 
 
 class DerivedWeights:
@@ -78,6 +111,33 @@ class DerivedWeights:
         self._check(name)
         return self._base.load(name)
 
+    def block_type(self, name: str) -> BlockType | None:
+        """How a weight lies in blocks, without computing it; None if it does not."""
+        if name in self._changed:
+            return self._changed[name].kind
+        self._check(name)
+        return block_type(self._base, name)
+
+    def stored_blocks(self, name: str) -> StoredBlocks:
+        """A weight's blocks.
+
+        Raises:
+            TransformError: it has none.
+        """
+        if name not in self._changed:
+            self._check(name)
+            return stored_blocks(self._base, name)
+        blocks = self._changed[name].blocks
+        if blocks is None:
+            raise TransformError(f"weight {name!r} does not lie in blocks")
+        return blocks(self._base)
+
+    def stored_type(self, name: str) -> str | None:
+        """Types of what a weight was made of, as its file names them, joined by `+`."""
+        parts = self._changed[name].parts if name in self._changed else ()
+        found = [stored_type(self._base, part) for part in parts or (name,)]
+        return "+".join(dict.fromkeys(kind for kind in found if kind is not None)) or None
+
     def _check(self, name: str) -> None:
         if name in self._removed:
             raise TransformError(f"weight {name!r} was folded away by a transform")
@@ -104,3 +164,15 @@ class ResidentWeights:
         if name not in self._kept:
             self._kept[name] = self._base.load(name)
         return self._kept[name]
+
+    def block_type(self, name: str) -> BlockType | None:
+        """How a weight lies in blocks; None if it does not."""
+        return block_type(self._base, name)
+
+    def stored_blocks(self, name: str) -> StoredBlocks:
+        """A weight's blocks, which are not kept."""
+        return stored_blocks(self._base, name)
+
+    def stored_type(self, name: str) -> str | None:
+        """The file's own type name, where it is known."""
+        return stored_type(self._base, name)

@@ -20,6 +20,7 @@ from converters.graph.program import Program
 from converters.graph.weights import Derived, DerivedWeights, ResidentWeights
 from converters.quantise.quantised_tensor import QuantisedTensor
 from converters.quantise.sensitivity import Sensitivity, Text
+from edgesdk.bundle.manifest import FrontierPoint
 from edgesdk.errors import UnsupportedOption
 from edgesdk.evaluation.agreement import Agreement, AgreementReport
 
@@ -38,25 +39,6 @@ class Budget:
 
     measure: Measure
     limit: float
-
-
-@dataclass(frozen=True)
-class FrontierPoint:
-    """One mixture, measured.
-
-    Attributes:
-        low: how many matrices have fewer bits.
-        size_bytes: of all quantised matrices.
-        perplexity_ratio: to the float32 model.
-        kl_nats: mean KL(float32 || mixture).
-        top1_agreement: share of equal first choices.
-    """
-
-    low: int
-    size_bytes: int
-    perplexity_ratio: float
-    kl_nats: float
-    top1_agreement: float
 
 
 @dataclass(frozen=True)

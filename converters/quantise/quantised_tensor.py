@@ -13,7 +13,8 @@ class QuantisedTensor:
     """Symmetric integers: weight = values * scale.
 
     Attributes:
-        values: (O, I) int8; within -127..127 for 8 bits, -8..7 for 4.
+        values: (O, I) int8; within -127..127 for 8 bits (blocks that a file brings may have -128),
+            -8..7 for 4.
         scales: (O, B) float32 with B = I / block, or 1 for one scale per row. Each is a float16
             number when `block` is set, because LiteRT stores blockwise scales as float16.
         bits: 8 or 4.
@@ -35,3 +36,7 @@ class QuantisedTensor:
         rows, columns = self.values.shape
         blocks = self.values.reshape(rows, self.scales.shape[1], -1).astype(np.float32)
         return (blocks * self.scales[:, :, None]).reshape(rows, columns)
+
+    def rows(self, start: int, stop: int) -> QuantisedTensor:
+        """Rows [start, stop), as views."""
+        return QuantisedTensor(self.values[start:stop], self.scales[start:stop], self.bits, self.block)

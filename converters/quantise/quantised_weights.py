@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from converters.graph.weights import Array, Weights
+from converters.graph.weights import Array, Weights, stored_blocks
 from converters.quantise.quantised_tensor import QuantisedTensor
 from converters.quantise.recipe import Recipe, Scheme
 from converters.quantise.round_to_nearest import round_to_nearest
@@ -17,11 +17,20 @@ class QuantisedWeights:
     Memory: the integers of every weight asked for, one byte each.
     """
 
-    def __init__(self, base: Weights, recipe: Recipe) -> None:
-        """Reads float weights from `base`."""
+    def __init__(
+        self, base: Weights, recipe: Recipe, precomputed: Mapping[str, QuantisedTensor] | None = None
+    ) -> None:
+        """Reads float weights from `base`.
+
+        Args:
+            base: float weights.
+            recipe: how each is quantised.
+            precomputed: integers that calibration has chosen (`converters.quantise.calibrate`); every
+                matrix whose algorithm needs data must be there.
+        """
         self._base = base
         self.recipe = recipe
-        self._kept: dict[str, QuantisedTensor] = {}
+        self._kept: dict[str, QuantisedTensor] = dict(precomputed or {})
 
     def __iter__(self) -> Iterator[str]:
         """All names."""
@@ -39,22 +48,45 @@ class QuantisedWeights:
         """Integers and scales of one weight.
 
         Raises:
-            TransformError: the recipe leaves it floating point, or its block does not divide the row.
+            TransformError: the recipe leaves it floating point, its block does not divide the row, or
+                its algorithm needs calibration and it has had none.
         """
         if name in self._kept:
             return self._kept[name]
         scheme = self.scheme(name)
         if scheme is None:
             raise TransformError(f"recipe {self.recipe.name} does not quantise {name!r}")
-        columns = self.shape(name)[1]
-        if scheme.block is not None and columns % scheme.block:
+        check_block(self.recipe, name, self.shape(name)[1], scheme)
+        if scheme.algorithm == "gptq":
             raise TransformError(
-                f"recipe {self.recipe.name} needs rows of a multiple of {scheme.block}, but {name!r} has "
-                f"{columns} columns; use w8 or w4c"
+                f"recipe {self.recipe.name} quantises {name!r} with calibration data, and got none; "
+                f"calibrate first, or use algorithm clip_search"
             )
-        self._kept[name] = round_to_nearest(self._base.load(name), scheme)
+        if scheme.algorithm == "stored":
+            self._kept[name] = self._stored(name)
+        else:
+            self._kept[name] = round_to_nearest(self._base.load(name), scheme)
         return self._kept[name]
+
+    def _stored(self, name: str) -> QuantisedTensor:
+        blocks = stored_blocks(self._base, name)
+        if blocks.minimums is not None:
+            raise TransformError(f"the blocks of {name!r} have minimums; split those off first")
+        return QuantisedTensor(blocks.values, blocks.scales, blocks.kind.bits, blocks.kind.block)
 
     def load(self, name: str) -> Array:
         """The weight as float32, after quantisation."""
         return self._base.load(name) if self.scheme(name) is None else self.quantised(name).dequantise()
+
+
+def check_block(recipe: Recipe, name: str, columns: int, scheme: Scheme) -> None:
+    """Refuses blocks that do not fit into a row.
+
+    Raises:
+        TransformError: the block does not divide the columns.
+    """
+    if scheme.block is not None and columns % scheme.block:
+        raise TransformError(
+            f"recipe {recipe.name} needs rows of a multiple of {scheme.block}, but {name!r} has "
+            f"{columns} columns; use w8 or w4c"
+        )

@@ -4,8 +4,12 @@ Grammar of names:
 
     f32 | f16                 weights stay floating point
     w8                        int8, one scale per output row, everywhere
+    source                    the very integers and scales of a GGUF file wherever the target's kernels
+                              take them; int8, one scale per output row, elsewhere
     w4b<block>                int4 in blocks of <block> columns (32 or 64); embedding and head int8
     w4c                       int4, one scale per output row; embedding and head int8
+    <any of the int4>-round   the same without calibration
+    <path>.json               a recipe of one's own: the fields of `Recipe` as an object
 
 The gate of a recipe is what a converted model must reach against the float32 evaluator, measured on
 the built-in passages; it catches broken conversions, and is not a promise of quality.
@@ -13,15 +17,24 @@ the built-in passages; it catches broken conversions, and is not a promise of qu
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Literal
 
-from edgesdk.errors import UnsupportedOption
+from edgesdk.bundle.records import from_json
+from edgesdk.errors import BundleError, UnsupportedOption
 
 FloatType = Literal["float32", "float16"]
-Algorithm = Literal["round", "clip_search"]
+Algorithm = Literal["round", "clip_search", "gptq", "stored"]
+
+_RANGE = re.compile(r"\{(\d{1,4})-(\d{1,4})\}")
+_LAYER = re.compile(r"layers\.(\d+)\.")
+_OWN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+_LIMIT_BYTES = 1 << 20
+_KNOWN = "f32, f16, w8, source, w4b32, w4b64, w4c, an int4 one with -round, or a file that ends in .json"
 
 
 @dataclass(frozen=True)
@@ -30,22 +43,60 @@ class Scheme:
 
     Attributes:
         bits: 8 or 4.
-        block: columns per scale; None for one scale per row.
+        block: columns per scale, 32 or 64; None for one scale per row.
         algorithm: `round` scales by the largest magnitude; `clip_search` tries smaller scales and
-            keeps the one with the least squared error.
+            keeps the one with the least squared error; `gptq` needs calibration data and keeps the
+            output of the layer instead; `stored` takes what the source's file holds.
     """
 
     bits: int
     block: int | None
     algorithm: Algorithm
 
+    def __post_init__(self) -> None:
+        """Refuses what no target can store."""
+        if self.bits not in (4, 8):
+            raise ValueError(f"bits is {self.bits}, expected 4 or 8")
+        if self.block not in (None, 32, 64) or (
+            self.bits == 8 and self.block is not None and self.algorithm != "stored"
+        ):
+            raise ValueError(
+                f"block is {self.block} with {self.bits} bits; expected null, or 32 or 64 with 4 bits"
+            )
+
 
 @dataclass(frozen=True)
 class Rule:
-    """Weights whose name matches `pattern` (shell style) get `scheme`; None keeps them floating point."""
+    """Weights whose name matches a pattern get a scheme.
+
+    Attributes:
+        pattern: shell style, with at most one range of layers, both ends included:
+            `layers.{0-3}.*`, `layers.{20-29}.down`, `*.o`, `head`.
+        scheme: None keeps them floating point.
+    """
 
     pattern: str
     scheme: Scheme | None
+
+    def __post_init__(self) -> None:
+        """Refuses a range that can match nothing, or that is no range."""
+        ranges = _RANGE.findall(self.pattern)
+        bare = _RANGE.sub("", self.pattern)
+        wrong = len(ranges) > 1 or "{" in bare or "}" in bare
+        if wrong or (ranges and "layers.{" not in self.pattern):
+            raise ValueError(f"pattern {self.pattern!r} is wrong; expected a range like layers.{{0-3}}.*")
+        if ranges and int(ranges[0][0]) > int(ranges[0][1]):
+            raise ValueError(f"pattern {self.pattern!r} has a range that ends before it begins")
+
+    def matches(self, weight: str) -> bool:
+        """Whether the rule speaks of a weight."""
+        span = _RANGE.search(self.pattern)
+        if span is None:
+            return fnmatchcase(weight, self.pattern)
+        layer = _LAYER.match(weight)
+        if layer is None or not int(span[1]) <= int(layer[1]) <= int(span[2]):
+            return False
+        return fnmatchcase(weight, self.pattern.replace(span[0], layer[1]))
 
 
 @dataclass(frozen=True)
@@ -60,26 +111,57 @@ class Recipe:
             already lies on a 4-bit grid.
         gate_perplexity_ratio: highest accepted ratio to the reference.
         gate_top1_agreement: lowest accepted share of equal most-likely tokens.
+        rotate_values: turn values within each head, and the output projection back.
+        scale_channels: move magnitude between neighbouring layers, as calibration data advise.
+        keep_blocks: weights keep the integers and scales of a GGUF file wherever a target's kernels
+            take them, whatever the rules say.
+        outliers: how many of the largest channels of normed inputs stay floating point, for targets
+            whose kernels quantise activations by row.
     """
 
     name: str
     rules: tuple[Rule, ...]
-    float_type: FloatType
-    rotate: bool
-    gate_perplexity_ratio: float
-    gate_top1_agreement: float
+    float_type: FloatType = "float32"
+    rotate: bool = False
+    gate_perplexity_ratio: float = 1.8
+    gate_top1_agreement: float = 0.5
+    rotate_values: bool = False
+    scale_channels: bool = False
+    keep_blocks: bool = False
+    outliers: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuses gates that nothing or everything passes."""
+        if not 1 <= self.gate_perplexity_ratio <= 1e6:
+            raise ValueError(f"gate_perplexity_ratio is {self.gate_perplexity_ratio}, expected 1 to 1000000")
+        if not 0 <= self.gate_top1_agreement <= 1:
+            raise ValueError(f"gate_top1_agreement is {self.gate_top1_agreement}, expected 0 to 1")
+        if not 0 <= self.outliers <= 64:
+            raise ValueError(f"outliers is {self.outliers}, expected 0 to 64")
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether converting with it runs calibration text."""
+        return self.calibrates or self.scale_channels or self.outliers > 0
+
+    @property
+    def calibrates(self) -> bool:
+        """Whether an algorithm chooses integers by what layers compute."""
+        return any(rule.scheme is not None and rule.scheme.algorithm == "gptq" for rule in self.rules)
 
     def scheme(self, weight: str) -> Scheme | None:
         """The scheme of the first rule that matches a weight's name."""
-        return next((rule.scheme for rule in self.rules if fnmatchcase(weight, rule.pattern)), None)
+        return next((rule.scheme for rule in self.rules if rule.matches(weight)), None)
 
 
 def find_recipe(name: str) -> Recipe:
-    """Reads a recipe's name.
+    """Reads a recipe's name, or the file that it names.
 
     Raises:
-        UnsupportedOption: it is not in the grammar.
+        UnsupportedOption: it is not in the grammar, or the file is not a recipe.
     """
+    if name.endswith(".json"):
+        return read_recipe(Path(name))
     if name == "f32":
         return Recipe(name, (), "float32", False, 1.001, 0.999)
     if name == "f16":
@@ -89,10 +171,49 @@ def find_recipe(name: str) -> Recipe:
         # One large diagonal leaves the rest of this matrix no steps: in int8 it costs 0.07 top-1.
         exact = Rule("final_rotation", None)
         return Recipe(name, (exact, Rule("*", int8)), "float32", True, 1.05, 0.85)
-    match = re.fullmatch(r"w4(?:b(32|64)|c)", name)
+    if name == "source":
+        # What only exists because blocks are kept or channels separated is small and stays exact.
+        small = tuple(Rule(pattern, None) for pattern in ("*.minimums", "*.side", "outliers.*"))
+        rules = (*small, Rule("*", int8))
+        return Recipe(name, rules, "float16", False, 1.05, 0.85, keep_blocks=True, outliers=8)
+    match = re.fullmatch(r"w4(?:b(32|64)|c)(-round)?", name)
     if match is None:
-        raise UnsupportedOption(f"recipe {name!r} is unknown; expected f32, f16, w8, w4b32, w4b64 or w4c")
+        raise UnsupportedOption(f"recipe {name!r} is unknown; expected {_KNOWN}")
     block = int(match[1]) if match[1] else None
-    int4 = Scheme(4, block, "clip_search")
+    int4 = Scheme(4, block, "clip_search" if match[2] else "gptq")
     rules = (Rule("embed", int8), Rule("head", int8), Rule("*", int4))
     return Recipe(name, rules, "float32", False, 1.8 if block else 4.0, 0.5 if block else 0.3)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Reads a recipe file.
+
+    Raises:
+        UnsupportedOption: the file cannot be read or is not a recipe; the message names the key.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(_LIMIT_BYTES + 1)
+        if len(text) > _LIMIT_BYTES:
+            raise UnsupportedOption(f"recipe file {path} is longer than {_LIMIT_BYTES} bytes")
+        recipe = from_json(Recipe, json.loads(text.decode("utf-8")), "recipe")
+    except OSError as error:
+        raise UnsupportedOption(f"recipe file {path} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise UnsupportedOption(f"recipe file {path} is not JSON: {error}") from error
+    except BundleError as error:
+        raise UnsupportedOption(f"recipe file {path}: {error}") from error
+    if not _OWN_NAME.fullmatch(recipe.name) or _is_built_in(recipe.name):
+        raise UnsupportedOption(
+            f"recipe file {path} names its recipe {recipe.name!r}; expected small letters, digits, - and _, "
+            "at most 32, and not the name of a built-in one"
+        )
+    return recipe
+
+
+def _is_built_in(name: str) -> bool:
+    try:
+        find_recipe(name)
+    except UnsupportedOption:
+        return False
+    return True

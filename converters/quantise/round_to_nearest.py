@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from converters.quantise.quantised_tensor import QuantisedTensor
 from converters.quantise.recipe import Scheme
 
-CLIP_STEPS = tuple(1.0 - 0.04 * i for i in range(12))
+# Shares of the widest scale; at 7/8 the largest number becomes -8, not 7.
+CLIP_STEPS = (1.0, 0.96, 0.92, 0.88, 0.875, *(0.84 - 0.04 * i for i in range(8)))
 _ROWS_AT_ONCE = 4096  # keeps the temporaries of a 49k-row embedding small
 
 
@@ -41,9 +42,15 @@ def round_to_nearest(weight: NDArray[np.float32], scheme: Scheme) -> QuantisedTe
     return QuantisedTensor(values, scales, scheme.bits, scheme.block)
 
 
+def integer_range(bits: int) -> tuple[int, int]:
+    """Least and largest integer: -127..127, as LiteRT's per-channel kernels expect, or -8..7."""
+    top = 2 ** (bits - 1) - 1
+    return (-top if bits == 8 else -top - 1), top
+
+
 def _max_scale(blocks: NDArray[np.float32], scheme: Scheme) -> NDArray[np.float32]:
     largest = np.abs(blocks).max(axis=-1)
-    return _storable(largest / np.float32(2 ** (scheme.bits - 1) - 1), scheme)
+    return storable_scale(largest / np.float32(2 ** (scheme.bits - 1) - 1), scheme)
 
 
 def _search_scale(blocks: NDArray[np.float32], scheme: Scheme) -> NDArray[np.float32]:
@@ -52,24 +59,22 @@ def _search_scale(blocks: NDArray[np.float32], scheme: Scheme) -> NDArray[np.flo
     # Scales stay positive (XNNPACK refuses others), so the extra step of int4 below zero only helps
     # blocks whose largest value is negative; the search finds those by itself.
     for share in CLIP_STEPS[1:]:
-        scale = _storable(widest * np.float32(share), scheme)
+        scale = storable_scale(widest * np.float32(share), scheme)
         error = _error(blocks, scale, scheme.bits)
         better = error < least
         best, least = np.where(better, scale, best), np.where(better, error, least)
     return best
 
 
-def _storable(scale: NDArray[np.float32], scheme: Scheme) -> NDArray[np.float32]:
-    """No zero (an all-zero block divides by it), and float16 numbers where blocks are used."""
+def storable_scale(scale: NDArray[np.float32], scheme: Scheme) -> NDArray[np.float32]:
+    """As scales are stored: never zero, which all-zero blocks divide by; float16 numbers for blocks."""
     tiny = np.float32(6.104e-05 if scheme.block else 1e-12)  # smallest normal float16
     scale = np.maximum(scale, tiny)
     return scale.astype(np.float16).astype(np.float32) if scheme.block else scale.astype(np.float32)
 
 
 def _round(blocks: NDArray[np.float32], scale: NDArray[np.float32], bits: int) -> NDArray[np.int8]:
-    top = 2 ** (bits - 1) - 1
-    # 8 bits stay symmetric (-127..127), as LiteRT's per-channel kernels expect; 4 bits use -8 too.
-    low = -top if bits == 8 else -top - 1
+    low, top = integer_range(bits)
     rounded: NDArray[np.int8] = np.clip(np.rint(blocks / scale[..., None]), low, top).astype(np.int8)
     return rounded
 

@@ -8,17 +8,23 @@ from __future__ import annotations
 
 import numpy as np
 
+from converters.checkpoints.stored_blocks import BlockType, StoredBlocks, block_type, stack_blocks
 from converters.graph.graph import Graph, Node, Value, rebuild
 from converters.graph.ops import Linear, Split
 from converters.graph.program import Program
-from converters.graph.weights import Array, Derived, DerivedWeights, Weights
+from converters.graph.weights import Array, Derived, DerivedWeights, Weights, stored_blocks
 from edgesdk.bundle.manifest import TransformRecord
 
 
-def fuse_linears(program: Program) -> Program:
-    """Returns the program with sibling linear layers fused; every output row is computed as before."""
+def fuse_linears(program: Program, *, keep_blocks: bool = False) -> Program:
+    """Returns the program with sibling linear layers fused; every output row is computed as before.
+
+    Args:
+        program: any.
+        keep_blocks: fuse only layers whose weights lie in blocks of the same kind, or in none.
+    """
     graph = program.graph
-    groups = _groups(graph)
+    groups = _groups(graph, program.weights, keep_blocks)
     leaders = {group[0].outputs[0]: group for group in groups}
     members = {node.outputs[0] for group in groups for node in group}
     changed: dict[str, Derived] = {}
@@ -41,12 +47,13 @@ def fuse_linears(program: Program) -> Program:
     )
 
 
-def _groups(graph: Graph) -> list[list[Node]]:
-    by_input: dict[tuple[str, int], list[Node]] = {}
+def _groups(graph: Graph, weights: Weights, keep_blocks: bool) -> list[list[Node]]:
+    by_input: dict[tuple[str, int, BlockType | None], list[Node]] = {}
     for node in graph.nodes:
         alone = all(len(graph.users(name)) == 1 for name in node.inputs[1:])
         if isinstance(node.op, Linear) and alone and node.outputs[0] not in graph.outputs:
-            by_input.setdefault((node.inputs[0], len(node.inputs)), []).append(node)
+            kind = block_type(weights, node.inputs[1]) if keep_blocks else None
+            by_input.setdefault((node.inputs[0], len(node.inputs), kind), []).append(node)
     return [group for group in by_input.values() if len(group) > 1]
 
 
@@ -60,7 +67,14 @@ def _fuse(
         parts = tuple(node.inputs[slot] for node in group)
         shapes = [weights.shape(part) for part in parts]
         shape = (sum(s[0] for s in shapes), *shapes[0][1:])
-        changed[name] = Derived(shape, lambda base, parts=parts: _stack(base, parts))  # type: ignore[misc]
+        kinds = {block_type(weights, part) for part in parts}
+        changed[name] = Derived(
+            shape,
+            lambda base, parts=parts: _stack(base, parts),  # type: ignore[misc]
+            parts=parts,
+            kind=kinds.pop() if len(kinds) == 1 else None,
+            blocks=lambda base, parts=parts: _stack_blocks(base, parts),  # type: ignore[misc]
+        )
         added.append(Value(name, shape))
         inputs.append(name)
     sizes = tuple(weights.shape(node.inputs[1])[0] for node in group)
@@ -73,3 +87,7 @@ def _fuse(
 
 def _stack(base: Weights, parts: tuple[str, ...]) -> Array:
     return np.concatenate([base.load(part) for part in parts], axis=0)
+
+
+def _stack_blocks(base: Weights, parts: tuple[str, ...]) -> StoredBlocks:
+    return stack_blocks([stored_blocks(base, part) for part in parts])

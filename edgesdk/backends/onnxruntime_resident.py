@@ -32,9 +32,12 @@ def open_resident(request: OpenRequest) -> Opened:
     Raises:
         DeviceError: onnxruntime is missing or refuses it.
     """
-    path = request.bundle.file(request.variant.entry)
+    bundle, variant = request.bundle, request.variant
     model = ResidentModel(
-        path, request.bundle.manifest.decoder, request.variant.context, threads=request.threads
+        bundle.file(variant.entry),
+        bundle.manifest.decoder_of(variant),
+        variant.context,
+        threads=request.threads,
     )
     return Opened(model, PROVIDER, 1.0)
 

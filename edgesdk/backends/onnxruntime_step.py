@@ -60,7 +60,7 @@ class OnnxStepBackend:
         if not variant.steps:
             raise DeviceError(f"variant {variant.name!r} has no step sizes; convert the bundle again")
         self._bundle = bundle
-        self._spec = bundle.manifest.decoder
+        self._spec = bundle.manifest.decoder_of(variant)
         self._folder = PurePosixPath(variant.entry).parent
         self._shapes = tuple(sorted(variant.steps))
         self._threads = threads

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edgesdk.backends.coreml.open_coreml import open_all, open_cpu, open_gpu, open_mil
 from edgesdk.backends.litert.open_litert import open_compiled, open_interpreter, open_tflite_runtime
 from edgesdk.backends.onnxruntime_genai import open_genai
 from edgesdk.backends.onnxruntime_resident import open_resident
@@ -45,6 +46,11 @@ BACKENDS = (
     Backend("tflite-runtime", "litert", ("cpu",), "tflite-runtime", True, open_tflite_runtime),
     Backend("onnxruntime-step", "onnx-step", ("cpu",), "onnxruntime", True, open_step),
     Backend("onnxruntime_genai", "onnx-resident", ("cpu",), "onnxruntime-genai", False, open_genai),
+    # Not tried unasked: no test of this project has run Core ML itself, and the interpreter only proves.
+    Backend("coreml", "coreml", ("npu",), "coremltools", False, open_all),
+    Backend("coreml-gpu", "coreml", ("gpu",), "coremltools", False, open_gpu),
+    Backend("coreml-cpu", "coreml", ("cpu",), "coremltools", False, open_cpu),
+    Backend("coreml-interpreter", "coreml", ("cpu",), "coremltools", False, open_mil),
 )
 
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 Activation = Literal["silu", "gelu_tanh"]
 RotaryKind = Literal["default", "linear", "llama3", "yarn"]
+HalfKind = Literal["attention", "mlp"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,23 @@ class LayerSpec:
     rotary: RotarySpec | None
 
 
+@dataclass(frozen=True, order=True)
+class Half:
+    """One half of a block: what is added to the residual stream in one place.
+
+    Attributes:
+        layer: number of the block in the checkpoint, which names its weights.
+        kind: `attention` runs before `mlp`, and sorts so.
+    """
+
+    layer: int
+    kind: HalfKind
+
+    def __str__(self) -> str:
+        """As users write it: `5.attention`."""
+        return f"{self.layer}.{self.kind}"
+
+
 @dataclass(frozen=True)
 class DecoderSpec:
     """A decoder-only transformer.
@@ -73,7 +91,7 @@ class DecoderSpec:
         kv_heads: K; divides H.
         head_size: D.
         context: longest sequence the checkpoint declares, in tokens.
-        layers: one entry per layer, L in all.
+        layers: one entry per layer with attention, which is one with cells; L in all.
         norm_eps: epsilon of every RMS norm.
         activation: of the gated feed-forward.
         attention_scale: scores are multiplied by it.
@@ -88,6 +106,9 @@ class DecoderSpec:
         attention_softcap: scores become cap * tanh(scores / cap).
         logits_softcap: the same for logits.
         tied_head: the head is the embedding table.
+        attention_layers: numbers in the checkpoint of the attention halves that are left, one per entry of
+            `layers`; None for all of them.
+        mlp_layers: the same for feed-forward halves; None for one after every attention of a whole stack.
     """
 
     architecture: str
@@ -113,6 +134,8 @@ class DecoderSpec:
     attention_softcap: float | None = None
     logits_softcap: float | None = None
     tied_head: bool = True
+    attention_layers: tuple[int, ...] | None = None
+    mlp_layers: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuses shapes that no decoder can have.
@@ -132,11 +155,27 @@ class DecoderSpec:
                 raise ValueError(f"a sliding window of {layer.window} tokens sees nothing")
             if layer.rotary is not None and not 0 < layer.rotary.size <= self.head_size:
                 raise ValueError(f"rotary size {layer.rotary.size} does not fit heads of {self.head_size}")
+        if self.attention_layers is not None and len(self.attention_layers) != len(self.layers):
+            raise ValueError(
+                f"attention_layers has {len(self.attention_layers)} numbers for {len(self.layers)} layers"
+            )
+        for name in ("attention_layers", "mlp_layers"):
+            numbers = getattr(self, name)
+            if numbers is not None and (list(numbers) != sorted(set(numbers)) or min(numbers, default=0) < 0):
+                raise ValueError(f"{name} must hold rising numbers from 0")
 
     @property
     def window(self) -> int | None:
         """The sliding window of the layers that have one (there is only one size per model)."""
         return next((layer.window for layer in self.layers if layer.window is not None), None)
+
+    @property
+    def halves(self) -> tuple[Half, ...]:
+        """What the stack is made of, in the order in which it runs."""
+        whole = tuple(range(len(self.layers)))
+        attention = whole if self.attention_layers is None else self.attention_layers
+        mlp = attention if self.mlp_layers is None else self.mlp_layers
+        return tuple(sorted([*(Half(i, "attention") for i in attention), *(Half(i, "mlp") for i in mlp)]))
 
     @property
     def cell_bytes(self) -> int:

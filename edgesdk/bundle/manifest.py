@@ -6,6 +6,7 @@ A bundle is a folder:
     tokenizer.json
     chat_template.jinja           (absent for models without one)
     parity.npz                    token ids and reference logits, for `edgesdk verify`
+    vocabulary.json               old token ids by new ones (absent for a full vocabulary)
     variants/NAME/...             one folder per variant
 
 The manifest lists every other file with its sha256; a file that is not listed is not read.
@@ -24,8 +25,9 @@ MANIFEST_NAME = "manifest.json"
 TOKENIZER_NAME = "tokenizer.json"
 CHAT_TEMPLATE_NAME = "chat_template.jinja"
 PARITY_NAME = "parity.npz"
+ID_MAP_NAME = "vocabulary.json"
 
-Format = Literal["litert", "onnx-resident", "onnx-step"]
+Format = Literal["litert", "onnx-resident", "onnx-step", "coreml"]
 DeviceClass = Literal["cpu", "gpu", "npu"]
 
 
@@ -166,6 +168,80 @@ class TransformRecord:
 
 
 @dataclass(frozen=True)
+class WeightRecord:
+    """How one matrix of a variant came from its source.
+
+    Attributes:
+        name: in the variant's graph.
+        stored_type: the source's own type name; joined by `+` where tensors of different types were
+            fused; None for what no file has.
+        kept: `exact` for the file's own integers and scales, `requantised` for others made of integers,
+            `quantised` for integers made of floating point numbers, `float` for no integers.
+        bits: of the integers; None for `float`.
+        block: columns per scale; None for one scale per row.
+        algorithm: that chose the integers; None for `float`.
+        relative_error: Frobenius norm of what was lost, over that of the weight.
+    """
+
+    name: str
+    stored_type: str | None
+    kept: Literal["exact", "requantised", "quantised", "float"]
+    bits: int | None
+    block: int | None
+    algorithm: str | None
+    relative_error: float
+
+
+@dataclass(frozen=True)
+class CalibrationSample:
+    """The text that a variant was calibrated with.
+
+    Attributes:
+        name: of the built-in sample or of the file.
+        sha256: digest (hex) of the text.
+        tokens: how many were run.
+    """
+
+    name: str
+    sha256: str
+    tokens: int
+
+
+@dataclass(frozen=True)
+class FrontierPoint:
+    """One mixture of precisions, measured on calibration text that it was not chosen on.
+
+    Attributes:
+        low: how many matrices have fewer bits.
+        size_bytes: of all quantised matrices.
+        perplexity_ratio: to the float32 model.
+        kl_nats: mean KL(float32 || mixture).
+        top1_agreement: share of equal first choices.
+    """
+
+    low: int
+    size_bytes: int
+    perplexity_ratio: float
+    kl_nats: float
+    top1_agreement: float
+
+
+@dataclass(frozen=True)
+class BudgetRecord:
+    """How a mixture of precisions was chosen.
+
+    Attributes:
+        request: in the grammar of `convert --budget`.
+        low: how many matrices have fewer bits in the mixture chosen.
+        frontier: every mixture that was measured, fewest first.
+    """
+
+    request: str
+    low: int
+    frontier: tuple[FrontierPoint, ...]
+
+
+@dataclass(frozen=True)
 class Variant:
     """One executable form of the model.
 
@@ -180,6 +256,10 @@ class Variant:
         parity: measured at conversion; None when it was switched off, which `inspect` shows.
         parity_skipped: why there is no report.
         transforms: what was done to the checkpoint's graph and weights, in order.
+        decoder: its shape where it is not the manifest's: a shallow stack beside the whole one.
+        weights: how every matrix came from the source, in the order of the graph.
+        calibration: text that it was calibrated with; None without.
+        budget: how its mixture of precisions was chosen; None without.
     """
 
     name: str
@@ -192,6 +272,31 @@ class Variant:
     parity: ParityReport | None = None
     parity_skipped: str | None = None
     transforms: tuple[TransformRecord, ...] = ()
+    decoder: DecoderSpec | None = None
+    weights: tuple[WeightRecord, ...] = ()
+    calibration: CalibrationSample | None = None
+    budget: BudgetRecord | None = None
+
+
+@dataclass(frozen=True)
+class VocabularyRecord:
+    """How a vocabulary was pruned.
+
+    Attributes:
+        method: the request, in the grammar of `convert --prune-vocab`.
+        source_rows: rows of the checkpoint's embedding table.
+        source_tokens: tokens of its tokenizer that have a row.
+        tokens: that are left.
+        coverage: share of the sample's tokens that were kept; None without a sample.
+        id_map_sha256: digest of the id map, which says whether two bundles share their ids.
+    """
+
+    method: str
+    source_rows: int
+    source_tokens: int
+    tokens: int
+    coverage: float | None
+    id_map_sha256: str
 
 
 @dataclass(frozen=True)
@@ -208,3 +313,8 @@ class Manifest:
     generation: GenerationDefaults
     variants: tuple[Variant, ...]
     files: Mapping[str, FileRecord]
+    vocabulary: VocabularyRecord | None = None
+
+    def decoder_of(self, variant: Variant) -> DecoderSpec:
+        """The shape of a variant."""
+        return self.decoder if variant.decoder is None else variant.decoder

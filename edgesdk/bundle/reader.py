@@ -132,6 +132,8 @@ def _check_variant(variant: Variant, manifest: Manifest) -> None:
         raise BundleError(f"{where} has a slash in its name")
     if variant.entry not in manifest.files:
         raise BundleError(f"{where} starts from {variant.entry[:80]!r}, which the manifest does not list")
+    if manifest.decoder_of(variant).vocab_size != manifest.decoder.vocab_size:
+        raise BundleError(f"{where} has another vocabulary than the bundle; convert the bundle again")
     if variant.context < 1:
         raise BundleError(f"{where} holds {variant.context} tokens, expected at least 1")
     for step in variant.steps:

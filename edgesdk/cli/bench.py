@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from edgesdk.cli.options import Loading, bundle_argument, json_option, load_options
-from edgesdk.cli.output import megabytes, print_facts, print_json, show_receipt
+from edgesdk.cli.output import megabytes, print_facts, print_json, print_table, show_receipt
+from edgesdk.errors import UnsupportedOption
 
 EXAMPLES = """\b
 Examples:
   edgesdk bench smollm2
   edgesdk bench smollm2 --backend onnxruntime --threads 2 --repeat 5 --json
+  edgesdk bench smollm2 --streams 3 --inject-prompt 1500
 """
 
 
@@ -42,16 +45,43 @@ Examples:
     metavar="N",
     help="Counted rounds, after one that is not counted; figures are medians.",
 )
+@click.option(
+    "--streams",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Measure N answers that decode together: time between tokens, tokens per second of all. "
+    "Default: one sequence, prefill and decode apart.",
+)
+@click.option(
+    "--inject-prompt",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="With --streams: a prompt of N tokens arrives among them, once in pieces and once whole. "
+    "Default: none.",
+)
 @load_options
 @json_option
 def command(
-    bundle: Path, prompt_tokens: int, new_tokens: int, repeat: int, loading: Loading, as_json: bool
+    bundle: Path,
+    prompt_tokens: int,
+    new_tokens: int,
+    repeat: int,
+    streams: int | None,
+    inject_prompt: int | None,
+    loading: Loading,
+    as_json: bool,
 ) -> None:
     """Measures the speed of the model in BUNDLE on this machine.
 
     Prefill and decode in tokens per second, time to first token and load time in milliseconds, peak
-    resident memory of the process in bytes (with --json) or MB.
+    resident memory of the process in bytes (with --json) or MB. With --streams the load is mixed: many
+    answers at once, and the time between their tokens while a long prompt arrives.
     """
+    if streams is not None:
+        _bench_streams(bundle, streams, inject_prompt or 0, loading, as_json)
+        return
+    if inject_prompt is not None:
+        raise UnsupportedOption("--inject-prompt needs --streams: how many answers does it join?")
     from edgesdk.evaluation.bench import measure_speed
     from edgesdk.load_model import load
 
@@ -73,3 +103,42 @@ def command(
             ("peak memory", f"{megabytes(report.peak_rss_bytes)} MB"),
         ]
     )
+
+
+def _bench_streams(bundle: Path, streams: int, inject_prompt: int, loading: Loading, as_json: bool) -> None:
+    from edgesdk.evaluation.bench_streams import measure_streams
+    from edgesdk.load_model import load
+
+    with load(bundle, **loading) as model:
+        show_receipt(model.receipt)
+        report = measure_streams(model, streams, inject_prompt=inject_prompt)
+        whole = None
+        if inject_prompt:
+            whole = measure_streams(
+                model,
+                streams,
+                inject_prompt=inject_prompt,
+                token_budget=report.token_budget,
+                chunked=False,
+                hybrid=False,
+            )
+    if as_json:
+        # The chunked run's figures stand at the top; what they are compared with has a name of its own.
+        print_json({**asdict(report), "whole_prefill": whole})
+        return
+    header = ("prompts", "p50 ms>", "p99 ms>", "idle p50 ms>", "idle p99 ms>", "first token ms>", "tokens/s>")
+    rows = [
+        (
+            "in pieces" if found.chunked else "whole",
+            f"{found.tbt_p50_ms:.1f}",
+            f"{found.tbt_p99_ms:.1f}",
+            f"{found.tbt_p50_idle_ms:.1f}",
+            f"{found.tbt_p99_idle_ms:.1f}",
+            "-" if found.inject_ttft_ms is None else f"{found.inject_ttft_ms:.0f}",
+            f"{found.aggregate_tokens_per_s:.1f}",
+        )
+        for found in (report, whole)
+        if found is not None
+    ]
+    what = f"; a prompt of {inject_prompt} tokens arrives" if inject_prompt else ""
+    print_table(header, rows, title=f"time between tokens, {streams} streams{what}")

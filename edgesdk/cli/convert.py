@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -25,6 +26,8 @@ Examples:
   edgesdk convert smollm2-135m smollm2
   edgesdk convert model.gguf out --target litert --recipe w8,w4b32
   edgesdk convert owner/name out --revision 3a1c9f2 --context 4096
+  edgesdk convert smollm2-135m small --recipe source --prune-vocab language=en,size=24000
+  edgesdk convert smollm2-135m mixed --target onnx --recipe w4b32 --budget perplexity=1.05
 """
 
 
@@ -36,14 +39,15 @@ Examples:
     default="litert,onnx",
     show_default=True,
     metavar="LIST",
-    help="What to write: litert, onnx, onnx-step, joined by commas.",
+    help="What to write: litert, onnx, onnx-step, coreml, joined by commas.",
 )
 @click.option(
     "--recipe",
     default="w8",
     show_default=True,
     metavar="LIST",
-    help="How to quantise: f32, f16, w8, w4b32, w4b64, w4c, joined by commas; each target gets each.",
+    help="How to quantise: f32, f16, w8, source, w4b32, w4b64, w4c (those three calibrated, or rounded "
+    "with -round), or a .json file; joined by commas, each target gets each.",
 )
 @click.option(
     "--context",
@@ -55,6 +59,38 @@ Examples:
 )
 @click.option(
     "--revision", metavar="NAME", help="Commit, branch or tag of a hub id. Default: the hub's default branch."
+)
+@click.option(
+    "--prune-vocab",
+    metavar="SPEC",
+    help="Keep some tokens only: language=en,size=24000 or corpus=FILE,coverage=0.999 or tokens=FILE. "
+    "Default: all.",
+)
+@click.option(
+    "--skip-layers",
+    metavar="LIST",
+    help="Leave blocks out, or halves of them: 20-23 or 5.attention,7.mlp. Default: none.",
+)
+@click.option(
+    "--layer-budget",
+    metavar="LIMIT",
+    help="Leave out as many blocks as a budget allows: perplexity=1.05 or layers=26. Default: none.",
+)
+@click.option(
+    "--repair-layers",
+    type=click.Choice(["linear", "matrix", "scale"]),
+    help="Fit the layer before each gap to what is gone. Default: leave it as it is.",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Text to calibrate with. Default: a sample that comes with the package.",
+)
+@click.option(
+    "--budget",
+    metavar="LIMIT",
+    help="Mix a calibrated recipe with int8: perplexity=1.02, kl=0.01 or size_mb=90. Default: no mixture.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is already in OUT.")
 @click.option("--no-prove", is_flag=True, help="Do not measure the variants against the original.")
@@ -69,6 +105,12 @@ def command(
     recipe: str,
     context: int,
     revision: str | None,
+    prune_vocab: str | None,
+    skip_layers: str | None,
+    layer_budget: str | None,
+    repair_layers: Literal["linear", "matrix", "scale"] | None,
+    calibration: Path | None,
+    budget: str | None,
     overwrite: bool,
     no_prove: bool,
     allow_parity_miss: bool,
@@ -82,6 +124,7 @@ def command(
     """
     with converters_installed():
         from converters.convert import ConvertOptions, convert
+        from converters.reshape import Reshaping
 
         options = ConvertOptions(
             targets=_names(target),
@@ -90,6 +133,9 @@ def command(
             overwrite=overwrite,
             prove=not no_prove,
             allow_parity_miss=allow_parity_miss,
+            reshaping=Reshaping(prune_vocab, skip_layers, layer_budget, repair_layers),
+            calibration=calibration,
+            budget=budget,
         )
         started = time.perf_counter()
         folder = convert(source, out, options, revision=revision, report=stage_printer())

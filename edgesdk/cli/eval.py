@@ -98,7 +98,7 @@ def command(
         windows = text_windows(model, _read_text(text), tokens=tokens, window=window)
         prompts = [] if greedy_prompts is None else _read_text(greedy_prompts).splitlines()
         show_receipt(model.receipt)
-        scorer = None if reference is None else open_reference(reference, model.bundle.manifest)
+        scorer = None if reference is None else open_reference(reference, model.bundle)
         report = evaluate_text(model, _with_progress(windows), scorer)
         prompts = [prompt for prompt in prompts if prompt.strip()]
         greedy = None

@@ -64,11 +64,20 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         ("source", f"{source.kind} {source.location}{revision}"),
         *((" file", f"{f.name}, {megabytes(f.size_bytes)} MB, sha256 {f.sha256}") for f in source.files),
         ("decoder", shape),
+        *_pruning(manifest),
         *(
             (f" into {variant.name}", ", ".join(map(_transform, variant.transforms)) or "not transformed")
             for variant in manifest.variants
         ),
     ]
+
+
+def _pruning(manifest: Manifest) -> list[tuple[str, str]]:
+    record = manifest.vocabulary
+    if record is None:
+        return []
+    covered = "" if record.coverage is None else f", {record.coverage:.2%} of the sample's tokens"
+    return [(" pruned", f"{record.tokens} of {record.source_tokens} tokens ({record.method}{covered})")]
 
 
 def _transform(record: TransformRecord) -> str:

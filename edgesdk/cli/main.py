@@ -22,7 +22,19 @@ from edgesdk.cli.output import printable
 from edgesdk.errors import EdgeError
 from edgesdk.version import read_version
 
-COMMANDS = ("demo", "convert", "run", "chat", "inspect", "verify", "eval", "bench", "devices")
+COMMANDS = (
+    "demo",
+    "convert",
+    "run",
+    "chat",
+    "inspect",
+    "verify",
+    "eval",
+    "bench",
+    "vocab",
+    "layers",
+    "devices",
+)
 """In the order of the help; `NAME` is the object `command` of `edgesdk.cli.NAME`."""
 
 DEBUG_VARIABLE = "EDGESDK_DEBUG"

@@ -1,17 +1,24 @@
 """Arguments and options that several commands share, as decorators.
 
-`load_options` and `answer_options` hand their values on as one argument each, with the names of what
-`edgesdk.load` and `Model.stream` take.
+`load_options`, `answer_options` and `grammar_options` hand their values on as one argument each, with the
+names of what `edgesdk.load` and `Model.stream` take.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import click
+
+from edgesdk.errors import UnsupportedOption
+
+if TYPE_CHECKING:
+    from edgesdk.bundle.records import JsonValue
+    from edgesdk.decoding.options import JsonSchema
 
 Command = Callable[..., None]
 Decorator = Callable[[Command], Command]
@@ -38,6 +45,14 @@ class Answering(TypedDict):
     repetition_penalty: float | None
     seed: int | None
     stop: Sequence[str]
+
+
+class Ruling(TypedDict):
+    """What an answer must follow."""
+
+    json_schema: JsonSchema | None
+    regex: str | None
+    lark: str | None
 
 
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
@@ -125,6 +140,61 @@ _ANSWERING: tuple[Decorator, ...] = (
 )
 
 
+_LONGEST_RULE_BYTES = 1 << 20
+
+
+def _read_rule(path: Path) -> str:
+    """A file with a schema or grammar."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LONGEST_RULE_BYTES + 1)
+        if len(data) > _LONGEST_RULE_BYTES:
+            raise ValueError(f"it has more than {_LONGEST_RULE_BYTES >> 20} MiB")
+        return data.decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise UnsupportedOption(f"{path} cannot be read: {error}") from error
+
+
+def _read_schema(_: click.Context, __: click.Parameter, path: Path | None) -> JsonSchema | None:
+    if path is None:
+        return None
+    try:
+        schema: JsonValue = json.loads(_read_rule(path))
+    except (ValueError, RecursionError) as error:
+        raise UnsupportedOption(f"{path} is not JSON: {error}") from error
+    if not isinstance(schema, dict | bool):
+        raise UnsupportedOption(f"{path} holds no JSON schema: expected an object")
+    return schema
+
+
+def _read_grammar(_: click.Context, __: click.Parameter, path: Path | None) -> str | None:
+    return None if path is None else _read_rule(path)
+
+
+_RULING: tuple[Decorator, ...] = (
+    click.option(
+        "--json-schema",
+        type=click.Path(path_type=Path),
+        callback=_read_schema,
+        metavar="FILE",
+        help="The answer is a JSON document of this JSON schema. Default: free text.",
+    ),
+    click.option(
+        "--regex",
+        metavar="PATTERN",
+        help="The answer matches this regular expression from start to end. Default: free text.",
+    ),
+    click.option(
+        "--grammar",
+        "lark",
+        type=click.Path(path_type=Path),
+        callback=_read_grammar,
+        metavar="FILE",
+        help="The answer follows this Lark grammar. Default: free text.",
+    ),
+)
+
+
 def load_options(function: Command) -> Command:
     """Adds the options of `Loading`, handed on as `loading`."""
     return _grouped(function, "loading", tuple(Loading.__annotations__), _LOADING)
@@ -133,6 +203,11 @@ def load_options(function: Command) -> Command:
 def answer_options(function: Command) -> Command:
     """Adds the options of `Answering`, handed on as `answering`."""
     return _grouped(function, "answering", tuple(Answering.__annotations__), _ANSWERING)
+
+
+def grammar_options(function: Command) -> Command:
+    """Adds the options of `Ruling`, handed on as `ruling`."""
+    return _grouped(function, "ruling", tuple(Ruling.__annotations__), _RULING)
 
 
 def _grouped(function: Command, name: str, keys: Sequence[str], options: Sequence[Decorator]) -> Command:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgesdk.bundle.id_map import read_id_map
+from edgesdk.bundle.manifest import ID_MAP_NAME
 from edgesdk.cli.convert import converters_installed
 from edgesdk.errors import UnsupportedOption
 
 if TYPE_CHECKING:
-    from edgesdk.bundle.manifest import Manifest
+    from edgesdk.bundle.reader import Bundle
     from edgesdk.evaluation.evaluate_text import Scorer
 
 
-def open_reference(source: str, manifest: Manifest) -> Scorer:
+def open_reference(source: str, bundle: Bundle) -> Scorer:
     """Opens a source and keeps its weights in memory once they are read.
 
     Args:
         source: whatever `convert` takes.
-        manifest: of the bundle that is compared with it.
+        bundle: what is compared with it; a source is pruned to its vocabulary.
 
     Returns:
         A function from token ids to float32 logits.
@@ -34,8 +36,14 @@ def open_reference(source: str, manifest: Manifest) -> Scorer:
         from converters.graph.full_sequence import sequence_logits
         from converters.graph.program import Program
         from converters.graph.weights import ResidentWeights
+        from converters.vocabulary.kept_tokens import KeptTokens
+        from converters.vocabulary.prune_vocab import prune_vocab
 
+        manifest = bundle.manifest
         checkpoint = open_checkpoint(source)
+        if manifest.vocabulary is not None:
+            id_map = read_id_map(bundle.file(ID_MAP_NAME))
+            checkpoint = prune_vocab(checkpoint, KeptTokens.from_bundle(id_map, manifest.vocabulary))
         spec = read_spec(checkpoint.config)
         if spec.vocab_size != manifest.decoder.vocab_size:
             raise UnsupportedOption(

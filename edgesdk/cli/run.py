@@ -7,7 +7,16 @@ from pathlib import Path
 
 import click
 
-from edgesdk.cli.options import Answering, Loading, answer_options, bundle_argument, json_option, load_options
+from edgesdk.cli.options import (
+    Answering,
+    Loading,
+    Ruling,
+    answer_options,
+    bundle_argument,
+    grammar_options,
+    json_option,
+    load_options,
+)
 from edgesdk.cli.output import print_json, show_receipt, show_speed
 from edgesdk.errors import CapacityError
 
@@ -18,6 +27,8 @@ EXAMPLES = """\b
 Examples:
   edgesdk run smollm2 "What is the capital of France?"
   edgesdk run smollm2 --raw "Once upon a time" --temperature 0.8 --seed 1
+  edgesdk run smollm2 "Who wrote Hamlet?" --json-schema person.json
+  edgesdk run smollm2 "Is the sea blue?" --regex "(yes|no)"
   cat letter.txt | edgesdk run smollm2 - --json
 """
 
@@ -27,12 +38,19 @@ Examples:
 @click.argument("prompt")
 @load_options
 @answer_options
+@grammar_options
 @click.option(
     "--raw", is_flag=True, help="Continue the prompt as it is, although the model has a chat template."
 )
 @json_option
 def command(
-    bundle: Path, prompt: str, loading: Loading, answering: Answering, raw: bool, as_json: bool
+    bundle: Path,
+    prompt: str,
+    loading: Loading,
+    answering: Answering,
+    ruling: Ruling,
+    raw: bool,
+    as_json: bool,
 ) -> None:
     """Answers PROMPT with the model in BUNDLE; the prompt - is read from standard input.
 
@@ -47,10 +65,10 @@ def command(
         ids = model.render_prompt(prompt, raw=raw)
         show_receipt(model.receipt)
         if as_json:
-            print_json({"completion": model.generate(ids, **answering), "receipt": model.receipt})
+            print_json({"completion": model.generate(ids, **answering, **ruling), "receipt": model.receipt})
             return
         completion = None
-        for chunk in model.stream(ids, **answering):
+        for chunk in model.stream(ids, **answering, **ruling):
             click.echo(chunk.text, nl=False)
             completion = chunk.completion
         click.echo()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgesdk.decoding.logprobs import TokenLogprob
 from edgesdk.decoding.stopping import FinishReason
+from edgesdk.text.tool_calls import ToolCall
 
 
 @dataclass(frozen=True)
@@ -14,12 +16,15 @@ class Completion:
     Attributes:
         text: without the end token or stop string that ended it.
         tokens: every token chosen, an end token included.
-        finish_reason: `stop` (end token), `stop_string`, or `length` (limit or end of the context).
+        finish_reason: `stop` (end token, or a grammar that is complete), `stop_string`, `length`
+            (limit or end of the context), and from the engine also `cancelled` or `deadline`.
         prompt_tokens: tokens of the prompt.
         new_tokens: tokens chosen.
         ttft_ms: time to first token: from the start of the prompt's processing until it was chosen.
         prefill_tokens_per_s: prompt tokens over that time.
         decode_tokens_per_s: tokens after the first over the time they took; None when there is one only.
+        logprobs: of each token, if asked for.
+        tool_calls: the functions that the model wants called, for a conversation with tools.
     """
 
     text: str
@@ -30,6 +35,8 @@ class Completion:
     ttft_ms: float
     prefill_tokens_per_s: float
     decode_tokens_per_s: float | None
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,9 @@ class Chunk:
     Attributes:
         text: may be empty.
         completion: the whole answer, with the last piece only.
+        index: which of several samples it belongs to.
     """
 
     text: str
     completion: Completion | None = None
+    index: int = 0

@@ -1,7 +1,7 @@
 """The loop: run the prompt, choose a token, run it, choose the next, until something ends it.
 
 It works on any `Sequence` and knows nothing of text. The last token chosen is never run: nobody
-asks for what follows it.
+asks for what follows it. Tokens that a grammar forces are run with the token before them, as one chunk.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgesdk.backends import protocol
-from edgesdk.decoding.sampling import Sampler
+from edgesdk.decoding.choose import Choice, Chooser
+from edgesdk.decoding.logprobs import TokenLogprob
 from edgesdk.decoding.stopping import FinishReason
 from edgesdk.errors import CapacityError, UnsupportedOption
 
@@ -24,11 +25,15 @@ class ChosenToken:
     Attributes:
         token: the token chosen.
         finish: why it is the last one; None while there will be more. With `stop` the token is an
-            end token and no part of the text.
+            end token and no part of the text, unless `complete`.
+        logprob: how likely it was; None unless asked for.
+        complete: a grammar was complete with this token, which is text.
     """
 
     token: int
     finish: FinishReason | None
+    logprob: TokenLogprob | None = None
+    complete: bool = False
 
 
 def check_request(prompt: Sequence[int], max_tokens: int | None, context: int, vocab_size: int) -> None:
@@ -65,7 +70,7 @@ def check_request(prompt: Sequence[int], max_tokens: int | None, context: int, v
 def generate_tokens(
     sequence: protocol.Sequence,
     prompt: Sequence[int],
-    sampler: Sampler,
+    chooser: Chooser,
     *,
     max_tokens: int | None = None,
     eos_ids: Collection[int] = (),
@@ -75,7 +80,7 @@ def generate_tokens(
     Args:
         sequence: where to generate; what it already holds comes before the prompt.
         prompt: token ids, at least one.
-        sampler: chooses; its history gets the prompt and what is chosen.
+        chooser: new; its history gets the prompt and what is chosen.
         max_tokens: most tokens to choose; None for as many as fit.
         eos_ids: tokens that end it.
 
@@ -88,21 +93,41 @@ def generate_tokens(
     room = sequence.context - sequence.length
     if len(prompt) > room:
         raise CapacityError(f"the prompt has {len(prompt)} tokens, there is room for {room}")
-    sampler.observe(prompt)
+    chooser.observe(prompt)
     # A full context still gives one token: it is chosen from the last logits and never run.
-    limit = room - len(prompt) + 1
+    left = room - len(prompt) + 1
     if max_tokens is not None:
-        limit = min(limit, max_tokens)
-    logits = sequence.extend(np.asarray(prompt, np.int32))
-    newest = np.empty(1, np.int32)
-    for index in range(limit):
-        token = sampler.choose(logits)
-        if token in eos_ids:
-            yield ChosenToken(token, "stop")
-            return
-        if index == limit - 1:
-            yield ChosenToken(token, "length")
-            return
-        yield ChosenToken(token, None)
-        newest[0] = token
-        logits = sequence.extend(newest)
+        left = min(left, max_tokens)
+    chunk = np.asarray(prompt, np.int32)
+    while True:
+        chooser.start_mask()
+        choice = chooser.choose(sequence.extend(chunk))
+        for step in _steps(choice, left, eos_ids):
+            yield step
+            if step.finish is not None:
+                return
+        chunk = np.array([choice.token, *choice.forced], np.int32)
+        left -= len(chunk)
+
+
+def _steps(choice: Choice, left: int, eos_ids: Collection[int]) -> Iterator[ChosenToken]:
+    """The tokens of a choice, until something ends the answer; `left` tokens may still be chosen."""
+    if choice.token in eos_ids:
+        yield ChosenToken(choice.token, "stop", _logprob(choice))
+        return
+    tokens = (choice.token, *choice.forced)
+    for index, token in enumerate(tokens):
+        if choice.logprob is None:
+            logprob = None
+        else:
+            logprob = TokenLogprob(token, None) if index else _logprob(choice)
+        if choice.finished and index == len(tokens) - 1:
+            yield ChosenToken(token, "stop", logprob, complete=True)
+        else:
+            yield ChosenToken(token, "length" if index == left - 1 else None, logprob)
+
+
+def _logprob(choice: Choice) -> TokenLogprob | None:
+    if choice.logprob is None:
+        return None
+    return TokenLogprob(choice.token, choice.logprob, choice.top_logprobs)

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import ParamSpec, TypedDict, TypeVar
 
 from edgesdk.bundle.manifest import GenerationDefaults
+from edgesdk.bundle.records import JsonValue
 from edgesdk.decoding.sampling import SamplingOptions
+from edgesdk.errors import UnsupportedOption
 
 Number = TypeVar("Number", int, float)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+MOST_LOGPROBS = 100
+"""More alternatives than anybody reads."""
+
+JsonSchema = Mapping[str, JsonValue] | bool
+"""A JSON Schema, draft 2020-12."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,16 @@ class GenerationOptions:
         seed: makes sampling repeatable.
         stop: texts that end the answer and are no part of it.
         ignore_eos: go on after end tokens; for measurements.
+        typical_p: choose among the tokens whose surprise is nearest to the expected one, up to this sum
+            of probabilities; 1 among all.
+        presence_penalty: taken off the logits of tokens that the answer holds.
+        frequency_penalty: taken off them once for each time that the answer holds them.
+        logit_bias: added to the logits of these token ids; minus infinity bans a token.
+        logprobs: report the log-probability of each token and of this many of the likeliest; from the
+            model's raw logits, before anything above. None for no report.
+        json_schema: the answer is a JSON document of this schema, laid out as `json.dumps` does.
+        regex: the answer matches this regular expression from start to end.
+        lark: the answer follows this context-free grammar, in the Lark-like language of llguidance.
     """
 
     max_tokens: int | None = None
@@ -40,6 +61,24 @@ class GenerationOptions:
     seed: int | None = None
     stop: Sequence[str] = ()
     ignore_eos: bool = False
+    typical_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: Mapping[int, float] | None = None
+    logprobs: int | None = None
+    json_schema: JsonSchema | None = None
+    regex: str | None = None
+    lark: str | None = None
+
+    def checked_logprobs(self) -> int | None:
+        """`logprobs`.
+
+        Raises:
+            UnsupportedOption: it has no meaning.
+        """
+        if self.logprobs is not None and not 0 <= self.logprobs <= MOST_LOGPROBS:
+            raise UnsupportedOption(f"logprobs is {self.logprobs}, expected between 0 and {MOST_LOGPROBS}")
+        return self.logprobs
 
     def sampling(self, defaults: GenerationDefaults) -> SamplingOptions:
         """These options over a bundle's recommendations.
@@ -54,7 +93,51 @@ class GenerationOptions:
             min_p=_first(self.min_p, None, 0.0),
             repetition_penalty=_first(self.repetition_penalty, defaults.repetition_penalty, 1.0),
             seed=self.seed,
+            typical_p=_first(self.typical_p, None, 1.0),
+            presence_penalty=_first(self.presence_penalty, None, 0.0),
+            frequency_penalty=_first(self.frequency_penalty, None, 0.0),
+            logit_bias=dict(self.logit_bias or {}),
         )
+
+
+class GenerationKeywords(TypedDict, total=False):
+    """The fields of `GenerationOptions`, as keywords of the methods that take them."""
+
+    max_tokens: int | None
+    temperature: float | None
+    top_k: int | None
+    top_p: float | None
+    min_p: float | None
+    repetition_penalty: float | None
+    seed: int | None
+    stop: Sequence[str]
+    ignore_eos: bool
+    typical_p: float | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    logit_bias: Mapping[int, float] | None
+    logprobs: int | None
+    json_schema: JsonSchema | None
+    regex: str | None
+    lark: str | None
+
+
+def lists_options(function: Callable[P, R]) -> Callable[P, R]:
+    """Makes `help()` list the options of a function that takes them as `**options`, with their defaults.
+
+    Type checkers see the keywords by themselves (PEP 692).
+    """
+    signature = inspect.signature(function)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    options = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type
+        )
+        for field in fields(GenerationOptions)
+    ]
+    # setattr, because type checkers do not know that a function has one.
+    setattr(function, "__signature__", signature.replace(parameters=[*own, *options]))  # noqa: B010
+    return function
 
 
 def _first(asked: Number | None, recommended: Number | None, neutral: Number) -> Number:

@@ -1,33 +1,35 @@
-"""Choosing the next token from logits: greedy, or drawn after temperature, top-k, top-p and min-p.
+"""Choosing the next token from logits: greedy, or drawn after the filters of `processors`.
 
-Filters are closures over candidates (ids with their logits), composed in the order that
-transformers uses: repetition penalty, temperature, top-k, top-p, min-p. The same seed draws the same
-tokens from the same logits. It knows nothing of sequences or text.
-
-Papers: CTRL (section 4.1, repetition penalty); The Curious Case of Neural Text Degeneration (section 3,
-top-p); Turning Up the Heat: Min-p Sampling (section 3).
+They are composed in the order that transformers uses: bias and penalties on the whole vocabulary,
+then, on the candidates, temperature, top-k, top-p, min-p and typical. The same seed draws the same
+tokens from the same logits. It knows nothing of sequences, text or grammars: what a grammar allows
+comes in as a mask.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.backends.protocol import Float
+from edgesdk.decoding.processors import (
+    Candidates,
+    Filter,
+    add_bias,
+    heat,
+    keep_min_p,
+    keep_top_k,
+    keep_top_p,
+    keep_typical,
+    penalise,
+    penalise_counts,
+    weights,
+)
 from edgesdk.errors import DeviceError, UnsupportedOption
-
-Ids = NDArray[np.int64]
-Candidates = tuple[Ids, Float]
-"""Token ids and their logits, both (n,); whatever is not among them has probability 0."""
-
-Filter = Callable[[Candidates], Candidates]
-
-_TOP_P_HEADS = (64, 1024)
-"""How many of the most likely tokens to look at first for top-p."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class SamplingOptions:
         repetition_penalty: logits of tokens already in the sequence are divided by it when
             positive and multiplied when negative; 1 changes nothing.
         seed: of the random numbers; None takes another one each time.
+        typical_p: keep the tokens whose surprise is nearest to the expected one, up to this sum of
+            probabilities; 1 keeps all.
+        presence_penalty: taken off the logits of tokens already chosen.
+        frequency_penalty: taken off them once for each time they were chosen.
+        logit_bias: added to the logits of these token ids; minus infinity bans a token.
     """
 
     temperature: float = 0.0
@@ -51,6 +58,10 @@ class SamplingOptions:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     seed: int | None = None
+    typical_p: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuses values without meaning.
@@ -62,8 +73,14 @@ class SamplingOptions:
         _expect(self.top_k is None or self.top_k >= 1, "top_k", self.top_k, "1 or more")
         _expect(0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1")
         _expect(0 <= self.min_p <= 1, "min_p", self.min_p, "between 0 and 1")
+        _expect(0 < self.typical_p <= 1, "typical_p", self.typical_p, "above 0 and at most 1")
         penalty = self.repetition_penalty
         _expect(0 < penalty < math.inf, "repetition_penalty", penalty, "above 0")
+        for name in ("presence_penalty", "frequency_penalty"):
+            value = getattr(self, name)
+            _expect(math.isfinite(value), name, value, "a finite number")
+        for token, bias in self.logit_bias.items():
+            _expect(bias < math.inf, f"logit_bias of token {token}", bias, "below infinity")
         _expect(self.seed is None or self.seed >= 0, "seed", self.seed, "0 or more")
 
 
@@ -76,36 +93,73 @@ class Sampler:
         Args:
             options: how to choose.
             vocab_size: V.
+
+        Raises:
+            UnsupportedOption: a biased token is not in the vocabulary.
         """
         self._greedy = options.temperature == 0
         self._penalty = options.repetition_penalty
         self._seen = np.zeros(vocab_size, np.bool_)
+        self._presence, self._frequency = options.presence_penalty, options.frequency_penalty
+        self._counts = np.zeros(vocab_size, np.int32)
+        self._bias_ids = np.array(sorted(options.logit_bias), np.int64)
+        self._bias = np.array([options.logit_bias[int(i)] for i in self._bias_ids], np.float32)
+        for token in self._bias_ids[(self._bias_ids < 0) | (self._bias_ids >= vocab_size)]:
+            raise UnsupportedOption(
+                f"logit_bias names token {token}, expected ids from 0 to {vocab_size - 1}"
+            )
         self._filters = filters_for(options)
         self._random = np.random.Generator(np.random.PCG64(options.seed))
 
     def observe(self, tokens: Iterable[int]) -> None:
-        """Adds tokens to the history that the repetition penalty looks at."""
+        """Adds tokens of the prompt to the history that the repetition penalty looks at."""
         if self._penalty != 1:
             self._seen[np.fromiter(tokens, np.int64)] = True
 
-    def choose(self, logits: Float) -> int:
+    def record(self, token: int) -> None:
+        """Adds a token of the answer to the history that every penalty looks at."""
+        self._seen[token] = True
+        self._counts[token] += 1
+
+    def choose(self, logits: Float, allowed: NDArray[np.bool_] | None = None) -> int:
         """The next token; it is added to the history.
 
         Args:
             logits: (V,) float32; left as they are.
+            allowed: (V,) what may be chosen; None for everything.
 
         Raises:
             DeviceError: the logits are not numbers.
+            UnsupportedOption: `allowed` and the bans of `logit_bias` leave nothing.
         """
+        if len(self._bias_ids):
+            logits = add_bias(logits, self._bias_ids, self._bias)
         if self._penalty != 1:
             logits = penalise(logits, self._seen, self._penalty)
+        if self._presence or self._frequency:
+            logits = penalise_counts(logits, self._counts, self._presence, self._frequency)
+        ids = None
+        if allowed is not None:
+            count = int(np.count_nonzero(allowed))
+            if not count:
+                raise UnsupportedOption("the grammar allows none of the model's tokens here; change it")
+            # Gathering a few and banning a few are both cheap; each is slow where most are concerned.
+            if 2 * count <= len(logits):
+                ids = np.flatnonzero(allowed)
+                logits = logits[ids]
+            else:
+                logits = logits.copy()
+                logits[np.flatnonzero(~allowed)] = -np.inf
         # argmax takes the first among equals, and the first NaN if there is one.
         best = int(np.argmax(logits))
         if not math.isfinite(logits[best]):
+            if logits[best] == -math.inf and len(self._bias_ids):  # NaN would have been found first
+                raise UnsupportedOption("logit_bias bans every token that may come here; ban fewer")
             raise DeviceError("the backend returned logits that are not finite numbers; try another backend")
-        token = best if self._greedy else self._draw(logits)
-        if self._penalty != 1:
-            self._seen[token] = True
+        if not self._greedy:
+            best = self._draw(logits)
+        token = best if ids is None else int(ids[best])
+        self.record(token)
         return token
 
     def _draw(self, logits: Float) -> int:
@@ -113,9 +167,11 @@ class Sampler:
         for apply in self._filters:
             candidates = apply(candidates)
         ids, kept = candidates
-        sums = np.cumsum(_weights(kept).astype(np.float64))
-        drawn = np.searchsorted(sums, self._random.random() * sums[-1], side="right")
-        return int(ids[min(int(drawn), len(ids) - 1)])
+        sums = np.cumsum(weights(kept).astype(np.float64))
+        drawn = int(np.searchsorted(sums, self._random.random() * sums[-1], side="right"))
+        if drawn == len(ids):  # rounding; the last candidates may be banned ones of probability 0
+            drawn = int(np.searchsorted(sums, sums[-1]))
+        return int(ids[drawn])
 
 
 def filters_for(options: SamplingOptions) -> tuple[Filter, ...]:
@@ -129,78 +185,9 @@ def filters_for(options: SamplingOptions) -> tuple[Filter, ...]:
         chosen.append(keep_top_p(options.top_p))
     if options.min_p > 0:
         chosen.append(keep_min_p(options.min_p))
+    if options.typical_p < 1:
+        chosen.append(keep_typical(options.typical_p))
     return tuple(chosen)
-
-
-def penalise(logits: Float, seen: NDArray[np.bool_], penalty: float) -> Float:
-    """A copy of `logits` with those of `seen` tokens made less likely (CTRL, section 4.1)."""
-    ids = np.flatnonzero(seen)
-    before = logits[ids]
-    held = logits.copy()
-    held[ids] = np.where(before > 0, before / np.float32(penalty), before * np.float32(penalty))
-    return held
-
-
-def heat(temperature: float) -> Filter:
-    """Divides logits by `temperature`."""
-
-    def apply(candidates: Candidates) -> Candidates:
-        ids, logits = candidates
-        # Relative to the best first: dividing by a tiny temperature must not overflow.
-        with np.errstate(over="ignore"):
-            return ids, (logits - logits.max()) / np.float32(max(temperature, 1e-30))
-
-    return apply
-
-
-def keep_top_k(count: int) -> Filter:
-    """Keeps the `count` most likely tokens; among equals the lowest ids."""
-
-    def apply(candidates: Candidates) -> Candidates:
-        ids, logits = candidates
-        if count >= len(ids):
-            return candidates
-        limit = np.partition(logits, len(ids) - count)[len(ids) - count]
-        above = logits > limit
-        level = np.flatnonzero(logits == limit)[: count - int(above.sum())]
-        above[level] = True
-        return ids[above], logits[above]
-
-    return apply
-
-
-def keep_top_p(share: float) -> Filter:
-    """Keeps the fewest most likely tokens whose probabilities sum to at least `share`."""
-
-    def apply(candidates: Candidates) -> Candidates:
-        total = _weights(candidates[1]).sum(dtype=np.float64)
-        # Sorting a whole vocabulary takes as long as running a small model: the head nearly always does.
-        for count in (*_TOP_P_HEADS, len(candidates[0])):
-            ids, logits = keep_top_k(count)(candidates)
-            order = np.argsort(-logits, kind="stable")
-            sums = np.cumsum(_weights(logits[order]).astype(np.float64))
-            if sums[-1] >= share * total:
-                break
-        kept = np.sort(order[: int(np.searchsorted(sums, share * total)) + 1])
-        return ids[kept], logits[kept]
-
-    return apply
-
-
-def keep_min_p(share: float) -> Filter:
-    """Drops tokens less likely than `share` times the most likely one."""
-
-    def apply(candidates: Candidates) -> Candidates:
-        ids, logits = candidates
-        kept = logits >= logits.max() + np.float32(math.log(share))
-        return ids[kept], logits[kept]
-
-    return apply
-
-
-def _weights(logits: Float) -> Float:
-    """Probabilities relative to the most likely token's, which every filter keeps."""
-    return np.asarray(np.exp(logits - logits.max()))
 
 
 def _expect(holds: bool, option: str, found: object, expected: str) -> None:

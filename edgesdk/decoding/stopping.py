@@ -13,9 +13,10 @@ from typing import Literal
 
 from edgesdk.errors import UnsupportedOption
 
-FinishReason = Literal["stop", "stop_string", "length"]
-"""`stop`: the model said an end token; `stop_string`: its text reached one of the caller's; `length`:
-the caller's limit or the end of the context."""
+FinishReason = Literal["stop", "stop_string", "length", "cancelled", "deadline"]
+"""`stop`: the model said an end token, or a grammar is complete; `stop_string`: its text reached one of
+the caller's; `length`: the caller's limit or the end of the context; `cancelled` and `deadline`: the
+engine was told to end it."""
 
 
 class StopStrings:

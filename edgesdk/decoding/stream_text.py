@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from edgesdk.decoding.completion import Chunk, Completion
 from edgesdk.decoding.generate import ChosenToken
+from edgesdk.decoding.logprobs import TokenLogprob
 from edgesdk.decoding.stopping import FinishReason, StopStrings
 from edgesdk.text.detokenize import Detokenizer
 
@@ -32,6 +33,7 @@ def stream_text(
     """
     text: list[str] = []
     tokens: list[int] = []
+    logprobs: list[TokenLogprob] = []
     first_s = later_s = 0.0
     piece = ""
     finish: FinishReason | None = None
@@ -47,7 +49,10 @@ def stream_text(
         else:
             first_s = took
         tokens.append(step.token)
-        piece = "" if step.finish == "stop" else stops.push(detokenizer.push(step.token))
+        if step.logprob is not None:
+            logprobs.append(step.logprob)
+        ends = step.finish == "stop" and not step.complete
+        piece = "" if ends else stops.push(detokenizer.push(step.token))
         finish = step.finish
     last = piece + stops.push(detokenizer.finish()) + stops.finish()
     completion = Completion(
@@ -59,5 +64,6 @@ def stream_text(
         ttft_ms=first_s * 1e3,
         prefill_tokens_per_s=prompt_tokens / first_s,
         decode_tokens_per_s=(len(tokens) - 1) / later_s if later_s else None,
+        logprobs=tuple(logprobs) or None,
     )
     yield Chunk(last, completion)

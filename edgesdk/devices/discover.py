@@ -7,11 +7,12 @@ or print, and a list of devices must survive that. It does not know how backends
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Protocol
 
@@ -40,11 +41,19 @@ print(json.dumps(["XNNPACK"]))
 import json, onnxruntime
 print(json.dumps(onnxruntime.get_available_providers()))
 """,
+    "coremltools": """
+import json, platform, coremltools
+units = ["ALL", "CPU_AND_GPU", "CPU_ONLY"] if platform.system() == "Darwin" else []
+print(json.dumps(["interpreter", *units]))
+""",
     "onnxruntime-genai": """
 import json, onnxruntime_genai
 print(json.dumps(["CPUExecutionProvider"]))
 """,
 }
+
+# coremltools installs everywhere, to build packages; Core ML itself is part of macOS.
+_ONLY_ON_MACOS = ("coreml", "coreml-gpu", "coreml-cpu")
 
 
 class Candidate(Protocol):
@@ -111,6 +120,8 @@ def list_devices(candidates: Sequence[Candidate]) -> tuple[DeviceRow, ...]:
     rows = []
     for candidate in candidates:
         answer = answers[candidate.package]
+        if candidate.name in _ONLY_ON_MACOS and platform.system() != "Darwin":
+            answer = replace(answer, reason=answer.reason or "Core ML runs on macOS only", providers=())
         rows += [
             DeviceRow(
                 backend=candidate.name,

@@ -54,12 +54,13 @@ class ChatTemplate:
             bos_token: text of the model's start token, for templates that write it.
             eos_token: the same for the end token.
         """
-        self._source = source
+        self.source = source
+        """The template's text."""
         self._tokens = {"bos_token": bos_token or "", "eos_token": eos_token or ""}
 
     @cached_property
     def _template(self) -> Template:
-        return _Sandbox().from_string(self._source)
+        return _Sandbox().from_string(self.source)
 
     def render(
         self,

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from converters.checkpoints.gguf_blocks import BLOCK_TYPES, decode_blocks
+from converters.checkpoints.stored_blocks import BlockType, StoredBlocks
 from converters.graph.decoder import build_decoder
 from converters.graph.program import Program
+from converters.graph.weights import Weights
 from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec, RotarySpec
 
 ROTARY = RotarySpec("default", 10000.0, 16)
@@ -73,6 +76,50 @@ class RandomWeights:
             return (1 + 0.3 * values).astype(np.float32)
         spread = 0.3 if name.endswith("bias") else self._shapes[name][-1] ** -0.5
         return (values * spread).astype(np.float32)
+
+
+class BlockWeights:
+    """Other weights, their matrices rounded to GGUF blocks: of the type that a name is given, or none."""
+
+    def __init__(self, base: Weights, type_of: Callable[[str], str | None]) -> None:
+        self._base = base
+        self._type_of = type_of
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._base)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._base.shape(name)
+
+    def stored_type(self, name: str) -> str:
+        kind = self.block_type(name)
+        return "F32" if kind is None else kind.name
+
+    def block_type(self, name: str) -> BlockType | None:
+        return BLOCK_TYPES.get(self._type_of(name) or "") if len(self.shape(name)) == 2 else None
+
+    def stored_blocks(self, name: str) -> StoredBlocks:
+        import gguf
+
+        kind = self.block_type(name)
+        assert kind is not None
+        raw = gguf.quants.quantize(self._base.load(name), gguf.GGMLQuantizationType[kind.name])
+        return decode_blocks(raw, kind)
+
+    def load(self, name: str) -> NDArray[np.float32]:
+        if self.block_type(name) is None:
+            return self._base.load(name)
+        return self.stored_blocks(name).dequantise()
+
+
+@pytest.fixture
+def in_blocks() -> Callable[[Program, Callable[[str], str | None]], Program]:
+    """A program whose matrices lie in blocks: of the GGUF type that a function names for each."""
+
+    def make(program: Program, type_of: Callable[[str], str | None]) -> Program:
+        return dataclasses.replace(program, weights=BlockWeights(program.weights, type_of))
+
+    return make
 
 
 @pytest.fixture

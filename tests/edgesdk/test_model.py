@@ -1,6 +1,8 @@
 """The whole runtime over the fake backend: bundle, tokenizer, template, cells, loop, text."""
 
 import dataclasses
+import json
+import typing
 
 import numpy as np
 import pytest
@@ -18,9 +20,10 @@ from edgesdk.bundle.manifest import (
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.bundle.writer import BundleWriter
 from edgesdk.devices.receipt import Receipt
-from edgesdk.errors import CapacityError, DeviceError, EdgeError, UnsupportedOption
+from edgesdk.errors import CapacityError, DeviceError, EdgeError, ToolCallError, UnsupportedOption
 from edgesdk.kv.step_model import StepModel
 from edgesdk.model import Model
+from edgesdk.text.tool_calls import ToolCall
 
 TEMPLATE = (
     "{% for m in messages %}<|start|>{{ m.role }}: {{ m.content }}\n{% endfor %}"
@@ -29,7 +32,7 @@ TEMPLATE = (
 )
 QUESTION = "The fox?"
 ANSWER = "The quick brown fox 😀 jumps."
-STEPS = tuple(StepShape(T, S, 1, f"t{T}_s{S}") for T in (1, 16) for S in (32, 128))
+STEPS = tuple(StepShape(T, S, 1, f"t{T}_s{S}") for T in (1, 16) for S in (32, 128, 256))
 RECEIPT = Receipt("tiny", "fake", "f32", "fake", "cpu", "fake", 1.0, 1, 0.0, None, "hashed")
 
 
@@ -38,7 +41,7 @@ def make_bundle(byte_level, tmp_path):
     def make(template=TEMPLATE, generation=GenerationDefaults()):  # noqa: B008 - frozen
         size = byte_level.engine.get_vocab_size()
         layers = (LayerSpec(None, None), LayerSpec(8, None))
-        decoder = DecoderSpec("llama", size, 8, 8, 2, 1, 4, 128, layers, 1e-5, "silu", 1.0)
+        decoder = DecoderSpec("llama", size, 8, 8, 2, 1, 4, 256, layers, 1e-5, "silu", 1.0)
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             name="tiny",
@@ -225,16 +228,138 @@ def test_a_failing_template_is_one_line(make_model):
 
 
 def test_every_method_offers_every_option():
-    """The four signatures repeat the fields of one dataclass; this keeps them together."""
+    """Help lists the fields of one dataclass, and type checkers the keys of one TypedDict: the same."""
     import inspect
 
-    from edgesdk.decoding.options import GenerationOptions
+    from edgesdk.decoding.options import GenerationKeywords, GenerationOptions
 
+    assert typing.get_type_hints(GenerationKeywords) == typing.get_type_hints(GenerationOptions)
     names = [field.name for field in dataclasses.fields(GenerationOptions)]
     for method in (Model.generate, Model.stream, Model.chat, Model.chat_stream):
         parameters = [
             n
             for n in inspect.signature(method).parameters
-            if n not in ("self", "prompt", "messages", "tools")
+            if n not in ("self", "prompt", "messages", "tools", "tool_choice")
         ]
         assert parameters == names
+
+
+def test_an_option_that_does_not_exist_is_refused(make_model):
+    _, model = make_model()
+    with pytest.raises(TypeError, match="temprature"):
+        model.generate(QUESTION, temprature=1.0)
+
+
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 6}, "city": {"const": "A long, long name"}},
+    "required": ["name", "city"],
+    "additionalProperties": False,
+}
+
+
+def test_an_answer_follows_a_schema_and_forced_tokens_are_one_step(make_model):
+    pytest.importorskip("llguidance")
+    backend, model = make_model()
+    completion = model.generate(QUESTION, json_schema=PERSON, temperature=1.0, seed=3, logprobs=2)
+    person = json.loads(completion.text)
+    assert completion.finish_reason == "stop"
+    assert person["city"] == "A long, long name"
+    assert len(person["name"]) <= 6
+    assert len(backend.runs) < completion.new_tokens / 2
+    assert len(completion.logprobs) == completion.new_tokens
+    assert [each.token for each in completion.logprobs] == list(completion.tokens)
+    forced = [each for each in completion.logprobs if each.logprob is None]
+    assert len(forced) > completion.new_tokens / 2
+    pieces = [chunk.text for chunk in model.stream(QUESTION, json_schema=PERSON, temperature=1.0, seed=3)]
+    assert "".join(pieces) == completion.text
+
+
+def test_an_answer_matches_an_expression_or_a_grammar(make_model):
+    pytest.importorskip("llguidance")
+    _, model = make_model()
+    assert model.generate(QUESTION, regex="(yes|no) sir").text in ("yes sir", "no sir")
+    assert model.generate(QUESTION, lark='start: "<" /[ab]/ ">"').text in ("<a>", "<b>")
+    assert model.generate(QUESTION, regex="(yes|no) sir", ignore_eos=True).finish_reason == "stop"
+    assert model.generate(QUESTION).logprobs is None
+
+
+def test_a_grammar_is_checked_with_the_call(make_model):
+    pytest.importorskip("llguidance")
+    backend, model = make_model()
+    with pytest.raises(UnsupportedOption, match="'not' at #"):
+        model.stream(QUESTION, json_schema={"not": {}})
+    with pytest.raises(UnsupportedOption, match="unclosed group"):
+        model.stream(QUESTION, regex="(")
+    assert not backend.runs
+
+
+TOOL_TEMPLATE = TEMPLATE + "{# <tool_call> #}"
+ZONE = {"type": "object", "properties": {"zone": {"enum": ["CET", "UTC"]}}, "additionalProperties": False}
+CLOCK = {"name": "clock", "parameters": ZONE}
+
+
+def asked_with_tools(call):
+    prompt = f"<|start|>user: {QUESTION}\n{json.dumps([CLOCK])}<|start|>assistant: "
+    return {"template": TOOL_TEMPLATE, "prompt": prompt, "answer": call}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_tool_calls_are_read_from_the_answer(make_model, streamed):
+    answer = '<tool_call>{"name": "clock", "arguments": {"zone": "UTC"}}</tool_call>'
+    _, model = make_model(context=256, **asked_with_tools(answer))
+    messages = [{"role": "user", "content": QUESTION}]
+    if streamed:
+        completion = list(model.chat_stream(messages, tools=[CLOCK]))[-1].completion
+    else:
+        completion = model.chat(messages, tools=[CLOCK])
+    assert completion.text == answer
+    assert completion.tool_calls == (ToolCall("clock", {"zone": "UTC"}),)
+
+
+def test_a_wrong_call_is_an_error_after_its_text(make_model):
+    answer = '<tool_call>{"name": "clock", "arguments": {"zone": "GMT"}}</tool_call>'
+    _, model = make_model(context=256, **asked_with_tools(answer))
+    messages = [{"role": "user", "content": QUESTION}]
+    pieces = []
+    with pytest.raises(ToolCallError, match="'GMT' is not one of") as caught:
+        pieces.extend(chunk.text for chunk in model.chat_stream(messages, tools=[CLOCK]))
+    assert caught.value.answer == answer
+
+
+def test_a_required_call_is_valid(make_model):
+    pytest.importorskip("llguidance")
+    _, model = make_model(context=256, **asked_with_tools("I will not."))
+    messages = [{"role": "user", "content": QUESTION}]
+    asked = {"tools": [CLOCK], "tool_choice": "required", "temperature": 1.0, "max_tokens": 150}
+    for seed in range(5):
+        completion = model.chat(messages, seed=seed, **asked)
+        (call,) = completion.tool_calls
+        assert call.name == "clock"
+        assert call.arguments.get("zone") in (None, "CET", "UTC")
+    with pytest.raises(UnsupportedOption, match="there are no tools"):
+        model.chat(messages, tool_choice="required")
+    with pytest.raises(UnsupportedOption, match="ask for no other"):
+        model.chat(messages, tools=[CLOCK], tool_choice="required", regex="a")
+
+
+def test_tools_need_a_template_that_teaches_them(make_model):
+    _, model = make_model()
+    with pytest.raises(UnsupportedOption, match="form of tool calls"):
+        model.chat([{"role": "user", "content": QUESTION}], tools=[CLOCK])
+    _, plain = make_model(template=None)
+    with pytest.raises(UnsupportedOption, match="no chat template"):
+        plain.chat([{"role": "user", "content": QUESTION}], tools=[CLOCK])
+
+
+def test_beam_search_finds_the_likely_and_leaves_the_model_usable(make_model, byte_level):
+    _, model = make_model()
+    best, *others = model.beam_search(QUESTION, width=3, max_tokens=40, length_penalty=0.0)
+    assert len(others) == 2
+    assert best.finished
+    assert byte_level.decode(best.tokens) == ANSWER
+    assert best.logprob >= max(other.logprob for other in others)
+    assert model.generate(QUESTION).text == ANSWER
+    model._backend = object()
+    with pytest.raises(UnsupportedOption, match="fake keeps its cache to itself"):
+        model.beam_search(QUESTION)

@@ -26,6 +26,8 @@ def lower_attend(state: Lowering, node: Node, x: list[int]) -> int:
     T, H, D = state.shape(state.graph.values[node.inputs[0]].shape)
     K, S, _ = state.shape(state.graph.values[node.inputs[4]].shape)
     G = H // K
+    if op.scale != 1.0:  # of queries: there are fewer numbers in them than in scores
+        q = state.binary("MUL", q, state.subgraph.number(op.scale), f"{out}.q.scaled", (T, H, D))
     query = _queries(state, q, f"{out}.q", (T, K, G, D))
     if T >= JOIN_CELLS_FROM_TOKENS:
         keys = state.concat([k_cache, k_new], 1, f"{out}.keys", (K, S + T, D))
@@ -76,8 +78,6 @@ def _mask(
 
     K, G, T, width = sizes
     flat = (K, G * T, width)
-    if op.scale != 1.0:
-        scores = state.binary("MUL", scores, state.subgraph.number(op.scale), f"{name}.scaled", flat)
     if op.softcap is not None:
         scores = softcap(state, scores, op.softcap, f"{name}.capped", flat)
     if T == 1:

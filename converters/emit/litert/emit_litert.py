@@ -19,6 +19,7 @@ def emit_litert(
     path: Path,
     steps: Sequence[StepShape],
     context: int,
+    shallow: Sequence[tuple[Program, Sequence[StepShape]]] = (),
 ) -> None:
     """Writes a LiteRT model.
 
@@ -31,9 +32,11 @@ def emit_litert(
         path: file to write.
         steps: sizes, one signature each.
         context: positions that the rotary tables cover.
+        shallow: stacks that use some of the same weights, with sizes of their own: `skip_layers` of this
+            very program. Their signatures stand in the same file and add no weight to it.
 
     Raises:
-        EmitError: an operation has no lowering.
+        EmitError: an operation has no lowering, or a shallow stack has weights of its own.
         MissingExtra: LiteRT is not installed.
     """
     for node in program.graph.nodes:
@@ -42,6 +45,15 @@ def emit_litert(
     model = ModelFile(f"edgesdk {program.spec.architecture} {weights.recipe.name}")
     for step in steps:
         _lower_step(program, weights, model, step, context)
+    for stack, sizes in shallow:
+        # Constants are shared by name, so other numbers under the same name would go unseen.
+        if stack.weights is not program.weights:
+            raise EmitError(
+                "the shallow stack has weights of its own, so it cannot share a file; make it with "
+                "skip_layers from the program that is written, without a repair"
+            )
+        for step in sizes:
+            _lower_step(stack, weights, model, step, context)
     model.write(path)
 
 

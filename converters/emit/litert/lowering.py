@@ -20,6 +20,7 @@ from converters.graph.ops import (
     Activate,
     Add,
     Attend,
+    BlockSums,
     Embed,
     HeadsFirst,
     Linear,
@@ -29,6 +30,7 @@ from converters.graph.ops import (
     RmsNorm,
     Rotate,
     Scale,
+    ScaleColumns,
     Shape,
     Softcap,
     Split,
@@ -300,6 +302,19 @@ def _scale(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ..
     return [state.binary("MUL", x[0], factor, node.outputs[0], shapes[0])]
 
 
+def _scale_columns(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+    weight = node.inputs[1]
+    factors = _vector(state, weight, lambda: state.weights.load(weight))
+    return [state.binary("MUL", x[0], factors, node.outputs[0], shapes[0])]
+
+
+def _block_sums(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+    block, out = cast(BlockSums, node.op).block, node.outputs[0]
+    blocks = state.reshape(x[0], f"{out}.blocks", (*shapes[0], block))
+    reducer = state.schema.ReducerOptionsT()
+    return [state.emit("SUM", [blocks, state.subgraph.integers("axis", [2])], out, shapes[0], reducer)]
+
+
 def _softcap(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
     return [softcap(state, x[0], cast(Softcap, node.op).cap, node.outputs[0], shapes[0])]
 
@@ -326,5 +341,7 @@ LOWERINGS: Mapping[type[Op], Callable[[Lowering, Node, list[int], list[tuple[int
     Add: _add,
     Multiply: _multiply,
     Scale: _scale,
+    ScaleColumns: _scale_columns,
+    BlockSums: _block_sums,
     Softcap: _softcap,
 }

@@ -21,6 +21,7 @@ from converters.graph.ops import (
     Activate,
     Add,
     Attend,
+    BlockSums,
     Embed,
     HeadsFirst,
     Linear,
@@ -30,6 +31,7 @@ from converters.graph.ops import (
     RmsNorm,
     Rotate,
     Scale,
+    ScaleColumns,
     Softcap,
     Split,
     SplitHeads,
@@ -92,6 +94,13 @@ class ResidentLowering:
         """Gives a value another shape; 0 keeps a dimension."""
         return self.model.node("Reshape", [x, self.model.integers(shape)], [name])
 
+    def widen(self, stored: str) -> str:
+        """A float16 constant in float32, made once; folded at load, because CPU kernels take float32."""
+        wide = f"{stored}.float32"
+        if wide not in self.names:
+            self.names[wide] = self.model.node("Cast", [stored], [wide], {"to": 1})
+        return wide
+
     def vector(self, name: str) -> str:
         """A one-dimensional weight."""
         return self.model.constant(name, "FLOAT", self.weights.shape(name), lambda: self.weights.load(name))
@@ -119,9 +128,15 @@ def _blocks(state: ResidentLowering, name: str) -> tuple[str, str, dict[str, int
         (rows, count, block * scheme.bits // 8),
         lambda: pack_blocks(weights.quantised(name), block),
     )
+    # Scales by block are float16 numbers; kernels take float32, so ONNX Runtime folds the cast at load.
+    half = scheme.block is not None and weights.recipe.float_type == "float16"
     scales = state.model.constant(
-        f"{name}.scales", "FLOAT", (rows, count), lambda: block_scales(weights.quantised(name), block)
+        f"{name}.scales",
+        "FLOAT16" if half else "FLOAT",
+        (rows, count),
+        lambda: block_scales(weights.quantised(name), block).astype(np.float16 if half else np.float32),
     )
+    scales = state.widen(scales) if half else scales
     return integers, scales, {"bits": scheme.bits, "block_size": block}
 
 
@@ -206,11 +221,7 @@ def _linear(state: ResidentLowering, node: Node) -> None:
         state.model.node("MatMulNBits", inputs, [out], attributes, CONTRIB)
         return
     matrix, half = _matrix(state, weight)
-    if half:  # folded to float32 at load: CPU kernels multiply float32
-        wide = f"{weight}.float32"
-        if wide not in state.names:
-            state.names[wide] = state.model.node("Cast", [matrix], [wide], {"to": 1})
-        matrix = wide
+    matrix = state.widen(matrix) if half else matrix
     product = f"{out}.product" if bias else out
     state.model.node("FusedMatMul", [x, matrix], [product], {"transB": 1}, CONTRIB)
     if bias:
@@ -255,6 +266,17 @@ def _scale(state: ResidentLowering, node: Node) -> None:
     state.model.node("Mul", [state.use(node.inputs[0]), factor], node.outputs)
 
 
+def _scale_columns(state: ResidentLowering, node: Node) -> None:
+    state.model.node("Mul", [state.use(node.inputs[0]), state.vector(node.inputs[1])], node.outputs)
+
+
+def _block_sums(state: ResidentLowering, node: Node) -> None:
+    out, block = node.outputs[0], cast(BlockSums, node.op).block
+    blocks = state.reshape(state.use(node.inputs[0]), f"{out}.blocks", [0, 0, -1, block])
+    axes = state.model.integers([-1])
+    state.model.node("ReduceSum", [blocks, axes], [out], {"keepdims": 0})
+
+
 def _softcap(state: ResidentLowering, node: Node) -> None:
     out, cap = node.outputs[0], state.model.number(cast(Softcap, node.op).cap)
     small = state.model.node("Div", [state.use(node.inputs[0]), cap], [f"{out}.small"])
@@ -277,5 +299,7 @@ LOWERINGS: Mapping[type[Op], Callable[[ResidentLowering, Node], None]] = {
     Add: _add,
     Multiply: _multiply,
     Scale: _scale,
+    ScaleColumns: _scale_columns,
+    BlockSums: _block_sums,
     Softcap: _softcap,
 }

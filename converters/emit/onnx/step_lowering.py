@@ -22,6 +22,7 @@ from converters.graph.ops import (
     Activate,
     Add,
     Attend,
+    BlockSums,
     Embed,
     HeadsFirst,
     Linear,
@@ -31,6 +32,7 @@ from converters.graph.ops import (
     RmsNorm,
     Rotate,
     Scale,
+    ScaleColumns,
     Shape,
     Softcap,
     Split,
@@ -276,6 +278,17 @@ def _scale(state: StepLowering, node: Node) -> None:
     state.binary("Mul", node.inputs[0], state.number(cast(Scale, node.op).factor), node.outputs[0])
 
 
+def _scale_columns(state: StepLowering, node: Node) -> None:
+    state.binary("Mul", node.inputs[0], state.vector(node.inputs[1]), node.outputs[0])
+
+
+def _block_sums(state: StepLowering, node: Node) -> None:
+    out = node.outputs[0]
+    rows, count = state.sizes(state.graph.values[out].shape)
+    blocks = state.reshape(node.inputs[0], f"{out}.blocks", (rows, count, cast(BlockSums, node.op).block))
+    state.model.node("ReduceSum", [blocks, state.model.integers([-1])], [out], {"keepdims": 0})
+
+
 def _softcap(state: StepLowering, node: Node) -> None:
     softcap(state, node.inputs[0], cast(Softcap, node.op).cap, node.outputs[0])
 
@@ -295,5 +308,7 @@ LOWERINGS: Mapping[type[Op], Callable[[StepLowering, Node], None]] = {
     Add: _add,
     Multiply: _multiply,
     Scale: _scale,
+    ScaleColumns: _scale_columns,
+    BlockSums: _block_sums,
     Softcap: _softcap,
 }

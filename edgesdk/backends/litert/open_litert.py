@@ -21,7 +21,7 @@ def open_compiled(request: OpenRequest) -> Opened:
     cache = find_weight_cache(bundle.manifest.files[variant.entry].sha256)
     state = None if cache is None else "hit" if cache.hit else "built"
     backend = CompiledStepBackend(
-        path, bundle.manifest.decoder, variant.steps, threads=request.threads, weight_cache=cache
+        path, bundle.manifest.decoder_of(variant), variant.steps, threads=request.threads, weight_cache=cache
     )
     notes = () if cache is not None else ("the cache folder cannot be written: weights are packed anew",)
     return Opened(backend, "XNNPACK", backend.accelerated_share, state, notes)
@@ -49,7 +49,7 @@ def _interpreter(request: OpenRequest, package: Package) -> Opened:
     bundle, variant = request.bundle, request.variant
     backend = InterpreterStepBackend(
         bundle.file(variant.entry),
-        bundle.manifest.decoder,
+        bundle.manifest.decoder_of(variant),
         variant.steps,
         threads=request.threads,
         package=package,

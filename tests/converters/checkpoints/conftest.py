@@ -122,8 +122,9 @@ def _from_tiny(
     name: str,
     config_name: str = "config.json",
     more: Callable[[gguf.GGUFWriter], None] = lambda writer: None,
+    kind_of: Callable[[str], gguf.GGMLQuantizationType] = lambda name: KINDS.F32,
 ) -> Path:
-    """A tiny checkpoint, as far as GGUF can say what it is."""
+    """A tiny checkpoint, as far as GGUF can say what it is; `kind_of` chooses the type of matrices."""
     folder = TINY / name
     config = json.loads((folder / config_name).read_text(encoding="utf-8"))
     kind = config["model_type"]
@@ -131,6 +132,10 @@ def _from_tiny(
     rope = rope.get("full_attention", rope)
     head = config.get("head_dim", config["hidden_size"] // config["num_attention_heads"])
     tensors = _tensors(folder, config)
+    for tensor, (values, _) in tensors.items():
+        if values.ndim == 2 and kind_of(tensor) != KINDS.F32:
+            quantised = gguf.quants.quantize(values.astype(np.float32), kind_of(tensor))
+            tensors[tensor] = quantised, kind_of(tensor)
     if rope["rope_type"] == "llama3":
         tensors["rope_freqs.weight"] = _llama3_factors(rope, head), KINDS.F32
 
@@ -176,7 +181,7 @@ def write_gguf() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def gguf_from_tiny() -> Callable[..., Path]:
     """Writes a GGUF file from a tiny checkpoint: path, its folder's name, its config file, and a
-    function that adds metadata."""
+    function that adds metadata, and one that chooses the type of a matrix by its name."""
     return _from_tiny
 
 

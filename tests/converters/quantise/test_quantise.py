@@ -23,7 +23,7 @@ def test_names_outside_the_grammar_are_refused(name):
 
 
 def test_the_first_matching_rule_wins():
-    recipe = find_recipe("w4b32")
+    recipe = find_recipe("w4b32-round")
     assert recipe.scheme("embed") == Scheme(8, None, "round")
     assert recipe.scheme("head").bits == 8
     assert recipe.scheme("layers.3.down") == Scheme(4, 32, "clip_search")

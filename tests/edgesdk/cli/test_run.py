@@ -95,3 +95,38 @@ def test_endless_input_is_refused(edgesdk, fox, monkeypatch):
     result = edgesdk("run", fox(), "-", stdin="x" * 101)
     assert result.code == 1
     assert "standard input has more than" in result.error
+
+
+def test_answers_follow_a_schema_an_expression_or_a_grammar(edgesdk, fox, tmp_path):
+    pytest.importorskip("llguidance")
+    bundle = fox()
+    schema, grammar = tmp_path / "schema.json", tmp_path / "rule.lark"
+    schema.write_text('{"enum": ["The quick fox", 1]}')
+    grammar.write_text('start: "<" /[a-z]{2}/ ">"')
+    assert edgesdk("run", bundle, QUESTION, "--json-schema", schema).out in ('"The quick fox"\n', "1\n")
+    assert edgesdk("run", bundle, QUESTION, "--regex", "(yes|no), sir").out in ("yes, sir\n", "no, sir\n")
+    assert edgesdk("run", bundle, QUESTION, "--grammar", grammar).out.startswith("<")
+    as_json = edgesdk("run", bundle, QUESTION, "--regex", "a{3}", "--json").json
+    assert as_json["completion"]["text"] == "aaa"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[1]", "holds no JSON schema"),
+        ('{"not": {}}', "the JSON schema keyword 'not' at # is not supported"),
+        ("[" * 100_000, "is not JSON"),
+        (" " * (1 << 21), "cannot be read: it has more than 1 MiB"),
+        (None, "cannot be read"),
+    ],
+)
+def test_schemas_that_cannot_be_used_are_one_line(edgesdk, fox, tmp_path, text, message):
+    pytest.importorskip("llguidance")
+    path = tmp_path / "schema.json"
+    if text is not None:
+        path.write_text(text)
+    result = edgesdk("run", fox(), QUESTION, "--json-schema", path)
+    assert result.code == 1
+    assert message in result.err
+    assert len(result.err.splitlines()) <= 2

@@ -1,15 +1,17 @@
 import pytest
 
+from edgesdk.bundle.manifest import GenerationDefaults
+from edgesdk.decoding.choose import Chooser
 from edgesdk.decoding.generate import check_request, generate_tokens
-from edgesdk.decoding.sampling import Sampler, SamplingOptions
+from edgesdk.decoding.options import GenerationOptions
 from edgesdk.errors import CapacityError, UnsupportedOption
 
 SCRIPT = [1, 2, 3, 10, 11, 12, 13, 0, 14]
-GREEDY = SamplingOptions()
+GREEDY = GenerationOptions()
 
 
 def generate(sequence, prompt=(1, 2, 3), options=GREEDY, **limits):
-    steps = list(generate_tokens(sequence, prompt, Sampler(options, 40), **limits))
+    steps = list(generate_tokens(sequence, prompt, Chooser(options, GenerationDefaults(), 40), **limits))
     assert all(step.finish is None for step in steps[:-1])
     return [step.token for step in steps], steps[-1].finish
 
@@ -52,7 +54,7 @@ def test_what_the_sequence_holds_comes_first(scripted):
 
 def test_reading_no_further_runs_no_further(scripted):
     backend, sequence = scripted(SCRIPT)
-    steps = generate_tokens(sequence, [1, 2, 3], Sampler(GREEDY, 40))
+    steps = generate_tokens(sequence, [1, 2, 3], Chooser(GREEDY, GenerationDefaults(), 40))
     assert next(steps).token == 10
     assert len(backend.runs) == 1
     steps.close()
@@ -61,7 +63,7 @@ def test_reading_no_further_runs_no_further(scripted):
 
 def test_the_penalty_counts_the_prompt(scripted):
     _, sequence = scripted([5, 6, 5])
-    strong = SamplingOptions(repetition_penalty=1e6)
+    strong = GenerationOptions(repetition_penalty=1e6)
     tokens, _ = generate(sequence, prompt=[5, 6], options=strong, max_tokens=20)
     assert 5 not in tokens
     assert len(set(tokens)) == 20

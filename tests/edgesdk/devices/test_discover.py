@@ -47,6 +47,15 @@ def test_every_package_of_a_backend_has_a_question():
     assert {backend.package for backend in BACKENDS} <= set(discover._QUESTIONS)
 
 
+def test_core_ml_is_not_there_because_coremltools_is(monkeypatch):
+    monkeypatch.setattr(discover, "_QUESTIONS", {"numpy": "print('[\"ALL\"]')"})
+    candidates = [Backend("coreml", "numpy", ("npu",)), Backend("coreml-interpreter", "numpy")]
+    for system, usable in (("Linux", False), ("Darwin", True)):
+        monkeypatch.setattr(discover.platform, "system", lambda system=system: system)
+        core_ml, interpreter = list_devices(candidates)[:2]
+        assert (core_ml.usable, bool(core_ml.providers), interpreter.usable) == (usable, usable, True)
+
+
 def test_an_answer_is_the_last_line(ask):
     answer = ask("print('welcome!'); print('[\"A\", \"B\"]')")
     assert (answer.providers, answer.reason) == (("A", "B"), None)

@@ -6,12 +6,15 @@ import pytest
 from edgesdk.backends.fake import FakeStepBackend
 from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.kv.cell_pool import CellPool
 from edgesdk.kv.cell_sequence import CellSequence
+from edgesdk.kv.step_runner import StepRunner
+from edgesdk.kv.step_sizes import StepSizes
 
 CONTEXT = 64
 
 
-def make_spec(window=None, vocab_size=50):
+def make_spec(window=None, vocab_size=50, all_layers=False):
     return DecoderSpec(
         architecture="llama",
         vocab_size=vocab_size,
@@ -21,7 +24,7 @@ def make_spec(window=None, vocab_size=50):
         kv_heads=2,
         head_size=3,
         context=CONTEXT,
-        layers=(LayerSpec(None, None), LayerSpec(window, None), LayerSpec(None, None)),
+        layers=tuple(LayerSpec(window if all_layers or i == 1 else None, None) for i in range(3)),
         norm_eps=1e-5,
         activation="silu",
         attention_scale=1.0,
@@ -44,6 +47,26 @@ def build():
         return backend, CellSequence(backend, make_spec(window), context)
 
     return build_sequence
+
+
+@pytest.fixture
+def build_runner():
+    """A runner over the fake backend, with it."""
+
+    def build_one(window=None, shapes=None, context=CONTEXT, capacity=None, all_layers=False, **options):
+        spec = make_spec(window, all_layers=all_layers)
+        backend = FakeStepBackend(spec, make_shapes() if shapes is None else shapes)
+        return backend, StepRunner(backend, spec, context, capacity, **options)
+
+    return build_one
+
+
+@pytest.fixture
+def build_pool():
+    def build_one(capacity=None, cells=(8, 24, 64)):
+        return CellPool(make_spec(), StepSizes(make_shapes(cells=cells), 8), capacity)
+
+    return build_one
 
 
 @pytest.fixture

@@ -1,0 +1,252 @@
+"""Everything that can happen to an engine, for a long time: nothing may leak, hang or grow.
+
+    python benchmarks/soak.py BUNDLE [--seconds 600] [--seed 0] [--recipe w8] [--json FILE]
+
+Random arrivals with common beginnings, several samples, priorities, cancels while queued, in the prompt and
+in the answer, deadlines that are missed, prompts that do not fit, a full queue, sessions that are appended
+to, forked, rewound, forgotten and closed under a request. The accounts of the cells are checked after every
+step. It ends with status 1 if a cell was lost, a request is stuck, or memory grew.
+"""
+
+import dataclasses
+import json
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+import edgesdk
+from edgesdk.engine.session import Session
+from edgesdk.engine.stream import Generation
+from edgesdk.errors import CapacityError, EdgeError, QueueFull, UnsupportedOption
+
+MOST_REQUESTS = 24
+MOST_SESSIONS = 3
+STUCK_S = 60
+SAMPLES = 12
+GROWTH_MB = 32
+
+
+@dataclasses.dataclass
+class Report:
+    """What a soak found."""
+
+    seconds: float = 0.0
+    outcomes: dict[str, int] = dataclasses.field(default_factory=dict)
+    steps: int = 0
+    preemptions: int = 0
+    cache_hits: int = 0
+    leaked_cells: int = 0
+    stuck_requests: int = 0
+    wrong_answers: int = 0
+    rss_mb: list[int] = dataclasses.field(default_factory=list)
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing leaked, hung, grew or went wrong."""
+        # The first half lays out the cells and the arrays of every size as they are first used.
+        later = self.rss_mb[len(self.rss_mb) // 2 :]
+        grown = later[-1] - later[0] if later else 0
+        lost = self.leaked_cells or self.stuck_requests or self.wrong_answers
+        return not lost and grown <= GROWTH_MB
+
+
+class Soak:
+    """One engine under random load."""
+
+    def __init__(
+        self,
+        engine: edgesdk.Engine,
+        seed: int,
+        *,
+        longest: int,
+        expected: Callable[[list[int], int], tuple[int, ...]] | None = None,
+    ) -> None:
+        self.engine = engine
+        self.random = random.Random(seed)
+        self.longest = longest
+        self.expected = expected
+        self.outcomes: Counter[str] = Counter()
+        self.wrong = 0
+        self.running: list[tuple[Generation, list[int] | None]] = []
+        self.sessions: list[Session] = []
+        manifest = engine.model.bundle.manifest
+        ends = set(manifest.tokenizer.eos_ids)
+        self.ids = [i for i in range(min(manifest.decoder.vocab_size, 400)) if i not in ends]
+        # Prompts that share beginnings, so that the prefix cache has something to do.
+        self.stems = [self.random.choices(self.ids, k=longest // 2) for _ in range(6)]
+
+    def run(self, seconds: float, least_acts: int = 0) -> Report:
+        """Goes on for so long, and so often, and then brings everything to its end."""
+        began = time.monotonic()
+        memory: list[int] = []
+        acts = 0
+        while (now := time.monotonic() - began) < seconds or acts < least_acts:
+            acts += 1
+            if now * SAMPLES >= seconds * len(memory):
+                memory.append(rss_bytes() >> 20)
+            self.act()
+        self.finish()
+        figures = self.engine.metrics
+        return Report(
+            seconds=time.monotonic() - began,
+            outcomes=dict(sorted(self.outcomes.items())),
+            steps=figures.steps,
+            preemptions=figures.preemptions,
+            cache_hits=figures.cache_hits,
+            leaked_cells=figures.cells_used - figures.cached_cells,
+            stuck_requests=self.outcomes["stuck"],
+            wrong_answers=self.wrong,
+            rss_mb=[*memory, rss_bytes() >> 20],
+        )
+
+    def act(self) -> None:
+        """Does one random thing."""
+        acts = [self.submit] * 8 + [self.cancel] * 2 + [self.use_session] * 4 + [self.oversized, self.flood]
+        try:
+            self.random.choice(acts)()
+        except (QueueFull, CapacityError, UnsupportedOption) as error:
+            self.outcomes[type(error).__name__] += 1
+        self.reap()
+        while len(self.running) > MOST_REQUESTS:
+            self.take(0)
+        if self.random.random() < 0.3:
+            time.sleep(self.random.random() * 0.02)
+
+    def submit(self) -> None:
+        """A request of its own, with random options."""
+        chance = self.random.random
+        stem = self.random.choice(self.stems)
+        prompt = [*stem[: self.random.randint(0, len(stem))], *self.random.choices(self.ids, k=5)]
+        count = self.random.randint(1, max(1, self.longest - len(prompt)))
+        n = self.random.randint(2, self.engine.policy.seats) if chance() < 0.15 else 1
+        greedy = chance() < 0.7
+        generation = self.engine.submit(
+            prompt,
+            max_tokens=count,
+            n=n,
+            priority=self.random.randint(-1, 1),
+            deadline_s=self.random.random() * 2 + 1e-3 if chance() < 0.15 else None,
+            temperature=0.0 if greedy else 1.0,
+            seed=self.random.randint(0, 9),
+            repetition_penalty=1.0,
+            ignore_eos=True,
+            block=chance() < 0.5,
+            timeout=1.0,
+        )
+        self.running.append((generation, prompt if greedy else None))
+
+    def cancel(self) -> None:
+        """Cancels whatever is there."""
+        if self.running:
+            self.random.choice(self.running)[0].cancel()
+
+    def oversized(self) -> None:
+        """A prompt that does not fit."""
+        self.engine.submit(self.random.choices(self.ids, k=self.engine.model.context + 1))
+
+    def flood(self) -> None:
+        """More requests than the queue takes."""
+        for _ in range(self.random.randint(1, 12)):
+            self.submit()
+
+    def use_session(self) -> None:
+        """Opens a session, or does something with one that may be busy."""
+        if len(self.sessions) < MOST_SESSIONS and self.random.random() < 0.4:
+            self.sessions.append(self.engine.session())
+            return
+        if not self.sessions:
+            return
+        session = self.random.choice(self.sessions)
+        what = self.random.choice(("submit", "submit", "append", "fork", "rewind", "close", "forget"))
+        room = self.longest // 3 - session.length
+        if what == "submit" and room > 8:
+            count = self.random.randint(1, room // 2)
+            generation = session.submit(self.random.choices(self.ids, k=3), max_tokens=count, ignore_eos=True)
+            self.running.append((generation, None))
+        elif what == "append" and room > 8:
+            session.append(self.random.choices(self.ids, k=self.random.randint(1, room // 2)))
+        elif what == "fork" and len(self.sessions) < MOST_SESSIONS:
+            self.sessions.append(session.fork())
+        elif what == "rewind":
+            session.rewind(self.random.randint(0, session.length))
+        elif what == "close":
+            self.sessions.remove(session)
+            session.close()
+        elif what == "forget":
+            self.sessions.remove(session)
+
+    def reap(self) -> None:
+        """Takes what has ended."""
+        for index in reversed(range(len(self.running))):
+            if self.running[index][0].done:
+                self.take(index)
+
+    def take(self, index: int) -> None:
+        """Waits for a request and judges its answer."""
+        generation, prompt = self.running.pop(index)
+        try:
+            answers = generation.results(STUCK_S)
+        except TimeoutError:
+            self.outcomes["stuck"] += 1
+            return
+        except CapacityError:  # sessions held the cells
+            self.outcomes["refused"] += 1
+            return
+        for answer in answers:
+            self.outcomes[answer.finish_reason] += 1
+            if prompt is not None and self.expected is not None:
+                self.wrong += answer.tokens != self.expected(prompt, len(answer.tokens))
+
+    def finish(self) -> None:
+        """Waits for the rest; what does not end is stuck."""
+        while self.running:
+            self.take(0)
+        for session in self.sessions:
+            session.close()
+        self.sessions.clear()
+        self.engine.check()
+
+
+def rss_bytes() -> int:
+    """Resident memory of this process; 0 where the system does not say."""
+    try:
+        pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+    except OSError:
+        return 0
+    return int(pages) * 4096
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--seconds", default=600.0, show_default=True, help="How long, in seconds.")
+@click.option("--seed", default=0, show_default=True, help="Of the random choices.")
+@click.option("--recipe", default=None, help="Only variants of this recipe.")
+@click.option("--longest", default=300, show_default=True, help="Most tokens of prompt and answer.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the report to a file.")
+def main(
+    bundle: Path, seconds: float, seed: int, recipe: str | None, longest: int, json_path: Path | None
+) -> None:
+    """Soaks an engine on BUNDLE."""
+    with (
+        edgesdk.load(bundle, recipe=recipe) as model,
+        edgesdk.Engine(model, max_queue=16, check_steps=True) as engine,
+    ):
+        try:
+            report = Soak(engine, seed, longest=min(longest, model.context)).run(seconds)
+        except EdgeError as error:
+            raise click.ClickException(str(error)) from error
+    figures = dataclasses.asdict(report)
+    for name, value in figures.items():
+        click.echo(f"{name:>18}  {value}")
+    if json_path:
+        json_path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    sys.exit(0 if report.sound else 1)
+
+
+if __name__ == "__main__":
+    main()

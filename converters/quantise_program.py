@@ -1,0 +1,135 @@
+"""From a prepared program to integers: blocks kept, channels scaled or separated, matrices calibrated.
+
+    keep_blocks or separate_outliers -> scale_channels -> calibrate -> mix -> quantise
+
+Each step is there for recipes that ask for it. What a target's kernels can hold decides which blocks
+are kept and whether outliers need separating, so two targets may get two programs from one recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converters.graph.program import Program
+from converters.quantise.block_kernels import BlockKernels
+from converters.quantise.budget import Budget, Mixture, search_mixture
+from converters.quantise.calibrate import CalibrationRecord, calibrate
+from converters.quantise.choose_scales import choose_scales
+from converters.quantise.peak_activations import outlier_channels, peak_activations
+from converters.quantise.quantised_tensor import QuantisedTensor
+from converters.quantise.quantised_weights import QuantisedWeights
+from converters.quantise.recipe import Recipe, Rule, Scheme
+from converters.quantise.round_to_nearest import round_to_nearest
+from converters.quantise.sensitivity import measure_sensitivities
+from converters.transforms.keep_blocks import keep_blocks, needs_peaks
+from converters.transforms.scale_channels import scale_channels
+from converters.transforms.separate_outliers import separate_outliers
+from edgesdk.bundle.integrity import cache_folder
+from edgesdk.errors import TransformError
+
+Report = Callable[[str], None]
+Texts = Sequence[NDArray[np.int32]]
+
+_INT8 = Scheme(8, None, "round")
+# Large channels are the same in every text, and scales are chosen among a few candidates: neither needs
+# all of the sample, as calibration does.
+_PEAK_TEXTS = 4
+_SCALE_TEXTS = 2
+_SENSITIVITY_TEXTS = 2
+_CHECKED_TEXTS = 4
+
+
+@dataclass(frozen=True)
+class QuantisedProgram:
+    """What is emitted.
+
+    Attributes:
+        program: with float weights.
+        weights: its weights under the recipe.
+        calibration: how well each calibrated matrix came out; empty without calibration.
+        mixture: how precisions were mixed to a budget; None without.
+    """
+
+    program: Program
+    weights: QuantisedWeights
+    calibration: tuple[CalibrationRecord, ...] = ()
+    mixture: Mixture | None = None
+
+
+def quantise_program(
+    program: Program,
+    recipe: Recipe,
+    kernels: BlockKernels,
+    texts: Texts,
+    budget: Budget | None = None,
+    report: Report | None = None,
+) -> QuantisedProgram:
+    """Quantises a program for kernels of one kind.
+
+    Args:
+        program: from `prepare`, with the same recipe.
+        recipe: how weights are stored.
+        kernels: what the target can multiply with.
+        texts: calibration text as token ids; may be empty for recipes that need none.
+        budget: store as many matrices as it allows as the recipe says, and the others in int8.
+        report: told what happens.
+
+    Raises:
+        TransformError: the recipe needs calibration and there is no text, or does not suit the model.
+    """
+    if recipe.needs_data and not any(len(text) for text in texts):
+        raise TransformError(f"recipe {recipe.name} needs calibration text and got none")
+    peaks = None
+    if needs_peaks(recipe, kernels):
+        if report is not None:
+            report("looking for outlier channels")
+        peaks = peak_activations(program, texts[:_PEAK_TEXTS])
+    if recipe.keep_blocks:
+        program, recipe = keep_blocks(program, recipe, kernels, peaks)
+    elif peaks is not None:
+        program = separate_outliers(program, outlier_channels(program, peaks, recipe.outliers))
+    if recipe.scale_channels:
+        program = scale_channels(program, choose_scales(program, recipe, texts[:_SCALE_TEXTS], report))
+    if not recipe.calibrates:
+        if budget is not None:
+            raise TransformError(
+                f"recipe {recipe.name} has no calibrated matrices to choose from; a budget needs w4b32, "
+                "w4b64, w4c or a recipe file with algorithm gptq"
+            )
+        return QuantisedProgram(program, QuantisedWeights(program.weights, recipe))
+    found = calibrate(program, recipe, texts, report)
+    if budget is None:
+        weights = QuantisedWeights(program.weights, recipe, found.tensors)
+        return QuantisedProgram(program, weights, found.records)
+    mixture = _mix(program, found.tensors, texts, budget, report)
+    own = tuple(Rule(name, _INT8) for name in found.tensors if name not in mixture.low)
+    mixed = replace(recipe, name=f"{recipe.name}-mixed", rules=(*own, *recipe.rules))
+    return QuantisedProgram(
+        program, QuantisedWeights(program.weights, mixed, mixture.tensors), found.records, mixture
+    )
+
+
+def _mix(
+    program: Program,
+    low: Mapping[str, QuantisedTensor],
+    texts: Texts,
+    budget: Budget,
+    report: Report | None,
+) -> Mixture:
+    """Chooses on some of the text and checks on the rest."""
+    if len(texts) <= _SENSITIVITY_TEXTS:
+        raise TransformError(f"a budget needs more than {_SENSITIVITY_TEXTS} texts, got {len(texts)}")
+    high = {name: round_to_nearest(program.weights.load(name), _INT8) for name in low}
+    store = cache_folder() / "sensitivity" / "figures.jsonl"
+    ranked = measure_sensitivities(program, high, low, texts[:_SENSITIVITY_TEXTS], store=store, report=report)
+    checked = texts[_SENSITIVITY_TEXTS : _SENSITIVITY_TEXTS + _CHECKED_TEXTS]
+    return search_mixture(program, high, low, ranked, checked, budget, report)
+
+
+def depends_on_target(recipe: Recipe) -> bool:
+    """Whether targets with other kernels get another program from a recipe."""
+    return recipe.keep_blocks or recipe.outliers > 0

@@ -1,0 +1,1 @@
+"""Core ML variants: with Core ML itself on macOS, elsewhere with an interpreter that proves them."""

@@ -1,0 +1,112 @@
+"""`edgesdk vocab`: what a smaller vocabulary would cost and save, before anything is converted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgesdk.cli.convert import converters_installed
+from edgesdk.cli.options import json_option
+from edgesdk.cli.output import megabytes, print_facts, print_json, print_table
+
+if TYPE_CHECKING:
+    from converters.vocabulary.coverage_report import CoverageReport, TextCoverage
+
+EXAMPLES = """\b
+Examples:
+  edgesdk vocab report smollm2-135m --prune-vocab language=en,size=16000 --text book.txt
+"""
+
+REPORT_EXAMPLES = """\b
+Examples:
+  edgesdk vocab report smollm2-135m --prune-vocab language=en,size=16000 --text book.txt
+  edgesdk vocab report model.gguf --prune-vocab corpus=mails.txt,coverage=0.999 --text a.txt --text b.txt
+"""
+
+
+@click.group(short_help="Judge a smaller vocabulary.", epilog=EXAMPLES)
+def command() -> None:
+    """Says what a pruned vocabulary costs and saves. Needs the `convert` extra."""
+
+
+@command.command(short_help="Compare a text under both vocabularies.", epilog=REPORT_EXAMPLES)
+@click.argument("source")
+@click.option(
+    "--prune-vocab",
+    required=True,
+    metavar="SPEC",
+    help="What to keep: corpus=FILE or language=CODE, with size=N or coverage=X; or tokens=FILE.",
+)
+@click.option(
+    "--text",
+    "texts",
+    required=True,
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="UTF-8 text that did not choose the tokens; several times for several domains or languages.",
+)
+@click.option(
+    "--revision", metavar="NAME", help="Commit, branch or tag of a hub id. Default: the hub's default branch."
+)
+@json_option
+def report(
+    source: str, prune_vocab: str, texts: tuple[Path, ...], revision: str | None, as_json: bool
+) -> None:
+    """Chooses tokens of the checkpoint SOURCE as `edgesdk convert --prune-vocab` would, and judges them.
+
+    Shown are tokens per byte before and after, the share of lines whose tokens change, the weights
+    saved, and the speed of decoding that follows from reading less. Nothing is converted.
+    """
+    with converters_installed():
+        from converters.checkpoints.open_checkpoint import open_checkpoint
+        from converters.vocabulary.choose_tokens import choose_tokens
+        from converters.vocabulary.coverage_report import report_coverage
+        from converters.vocabulary.prune_request import parse_prune_option
+        from converters.vocabulary.prune_vocab import prune_vocab as prune
+
+        request = parse_prune_option(prune_vocab)
+        checkpoint = open_checkpoint(source, revision=revision)
+        choice = choose_tokens(checkpoint, request)
+        result = report_coverage(checkpoint, prune(checkpoint, choice), choice, texts)
+    if as_json:
+        print_json(result)
+        return
+    _show(result)
+
+
+def _show(result: CoverageReport) -> None:
+    chosen, saved = result.vocabulary, result.savings
+    covered = "-" if chosen.coverage is None else f"{chosen.coverage:.2%} of the sample's tokens"
+    print_facts(
+        [
+            ("checkpoint", result.checkpoint),
+            ("kept", f"{chosen.tokens} of {chosen.source_tokens} tokens, {result.required} in any case"),
+            ("covered", covered),
+            ("tables", _change(saved.tables_before, saved.tables_after)),
+            ("model", _change(saved.model_before, saved.model_after)),
+            ("decoding", f"{saved.predicted_step_speedup:.2f}x steps per second, predicted"),
+        ]
+    )
+    print_table(
+        ("text", "bytes>", "tokens/byte>", "pruned>", "ratio>", "lines changed>", "round trip"),
+        [_row(text) for text in result.texts],
+        title="Texts",
+    )
+
+
+def _change(before: int, after: int) -> str:
+    return f"{megabytes(before)} to {megabytes(after)} million parameters ({after / before - 1:+.1%})"
+
+
+def _row(text: TextCoverage) -> tuple[str, ...]:
+    return (
+        text.name,
+        str(text.bytes),
+        f"{text.tokens_per_byte_before:.4f}",
+        f"{text.tokens_per_byte_after:.4f}",
+        f"{text.ratio:.4f}",
+        f"{text.changed_lines:.1%}",
+        "exact" if text.round_trips else "NOT exact",
+    )

@@ -1,0 +1,111 @@
+"""Everything one request needs to choose its next token: sampling, grammar, log-probabilities.
+
+Pure host code, one object for one sequence; `Model` and the engine call it in the same way:
+
+    chooser.observe(prompt)
+    chooser.start_mask()               # optional: the grammar works while the model does
+    choice = chooser.choose(logits)    # then run choice.token and choice.forced as one chunk
+
+It knows nothing of sequences, end tokens or text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.bundle.manifest import GenerationDefaults
+from edgesdk.decoding.grammar import Grammar
+from edgesdk.decoding.logprobs import logprobs_of
+from edgesdk.decoding.options import GenerationOptions
+from edgesdk.decoding.sampling import Sampler
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chosen token, and what follows from it.
+
+    Attributes:
+        token: the token.
+        logprob: natural logarithm of its probability by the model's raw logits, before penalties,
+            grammar and temperature; None unless asked for.
+        top_logprobs: the likeliest tokens by the same logits, with their log-probabilities, best first.
+        forced: tokens that the grammar leaves no choice about after this one. They count as chosen: run
+            them with `token` as one chunk and ask for the logits after the last of them only.
+        finished: the grammar is complete with these tokens; there is nothing more to choose.
+    """
+
+    token: int
+    logprob: float | None = None
+    top_logprobs: tuple[tuple[int, float], ...] = ()
+    forced: tuple[int, ...] = ()
+    finished: bool = False
+
+
+class Chooser:
+    """Chooses the tokens of one sequence."""
+
+    def __init__(
+        self,
+        options: GenerationOptions,
+        defaults: GenerationDefaults,
+        vocab_size: int,
+        *,
+        grammar: Grammar | None = None,
+        logprobs: int | None = None,
+    ) -> None:
+        """Starts with an empty history.
+
+        Args:
+            options: how to choose.
+            defaults: what the bundle recommends where `options` say nothing.
+            vocab_size: V.
+            grammar: what the answer must follow, usually `Model.grammar(options)`.
+            logprobs: how many of the likeliest tokens to report with each choice, 0 for the chosen one
+                only; None for what `options` say.
+
+        Raises:
+            UnsupportedOption: a value has no meaning.
+        """
+        self._sampler = Sampler(options.sampling(defaults), vocab_size)
+        self._logprobs = options.checked_logprobs() if logprobs is None else logprobs
+        self._grammar = None if grammar is None else grammar.start()
+
+    def observe(self, tokens: Sequence[int]) -> None:
+        """Tells it the prompt, for the repetition penalty."""
+        self._sampler.observe(tokens)
+
+    def start_mask(self) -> None:
+        """Lets the grammar work out the next choice in another thread; `choose` waits for it.
+
+        `choose` does so itself for the choice after it. May be called again.
+        """
+        if self._grammar is not None:
+            self._grammar.start_mask()
+
+    def choose(self, logits: NDArray[np.float32]) -> Choice:
+        """The next token; it joins the history.
+
+        Args:
+            logits: (V,) float32; left as they are.
+
+        Raises:
+            DeviceError: the logits are not numbers.
+            UnsupportedOption: the grammar became too complex, or leaves nothing to choose.
+        """
+        grammar = self._grammar
+        token = self._sampler.choose(logits, None if grammar is None else grammar.allowed())
+        forced: tuple[int, ...] = ()
+        finished = False
+        if grammar is not None:
+            forced = grammar.advance(token)
+            for each in forced:
+                self._sampler.record(each)
+            finished = grammar.finished
+        if self._logprobs is None:
+            return Choice(token, forced=forced, finished=finished)
+        logprob, top = logprobs_of(logits, token, self._logprobs)
+        return Choice(token, logprob, top, forced, finished)

@@ -1,0 +1,245 @@
+"""Answers that must follow a JSON schema, a regular expression or a context-free grammar.
+
+llguidance does the parsing: for each place in an answer it says which of the model's tokens may come
+next, and which must. The masks are computed in a worker thread while the model runs (llguidance works
+without Python's lock), so that a choice rarely waits. A compiled grammar is kept and serves any number
+of requests.
+
+JSON documents are laid out as `json.dumps` does by default, one space after a comma and a colon: the
+form that models have seen most, and one that leaves them no way to fill an answer with spaces.
+
+It knows nothing of logits or sampling.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from threading import Lock
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.bundle.records import JsonValue
+from edgesdk.decoding.json_schema import grammar_schema
+from edgesdk.decoding.options import GenerationOptions
+from edgesdk.errors import MissingExtra, UnsupportedOption
+from edgesdk.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
+
+Kind = Literal["JSON schema", "regex", "lark"]
+
+_KEPT_GRAMMARS = 32
+_MOST_CHARS = 1 << 20
+
+
+class GrammarTokenizer:
+    """A model's tokenizer as llguidance wants it, made once; and the grammars compiled for it."""
+
+    def __init__(self, tokenizer: Tokenizer, vocab_size: int) -> None:
+        """Remembers the tokenizer; its table is built on first use, which takes a second for 50,000 tokens.
+
+        Args:
+            tokenizer: of the model.
+            vocab_size: V, which may be more or less than the tokenizer's own.
+        """
+        self._tokenizer = tokenizer
+        self.vocab_size = vocab_size
+        self._compiled: OrderedDict[tuple[str, str], LLMatcher] = OrderedDict()
+        self._lock = Lock()
+
+    @cached_property
+    def table(self) -> LLTokenizer:
+        """The tokenizer in llguidance's form.
+
+        Raises:
+            MissingExtra: llguidance is not installed.
+            UnsupportedOption: it cannot tell which bytes the tokens of this tokenizer stand for.
+        """
+        try:
+            from llguidance import LLTokenizer
+        except ImportError as error:
+            raise MissingExtra("llguidance", "structured") from error
+        engine = self._tokenizer.engine
+        size = max(self.vocab_size, engine.get_vocab_size())
+        eos_ids = [token for token in self._tokenizer.record.eos_ids if token < size]
+        if not eos_ids:
+            raise UnsupportedOption("grammars need a model with an end token; the bundle names none")
+        try:
+            return LLTokenizer(engine.to_str(), n_vocab=size, eos_token=eos_ids)
+        except ValueError as error:
+            raise UnsupportedOption(f"grammars do not support this tokenizer: {_line(error)}") from error
+
+    @cached_property
+    def workers(self) -> ThreadPoolExecutor:
+        """The threads that masks are computed in."""
+        return ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="edgesdk-grammar")
+
+    def compile(self, kind: Kind, text: str) -> LLMatcher:
+        """A grammar's parser at its start; to be copied, not used.
+
+        Raises:
+            UnsupportedOption: the grammar is not valid or asks for something unsupported.
+        """
+        with self._lock:
+            if (kind, text) not in self._compiled:
+                self._compiled[kind, text] = self._build(kind, text)
+                if len(self._compiled) > _KEPT_GRAMMARS:
+                    self._compiled.popitem(last=False)
+            self._compiled.move_to_end((kind, text))
+            return self._compiled[kind, text]
+
+    def _build(self, kind: Kind, text: str) -> LLMatcher:
+        table = self.table
+        from llguidance import LLMatcher
+
+        if len(text) > _MOST_CHARS:
+            raise UnsupportedOption(f"the {kind} has {len(text)} characters, expected at most {_MOST_CHARS}")
+        if kind == "JSON schema":
+            source = LLMatcher.grammar_from_json_schema(text)
+        elif kind == "regex":
+            source = LLMatcher.grammar_from_regex(text)
+        else:
+            source = LLMatcher.grammar_from_lark(text)
+        matcher = LLMatcher(table, source, log_level=0)
+        problem = matcher.get_error() or "; ".join(matcher.get_grammar_warnings())
+        if problem:
+            raise UnsupportedOption(f"the {kind} cannot be used: {_line(problem)}")
+        return matcher
+
+
+class Grammar:
+    """What an answer must follow, compiled for one model. Any number of requests may use it."""
+
+    def __init__(self, tokenizer: GrammarTokenizer, kind: Kind, text: str) -> None:
+        """Compiles; `json_schema`, `regex` and `lark` are the ways to say it.
+
+        Raises:
+            UnsupportedOption: the grammar is not valid, or asks for something unsupported, by name.
+            MissingExtra: llguidance or jsonschema is not installed.
+        """
+        self._tokenizer = tokenizer
+        self._start = tokenizer.compile(kind, text)
+
+    @classmethod
+    def json_schema(cls, schema: Mapping[str, JsonValue] | bool, tokenizer: GrammarTokenizer) -> Grammar:
+        """JSON documents of a schema (draft 2020-12), with properties in the order of the schema."""
+        return cls(tokenizer, "JSON schema", grammar_schema(schema))
+
+    @classmethod
+    def regex(cls, pattern: str, tokenizer: GrammarTokenizer) -> Grammar:
+        r"""Texts that match a regular expression from start to end.
+
+        The syntax is that of Rust's regex package: `\d` is any digit of Unicode, there is no look-around.
+        """
+        return cls(tokenizer, "regex", _checked_text("regex", pattern))
+
+    @classmethod
+    def lark(cls, text: str, tokenizer: GrammarTokenizer) -> Grammar:
+        """Texts of a context-free grammar, in llguidance's variant of Lark; its start is the rule `start`."""
+        return cls(tokenizer, "lark", _checked_text("lark", text))
+
+    @classmethod
+    def of(cls, options: GenerationOptions, tokenizer: GrammarTokenizer) -> Grammar | None:
+        """The grammar that options ask for; None for free text.
+
+        Raises:
+            UnsupportedOption: they ask for more than one.
+        """
+        asked = [name for name in ("json_schema", "regex", "lark") if getattr(options, name) is not None]
+        if len(asked) > 1:
+            raise UnsupportedOption(f"an answer follows one grammar, found {' and '.join(asked)}")
+        if options.json_schema is not None:
+            return cls.json_schema(options.json_schema, tokenizer)
+        if options.regex is not None:
+            return cls.regex(options.regex, tokenizer)
+        return None if options.lark is None else cls.lark(options.lark, tokenizer)
+
+    def start(self) -> GrammarState:
+        """The state at the beginning of an answer."""
+        return GrammarState(self._start.deep_copy(), self._tokenizer)
+
+
+class GrammarState:
+    """Where one answer stands in its grammar."""
+
+    def __init__(self, matcher: LLMatcher, tokenizer: GrammarTokenizer) -> None:
+        """Takes over a parser.
+
+        Args:
+            matcher: at its start.
+            tokenizer: has V and the worker threads.
+        """
+        self._matcher = matcher
+        self._tokenizer = tokenizer
+        self._mask: Future[bytes] | None = None
+        self.finished = False
+        """Whether the answer is complete, so that nothing may follow."""
+
+    def start_mask(self) -> None:
+        """Begins to compute what may come next; `allowed` waits for it. May be called again."""
+        if self._mask is None and not self.finished:
+            self._mask = self._tokenizer.workers.submit(self._matcher.compute_bitmask)
+
+    def allowed(self) -> NDArray[np.bool_]:
+        """Tokens that may come next: (V,); end tokens are among them where the answer may end.
+
+        Raises:
+            UnsupportedOption: the grammar became too complex.
+        """
+        self.start_mask()
+        bits = self._mask.result() if self._mask is not None else b""
+        self._check()
+        V = self._tokenizer.vocab_size
+        mask = np.zeros(V, np.bool_)
+        held = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")[:V]
+        mask[: len(held)] = held
+        return mask
+
+    def advance(self, token: int) -> tuple[int, ...]:
+        """Goes on with a chosen token, and with all that follow from it; returns the latter.
+
+        Raises:
+            UnsupportedOption: the token may not come here, or the grammar became too complex.
+        """
+        if self._mask is not None:
+            self._mask.result()
+            self._mask = None
+        matcher = self._matcher
+        matcher.consume_token(token)
+        forced: list[int] = []
+        if not matcher.is_stopped():
+            for each in matcher.compute_ff_tokens():
+                if each >= self._tokenizer.vocab_size:  # a token that the model cannot say
+                    break
+                forced.append(each)
+            matcher.consume_tokens(forced)
+        self._check()
+        self.finished = matcher.is_stopped()
+        self.start_mask()
+        return tuple(forced)
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise UnsupportedOption(f"the grammar cannot go on: {_line(self._matcher.get_error())}")
+
+
+def _checked_text(name: str, text: str) -> str:
+    if not isinstance(text, str) or not text:
+        raise UnsupportedOption(f"{name} is {text!r}, expected a text that is not empty")
+    return text
+
+
+def _line(problem: object) -> str:
+    """The line of a message from llguidance that says what is wrong."""
+    if "oneOf constraints" in str(problem):  # its own text names an option that is not offered here
+        return "'oneOf' is supported where no document fits two of its parts; use 'anyOf'"
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (errors or lines or ["unknown reason"])[0][:300]

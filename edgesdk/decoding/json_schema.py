@@ -1,0 +1,134 @@
+"""Makes JSON Schemas ready for llguidance, and refuses rules that it would not enforce, by their keyword.
+
+llguidance refuses the keywords of draft 2020-12 that it lacks, but, as the standard lets it, reads past
+words that it does not know: a misspelt `requiredProperties` would silently allow more than was meant. So
+every schema is first held against its metaschema (by the jsonschema package), then against the lists
+below. Words that start with `x-` are notes. It builds no grammar.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+
+from edgesdk.bundle.records import JsonValue
+from edgesdk.errors import MissingExtra, UnsupportedOption
+
+_ENFORCED = frozenset(
+    (
+        *("$ref", "$defs", "definitions", "$anchor", "$id", "$schema", "type", "enum", "const"),
+        *("anyOf", "allOf", "oneOf", "items", "prefixItems", "minItems", "maxItems"),
+        *("properties", "required", "additionalProperties", "patternProperties"),
+        *("minProperties", "maxProperties", "minLength", "maxLength", "pattern", "format"),
+        *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+    )
+)
+_NOTES = frozenset(
+    ("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$comment")
+)
+_BY_NAME = ("properties", "patternProperties", "$defs", "definitions")
+_LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
+_SINGLE = ("items", "additionalProperties")
+_DRAFTS = (
+    "https://json-schema.org/draft/2020-12/schema",
+    "https://json-schema.org/draft/2019-09/schema",
+    "http://json-schema.org/draft-07/schema",
+    "http://json-schema.org/draft-06/schema",
+)
+"""In these, whatever is valid in the newest and uses only the keywords above means the same."""
+
+_LAYOUT: dict[str, JsonValue] = {
+    "lenient": False,
+    "coerce_one_of": False,
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+}
+"""Options of llguidance: refuse what it does not know, and write as `json.dumps` does."""
+
+_MOST_CHARS = 1 << 20
+_DEEPEST = 100
+
+Schema = Mapping[str, JsonValue]
+
+
+def grammar_schema(schema: Mapping[str, JsonValue] | bool) -> str:
+    """The JSON text of a schema for llguidance, once it is sure that all of it will be enforced.
+
+    Raises:
+        UnsupportedOption: it is no schema, or has a keyword that cannot be enforced.
+        MissingExtra: the jsonschema package is not installed.
+    """
+    if schema is False or not isinstance(schema, Mapping | bool):
+        found = "false, which allows no document" if schema is False else f"a {type(schema).__name__}"
+        raise UnsupportedOption(f"json_schema is {found}; expected an object (dict), or true for any JSON")
+    try:
+        text = json.dumps({} if schema is True else schema, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UnsupportedOption(f"json_schema cannot be written as JSON: {error}") from error
+    if len(text) > _MOST_CHARS:
+        raise UnsupportedOption(f"json_schema has {len(text)} characters, expected at most {_MOST_CHARS}")
+    parsed = json.loads(text)
+    _check_shape(parsed)
+    for place, part in _parts(parsed, "#", 0):
+        _check_keywords(place, part)
+    return json.dumps(parsed | {"x-guidance": _LAYOUT})
+
+
+def _check_shape(schema: JsonValue) -> None:
+    """Holds a schema against the metaschema of its draft."""
+    try:
+        from jsonschema import Draft202012Validator
+        from jsonschema.exceptions import SchemaError
+    except ImportError as error:
+        raise MissingExtra("jsonschema", "structured") from error
+
+    asked = schema.get("$schema", _DRAFTS[0]) if isinstance(schema, dict) else _DRAFTS[0]
+    if not isinstance(asked, str) or asked.removesuffix("#") not in _DRAFTS:
+        raise UnsupportedOption(f"the JSON schema is written in {asked!r}, expected {_DRAFTS[0]}; convert it")
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        where = "/".join(["#", *(str(step) for step in error.absolute_path)])
+        raise UnsupportedOption(f"the JSON schema is not valid at {where}: {error.message[:200]}") from error
+    except RecursionError as error:
+        raise UnsupportedOption("the JSON schema is nested too deeply") from error
+
+
+def _parts(schema: JsonValue, place: str, depth: int) -> Iterator[tuple[str, Schema]]:
+    """Every schema inside a schema, with its JSON pointer; true and false have nothing to check."""
+    if depth > _DEEPEST:
+        raise UnsupportedOption(f"the JSON schema is nested more than {_DEEPEST} deep")
+    if not isinstance(schema, dict):
+        return
+    yield place, schema
+    for key in _BY_NAME:
+        inner = schema.get(key)
+        if isinstance(inner, dict):
+            for name, part in inner.items():
+                yield from _parts(part, f"{place}/{key}/{name}", depth + 1)
+    for key in _LISTS:
+        items = schema.get(key)
+        if isinstance(items, list):
+            for index, part in enumerate(items):
+                yield from _parts(part, f"{place}/{key}/{index}", depth + 1)
+    for key in _SINGLE:
+        yield from _parts(schema.get(key), f"{place}/{key}", depth + 1)
+
+
+def _check_keywords(place: str, schema: Schema) -> None:
+    for key in schema:
+        if key == "x-guidance" or not (key in _ENFORCED or key in _NOTES or key.startswith("x-")):
+            raise UnsupportedOption(
+                f"the JSON schema keyword {key!r} at {place} is not supported; without it the answer could "
+                "break that rule"
+            )
+    least = schema.get("minProperties", 0)
+    required = schema.get("required")
+    sure = (len(set(map(str, required))) if isinstance(required, list) else 0) + 1
+    # Names that only additionalProperties or patternProperties allow may come twice, and then count twice.
+    if isinstance(least, int | float) and least > sure:
+        raise UnsupportedOption(
+            f"the JSON schema keyword 'minProperties' at {place} is {least}, supported is up to {sure}: one "
+            "more than the properties in 'required'"
+        )

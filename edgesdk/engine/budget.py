@@ -1,0 +1,90 @@
+"""How many tokens a step may run: measured once, against a limit for the time between tokens.
+
+The largest size whose step takes no longer than the limit, while other branches decode (Sarathi-Serve,
+section 4.3). Without a limit of the caller's it is four times the step of a single token on an idle
+machine. The figures are the machine's as it is now: keep them and pass `token_budget` to repeat them.
+
+Paper: Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgesdk.kv.step_runner import StepEntry, StepRunner
+
+IDLE_STEPS = 4.0
+"""The limit that is taken without one of the caller's, in steps of a single token."""
+
+_RUNS = 3
+_MOST_SEATS = 64
+
+
+@dataclass(frozen=True)
+class BudgetProfile:
+    """What the measurement gave.
+
+    Attributes:
+        step_ms: time of a full step by its tokens.
+        target_ms: limit for the time between tokens.
+        budget: most tokens of a step in which something decodes.
+    """
+
+    step_ms: Mapping[int, float]
+    target_ms: float
+    budget: int
+
+
+def profile_budget(runner: StepRunner, target_ms: float | None = None) -> BudgetProfile:
+    """Times full steps of every size with one dummy sequence, and picks.
+
+    Args:
+        runner: idle; as it was before when this returns.
+        target_ms: limit for the time between tokens; None for `IDLE_STEPS` single steps.
+    """
+    step_ms = {tokens: _step_ms(runner, tokens) for tokens in runner.token_budgets}
+    smallest = runner.token_budgets[0]
+    target = IDLE_STEPS * step_ms[smallest] if target_ms is None else target_ms
+    return BudgetProfile(step_ms, target, pick_budget(step_ms, target))
+
+
+def pick_budget(step_ms: Mapping[int, float], target_ms: float) -> int:
+    """The most tokens whose step is within the target; at least the second smallest size.
+
+    A step of the smallest size, one token, could not hold a decode and a piece of a prompt together.
+    """
+    sizes = sorted(step_ms)
+    within = [tokens for tokens in sizes if step_ms[tokens] <= target_ms]
+    return max([*within, *sizes[:2]])
+
+
+def count_seats(runner: StepRunner, budget: int) -> int:
+    """Most branches whose next tokens one run of the model gives, within `budget` tokens a step."""
+    seats = 1
+    while seats < min(budget, _MOST_SEATS):
+        sizes = {seats + 1, *(size for size in runner.token_budgets if size > seats)}
+        if min(runner.most_rows(tokens) for tokens in sizes) <= seats:
+            break
+        seats += 1
+    return seats
+
+
+def _step_ms(runner: StepRunner, tokens: int) -> float:
+    """Median time of a step; the first run, which may set something up, does not count."""
+    times = []
+    piece = np.zeros(min(tokens, runner.context), np.int32)
+    sequence = runner.new_list()
+    try:
+        for _ in range(_RUNS + 1):
+            began = time.perf_counter()
+            runner.run([StepEntry(sequence, piece)])
+            times.append((time.perf_counter() - began) * 1e3)
+            sequence.truncate(0)
+    finally:
+        sequence.close()
+    return statistics.median(times[1:])

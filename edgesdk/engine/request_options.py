@@ -1,0 +1,39 @@
+"""The options of a request to the engine, as keyword arguments with types (PEP 692)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from edgesdk.decoding.options import GenerationKeywords, GenerationOptions
+from edgesdk.text.tool_calls import Tool, ToolChoice
+
+
+class RequestOptions(GenerationKeywords, total=False):
+    """What may be said of a request; what is left out takes the bundle's recommendation or changes nothing.
+
+    Attributes:
+        n: answers to the one prompt, whose cells they share; each draws with a seed of its own.
+        priority: higher goes first, as if it had come that much earlier.
+        deadline_s: ends after this many seconds, the queue included, keeping what there is.
+        tools: functions that the model may call, with messages only; its calls are in
+            `Completion.tool_calls`, checked against the schemas of the functions.
+        tool_choice: `required` makes the answer one valid call; `auto` leaves it to the model.
+
+    The others are those of `GenerationOptions`.
+    """
+
+    n: int
+    priority: int
+    deadline_s: float | None
+    tools: Sequence[Tool] | None
+    tool_choice: ToolChoice
+
+
+_OWN = frozenset({"n", "priority", "deadline_s", "tools", "tool_choice"})
+
+
+def generation_options(options: RequestOptions) -> GenerationOptions:
+    """What `options` say about the answer itself."""
+    keywords = {name: value for name, value in options.items() if name not in _OWN}
+    return GenerationOptions(**cast(GenerationKeywords, keywords))

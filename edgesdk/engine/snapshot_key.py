@@ -1,0 +1,29 @@
+"""What a snapshot's cells are worth nothing without: the model, its recipe and its vocabulary."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+
+from edgesdk.bundle.manifest import TOKENIZER_NAME
+from edgesdk.bundle.reader import Bundle
+
+
+def snapshot_key(bundle: Bundle, variant: str) -> str:
+    """Digest (hex) of what makes keys and values what they are.
+
+    It is the same for all targets of one recipe, so that a snapshot goes from backend to backend.
+
+    Args:
+        bundle: the model.
+        variant: name of the variant that runs.
+    """
+    manifest = bundle.manifest
+    facts = {
+        "source": sorted(file.sha256 for file in manifest.source.files),
+        "decoder": asdict(manifest.decoder_of(bundle.variant(variant))),
+        "tokenizer": manifest.files[TOKENIZER_NAME].sha256,
+        "recipe": bundle.variant(variant).recipe,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

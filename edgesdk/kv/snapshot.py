@@ -1,0 +1,159 @@
+"""Snapshots: a sequence's tokens, keys and values in a file, to go on later or elsewhere.
+
+The file is in the safetensors format, whose reader checks its own bounds: `tokens` (n,) int32 and `kv`
+(L, 2, K, n, D) float32, with a header that says what they belong to. Cells have one layout for all
+backends, so a snapshot made on one continues on another. It does not know what the key of a model is
+made of; equal keys must mean equal keys and values for equal tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+import numpy as np
+
+from edgesdk.backends.protocol import Float, Int
+from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.errors import SnapshotError
+from edgesdk.kv.cell_list import CellList
+from edgesdk.kv.step_runner import StepRunner
+
+FORMAT = "edgesdk-snapshot"
+VERSION = "1"
+
+_HEADER_LIMIT_BYTES = 64 << 10
+_DTYPES = {"tokens": "I32", "kv": "F32"}
+
+
+def save_snapshot(path: Path, runner: StepRunner, cells: CellList, model: str) -> None:
+    """Writes a sequence to a file, which appears whole or not at all.
+
+    Args:
+        path: file to write; replaced if it is there.
+        runner: whose cells.
+        cells: the sequence, which stays as it is.
+        model: key of everything that keys and values depend on beside the tokens.
+
+    Raises:
+        SnapshotError: the sequence is empty or has lost its first cells to a window, or the file cannot be
+            written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    if not cells.length:
+        raise SnapshotError("the sequence is empty; there is nothing to save")
+    if cells.first:
+        raise SnapshotError(
+            f"every layer has a sliding window, and the cells before position {cells.first} are freed; "
+            "there is no whole sequence to save"
+        )
+    tokens, kv = cells.tokens.copy(), runner.pool.read(cells.cells)
+    header = {"format": FORMAT, "version": VERSION, "model": model, "sha256": _digest(tokens, kv)}
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        try:
+            save_file({"tokens": tokens, "kv": kv}, draft, metadata=header)
+            with draft.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+    except (SafetensorError, OSError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise SnapshotError(f"{path} cannot be written: {reason}") from error
+
+
+def load_snapshot(path: Path, runner: StepRunner, spec: DecoderSpec, model: str) -> CellList:
+    """Reads a sequence from a file into cells of its own.
+
+    Args:
+        path: what `save_snapshot` wrote.
+        runner: where the sequence is to go on.
+        spec: the model's shape.
+        model: key of the model that is to go on.
+
+    Returns:
+        The sequence.
+
+    Raises:
+        SnapshotError: the file is damaged, of another version or model, or longer than the context.
+        CapacityError: there are not enough free cells; nothing has changed.
+    """
+    tokens, kv = _read(path, spec, model, runner.context)
+    cells = runner.new_list()
+    runner.store(cells, tokens, kv)
+    return cells
+
+
+def _read(path: Path, spec: DecoderSpec, model: str, context: int) -> tuple[Int, Float]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        _check_size(path)
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            _check_header(path, header, model)
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no dict
+            dtypes = {name: file.get_slice(name).get_dtype() for name in shapes}
+            _check_shapes(path, shapes, dtypes, spec, context)
+            tokens, kv = file.get_tensor("tokens"), file.get_tensor("kv")
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise SnapshotError(f"{path} cannot be read as a snapshot: {reason}") from error
+    if header.get("sha256") != _digest(tokens, kv):
+        raise SnapshotError(f"{path} is damaged: its content has another sha256 than it says; save it again")
+    if tokens.min() < 0 or tokens.max() >= spec.vocab_size:
+        raise SnapshotError(f"{path} holds token ids outside the vocabulary of {spec.vocab_size}")
+    # One number that is none would reach every later token, visible or not.
+    if not np.isfinite(kv).all():
+        raise SnapshotError(f"{path} holds keys and values that are no numbers")
+    return tokens, kv
+
+
+def _check_size(path: Path) -> None:
+    """Refuses what is no plain file, and a header that would have to be read whole before it is checked."""
+    if not path.is_file():
+        raise SnapshotError(f"{path} is no file")
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+    if length > _HEADER_LIMIT_BYTES:
+        raise SnapshotError(f"{path} is no snapshot of edgesdk: its header would take {length} bytes")
+
+
+def _check_header(path: Path, header: dict[str, str], model: str) -> None:
+    if header.get("format") != FORMAT:
+        raise SnapshotError(f"{path} is no snapshot of edgesdk")
+    if header.get("version") != VERSION:
+        raise SnapshotError(
+            f"{path} has version {header.get('version')!r} of the format, expected {VERSION!r}; save it again"
+        )
+    if header.get("model") != model:
+        raise SnapshotError(
+            f"{path} was saved by another model or recipe; its keys and values mean nothing to this one"
+        )
+
+
+def _check_shapes(
+    path: Path, shapes: dict[str, list[int]], dtypes: dict[str, str], spec: DecoderSpec, context: int
+) -> None:
+    if dtypes != _DTYPES:
+        raise SnapshotError(f"{path} holds {dtypes}, expected {_DTYPES}")
+    tokens, kv = shapes["tokens"], shapes["kv"]
+    count = tokens[0] if len(tokens) == 1 else 0
+    expected = [len(spec.layers), 2, spec.kv_heads, count, spec.head_size]
+    if count < 1 or kv != expected:
+        raise SnapshotError(f"{path} holds tokens {tokens} with cells {kv}, expected cells {expected}")
+    if count > context:
+        raise SnapshotError(
+            f"{path} holds {count} tokens, the context is {context}; convert with a larger --context"
+        )
+
+
+def _digest(tokens: Int, kv: Float) -> str:
+    digest = hashlib.sha256(tokens.data)
+    digest.update(kv.data)
+    return digest.hexdigest()

@@ -1,0 +1,389 @@
+"""Runs one step for several sequences at once.
+
+The weights are read once per step, whatever the number of sequences in it. New keys and values are
+copied into cells only after the step has succeeded, so what fails or is interrupted changes nothing. It
+knows nothing of text, sampling, or who should run next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgesdk.backends.protocol import Float, Int, StepBackend, StepBuffers
+from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.manifest import StepShape
+from edgesdk.errors import CapacityError, DeviceError
+from edgesdk.kv.cell_list import CellList
+from edgesdk.kv.cell_pool import CellPool
+from edgesdk.kv.step_entry import StepEntry as StepEntry  # part of this seam
+from edgesdk.kv.step_mask import MaskBlock, StepMask, masks_of
+from edgesdk.kv.step_sizes import StepSizes
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Drafts:
+    """Tokens of the last step that are kept only on demand."""
+
+    entry: StepEntry
+    first: int
+    length: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Picked:
+    """A size with its arrays, and the state of the cells for which it was picked."""
+
+    shape: StepShape
+    buffers: StepBuffers
+    mask: StepMask
+    frontier: int
+    used: int
+
+    def holds(self, pool: CellPool) -> bool:
+        """Whether it is still the choice: it is while cells are only added, until they outgrow it."""
+        return pool.size == self.shape.cells >= pool.frontier >= self.frontier and pool.used >= self.used
+
+
+class StepRunner:
+    """Sequences over a `StepBackend`, with one pool of cells. One thread at a time."""
+
+    def __init__(
+        self,
+        backend: StepBackend,
+        spec: DecoderSpec,
+        context: int,
+        capacity: int | None = None,
+        *,
+        free_windows: bool = True,
+    ) -> None:
+        """Starts without sequences.
+
+        Args:
+            backend: runs the steps.
+            spec: the model's shape.
+            context: most tokens of a sequence.
+            capacity: most cells in use; the largest S on offer when None.
+            free_windows: free the cells that no later token sees, where every layer has a window.
+
+        Raises:
+            DeviceError: the backend's sizes cannot hold as many.
+        """
+        self._backend = backend
+        self._window = spec.window
+        self._sizes = StepSizes(backend.shapes, context)
+        self.context = context
+        """Most tokens of a sequence."""
+        self.pool = CellPool(spec, self._sizes, capacity)
+        """The cells of all sequences."""
+        self.token_budgets = self._sizes.token_budgets(self.pool.capacity)
+        """Most tokens of a step: the sizes on offer, smallest first."""
+        windows = [layer.window for layer in spec.layers]
+        self._reach = None
+        if free_windows and self._window is not None and None not in windows:
+            self._reach = self._window - 1
+        self._masks = masks_of(backend)
+        self._picked: dict[tuple[int, int], _Picked] = {}
+        self._drafts: dict[int, _Drafts] = {}
+        self._buffers: StepBuffers | None = None
+
+    def most_rows(self, tokens: int) -> int:
+        """Most tokens whose logits a step of so many tokens gives without being run again.
+
+        Raises:
+            CapacityError: no size runs as many tokens.
+        """
+        return self._sizes.most_rows(tokens, self.pool.capacity)
+
+    def piece(self, wanted: int, *, all_rows: bool = False) -> int:
+        """How many of a sequence's tokens the next step runs best, as the cells are in use now.
+
+        Args:
+            wanted: tokens still to run.
+            all_rows: logits of every token are wanted.
+        """
+        return self._sizes.piece(wanted, self.pool.frontier, all_rows=all_rows)
+
+    def new_list(self) -> CellList:
+        """An empty sequence; close it to give its cells back."""
+        return CellList(self.pool, self._reach)
+
+    def run(self, entries: Sequence[StepEntry]) -> list[Float | None]:
+        """Runs one step for all entries and adds their tokens to their sequences.
+
+        Where more rows are wanted than the size has, the step is run again for the rest.
+
+        Args:
+            entries: at least one, of different sequences.
+
+        Returns:
+            For each entry (V,) float32 logits after its last token, (n, V) after each, or None; valid
+            until the next run.
+
+        Raises:
+            CapacityError: tokens do not fit a sequence's context, the cells that are free, or a step.
+                Nothing has changed, as after any other exception.
+            DeviceError: the backend failed.
+            ValueError: an entry has no tokens, a sequence of another runner or one that occurs twice, or
+                parents that do not come before their children.
+        """
+        if len(entries) == 1:
+            (entry,) = entries
+            if len(entry.tokens) == 1 and entry.logits == "last" and entry.parents is None:
+                return [self.run_next(entry.cells, entry.tokens)]
+        total, wanted, kept = self._check(entries)
+        self._drafts.clear()
+        picked = self._prepare(total, wanted)
+        shape, buffers = picked.shape, picked.buffers
+        self._fill(buffers, picked.mask, entries, total)
+        results = self._execute(shape, buffers, entries, wanted)
+        drafts: dict[int, _Drafts] = {}
+        if kept:
+            self._commit(buffers, entries, total, kept)
+        if kept < total:
+            first = 0
+            for entry in entries:
+                if entry.parents is not None:
+                    drafts[entry.cells.serial] = _Drafts(entry, first, entry.cells.length)
+                first += len(entry.tokens)
+            self._drafts, self._buffers = drafts, buffers
+        return results
+
+    def run_next(self, cells: CellList, token: Int) -> Float:
+        """Like `run` for one token of one sequence, in less time.
+
+        Args:
+            cells: the sequence.
+            token: (1,) int32.
+
+        Returns:
+            (V,) float32 logits after it, valid until the next run.
+        """
+        pool, length = self.pool, cells.length
+        if cells.closed or cells.pool is not pool or length >= self.context or pool.used >= pool.capacity:
+            self._check([StepEntry(cells, token)])  # says what is wrong
+        self._drafts.clear()
+        picked = self._prepare(1, 1)
+        shape, buffers, mask = picked.shape, picked.buffers, picked.mask
+        buffers.tokens[0] = token[0]
+        buffers.positions[0] = length
+        buffers.rows[:] = 0
+        if not mask.show_next(buffers, cells):
+            if shape.tokens > 1:
+                buffers.tokens[1:] = 0
+                buffers.positions[1:] = 0
+            mask.show(buffers, (MaskBlock(cells, 1),))
+        self._backend.run(shape, pool.array)
+        first = cells.first
+        pool.begin()
+        try:
+            cells.append_next(token, pool.store_next(buffers.kv_new))
+            if self._reach is not None:
+                cells.release_unreachable()
+            pool.end()
+        except BaseException:
+            cells.restore(length, first)
+            pool.begin()  # counts the cells anew
+            pool.end()
+            raise
+        logits: Float = buffers.logits[0]
+        return logits
+
+    def keep(self, cells: CellList, rows: Int) -> None:
+        """Adds drafts of the last step to their sequence.
+
+        Args:
+            cells: a sequence whose entry had `parents`; nothing else has changed it since.
+            rows: (n,) int32, indices into the entry's tokens: a path from the root of the tree.
+
+        Raises:
+            ValueError: there are no such drafts, or `rows` is no path.
+            CapacityError: there are not enough free cells; nothing has changed.
+        """
+        drafts = self._drafts.get(cells.serial)
+        if drafts is None or drafts.length != cells.length or self._buffers is None:
+            raise ValueError("the sequence has no drafts from the last step")
+        if not len(rows):
+            return
+        parents, tokens = drafts.entry.parents, drafts.entry.tokens
+        expected = np.concatenate([[-1], rows[:-1]])
+        in_range = bool(((rows >= 0) & (rows < len(tokens))).all())
+        if parents is None or not in_range or not np.array_equal(parents[rows], expected):
+            raise ValueError(f"rows {rows.tolist()} are no path from the root of the drafts")
+        del self._drafts[cells.serial]
+        self._store(self._buffers.kv_new, [(cells, tokens[rows])], len(rows), drafts.first + rows)
+
+    def store(self, cells: CellList, tokens: Int, kv: Float) -> None:
+        """Adds tokens whose keys and values are known already.
+
+        Args:
+            cells: a sequence.
+            tokens: (n,) int32, n at least 1.
+            kv: (L, 2, K, n, D) float32.
+
+        Raises:
+            CapacityError: they do not fit the context or the free cells; nothing has changed.
+        """
+        self._check([StepEntry(cells, tokens)])
+        self._drafts.clear()
+        self._store(kv, [(cells, tokens)], len(tokens), None)
+
+    def close(self) -> None:
+        """Gives the memory of the cells back; sequences must be closed. The backend stays open."""
+        self._drafts.clear()
+        self._buffers = None
+        self._picked.clear()
+        self.pool.resize(0)
+
+    def _check(self, entries: Sequence[StepEntry]) -> tuple[int, int, int]:
+        """Refuses what cannot be run; returns tokens, wanted rows, and tokens to keep."""
+        total = wanted = kept = 0
+        pool, context = self.pool, self.context
+        for entry in entries:
+            cells, count = entry.cells, len(entry.tokens)
+            if cells.closed or cells.pool is not pool:
+                raise ValueError("an entry's sequence is closed, or belongs to another runner")
+            if not count:
+                raise ValueError("an entry needs at least one token, found none")
+            longest = count
+            if entry.parents is None:
+                kept += count
+            else:
+                longest = int(entry.depths().max()) + 1
+            if cells.length + longest > context:
+                raise CapacityError(
+                    f"{longest} tokens after {cells.length} do not fit the context of {context} tokens; "
+                    "shorten the prompt or convert with a larger --context"
+                )
+            total += count
+            wanted += 0 if entry.logits == "none" else 1 if entry.logits == "last" else count
+        if not total or (len(entries) > 1 and len({entry.cells.serial for entry in entries}) < len(entries)):
+            raise ValueError("a step needs at least one entry, and one only for a sequence")
+        if kept > pool.free:
+            raise CapacityError(
+                f"{kept} cells are needed, {pool.free} of {pool.capacity} are free; end or shorten other "
+                "sequences"
+            )
+        return total, wanted, kept
+
+    def _prepare(self, total: int, wanted: int) -> _Picked:
+        """Picks the size and lays the cells out for it."""
+        pool = self.pool
+        picked = self._picked.get((total, wanted))
+        if picked is not None and picked.holds(pool):
+            return picked
+        used = pool.used
+        shape = self._sizes.pick(total, wanted, pool.frontier, pool.size)
+        if used < pool.frontier:
+            shape = self._compact(shape, total, wanted)
+        if shape.cells != pool.size:
+            pool.resize(shape.cells)
+        buffers = self._backend.buffers(shape)
+        mask = self._masks.get(shape)
+        if mask is None:
+            if self._window is not None and buffers.window_mask is None and self.context > self._window:
+                raise DeviceError(
+                    f"the model has layers with a window of {self._window} tokens, but the step graph, which "
+                    f"holds {self.context}, has no mask for them; convert it again"
+                )
+            mask = self._masks[shape] = StepMask(shape, self._window)
+        picked = self._picked[total, wanted] = _Picked(shape, buffers, mask, pool.frontier, used)
+        return picked
+
+    def _compact(self, shape: StepShape, total: int, wanted: int) -> StepShape:
+        """Closes gaps between cells if a smaller S does then, and moving is cheap: at most what is saved."""
+        pool = self.pool
+        smaller = self._sizes.pick(total, wanted, pool.used, pool.size)
+        if smaller.tokens != shape.tokens or not 0 < pool.moves_to_compact() <= shape.cells - smaller.cells:
+            return shape
+        pool.compact()
+        return smaller
+
+    def _fill(self, buffers: StepBuffers, mask: StepMask, entries: Sequence[StepEntry], total: int) -> None:
+        blocks = []
+        first = 0
+        for entry in entries:
+            tokens, start = entry.tokens, entry.cells.length
+            count = len(tokens)
+            end = first + count
+            buffers.tokens[first:end] = tokens
+            if entry.parents is not None:
+                depths = entry.depths()
+                buffers.positions[first:end] = start + depths
+                blocks.append(MaskBlock(entry.cells, count, entry.parents, depths))
+            else:
+                buffers.positions[first:end] = start if count == 1 else np.arange(start, start + count)
+                blocks.append(MaskBlock(entry.cells, count))
+            first = end
+        if total < len(buffers.tokens):
+            buffers.tokens[total:] = 0
+            buffers.positions[total:] = 0
+        mask.show(buffers, blocks)
+
+    def _execute(
+        self, shape: StepShape, buffers: StepBuffers, entries: Sequence[StepEntry], wanted: int
+    ) -> list[Float | None]:
+        """Runs the step, again for rows beyond R, and hands out the logits."""
+        R, cells = shape.rows, self.pool.array
+        if wanted == 1 and len(entries) == 1:
+            buffers.rows[:] = len(entries[0].tokens) - 1
+            self._backend.run(shape, cells)
+            return [buffers.logits[0] if entries[0].logits == "last" else buffers.logits[:1]]
+        rows = np.zeros(max(wanted, 1), np.int32)
+        places: list[tuple[int, int]] = []
+        first = place = 0
+        for entry in entries:
+            count = len(entry.tokens)
+            asked = 0 if entry.logits == "none" else 1 if entry.logits == "last" else count
+            rows[place : place + asked] = np.arange(first + count - asked, first + count)
+            places.append((place, place + asked))
+            first, place = first + count, place + asked
+        logits = buffers.logits
+        if wanted > R:
+            logits = np.empty((wanted, logits.shape[1]), np.float32)
+        for begin in range(0, len(rows), R):
+            count = min(R, len(rows) - begin)
+            buffers.rows[:count] = rows[begin : begin + count]
+            buffers.rows[count:] = 0
+            self._backend.run(shape, cells)
+            if wanted > R:
+                logits[begin : begin + count] = buffers.logits[:count]
+        return [
+            None if entry.logits == "none" else logits[a] if entry.logits == "last" else logits[a:b]
+            for entry, (a, b) in zip(entries, places, strict=True)
+        ]
+
+    def _commit(self, buffers: StepBuffers, entries: Sequence[StepEntry], total: int, kept: int) -> None:
+        """Adds the tokens of all entries but drafts; only now do they belong to their sequences."""
+        rows = None
+        added = [(entry.cells, entry.tokens) for entry in entries if entry.parents is None]
+        if kept < total:
+            counts = [len(entry.tokens) for entry in entries]
+            keeps = np.repeat([entry.parents is None for entry in entries], counts)
+            rows = np.flatnonzero(keeps).astype(np.int32)
+        self._store(buffers.kv_new, added, kept, rows)
+
+    def _store(self, kv_new: Float, added: list[tuple[CellList, Int]], count: int, rows: Int | None) -> None:
+        """Copies rows of the step into new cells; everything or, whatever happens, nothing."""
+        before = [(cells, cells.length, cells.first) for cells, _ in added]
+        pool = self.pool
+        pool.begin()
+        try:
+            places = pool.allocate(count)
+            pool.write(places, kv_new, rows)
+            first = 0
+            for cells, tokens in added:
+                cells.append(tokens, places[first : first + len(tokens)])
+                first += len(tokens)
+            if self._reach is not None:
+                for cells, _ in added:
+                    cells.release_unreachable()
+            pool.end()
+        except BaseException:
+            for cells, length, start in before:
+                cells.restore(length, start)
+            pool.begin()  # counts the cells anew
+            pool.end()
+            raise

@@ -1,0 +1,55 @@
+"""Packages written by the emitter, read back by the interpreter."""
+
+import numpy as np
+import pytest
+
+from converters.graph.program import Program
+from converters.prepare import prepare
+from converters.quantise.quantised_weights import QuantisedWeights
+from converters.quantise.recipe import find_recipe
+from edgesdk.bundle.manifest import StepShape
+
+pytest.importorskip("coremltools", reason="needs the extra 'coreml'")
+
+
+@pytest.fixture
+def quantise():
+    """A prepared program whose weights are what the recipe makes of them."""
+
+    def run(program, recipe):
+        prepared = prepare(program, find_recipe(recipe))
+        weights = QuantisedWeights(prepared.weights, find_recipe(recipe))
+        return Program(prepared.spec, prepared.graph, weights)
+
+    return run
+
+
+@pytest.fixture
+def random_step():
+    """Inputs of one step with any masks at all: trees of drafts, forgotten cells, other sequences."""
+
+    def make(spec, step: StepShape):
+        random = np.random.default_rng(3)
+        T, S, R = step.tokens, step.cells, step.rows
+
+        def mask():
+            seen = random.random((T, S + T)) < 0.6
+            seen[:, S] = True
+            return np.where(seen, np.float32(0), np.float32(-1e9))
+
+        inputs = {
+            "tokens": random.integers(0, spec.vocab_size, T).astype(np.int32),
+            "positions": random.integers(0, 60, T).astype(np.int32),
+            "mask": mask(),
+            "rows": random.integers(0, T, R).astype(np.int32),
+        }
+        if spec.window is not None:
+            inputs["window_mask"] = mask()
+        for layer in range(len(spec.layers)):
+            for kind in "kv":
+                cells = random.standard_normal((spec.kv_heads, S, spec.head_size))
+                # Cells hold what float16 can hold, as those that the model itself has made.
+                inputs[f"{kind}_cache.{layer}"] = cells.astype(np.float16).astype(np.float32)
+        return inputs
+
+    return make

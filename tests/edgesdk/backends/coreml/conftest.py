@@ -1,0 +1,100 @@
+"""A small package of two functions, as the emitter writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec, RotarySpec
+from edgesdk.bundle.manifest import StepShape
+
+pytest.importorskip("coremltools", reason="needs the extra 'coreml'")
+
+ROTARY = RotarySpec("default", 10000.0, 16)
+SPEC = DecoderSpec(
+    architecture="tiny",
+    vocab_size=64,
+    hidden_size=32,
+    ffn_size=64,
+    heads=4,
+    kv_heads=2,
+    head_size=16,
+    context=24,
+    layers=(LayerSpec(None, ROTARY),),
+    norm_eps=1e-5,
+    activation="silu",
+    attention_scale=0.25,
+)
+STEPS = (StepShape(1, 24, 1, "step_1"), StepShape(4, 24, 2, "step_4"))
+
+
+class RandomWeights:
+    """Normal numbers, small enough for logits of about 1."""
+
+    def __init__(self, shapes):
+        self._shapes = shapes
+
+    def __iter__(self):
+        return iter(self._shapes)
+
+    def shape(self, name):
+        return self._shapes[name]
+
+    def load(self, name):
+        shape = self._shapes[name]
+        return (np.random.default_rng(len(name)).standard_normal(shape) * shape[-1] ** -0.5).astype(
+            np.float32
+        )
+
+
+@pytest.fixture
+def spec():
+    return SPEC
+
+
+@pytest.fixture
+def steps():
+    return STEPS
+
+
+@pytest.fixture
+def inputs():
+    """Inputs of `step_4`: one new token after nothing, padded."""
+    cells = np.zeros((SPEC.kv_heads, 24, SPEC.head_size), np.float32)
+    mask = np.full((4, 28), -30000, np.float32)
+    mask[np.arange(4), 24 + np.arange(4)] = 0
+    return {
+        "tokens": np.array([5, 9, 9, 5], np.int32),
+        "positions": np.zeros(4, np.int32),
+        "mask": mask,
+        "rows": np.array([0, 1], np.int32),
+        "k_cache_0": cells,
+        "v_cache_0": cells,
+    }
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory) -> Path:
+    """The package; int4 weights."""
+    from converters.emit.coreml.emit_coreml import emit_coreml
+    from converters.graph.decoder import build_decoder
+    from converters.graph.program import Program
+    from converters.quantise.quantised_weights import QuantisedWeights
+    from converters.quantise.recipe import find_recipe
+
+    graph = build_decoder(SPEC)
+    base = RandomWeights({v.name: tuple(int(d) for d in v.shape) for v in graph.weights})
+    weights = QuantisedWeights(base, find_recipe("w4b32-round"))
+    path = tmp_path_factory.mktemp("coreml") / "model.mlpackage"
+    emit_coreml(Program(SPEC, graph, weights), weights, path, STEPS, 24)
+    return path
+
+
+@pytest.fixture
+def package(written, tmp_path) -> Path:
+    """A copy of the package that may be damaged."""
+    import shutil
+
+    return Path(shutil.copytree(written, tmp_path / "model.mlpackage"))

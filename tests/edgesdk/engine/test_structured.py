@@ -1,0 +1,82 @@
+"""Grammars, log-probabilities and tool calls in requests that share their steps with others."""
+
+import json
+import math
+
+import pytest
+
+from edgesdk.errors import ToolCallError, UnsupportedOption
+
+TOOLS = [
+    {
+        "name": "add",
+        "parameters": {
+            "type": "object",
+            "properties": {"a": {"enum": [1, 2]}, "b": {"enum": [3]}},
+            "required": ["a", "b"],
+            "additionalProperties": False,
+        },
+    }
+]
+MESSAGES = [{"role": "user", "content": "The fox?"}]
+HERMES = (
+    "{% for m in messages %}<|start|>{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    "{% if tools %}<tool_call>{{ tools | length }}{% endif %}<|start|>assistant: "
+)
+
+
+def test_constrained_and_free_requests_share_steps(make_engine, prompts, greedy):
+    pytest.importorskip("llguidance")
+    engine = make_engine()
+    first, second = prompts(2, 10)
+    free = engine.submit(first, max_tokens=20, ignore_eos=True)
+    schema = {"type": "object", "properties": {"n": {"enum": [12, 345]}}, "required": ["n"]}
+    schema["additionalProperties"] = False
+    bound = engine.submit(second, json_schema=schema, max_tokens=40, temperature=1.0, seed=1, n=2)
+    assert free.result(30).tokens == greedy(first, 20)
+    for answer in bound.results(30):
+        assert json.loads(answer.text)["n"] in (12, 345)
+        assert answer.finish_reason == "stop"
+    # What the grammar forces is run as one piece, without a step of its own.
+    engine.check()
+    assert engine.metrics.chosen_tokens > engine.metrics.steps
+    with pytest.raises(UnsupportedOption):
+        engine.submit(first, regex="(")
+
+
+def test_log_probabilities(make_engine, prompts):
+    engine = make_engine()
+    (prompt,) = prompts(1, 10)
+    answer = engine.generate(prompt, max_tokens=4, logprobs=2, ignore_eos=True)
+    assert [entry.token for entry in answer.logprobs] == list(answer.tokens)
+    for entry in answer.logprobs:
+        assert math.exp(entry.logprob) <= 1
+        assert len(entry.top) == 2
+        assert entry.top[0] == (entry.token, entry.logprob)  # greedy takes the likeliest
+    assert engine.generate(prompt, max_tokens=4).logprobs is None
+
+
+def test_required_tool_calls(make_engine, use_template):
+    pytest.importorskip("llguidance")
+    use_template(HERMES)
+    engine = make_engine(context=256)
+    answer = engine.chat(MESSAGES, tools=TOOLS, tool_choice="required", max_tokens=160)
+    (call,) = answer.tool_calls
+    assert (call.name, call.arguments["b"]) == ("add", 3)
+    *_, last = engine.stream(messages=MESSAGES, tools=TOOLS, tool_choice="required", max_tokens=160)
+    assert last.completion.tool_calls == answer.tool_calls
+    cut = engine.submit(messages=MESSAGES, tools=TOOLS, tool_choice="required", max_tokens=40)
+    with pytest.raises(ToolCallError):
+        cut.result(20)
+    with pytest.raises(ToolCallError):
+        list(cut)
+
+
+def test_tools_that_cannot_be_used_are_refused(make_engine, use_template):
+    engine = make_engine()
+    with pytest.raises(UnsupportedOption, match="no place for tools"):
+        engine.chat(MESSAGES, tools=TOOLS)
+    with pytest.raises(UnsupportedOption, match="there are no tools"):
+        engine.chat(MESSAGES, tool_choice="required")
+    with pytest.raises(UnsupportedOption, match="without tools"):
+        engine.session().generate("x", tools=TOOLS)
