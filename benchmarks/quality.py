@@ -205,7 +205,7 @@ def measure_all(
     }
     folder, source_digest = cache_folder() / "quality", digest_of(checkpoint.source)
     reference = ReferenceLogits(
-        folder / "reference", source_digest, lambda: open_reference(str(path), manifest)
+        folder / "reference", source_digest, lambda: open_reference(str(path), opened[0])
     )
     rows = [measure_one(c, windows, reference, folder / "windows", source_digest) for c in candidates]
     peer = next((c for c in candidates if isinstance(c, PeerCandidate)), None)

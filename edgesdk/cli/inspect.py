@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,21 @@ def command(bundle: Path, as_json: bool) -> None:
         [_variant_row(opened, variant) for variant in opened.manifest.variants],
         title="Variants",
     )
+    described = [_weights_row(variant) for variant in opened.manifest.variants if variant.weights]
+    if described:
+        print_table(
+            (
+                "variant",
+                "kept exactly>",
+                "requantised>",
+                "quantised>",
+                "float>",
+                "loses most in",
+                "calibrated with",
+            ),
+            described,
+            title="Matrices, by how they came from the source",
+        )
     print_table(
         ("variant", "proven with", "perplexity ratio>", "KL nats>", "top-1>", "gate", "greedy"),
         [_parity_row(variant) for variant in opened.manifest.variants],
@@ -98,6 +114,18 @@ def _variant_row(bundle: Bundle, variant: Variant) -> tuple[str, ...]:
         str(variant.context),
         megabytes(variant_bytes(bundle, variant)),
         steps or "any",
+    )
+
+
+def _weights_row(variant: Variant) -> tuple[str, ...]:
+    counts = Counter(record.kept for record in variant.weights)
+    worst = max(variant.weights, key=lambda record: record.relative_error)
+    sample = variant.calibration
+    return (
+        variant.name,
+        *(str(counts[kept]) for kept in ("exact", "requantised", "quantised", "float")),
+        f"{worst.name} {worst.relative_error:.1%}" if worst.relative_error else "-",
+        "-" if sample is None else f"{sample.name}, {sample.tokens} tokens",
     )
 
 
