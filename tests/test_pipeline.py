@@ -13,9 +13,10 @@ from converters.convert import ConvertOptions, convert
 from converters.graph.decoder import build_decoder
 from converters.graph.full_sequence import sequence_logits
 from converters.graph.program import Program
+from converters.reshape import Reshaping
 from edgesdk.bundle.integrity import check_integrity
 from edgesdk.bundle.reader import open_bundle
-from edgesdk.errors import BundleError, CapacityError, EdgeError, EmitError
+from edgesdk.errors import BundleError, CapacityError, EdgeError, EmitError, TransformError
 from edgesdk.evaluation.greedy import NEAR_TIE
 
 TINY = Path(__file__).parent / "data" / "tiny"
@@ -119,11 +120,13 @@ def test_a_missed_gate_fails_the_conversion_and_leaves_nothing(tmp_path, monkeyp
 
     from converters import convert as pipeline
 
-    strict = dataclasses.replace(pipeline.find_recipe("w4c"), gate_perplexity_ratio=0.5)
+    strict = dataclasses.replace(pipeline.find_recipe("w4c"), gate_top1_agreement=1.0)
     monkeypatch.setattr(pipeline, "find_recipe", lambda name: strict)
     options = ConvertOptions(targets=("litert",), recipes=("w4c",), context=64)
-    with pytest.raises(EmitError, match=r"perplexity ratio .* is above the recipe's 0\.500"):
+    with pytest.raises(EmitError, match=r"top-1 agreement .* is below the recipe's 1\.000") as caught:
         convert(str(TINY / "llama"), tmp_path / "b", options)
+    assert "its matrices lose most in layers." in str(caught.value)
+    assert "use recipe w4b32" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -171,3 +174,36 @@ def test_two_threads_of_one_process_may_each_have_a_model(tmp_path):
 
     with ThreadPoolExecutor(4) as pool:
         assert len(set(pool.map(answer, range(8)))) == 1
+
+
+def test_one_bundle_of_everything(tmp_path):
+    """Fewer layers, a budget and every target: one bundle, one report for all, and every variant answers."""
+    options = ConvertOptions(
+        targets=("litert", "onnx", "onnx-step", "coreml"),
+        recipes=("w4b32",),
+        context=64,
+        allow_parity_miss=True,
+        reshaping=Reshaping(skip_layers="1.mlp"),
+        budget="size_mb=0.035",
+    )
+    bundle = open_bundle(convert(str(TINY / "qwen2"), tmp_path / "b", options))
+    assert [v.recipe for v in bundle.manifest.variants] == ["w4b32-mixed"] * 4
+    for variant in bundle.manifest.variants:
+        assert variant.parity is not None
+        assert variant.calibration is not None
+        assert variant.calibration.tokens > 1000
+        assert variant.budget is not None
+        assert variant.budget.frontier[-1].size_bytes < variant.budget.frontier[0].size_bytes
+        bits = {record.bits for record in variant.weights if record.kept == "quantised"}
+        assert bits == {4, 8}
+        backend = {"coreml": "coreml-interpreter"}.get(variant.format, "auto")
+        with edgesdk.load(tmp_path / "b", variant=variant.name, backend=backend, threads=1) as model:
+            assert len(model.generate([5, 6, 7], max_tokens=4, ignore_eos=True).tokens) == 4
+
+
+@pytest.mark.parametrize("recipe", ["w8", "w4b32-round", "f32"])
+def test_a_budget_needs_a_calibrated_recipe(recipe, tmp_path):
+    options = ConvertOptions(targets=("litert",), recipes=(recipe,), context=64, budget="kl=0.1")
+    with pytest.raises(TransformError, match="no calibrated matrices to choose from"):
+        convert(str(TINY / "llama"), tmp_path / "b", options)
+    assert list(tmp_path.iterdir()) == []

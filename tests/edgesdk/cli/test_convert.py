@@ -36,7 +36,7 @@ def test_text_is_a_table(edgesdk, tiny_checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["--target", "coreml"], "target 'coreml' is unknown"),
+        (["--target", "tensorflow"], "target 'tensorflow' is unknown"),
         (["--target", ""], "no target is named"),
         (["--recipe", "w3"], "recipe 'w3' is unknown"),
         (["--recipe", ","], "no recipe is named"),
