@@ -1,8 +1,8 @@
 """How many tokens a step may run: measured once, against a limit for the time between tokens.
 
 The largest size whose step takes no longer than the limit, while other branches decode (Sarathi-Serve,
-section 4.3). Without a limit of the caller's it is four times the step of a single token on an idle
-machine. The figures are the machine's as it is now: keep them and pass `token_budget` to repeat them.
+section 4.3). Without a limit of the caller's it is four times the smallest step in which several
+branches decode, on an idle machine: who waits for a token then has company anyway. The figures are the machine's as it is now: keep them and pass `token_budget` to repeat them.
 
 Paper: Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from edgesdk.kv.step_runner import StepEntry, StepRunner
 
 IDLE_STEPS = 4.0
-"""The limit that is taken without one of the caller's, in steps of a single token."""
+"""The limit that is taken without one of the caller's, in steps in which several branches decode."""
 
 _RUNS = 3
 _MOST_SEATS = 64
@@ -45,11 +45,11 @@ def profile_budget(runner: StepRunner, target_ms: float | None = None) -> Budget
 
     Args:
         runner: idle; as it was before when this returns.
-        target_ms: limit for the time between tokens; None for `IDLE_STEPS` single steps.
+        target_ms: limit for the time between tokens; None for `IDLE_STEPS` steps.
     """
     step_ms = {tokens: _step_ms(runner, tokens) for tokens in runner.token_budgets}
-    smallest = runner.token_budgets[0]
-    target = IDLE_STEPS * step_ms[smallest] if target_ms is None else target_ms
+    shared = next((tokens for tokens in runner.token_budgets if tokens > 1), runner.token_budgets[0])
+    target = IDLE_STEPS * step_ms[shared] if target_ms is None else target_ms
     return BudgetProfile(step_ms, target, pick_budget(step_ms, target))
 
 

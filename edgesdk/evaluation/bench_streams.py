@@ -22,7 +22,8 @@ from edgesdk.model import Model
 _STREAM_PROMPT = 32
 _WARM_TOKENS = 8
 """Tokens that every stream decodes before anything is counted."""
-_POLL_S = 0.001
+_POLL_S = 0.02
+"""Seldom: looking takes the interpreter from the engine's thread."""
 
 
 @dataclass(frozen=True)
