@@ -2,7 +2,8 @@
 
 The largest size whose step takes no longer than the limit, while other branches decode (Sarathi-Serve,
 section 4.3). Without a limit of the caller's it is four times the smallest step in which several
-branches decode, on an idle machine: who waits for a token then has company anyway. The figures are the machine's as it is now: keep them and pass `token_budget` to repeat them.
+branches decode, on an idle machine: who waits for a token then has company anyway. The figures are the
+machine's as it is now: keep them and pass `token_budget` to repeat them.
 
 Paper: Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve.
 """

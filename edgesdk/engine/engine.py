@@ -78,7 +78,8 @@ class Engine:
             max_queue: most requests that wait for their first step.
             max_running: most answers that run at once; None for as many as one step gives logits of.
             tbt_target_ms: limit for the time between tokens while prompts run beside them; None for four
-                times the smallest step in which several answers decode. It takes about a second to find the budget that keeps it.
+                times the smallest step in which several answers decode. It takes about a second to find
+                the budget that keeps it.
             token_budget: that budget, if it is known: most tokens of a step in which something decodes.
             prefix_cache_mb: most MiB of cells kept for prompts that begin like earlier ones; None for all
                 that nothing else needs, 0 for none.
