@@ -9,6 +9,7 @@ step. It ends with status 1 if a cell was lost, a request is stuck, or memory gr
 """
 
 import dataclasses
+import gc
 import json
 import random
 import sys
@@ -209,6 +210,8 @@ class Soak:
         for session in self.sessions:
             session.close()
         self.sessions.clear()
+        # A forgotten session that an exception's traceback still refers to keeps its cells until then.
+        gc.collect()
         self.engine.check()
 
 
