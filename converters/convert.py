@@ -36,6 +36,7 @@ from edgesdk.bundle.manifest import (
     TOKENIZER_NAME,
     BudgetRecord,
     CalibrationSample,
+    CellType,
     Manifest,
     Variant,
 )
@@ -67,6 +68,7 @@ class ConvertOptions:
         allow_parity_miss: record a miss instead of failing.
         reshaping: tokens and layers to leave out.
         calibration: text file to calibrate with; None for the built-in sample.
+        cells: type of cached keys and values; int8 takes a quarter of the memory (LiteRT only).
         budget: mix the recipe with int8 to a budget (`converters.quantise.budget`); None for no mixture.
     """
 
@@ -79,6 +81,7 @@ class ConvertOptions:
     reshaping: Reshaping = dataclasses.field(default_factory=Reshaping)
     calibration: Path | None = None
     budget: str | None = None
+    cells: CellType = "float32"
 
 
 def convert(
@@ -115,6 +118,9 @@ def convert(
     recipes = [find_recipe(name) for name in dict.fromkeys(options.recipes)]
     if not recipes:
         raise UnsupportedOption("no recipe is named; expected for example w8")
+    if options.cells == "int8" and any(target.name != "litert" for target in targets):
+        others = ", ".join(target.name for target in targets if target.name != "litert")
+        raise UnsupportedOption(f"int8 cells are for the target litert only, found {others}; leave it out")
     options.reshaping.check()
     budget = None if options.budget is None else parse_budget(options.budget)
     needs_text = options.reshaping.needs_text or any(recipe.needs_data for recipe in recipes)
@@ -132,7 +138,7 @@ def convert(
         for recipe in recipes:
             for target, quantised in _quantise(program, recipe, targets, texts, budget, say):
                 say(f"writing {target.name} {quantised.weights.recipe.name}")
-                variant = _emit(writer, checkpoint, quantised, target, context)
+                variant = _emit(writer, checkpoint, quantised, target, context, options.cells)
                 if recipe.needs_data and sample is not None:
                     variant = dataclasses.replace(variant, calibration=_describe(sample, texts))
                 if quantised.mixture is not None and options.budget is not None:
@@ -213,13 +219,14 @@ def _emit(
     quantised: QuantisedProgram,
     target: Target,
     context: int,
+    cells: CellType,
 ) -> Variant:
     recipe = quantised.weights.recipe
-    name = f"{target.name}-{recipe.name}"
+    name = f"{target.name}-{recipe.name}" + ("-cells8" if cells == "int8" else "")
     steps = target.steps(context)
     entry = target.entry or f"{steps[0].signature}.onnx"
     folder = writer.path(f"variants/{name}/{entry.split('/')[0]}").parent
-    target.emit(EmitRequest(checkpoint, quantised.program, quantised.weights, folder, context, steps))
+    target.emit(EmitRequest(checkpoint, quantised.program, quantised.weights, folder, context, steps, cells))
     return Variant(
         name=name,
         format=target.format,
@@ -230,6 +237,7 @@ def _emit(
         transforms=quantised.program.history,
         steps=steps,
         weights=weight_records(quantised.program, quantised.weights),
+        cell_type=cells,
     )
 
 

@@ -21,7 +21,7 @@ from converters.quantise.block_kernels import (
 )
 from converters.quantise.quantised_weights import QuantisedWeights
 from converters.step_sizes import SMALLEST_CELLS, step_sizes
-from edgesdk.bundle.manifest import DeviceClass, Format, StepShape
+from edgesdk.bundle.manifest import CellType, DeviceClass, Format, StepShape
 from edgesdk.errors import UnsupportedOption
 
 
@@ -36,6 +36,7 @@ class EmitRequest:
         folder: the variant's folder.
         context: longest sequence, in tokens.
         steps: static sizes, for targets that have them.
+        cell_type: of the cache, for targets that can choose.
     """
 
     checkpoint: Checkpoint
@@ -44,6 +45,7 @@ class EmitRequest:
     folder: Path
     context: int
     steps: tuple[StepShape, ...]
+    cell_type: CellType = "float32"
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,9 @@ class Target:
 
 def _litert(request: EmitRequest) -> None:
     path = request.folder / "model.tflite"
-    emit_litert(request.program, request.weights, path, request.steps, request.context)
+    emit_litert(
+        request.program, request.weights, path, request.steps, request.context, cell_type=request.cell_type
+    )
 
 
 def _onnx(request: EmitRequest) -> None:

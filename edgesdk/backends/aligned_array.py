@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from edgesdk.backends.protocol import Float, Int
+from edgesdk.backends.protocol import Float, Int, Int8
 
 ALIGNMENT_BYTES = 64
 """What LiteRT asks of host memory, and a cache line."""
@@ -23,3 +23,9 @@ def aligned_floats(*shape: int) -> Float:
 def aligned_ints(*shape: int) -> Int:
     """A zeroed int32 array at a multiple of 64."""
     return aligned_floats(*shape).view(np.int32)
+
+
+def aligned_bytes(*shape: int) -> Int8:
+    """A zeroed int8 array at a multiple of 64."""
+    count = math.prod(shape)
+    return aligned_floats(-(-count // 4)).view(np.int8)[:count].reshape(shape)

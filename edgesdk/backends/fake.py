@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.backends.aligned_array import ALIGNMENT_BYTES
-from edgesdk.backends.protocol import MASKED, Float, StepBuffers
+from edgesdk.backends.protocol import MASKED, Cells, Float, StepBuffers, float_cells
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.manifest import CellType, StepShape
 from edgesdk.errors import DeviceError
 
 Hash = NDArray[np.uint64]
@@ -33,6 +33,8 @@ SCRIPTED_LEAD = np.float32(8.0)
 
 class FakeStepBackend:
     """Implements `StepBackend` by hashing what each token sees."""
+
+    cell_type: CellType = "float32"
 
     def __init__(
         self, spec: DecoderSpec, shapes: Sequence[StepShape], *, script: Sequence[int] | None = None
@@ -76,12 +78,13 @@ class FakeStepBackend:
             )
         return self._buffers[shape]
 
-    def run(self, shape: StepShape, cells: Float) -> None:
+    def run(self, shape: StepShape, cells: Cells) -> None:
         """Runs one step.
 
         Raises:
             DeviceError: an input is not what the step graph's contract says.
         """
+        cells = float_cells(cells, "the fake backend")
         b = self.buffers(shape)
         self._check(shape, cells, b)
         self.runs.append(shape)

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import numpy as np
 
-from edgesdk.backends.opened import Opened, OpenRequest
+from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.protocol import Float, Int
 from edgesdk.errors import CapacityError, DeviceError, MissingExtra
 
@@ -30,6 +30,7 @@ def open_genai(request: OpenRequest) -> Opened:
         MissingExtra: onnxruntime-genai is not installed.
         DeviceError: it refuses the files.
     """
+    require_float_cells(request.variant, "onnxruntime_genai")
     entry = request.bundle.file(request.variant.entry)
     vocabulary = request.bundle.manifest.decoder.vocab_size
     model = GenaiModel(entry.parent, vocabulary, request.variant.context, threads=request.threads)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgesdk.backends.aligned_array import aligned_floats
 from edgesdk.backends.onnxruntime_session import PROVIDER, check_inputs, onnxruntime_errors, open_session
-from edgesdk.backends.opened import Opened, OpenRequest
+from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.protocol import Float, Int
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.errors import CapacityError, DeviceError
@@ -32,6 +32,7 @@ def open_resident(request: OpenRequest) -> Opened:
     Raises:
         DeviceError: onnxruntime is missing or refuses it.
     """
+    require_float_cells(request.variant, "onnxruntime")
     bundle, variant = request.bundle, request.variant
     model = ResidentModel(
         bundle.file(variant.entry),

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.backends.onnxruntime_session import PROVIDER, check_inputs, onnxruntime_errors, open_session
-from edgesdk.backends.opened import Opened, OpenRequest
-from edgesdk.backends.protocol import Float, StepBuffers
+from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
+from edgesdk.backends.protocol import Cells, Float, StepBuffers, float_cells
 from edgesdk.backends.step_buffers import allocate_buffers
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.manifest import StepShape, Variant
+from edgesdk.bundle.manifest import CellType, StepShape, Variant
 from edgesdk.bundle.reader import Bundle
 from edgesdk.errors import DeviceError
 
@@ -51,12 +51,15 @@ class _Size:
 class OnnxStepBackend:
     """Runs step models with ONNX Runtime; implements `StepBackend`."""
 
+    cell_type: CellType = "float32"
+
     def __init__(self, bundle: Bundle, variant: Variant, *, threads: int) -> None:
         """Prepares a variant without opening any of its files.
 
         Raises:
-            DeviceError: the variant has no sizes.
+            DeviceError: the variant has no sizes, or its cells are int8.
         """
+        require_float_cells(variant, "onnxruntime-step")
         if not variant.steps:
             raise DeviceError(f"variant {variant.name!r} has no step sizes; convert the bundle again")
         self._bundle = bundle
@@ -79,7 +82,7 @@ class OnnxStepBackend:
         """
         return self._size(shape).arrays
 
-    def run(self, shape: StepShape, cells: Float) -> None:
+    def run(self, shape: StepShape, cells: Cells) -> None:
         """Runs one step on what `buffers(shape)` holds.
 
         Args:
@@ -87,8 +90,9 @@ class OnnxStepBackend:
             cells: (L, 2, K, S, D) float32, C-contiguous and 64-byte aligned; read, never written.
 
         Raises:
-            DeviceError: the cells have another shape, or onnxruntime failed.
+            DeviceError: the cells have another shape or type, or onnxruntime failed.
         """
+        cells = float_cells(cells, "onnxruntime-step")
         size = self._size(shape)
         if size.cells != cells.ctypes.data:
             self._bind_cells(size, shape, cells)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from edgesdk.backends.protocol import LoadedBackend, StepBackend
 from edgesdk.bundle.manifest import Variant
 from edgesdk.bundle.reader import Bundle
+from edgesdk.errors import DeviceError
 
 
 @dataclass(frozen=True)
@@ -41,3 +42,16 @@ class Opened:
     accelerated_share: float | None = None
     weight_cache: str | None = None
     notes: tuple[str, ...] = ()
+
+
+def require_float_cells(variant: Variant, backend: str) -> None:
+    """Refuses a variant that caches in int8, for backends whose graphs have no such cells.
+
+    Raises:
+        DeviceError: it does.
+    """
+    if variant.cell_type != "float32":
+        raise DeviceError(
+            f"{backend} has no {variant.cell_type} cells, which variant {variant.name!r} needs; "
+            "use a litert backend, or convert without int8 cells"
+        )

@@ -17,14 +17,48 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.manifest import CellType, StepShape
+from edgesdk.errors import DeviceError
 
 Float = NDArray[np.float32]
 Int = NDArray[np.int32]
+Int8 = NDArray[np.int8]
 
 MASKED = np.float32(-1e9)
 """Additive mask value of what may not be seen: finite, so that a row without any visible cell gives
 numbers instead of NaN, and beyond any score that float32 attention produces."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Int8Cells:
+    """Keys and values as integers with scales: `values * scales[..., None]` is what they stand for.
+
+    Attributes:
+        values: (L, 2, K, S, D) int8.
+        scales: (L, 2, K, S) float32, one for each key and each value of a head.
+    """
+
+    values: Int8
+    scales: Float
+
+    def take(self, which: Int | slice) -> Int8Cells:
+        """Some of the S cells."""
+        return Int8Cells(self.values[:, :, :, which], self.scales[:, :, :, which])
+
+
+Cells = Float | Int8Cells
+"""Cells as a pool holds them: (L, 2, K, S, D) float32, or int8 with scales."""
+
+
+def float_cells(cells: Cells, backend: str) -> Float:
+    """The cells of a backend that knows no others.
+
+    Raises:
+        DeviceError: they are int8.
+    """
+    if isinstance(cells, Int8Cells):
+        raise DeviceError(f"{backend} reads cells in float32 only, found int8")
+    return cells
 
 
 @dataclass(frozen=True)
@@ -56,18 +90,22 @@ class StepBackend(Protocol):
     """Executes the step graph in the sizes that a variant offers."""
 
     @property
+    def cell_type(self) -> CellType:
+        """How the cells that it reads are stored."""
+
+    @property
     def shapes(self) -> tuple[StepShape, ...]:
         """Sizes on offer, smallest first."""
 
     def buffers(self, shape: StepShape) -> StepBuffers:
         """The arrays of one size."""
 
-    def run(self, shape: StepShape, cells: Float) -> None:
+    def run(self, shape: StepShape, cells: Cells) -> None:
         """Runs one step on what `buffers(shape)` holds.
 
         Args:
             shape: one of `shapes`.
-            cells: (L, 2, K, S, D) float32, C-contiguous and 64-byte aligned; read, never written.
+            cells: of `cell_type`, for S cells, C-contiguous and 64-byte aligned; read, never written.
         """
 
     def close(self) -> None:

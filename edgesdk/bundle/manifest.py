@@ -29,6 +29,7 @@ ID_MAP_NAME = "vocabulary.json"
 
 Format = Literal["litert", "onnx-resident", "onnx-step", "coreml"]
 DeviceClass = Literal["cpu", "gpu", "npu"]
+CellType = Literal["float32", "int8"]
 
 
 @dataclass(frozen=True)
@@ -260,6 +261,7 @@ class Variant:
         weights: how every matrix came from the source, in the order of the graph.
         calibration: text that it was calibrated with; None without.
         budget: how its mixture of precisions was chosen; None without.
+        cell_type: how keys and values are cached.
     """
 
     name: str
@@ -276,6 +278,7 @@ class Variant:
     weights: tuple[WeightRecord, ...] = ()
     calibration: CalibrationSample | None = None
     budget: BudgetRecord | None = None
+    cell_type: CellType = "float32"
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,13 @@ Examples:
     metavar="LIMIT",
     help="Mix a calibrated recipe with int8: perplexity=1.02, kl=0.01 or size_mb=90. Default: no mixture.",
 )
+@click.option(
+    "--cells",
+    type=click.Choice(["float32", "int8"]),
+    default="float32",
+    show_default=True,
+    help="Type of cached keys and values; int8 takes a quarter of the memory, with --target litert only.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is already in OUT.")
 @click.option("--no-prove", is_flag=True, help="Do not measure the variants against the original.")
 @click.option(
@@ -111,6 +118,7 @@ def command(
     repair_layers: Literal["linear", "matrix", "scale"] | None,
     calibration: Path | None,
     budget: str | None,
+    cells: Literal["float32", "int8"],
     overwrite: bool,
     no_prove: bool,
     allow_parity_miss: bool,
@@ -136,6 +144,7 @@ def command(
             reshaping=Reshaping(prune_vocab, skip_layers, layer_budget, repair_layers),
             calibration=calibration,
             budget=budget,
+            cells=cells,
         )
         started = time.perf_counter()
         folder = convert(source, out, options, revision=revision, report=stage_printer())

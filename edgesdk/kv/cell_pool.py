@@ -1,6 +1,6 @@
 """All cells of a model: who may write where, how many hold each cell, and the memory they live in.
 
-One aligned array holds every cell of every sequence, because one step serves them all; it is laid out
+One memory holds every cell of every sequence, because one step serves them all; it is laid out
 anew when it must grow. Cells start as zeros and later hold what was written last, so that a masked
 cell contributes exactly nothing (garbage could be NaN, and 0 times NaN is NaN).
 
@@ -18,10 +18,11 @@ from weakref import WeakSet
 
 import numpy as np
 
-from edgesdk.backends.aligned_array import aligned_floats
-from edgesdk.backends.protocol import Float, Int
+from edgesdk.backends.protocol import Cells, Float, Int, Int8Cells
 from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.manifest import CellType
 from edgesdk.errors import CapacityError, DeviceError
+from edgesdk.kv.cell_memory import new_memory
 from edgesdk.kv.step_sizes import StepSizes
 
 
@@ -38,32 +39,39 @@ class CellHolder(Protocol):
 class CellPool:
     """Gives out cells, lowest index first, and counts their holders. One thread at a time."""
 
-    def __init__(self, spec: DecoderSpec, sizes: StepSizes, capacity: int | None = None) -> None:
+    def __init__(
+        self,
+        spec: DecoderSpec,
+        sizes: StepSizes,
+        capacity: int | None = None,
+        cell_type: CellType = "float32",
+    ) -> None:
         """Starts without memory.
 
         Args:
             spec: gives L, K and D.
             sizes: the S on offer.
             capacity: most cells to give out; the largest S when None.
+            cell_type: how cells are stored.
 
         Raises:
             DeviceError: the largest S is smaller than `capacity`.
         """
-        self._layers = len(spec.layers)
-        self._heads = spec.kv_heads
-        self._head_size = spec.head_size
         self._sizes = sizes
         most = sizes.capacities[-1]
         self.capacity = most if capacity is None else capacity
         """Most cells that can be in use."""
         if not 0 < self.capacity <= most:
             raise DeviceError(f"the step graph holds {most} cells at most, found a pool of {self.capacity}")
-        self.bytes_per_cell = spec.cell_bytes
+        self.cell_type = cell_type
+        """How cells are stored."""
+        self._memory = new_memory(spec, cell_type)
+        self.bytes_per_cell = self._memory.cell_bytes
         """Bytes of one cell's keys and values."""
-        self.array: Float = self._lay_out(0)
-        """(L, 2, K, S, D) float32, C-contiguous, aligned; replaced when it grows or shrinks."""
+        self.cells: Cells = self._memory.cells
+        """All cells, as backends read them; replaced when the pool grows or shrinks."""
         self.size = 0
-        """S that the array is laid out for."""
+        """S that the memory is laid out for."""
         self.frontier = 0
         """One more than the highest index in use."""
         self._counts = np.zeros(self.capacity, np.int32)
@@ -86,8 +94,8 @@ class CellPool:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the array as it is laid out now."""
-        return self.array.nbytes
+        """Bytes of the memory as it is laid out now."""
+        return self._memory.nbytes
 
     def register(self, holder: CellHolder) -> None:
         """Makes a holder known for as long as it lives."""
@@ -172,23 +180,21 @@ class CellPool:
         others = np.flatnonzero(self._counts[cells] > 1)
         return int(others[-1]) + 1 if len(others) else 0
 
-    def write(self, cells: Int, kv_new: Float, rows: Int | None = None) -> None:
-        """Copies keys and values into cells, growing the array if need be.
+    def write(self, cells: Int, kv_new: Cells, rows: Int | None = None) -> None:
+        """Copies keys and values into cells, growing the memory if need be.
 
         Args:
             cells: (n,) int32, rising.
-            kv_new: (L, 2, K, T, D) float32.
+            kv_new: (L, 2, K, T, D) float32, or cells of this pool's type as `read` gives them.
             rows: (n,) int32, which of the T tokens; the first n when None.
         """
         count = len(cells)
         first, last = int(cells[0]), int(cells[-1])
         if last >= self.size:
             self.resize(self._sizes.capacity_for(last + 1))
-        source = kv_new[:, :, :, :count] if rows is None else kv_new[:, :, :, rows]
-        if last - first == count - 1:
-            self.array[:, :, :, first : last + 1] = source
-        else:
-            self.array[:, :, :, cells] = source
+        wanted = slice(count) if rows is None else rows
+        source = kv_new.take(wanted) if isinstance(kv_new, Int8Cells) else kv_new[:, :, :, wanted]
+        self._memory.write(slice(first, last + 1) if last - first == count - 1 else cells, source)
 
     def store_next(self, kv_new: Float) -> int:
         """Like `allocate` and `write` for the first token of `kv_new`, in less time; returns the cell.
@@ -204,20 +210,18 @@ class CellPool:
         self._counts[cell] = 1
         self._used += 1
         self.frontier = cell + 1
-        self.array[:, :, :, cell] = kv_new[:, :, :, 0]
+        self._memory.write(cell, kv_new[:, :, :, 0])
         return cell
 
-    def read(self, cells: Int) -> Float:
-        """Keys and values of cells: (L, 2, K, n, D) float32, a copy."""
-        return np.ascontiguousarray(self.array[:, :, :, cells])
+    def read(self, cells: Int) -> Cells:
+        """Keys and values of n cells, as they are stored: a copy."""
+        return self._memory.read(cells)
 
     def resize(self, size: int) -> None:
-        """Lays the array out for `size` cells, at least as many as the frontier."""
-        fresh = self._lay_out(size)
-        # `write` resizes for cells that are beyond the old array, so both ends count.
-        kept = min(self.frontier, size, self.size)
-        fresh[:, :, :, :kept] = self.array[:, :, :, :kept]
-        self.size, self.array = size, fresh
+        """Lays the memory out for `size` cells, at least as many as the frontier."""
+        # `write` resizes for cells that are beyond the old memory, so both ends count.
+        self._memory.lay_out(size, min(self.frontier, size, self.size))
+        self.size, self.cells = size, self._memory.cells
 
     def moves_to_compact(self) -> int:
         """Cells that `compact` would move."""
@@ -235,7 +239,7 @@ class CellPool:
         if len(sources):
             targets = np.flatnonzero(self._counts[:used] == 0).astype(np.int32)
             # The originals stay as they are: a holder that an interrupt keeps from being told is right, too.
-            self.array[:, :, :, targets] = self.array[:, :, :, sources]
+            self._memory.move(targets, sources)
             moved = np.arange(self.capacity, dtype=np.int32)
             moved[sources] = targets
             for holder in list(self._holders):
@@ -293,6 +297,3 @@ class CellPool:
     def _find_frontier(self) -> None:
         in_use = np.flatnonzero(self._counts[: self.frontier])
         self.frontier = int(in_use[-1]) + 1 if len(in_use) else 0
-
-    def _lay_out(self, size: int) -> Float:
-        return aligned_floats(self._layers, 2, self._heads, size, self._head_size)

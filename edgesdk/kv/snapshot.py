@@ -1,8 +1,9 @@
 """Snapshots: a sequence's tokens, keys and values in a file, to go on later or elsewhere.
 
-The file is in the safetensors format, whose reader checks its own bounds: `tokens` (n,) int32 and `kv`
-(L, 2, K, n, D) float32, with a header that says what they belong to. Cells have one layout for all
-backends, so a snapshot made on one continues on another. It does not know what the key of a model is
+The file is in the safetensors format, whose reader checks its own bounds: `tokens` (n,) int32, `kv`
+(L, 2, K, n, D) as the pool holds it, float32 or int8, and for int8 `scales` (L, 2, K, n) float32, with a
+header that says what they belong to. Cells have one layout for all backends, so a snapshot made on one
+continues on another whose cells are of the same type. It does not know what the key of a model is
 made of; equal keys must mean equal keys and values for equal tokens.
 """
 
@@ -14,9 +15,11 @@ import secrets
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edgesdk.backends.protocol import Float, Int
+from edgesdk.backends.protocol import Cells, Int, Int8Cells
 from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.manifest import CellType
 from edgesdk.errors import SnapshotError
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.step_runner import StepRunner
@@ -25,7 +28,10 @@ FORMAT = "edgesdk-snapshot"
 VERSION = "1"
 
 _HEADER_LIMIT_BYTES = 64 << 10
-_DTYPES = {"tokens": "I32", "kv": "F32"}
+_DTYPES: dict[CellType, dict[str, str]] = {
+    "float32": {"tokens": "I32", "kv": "F32"},
+    "int8": {"tokens": "I32", "kv": "I8", "scales": "F32"},
+}
 
 
 def save_snapshot(path: Path, runner: StepRunner, cells: CellList, model: str) -> None:
@@ -53,10 +59,11 @@ def save_snapshot(path: Path, runner: StepRunner, cells: CellList, model: str) -
         )
     tokens, kv = cells.tokens.copy(), runner.pool.read(cells.cells)
     header = {"format": FORMAT, "version": VERSION, "model": model, "sha256": _digest(tokens, kv)}
+    tensors = {"tokens": tokens, **_tensors_of(kv)}
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         try:
-            save_file({"tokens": tokens, "kv": kv}, draft, metadata=header)
+            save_file(tensors, draft, metadata=header)
             with draft.open("rb+") as stream:
                 os.fsync(stream.fileno())
             draft.replace(path)
@@ -80,16 +87,17 @@ def load_snapshot(path: Path, runner: StepRunner, spec: DecoderSpec, model: str)
         The sequence.
 
     Raises:
-        SnapshotError: the file is damaged, of another version or model, or longer than the context.
+        SnapshotError: the file is damaged, of another version, model or type of cells, or longer than the
+            context.
         CapacityError: there are not enough free cells; nothing has changed.
     """
-    tokens, kv = _read(path, spec, model, runner.context)
+    tokens, kv = _read(path, spec, model, runner)
     cells = runner.new_list()
     runner.store(cells, tokens, kv)
     return cells
 
 
-def _read(path: Path, spec: DecoderSpec, model: str, context: int) -> tuple[Int, Float]:
+def _read(path: Path, spec: DecoderSpec, model: str, runner: StepRunner) -> tuple[Int, Cells]:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -99,19 +107,22 @@ def _read(path: Path, spec: DecoderSpec, model: str, context: int) -> tuple[Int,
             _check_header(path, header, model)
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no dict
             dtypes = {name: file.get_slice(name).get_dtype() for name in shapes}
-            _check_shapes(path, shapes, dtypes, spec, context)
+            _check_types(path, dtypes, runner.pool.cell_type)
+            _check_shapes(path, shapes, spec, runner.context)
             tokens, kv = file.get_tensor("tokens"), file.get_tensor("kv")
+            scales = file.get_tensor("scales") if "scales" in shapes else None
     except (SafetensorError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise SnapshotError(f"{path} cannot be read as a snapshot: {reason}") from error
-    if header.get("sha256") != _digest(tokens, kv):
+    cells: Cells = kv if scales is None else Int8Cells(kv, scales)
+    if header.get("sha256") != _digest(tokens, cells):
         raise SnapshotError(f"{path} is damaged: its content has another sha256 than it says; save it again")
     if tokens.min() < 0 or tokens.max() >= spec.vocab_size:
         raise SnapshotError(f"{path} holds token ids outside the vocabulary of {spec.vocab_size}")
     # One number that is none would reach every later token, visible or not.
-    if not np.isfinite(kv).all():
+    if not np.isfinite(kv if scales is None else scales).all():
         raise SnapshotError(f"{path} holds keys and values that are no numbers")
-    return tokens, kv
+    return tokens, cells
 
 
 def _check_size(path: Path) -> None:
@@ -137,23 +148,40 @@ def _check_header(path: Path, header: dict[str, str], model: str) -> None:
         )
 
 
-def _check_shapes(
-    path: Path, shapes: dict[str, list[int]], dtypes: dict[str, str], spec: DecoderSpec, context: int
-) -> None:
-    if dtypes != _DTYPES:
-        raise SnapshotError(f"{path} holds {dtypes}, expected {_DTYPES}")
+def _check_types(path: Path, dtypes: dict[str, str], cell_type: CellType) -> None:
+    for found, expected in _DTYPES.items():
+        if dtypes == expected and found != cell_type:
+            raise SnapshotError(
+                f"{path} holds {found} cells, this model's are {cell_type}; load it with the "
+                "variant that saved it"
+            )
+    if dtypes != _DTYPES[cell_type]:
+        raise SnapshotError(f"{path} holds {dtypes}, expected {_DTYPES[cell_type]}")
+
+
+def _check_shapes(path: Path, shapes: dict[str, list[int]], spec: DecoderSpec, context: int) -> None:
     tokens, kv = shapes["tokens"], shapes["kv"]
     count = tokens[0] if len(tokens) == 1 else 0
     expected = [len(spec.layers), 2, spec.kv_heads, count, spec.head_size]
     if count < 1 or kv != expected:
         raise SnapshotError(f"{path} holds tokens {tokens} with cells {kv}, expected cells {expected}")
+    scales = shapes.get("scales", expected[:-1])
+    if scales != expected[:-1]:
+        raise SnapshotError(f"{path} holds cells {kv} with scales {scales}, expected scales {expected[:-1]}")
     if count > context:
         raise SnapshotError(
             f"{path} holds {count} tokens, the context is {context}; convert with a larger --context"
         )
 
 
-def _digest(tokens: Int, kv: Float) -> str:
+def _tensors_of(cells: Cells) -> dict[str, NDArray[np.generic]]:
+    if isinstance(cells, Int8Cells):
+        return {"kv": cells.values, "scales": cells.scales}
+    return {"kv": cells}
+
+
+def _digest(tokens: Int, cells: Cells) -> str:
     digest = hashlib.sha256(tokens.data)
-    digest.update(kv.data)
+    for array in _tensors_of(cells).values():
+        digest.update(array.data)
     return digest.hexdigest()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgesdk.backends.protocol import Float, Int, StepBackend, StepBuffers
+from edgesdk.backends.protocol import Cells, Float, Int, StepBackend, StepBuffers
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import CapacityError, DeviceError
@@ -76,7 +76,7 @@ class StepRunner:
         self._sizes = StepSizes(backend.shapes, context)
         self.context = context
         """Most tokens of a sequence."""
-        self.pool = CellPool(spec, self._sizes, capacity)
+        self.pool = CellPool(spec, self._sizes, capacity, backend.cell_type)
         """The cells of all sequences."""
         self.token_budgets = self._sizes.token_budgets(self.pool.capacity)
         """Most tokens of a step: the sizes on offer, smallest first."""
@@ -175,7 +175,7 @@ class StepRunner:
                 buffers.tokens[1:] = 0
                 buffers.positions[1:] = 0
             mask.show(buffers, (MaskBlock(cells, 1),))
-        self._backend.run(shape, pool.array)
+        self._backend.run(shape, pool.cells)
         first = cells.first
         pool.begin()
         try:
@@ -215,13 +215,13 @@ class StepRunner:
         del self._drafts[cells.serial]
         self._store(self._buffers.kv_new, [(cells, tokens[rows])], len(rows), drafts.first + rows)
 
-    def store(self, cells: CellList, tokens: Int, kv: Float) -> None:
+    def store(self, cells: CellList, tokens: Int, kv: Cells) -> None:
         """Adds tokens whose keys and values are known already.
 
         Args:
             cells: a sequence.
             tokens: (n,) int32, n at least 1.
-            kv: (L, 2, K, n, D) float32.
+            kv: (L, 2, K, n, D) float32, or cells of the pool's type as it reads them.
 
         Raises:
             CapacityError: they do not fit the context or the free cells; nothing has changed.
@@ -326,7 +326,7 @@ class StepRunner:
         self, shape: StepShape, buffers: StepBuffers, entries: Sequence[StepEntry], wanted: int
     ) -> list[Float | None]:
         """Runs the step, again for rows beyond R, and hands out the logits."""
-        R, cells = shape.rows, self.pool.array
+        R, cells = shape.rows, self.pool.cells
         if wanted == 1 and len(entries) == 1:
             buffers.rows[:] = len(entries[0].tokens) - 1
             self._backend.run(shape, cells)
@@ -365,7 +365,7 @@ class StepRunner:
             rows = np.flatnonzero(keeps).astype(np.int32)
         self._store(buffers.kv_new, added, kept, rows)
 
-    def _store(self, kv_new: Float, added: list[tuple[CellList, Int]], count: int, rows: Int | None) -> None:
+    def _store(self, kv_new: Cells, added: list[tuple[CellList, Int]], count: int, rows: Int | None) -> None:
         """Copies rows of the step into new cells; everything or, whatever happens, nothing."""
         before = [(cells, cells.length, cells.first) for cells, _ in added]
         pool = self.pool

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from converters.emit.litert.int8_cells import scale_columns, scaled_cells
 from converters.graph.graph import Node
 from converters.graph.ops import Attend
 
@@ -23,6 +24,7 @@ def lower_attend(state: Lowering, node: Node, x: list[int]) -> int:
     """Appends the operators of an `Attend` node and returns the tensor of its output (T, H, D)."""
     op, out = cast(Attend, node.op), node.outputs[0]
     q, k_new, v_new, mask, k_cache, v_cache = x
+    keys_name, values_name = node.inputs[4:6]
     T, H, D = state.shape(state.graph.values[node.inputs[0]].shape)
     K, S, _ = state.shape(state.graph.values[node.inputs[4]].shape)
     G = H // K
@@ -30,10 +32,12 @@ def lower_attend(state: Lowering, node: Node, x: list[int]) -> int:
         q = state.binary("MUL", q, state.subgraph.number(op.scale), f"{out}.q.scaled", (T, H, D))
     query = _queries(state, q, f"{out}.q", (T, K, G, D))
     if T >= JOIN_CELLS_FROM_TOKENS:
+        k_cache = scaled_cells(state, keys_name, k_cache, f"{out}.keys.old", (K, S, D))
         keys = state.concat([k_cache, k_new], 1, f"{out}.keys", (K, S + T, D))
         scores = _product(state, query, keys, f"{out}.scores", (K, G * T, S + T), transpose_b=True)
     else:
         old = _product(state, query, k_cache, f"{out}.old", (K, G * T, S), transpose_b=True)
+        old = scale_columns(state, keys_name, old, f"{out}.old.scaled", (K, G * T, S))
         new = _product(state, query, k_new, f"{out}.new", (K, G * T, T), transpose_b=True)
         scores = state.concat([old, new], 2, f"{out}.scores", (K, G * T, S + T))
     scores = _mask(state, op, scores, mask, f"{out}.masked", (K, G, T, S + T))
@@ -41,10 +45,12 @@ def lower_attend(state: Lowering, node: Node, x: list[int]) -> int:
     options.beta = 1.0
     shares = state.emit("SOFTMAX", [scores], f"{out}.shares", (K, G * T, S + T), options)
     if T >= JOIN_CELLS_FROM_TOKENS:
+        v_cache = scaled_cells(state, values_name, v_cache, f"{out}.values.old", (K, S, D))
         values = state.concat([v_cache, v_new], 1, f"{out}.values", (K, S + T, D))
         y = _product(state, shares, values, f"{out}.y", (K, G * T, D), transpose_b=False)
     else:
         old_shares = state.slice_last(shares, f"{out}.shares.old", (K, G * T, S), 0)
+        old_shares = scale_columns(state, values_name, old_shares, f"{out}.shares.old.scaled", (K, G * T, S))
         new_shares = state.slice_last(shares, f"{out}.shares.new", (K, G * T, T), S)
         old_y = _product(state, old_shares, v_cache, f"{out}.y.old", (K, G * T, D), transpose_b=False)
         new_y = _product(state, new_shares, v_new, f"{out}.y.new", (K, G * T, D), transpose_b=False)

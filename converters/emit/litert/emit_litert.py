@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from converters.emit.litert.int8_cells import int8_cells
 from converters.emit.litert.lowering import LOWERINGS, Lowering, lower_node
 from converters.emit.litert.model_file import ModelFile
 from converters.graph.program import Program
 from converters.quantise.quantised_weights import QuantisedWeights
-from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.manifest import CellType, StepShape
 from edgesdk.errors import EmitError
 
 
@@ -20,11 +21,12 @@ def emit_litert(
     steps: Sequence[StepShape],
     context: int,
     shallow: Sequence[tuple[Program, Sequence[StepShape]]] = (),
+    cell_type: CellType = "float32",
 ) -> None:
     """Writes a LiteRT model.
 
     Inputs and outputs of a signature are those of the graph; `rows` is absent where a step has one
-    token.
+    token. int8 cells have inputs for their scales beside them: `k_scale.l` and `v_scale.l`, (K, 1, S).
 
     Args:
         program: the decoder.
@@ -34,6 +36,7 @@ def emit_litert(
         context: positions that the rotary tables cover.
         shallow: stacks that use some of the same weights, with sizes of their own: `skip_layers` of this
             very program. Their signatures stand in the same file and add no weight to it.
+        cell_type: how `k_cache.l` and `v_cache.l` are stored (docs/decisions/0009).
 
     Raises:
         EmitError: an operation has no lowering, or a shallow stack has weights of its own.
@@ -44,7 +47,7 @@ def emit_litert(
             raise EmitError(f"the LiteRT emitter has no lowering for {type(node.op).__name__}")
     model = ModelFile(f"edgesdk {program.spec.architecture} {weights.recipe.name}")
     for step in steps:
-        _lower_step(program, weights, model, step, context)
+        _lower_step(program, weights, model, step, context, cell_type)
     for stack, sizes in shallow:
         # Constants are shared by name, so other numbers under the same name would go unseen.
         if stack.weights is not program.weights:
@@ -53,7 +56,7 @@ def emit_litert(
                 "skip_layers from the program that is written, without a repair"
             )
         for step in sizes:
-            _lower_step(stack, weights, model, step, context)
+            _lower_step(stack, weights, model, step, context, cell_type)
     model.write(path)
 
 
@@ -63,11 +66,15 @@ def _lower_step(
     model: ModelFile,
     step: StepShape,
     context: int,
+    cell_type: CellType,
 ) -> None:
     graph = program.graph
     state = Lowering(model.subgraph(step.signature), graph, weights, step, context)
     for value in graph.inputs:
         if value.name == "rows" and step.tokens == 1:
+            continue
+        if cell_type == "int8" and value.name.startswith(("k_cache.", "v_cache.")):
+            int8_cells(state, value)
             continue
         state.index[value.name] = state.subgraph.input(value.name, state.shape(value.shape), value.dtype)
     for node in graph.nodes:

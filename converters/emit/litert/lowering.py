@@ -54,6 +54,7 @@ class Lowering:
         step: the static size.
         context: length of the rotary tables.
         index: tensor index of every value made so far.
+        cell_scales: tensor index of the scales of int8 cells, by the cells' name.
     """
 
     subgraph: Subgraph
@@ -62,6 +63,7 @@ class Lowering:
     step: StepShape
     context: int
     index: dict[str, int] = field(default_factory=dict)
+    cell_scales: dict[str, int] = field(default_factory=dict)
     _gathered: dict[RotarySpec, tuple[int, int]] = field(default_factory=dict)
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,9 +84,19 @@ class Subgraph:
         self.tensors.append(tensor)
         return len(self.tensors) - 1
 
-    def input(self, name: str, shape: Sequence[int], dtype: DType = "float32") -> int:
-        """Adds an input and returns its index."""
+    def input(
+        self,
+        name: str,
+        shape: Sequence[int],
+        dtype: DType | Literal["int8"] = "float32",
+        quantisation: Quantisation | None = None,
+    ) -> int:
+        """Adds an input and returns its index; integers of one with a quantisation stand for numbers."""
         index = self.tensor(name, shape, dtype.upper())
+        if quantisation is not None:
+            # By scales, not by name: signatures have inputs of equal names.
+            parameters = self.model.parameters(f"input:{quantisation.scales}", quantisation)
+            self.tensors[index].quantization = parameters  # type: ignore[attr-defined]
         self.inputs.append((name, index))
         return index
 

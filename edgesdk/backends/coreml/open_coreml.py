@@ -12,7 +12,7 @@ from edgesdk.backends.coreml.interpreter import MilInterpreter
 from edgesdk.backends.coreml.mil_program import MODEL_PATH, WEIGHTS_PATH
 from edgesdk.backends.coreml.ml_model import MlModelPredictor, Units
 from edgesdk.backends.coreml.step_backend import CoreMLStepBackend
-from edgesdk.backends.opened import Opened, OpenRequest
+from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 
 _SLOW = "the Core ML program is interpreted in numpy to check it: slow, with the threads that numpy takes"
 _COPIES = "cells are copied on every step, which costs time; apps on iOS do without"
@@ -48,6 +48,7 @@ open_cpu = partial(_open_units, units="CPU_ONLY")
 
 def _package(request: OpenRequest) -> Path:
     """The package's folder, every file that is read from it listed in the manifest."""
+    require_float_cells(request.variant, "coreml")
     bundle, folder = request.bundle, PurePosixPath(request.variant.entry).parent
     for name in (MODEL_PATH, WEIGHTS_PATH):
         bundle.file(str(folder / name))

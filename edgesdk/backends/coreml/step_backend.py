@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.backends.coreml.mil_program import Array, TensorType
-from edgesdk.backends.protocol import Float, StepBuffers
+from edgesdk.backends.protocol import Cells, StepBuffers, float_cells
 from edgesdk.backends.step_buffers import allocate_buffers
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.manifest import CellType, StepShape
 from edgesdk.errors import DeviceError
 
 LOWEST_MASK = np.float32(-30000)
@@ -37,6 +37,8 @@ class Predictor(Protocol):
 
 class CoreMLStepBackend:
     """Runs the functions of a Core ML package; implements `StepBackend`."""
+
+    cell_type: CellType = "float32"
 
     def __init__(self, predictor: Predictor, spec: DecoderSpec, shapes: tuple[StepShape, ...]) -> None:
         """Checks that the package has the inputs that the manifest promises.
@@ -71,7 +73,7 @@ class CoreMLStepBackend:
             self._buffers[shape] = allocate_buffers(self._spec, shape)
         return self._buffers[shape]
 
-    def run(self, shape: StepShape, cells: Float) -> None:
+    def run(self, shape: StepShape, cells: Cells) -> None:
         """Runs one step on what `buffers(shape)` holds.
 
         Args:
@@ -79,8 +81,9 @@ class CoreMLStepBackend:
             cells: (L, 2, K, S, D) float32; read, never written.
 
         Raises:
-            DeviceError: Core ML failed, or the cells have another shape.
+            DeviceError: Core ML failed, or the cells have another shape or type.
         """
+        cells = float_cells(cells, "coreml")
         arrays = self.buffers(shape)
         inputs: dict[str, NDArray[np.generic]] = {
             "tokens": arrays.tokens,

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgesdk.backends.aligned_array import ALIGNMENT_BYTES
+from edgesdk.backends.litert.cell_inputs import cell_input_names, cell_views, check_cell_inputs
 from edgesdk.backends.litert.host_memory import HostBuffer, described_shape, supported
 from edgesdk.backends.litert.weight_cache import WeightCache
 from edgesdk.backends.native_log import caught_native_log, hush_the_end
-from edgesdk.backends.protocol import Float, Int, StepBuffers
+from edgesdk.backends.protocol import Cells, Float, Int, Int8Cells, StepBuffers
 from edgesdk.backends.step_buffers import allocate_buffers
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.manifest import CellType, StepShape
 from edgesdk.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -37,14 +38,14 @@ class _Signature:
         arrays: numpy views of inputs and outputs.
         inputs: buffers in the signature's order; None where cells go.
         outputs: buffers in the signature's order.
-        cells: for each input, (layer, 0 for keys or 1 for values) where cells go.
+        cells: for each input, which of the buffers over cells goes there; None for others.
     """
 
     index: int
     arrays: StepBuffers
     inputs: tuple[HostBuffer | None, ...]
     outputs: tuple[HostBuffer, ...]
-    cells: tuple[tuple[int, int] | None, ...]
+    cells: tuple[int | None, ...]
 
 
 class CompiledStepBackend:
@@ -58,6 +59,7 @@ class CompiledStepBackend:
         *,
         threads: int,
         weight_cache: WeightCache | None,
+        cell_type: CellType = "float32",
     ) -> None:
         """Loads a model.
 
@@ -67,6 +69,7 @@ class CompiledStepBackend:
             shapes: sizes of the file's signatures.
             threads: CPU threads.
             weight_cache: where packed weights are kept.
+            cell_type: how the file's cells are stored.
 
         Raises:
             DeviceError: LiteRT is missing, cannot bind host memory, or refused the file.
@@ -76,9 +79,13 @@ class CompiledStepBackend:
             reason = (
                 f"{spec.kv_heads} KV heads of {spec.head_size} do not fill whole {ALIGNMENT_BYTES}-byte lines"
             )
+        if reason is None and cell_type == "int8":
+            reason = _unaligned(spec, shapes)
         if reason is not None:
             raise DeviceError(f"LiteRT cannot use host memory in place: {reason}")
         self._spec = spec
+        self.cell_type: CellType = cell_type
+        """How the cells that it reads are stored."""
         self._shapes = tuple(sorted(shapes))
         self._model = _load(path, threads, weight_cache)
         # LiteRT prints when its environment goes away, also when the interpreter ends.
@@ -86,7 +93,7 @@ class CompiledStepBackend:
         self._check_layout()
         self._started = False
         self._signatures: dict[StepShape, _Signature] = {}
-        self._bound: OrderedDict[tuple[int, int], tuple[Float, list[HostBuffer]]] = OrderedDict()
+        self._bound: OrderedDict[tuple[int, int], tuple[Cells, list[HostBuffer]]] = OrderedDict()
 
     @property
     def shapes(self) -> tuple[StepShape, ...]:
@@ -102,12 +109,16 @@ class CompiledStepBackend:
         """The arrays of one size."""
         return self._signature(shape).arrays
 
-    def run(self, shape: StepShape, cells: Float) -> None:
-        """Runs one step on what `buffers(shape)` holds."""
+    def run(self, shape: StepShape, cells: Cells) -> None:
+        """Runs one step on what `buffers(shape)` holds.
+
+        Raises:
+            DeviceError: LiteRT failed, or the cells have another type than the file's.
+        """
         signature = self._signature(shape)
         bound = self._bind(cells)
         inputs = [
-            buffer if place is None else bound[2 * place[0] + place[1]]
+            buffer if place is None else bound[place]
             for buffer, place in zip(signature.inputs, signature.cells, strict=True)
         ]
         try:
@@ -155,15 +166,16 @@ class CompiledStepBackend:
         }
         if arrays.window_mask is not None:
             named["window_mask"] = arrays.window_mask
-        places: dict[str, tuple[int, int]] = {}
-        for layer in range(len(self._spec.layers)):
+        layers = len(self._spec.layers)
+        for layer in range(layers):
             for side, letter in enumerate("kv"):
                 named[f"{letter}_new.{layer}"] = arrays.kv_new[layer, side]
-                places[f"{letter}_cache.{layer}"] = (layer, side)
+        places = {name: i for i, name in enumerate(cell_input_names(layers, self.cell_type))}
         index = self._model.get_signature_index(shape.signature)
         if index < 0:
             raise DeviceError(f"the LiteRT file has no signature {shape.signature!r}; convert it again")
         names = self._model.get_signature_by_index(index)
+        check_cell_inputs(names["inputs"], layers, self.cell_type)
         return _Signature(
             index=index,
             arrays=arrays,
@@ -172,18 +184,31 @@ class CompiledStepBackend:
             cells=tuple(places.get(name) for name in names["inputs"]),
         )
 
-    def _bind(self, cells: Float) -> list[HostBuffer]:
+    def _bind(self, cells: Cells) -> list[HostBuffer]:
         """Buffers over each layer's keys and values, kept for the arrays used last."""
-        key = (cells.ctypes.data, cells.shape[3])
+        values = cells.values if isinstance(cells, Int8Cells) else cells
+        key = (values.ctypes.data, values.shape[3])
         if key in self._bound:
             self._bound.move_to_end(key)
             return self._bound[key][1]
-        views = [cells[layer, side] for layer in range(cells.shape[0]) for side in range(2)]
+        views = cell_views(cells, self.cell_type)
         # The array is kept with its buffers, so its address cannot pass to another meanwhile.
         self._bound[key] = (cells, [HostBuffer(view) for view in views])
         while len(self._bound) > _BOUND_CELLS:
             self._bound.popitem(last=False)
         return self._bound[key][1]
+
+
+def _unaligned(spec: DecoderSpec, shapes: tuple[StepShape, ...]) -> str | None:
+    """Why int8 cells of some size would not start at whole lines in every layer; None if they do."""
+    for shape in shapes:
+        row = spec.kv_heads * shape.cells
+        if row * spec.head_size % ALIGNMENT_BYTES or row * 4 % ALIGNMENT_BYTES:
+            return (
+                f"{shape.cells} int8 cells of {spec.kv_heads} KV heads of {spec.head_size} do not fill whole "
+                f"{ALIGNMENT_BYTES}-byte lines"
+            )
+    return None
 
 
 def _load(path: Path, threads: int, weight_cache: WeightCache | None) -> CompiledModel:

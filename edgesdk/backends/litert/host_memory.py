@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 _KNOWN_VERSIONS = ("2.3",)  # whose LiteRtCreateTensorBufferFromHostMemory takes five arguments
 _CAPSULE = b"LiteRtTensorBuffer"
-_ELEMENT_TYPES = {"float32": 1, "int32": 2}
+_ELEMENT_TYPES = {"float32": 1, "int32": 2, "int8": 9}
 
 
 class _Layout(ctypes.Structure):
@@ -45,7 +45,7 @@ class HostBuffer:
         capsule: what the LiteRT wrapper passes to its native code.
     """
 
-    def __init__(self, array: NDArray[np.float32] | NDArray[np.int32]) -> None:
+    def __init__(self, array: NDArray[np.float32] | NDArray[np.int32] | NDArray[np.int8]) -> None:
         """Binds an aligned, C-contiguous array, which stays referenced as long as the buffer lives.
 
         Raises:

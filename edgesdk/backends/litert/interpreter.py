@@ -13,11 +13,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.backends.litert.cell_inputs import cell_input_names, cell_views, check_cell_inputs
 from edgesdk.backends.native_log import caught_native_log
-from edgesdk.backends.protocol import Float, StepBuffers
+from edgesdk.backends.protocol import Cells, StepBuffers
 from edgesdk.backends.step_buffers import allocate_buffers
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.manifest import CellType, StepShape
 from edgesdk.errors import DeviceError
 
 Package = Literal["ai_edge_litert", "tflite_runtime"]
@@ -27,7 +31,14 @@ class InterpreterStepBackend:
     """Runs the step graph with the Interpreter API."""
 
     def __init__(
-        self, path: Path, spec: DecoderSpec, shapes: tuple[StepShape, ...], *, threads: int, package: Package
+        self,
+        path: Path,
+        spec: DecoderSpec,
+        shapes: tuple[StepShape, ...],
+        *,
+        threads: int,
+        package: Package,
+        cell_type: CellType = "float32",
     ) -> None:
         """Loads a model.
 
@@ -37,11 +48,14 @@ class InterpreterStepBackend:
             shapes: sizes of the file's signatures.
             threads: CPU threads.
             package: whose interpreter.
+            cell_type: how the file's cells are stored.
 
         Raises:
             DeviceError: the package is missing or refused the file.
         """
         self._spec = spec
+        self.cell_type: CellType = cell_type
+        """How the cells that it reads are stored."""
         self._shapes = tuple(sorted(shapes))
         self._buffers: dict[StepShape, StepBuffers] = {}
         self._runners: dict[StepShape, object] = {}
@@ -63,23 +77,33 @@ class InterpreterStepBackend:
             self._buffers[shape] = allocate_buffers(self._spec, shape)
         return self._buffers[shape]
 
-    def run(self, shape: StepShape, cells: Float) -> None:
-        """Runs one step on what `buffers(shape)` holds."""
+    def run(self, shape: StepShape, cells: Cells) -> None:
+        """Runs one step on what `buffers(shape)` holds.
+
+        Raises:
+            DeviceError: the interpreter failed, or the cells have another type than the file's.
+        """
         arrays = self.buffers(shape)
-        inputs = {"tokens": arrays.tokens, "positions": arrays.positions, "mask": arrays.mask}
+        inputs: dict[str, NDArray[np.generic]] = {
+            "tokens": arrays.tokens,
+            "positions": arrays.positions,
+            "mask": arrays.mask,
+        }
         if arrays.window_mask is not None:
             inputs["window_mask"] = arrays.window_mask
         if shape.tokens > 1:
             inputs["rows"] = arrays.rows
         layers = range(len(self._spec.layers))
-        for layer in layers:
-            inputs[f"k_cache.{layer}"], inputs[f"v_cache.{layer}"] = cells[layer]
+        names = cell_input_names(len(layers), self.cell_type)
+        inputs.update(zip(names, cell_views(cells, self.cell_type), strict=True))
         try:
             if shape not in self._runners:
+                signature = self._interpreter.get_signature_list()[shape.signature]
+                check_cell_inputs(signature["inputs"], len(layers), self.cell_type)
                 with caught_native_log():
                     self._runners[shape] = self._interpreter.get_signature_runner(shape.signature)
             outputs = self._runners[shape](**inputs)  # type: ignore[operator]
-        except (RuntimeError, ValueError) as error:
+        except (KeyError, RuntimeError, ValueError) as error:
             raise DeviceError(f"the interpreter failed in step {shape.signature}: {error}") from error
         arrays.logits[:] = outputs["logits"]
         for layer in layers:

@@ -21,7 +21,12 @@ def open_compiled(request: OpenRequest) -> Opened:
     cache = find_weight_cache(bundle.manifest.files[variant.entry].sha256)
     state = None if cache is None else "hit" if cache.hit else "built"
     backend = CompiledStepBackend(
-        path, bundle.manifest.decoder_of(variant), variant.steps, threads=request.threads, weight_cache=cache
+        path,
+        bundle.manifest.decoder_of(variant),
+        variant.steps,
+        threads=request.threads,
+        weight_cache=cache,
+        cell_type=variant.cell_type,
     )
     notes = () if cache is not None else ("the cache folder cannot be written: weights are packed anew",)
     return Opened(backend, "XNNPACK", backend.accelerated_share, state, notes)
@@ -53,5 +58,6 @@ def _interpreter(request: OpenRequest, package: Package) -> Opened:
         variant.steps,
         threads=request.threads,
         package=package,
+        cell_type=variant.cell_type,
     )
     return Opened(backend, "XNNPACK", notes=(_COPIES,))

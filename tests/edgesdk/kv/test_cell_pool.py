@@ -88,12 +88,12 @@ def test_cells_are_aligned_contiguous_zeros(build_pool, size):
     pool = build_pool()
     assert pool.nbytes == pool.size == 0
     pool.resize(size)
-    assert pool.array.shape == (3, 2, 2, size, 3)
+    assert pool.cells.shape == (3, 2, 2, size, 3)
     assert pool.size == size
     assert pool.nbytes == size * pool.bytes_per_cell
-    assert pool.array.flags.c_contiguous
-    assert pool.array.ctypes.data % ALIGNMENT_BYTES == 0
-    assert not pool.array.any()
+    assert pool.cells.flags.c_contiguous
+    assert pool.cells.ctypes.data % ALIGNMENT_BYTES == 0
+    assert not pool.cells.any()
 
 
 def test_writing_grows_to_the_next_size_and_keeps_what_is_there(build_pool):
@@ -101,13 +101,13 @@ def test_writing_grows_to_the_next_size_and_keeps_what_is_there(build_pool):
     new = new_kv(6)
     pool.write(pool.allocate(5), new)
     assert pool.size == 8
-    assert np.array_equal(pool.array[:, :, :, :5], new[:, :, :, :5])
+    assert np.array_equal(pool.cells[:, :, :, :5], new[:, :, :, :5])
     later = new_kv(9, 1)
     pool.write(pool.allocate(4), later, np.array([8, 0, 3, 1], np.int32))
     assert pool.size == 24
     assert np.array_equal(pool.read(np.arange(5)), new[:, :, :, :5])
     assert np.array_equal(pool.read(np.arange(5, 9)), later[:, :, :, [8, 0, 3, 1]])
-    assert not pool.array[:, :, :, 9:].any()
+    assert not pool.cells[:, :, :, 9:].any()
 
 
 def test_writing_into_gaps(build_pool):

@@ -1,0 +1,54 @@
+"""The inputs of a LiteRT signature that cells go to, by name and in order.
+
+float32 cells: `k_cache.l` and `v_cache.l`, (K, S, D). int8 cells: the same in int8, then for every layer
+`k_scale.l` and `v_scale.l`, (K, 1, S) float32: the shape that multiplies a row of scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.backends.protocol import Cells, Int8Cells
+from edgesdk.bundle.manifest import CellType
+from edgesdk.errors import DeviceError
+
+
+def cell_input_names(layers: int, cell_type: CellType) -> list[str]:
+    """Names of the inputs, in the order of `cell_views`."""
+    kinds = ("cache", "scale") if cell_type == "int8" else ("cache",)
+    return [f"{letter}_{kind}.{layer}" for kind in kinds for layer in range(layers) for letter in "kv"]
+
+
+def cell_views(cells: Cells, cell_type: CellType) -> list[NDArray[np.float32] | NDArray[np.int8]]:
+    """What goes to each of the inputs: views, contiguous.
+
+    Raises:
+        DeviceError: the cells are of another type.
+    """
+    found: CellType = "int8" if isinstance(cells, Int8Cells) else "float32"
+    if found != cell_type:
+        raise DeviceError(f"the LiteRT file reads {cell_type} cells, found {found}")
+    values = cells.values if isinstance(cells, Int8Cells) else cells
+    views: list[NDArray[np.float32] | NDArray[np.int8]] = [kv for layer in values for kv in layer]
+    if isinstance(cells, Int8Cells):
+        views.extend(kv[:, None, :] for layer in cells.scales for kv in layer)
+    return views
+
+
+def check_cell_inputs(inputs: Collection[str], layers: int, cell_type: CellType) -> None:
+    """Refuses a signature whose cells are stored in another way than the manifest says.
+
+    Raises:
+        DeviceError: an input is missing, or there are scales for float32 cells.
+    """
+    missing = [name for name in cell_input_names(layers, cell_type) if name not in inputs]
+    scales = [name for name in inputs if name.startswith(("k_scale.", "v_scale."))]
+    if missing or (scales and cell_type != "int8"):
+        what = f"has no input {missing[0]!r}" if missing else f"has an input {scales[0]!r}"
+        raise DeviceError(
+            f"the manifest says that cells are {cell_type}, but the LiteRT file {what}; "
+            "convert the bundle again"
+        )

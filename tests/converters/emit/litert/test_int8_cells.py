@@ -1,0 +1,258 @@
+"""int8 cells, run by LiteRT, against the evaluator that reads cells rounded in the same way."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from converters.emit.litert.emit_litert import emit_litert
+from converters.emit.litert.model_file import schema
+from converters.graph.evaluate import evaluate
+from converters.graph.full_sequence import sequence_logits
+from converters.graph.program import Program
+from converters.prepare import prepare
+from converters.quantise.quantised_weights import QuantisedWeights
+from converters.quantise.recipe import find_recipe
+from edgesdk.backends.aligned_array import aligned_floats
+from edgesdk.backends.litert.compiled import CompiledStepBackend
+from edgesdk.backends.litert.interpreter import InterpreterStepBackend
+from edgesdk.backends.protocol import MASKED
+from edgesdk.bundle.manifest import StepShape
+from edgesdk.errors import DeviceError, SnapshotError
+from edgesdk.kv.cell_memory import dequantise_cells, quantise_cells
+from edgesdk.kv.cell_sequence import CellSequence
+from edgesdk.kv.snapshot import load_snapshot, save_snapshot
+from edgesdk.kv.step_runner import StepEntry, StepRunner
+
+pytest.importorskip("ai_edge_litert", reason="LiteRT has no wheel for this platform")
+
+CONTEXT = 64
+STEPS = tuple(
+    StepShape(tokens, cells, rows, f"step_{tokens}_{cells}")
+    for tokens, rows in ((1, 1), (4, 4), (32, 2))
+    for cells in (16, 64)
+)
+TOLERANCE = {"f32": 5e-4, "w8": 0.15}
+
+
+def emit(program, path, recipe="f32", cell_type="int8"):
+    prepared = prepare(program, find_recipe(recipe))
+    weights = QuantisedWeights(prepared.weights, find_recipe(recipe))
+    emit_litert(prepared, weights, path, STEPS, CONTEXT, cell_type=cell_type)
+    return Program(prepared.spec, prepared.graph, weights)
+
+
+def open_file(path, spec, cell_type="int8"):
+    return CompiledStepBackend(path, spec, STEPS, threads=1, weight_cache=None, cell_type=cell_type)
+
+
+def open_interpreter(path, spec, cell_type="int8"):
+    return InterpreterStepBackend(path, spec, STEPS, threads=1, package="ai_edge_litert", cell_type=cell_type)
+
+
+def rounded_logits(program, tokens, pieces):
+    """Logits after each token, run in pieces, by the evaluator: every piece reads rounded cells."""
+    spec = program.spec
+    cells = np.zeros((len(spec.layers), 2, spec.kv_heads, 0, spec.head_size), np.float32)
+    rows, start = [], 0
+    for count in pieces:
+        positions = np.arange(start, start + count, dtype=np.int32)
+        distance = positions[:, None] - np.arange(start + count)[None, :]
+        inputs = {
+            "tokens": tokens[start : start + count],
+            "positions": positions,
+            "mask": np.where(distance >= 0, np.float32(0), MASKED),
+            "rows": np.arange(count, dtype=np.int32),
+        }
+        if spec.window is not None:
+            seen = (distance >= 0) & (distance < spec.window)
+            inputs["window_mask"] = np.where(seen, np.float32(0), MASKED)
+        for layer in range(len(spec.layers)):
+            inputs[f"k_cache.{layer}"], inputs[f"v_cache.{layer}"] = cells[layer]
+        outputs = evaluate(program.graph, program.weights, inputs)
+        rows.append(outputs["logits"])
+        new = [[outputs[f"{kv}_new.{layer}"] for kv in "kv"] for layer in range(len(spec.layers))]
+        rounded = dequantise_cells(quantise_cells(np.array(new, np.float32)))
+        cells = np.concatenate([cells, rounded], axis=3)
+        start += count
+    return np.concatenate(rows)
+
+
+def run_pieces(runner, tokens, pieces):
+    """The same by a backend; leaves the sequence as it is."""
+    cells, rows, start = runner.new_list(), [], 0
+    for count in pieces:
+        (logits,) = runner.run([StepEntry(cells, tokens[start : start + count], "all")])
+        rows.append(np.array(logits))
+        start += count
+    return cells, np.concatenate(rows)
+
+
+def near(found, expected, tolerance):
+    assert np.abs(found - expected).max() < tolerance * max(1, np.abs(expected).max())
+
+
+PIECES = {
+    "one by one": (1,) * 24,
+    "fours": (4,) * 6,
+    "joined keys and values": (5, 12, 1, 6),
+}
+
+
+@pytest.mark.parametrize("pieces", PIECES.values(), ids=PIECES)
+@pytest.mark.parametrize("recipe", ["f32", "w8"])
+def test_every_feature_matches_the_evaluator_on_rounded_cells(any_program, tokens, tmp_path, recipe, pieces):
+    program = emit(any_program, tmp_path / "m.tflite", recipe)
+    backend = open_file(tmp_path / "m.tflite", program.spec)
+    runner = StepRunner(backend, program.spec, CONTEXT, free_windows=False)
+    _, found = run_pieces(runner, tokens, pieces)
+    near(found, rounded_logits(program, tokens, pieces), TOLERANCE[recipe])
+
+
+def test_rounding_is_seen_but_small(make_program, tokens, tmp_path):
+    """Else the tests above would pass with cells that are not rounded, or never read."""
+    program = emit(make_program("plain"), tmp_path / "m.tflite")
+    exact = next(sequence_logits(program, [tokens]))
+    runner = StepRunner(open_file(tmp_path / "m.tflite", program.spec), program.spec, CONTEXT)
+    _, found = run_pieces(runner, tokens, (1,) * len(tokens))
+    off = np.abs(found - exact).max()
+    assert 0.05 * np.abs(exact).max() > off > 2 * TOLERANCE["f32"] * np.abs(exact).max()
+
+
+def test_the_interpreter_gives_what_the_compiled_model_gives(any_program, tokens, tmp_path):
+    program = emit(any_program, tmp_path / "m.tflite")
+    rows = []
+    for open_ in (open_file, open_interpreter):
+        runner = StepRunner(open_(tmp_path / "m.tflite", program.spec), program.spec, CONTEXT)
+        rows.append(run_pieces(runner, tokens, (3, 1, 1, 7, 9))[1])
+    near(rows[0], rows[1], 1e-4)
+
+
+def test_integers_become_floats_by_dequantize_with_the_scale_one(make_program, tmp_path):
+    """XNNPACK runs that, and falls back for CAST."""
+    program = emit(make_program("plain"), tmp_path / "m.tflite")
+    s = schema()
+    model = s.ModelT.InitFromPackedBuf((tmp_path / "m.tflite").read_bytes())
+    codes = [code.builtinCode for code in model.operatorCodes]
+    cells = {f"{kind}_cache.{layer}" for kind in "kv" for layer in range(len(program.spec.layers))}
+    for subgraph in model.subgraphs:
+        stored = {i for i in subgraph.inputs if subgraph.tensors[i].name.decode() in cells}
+        assert len(stored) == len(cells)
+        for index in stored:
+            tensor = subgraph.tensors[index]
+            assert tensor.type == s.TensorType.INT8
+            assert tensor.quantization.scale.tolist() == [1.0]
+            readers = [codes[op.opcodeIndex] for op in subgraph.operators if index in op.inputs]
+            assert readers == [s.BuiltinOperator.DEQUANTIZE]
+
+
+def test_forks_batches_and_trees_are_what_they_are_alone(make_program, tokens, tmp_path):
+    program = emit(make_program("windows"), tmp_path / "m.tflite")
+    runner = StepRunner(open_file(tmp_path / "m.tflite", program.spec), program.spec, CONTEXT)
+    base, _ = run_pieces(runner, tokens, (10,))
+    fork = base.fork()
+    texts = [np.concatenate([tokens[:10], tokens[end : end + 2]]) for end in (10, 14)]
+    for at in (10, 11):
+        entries = [
+            StepEntry(cells, text[at : at + 1]) for cells, text in zip((base, fork), texts, strict=True)
+        ]
+        rows = [np.array(row) for row in runner.run(entries)]
+    assert runner.pool.used == 14
+    for row, text in zip(rows, texts, strict=True):
+        near(row, rounded_logits(program, text, (10, 1, 1))[-1], TOLERANCE["f32"])
+    drafts, parents = tokens[20:24], np.array([-1, 0, 0, 2], np.int32)
+    (logits,) = runner.run([StepEntry(fork, drafts, "all", parents)])
+    path = np.array([0, 2, 3], np.int32)
+    text = np.concatenate([texts[1], drafts[path], tokens[19:20]])
+    expected = rounded_logits(program, text, (10, 1, 1, 3, 1))
+    near(np.array(logits)[path], expected[12:15], TOLERANCE["f32"])
+    runner.keep(fork, path)
+    (logits,) = runner.run([StepEntry(fork, tokens[19:20])])
+    near(np.array(logits), expected[15], TOLERANCE["f32"])
+    runner.pool.check([base, fork])
+
+
+def test_a_snapshot_holds_the_very_integers(make_program, tokens, tmp_path):
+    program = emit(make_program("plain"), tmp_path / "m.tflite")
+    spec = program.spec
+    backend = open_file(tmp_path / "m.tflite", spec)
+    runner = StepRunner(backend, spec, CONTEXT)
+    cells, _ = run_pieces(runner, tokens, (20,))
+    save_snapshot(tmp_path / "x", runner, cells, "m")
+    other = StepRunner(backend, spec, CONTEXT)
+    found = load_snapshot(tmp_path / "x", other, spec, "m")
+    before, after = runner.pool.read(cells.cells), other.pool.read(found.cells)
+    assert np.array_equal(before.values, after.values)
+    assert np.array_equal(before.scales, after.scales)
+    step = tokens[20:21]
+    assert np.array_equal(np.array(runner.run_next(cells, step)), np.array(other.run_next(found, step)))
+
+
+def test_a_file_of_the_other_type_is_refused(make_program, tmp_path):
+    """Whatever a manifest says: a wrong binding would read beyond an array."""
+    spec = make_program("plain").spec
+    shape = STEPS[0]
+    for stored, said in (("int8", "float32"), ("float32", "int8")):
+        emit(make_program("plain"), tmp_path / "m.tflite", cell_type=stored)
+        with pytest.raises(DeviceError, match=f"cells are {said}, but the LiteRT file has"):
+            open_file(tmp_path / "m.tflite", spec, said).buffers(shape)
+        backend = open_interpreter(tmp_path / "m.tflite", spec, said)
+        with pytest.raises(DeviceError, match=f"cells are {said}, but the LiteRT file has"):
+            CellSequence(backend, spec, CONTEXT).extend(np.array([1], np.int32))
+
+
+def test_cells_of_the_other_type_are_refused(make_program, tmp_path):
+    program = emit(make_program("plain"), tmp_path / "m.tflite")
+    spec, shape = program.spec, STEPS[0]
+    cells = aligned_floats(len(spec.layers), 2, spec.kv_heads, shape.cells, spec.head_size)
+    for open_ in (open_file, open_interpreter):
+        with pytest.raises(DeviceError, match="reads int8 cells, found float32"):
+            open_(tmp_path / "m.tflite", spec).run(shape, cells)
+
+
+def test_cells_that_fill_no_whole_lines_are_refused(make_program, tmp_path):
+    program = emit(make_program("plain"), tmp_path / "m.tflite")
+    odd = (dataclasses.replace(STEPS[0], cells=12),)
+    with pytest.raises(DeviceError, match="12 int8 cells of 2 KV heads of 16 do not fill whole"):
+        CompiledStepBackend(
+            tmp_path / "m.tflite", program.spec, odd, threads=1, weight_cache=None, cell_type="int8"
+        )
+
+
+def test_a_snapshot_of_the_other_type_is_refused(make_program, tokens, tmp_path):
+    runners = {}
+    for kind in ("float32", "int8"):
+        program = emit(make_program("plain"), tmp_path / f"{kind}.tflite", cell_type=kind)
+        backend = open_file(tmp_path / f"{kind}.tflite", program.spec, kind)
+        runners[kind] = StepRunner(backend, program.spec, CONTEXT)
+        cells, _ = run_pieces(runners[kind], tokens, (20,))
+        save_snapshot(tmp_path / kind, runners[kind], cells, "m")
+    for kind, other in (("float32", "int8"), ("int8", "float32")):
+        used = runners[kind].pool.used
+        with pytest.raises(SnapshotError, match=f"holds {other} cells, this model's are {kind}"):
+            load_snapshot(tmp_path / other, runners[kind], program.spec, "m")
+        assert runners[kind].pool.used == used
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"scales": np.zeros((2, 2, 2, 19), np.float32)}, "expected scales"),
+        ({"scales": np.full((2, 2, 2, 20), np.inf, np.float32)}, "no numbers"),
+        ({"scales": np.zeros((2, 2, 2, 20), np.float16)}, "'F16'"),
+        ({"kv": np.zeros((2, 2, 2, 21, 16), np.int8)}, "expected cells"),
+    ],
+)
+def test_a_snapshot_with_other_scales_is_refused(make_program, tokens, tmp_path, change, match):
+    program = emit(make_program("plain"), tmp_path / "m.tflite")
+    runner = StepRunner(open_file(tmp_path / "m.tflite", program.spec), program.spec, CONTEXT)
+    cells, _ = run_pieces(runner, tokens, (20,))
+    save_snapshot(tmp_path / "x", runner, cells, "m")
+    tensors = load_file(tmp_path / "x") | change
+    digest = hashlib.sha256(b"".join(tensors[name].tobytes() for name in ("tokens", "kv", "scales")))
+    header = {"format": "edgesdk-snapshot", "version": "1", "model": "m", "sha256": digest.hexdigest()}
+    save_file(tensors, tmp_path / "x", metadata=header)
+    with pytest.raises(SnapshotError, match=match):
+        load_snapshot(tmp_path / "x", runner, program.spec, "m")
