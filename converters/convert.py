@@ -23,7 +23,6 @@ from converters.quantise.calibration.calibration_text import (
     read_calibration,
 )
 from converters.quantise.recipe import Recipe, find_recipe
-from converters.quantise.weight_records import weight_records
 from converters.quantise_program import QuantisedProgram, Texts, depends_on_target, quantise_program
 from converters.reshape import Reshaping
 from converters.targets import EmitRequest, Target, find_targets
@@ -236,7 +235,7 @@ def _emit(
         context=context,
         transforms=quantised.program.history,
         steps=steps,
-        weights=weight_records(quantised.program, quantised.weights),
+        weights=quantised.records,
         cell_type=cells,
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +26,12 @@ from converters.quantise.quantised_weights import QuantisedWeights
 from converters.quantise.recipe import Recipe, Rule, Scheme
 from converters.quantise.round_to_nearest import round_to_nearest
 from converters.quantise.sensitivity import measure_sensitivities
+from converters.quantise.weight_records import weight_records
 from converters.transforms.keep_blocks import keep_blocks, needs_peaks
 from converters.transforms.scale_channels import scale_channels
 from converters.transforms.separate_outliers import separate_outliers
 from edgesdk.bundle.integrity import cache_folder
+from edgesdk.bundle.manifest import WeightRecord
 from edgesdk.errors import TransformError
 
 Report = Callable[[str], None]
@@ -58,6 +61,11 @@ class QuantisedProgram:
     weights: QuantisedWeights
     calibration: tuple[CalibrationRecord, ...] = ()
     mixture: Mixture | None = None
+
+    @cached_property
+    def records(self) -> tuple[WeightRecord, ...]:
+        """How every matrix came from its source; each is computed once more for it, for all targets."""
+        return weight_records(self.program, self.weights)
 
 
 def quantise_program(
