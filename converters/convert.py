@@ -123,6 +123,10 @@ def convert(
     options.reshaping.check()
     budget = None if options.budget is None else parse_budget(options.budget)
     needs_text = options.reshaping.needs_text or any(recipe.needs_data for recipe in recipes)
+    if options.calibration is not None and not needs_text:
+        raise UnsupportedOption(
+            "a calibration text is given and nothing uses it; leave it out, or choose a calibrated recipe"
+        )
     sample = _sample(options) if needs_text else None
     with BundleWriter(out, overwrite=options.overwrite) as writer:
         say(f"reading {source}")
@@ -138,8 +142,9 @@ def convert(
             for target, quantised in _quantise(program, recipe, targets, texts, budget, say):
                 say(f"writing {target.name} {quantised.weights.recipe.name}")
                 variant = _emit(writer, checkpoint, quantised, target, context, options.cells)
-                if recipe.needs_data and sample is not None:
-                    variant = dataclasses.replace(variant, calibration=_describe(sample, texts))
+                if quantised.tokens and sample is not None:
+                    used = CalibrationSample(sample.name, sample.sha256, quantised.tokens)
+                    variant = dataclasses.replace(variant, calibration=used)
                 if quantised.mixture is not None and options.budget is not None:
                     variant = dataclasses.replace(
                         variant, budget=_describe_mixture(options.budget, quantised.mixture)
@@ -184,10 +189,6 @@ def _texts(checkpoint: Checkpoint, sample: CalibrationText | None) -> Texts:
     return (
         [] if sample is None else calibration_windows(checkpoint, sample, _WINDOW_TOKENS, _CALIBRATION_TOKENS)
     )
-
-
-def _describe(sample: CalibrationText, texts: Texts) -> CalibrationSample:
-    return CalibrationSample(sample.name, sample.sha256, sum(len(text) for text in texts))
 
 
 def _describe_mixture(request: str, mixture: Mixture) -> BudgetRecord:

@@ -55,12 +55,14 @@ class QuantisedProgram:
         weights: its weights under the recipe.
         calibration: how well each calibrated matrix came out; empty without calibration.
         mixture: how precisions were mixed to a budget; None without.
+        tokens: of calibration text that were run; 0 for none.
     """
 
     program: Program
     weights: QuantisedWeights
     calibration: tuple[CalibrationRecord, ...] = ()
     mixture: Mixture | None = None
+    tokens: int = 0
 
     @cached_property
     def records(self) -> tuple[WeightRecord, ...]:
@@ -91,33 +93,36 @@ def quantise_program(
     """
     if recipe.needs_data and not any(len(text) for text in texts):
         raise TransformError(f"recipe {recipe.name} needs calibration text and got none")
-    peaks = None
+    peaks, used = None, 0
     if needs_peaks(recipe, kernels):
         if report is not None:
             report("looking for outlier channels")
-        peaks = peak_activations(program, texts[:_PEAK_TEXTS])
+        peaks, used = peak_activations(program, texts[:_PEAK_TEXTS]), _PEAK_TEXTS
     if recipe.keep_blocks:
         program, recipe = keep_blocks(program, recipe, kernels, peaks)
     elif peaks is not None:
         program = separate_outliers(program, outlier_channels(program, peaks, recipe.outliers))
     if recipe.scale_channels:
         program = scale_channels(program, choose_scales(program, recipe, texts[:_SCALE_TEXTS], report))
+        used = max(used, _SCALE_TEXTS)
     if not recipe.calibrates:
         if budget is not None:
             raise TransformError(
                 f"recipe {recipe.name} has no calibrated matrices to choose from; a budget needs w4b32, "
                 "w4b64, w4c or a recipe file with algorithm gptq"
             )
-        return QuantisedProgram(program, QuantisedWeights(program.weights, recipe))
+        tokens = sum(len(text) for text in texts[:used])
+        return QuantisedProgram(program, QuantisedWeights(program.weights, recipe), tokens=tokens)
+    tokens = sum(len(text) for text in texts)
     found = calibrate(program, recipe, texts, report)
     if budget is None:
         weights = QuantisedWeights(program.weights, recipe, found.tensors)
-        return QuantisedProgram(program, weights, found.records)
+        return QuantisedProgram(program, weights, found.records, tokens=tokens)
     mixture = _mix(program, found.tensors, texts, budget, report)
     own = tuple(Rule(name, _INT8) for name in found.tensors if name not in mixture.low)
     mixed = replace(recipe, name=f"{recipe.name}-mixed", rules=(*own, *recipe.rules))
     return QuantisedProgram(
-        program, QuantisedWeights(program.weights, mixed, mixture.tensors), found.records, mixture
+        program, QuantisedWeights(program.weights, mixed, mixture.tensors), found.records, mixture, tokens
     )
 
 

@@ -16,7 +16,7 @@ from converters.graph.program import Program
 from converters.reshape import Reshaping
 from edgesdk.bundle.integrity import check_integrity
 from edgesdk.bundle.reader import open_bundle
-from edgesdk.errors import BundleError, CapacityError, EdgeError, EmitError, TransformError
+from edgesdk.errors import BundleError, CapacityError, EdgeError, EmitError, TransformError, UnsupportedOption
 from edgesdk.evaluation.greedy import NEAR_TIE
 
 TINY = Path(__file__).parent / "data" / "tiny"
@@ -207,3 +207,17 @@ def test_a_budget_needs_a_calibrated_recipe(recipe, tmp_path):
     with pytest.raises(TransformError, match="no calibrated matrices to choose from"):
         convert(str(TINY / "llama"), tmp_path / "b", options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_calibration_text_that_nothing_uses_is_refused(tmp_path):
+    options = ConvertOptions(targets=("litert",), recipes=("w8",), context=64, calibration=tmp_path / "text")
+    with pytest.raises(UnsupportedOption, match="nothing uses it"):
+        convert(str(TINY / "llama"), tmp_path / "b", options)
+
+
+def test_calibration_is_recorded_where_it_was_run(tmp_path):
+    options = ConvertOptions(
+        targets=("litert", "onnx"), recipes=("source",), context=64, allow_parity_miss=True
+    )
+    variants = open_bundle(convert(str(TINY / "llama"), tmp_path / "b", options)).manifest.variants
+    assert [v.calibration is not None for v in variants] == [True, False]  # ONNX separates no outliers

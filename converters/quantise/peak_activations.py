@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.graph.evaluate import LOWERINGS, Array
-from converters.graph.full_sequence import sequence_inputs
+from converters.graph.evaluate import Array
 from converters.graph.ops import Linear, RmsNorm
 from converters.graph.program import Program
+from converters.quantise.token_runs import TokenRuns
 from edgesdk.errors import TransformError
 
 
@@ -33,29 +33,13 @@ def peak_activations(program: Program, sequences: Sequence[NDArray[np.int32]]) -
     """
     if not any(len(sequence) for sequence in sequences):
         raise TransformError("measuring activations needs tokens, got none; give a text")
-    graph = program.graph
-    constants = {value.name for value in graph.weights}
-    read = {node.inputs[0] for node in graph.nodes if isinstance(node.op, Linear)}
-    last_use = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
-    runs: list[dict[str, Array]] = [
-        dict(sequence_inputs(program, [sequence]).items())  # type: ignore[arg-type]
-        for sequence in sequences
-        if len(sequence)
-    ]
+    runs = TokenRuns(program, [sequence for sequence in sequences if len(sequence)])
     peaks: dict[str, Array] = {}
-    for i, node in enumerate(graph.nodes):
-        weights = {name: program.weights.load(name) for name in node.inputs if name in constants}
-        for values in runs:
-            arguments = [weights[name] if name in weights else values[name] for name in node.inputs]
-            results = LOWERINGS[type(node.op)](node.op, np, *arguments)
-            for name, result in zip(node.outputs, results, strict=True):
-                values[name] = result
-                if name in read:
-                    peak = np.abs(result).max(axis=0)
-                    peaks[name] = np.maximum(peaks.get(name, peak), peak)
-            for name in node.inputs:
-                if last_use[name] == i:
-                    values.pop(name, None)
+    for node in program.graph.nodes:
+        if isinstance(node.op, Linear) and node.inputs[0] not in peaks:
+            values = runs.values(node.inputs[0])
+            peaks[node.inputs[0]] = np.max([np.abs(value).max(axis=0) for value in values], axis=0)
+        runs.step(node, {n: program.weights.load(n) for n in node.inputs if runs.is_weight(n)})
     return peaks
 
 
