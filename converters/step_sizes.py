@@ -12,7 +12,7 @@ from edgesdk.errors import UnsupportedOption
 
 SMALLEST_CELLS = 512
 LARGEST_CONTEXT = 1 << 17
-_TOKENS = (1, 8, 32, 128)
+_TOKENS = (1, 8, 16, 32, 128)
 _MOST_ROWS = 8  # a row of logits costs as much as 8 of SmolLM2's 30 layers: prompts want one only
 
 

@@ -1,9 +1,10 @@
 """How many tokens a step may run: measured once, against a limit for the time between tokens.
 
 The largest size whose step takes no longer than the limit, while other branches decode (Sarathi-Serve,
-section 4.3). Without a limit of the caller's it is four times the smallest step in which several
-branches decode, on an idle machine: who waits for a token then has company anyway. The figures are the
-machine's as it is now: keep them and pass `token_budget` to repeat them.
+section 4.3), with every cell in use: attention costs what S is, and it is the long prompt that makes
+the others wait. Without a limit of the caller's it is four times the smallest step in which several
+branches decode, with few cells in use: who waits for a token then has company anyway. The figures are
+the machine's as it is now: keep them and pass `token_budget` to repeat them.
 
 Paper: Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve.
 """
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.kv.step_runner import StepEntry, StepRunner
 
 IDLE_STEPS = 4.0
@@ -24,6 +26,7 @@ IDLE_STEPS = 4.0
 
 _RUNS = 3
 _MOST_SEATS = 64
+_FILL = 256
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class BudgetProfile:
     """What the measurement gave.
 
     Attributes:
-        step_ms: time of a full step by its tokens.
+        step_ms: time of a full step with all cells in use, by its tokens, up to the first beyond the limit.
         target_ms: limit for the time between tokens.
         budget: most tokens of a step in which something decodes.
     """
@@ -41,17 +44,24 @@ class BudgetProfile:
     budget: int
 
 
-def profile_budget(runner: StepRunner, target_ms: float | None = None) -> BudgetProfile:
-    """Times full steps of every size with one dummy sequence, and picks.
+def profile_budget(runner: StepRunner, spec: DecoderSpec, target_ms: float | None = None) -> BudgetProfile:
+    """Times full steps with one dummy sequence, smallest first until one is too long, and picks.
 
     Args:
         runner: idle; as it was before when this returns.
+        spec: the model's shape.
         target_ms: limit for the time between tokens; None for `IDLE_STEPS` steps.
     """
-    step_ms = {tokens: _step_ms(runner, tokens) for tokens in runner.token_budgets}
-    shared = next((tokens for tokens in runner.token_budgets if tokens > 1), runner.token_budgets[0])
-    target = IDLE_STEPS * step_ms[shared] if target_ms is None else target_ms
-    return BudgetProfile(step_ms, target, pick_budget(step_ms, target))
+    sizes, cells = runner.token_budgets, min(runner.context, runner.pool.capacity)
+    if target_ms is None:
+        shared = next((tokens for tokens in sizes if tokens > 1), sizes[0])
+        target_ms = IDLE_STEPS * _step_ms(runner, spec, shared, 0)
+    step_ms: dict[int, float] = {}
+    for tokens in sizes:
+        step_ms[tokens] = _step_ms(runner, spec, tokens, max(0, cells - tokens))
+        if step_ms[tokens] > target_ms and len(step_ms) > 1:
+            break
+    return BudgetProfile(step_ms, target_ms, pick_budget(step_ms, target_ms))
 
 
 def pick_budget(step_ms: Mapping[int, float], target_ms: float) -> int:
@@ -75,17 +85,22 @@ def count_seats(runner: StepRunner, budget: int) -> int:
     return seats
 
 
-def _step_ms(runner: StepRunner, tokens: int) -> float:
-    """Median time of a step; the first run, which may set something up, does not count."""
+def _step_ms(runner: StepRunner, spec: DecoderSpec, tokens: int, used: int) -> float:
+    """Median time of a step after `used` tokens; the first, which may set something up, does not count."""
     times = []
     piece = np.zeros(min(tokens, runner.context), np.int32)
-    sequence = runner.new_list()
+    before = runner.new_list()
     try:
+        kv = np.zeros((len(spec.layers), 2, spec.kv_heads, _FILL, spec.head_size), np.float32)
+        for first in range(0, used, _FILL):
+            count = min(_FILL, used - first)
+            runner.store(before, np.zeros(count, np.int32), kv[..., :count, :])
         for _ in range(_RUNS + 1):
+            sequence = before.fork()
             began = time.perf_counter()
             runner.run([StepEntry(sequence, piece)])
             times.append((time.perf_counter() - began) * 1e3)
-            sequence.truncate(0)
+            sequence.close()
     finally:
-        sequence.close()
+        before.close()
     return statistics.median(times[1:])

@@ -110,7 +110,7 @@ class Engine:
             self._runner = StepRunner(backend, decoder, self._context)
             self.profile: BudgetProfile | None = None
             if token_budget is None:
-                self.profile = profile_budget(self._runner, tbt_target_ms)
+                self.profile = profile_budget(self._runner, decoder, tbt_target_ms)
                 token_budget = self.profile.budget
         except BaseException:
             if self._owned:

@@ -1,6 +1,6 @@
 """The memory behind a pool of cells, in the two ways in which cells are kept.
 
-float32: one array, copied as it is. int8: an array of integers and one of scales, a quarter of the
+float32: one array, holding them as they are. int8: an array of integers and one of scales, a quarter of the
 memory and a little more. Every key and every value of a head has a scale of its own, because a cell is
 written once and alone: a scale shared with other cells would have to be known before they are. It knows
 nothing of who holds a cell.
@@ -8,14 +8,15 @@ nothing of who holds a cell.
 
 from __future__ import annotations
 
+import itertools
 from typing import Protocol
 
 import numpy as np
 
-from edgesdk.backends.aligned_array import aligned_bytes, aligned_floats
 from edgesdk.backends.protocol import Cells, Float, Int, Int8Cells
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import CellType
+from edgesdk.kv.plane_array import PlaneArray, call_uninterrupted
 
 Places = Int | slice | int
 """Which cells: their indices, a range of them, or one, whose axis is then missing."""
@@ -35,14 +36,22 @@ class CellMemory(Protocol):
 
     @property
     def cells(self) -> Cells:
-        """What a backend reads; replaced by `lay_out`."""
+        """What a backend reads; replaced by `lay_out`, and not valid after it."""
+
+    @property
+    def size(self) -> int:
+        """S."""
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays as they are laid out now."""
 
     def lay_out(self, size: int, kept: int) -> None:
-        """Takes zeroed arrays for `size` cells, with the first `kept` as they were."""
+        """Arranges the arrays for `size` cells, with the first `kept` as they were; all of it or nothing.
+
+        The other cells hold what they hold: zero, or numbers of forgotten cells. Memory that has once been
+        in use is kept for the next time, until `size` is 0.
+        """
 
     def write(self, places: Places, source: Cells) -> None:
         """Fills cells.
@@ -65,100 +74,100 @@ class CellMemory(Protocol):
 class FloatMemory:
     """Cells in float32; implements `CellMemory`."""
 
-    def __init__(self, spec: DecoderSpec) -> None:
-        """Without cells."""
-        self._spec = spec
+    def __init__(self, spec: DecoderSpec, most: int) -> None:
+        """Without cells, of which there will be `most` at most."""
         self.cell_bytes = spec.cell_bytes
-        self._array = self._empty(0)
+        planes = (len(spec.layers), 2, spec.kv_heads)
+        self._planes = PlaneArray(np.float32, planes, (spec.head_size,), most)
 
     @property
     def cells(self) -> Float:
         """(L, 2, K, S, D) float32, C-contiguous, aligned."""
-        return self._array
+        return self._planes.array
+
+    @property
+    def size(self) -> int:
+        """See `CellMemory`."""
+        size: int = self._planes.array.shape[3]
+        return size
 
     @property
     def nbytes(self) -> int:
         """Bytes of the array."""
-        return self._array.nbytes
+        return self._planes.array.nbytes
 
     def lay_out(self, size: int, kept: int) -> None:
         """See `CellMemory`."""
-        fresh = self._empty(size)
-        fresh[:, :, :, :kept] = self._array[:, :, :, :kept]
-        self._array = fresh
+        call_uninterrupted(self._planes.calls_to_lay_out(size, kept))
 
     def write(self, places: Places, source: Cells) -> None:
         """See `CellMemory`."""
         if isinstance(source, Int8Cells):
             raise ValueError("int8 cells cannot be put into a pool of float32 cells")
-        self._array[:, :, :, places] = source
+        self._planes.array[:, :, :, places] = source
 
     def read(self, places: Int) -> Float:
         """See `CellMemory`."""
-        return np.ascontiguousarray(self._array[:, :, :, places])
+        return np.ascontiguousarray(self._planes.array[:, :, :, places])
 
     def move(self, targets: Int, sources: Int) -> None:
         """See `CellMemory`."""
-        self._array[:, :, :, targets] = self._array[:, :, :, sources]
-
-    def _empty(self, size: int) -> Float:
-        spec = self._spec
-        return aligned_floats(len(spec.layers), 2, spec.kv_heads, size, spec.head_size)
+        self._planes.array[:, :, :, targets] = self._planes.array[:, :, :, sources]
 
 
 class Int8Memory:
     """Cells in int8 with a float32 scale per head, key or value; implements `CellMemory`."""
 
-    def __init__(self, spec: DecoderSpec) -> None:
-        """Without cells."""
-        self._spec = spec
+    def __init__(self, spec: DecoderSpec, most: int) -> None:
+        """Without cells, of which there will be `most` at most."""
         self.cell_bytes = 2 * len(spec.layers) * spec.kv_heads * (spec.head_size + 4)
-        self._cells = self._empty(0)
+        planes = (len(spec.layers), 2, spec.kv_heads)
+        self._values = PlaneArray(np.int8, planes, (spec.head_size,), most)
+        self._scales = PlaneArray(np.float32, planes, (), most)
 
     @property
     def cells(self) -> Int8Cells:
         """Aligned, C-contiguous arrays of S cells."""
-        return self._cells
+        return Int8Cells(self._values.array, self._scales.array)
+
+    @property
+    def size(self) -> int:
+        """See `CellMemory`."""
+        size: int = self._values.array.shape[3]
+        return size
 
     @property
     def nbytes(self) -> int:
         """Bytes of integers and scales."""
-        return self._cells.values.nbytes + self._cells.scales.nbytes
+        return self._values.array.nbytes + self._scales.array.nbytes
 
     def lay_out(self, size: int, kept: int) -> None:
         """See `CellMemory`."""
-        fresh, old = self._empty(size), self._cells
-        fresh.values[:, :, :, :kept] = old.values[:, :, :, :kept]
-        fresh.scales[:, :, :, :kept] = old.scales[:, :, :, :kept]
-        self._cells = fresh
+        calls = [plane.calls_to_lay_out(size, kept) for plane in (self._values, self._scales)]
+        call_uninterrupted(itertools.chain(*calls))
 
     def write(self, places: Places, source: Cells) -> None:
         """See `CellMemory`; float32 is quantised."""
         cells = source if isinstance(source, Int8Cells) else quantise_cells(source)
-        self._cells.values[:, :, :, places] = cells.values
-        self._cells.scales[:, :, :, places] = cells.scales
+        self._values.array[:, :, :, places] = cells.values
+        self._scales.array[:, :, :, places] = cells.scales
 
     def read(self, places: Int) -> Int8Cells:
         """See `CellMemory`."""
-        values, scales = self._cells.values, self._cells.scales
+        values, scales = self._values.array, self._scales.array
         return Int8Cells(
             np.ascontiguousarray(values[:, :, :, places]), np.ascontiguousarray(scales[:, :, :, places])
         )
 
     def move(self, targets: Int, sources: Int) -> None:
         """See `CellMemory`."""
-        self._cells.values[:, :, :, targets] = self._cells.values[:, :, :, sources]
-        self._cells.scales[:, :, :, targets] = self._cells.scales[:, :, :, sources]
-
-    def _empty(self, size: int) -> Int8Cells:
-        spec = self._spec
-        shape = (len(spec.layers), 2, spec.kv_heads, size)
-        return Int8Cells(aligned_bytes(*shape, spec.head_size), aligned_floats(*shape))
+        self._values.array[:, :, :, targets] = self._values.array[:, :, :, sources]
+        self._scales.array[:, :, :, targets] = self._scales.array[:, :, :, sources]
 
 
-def new_memory(spec: DecoderSpec, cell_type: CellType) -> CellMemory:
-    """Memory for cells of a type, without any yet."""
-    return Int8Memory(spec) if cell_type == "int8" else FloatMemory(spec)
+def new_memory(spec: DecoderSpec, cell_type: CellType, most: int) -> CellMemory:
+    """Memory for cells of a type, `most` at most, without any yet."""
+    return Int8Memory(spec, most) if cell_type == "int8" else FloatMemory(spec, most)
 
 
 def quantise_cells(kv: Float) -> Int8Cells:

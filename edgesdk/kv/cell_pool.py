@@ -65,13 +65,9 @@ class CellPool:
             raise DeviceError(f"the step graph holds {most} cells at most, found a pool of {self.capacity}")
         self.cell_type = cell_type
         """How cells are stored."""
-        self._memory = new_memory(spec, cell_type)
+        self._memory = new_memory(spec, cell_type, most)
         self.bytes_per_cell = self._memory.cell_bytes
         """Bytes of one cell's keys and values."""
-        self.cells: Cells = self._memory.cells
-        """All cells, as backends read them; replaced when the pool grows or shrinks."""
-        self.size = 0
-        """S that the memory is laid out for."""
         self.frontier = 0
         """One more than the highest index in use."""
         self._counts = np.zeros(self.capacity, np.int32)
@@ -79,6 +75,16 @@ class CellPool:
         self._settled = True
         self._lost = False
         self._holders: WeakSet[CellHolder] = WeakSet()
+
+    @property
+    def cells(self) -> Cells:
+        """All cells, as backends read them; not valid any more when the pool has grown or shrunk."""
+        return self._memory.cells
+
+    @property
+    def size(self) -> int:
+        """S that the memory is laid out for."""
+        return self._memory.size
 
     @property
     def used(self) -> int:
@@ -221,7 +227,6 @@ class CellPool:
         """Lays the memory out for `size` cells, at least as many as the frontier."""
         # `write` resizes for cells that are beyond the old memory, so both ends count.
         self._memory.lay_out(size, min(self.frontier, size, self.size))
-        self.size, self.cells = size, self._memory.cells
 
     def moves_to_compact(self) -> int:
         """Cells that `compact` would move."""

@@ -9,7 +9,7 @@ from edgesdk.errors import UnsupportedOption
 @pytest.mark.parametrize("context", [16, 100, 512, 513, 2048, 5000, 131072])
 def test_every_token_count_reaches_the_context_and_no_further(context):
     sizes = step_sizes(context)
-    for tokens in (1, 8, 32, 128):
+    for tokens in (1, 8, 16, 32, 128):
         cells = [s.cells for s in sizes if s.tokens == tokens]
         assert max(cells) == context
         assert len(set(cells)) == len(cells)

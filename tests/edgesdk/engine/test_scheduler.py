@@ -20,6 +20,7 @@ class Machine:
         self.ended = []
         self.refused = []
         self.preemptions = 0
+        self.recomputing = set()
 
     @property
     def free(self):
@@ -31,12 +32,13 @@ class Machine:
 
     def preempt(self, branch_id):
         self.preemptions += 1
+        self.recomputing.add(branch_id)
         del self.held[branch_id]
         return self.free
 
     def step(self):
         before = self.free
-        decoding = {b for b in self.held if self.chosen[b] and self.answers[b] and b in self.complete()}
+        decoding = {b for b in self.complete() - self.recomputing if self.chosen[b] and self.answers[b]}
         plan = self.scheduler.plan(before, self.preempt)
         assert plan.tokens <= self.free
         for work in plan.work:
@@ -50,6 +52,7 @@ class Machine:
         for work in plan.work:
             b = work.branch_id
             if self.held[b] == self.prompt[b] + self.chosen[b]:
+                self.recomputing.discard(b)
                 self.answers[b] -= 1
                 if self.answers[b]:
                     self.chosen[b] += 1

@@ -111,7 +111,7 @@ def test_a_pool_keeps_what_quantising_gives_through_growth_gaps_and_compaction()
 
 
 def test_moving_takes_the_scales_along():
-    memory = new_memory(SPEC, "int8")
+    memory = new_memory(SPEC, "int8", 128)
     memory.lay_out(16, 0)
     memory.write(slice(4, 8), random_kv(4))
     before = memory.read(np.array([6, 7]))
