@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import time
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import cast, get_args
 
-from edgesdk.backends.opened import Opened, OpenRequest
-from edgesdk.backends.protocol import LoadedBackend
+from edgesdk.backends import registry
 from edgesdk.backends.registry import Backend, find_backends
-from edgesdk.bundle.integrity import check_integrity
-from edgesdk.bundle.manifest import CHAT_TEMPLATE_NAME, TOKENIZER_NAME, Variant
+from edgesdk.bundle.manifest import DeviceClass, Variant
 from edgesdk.bundle.reader import Bundle, open_bundle
+from edgesdk.devices.choose import GOALS, Goal
 from edgesdk.devices.cpu import usable_cores
-from edgesdk.devices.receipt import Receipt, Refusal
+from edgesdk.devices.receipt import Phase, Receipt, Refusal
+from edgesdk.dispatch.candidates import Candidate, list_candidates
+from edgesdk.dispatch.join_candidates import Joined, join_candidates, runner_of
+from edgesdk.dispatch.plan import Plan, backends_for_goal, plan_for_goal, plan_in_order
 from edgesdk.errors import DeviceError, MissingExtra, UnsupportedOption
-from edgesdk.kv.step_model import StepModel
 from edgesdk.model import Model
 
-DEVICES = ("auto", "cpu", "gpu", "npu")
+DEVICES = ("auto", *get_args(DeviceClass))
 
 
 def load(
@@ -30,8 +33,14 @@ def load(
     recipe: str | None = None,
     strict: bool = False,
     threads: int | None = None,
+    goal: str | None = None,
+    measure: bool | None = None,
+    cancelled: Callable[[], bool] | None = None,
 ) -> Model:
     """Loads a bundle.
+
+    Without a goal, backends are tried in a fixed order. With one, what suits the bundle is measured once on
+    this machine, within 10 seconds, and kept; later loads look it up.
 
     Args:
         path: the bundle's folder.
@@ -39,8 +48,12 @@ def load(
         backend: `auto` or the name of one.
         variant: name of a variant; None for the first that suits.
         recipe: only variants of this quantisation recipe; None for any.
-        strict: raise where `load` would fall back to a less preferred device or backend.
+        strict: raise where `load` would fall back to a less preferred device or backend, and where a
+            device that fails later would be replaced.
         threads: CPU threads; None for every core that this process may use.
+        goal: `latency`, `throughput`, `power`, `memory`, or a device, which is as good as `device`.
+        measure: with a goal: None to measure what never was, False not to measure, True to measure anew.
+        cancelled: asked while measuring, which ends when it says so.
 
     Returns:
         The model; its `receipt` says what runs it and what was refused.
@@ -51,51 +64,69 @@ def load(
         UnsupportedOption: an argument names something unknown.
     """
     started = time.perf_counter()
-    if device not in DEVICES:
-        raise UnsupportedOption(f"device {device!r} is unknown; expected {', '.join(DEVICES)}")
+    device, goal = _check(device, goal, measure)
     if threads is not None and threads < 1:
         raise UnsupportedOption(f"threads is {threads}, expected at least 1")
     threads = threads or usable_cores()
-    backends = find_backends(backend)
+    backends = _backends(backend, device, goal)
     bundle = open_bundle(path)
     wanted = _variants(bundle, variant, recipe)
+    kind = None if device == "auto" else cast(DeviceClass, device)
+    candidates = list_candidates(bundle, backends, variants=wanted, device=kind)
     refusals: list[Refusal] = []
-    if device in ("gpu", "npu"):
-        _refuse(refusals, Refusal("-", "-", device, f"no backend runs on a {device} in this version"), strict)
-    for candidate in backends:
-        suited = [v for v in wanted if v.format == candidate.format]
-        if not suited:
-            reason = f"the bundle has no {candidate.format} variant"
-            # A target that was not converted is no fallback, unless it was asked for.
-            if backend != "auto":
-                raise DeviceError(f"{candidate.name} cannot run {bundle.manifest.name}: {reason}")
-            continue
-        chosen = suited[0]
+    if not candidates:
+        reason = _why_none(backends, backend, len(wanted) < len(bundle.manifest.variants), kind)
+        if kind in (None, "cpu"):
+            raise DeviceError(f"nothing can run {bundle.manifest.name}: {reason}")
+        _refuse(refusals, Refusal(backend if backend != "auto" else "-", "-", device, reason), strict)
+    if goal is None:
+        plan = plan_in_order(candidates)
+    else:
+        asked = cast(Goal, goal)
+        plan = plan_for_goal(bundle, candidates, asked, threads, measure=measure, cancelled=cancelled)
+    if kind not in (None, "cpu"):
+        # An accelerator that cannot be had is refused in the receipt, and the CPU does the work.
+        others = list_candidates(bundle, find_backends(backend), variants=wanted)
+        plan = replace(plan, attempts=(*plan.attempts, *plan_in_order(others).attempts))
+    successors = () if strict or backend != "auto" else _successors(plan)
+    for prefill, decode in plan.attempts:
         try:
-            integrity = check_integrity(bundle, _needed(bundle, chosen))
-            opened = _open(candidate, OpenRequest(bundle, chosen, threads))
+            joined = join_candidates(bundle, prefill, decode, threads, successors)
         except (DeviceError, MissingExtra) as error:
-            _refuse(refusals, Refusal(candidate.name, chosen.name, "cpu", str(error)), strict)
+            _refuse(
+                refusals, Refusal(decode.backend.name, decode.variant.name, decode.device, str(error)), strict
+            )
             continue
-        receipt = Receipt(
-            bundle=bundle.manifest.name,
-            variant=chosen.name,
-            recipe=chosen.recipe,
-            backend=candidate.name,
-            device="cpu",
-            provider=opened.provider,
-            accelerated_share=opened.accelerated_share,
-            threads=threads,
-            load_ms=(time.perf_counter() - started) * 1e3,
-            weight_cache=opened.weight_cache,
-            integrity=integrity,
-            refusals=tuple(refusals),
-            notes=opened.notes,
-        )
-        return Model(bundle, _with_cells(opened, bundle, chosen), receipt)
+        receipt = _receipt(bundle, joined, plan, threads, refusals)
+        return Model(bundle, joined.model, replace(receipt, load_ms=(time.perf_counter() - started) * 1e3))
     reasons = "; ".join(f"{r.backend}: {r.reason}" for r in refusals) or "it has no variant for them"
-    tried = ", ".join(candidate.name for candidate in backends)
+    tried = ", ".join(dict.fromkeys(candidate.backend.name for candidate in candidates))
     raise DeviceError(f"nothing can run {bundle.manifest.name} (tried {tried}): {reasons}")
+
+
+def _check(device: str, goal: str | None, measure: bool | None) -> tuple[str, str | None]:
+    """Refuses what is unknown; a goal that is a device becomes one."""
+    if device not in DEVICES:
+        raise UnsupportedOption(f"device {device!r} is unknown; expected {', '.join(DEVICES)}")
+    if goal in get_args(DeviceClass):
+        if device not in ("auto", goal):
+            raise UnsupportedOption(f"the goal is {goal}, but device is {device}; give one of them")
+        return str(goal), None
+    if goal is not None and goal not in GOALS:
+        expected = ", ".join((*GOALS, *get_args(DeviceClass)))
+        raise UnsupportedOption(f"goal {goal!r} is unknown; expected {expected}")
+    if goal is None and measure is not None:
+        raise UnsupportedOption(f"measure={measure} needs a goal: {', '.join(GOALS)}")
+    return device, goal
+
+
+def _backends(name: str, device: str, goal: str | None) -> tuple[Backend, ...]:
+    """Backends to consider: those tried unasked; for an accelerator or a goal, those that reach one too."""
+    if name != "auto":
+        return find_backends(name)
+    if device in ("gpu", "npu"):
+        return tuple(b for b in registry.BACKENDS if device in b.device_classes)
+    return backends_for_goal(registry.BACKENDS) if goal is not None else find_backends(name)
 
 
 def _variants(bundle: Bundle, name: str | None, recipe: str | None) -> list[Variant]:
@@ -107,28 +138,58 @@ def _variants(bundle: Bundle, name: str | None, recipe: str | None) -> list[Vari
     return suited
 
 
-def _needed(bundle: Bundle, variant: Variant) -> list[str]:
-    """The files that a load reads: the variant's folder, the tokenizer, the template."""
-    folder = f"{Path(variant.entry).parent.as_posix()}/"
-    files = [name for name in bundle.manifest.files if name.startswith(folder)]
-    return files + [name for name in (TOKENIZER_NAME, CHAT_TEMPLATE_NAME) if name in bundle.manifest.files]
+def _why_none(backends: tuple[Backend, ...], asked: str, narrowed: bool, kind: DeviceClass | None) -> str:
+    """Why there is no candidate at all.
+
+    Args:
+        backends: that were considered.
+        asked: the backend that was asked for.
+        narrowed: whether only some of the bundle's variants were asked for.
+        kind: the class of devices that was asked for.
+    """
+    if kind is not None and not any(kind in backend.device_classes for backend in backends):
+        return (
+            f"{'no backend runs' if asked == 'auto' else f'{asked} does not run'} on {kind} in this version"
+        )
+    formats = " or ".join(sorted({backend.format for backend in backends}))
+    what = "what was asked for has" if narrowed else "the bundle has"
+    return f"{what} no {formats} variant" + ("" if asked == "auto" else f" for {asked}")
 
 
-def _open(backend: Backend, request: OpenRequest) -> Opened:
-    try:
-        version(backend.package)
-    except PackageNotFoundError as error:
-        raise DeviceError(f"the package {backend.package} is not installed") from error
-    return backend.open(request)
+def _successors(plan: Plan) -> tuple[Candidate, ...]:
+    """What may take over when something fails: every candidate of the plan, once, in its order."""
+    unique = {candidate.key: candidate for pair in plan.attempts for candidate in pair}
+    return tuple(unique.values())
 
 
-def _with_cells(opened: Opened, bundle: Bundle, variant: Variant) -> LoadedBackend:
-    if isinstance(opened.model, LoadedBackend):
-        return opened.model
-    return StepModel(opened.model, bundle.manifest.decoder_of(variant), variant.context)
+def _receipt(bundle: Bundle, joined: Joined, plan: Plan, threads: int, refusals: list[Refusal]) -> Receipt:
+    decode = joined.decode
+    variant = decode.candidate.variant
+    opened = (decode.opened,) if joined.prefill is decode else (joined.prefill.opened, decode.opened)
+    notes = tuple(dict.fromkeys(note for each in opened for note in each.notes))
+    checked = {joined.prefill.integrity, decode.integrity}
+    return Receipt(
+        bundle=bundle.manifest.name,
+        variant=variant.name,
+        recipe=variant.recipe,
+        backend=decode.candidate.backend.name,
+        device=decode.candidate.device,
+        provider=decode.opened.provider,
+        accelerated_share=decode.opened.accelerated_share,
+        threads=threads,
+        load_ms=0.0,
+        weight_cache=decode.opened.weight_cache,
+        integrity="hashed" if "hashed" in checked else "unchanged",
+        refusals=tuple(refusals),
+        notes=(*notes, *plan.notes),
+        goal=plan.goal,
+        choice=plan.choice,
+        phases=(Phase("prefill", runner_of(joined.prefill)), Phase("decode", runner_of(decode))),
+        measured=plan.measured,
+    )
 
 
 def _refuse(refusals: list[Refusal], refusal: Refusal, strict: bool) -> None:
     if strict:
-        raise DeviceError(f"{refusal.device} with {refusal.backend} was refused: {refusal.reason}")
+        raise DeviceError(str(refusal))
     refusals.append(refusal)

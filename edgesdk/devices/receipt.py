@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgesdk.devices.measurement import Measurement
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -21,6 +23,53 @@ class Refusal:
     device: str
     reason: str
 
+    def __str__(self) -> str:
+        """The one text for it: receipts show it, `strict` raises it."""
+        return f"refused: {self.backend} on {self.device} ({self.variant}): {self.reason}"
+
+
+@dataclass(frozen=True)
+class Runner:
+    """What runs steps: names of variant, backend, device and provider."""
+
+    variant: str
+    backend: str
+    device: str
+    provider: str
+
+    def __str__(self) -> str:
+        """As receipts show it."""
+        provider = f" ({self.provider})" if self.provider else ""
+        return f"{self.variant} with {self.backend} on {self.device}{provider}"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What runs one phase of a request: `prefill` or `decode`."""
+
+    phase: str
+    runner: Runner
+
+
+@dataclass(frozen=True)
+class Incident:
+    """A failure in the middle of the work.
+
+    Attributes:
+        failed: what failed; it is not used again.
+        reason: one line.
+        successor: what took over; None if nothing did.
+    """
+
+    failed: Runner
+    reason: str
+    successor: Runner | None
+
+    def __str__(self) -> str:
+        """As receipts show it."""
+        after = "" if self.successor is None else f"; went on with {self.successor}"
+        return f"failed: {self.failed}: {self.reason}{after}"
+
 
 @dataclass(frozen=True)
 class Receipt:
@@ -28,7 +77,7 @@ class Receipt:
 
     Attributes:
         bundle: name of the model.
-        variant: variant in use.
+        variant: variant in use; where the phases are split, the one that decodes, as in the next five.
         recipe: its quantisation recipe.
         backend: backend in use.
         device: device in use.
@@ -41,6 +90,11 @@ class Receipt:
         integrity: how the files were checked: `hashed`, or `unchanged` since they were last hashed.
         refusals: candidates before this one, in order.
         notes: anything else the user should know, one line each.
+        goal: what the choice was made for; None without a goal.
+        choice: how it was made: `fixed order`, `measured now`, or `measured before`.
+        phases: what runs prefill and what runs decode.
+        measured: what the choice was made from, losers included.
+        incidents: what failed since the load, in order.
     """
 
     bundle: str
@@ -56,3 +110,8 @@ class Receipt:
     integrity: str
     refusals: tuple[Refusal, ...] = ()
     notes: tuple[str, ...] = ()
+    goal: str | None = None
+    choice: str = "fixed order"
+    phases: tuple[Phase, ...] = ()
+    measured: tuple[Measurement, ...] = ()
+    incidents: tuple[Incident, ...] = ()

@@ -1,0 +1,192 @@
+"""Keeps requests going on backends that keep their cache to themselves: what they held is run again.
+
+The cells of a lost device are lost with it, so each sequence remembers its tokens. On the next candidate they
+are run as one prompt, and then what failed is tried there. A token counts once its run has succeeded, so
+none is lost or doubled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Listed
+from typing import TypeVar
+
+import numpy as np
+
+from edgesdk.backends.protocol import Float, Int, LoadedBackend, Sequence
+from edgesdk.devices.receipt import Incident, Runner
+from edgesdk.errors import DeviceError, EdgeError
+
+_log = logging.getLogger("edgesdk.dispatch")
+
+T = TypeVar("T")
+
+ModelOpener = Callable[[], tuple[Runner, LoadedBackend]]
+"""Opens a successor and says what it is; raises EdgeError when it cannot."""
+
+
+class FailoverModel:
+    """Implements `LoadedBackend` over the first of several that works."""
+
+    def __init__(
+        self,
+        first: LoadedBackend,
+        runner: Runner,
+        successors: Listed[tuple[Runner, ModelOpener]],
+        vocab_size: int,
+    ) -> None:
+        """Starts with an open backend.
+
+        Args:
+            first: runs until it fails.
+            runner: what it is, for the receipt.
+            successors: with equal weights and no smaller context, in order.
+            vocab_size: a token beyond it is the caller's fault, and no reason to change the device.
+        """
+        self._backend = first
+        self._successors: Iterator[tuple[Runner, ModelOpener]] = iter(successors)
+        self._failure: DeviceError | None = None
+        self.vocab_size = vocab_size
+        """Tokens of the model."""
+        self.runner = runner
+        """What runs now."""
+        self.incidents: tuple[Incident, ...] = ()
+        """What failed, in order."""
+        self.changes = 0
+        """How often the backend was replaced; a sequence of an earlier one has to be run again."""
+
+    def new_sequence(self) -> FailoverSequence:
+        """An empty sequence."""
+        return FailoverSequence(self)
+
+    def close(self) -> None:
+        """Releases what is open."""
+        self._backend.close()
+
+    def open_sequence(self) -> Sequence:
+        """An empty sequence of the backend that runs now.
+
+        Raises:
+            DeviceError: every backend has failed.
+        """
+        if self._failure is not None:
+            raise self._failure
+        return self._backend.new_sequence()
+
+    def replace(self, error: Exception, changes: int) -> None:
+        """Opens the next candidate, unless that has happened since.
+
+        Args:
+            error: what the backend failed with.
+            changes: `self.changes` when it was asked.
+
+        Raises:
+            DeviceError: there is none left.
+        """
+        if changes != self.changes:
+            return
+        if self._failure is not None:
+            raise self._failure
+        reason, failed = _one_line(error), self.runner
+        with contextlib.suppress(EdgeError):
+            self._backend.close()
+        for runner, open_successor in self._successors:
+            try:
+                opened, backend = open_successor()
+            except (EdgeError, MemoryError) as refused:
+                self._note(Incident(runner, f"could not take over: {_one_line(refused)}", None))
+                continue
+            self._backend, self.runner = backend, opened
+            self.changes += 1
+            self._note(Incident(failed, reason, opened))
+            return
+        self._note(Incident(failed, reason, None))
+        self._failure = DeviceError(f"{failed} failed and nothing is left to take over: {reason}")
+        raise self._failure from error
+
+    def _note(self, incident: Incident) -> None:
+        self.incidents += (incident,)
+        _log.warning("%s", incident)
+
+
+class FailoverSequence:
+    """Implements `Sequence`; remembers its tokens."""
+
+    def __init__(self, model: FailoverModel) -> None:
+        """Starts empty."""
+        self._model = model
+        self._tokens: list[int] = []
+        self._changes = -1
+        self._sequence: Sequence | None = None
+        self._context = self._try(lambda sequence: sequence.context)
+
+    @property
+    def context(self) -> int:
+        """Most tokens it can hold."""
+        return self._context
+
+    @property
+    def length(self) -> int:
+        """Tokens it holds."""
+        return len(self._tokens)
+
+    def extend(self, tokens: Int) -> Float:
+        """Appends tokens; returns (V,) float32 logits after the last, valid until the next call.
+
+        Raises:
+            CapacityError: they do not fit; nothing has changed.
+            DeviceError: every backend failed, or a token is unknown; likewise.
+        """
+        self._check(tokens)
+        logits = self._try(lambda sequence: sequence.extend(tokens))
+        self._tokens += tokens.tolist()
+        return logits
+
+    def score(self, tokens: Int) -> Float:
+        """Like `extend`, but returns the logits after each of the tokens: (n, V) float32."""
+        self._check(tokens)
+        logits = self._try(lambda sequence: sequence.score(tokens))
+        self._tokens += tokens.tolist()
+        return logits
+
+    def truncate(self, length: int) -> None:
+        """Forgets all tokens from `length` on."""
+        self._try(lambda sequence: sequence.truncate(length))
+        del self._tokens[length:]
+
+    def close(self) -> None:
+        """Releases the cache."""
+        if self._sequence is not None and self._changes == self._model.changes:
+            self._sequence.close()
+        self._sequence = None
+
+    def _try(self, act: Callable[[Sequence], T]) -> T:
+        """Does something on the backend of the moment, and on the next if that fails."""
+        while True:
+            changes = self._model.changes
+            try:
+                return act(self._current())
+            except (DeviceError, MemoryError) as error:
+                self._sequence = None
+                self._model.replace(error, changes)
+
+    def _current(self) -> Sequence:
+        """This sequence on the backend that runs now, with its tokens run again if that has changed."""
+        if self._sequence is None or self._changes != self._model.changes:
+            self._changes = self._model.changes
+            self._sequence = self._model.open_sequence()
+            if self._tokens:
+                self._sequence.extend(np.array(self._tokens, np.int32))
+        return self._sequence
+
+    def _check(self, tokens: Int) -> None:
+        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < self._model.vocab_size:
+            raise DeviceError(
+                f"a token is outside the vocabulary of {self._model.vocab_size}; check the tokenizer"
+            )
+
+
+def _one_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -1,0 +1,68 @@
+"""Prompts on one step backend, the tokens after them on another, over the same cells.
+
+Cells are the host's memory in one layout, so the hand-off costs nothing. What decides is the size of a step:
+one token is decoding, several are a piece of a prompt (or of several answers at once).
+"""
+
+from __future__ import annotations
+
+from edgesdk.backends.protocol import Cells, StepBackend, StepBuffers
+from edgesdk.bundle.manifest import CellType, StepShape
+from edgesdk.errors import DeviceError
+
+
+class SplitStepBackend:
+    """Implements `StepBackend` over two."""
+
+    def __init__(self, prefill: StepBackend, decode: StepBackend) -> None:
+        """Takes over two backends of the same model, with equal weights.
+
+        Args:
+            prefill: runs steps of several tokens.
+            decode: runs steps of one.
+
+        Raises:
+            DeviceError: they cannot work on the same cells.
+        """
+        if prefill.cell_type != decode.cell_type:
+            raise DeviceError(
+                f"prefill has {prefill.cell_type} cells, decode {decode.cell_type}; run both on one backend"
+            )
+        self.prefill = prefill
+        self.decode = decode
+        self.cell_type: CellType = decode.cell_type
+        """How the cells that both read are stored."""
+        many = {shape: prefill for shape in prefill.shapes if shape.tokens > 1}
+        one = {shape: decode for shape in decode.shapes if shape.tokens == 1}
+        if not many or not one:
+            lacking = (
+                "prefill has no step of several tokens" if not many else "decode has no step of one token"
+            )
+            raise DeviceError(f"{lacking}; run both on one backend")
+        most = [max(shape.cells for shape in sizes) for sizes in (many, one)]
+        if most[0] != most[1]:
+            raise DeviceError(
+                f"prefill holds {most[0]} cells at most and decode {most[1]}; convert them alike"
+            )
+        # No size is in both: they differ in T.
+        self._owners: dict[StepShape, StepBackend] = {**many, **one}
+        self._shapes = tuple(sorted(self._owners))
+
+    @property
+    def shapes(self) -> tuple[StepShape, ...]:
+        """Sizes on offer, smallest first."""
+        return self._shapes
+
+    def buffers(self, shape: StepShape) -> StepBuffers:
+        """The arrays of one size."""
+        return self._owners[shape].buffers(shape)
+
+    def run(self, shape: StepShape, cells: Cells) -> None:
+        """Runs one step on the backend of its size."""
+        self._owners[shape].run(shape, cells)
+
+    def close(self) -> None:
+        """Releases both."""
+        self.prefill.close()
+        if self.decode is not self.prefill:
+            self.decode.close()

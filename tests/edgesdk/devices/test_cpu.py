@@ -1,0 +1,71 @@
+import pytest
+
+from edgesdk.devices import cpu
+from edgesdk.devices.bandwidth import measure_bandwidth
+from edgesdk.devices.cpu import CoreGroup, read_processor, usable_cores
+
+PHONE = """processor\t: 0
+Features\t: fp asimd asimddp i8mm sve sve2 bf16
+CPU implementer\t: 0x41
+Hardware\t: Some Board
+"""
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A phone with two fast and two slow cores."""
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text(PHONE)
+    for core, capacity in enumerate((400, 400, 1024, 1024)):
+        folder = tmp_path / f"sys/devices/system/cpu/cpu{core}"
+        (folder / "cpufreq").mkdir(parents=True)
+        (folder / "cpu_capacity").write_text(f"{capacity}\n")
+        (folder / "cpufreq/cpuinfo_max_freq").write_text(f"{capacity * 3000}\n")
+    for index, (level, kind, size) in enumerate(
+        (("1", "Data", "64K"), ("1", "Instruction", "64K"), ("3", "Unified", "8M"))
+    ):
+        folder = tmp_path / f"sys/devices/system/cpu/cpu0/cache/index{index}"
+        folder.mkdir(parents=True)
+        for name, text in (("level", level), ("type", kind), ("size", size)):
+            (folder / name).write_text(text + "\n")
+    return tmp_path
+
+
+def test_a_phone_has_big_and_little_cores(root, monkeypatch):
+    monkeypatch.setattr(cpu, "_usable_ids", lambda: (0, 1, 2))
+    found = read_processor(root)
+    assert found.name == "Some Board"
+    assert found.features == ("dotprod", "i8mm", "SVE", "SVE2")
+    assert found.groups == (CoreGroup(1, 1.0, 3072.0), CoreGroup(2, 0.391, 1200.0))
+    assert found.caches == {"L1d": 64 << 10, "L3": 8 << 20}
+
+
+def test_what_is_hidden_is_empty(tmp_path, monkeypatch):
+    monkeypatch.setattr(cpu, "_ask_py_cpuinfo", lambda: ("", set()))
+    found = read_processor(tmp_path)
+    assert found.name
+    assert (found.features, found.caches, len(found.groups)) == ((), {}, 1)
+
+
+def test_nonsense_in_sysfs_is_ignored(root):
+    (root / "sys/devices/system/cpu/cpu0/cpu_capacity").write_text("fast")
+    (root / "sys/devices/system/cpu/cpu0/cache/index0/size").write_text("9" * 40)
+    assert read_processor(root).caches == {"L3": 8 << 20}
+
+
+def test_py_cpuinfo_is_asked_without_proc(tmp_path):
+    cpuinfo = pytest.importorskip("cpuinfo")
+    expected = set(cpuinfo.get_cpu_info()["flags"])
+    found = read_processor(tmp_path)
+    assert ("AVX2" in found.features) == ("avx2" in expected)
+    assert found.name == cpuinfo.get_cpu_info()["brand_raw"]
+
+
+def test_this_machine():
+    found = read_processor()
+    assert found.cores == usable_cores() == sum(group.cores for group in found.groups)
+    assert found.memory_bytes is None or found.memory_bytes > 1 << 28
+
+
+def test_bandwidth_is_a_figure():
+    assert 1e8 < measure_bandwidth(budget_s=0.0) < 1e13

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from edgesdk.backends.fake import FakeStepBackend
+from edgesdk.devices.receipt import Runner
+from edgesdk.dispatch.failover_steps import FailoverStepBackend
+from edgesdk.errors import DeviceError
+from edgesdk.kv.step_runner import StepEntry, StepRunner
+
+FIRST, SECOND = Runner("v", "first", "npu", "P"), Runner("v", "second", "cpu", "Q")
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {},
+        {"cells": (64,)},
+        {"tokens": (1, 16)},
+        {"tokens": (16,), "cells": (64,)},
+        {"tokens": (1, 32), "cells": (40, 64), "rows": (2,)},
+    ],
+    ids=["equal", "more cells", "other tokens", "one size", "few rows"],
+)
+@pytest.mark.parametrize("window", [None, 8])
+def test_any_larger_size_gives_the_same(spec, shapes, failing, tokens, sizes, window):
+    """Batches, drafts and rows of every token, all run by a backend with other sizes."""
+    second = FakeStepBackend(spec(window), shapes(**sizes))
+    first = failing(spec(window), shapes(), 0)
+    backend = FailoverStepBackend(first, FIRST, [(SECOND, lambda: (SECOND, second))], spec(window))
+    runner = StepRunner(backend, spec(window), 64)
+    one, other = runner.new_list(), runner.new_list()
+    expected = second.expected_logits(tokens[:12].tolist())
+    found = runner.run([StepEntry(one, tokens[:9], "all"), StepEntry(other, tokens[:3], "last")])
+    np.testing.assert_array_equal(found[0], expected[:9])
+    np.testing.assert_array_equal(found[1], expected[2])
+    np.testing.assert_array_equal(runner.run_next(other, tokens[3:4]), expected[3])
+    tree = np.array([-1, 0, 0], np.int32)
+    drafts = np.array([tokens[9], tokens[10], 5], np.int32)
+    (logits,) = runner.run([StepEntry(one, drafts, "all", tree)])
+    np.testing.assert_array_equal(logits[:2], expected[9:11])
+    runner.keep(one, np.array([0, 1], np.int32))
+    np.testing.assert_array_equal(runner.run_next(one, tokens[11:12]), expected[11])
+
+
+def test_a_backend_without_a_size_that_is_large_enough_cannot_take_over(spec, shapes, failing):
+    second = FakeStepBackend(spec(), shapes(tokens=(1,)))
+    first = failing(spec(), shapes(), 0)
+    backend = FailoverStepBackend(first, FIRST, [(SECOND, lambda: (SECOND, second))], spec())
+    runner = StepRunner(backend, spec(), 64)
+    with pytest.raises(DeviceError, match="nothing is left to take over: device lost"):
+        runner.run([StepEntry(runner.new_list(), np.arange(5, dtype=np.int32))])
+    assert "it has no step for 4 tokens over 8 cells" in backend.incidents[0].reason
+    assert second.closed

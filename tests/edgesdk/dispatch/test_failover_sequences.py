@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+
+from edgesdk.backends.fake import FakeStepBackend
+from edgesdk.devices.receipt import Incident, Runner
+from edgesdk.dispatch.failover_sequences import FailoverModel
+from edgesdk.errors import CapacityError, DeviceError
+from edgesdk.kv.step_model import StepModel
+
+A, B = Runner("v", "a", "gpu", "P"), Runner("v", "b", "cpu", "P")
+
+
+@pytest.fixture
+def make(spec, shapes, failing):
+    """A model whose first backend fails after so many steps, and the one behind it."""
+
+    def make_model(steps, seconds=10**9):
+        first, second = failing(spec(), shapes(), steps), failing(spec(), shapes(), seconds)
+        waiting = [(B, lambda: (B, StepModel(second, spec(), 64)))]
+        return FailoverModel(StepModel(first, spec(), 64), A, waiting, 50), first, second
+
+    return make_model
+
+
+@pytest.mark.parametrize("steps", range(9))
+def test_no_token_is_lost_or_doubled_wherever_it_fails(make, spec, shapes, tokens, steps):
+    model, first, _ = make(steps)
+    expected = FakeStepBackend(spec(), shapes()).expected_logits(tokens.tolist())
+    one, other = model.new_sequence(), model.new_sequence()
+    np.testing.assert_array_equal(one.extend(tokens[:20]), expected[19])
+    np.testing.assert_array_equal(other.extend(tokens[:5]), expected[4])
+    for i in range(20, 26):
+        np.testing.assert_array_equal(one.extend(tokens[i : i + 1]), expected[i])
+    # The other sequence was not asked when the device failed; it follows when it is.
+    np.testing.assert_array_equal(other.score(tokens[5:9]), expected[5:9])
+    one.truncate(22)
+    np.testing.assert_array_equal(one.extend(tokens[22:30]), expected[29])
+    assert (one.length, other.length) == (30, 9)
+    assert model.incidents == (Incident(A, "device lost", B),)
+    assert first.closed
+
+
+def test_nothing_is_said_while_it_works(make, tokens):
+    model, _, second = make(99)
+    sequence = model.new_sequence()
+    sequence.extend(tokens[:20])
+    assert (sequence.context, model.incidents, model.runner, second.runs) == (64, (), A, [])
+    sequence.close()
+    model.close()
+
+
+def test_when_all_fail_nothing_has_changed(make, tokens):
+    model, first, second = make(3, 2)
+    sequence = model.new_sequence()
+    for i in range(4):
+        sequence.extend(tokens[i : i + 1])
+    with pytest.raises(DeviceError, match="nothing is left to take over: device lost"):
+        sequence.extend(tokens[4:5])
+    assert sequence.length == 4
+    first.left = second.left = 99
+    with pytest.raises(DeviceError, match="nothing is left"):
+        sequence.extend(tokens[:1])
+    sequence.close()
+
+
+def test_what_the_caller_did_wrong_changes_no_device(make, tokens):
+    model, _, _ = make(99)
+    sequence = model.new_sequence()
+    with pytest.raises(DeviceError, match="outside the vocabulary of 50"):
+        sequence.extend(np.array([50], np.int32))
+    with pytest.raises(CapacityError):
+        sequence.extend(np.resize(tokens, 65))
+    assert (model.incidents, sequence.length) == ((), 0)

@@ -1,0 +1,291 @@
+"""What `load` opens, what it says of it, and what happens when a device fails later."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgesdk
+from edgesdk.backends import registry
+from edgesdk.bundle.records import to_json
+from edgesdk.devices.measurement import Measurement, PhaseFigures
+from edgesdk.dispatch import plan
+from edgesdk.engine.engine import Engine
+from edgesdk.errors import DeviceError, UnsupportedOption
+
+TINY = Path(__file__).parents[1] / "data" / "tiny"
+GREEDY = {"temperature": 0.0, "repetition_penalty": 1.0, "ignore_eos": True}
+PROMPT = [int(t) for t in np.random.default_rng(5).integers(3, 250, 40)]
+
+
+@pytest.fixture(scope="module", params=["llama", "gemma3"])
+def tiny(request, tmp_path_factory):
+    from converters.convert import ConvertOptions, convert
+
+    targets = ("litert", "onnx-step", "onnx")
+    options = ConvertOptions(targets=targets, recipes=("f32",), context=128, prove=False)
+    return convert(str(TINY / request.param), tmp_path_factory.mktemp("load") / "b", options)
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Replaces measuring: prefill and decode in tokens per second by backend; others have none."""
+
+    def set_speeds(**speeds):
+        def measure_all(bundle, candidates, threads, **_):
+            rows = []
+            for candidate in candidates:
+                found = speeds.get(candidate.backend.name.replace("-", "_"))
+                if found is None:
+                    rows.append(
+                        Measurement(*candidate.key, reason=candidate.refusal or "too slow to measure")
+                    )
+                    continue
+                rows.append(
+                    Measurement(
+                        *candidate.key,
+                        host_cells=bool(candidate.variant.steps),
+                        prefill=PhaseFigures(found[0], 1.0, None),
+                        decode=PhaseFigures(found[1], 1.0, None),
+                    )
+                )
+            return tuple(rows)
+
+        monkeypatch.setattr(plan, "measure_all", measure_all)
+
+    return set_speeds
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGESDK_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def fail_after(monkeypatch):
+    """Makes a backend fail for good after so many steps, which `left` holds."""
+
+    def inject(name, steps):
+        counts = {"left": steps}
+
+        def change(backend):
+            if backend.name != name:
+                return backend
+
+            def open_failing(request):
+                opened = backend.open(request)
+                run = opened.model.run
+
+                def failing_run(shape, cells):
+                    if not counts["left"]:
+                        raise DeviceError("device lost")
+                    counts["left"] -= 1
+                    run(shape, cells)
+
+                opened.model.run = failing_run
+                return opened
+
+            return replace(backend, open=open_failing)
+
+        monkeypatch.setattr(registry, "BACKENDS", tuple(change(b) for b in registry.BACKENDS))
+        return counts
+
+    return inject
+
+
+def answer(path, tokens=24, **options):
+    with edgesdk.load(path, threads=1, **options) as model:
+        return model.generate(PROMPT, max_tokens=tokens, **GREEDY).tokens, model.receipt
+
+
+def test_without_a_goal_nothing_is_measured(tiny):
+    tokens, receipt = answer(tiny)
+    assert (receipt.backend, receipt.goal, receipt.choice, receipt.measured) == (
+        "litert",
+        None,
+        "fixed order",
+        (),
+    )
+    assert [phase.phase for phase in receipt.phases] == ["prefill", "decode"]
+    assert {phase.runner.backend for phase in receipt.phases} == {"litert"}
+    assert len(tokens) == 24
+
+
+def test_split_phases_give_the_tokens_of_one_backend(tiny, figures):
+    alone = {name: answer(tiny, backend=name)[0] for name in ("litert", "onnxruntime-step")}
+    assert alone["litert"] == alone["onnxruntime-step"]
+    figures(litert=(100, 90), onnxruntime_step=(900, 20))
+    tokens, receipt = answer(tiny, goal="latency")
+    assert tokens == alone["litert"]
+    assert {phase.phase: phase.runner.backend for phase in receipt.phases} == {
+        "prefill": "onnxruntime-step",
+        "decode": "litert",
+    }
+    assert receipt.choice == "measured now"
+    assert {row.backend for row in receipt.measured if row.reason is None} == {"litert", "onnxruntime-step"}
+    assert answer(tiny, goal="latency")[1].choice == "measured before"
+    to_json(receipt)
+
+
+def test_a_split_model_serves_the_engine(tiny, figures):
+    expected = answer(tiny, backend="litert")[0]
+    figures(litert=(900, 20), onnxruntime_step=(100, 90))
+    with Engine(edgesdk.load(tiny, goal="latency", threads=1), token_budget=8) as engine:
+        found = [engine.submit(PROMPT, max_tokens=24, **GREEDY) for _ in range(3)]
+        assert [f.result().tokens for f in found] == [expected] * 3
+        assert {phase.runner.backend for phase in engine.model.receipt.phases} == {
+            "litert",
+            "onnxruntime-step",
+        }
+        engine.model.close()
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 9, 20])
+def test_a_device_lost_in_mid_stream(tiny, fail_after, steps):
+    expected = answer(tiny, backend="litert")[0]
+    fail_after("litert", steps)
+    with edgesdk.load(tiny, threads=1) as model:
+        before = model.receipt
+        stream = model.stream(PROMPT, max_tokens=24, **GREEDY)
+        tokens = [*stream][-1].completion.tokens
+        after = model.receipt
+        # The next request runs on what took over.
+        again = model.generate(PROMPT, max_tokens=24, **GREEDY).tokens
+        assert len(model.receipt.incidents) == 1
+    assert tokens == expected
+    assert again == expected
+    assert (before.backend, before.incidents) == ("litert", ())
+    (incident,) = after.incidents
+    assert (incident.failed.backend, incident.reason) == ("litert", "device lost")
+    assert incident.successor.backend == after.backend == "litert-interpreter"
+    assert {phase.runner.backend for phase in after.phases} == {"litert-interpreter"}
+    assert str(incident).startswith(
+        "failed: litert-f32 with litert on cpu (XNNPACK): device lost; went on with"
+    )
+
+
+def test_a_phase_that_fails_is_taken_over_by_the_other(tiny, fail_after, figures):
+    expected = answer(tiny, backend="litert")[0]
+    fail_after("onnxruntime-step", 5)
+    figures(litert=(900, 20), onnxruntime_step=(100, 90))
+    tokens, receipt = answer(tiny, goal="latency")
+    assert tokens == expected
+    assert {phase.phase: phase.runner.backend for phase in receipt.phases} == {
+        "prefill": "litert",
+        "decode": "litert",
+    }
+    assert receipt.backend == "litert"
+    assert receipt.accelerated_share is None
+
+
+def test_strict_or_a_named_backend_does_not_go_on_elsewhere(tiny, fail_after):
+    for options in ({"strict": True}, {"backend": "litert"}):
+        fail_after("litert", 3)
+        with (
+            edgesdk.load(tiny, threads=1, **options) as model,
+            pytest.raises(DeviceError, match="device lost"),
+        ):
+            model.generate(PROMPT, max_tokens=24, **GREEDY)
+
+
+def test_the_engine_goes_on_when_a_device_is_lost(tiny, fail_after):
+    expected = answer(tiny, backend="litert")[0]
+    counts = fail_after("litert", 10**9)
+    with Engine(edgesdk.load(tiny, threads=1), token_budget=16, check_steps=True) as engine:
+        asked = [engine.submit(PROMPT, max_tokens=24, **GREEDY) for _ in range(4)]
+        next(iter(asked[0]))
+        counts["left"] = 2
+        assert [each.result().tokens for each in asked] == [expected] * 4
+        assert len(engine.model.receipt.incidents) == 1
+        engine.model.close()
+
+
+def test_a_device_that_is_not_there_is_refused_by_name(tiny):
+    _, receipt = answer(tiny, device="npu")
+    assert receipt.device == "cpu"
+    (first, *_) = receipt.refusals
+    assert first.device == "npu"
+    with pytest.raises(DeviceError) as caught:
+        answer(tiny, device="npu", strict=True)
+    assert str(caught.value) == str(first)
+    _, same = answer(tiny, goal="npu")
+    assert [str(r) for r in same.refusals] == [str(r) for r in receipt.refusals]
+
+
+def test_a_goal_whose_first_choice_fails_falls_back_or_raises(tiny, figures, monkeypatch):
+    def refuse(request):
+        raise DeviceError("it never opens")
+
+    broken = tuple(replace(b, open=refuse) if b.name == "litert" else b for b in registry.BACKENDS)
+    monkeypatch.setattr(registry, "BACKENDS", broken)
+    figures(litert=(900, 90), onnxruntime_step=(100, 20))
+    _, receipt = answer(tiny, goal="latency")
+    assert receipt.backend == "onnxruntime-step"
+    assert [str(r) for r in receipt.refusals] == ["refused: litert on cpu (litert-f32): it never opens"]
+    with pytest.raises(DeviceError, match=r"^refused: litert on cpu \(litert-f32\): it never opens$"):
+        answer(tiny, goal="latency", strict=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (
+            {"goal": "speed"},
+            "goal 'speed' is unknown; expected latency, throughput, power, memory, cpu, gpu, npu",
+        ),
+        ({"goal": "gpu", "device": "npu"}, "the goal is gpu, but device is npu"),
+        ({"measure": True}, "measure=True needs a goal"),
+        ({"device": "toaster"}, "device 'toaster' is unknown"),
+        ({"threads": 0}, "threads is 0"),
+    ],
+)
+def test_what_has_no_meaning_is_refused(tiny, options, what):
+    with pytest.raises(UnsupportedOption, match=what):
+        edgesdk.load(tiny, **options)
+
+
+def test_a_format_that_is_not_there_is_named(tiny):
+    what = r"nothing can run \w+: the bundle has no coreml variant for coreml-interpreter"
+    with pytest.raises(DeviceError, match=what):
+        edgesdk.load(tiny, backend="coreml-interpreter")
+
+
+def test_a_lost_device_that_kept_its_cache_to_itself(tiny, monkeypatch):
+    """ONNX Runtime's resident graph first: its tokens are run again where another takes over."""
+    expected = answer(tiny, backend="onnxruntime")[0]
+    left = [9]
+
+    def change(backend):
+        def open_failing(request):
+            opened = backend.open(request)
+            make = opened.model.new_sequence
+
+            def new_sequence():
+                sequence = make()
+                extend = sequence.extend
+
+                def failing_extend(tokens):
+                    left[0] -= 1
+                    if left[0] < 0:
+                        raise DeviceError("device lost")
+                    return extend(tokens)
+
+                sequence.extend = failing_extend
+                return sequence
+
+            opened.model.new_sequence = new_sequence
+            return opened
+
+        return replace(backend, open=open_failing) if backend.name == "onnxruntime" else backend
+
+    order = sorted(registry.BACKENDS, key=lambda backend: backend.name != "onnxruntime")
+    monkeypatch.setattr(registry, "BACKENDS", tuple(change(b) for b in order))
+    tokens, receipt = answer(tiny)
+    assert tokens == expected
+    (incident,) = receipt.incidents
+    assert (incident.failed.backend, incident.successor.backend, receipt.backend) == (
+        "onnxruntime",
+        "litert",
+        "litert",
+    )
