@@ -13,8 +13,9 @@ from converters.checkpoints.checkpoint import Checkpoint
 from converters.checkpoints.open_checkpoint import open_checkpoint
 from converters.graph.decoder import build_decoder
 from converters.graph.program import Program
+from converters.layers.skip_request import parse_skip
 from converters.parity.explain_miss import explain_miss
-from converters.parity.prove import judge, make_reference, measure
+from converters.parity.prove import describe_reference, judge, make_reference, measure
 from converters.prepare import prepare
 from converters.quantise.budget import Budget, Mixture, parse_budget
 from converters.quantise.calibration.calibration_text import (
@@ -25,8 +26,13 @@ from converters.quantise.calibration.calibration_text import (
 from converters.quantise.recipe import Recipe, find_recipe
 from converters.quantise_program import QuantisedProgram, Texts, depends_on_target, quantise_program
 from converters.reshape import Reshaping
-from converters.targets import EmitRequest, Target, find_targets
+from converters.shallow_stack import SHALLOW_PARITY_NAME, ShallowStack, shallow_stack
+from converters.targets import EmitRequest, Target, check_package_limit, check_palettes, find_targets
+from converters.transforms.prune_head import prune_head
+from converters.transforms.skip_layers import skip_layers
+from converters.vocabulary.kept_speller import kept_speller
 from converters.vocabulary.kept_tokens import KeptTokens
+from converters.vocabulary.prune_request import parse_prune_option
 from edgesdk.bundle.manifest import (
     CHAT_TEMPLATE_NAME,
     ID_MAP_NAME,
@@ -50,6 +56,7 @@ Report = Callable[[str], None]
 
 DEFAULT_TARGETS = ("litert", "onnx")
 DEFAULT_CONTEXT = 2048
+OUTPUT_ONLY_TARGETS = ("litert", "onnx-step")
 _WINDOW_TOKENS = 512
 _CALIBRATION_TOKENS = 8192
 
@@ -69,6 +76,10 @@ class ConvertOptions:
         calibration: text file to calibrate with; None for the built-in sample.
         cells: type of cached keys and values; int8 takes a quarter of the memory (LiteRT only).
         budget: mix the recipe with int8 to a budget (`converters.quantise.budget`); None for no mixture.
+        shallow: what a second stack on the same weights goes without (`converters.shallow_stack`, LiteRT
+            only); None for no second stack.
+        package_limit_mb: largest Core ML package, in 10^6 bytes: a variant that needs more is cut between
+            blocks into several; None for one of any size.
     """
 
     targets: tuple[str, ...] = DEFAULT_TARGETS
@@ -81,6 +92,8 @@ class ConvertOptions:
     calibration: Path | None = None
     budget: str | None = None
     cells: CellType = "float32"
+    shallow: str | None = None
+    package_limit_mb: float | None = None
 
 
 def convert(
@@ -117,10 +130,19 @@ def convert(
     recipes = [find_recipe(name) for name in dict.fromkeys(options.recipes)]
     if not recipes:
         raise UnsupportedOption("no recipe is named; expected for example w8")
-    if options.cells == "int8" and any(target.name != "litert" for target in targets):
-        others = ", ".join(target.name for target in targets if target.name != "litert")
+    check_palettes(targets, recipes)
+    check_package_limit(targets, options.package_limit_mb)
+    others = ", ".join(target.name for target in targets if target.name != "litert")
+    if options.cells == "int8" and others:
         raise UnsupportedOption(f"int8 cells are for the target litert only, found {others}; leave it out")
+    if options.shallow is not None:
+        parse_skip(options.shallow)
+        if others:
+            raise UnsupportedOption(
+                f"a shallow stack is for the target litert only, found {others}; leave it out"
+            )
     options.reshaping.check()
+    _check_output_only(options, targets)
     budget = None if options.budget is None else parse_budget(options.budget)
     needs_text = options.reshaping.needs_text or any(recipe.needs_data for recipe in recipes)
     if options.calibration is not None and not needs_text:
@@ -136,12 +158,18 @@ def convert(
         spec = read_spec(checkpoint.config)
         program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
         program = options.reshaping.shorten(program, texts, say)
+        if kept is not None and kept.output_only:
+            program = prune_head(program, kept.rows)
         context = min(options.context, spec.context)
+        draft = None if options.shallow is None else skip_layers(program, parse_skip(options.shallow))
         made = []
         for recipe in recipes:
             for target, quantised in _quantise(program, recipe, targets, texts, budget, say):
                 say(f"writing {target.name} {quantised.weights.recipe.name}")
-                variant = _emit(writer, checkpoint, quantised, target, context, options.cells)
+                shallow = None
+                if options.shallow is not None:
+                    shallow = shallow_stack(quantised.program, options.shallow, context, target.steps)
+                variant = _emit(writer, checkpoint, quantised, target, context, options, shallow)
                 if quantised.tokens and sample is not None:
                     used = CalibrationSample(sample.name, sample.sha256, quantised.tokens)
                     variant = dataclasses.replace(variant, calibration=used)
@@ -149,7 +177,9 @@ def convert(
                     variant = dataclasses.replace(
                         variant, budget=_describe_mixture(options.budget, quantised.mixture)
                     )
-                made.append(_Made(variant, target, recipe, quantised))
+                made.append(_Made(variant, target, recipe, quantised, program))
+                if shallow is not None and draft is not None:
+                    made.append(_Made(shallow.variant(variant), target, recipe, quantised, draft))
         _write_text(writer, checkpoint, kept)
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
@@ -165,10 +195,31 @@ def convert(
             vocabulary=None if kept is None else kept.record(),
         )
         if options.prove:
-            variants = _prove(writer, manifest, program, made, options.allow_parity_miss, say)
+            variants = _prove(writer, manifest, made, checkpoint, kept, options.allow_parity_miss, say)
         else:
             variants = [dataclasses.replace(v, parity_skipped="switched off") for v in manifest.variants]
         return writer.finish(dataclasses.replace(manifest, variants=tuple(variants)))
+
+
+def _check_output_only(options: ConvertOptions, targets: Sequence[Target]) -> None:
+    """Refuses a pruned head where something would take its columns for token ids.
+
+    Raises:
+        UnsupportedOption: naming it.
+    """
+    asked = options.reshaping.prune_vocab
+    if asked is None or not parse_prune_option(asked).output_only:
+        return
+    others = ", ".join(target.name for target in targets if target.name not in OUTPUT_ONLY_TARGETS)
+    if others:
+        raise UnsupportedOption(
+            f"an output-only vocabulary is for the targets {' and '.join(OUTPUT_ONLY_TARGETS)}, found "
+            f"{others}, where ids would be those of the head; leave it out, or prune both vocabularies"
+        )
+    if options.budget is not None:
+        raise UnsupportedOption(
+            "a budget is measured on texts that an output-only vocabulary cannot write; give one of the two"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +230,7 @@ class _Made:
     target: Target
     recipe: Recipe
     quantised: QuantisedProgram
+    reference: Program
 
 
 def _sample(options: ConvertOptions) -> CalibrationText:
@@ -219,14 +271,18 @@ def _emit(
     quantised: QuantisedProgram,
     target: Target,
     context: int,
-    cells: CellType,
+    options: ConvertOptions,
+    shallow: ShallowStack | None,
 ) -> Variant:
-    recipe = quantised.weights.recipe
+    recipe, cells, limit_mb = quantised.weights.recipe, options.cells, options.package_limit_mb
     name = f"{target.name}-{recipe.name}" + ("-cells8" if cells == "int8" else "")
     steps = target.steps(context)
-    entry = target.entry or f"{steps[0].signature}.onnx"
+    limit_bytes = None if limit_mb is None else int(limit_mb * 1e6)
+    entry = target.entry_for(limit_bytes, steps)
     folder = writer.path(f"variants/{name}/{entry.split('/')[0]}").parent
-    target.emit(EmitRequest(checkpoint, quantised.program, quantised.weights, folder, context, steps, cells))
+    stacks = () if shallow is None else ((shallow.program, shallow.steps),)
+    program, weights = quantised.program, quantised.weights
+    target.emit(EmitRequest(checkpoint, program, weights, folder, context, steps, cells, stacks, limit_bytes))
     return Variant(
         name=name,
         format=target.format,
@@ -253,26 +309,37 @@ def _write_text(writer: BundleWriter, checkpoint: Checkpoint, kept: KeptTokens |
 def _prove(
     writer: BundleWriter,
     manifest: Manifest,
-    program: Program,
     made: Sequence[_Made],
+    checkpoint: Checkpoint,
+    kept: KeptTokens | None,
     allow_miss: bool,
     say: Report,
 ) -> list[Variant]:
-    """Measures every variant against the float32 model, as it was before anything was quantised."""
+    """Measures every variant against its stack in float32, as it was before anything was quantised."""
     draft = writer.preview(manifest)
-    say("scoring the reference")
     tokenizer = Tokenizer(draft / TOKENIZER_NAME, manifest.tokenizer)
-    reference = make_reference(program, tokenizer.encode)
-    write_probe(writer.path(PARITY_NAME), reference.texts, reference.logits)
-    measured = []
-    for entry in made:
-        say(f"proving {entry.variant.name}")
-        measured.append(measure(draft, entry.variant, entry.target.proof_backend, reference))
-    say("scoring the answers")
-    proven = []
-    for entry, report in zip(made, judge(program, measured, [m.recipe for m in made]), strict=True):
-        miss = misses_gate(report, report)
-        if miss is not None and not allow_miss:
-            raise EmitError(explain_miss(entry.variant, miss, entry.quantised.calibration))
-        proven.append(dataclasses.replace(entry.variant, parity=report))
-    return proven
+    encode: Callable[[str], Sequence[int]] = tokenizer.encode
+    writable = None
+    if kept is not None and kept.output_only:
+        # A text that the model cannot write has no perplexity: what it lacks is spelled by what it has.
+        encode, writable = kept_speller(checkpoint.tokenizer, kept), kept.rows
+    proven: dict[str, Variant] = {}
+    for program in {id(entry.reference): entry.reference for entry in made}.values():
+        entries = [entry for entry in made if entry.reference is program]
+        against = describe_reference(program, manifest.vocabulary)
+        say(f"scoring the reference: {against}")
+        reference = make_reference(program, encode, writable)
+        probe = None if entries[0].variant.decoder is None else SHALLOW_PARITY_NAME
+        write_probe(writer.path(probe or PARITY_NAME), reference.texts, reference.logits)
+        measured = []
+        for entry in entries:
+            say(f"proving {entry.variant.name}")
+            measured.append(measure(draft, entry.variant, entry.target.proof_backend, reference))
+        say("scoring the answers")
+        reports = judge(program, measured, [entry.recipe for entry in entries], against, writable)
+        for entry, report in zip(entries, reports, strict=True):
+            miss = misses_gate(report, report)
+            if miss is not None and not allow_miss:
+                raise EmitError(explain_miss(entry.variant, miss, entry.quantised.calibration))
+            proven[entry.variant.name] = dataclasses.replace(entry.variant, parity=report, probe=probe)
+    return [proven[variant.name] for variant in manifest.variants]

@@ -105,12 +105,12 @@ def quantise_program(
     if recipe.scale_channels:
         program = scale_channels(program, choose_scales(program, recipe, texts[:_SCALE_TEXTS], report))
         used = max(used, _SCALE_TEXTS)
+    if budget is not None and (recipe.palettes or not recipe.calibrates_int4):
+        raise TransformError(
+            f"recipe {recipe.name} has no calibrated int4 matrices to choose from; a budget needs w4b32, "
+            "w4b64, w4c or a recipe file with algorithm gptq"
+        )
     if not recipe.calibrates:
-        if budget is not None:
-            raise TransformError(
-                f"recipe {recipe.name} has no calibrated matrices to choose from; a budget needs w4b32, "
-                "w4b64, w4c or a recipe file with algorithm gptq"
-            )
         tokens = sum(len(text) for text in texts[:used])
         return QuantisedProgram(program, QuantisedWeights(program.weights, recipe), tokens=tokens)
     tokens = sum(len(text) for text in texts)
@@ -118,7 +118,8 @@ def quantise_program(
     if budget is None:
         weights = QuantisedWeights(program.weights, recipe, found.tensors)
         return QuantisedProgram(program, weights, found.records, tokens=tokens)
-    mixture = _mix(program, found.tensors, texts, budget, report)
+    integers = {name: t for name, t in found.tensors.items() if isinstance(t, QuantisedTensor)}
+    mixture = _mix(program, integers, texts, budget, report)
     own = tuple(Rule(name, _INT8) for name in found.tensors if name not in mixture.low)
     mixed = replace(recipe, name=f"{recipe.name}-mixed", rules=(*own, *recipe.rules))
     return QuantisedProgram(

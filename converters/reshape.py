@@ -70,6 +70,8 @@ class Reshaping:
     def prune(self, checkpoint: Checkpoint, say: Report) -> tuple[Checkpoint, KeptTokens | None]:
         """The checkpoint with the tokens that stay, and which those are.
 
+        Where the head alone is to be pruned, the checkpoint stays as it is.
+
         Raises:
             UnsupportedOption: the request cannot be met.
         """
@@ -78,7 +80,7 @@ class Reshaping:
         request = parse_prune_option(self.prune_vocab)
         say(f"choosing tokens: {request.describe()}")
         kept = choose_tokens(checkpoint, request)
-        return prune_vocab(checkpoint, kept), kept
+        return checkpoint if kept.output_only else prune_vocab(checkpoint, kept), kept
 
     def shorten(self, program: Program, texts: Sequence[NDArray[np.int32]], say: Report) -> Program:
         """The program with the layers that stay.

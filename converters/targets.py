@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from converters.calibration_windows import calibration_windows
 from converters.checkpoints.checkpoint import Checkpoint
-from converters.emit.coreml.emit_coreml import emit_coreml
+from converters.emit.coreml.emit_coreml import Layout, emit_coreml
+from converters.emit.coreml.emit_parts import emit_parts
 from converters.emit.litert.emit_litert import emit_litert
+from converters.emit.onnx.npu import emit_npu
 from converters.emit.onnx.resident import emit_resident
 from converters.emit.onnx.step import emit_step
 from converters.graph.program import Program
+from converters.quantise.activation_ranges import measure_ranges
 from converters.quantise.block_kernels import (
     COREML_BLOCKS,
     LITERT_BLOCKS,
@@ -19,10 +23,16 @@ from converters.quantise.block_kernels import (
     ONNX_STEP_BLOCKS,
     BlockKernels,
 )
+from converters.quantise.calibration.calibration_text import builtin_calibration
 from converters.quantise.quantised_weights import QuantisedWeights
+from converters.quantise.recipe import Recipe
 from converters.step_sizes import SMALLEST_CELLS, step_sizes
 from edgesdk.bundle.manifest import CellType, DeviceClass, Format, StepShape
+from edgesdk.bundle.package_list import PACKAGE_LIST_NAME
 from edgesdk.errors import UnsupportedOption
+
+_RANGE_TOKENS = (256, 1024)
+"""Tokens of a window and of all, for activation ranges: the largest values are the same in every text."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,8 @@ class EmitRequest:
         context: longest sequence, in tokens.
         steps: static sizes, for targets that have them.
         cell_type: of the cache, for targets that can choose.
+        shallow: stacks on the same weights with their sizes, for targets that can hold them.
+        package_limit_bytes: most of one package, for targets that write packages; None for one of any size.
     """
 
     checkpoint: Checkpoint
@@ -46,6 +58,8 @@ class EmitRequest:
     context: int
     steps: tuple[StepShape, ...]
     cell_type: CellType = "float32"
+    shallow: tuple[tuple[Program, tuple[StepShape, ...]], ...] = ()
+    package_limit_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,7 @@ class Target:
         steps: static sizes for a context; empty for dynamic shapes.
         emit: writes the variant.
         blocks: which of a file's own blocks its kernels take.
+        palettes: whether it takes weights as indices into palettes.
     """
 
     name: str
@@ -71,12 +86,30 @@ class Target:
     steps: Callable[[int], tuple[StepShape, ...]]
     emit: Callable[[EmitRequest], None]
     blocks: BlockKernels
+    palettes: bool = False
+
+    @property
+    def packages(self) -> bool:
+        """Whether it writes Core ML packages, which a size limit can cut into several."""
+        return self.format in ("coreml", "coreml-state")
+
+    def entry_for(self, package_limit_bytes: int | None, steps: Sequence[StepShape]) -> str:
+        """The main file inside the variant's folder."""
+        if self.packages and package_limit_bytes is not None:
+            return PACKAGE_LIST_NAME
+        return self.entry or f"{steps[0].signature}.onnx"
 
 
 def _litert(request: EmitRequest) -> None:
     path = request.folder / "model.tflite"
     emit_litert(
-        request.program, request.weights, path, request.steps, request.context, cell_type=request.cell_type
+        request.program,
+        request.weights,
+        path,
+        request.steps,
+        request.context,
+        request.shallow,
+        request.cell_type,
     )
 
 
@@ -95,14 +128,34 @@ def _onnx_step(request: EmitRequest) -> None:
     emit_step(request.program, request.weights, request.folder, request.steps, request.context)
 
 
+def _onnx_npu(request: EmitRequest) -> None:
+    windows = calibration_windows(request.checkpoint, builtin_calibration(), *_RANGE_TOKENS)
+    program = replace(request.program, weights=request.weights)
+    ranges = measure_ranges(program, windows)
+    emit_npu(request.program, request.weights, request.folder, request.steps, request.context, ranges)
+
+
 def _few_steps(context: int) -> tuple[StepShape, ...]:
     """One file per size: an NPU compiles each for minutes, so there is one to decode and one to prefill."""
     return tuple(step for step in step_sizes(context) if step.cells == context and step.tokens in (1, 128))
 
 
-def _coreml(request: EmitRequest) -> None:
-    path = request.folder / "model.mlpackage"
-    emit_coreml(request.program, request.weights, path, request.steps, request.context)
+def _coreml(request: EmitRequest, layout: Layout = "cells") -> None:
+    program, weights, steps, context = request.program, request.weights, request.steps, request.context
+    if request.package_limit_bytes is None:
+        emit_coreml(program, weights, request.folder / "model.mlpackage", steps, context, layout)
+    else:
+        emit_parts(program, weights, request.folder, steps, context, layout, request.package_limit_bytes)
+
+
+def _coreml_state(request: EmitRequest) -> None:
+    _coreml(request, "state")
+
+
+def _coreml_state_steps(context: int) -> tuple[StepShape, ...]:
+    """Functions that share states have one S, and a step writes all of its T cells."""
+    steps = (step for step in step_sizes(context) if step.cells == context)
+    return tuple(step for step in steps if step.tokens in (1, 8, 128) and step.tokens <= context)
 
 
 def _coreml_steps(context: int) -> tuple[StepShape, ...]:
@@ -140,6 +193,16 @@ TARGETS = (
         ONNX_STEP_BLOCKS,
     ),
     Target(
+        "onnx-npu",
+        "onnx-step",
+        ("npu", "cpu"),
+        "",
+        "onnxruntime-step",
+        _few_steps,
+        _onnx_npu,
+        ONNX_STEP_BLOCKS,
+    ),
+    Target(
         "coreml",
         "coreml",
         ("npu", "gpu", "cpu"),
@@ -148,6 +211,18 @@ TARGETS = (
         _coreml_steps,
         _coreml,
         COREML_BLOCKS,
+        palettes=True,
+    ),
+    Target(
+        "coreml-state",
+        "coreml-state",
+        ("npu", "gpu", "cpu"),
+        "model.mlpackage/Manifest.json",
+        "coreml-state-interpreter",
+        _coreml_state_steps,
+        _coreml_state,
+        COREML_BLOCKS,
+        palettes=True,
     ),
 )
 
@@ -164,3 +239,37 @@ def find_targets(names: Sequence[str]) -> tuple[Target, ...]:
         what = f"target {unknown[0]!r} is unknown" if unknown else "no target is named"
         raise UnsupportedOption(f"{what}; expected {', '.join(known)}")
     return tuple(target for target in TARGETS if target.name in names)
+
+
+def check_palettes(targets: Sequence[Target], recipes: Sequence[Recipe]) -> None:
+    """Refuses recipes that store palettes for targets that have none.
+
+    Raises:
+        UnsupportedOption: there is such a pair.
+    """
+    without = ", ".join(target.name for target in targets if not target.palettes)
+    named = next((recipe.name for recipe in recipes if recipe.palettes), None)
+    if named is not None and without:
+        takes = ", ".join(target.name for target in TARGETS if target.palettes)
+        raise UnsupportedOption(
+            f"recipe {named} stores palettes, which only {takes} take, found {without}; leave it out or "
+            "choose an int4 recipe"
+        )
+
+
+def check_package_limit(targets: Sequence[Target], limit_mb: float | None) -> None:
+    """Refuses a limit that no target heeds, or that nothing can keep.
+
+    Raises:
+        UnsupportedOption: a target writes no packages, or the limit is not above zero.
+    """
+    if limit_mb is None:
+        return
+    without = ", ".join(target.name for target in targets if not target.packages)
+    if without:
+        takes = ", ".join(target.name for target in TARGETS if target.packages)
+        raise UnsupportedOption(
+            f"a package limit is for the targets {takes} only, found {without}; leave it out"
+        )
+    if not 0 < limit_mb < 1e6:
+        raise UnsupportedOption(f"the package limit is {limit_mb} MB, expected more than 0")

@@ -30,6 +30,7 @@ from edgesdk.decoding.stopping import StopStrings
 from edgesdk.decoding.stream_text import stream_text
 from edgesdk.decoding.tool_answers import ToolAnswers
 from edgesdk.devices.receipt import Receipt
+from edgesdk.dispatch.live_receipt import live_receipt
 from edgesdk.errors import BundleError, DeviceError, UnsupportedOption
 from edgesdk.kv.step_model import StepModel
 from edgesdk.kv.step_runner import StepRunner
@@ -77,8 +78,8 @@ class Model:
 
     @property
     def receipt(self) -> Receipt:
-        """What runs the model, and what was refused on the way."""
-        return self._receipt
+        """What runs the model now, what was refused on the way, and what failed since."""
+        return live_receipt(self._receipt, self._backend)
 
     @property
     def backend(self) -> protocol.LoadedBackend:

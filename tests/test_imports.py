@@ -15,8 +15,10 @@ RUNTIME = [
     ("edgesdk.load_model",),
     ("edgesdk.model",),
     ("edgesdk.decoding",),
+    ("edgesdk.dispatch",),
     ("edgesdk.kv",),
     ("edgesdk.text",),
+    ("edgesdk.compile",),
     ("edgesdk.backends",),
     ("edgesdk.devices",),
     ("edgesdk.bundle",),
@@ -25,6 +27,7 @@ RUNTIME = [
 CONVERTERS = [
     ("converters.convert",),
     ("converters.targets", "converters.parity", "converters.quantise_program", "converters.reshape"),
+    ("converters.shallow_stack",),
     ("converters.prepare", "converters.calibration_windows"),
     ("converters.emit",),
     ("converters.step_sizes", "converters.layers", "converters.transforms"),

@@ -95,7 +95,9 @@ def test_a_prompt_longer_than_the_context_is_refused_before_anything_runs(conver
 
 
 # Random weights are the worst case of 4 bits; by chance tokens would agree on 0.003 of positions.
-@pytest.mark.parametrize(("recipe", "agreement"), [("w8", 0.8), ("w4b32", 0.2), ("w4c", 0.2)])
+@pytest.mark.parametrize(
+    ("recipe", "agreement"), [("w8", 0.8), ("w8-round", 0.8), ("w4b32", 0.2), ("w4c", 0.2)]
+)
 def test_every_recipe_converts_and_runs_on_both_runtimes(tmp_path, recipe, agreement):
     options = ConvertOptions(recipes=(recipe,), context=64, allow_parity_miss=True)
     bundle = convert(str(TINY / "llama"), tmp_path / "b", options)
@@ -108,11 +110,11 @@ def test_every_recipe_converts_and_runs_on_both_runtimes(tmp_path, recipe, agree
 
 
 def test_each_variant_says_what_was_done_to_it(tmp_path):
-    options = ConvertOptions(targets=("litert",), recipes=("w8", "f32"), context=64, prove=False)
+    options = ConvertOptions(targets=("litert",), recipes=("w8-round", "f32"), context=64, prove=False)
     manifest = open_bundle(convert(str(TINY / "llama"), tmp_path / "b", options)).manifest
     done = {v.name: [t.name for t in v.transforms] for v in manifest.variants}
     last = ["fold_attention_scale", "fuse_linears"]
-    assert done == {"litert-w8": ["fold_norms", "rotate_residual", *last], "litert-f32": last}
+    assert done == {"litert-w8-round": ["fold_norms", "rotate_residual", *last], "litert-f32": last}
 
 
 def test_a_missed_gate_fails_the_conversion_and_leaves_nothing(tmp_path, monkeypatch):
@@ -201,16 +203,18 @@ def test_one_bundle_of_everything(tmp_path):
             assert len(model.generate([5, 6, 7], max_tokens=4, ignore_eos=True).tokens) == 4
 
 
-@pytest.mark.parametrize("recipe", ["w8", "w4b32-round", "f32"])
+@pytest.mark.parametrize("recipe", ["w8", "w8-round", "w4b32-round", "f32"])
 def test_a_budget_needs_a_calibrated_recipe(recipe, tmp_path):
     options = ConvertOptions(targets=("litert",), recipes=(recipe,), context=64, budget="kl=0.1")
-    with pytest.raises(TransformError, match="no calibrated matrices to choose from"):
+    with pytest.raises(TransformError, match="no calibrated int4 matrices to choose from"):
         convert(str(TINY / "llama"), tmp_path / "b", options)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_calibration_text_that_nothing_uses_is_refused(tmp_path):
-    options = ConvertOptions(targets=("litert",), recipes=("w8",), context=64, calibration=tmp_path / "text")
+    options = ConvertOptions(
+        targets=("litert",), recipes=("w8-round",), context=64, calibration=tmp_path / "text"
+    )
     with pytest.raises(UnsupportedOption, match="nothing uses it"):
         convert(str(TINY / "llama"), tmp_path / "b", options)
 

@@ -1,6 +1,6 @@
 """Measures one variant of a bundle: one JSON line out for every line in.
 
-Run by benchmarks/side_by_side.py.
+Run by benchmarks/side_by_side.py and benchmarks/vocabulary_speed.py.
 """
 
 import json
@@ -16,7 +16,9 @@ def main() -> None:
     bundle, backend, variant = sys.argv[1:4]
     threads, prompt, new = map(int, sys.argv[4:7])
     model = edgesdk.load(bundle, backend=backend, variant=variant, threads=threads, strict=True)
-    tokens = np.array([100 + 37 * i % 40000 for i in range(prompt)], np.int32)
+    # A pruned vocabulary may be smaller.
+    spread = min(40000, model.bundle.manifest.decoder.vocab_size - 100)
+    tokens = np.array([100 + 37 * i % spread for i in range(prompt)], np.int32)
     sequence = model.new_sequence()
     print(json.dumps({"ready": f"edgesdk {backend}"}), flush=True)
     for _ in sys.stdin:

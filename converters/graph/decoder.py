@@ -66,7 +66,7 @@ class _DecoderBuilder:
                 x = self._residual(x, self._feed_forward(x, half.layer), half.layer, "mlp")
         (x,) = g.add(TakeRows(), [x, "rows"], "last")
         x = self._norm(x, "final_norm", spec.hidden_size)
-        head = table if spec.tied_head else g.weight("head", (spec.vocab_size, spec.hidden_size))
+        head = table if spec.tied_head else g.weight("head", (spec.logits_size, spec.hidden_size))
         scaled = spec.logits_scale != 1.0 or spec.logits_softcap is not None
         (x,) = g.add(Linear(), [x, head], "logits.raw" if scaled else "logits")
         if scaled:

@@ -13,6 +13,7 @@ the ranking has not seen judges it (`converters.layers.budget`).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -154,6 +155,37 @@ def rank_layers(
         scores=scores,
         removals=tuple(parts[i].describe() for i in removals),
         losses=losses,
+    )
+
+
+def reorder(
+    program: Program, ranking: LayerRanking, method: Method, *, remove: int, seed: int = 0
+) -> LayerRanking:
+    """The parts of a ranking in the order of another method, from the scores that it has.
+
+    Args:
+        program: the stack that was ranked.
+        ranking: its scores, with losses where `method` is `loss`.
+        method: `influence`, `loss` or `random`.
+        remove: how many removals are wanted.
+        seed: of `random`.
+
+    Raises:
+        UnsupportedOption: the scores do not say it.
+    """
+    if method == "greedy" or (method == "loss" and any(s.loss_increase is None for s in ranking.scores)):
+        raise UnsupportedOption(f"a ranking by {method} cannot come from one by {ranking.method}; rank again")
+    scores = ranking.scores
+    if method == "influence":
+        scores = tuple(dataclasses.replace(score, loss_increase=None) for score in scores)
+    order = _order(method, scores, seed)
+    removals = _removable(program, stack_parts(program, ranking.unit), order)[:remove]
+    return dataclasses.replace(
+        ranking,
+        method=method,
+        scores=scores,
+        removals=tuple(ranking.scores[i].part for i in removals),
+        losses=(),
     )
 
 

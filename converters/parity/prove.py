@@ -6,7 +6,7 @@ are no benchmark of quality. This is the one converter module that uses edgesdk'
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from converters.graph.full_sequence import sequence_logits
 from converters.graph.program import Program
 from converters.quantise.recipe import Recipe
-from edgesdk.bundle.manifest import ParityReport, Variant
+from edgesdk.backends.wide_logits import widen_rows
+from edgesdk.bundle.manifest import ParityReport, Variant, VocabularyRecord
 from edgesdk.evaluation.agreement import Agreement, AgreementReport
 from edgesdk.evaluation.greedy import first_divergence, greedy_texts, summarise
 from edgesdk.load_model import load
@@ -26,6 +27,7 @@ GREEDY_TOKENS = 32
 _LONGEST_TEXT = 256  # tokens: bounds the evaluator's logits to 50 MB at 50k words
 
 Text = NDArray[np.int32]
+Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -52,16 +54,39 @@ def prompts() -> list[str]:
     return (files("converters.parity") / "prompts.txt").read_text(encoding="utf-8").splitlines()
 
 
-def make_reference(program: Program, encode: Callable[[str], Sequence[int]]) -> Reference:
+def make_reference(
+    program: Program, encode: Callable[[str], Sequence[int]], writable: Ids | None = None
+) -> Reference:
     """Scores the built-in passages with the evaluator.
 
     Args:
         program: float32, before any transform.
         encode: the model's tokenizer.
+        writable: (N,) the tokens that a pruned head writes, ascending; None for all.
     """
     texts = tuple(np.asarray(encode(text), np.int32)[:_LONGEST_TEXT] for text in passages())
     texts = tuple(text for text in texts if len(text) > 1)
-    return Reference(texts, tuple(sequence_logits(program, texts)))
+    return Reference(texts, tuple(_logits(program, texts, writable)))
+
+
+def _logits(program: Program, texts: Sequence[Text], writable: Ids | None) -> Iterator[NDArray[np.float32]]:
+    """(n, V) for each text, whatever the head writes."""
+    for rows in sequence_logits(program, texts):
+        yield rows if writable is None else widen_rows(rows, writable, program.spec.vocab_size)
+
+
+def describe_reference(program: Program, vocabulary: VocabularyRecord | None) -> str:
+    """What a reference is: the source, and what was left out of it before anything was quantised."""
+    parts = ["the source"]
+    if vocabulary is not None:
+        what = "tokens to write" if vocabulary.output_only else "tokens"
+        parts.append(f"with {vocabulary.tokens} of {vocabulary.source_tokens} {what}")
+    for record in program.history:
+        if record.name == "skip_layers":
+            parts.append(f"without {record.settings['skipped']}")
+        elif record.name == "repair_stack":
+            parts.append("repaired")
+    return ", ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -99,19 +124,27 @@ def measure(bundle: Path, variant: Variant, backend: str, reference: Reference) 
         return Measured(backend, agreement.report(), tuple(greedy_texts(model, prompts(), GREEDY_TOKENS)))
 
 
-def judge(program: Program, measured: Sequence[Measured], recipes: Sequence[Recipe]) -> list[ParityReport]:
+def judge(
+    program: Program,
+    measured: Sequence[Measured],
+    recipes: Sequence[Recipe],
+    against: str = "the source",
+    writable: Ids | None = None,
+) -> list[ParityReport]:
     """Lets the reference score the answers of all variants in one pass, and sums up.
 
     Args:
         program: the reference model.
         measured: one entry per variant.
         recipes: the recipe of each, for its gate.
+        against: what the reference is.
+        writable: (N,) the tokens that a pruned head writes, ascending; None for all.
 
     Returns:
         A report per variant.
     """
     texts = [text for entry in measured for _, text in entry.answers]
-    scored = sequence_logits(program, texts) if texts else iter(())
+    scored = _logits(program, texts, writable) if texts else iter(())
     reports = []
     for entry, recipe in zip(measured, recipes, strict=True):
         divergences = [first_divergence(count, text, next(scored)) for count, text in entry.answers]
@@ -128,6 +161,7 @@ def judge(program: Program, measured: Sequence[Measured], recipes: Sequence[Reci
                 gate_perplexity_ratio=recipe.gate_perplexity_ratio,
                 gate_top1_agreement=recipe.gate_top1_agreement,
                 greedy=summarise(divergences, GREEDY_TOKENS),
+                against=against,
             )
         )
     return reports

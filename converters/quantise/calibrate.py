@@ -21,9 +21,10 @@ from converters.graph.graph import Graph, Node
 from converters.graph.ops import Linear
 from converters.graph.program import Program
 from converters.quantise.gptq import gptq, row_losses
-from converters.quantise.quantised_tensor import QuantisedTensor
+from converters.quantise.palette_tensor import StoredTensor
+from converters.quantise.palettise import palettise, palettise_for
 from converters.quantise.quantised_weights import QuantisedWeights, check_block
-from converters.quantise.recipe import Recipe, Scheme
+from converters.quantise.recipe import Algorithm, Recipe, Scheme
 from converters.quantise.round_to_nearest import round_to_nearest
 from converters.quantise.token_runs import TokenRuns
 from edgesdk.errors import TransformError
@@ -38,8 +39,8 @@ class CalibrationRecord:
 
     Attributes:
         weight: its name.
-        algorithm: what made the integers: `gptq`, or `clip_search` where the matrix is needed before
-            data can reach it, as a table of embeddings is.
+        algorithm: what made the integers: `gptq` (`palette_gptq`), or `clip_search` (`palette`) where
+            the matrix is needed before data can reach it, as a table of embeddings is.
         rounded_error: norm of what rounding would lose of the layer's outputs on the sample, over the
             norm of the outputs; 0 where no data were used.
         error: the same for the integers that were kept; never larger.
@@ -56,11 +57,11 @@ class Calibrated:
     """What calibration gives.
 
     Attributes:
-        tensors: integers and scales of every matrix whose scheme asks for data.
+        tensors: integers and scales, or palettes, of every matrix whose scheme asks for data.
         records: one for each, in the order in which they were made.
     """
 
-    tensors: dict[str, QuantisedTensor]
+    tensors: dict[str, StoredTensor]
     records: tuple[CalibrationRecord, ...]
 
 
@@ -90,12 +91,11 @@ def calibrate(
     say = report or (lambda line: None)
     schemes = _schemes(program, recipe)
     with_data = {name for name in schemes if _only_linear(program.graph, name)}
-    tensors: dict[str, QuantisedTensor] = {}
+    tensors: dict[str, StoredTensor] = {}
     records = []
     for early in sorted(set(schemes) - with_data):
-        scheme = Scheme(schemes[early].bits, schemes[early].block, "clip_search")
-        tensors[early] = round_to_nearest(program.weights.load(early), scheme)
-        records.append(CalibrationRecord(early, "clip_search", 0.0, 0.0))
+        tensors[early], algorithm = _without_data(program.weights.load(early), schemes[early])
+        records.append(CalibrationRecord(early, algorithm, 0.0, 0.0))
     stored = QuantisedWeights(program.weights, recipe, tensors)
     runs = TokenRuns(program, sequences, int8_activations=int8_activations)
     for node in _until_last(program.graph, with_data):
@@ -118,21 +118,27 @@ def _schemes(program: Program, recipe: Recipe) -> dict[str, Scheme]:
         scheme = recipe.scheme(value.name) if len(shape) == 2 else None
         if scheme is not None:
             check_block(recipe, value.name, shape[1], scheme)
-            if scheme.algorithm == "gptq":
+            if scheme.needs_data:
                 found[value.name] = scheme
     return found
 
 
+def _without_data(weight: Array, scheme: Scheme) -> tuple[StoredTensor, Algorithm]:
+    if scheme.palette:
+        return palettise(weight, scheme), "palette"
+    return round_to_nearest(weight, Scheme(scheme.bits, scheme.block, "clip_search")), "clip_search"
+
+
 def _quantise(
     name: str, weight: Array, scheme: Scheme, inputs: list[Array]
-) -> tuple[QuantisedTensor, CalibrationRecord]:
+) -> tuple[StoredTensor, CalibrationRecord]:
     gram = np.zeros((weight.shape[1], weight.shape[1]), np.float32)
     for x in inputs:
         gram += x.T @ x
-    done = gptq(weight, gram, scheme)
+    done = palettise_for(weight, gram, scheme) if scheme.palette else gptq(weight, gram, scheme)
     whole = float(row_losses(weight, gram).sum()) + 1e-30
     record = CalibrationRecord(
-        name, "gptq", float((done.rounding_loss / whole) ** 0.5), float((done.loss / whole) ** 0.5)
+        name, scheme.algorithm, float((done.rounding_loss / whole) ** 0.5), float((done.loss / whole) ** 0.5)
     )
     return done.tensor, record
 

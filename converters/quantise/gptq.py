@@ -65,13 +65,11 @@ def gptq(
         TransformError: the Gram matrix has another size, or numbers that are not finite.
     """
     columns = weight.shape[1]
-    if gram.shape != (columns, columns) or not np.isfinite(gram).all():
-        raise TransformError(f"a finite Gram matrix of {columns} x {columns} is needed, got {gram.shape}")
-    hessian = _damped(gram, damping)
+    hessian = damped(weight, gram, damping)
     rounded = round_to_nearest(weight, Scheme(scheme.bits, scheme.block, "clip_search"))
     rounding_losses = row_losses(rounded.dequantise() - weight, hessian)
     order = _Layout(columns, scheme)
-    factor = _inverse_factor(hessian)
+    factor = inverse_factor(hessian)
     if scheme.block is None:
         values, scales = _whole_rows(weight, hessian, factor, scheme, order)
     else:
@@ -82,7 +80,7 @@ def gptq(
     losses = row_losses(tensor.dequantise() - weight, hessian)
     worse = losses > rounding_losses
     values[worse], scales[worse] = rounded.values[worse], rounded.scales[worse]
-    unit = _mean_diagonal(gram)
+    unit = mean_diagonal(gram)
     kept = np.minimum(losses, rounding_losses)
     return Quantised(tensor, unit * float(rounding_losses.sum()), unit * float(kept.sum()))
 
@@ -103,18 +101,27 @@ class _Layout:
         self.scales = len(self.spans) if scheme.block else 1
 
 
-def _damped(gram: NDArray[np.floating], damping: float) -> Array:
-    hessian = np.asarray(gram, np.float64) / _mean_diagonal(gram)
+def damped(weight: Array, gram: NDArray[np.floating], damping: float) -> Array:
+    """The Gram matrix over its mean diagonal, with so much added to the diagonal: (I, I) float32.
+
+    Raises:
+        TransformError: it does not fit the weight, or has numbers that are not finite.
+    """
+    columns = weight.shape[1]
+    if gram.shape != (columns, columns) or not np.isfinite(gram).all():
+        raise TransformError(f"a finite Gram matrix of {columns} x {columns} is needed, got {gram.shape}")
+    hessian = np.asarray(gram, np.float64) / mean_diagonal(gram)
     # A column that no input reached has no say; its own weight is rounded as if it had a little.
     hessian[np.diag_indices_from(hessian)] += max(damping, 1e-6)
     return hessian.astype(np.float32)
 
 
-def _mean_diagonal(gram: NDArray[np.floating]) -> float:
+def mean_diagonal(gram: NDArray[np.floating]) -> float:
+    """What `damped` divides by."""
     return max(float(np.mean(np.diag(gram), dtype=np.float64)), 1e-30)
 
 
-def _inverse_factor(hessian: Array) -> Array:
+def inverse_factor(hessian: Array) -> Array:
     """Upper U with U'U = H^-1, in float64 because H may be close to singular."""
     # With P the reversal, P H P = L L' gives H = (P L P)(P L P)' with P L P upper; its inverse is U.
     reverse = hessian[::-1, ::-1].astype(np.float64)
@@ -180,7 +187,7 @@ def _sweep(
         wanted = present - step.astype(np.float32)
         factors = _STEPS if scheme.block else (1.0,)
         candidates = np.stack([storable_scale(scales[:, at] * np.float32(f), scheme) for f in factors])
-        chosen, scale, _ = _quantise_span(wanted, _inverse_factor(own), candidates, scheme.bits)
+        chosen, scale, _ = _quantise_span(wanted, inverse_factor(own), candidates, scheme.bits)
         change = chosen * scale[:, None] - present
         better = row_losses(change + (present - wanted), own) < row_losses(present - wanted, own)
         change[~better] = 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from converters.graph.weights import Array, Weights, stored_blocks
+from converters.quantise.palette_tensor import PaletteTensor, StoredTensor
+from converters.quantise.palettise import palettise
 from converters.quantise.quantised_tensor import QuantisedTensor
 from converters.quantise.recipe import Recipe, Scheme
 from converters.quantise.round_to_nearest import round_to_nearest
@@ -12,25 +14,25 @@ from edgesdk.errors import TransformError
 
 
 class QuantisedWeights:
-    """A `Weights` whose matrices are what their integers stand for.
+    """A `Weights` whose matrices are what their integers, or indices, stand for.
 
     Memory: the integers of every weight asked for, one byte each.
     """
 
     def __init__(
-        self, base: Weights, recipe: Recipe, precomputed: Mapping[str, QuantisedTensor] | None = None
+        self, base: Weights, recipe: Recipe, precomputed: Mapping[str, StoredTensor] | None = None
     ) -> None:
         """Reads float weights from `base`.
 
         Args:
             base: float weights.
             recipe: how each is quantised.
-            precomputed: integers that calibration has chosen (`converters.quantise.calibrate`); every
-                matrix whose algorithm needs data must be there.
+            precomputed: integers or palettes that calibration has chosen
+                (`converters.quantise.calibrate`); every matrix whose algorithm needs data must be there.
         """
         self._base = base
         self.recipe = recipe
-        self._kept: dict[str, QuantisedTensor] = dict(precomputed or {})
+        self._kept: dict[str, StoredTensor] = dict(precomputed or {})
 
     def __iter__(self) -> Iterator[str]:
         """All names."""
@@ -48,6 +50,30 @@ class QuantisedWeights:
         """Integers and scales of one weight.
 
         Raises:
+            TransformError: the recipe stores a palette, or as for `stored`.
+        """
+        found = self.stored(name)
+        if isinstance(found, PaletteTensor):
+            raise TransformError(
+                f"recipe {self.recipe.name} stores a palette for {name!r}, which only Core ML takes"
+            )
+        return found
+
+    def palettised(self, name: str) -> PaletteTensor:
+        """Indices and palettes of one weight.
+
+        Raises:
+            TransformError: the recipe stores integers, or as for `stored`.
+        """
+        found = self.stored(name)
+        if isinstance(found, QuantisedTensor):
+            raise TransformError(f"recipe {self.recipe.name} stores integers for {name!r}, not a palette")
+        return found
+
+    def stored(self, name: str) -> StoredTensor:
+        """One weight as its recipe stores it.
+
+        Raises:
             TransformError: the recipe leaves it floating point, its block does not divide the row, or
                 its algorithm needs calibration and it has had none.
         """
@@ -57,18 +83,21 @@ class QuantisedWeights:
         if scheme is None:
             raise TransformError(f"recipe {self.recipe.name} does not quantise {name!r}")
         check_block(self.recipe, name, self.shape(name)[1], scheme)
-        if scheme.algorithm == "gptq":
+        if scheme.needs_data:
+            without = "palette" if scheme.palette else "clip_search"
             raise TransformError(
                 f"recipe {self.recipe.name} quantises {name!r} with calibration data, and got none; "
-                f"calibrate first, or use algorithm clip_search"
+                f"calibrate first, or use algorithm {without}"
             )
         if scheme.algorithm == "stored":
-            self._kept[name] = self._stored(name)
+            self._kept[name] = self._blocks(name)
+        elif scheme.palette:
+            self._kept[name] = palettise(self._base.load(name), scheme)
         else:
             self._kept[name] = round_to_nearest(self._base.load(name), scheme)
         return self._kept[name]
 
-    def _stored(self, name: str) -> QuantisedTensor:
+    def _blocks(self, name: str) -> QuantisedTensor:
         blocks = stored_blocks(self._base, name)
         if blocks.minimums is not None:
             raise TransformError(f"the blocks of {name!r} have minimums; split those off first")
@@ -76,7 +105,7 @@ class QuantisedWeights:
 
     def load(self, name: str) -> Array:
         """The weight as float32, after quantisation."""
-        return self._base.load(name) if self.scheme(name) is None else self.quantised(name).dequantise()
+        return self._base.load(name) if self.scheme(name) is None else self.stored(name).dequantise()
 
 
 def check_block(recipe: Recipe, name: str, columns: int, scheme: Scheme) -> None:

@@ -3,12 +3,13 @@
 Grammar of names:
 
     f32 | f16                 weights stay floating point
-    w8                        int8, one scale per output row, everywhere
+    w8                        int8, one scale per output row, everywhere, for inputs that are int8 as well
     source                    the very integers and scales of a GGUF file wherever the target's kernels
                               take them; int8, one scale per output row, elsewhere
     w4b<block>                int4 in blocks of <block> columns (32 or 64); embedding and head int8
     w4c                       int4, one scale per output row; embedding and head int8
-    <any of the int4>-round   the same without calibration
+    p4                        palettes: 16 numbers for every 16 rows; embedding and head int8; Core ML only
+    <any of w8, w4, p4>-round the same without calibration
     <path>.json               a recipe of one's own: the fields of `Recipe` as an object
 
 The gate of a recipe is what a converted model must reach against the float32 evaluator, measured on
@@ -28,13 +29,13 @@ from edgesdk.bundle.records import from_json
 from edgesdk.errors import BundleError, UnsupportedOption
 
 FloatType = Literal["float32", "float16"]
-Algorithm = Literal["round", "clip_search", "gptq", "stored"]
+Algorithm = Literal["round", "clip_search", "gptq", "stored", "palette", "palette_gptq"]
 
 _RANGE = re.compile(r"\{(\d{1,4})-(\d{1,4})\}")
 _LAYER = re.compile(r"layers\.(\d+)\.")
 _OWN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _LIMIT_BYTES = 1 << 20
-_KNOWN = "f32, f16, w8, source, w4b32, w4b64, w4c, an int4 one with -round, or a file that ends in .json"
+_KNOWN = "f32, f16, w8, source, w4b32, w4b64, w4c, p4, any of the w and p ones with -round, or a .json file"
 
 
 @dataclass(frozen=True)
@@ -46,15 +47,26 @@ class Scheme:
         block: columns per scale, 32 or 64; None for one scale per row.
         algorithm: `round` scales by the largest magnitude; `clip_search` tries smaller scales and
             keeps the one with the least squared error; `gptq` needs calibration data and keeps the
-            output of the layer instead; `stored` takes what the source's file holds.
+            output of the layer instead; `stored` takes what the source's file holds; `palette` and,
+            with calibration data, `palette_gptq` store 16 numbers for some rows, and which of them each
+            weight is.
+        rows: rows that share a palette, 8, 16 or 32; None for integers.
     """
 
     bits: int
     block: int | None
     algorithm: Algorithm
+    rows: int | None = None
 
     def __post_init__(self) -> None:
         """Refuses what no target can store."""
+        if self.palette and (self.bits != 4 or self.block is not None or self.rows not in (8, 16, 32)):
+            raise ValueError(
+                f"a palette has {self.bits} bits, block {self.block} and rows {self.rows}; expected 4, null, "
+                "and 8, 16 or 32"
+            )
+        if self.rows is not None and not self.palette:
+            raise ValueError(f"rows is {self.rows} with algorithm {self.algorithm}; it is for palettes only")
         if self.bits not in (4, 8):
             raise ValueError(f"bits is {self.bits}, expected 4 or 8")
         if self.block not in (None, 32, 64) or (
@@ -63,6 +75,16 @@ class Scheme:
             raise ValueError(
                 f"block is {self.block} with {self.bits} bits; expected null, or 32 or 64 with 4 bits"
             )
+
+    @property
+    def palette(self) -> bool:
+        """Whether it stores indices into palettes."""
+        return self.algorithm in ("palette", "palette_gptq")
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether numbers are chosen by what layers compute."""
+        return self.algorithm in ("gptq", "palette_gptq")
 
 
 @dataclass(frozen=True)
@@ -147,7 +169,18 @@ class Recipe:
     @property
     def calibrates(self) -> bool:
         """Whether an algorithm chooses integers by what layers compute."""
-        return any(rule.scheme is not None and rule.scheme.algorithm == "gptq" for rule in self.rules)
+        return any(rule.scheme is not None and rule.scheme.needs_data for rule in self.rules)
+
+    @property
+    def calibrates_int4(self) -> bool:
+        """Whether some of those integers have 4 bits."""
+        schemes = [rule.scheme for rule in self.rules if rule.scheme is not None]
+        return any(scheme.needs_data and scheme.bits == 4 for scheme in schemes)
+
+    @property
+    def palettes(self) -> bool:
+        """Whether any weight is stored as indices into palettes."""
+        return any(rule.scheme is not None and rule.scheme.palette for rule in self.rules)
 
     def scheme(self, weight: str) -> Scheme | None:
         """The scheme of the first rule that matches a weight's name."""
@@ -167,15 +200,29 @@ def find_recipe(name: str) -> Recipe:
     if name == "f16":
         return Recipe(name, (), "float16", False, 1.005, 0.99)
     int8 = Scheme(8, None, "round")
-    if name == "w8":
+    if name in ("w8", "w8-round"):
         # One large diagonal leaves the rest of this matrix no steps: in int8 it costs 0.07 top-1.
         exact = Rule("final_rotation", None)
-        return Recipe(name, (exact, Rule("*", int8)), "float32", True, 1.05, 0.85)
+        rounds = name.endswith("-round")
+        rest = int8 if rounds else Scheme(8, None, "gptq")
+        return Recipe(
+            name,
+            (exact, Rule("embed", int8), Rule("head", int8), Rule("*", rest)),
+            "float32",
+            True,
+            1.05,
+            0.85,
+            scale_channels=not rounds,
+        )
     if name == "source":
         # What only exists because blocks are kept or channels separated is small and stays exact.
         small = tuple(Rule(pattern, None) for pattern in ("*.minimums", "*.side", "outliers.*"))
         rules = (*small, Rule("*", int8))
         return Recipe(name, rules, "float16", False, 1.05, 0.85, keep_blocks=True, outliers=8)
+    if name in ("p4", "p4-round"):
+        # 16 rows: with more palettes the Neural Engine slows down, with fewer they fit worse (Apple's guide).
+        palette = Scheme(4, None, "palette" if name.endswith("-round") else "palette_gptq", 16)
+        return Recipe(name, (Rule("embed", int8), Rule("head", int8), Rule("*", palette)), "float32", False)
     match = re.fullmatch(r"w4(?:b(32|64)|c)(-round)?", name)
     if match is None:
         raise UnsupportedOption(f"recipe {name!r} is unknown; expected {_KNOWN}")

@@ -47,7 +47,7 @@ def _record(program: Program, weights: QuantisedWeights, name: str) -> WeightRec
 
 def _relative_error(weight: Array, weights: QuantisedWeights, name: str) -> float:
     """|stored - weight| / |weight|, a few rows at a time: embeddings are large."""
-    quantised = None if weights.scheme(name) is None else weights.quantised(name)
+    quantised = None if weights.scheme(name) is None else weights.stored(name)
     lost = whole = 0.0
     for start in range(0, len(weight), _ROWS_AT_ONCE):
         rows = weight[start : start + _ROWS_AT_ONCE]

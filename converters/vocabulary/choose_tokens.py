@@ -81,6 +81,7 @@ def choose_tokens(checkpoint: Checkpoint, request: PruneRequest) -> KeptTokens:
         method=request.describe(),
         required=len(required),
         coverage=coverage,
+        output_only=request.output_only,
     )
 
 

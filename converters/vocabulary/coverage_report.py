@@ -113,7 +113,7 @@ def report_coverage(
         checkpoint=full.name,
         vocabulary=choice.record(),
         required=choice.required,
-        savings=_savings(full, pruned),
+        savings=_savings(full, pruned, output_only=choice.output_only),
         texts=tuple(_compare(full, pruned, choice, path) for path in texts),
     )
 
@@ -152,8 +152,13 @@ def _compare(full: Checkpoint, pruned: Checkpoint, choice: KeptTokens, path: Pat
     )
 
 
-def _savings(full: Checkpoint, pruned: Checkpoint) -> Savings:
+def _savings(full: Checkpoint, pruned: Checkpoint, *, output_only: bool) -> Savings:
     before, after = _parameters(full), _parameters(pruned)
+    if output_only:
+        # The head becomes a matrix of its own; the table for input stays, and is only looked up.
+        head, table = after[0], before[0]
+        others = before[2] - before[1]
+        after = (head, table + head, others + table + head, others + head)
     return Savings(
         head_before=before[0],
         head_after=after[0],

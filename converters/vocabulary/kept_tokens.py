@@ -29,6 +29,7 @@ class KeptTokens:
         method: the request, in the grammar of `--prune-vocab`, without folders.
         required: how many tokens stay whatever is chosen.
         coverage: share of the sample's tokens that are kept; None without a sample.
+        output_only: the others can still be read: the head alone is pruned, and ids stay as they are.
     """
 
     old_ids: tuple[int, ...]
@@ -37,6 +38,7 @@ class KeptTokens:
     method: str
     required: int = 0
     coverage: float | None = None
+    output_only: bool = False
 
     def __post_init__(self) -> None:
         """Checks the ids.
@@ -59,6 +61,7 @@ class KeptTokens:
             source_tokens=record.source_tokens,
             method=record.method,
             coverage=record.coverage,
+            output_only=record.output_only,
         )
 
     @cached_property
@@ -85,4 +88,5 @@ class KeptTokens:
             tokens=len(self.old_ids),
             coverage=self.coverage,
             id_map_sha256=hashlib.sha256(self.id_map.to_text().encode()).hexdigest(),
+            output_only=self.output_only,
         )

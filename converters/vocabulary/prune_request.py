@@ -3,8 +3,10 @@
     corpus=FILE[,corpus=FILE...][,size=N | ,coverage=X]
     language=CODE[,size=N | ,coverage=X]
     tokens=FILE
+    ...,output-only
 
 `size` is the new vocabulary's, all in; `coverage` the share of the sample's tokens that must stay whole.
+`output-only` prunes the head and leaves the input vocabulary as it is.
 It reads no file and knows no tokenizer.
 """
 
@@ -15,6 +17,7 @@ from pathlib import Path
 
 from edgesdk.errors import UnsupportedOption
 
+_OUTPUT_ONLY = "output-only"
 _KEYS = ("corpus", "language", "tokens", "size", "coverage")
 _GRAMMAR = "expected for example corpus=FILE,size=16000 or language=en,coverage=0.99 or tokens=FILE"
 
@@ -29,6 +32,7 @@ class PruneRequest:
         tokens: a JSON list of token ids and token texts to keep.
         size: tokens of the new vocabulary.
         coverage: share of the sample's tokens, above 0, at most 1.
+        output_only: prune the head alone.
     """
 
     corpus: tuple[Path, ...] = ()
@@ -36,6 +40,7 @@ class PruneRequest:
     tokens: Path | None = None
     size: int | None = None
     coverage: float | None = None
+    output_only: bool = False
 
     def __post_init__(self) -> None:
         """Refuses what contradicts itself.
@@ -65,6 +70,7 @@ class PruneRequest:
         parts += [] if self.tokens is None else [f"tokens={self.tokens.name}"]
         parts += [] if self.size is None else [f"size={self.size}"]
         parts += [] if self.coverage is None else [f"coverage={self.coverage:g}"]
+        parts += ["output-only"] if self.output_only else []
         return ",".join(parts)
 
 
@@ -79,7 +85,11 @@ def parse_prune_option(text: str) -> PruneRequest:
     """
     corpus: list[Path] = []
     given: dict[str, str] = {}
-    for part in text.split(","):
+    parts = [part.strip() for part in text.split(",")]
+    output_only = _OUTPUT_ONLY in parts
+    if output_only:
+        parts.remove(_OUTPUT_ONLY)
+    for part in parts:
         key, separator, value = part.partition("=")
         key, value = key.strip(), value.strip()
         if key not in _KEYS or not separator or not value:
@@ -96,6 +106,7 @@ def parse_prune_option(text: str) -> PruneRequest:
         tokens=Path(given["tokens"]) if "tokens" in given else None,
         size=_whole(given["size"]) if "size" in given else None,
         coverage=_share(given["coverage"]) if "coverage" in given else None,
+        output_only=output_only,
     )
 
 

@@ -21,8 +21,11 @@ _LOG = logging.getLogger("edgesdk.native")
 
 
 @contextmanager
-def caught_native_log() -> Iterator[list[str]]:
+def caught_native_log(*, stdout: bool = False) -> Iterator[list[str]]:
     """Redirects file descriptor 2 inside the block.
+
+    Args:
+        stdout: descriptor 1 too, for libraries that would spoil what a command prints.
 
     Yields:
         A list that holds the caught lines once the block has ended.
@@ -31,16 +34,20 @@ def caught_native_log() -> Iterator[list[str]]:
     with _LOCK, tempfile.TemporaryFile() as caught:
         try:
             sys.stderr.flush()
-            kept = os.dup(2)
+            if stdout:
+                sys.stdout.flush()
+            kept = {number: os.dup(number) for number in ((1, 2) if stdout else (2,))}
         except (OSError, ValueError, AttributeError):  # no standard error to protect
             yield lines
             return
-        os.dup2(caught.fileno(), 2)
+        for number in kept:
+            os.dup2(caught.fileno(), number)
         try:
             yield lines
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            for number, copy in kept.items():
+                os.dup2(copy, number)
+                os.close(copy)
             caught.seek(0)
             lines.extend(caught.read().decode("utf-8", "replace").splitlines())
             for line in lines:

@@ -1,4 +1,4 @@
-"""Opens ONNX Runtime sessions on CPU and turns its failures into one line.
+"""Opens ONNX Runtime sessions and turns its failures into one line.
 
 It knows no model: what the inputs mean is the business of the backends.
 """
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgesdk.backends.onnxruntime_provider import Provider, add_provider
 from edgesdk.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -19,11 +20,19 @@ PROVIDER = "CPUExecutionProvider"
 _LOG_ERRORS_ONLY = 3
 
 
-def open_session(path: Path, threads: int) -> InferenceSession:
+def open_session(
+    path: Path, threads: int, provider: Provider | None = None, *, profile: Path | None = None
+) -> InferenceSession:
     """Opens a model.
 
+    Args:
+        path: the ONNX file.
+        threads: CPU threads.
+        provider: execution provider; None for the CPU's.
+        profile: write a profile whose name starts so, until the session's `end_profiling`.
+
     Raises:
-        DeviceError: onnxruntime is missing or refuses the file.
+        DeviceError: onnxruntime is missing or refuses the file, or the provider cannot run it.
     """
     try:
         import onnxruntime
@@ -33,8 +42,20 @@ def open_session(path: Path, threads: int) -> InferenceSession:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _LOG_ERRORS_ONLY
-    with onnxruntime_errors(f"cannot load {path.name}"):
-        return onnxruntime.InferenceSession(str(path), options, providers=[PROVIDER])
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
+    where = "" if provider is None else f" on {provider.name}"
+    with onnxruntime_errors(f"cannot load {path.name}{where}"):
+        # Left to itself the constructor tries again on the CPU when a provider fails, and so does `run`.
+        if provider is None:
+            return onnxruntime.InferenceSession(
+                str(path), options, providers=[PROVIDER], enable_fallback=False
+            )
+        add_provider(options, provider)
+        session = onnxruntime.InferenceSession(str(path), options, enable_fallback=False)
+    if provider.name not in session.get_providers():
+        raise DeviceError(f"onnxruntime opened {path.name} without {provider.name}")
+    return session
 
 
 @contextmanager

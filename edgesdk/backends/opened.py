@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgesdk.backends.protocol import LoadedBackend, StepBackend
-from edgesdk.bundle.manifest import Variant
+from edgesdk.bundle.manifest import DeviceClass, Variant
 from edgesdk.bundle.reader import Bundle
 from edgesdk.errors import DeviceError
 
@@ -18,11 +18,13 @@ class OpenRequest:
         bundle: the bundle.
         variant: one of its variants, in a format that the backend takes.
         threads: CPU threads.
+        device: class of devices to run on, one of the backend's own; it opens there or raises.
     """
 
     bundle: Bundle
     variant: Variant
     threads: int
+    device: DeviceClass = "cpu"
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgesdk.backends.coreml.open_coreml import open_all, open_cpu, open_gpu, open_mil
-from edgesdk.backends.litert.open_litert import open_compiled, open_interpreter, open_tflite_runtime
+from edgesdk.backends.coreml.open_coreml import (
+    open_all,
+    open_cpu,
+    open_gpu,
+    open_mil,
+    open_mil_state,
+    open_state,
+)
+from edgesdk.backends.litert.open_litert import (
+    open_compiled,
+    open_compiled_on_gpu,
+    open_interpreter,
+    open_tflite_runtime,
+)
 from edgesdk.backends.onnxruntime_genai import open_genai
 from edgesdk.backends.onnxruntime_resident import open_resident
 from edgesdk.backends.onnxruntime_step import open_step
+from edgesdk.backends.onnxruntime_webgpu import open_webgpu
 from edgesdk.backends.opened import Opened, OpenRequest
+from edgesdk.backends.qnn.open_qnn import open_qnn, open_qnn_compiled
 from edgesdk.bundle.manifest import DeviceClass, Format
 from edgesdk.errors import UnsupportedOption
 
@@ -29,6 +43,9 @@ class Backend:
         package: distribution that must be installed.
         automatic: whether `load` tries it unasked.
         open: opens a variant; raises DeviceError or MissingExtra when it cannot.
+        provider: delegate or execution provider by which it reaches its devices, as discovery names it.
+            On a gpu or npu it is usable where discovery finds a device of that provider; None where the
+            package alone decides.
     """
 
     name: str
@@ -37,6 +54,7 @@ class Backend:
     package: str
     automatic: bool
     open: Callable[[OpenRequest], Opened]
+    provider: str | None = None
 
 
 BACKENDS = (
@@ -46,11 +64,36 @@ BACKENDS = (
     Backend("tflite-runtime", "litert", ("cpu",), "tflite-runtime", True, open_tflite_runtime),
     Backend("onnxruntime-step", "onnx-step", ("cpu",), "onnxruntime", True, open_step),
     Backend("onnxruntime_genai", "onnx-resident", ("cpu",), "onnxruntime-genai", False, open_genai),
+    # Not tried unasked: each is known on a simulator or a software driver only, whose speed says nothing.
+    Backend(
+        "onnxruntime-qnn-compiled",
+        "onnx-context",
+        ("npu",),
+        "onnxruntime-qnn",
+        False,
+        open_qnn_compiled,
+        "QNNExecutionProvider",
+    ),
+    Backend(
+        "onnxruntime-qnn", "onnx-step", ("npu",), "onnxruntime-qnn", False, open_qnn, "QNNExecutionProvider"
+    ),
+    Backend(
+        "onnxruntime-webgpu",
+        "onnx-step",
+        ("gpu",),
+        "onnxruntime-webgpu",
+        False,
+        open_webgpu,
+        "WebGpuExecutionProvider",
+    ),
+    Backend("litert-gpu", "litert", ("gpu",), "ai-edge-litert", False, open_compiled_on_gpu, "LiteRT GPU"),
     # Not tried unasked: no test of this project has run Core ML itself, and the interpreter only proves.
     Backend("coreml", "coreml", ("npu",), "coremltools", False, open_all),
     Backend("coreml-gpu", "coreml", ("gpu",), "coremltools", False, open_gpu),
     Backend("coreml-cpu", "coreml", ("cpu",), "coremltools", False, open_cpu),
     Backend("coreml-interpreter", "coreml", ("cpu",), "coremltools", False, open_mil),
+    Backend("coreml-state", "coreml-state", ("npu",), "coremltools", False, open_state),
+    Backend("coreml-state-interpreter", "coreml-state", ("cpu",), "coremltools", False, open_mil_state),
 )
 
 

@@ -17,6 +17,6 @@ def allocate_buffers(spec: DecoderSpec, shape: StepShape) -> StepBuffers:
         mask=aligned_floats(T, S + T),
         window_mask=None if spec.window is None else aligned_floats(T, S + T),
         rows=aligned_ints(R),
-        logits=aligned_floats(R, spec.vocab_size),
+        logits=aligned_floats(R, spec.logits_size),
         kv_new=aligned_floats(len(spec.layers), 2, spec.kv_heads, T, spec.head_size),
     )

@@ -109,6 +109,7 @@ class DecoderSpec:
         attention_layers: numbers in the checkpoint of the attention halves that are left, one per entry of
             `layers`; None for all of them.
         mlp_layers: the same for feed-forward halves; None for one after every attention of a whole stack.
+        head_rows: rows of a head that writes some tokens only; None for one that writes all.
     """
 
     architecture: str
@@ -136,6 +137,7 @@ class DecoderSpec:
     tied_head: bool = True
     attention_layers: tuple[int, ...] | None = None
     mlp_layers: tuple[int, ...] | None = None
+    head_rows: int | None = None
 
     def __post_init__(self) -> None:
         """Refuses shapes that no decoder can have.
@@ -155,6 +157,10 @@ class DecoderSpec:
                 raise ValueError(f"a sliding window of {layer.window} tokens sees nothing")
             if layer.rotary is not None and not 0 < layer.rotary.size <= self.head_size:
                 raise ValueError(f"rotary size {layer.rotary.size} does not fit heads of {self.head_size}")
+        if self.head_rows is not None and (self.tied_head or not 1 <= self.head_rows <= self.vocab_size):
+            raise ValueError(
+                f"head_rows is {self.head_rows}, expected 1 to {self.vocab_size} in a head of its own"
+            )
         if self.attention_layers is not None and len(self.attention_layers) != len(self.layers):
             raise ValueError(
                 f"attention_layers has {len(self.attention_layers)} numbers for {len(self.layers)} layers"
@@ -163,6 +169,11 @@ class DecoderSpec:
             numbers = getattr(self, name)
             if numbers is not None and (list(numbers) != sorted(set(numbers)) or min(numbers, default=0) < 0):
                 raise ValueError(f"{name} must hold rising numbers from 0")
+
+    @property
+    def logits_size(self) -> int:
+        """Logits that a row of the graph has."""
+        return self.vocab_size if self.head_rows is None else self.head_rows
 
     @property
     def window(self) -> int | None:

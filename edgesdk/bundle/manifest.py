@@ -27,7 +27,7 @@ CHAT_TEMPLATE_NAME = "chat_template.jinja"
 PARITY_NAME = "parity.npz"
 ID_MAP_NAME = "vocabulary.json"
 
-Format = Literal["litert", "onnx-resident", "onnx-step", "coreml"]
+Format = Literal["litert", "onnx-resident", "onnx-step", "coreml", "coreml-state", "onnx-context"]
 DeviceClass = Literal["cpu", "gpu", "npu"]
 CellType = Literal["float32", "int8"]
 
@@ -146,6 +146,7 @@ class ParityReport:
         gate_perplexity_ratio: the recipe's limit; `convert` fails above it.
         gate_top1_agreement: the recipe's limit; `convert` fails below it.
         greedy: agreement of generated text, when it was measured.
+        against: what the reference is: the source, and what was left out of it before.
     """
 
     backend: str
@@ -158,6 +159,7 @@ class ParityReport:
     gate_perplexity_ratio: float
     gate_top1_agreement: float
     greedy: GreedyAgreement | None = None
+    against: str = "the source"
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,23 @@ class BudgetRecord:
 
 
 @dataclass(frozen=True)
+class Compatibility:
+    """What a variant that was compiled ahead of time runs on.
+
+    Attributes:
+        provider: execution provider that loads it.
+        soc: system on a chip that it was compiled for.
+        compiler: package and version that compiled it.
+        source: variant that it was compiled from.
+    """
+
+    provider: str
+    soc: str
+    compiler: str
+    source: str
+
+
+@dataclass(frozen=True)
 class Variant:
     """One executable form of the model.
 
@@ -262,6 +281,8 @@ class Variant:
         calibration: text that it was calibrated with; None without.
         budget: how its mixture of precisions was chosen; None without.
         cell_type: how keys and values are cached.
+        probe: file with its reference where it is not the bundle's; None for the bundle's.
+        compatibility: what it runs on, for a variant that was compiled ahead of time.
     """
 
     name: str
@@ -279,6 +300,8 @@ class Variant:
     calibration: CalibrationSample | None = None
     budget: BudgetRecord | None = None
     cell_type: CellType = "float32"
+    probe: str | None = None
+    compatibility: Compatibility | None = None
 
 
 @dataclass(frozen=True)
@@ -292,6 +315,8 @@ class VocabularyRecord:
         tokens: that are left.
         coverage: share of the sample's tokens that were kept; None without a sample.
         id_map_sha256: digest of the id map, which says whether two bundles share their ids.
+        output_only: the head alone is pruned: ids are those of the checkpoint, and the map says which of
+            them the model can write.
     """
 
     method: str
@@ -300,6 +325,7 @@ class VocabularyRecord:
     tokens: int
     coverage: float | None
     id_map_sha256: str
+    output_only: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,14 @@ import string
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgesdk.bundle.manifest import MANIFEST_NAME, SCHEMA_VERSION, TOKENIZER_NAME, Manifest, Variant
+from edgesdk.bundle.manifest import (
+    ID_MAP_NAME,
+    MANIFEST_NAME,
+    SCHEMA_VERSION,
+    TOKENIZER_NAME,
+    Manifest,
+    Variant,
+)
 from edgesdk.bundle.names import check_name
 from edgesdk.bundle.records import from_json
 from edgesdk.errors import BundleError
@@ -119,11 +126,23 @@ def _check(manifest: Manifest) -> None:
     for token in (*manifest.tokenizer.eos_ids, manifest.tokenizer.bos_id):
         if token is not None and not 0 <= token < manifest.decoder.vocab_size:
             raise BundleError(f"manifest.tokenizer names token {token}, outside the vocabulary")
+    _check_head(manifest)
     names = [variant.name for variant in manifest.variants]
     if len(set(names)) != len(names):
         raise BundleError("two variants of the manifest have the same name")
     for variant in manifest.variants:
         _check_variant(variant, manifest)
+
+
+def _check_head(manifest: Manifest) -> None:
+    """A head that writes some tokens only needs the map that says which."""
+    pruned = manifest.vocabulary
+    rows = pruned.tokens if pruned is not None and pruned.output_only else None
+    heads = {manifest.decoder_of(variant).head_rows for variant in manifest.variants}
+    if heads | {manifest.decoder.head_rows} != {rows}:
+        raise BundleError("the heads and the vocabulary of the manifest disagree; convert the bundle again")
+    if rows is not None and ID_MAP_NAME not in manifest.files:
+        raise BundleError(f"the manifest lists no {ID_MAP_NAME}; convert the bundle again")
 
 
 def _check_variant(variant: Variant, manifest: Manifest) -> None:

@@ -39,15 +39,16 @@ Examples:
     default="litert,onnx",
     show_default=True,
     metavar="LIST",
-    help="What to write: litert, onnx, onnx-step, coreml, joined by commas.",
+    help="What to write: litert, onnx, onnx-step, coreml, coreml-state, joined by commas.",
 )
 @click.option(
     "--recipe",
     default="w8",
     show_default=True,
     metavar="LIST",
-    help="How to quantise: f32, f16, w8, source, w4b32, w4b64, w4c (those three calibrated, or rounded "
-    "with -round), or a .json file; joined by commas, each target gets each.",
+    help="How to quantise: f32, f16, source, w8, w4b32, w4b64, w4c, p4 (palettes, for coreml only), or a "
+    ".json file, joined by commas; each target gets each. Those with w and p are calibrated, or with "
+    "-round just rounded, which is faster and worse.",
 )
 @click.option(
     "--context",
@@ -63,8 +64,8 @@ Examples:
 @click.option(
     "--prune-vocab",
     metavar="SPEC",
-    help="Keep some tokens only: language=en,size=24000 or corpus=FILE,coverage=0.999 or tokens=FILE. "
-    "Default: all.",
+    help="Keep some tokens only: language=en,size=24000 or corpus=FILE,coverage=0.999 or tokens=FILE; "
+    "with ,output-only the head alone. Default: all.",
 )
 @click.option(
     "--skip-layers",
@@ -99,6 +100,19 @@ Examples:
     show_default=True,
     help="Type of cached keys and values; int8 takes a quarter of the memory, with --target litert only.",
 )
+@click.option(
+    "--shallow-skip",
+    metavar="LIST",
+    help="Write a second stack on the same weights, for drafts, that goes without these blocks or halves: "
+    "20-29, with --target litert only. Default: none.",
+)
+@click.option(
+    "--package-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MB",
+    help="Largest Core ML package in 10^6 bytes; a larger model becomes several, with --target coreml or "
+    "coreml-state only. Default: one package.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is already in OUT.")
 @click.option("--no-prove", is_flag=True, help="Do not measure the variants against the original.")
 @click.option(
@@ -119,6 +133,8 @@ def command(
     calibration: Path | None,
     budget: str | None,
     cells: Literal["float32", "int8"],
+    shallow_skip: str | None,
+    package_limit: float | None,
     overwrite: bool,
     no_prove: bool,
     allow_parity_miss: bool,
@@ -145,6 +161,8 @@ def command(
             calibration=calibration,
             budget=budget,
             cells=cells,
+            shallow=shallow_skip,
+            package_limit_mb=package_limit,
         )
         started = time.perf_counter()
         folder = convert(source, out, options, revision=revision, report=stage_printer())

@@ -58,9 +58,9 @@ def command(bundle: Path, as_json: bool) -> None:
             title="Matrices, by how they came from the source",
         )
     print_table(
-        ("variant", "proven with", "perplexity ratio>", "KL nats>", "top-1>", "gate", "greedy"),
+        ("variant", "proven with", "against", "perplexity ratio>", "KL nats>", "top-1>", "gate", "greedy"),
         [_parity_row(variant) for variant in opened.manifest.variants],
-        title="Parity with the float32 reference",
+        title="Parity with the reference in float32",
     )
 
 
@@ -132,10 +132,11 @@ def _weights_row(variant: Variant) -> tuple[str, ...]:
 def _parity_row(variant: Variant) -> tuple[str, ...]:
     report = variant.parity
     if report is None:
-        return (variant.name, "-", "-", "-", "-", "-", f"not proven: {variant.parity_skipped}")
+        return (variant.name, "-", "-", "-", "-", "-", "-", f"not proven: {variant.parity_skipped}")
     return (
         variant.name,
         report.backend,
+        report.against,
         f"{report.perplexity_ratio:.4f}",
         f"{report.kl_nats:.4f}",
         f"{report.top1_agreement:.3f}",

@@ -25,6 +25,7 @@ from edgesdk.version import read_version
 COMMANDS = (
     "demo",
     "convert",
+    "compile",
     "run",
     "chat",
     "inspect",
@@ -34,6 +35,7 @@ COMMANDS = (
     "vocab",
     "layers",
     "devices",
+    "explain",
 )
 """In the order of the help; `NAME` is the object `command` of `edgesdk.cli.NAME`."""
 

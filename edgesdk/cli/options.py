@@ -32,6 +32,7 @@ class Loading(TypedDict):
     variant: str | None
     strict: bool
     threads: int | None
+    goal: str | None
 
 
 class Answering(TypedDict):
@@ -87,6 +88,12 @@ _LOADING: tuple[Decorator, ...] = (
         type=click.IntRange(min=1),
         metavar="N",
         help="CPU threads. Default: every core that this process may use.",
+    ),
+    click.option(
+        "--goal",
+        type=click.Choice(["latency", "throughput", "power", "memory", "cpu", "gpu", "npu"]),
+        help="Choose what runs prompts and what runs answers by measuring, once for each bundle and machine "
+        "and within 10 s; `edgesdk explain` shows the figures. Default: a fixed order.",
     ),
 )
 

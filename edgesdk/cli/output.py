@@ -72,11 +72,14 @@ def show_receipt(receipt: Receipt) -> None:
 
 def receipt_lines(receipt: Receipt) -> list[str]:
     """A receipt as text: refusals and notes, then what runs the model."""
-    lines = [
-        f"refused: {refusal.backend} on {refusal.device} ({refusal.variant}): {refusal.reason}"
-        for refusal in receipt.refusals
-    ]
+    lines = [str(refusal) for refusal in receipt.refusals]
+    lines += [str(incident) for incident in receipt.incidents]
     lines += [f"note: {note}" for note in receipt.notes]
+    if receipt.goal is not None:
+        lines.append(f"chosen for {receipt.goal}, {receipt.choice}")
+    runners = {phase.runner for phase in receipt.phases}
+    if len(runners) > 1:
+        lines += [f"{phase.phase}: {phase.runner}" for phase in receipt.phases]
     share = receipt.accelerated_share
     provider = receipt.provider if share is None else f"{receipt.provider}, {share:.0%} of operations"
     parts = [

@@ -40,6 +40,11 @@ def open_reference(source: str, bundle: Bundle) -> Scorer:
         from converters.vocabulary.prune_vocab import prune_vocab
 
         manifest = bundle.manifest
+        if manifest.vocabulary is not None and manifest.vocabulary.output_only:
+            raise UnsupportedOption(
+                f"{manifest.name} writes {manifest.vocabulary.tokens} tokens only, so its logits are not "
+                "those of its source; leave out the reference"
+            )
         checkpoint = open_checkpoint(source)
         if manifest.vocabulary is not None:
             id_map = read_id_map(bundle.file(ID_MAP_NAME))

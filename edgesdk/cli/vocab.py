@@ -37,7 +37,8 @@ def command() -> None:
     "--prune-vocab",
     required=True,
     metavar="SPEC",
-    help="What to keep: corpus=FILE or language=CODE, with size=N or coverage=X; or tokens=FILE.",
+    help="What to keep: corpus=FILE or language=CODE, with size=N or coverage=X; or tokens=FILE; "
+    "with ,output-only the head alone.",
 )
 @click.option(
     "--text",

@@ -36,12 +36,19 @@ def text_windows(model: Model, text: str, *, tokens: int, window: int) -> tuple[
         (n,) int32 each.
 
     Raises:
-        UnsupportedOption: a window does not fit the context, or the text is too short to be scored.
+        UnsupportedOption: a window does not fit the context, the text is too short to be scored, or the
+            model cannot write every token.
     """
     if not 2 <= window <= model.context:
         raise UnsupportedOption(f"a window of {window} tokens was asked for, expected 2 to {model.context}")
     if tokens < 2:
         raise UnsupportedOption(f"{tokens} tokens were asked for, expected at least 2")
+    pruned = model.bundle.manifest.vocabulary
+    if pruned is not None and pruned.output_only:
+        raise UnsupportedOption(
+            f"{model.bundle.manifest.name} writes {pruned.tokens} tokens only, so most texts have no "
+            "perplexity; measure the bundle with the full vocabulary"
+        )
     record = model.tokenizer.record
     start = [record.bos_id] if record.add_bos and record.bos_id is not None else []
     ids = _first_tokens(model, text, tokens)

@@ -85,13 +85,13 @@ def verify_bundle(
     size = sum(record.size_bytes for record in files.values())
     say(f"hashing {len(files)} files, {size / 1e6:.0f} MB")
     check_integrity(bundle, full=True)
-    probe = None
-    if PARITY_NAME in files:
-        probe = read_probe(bundle.file(PARITY_NAME), bundle.manifest.decoder.vocab_size)
+    names = {variant.probe or PARITY_NAME for variant in bundle.manifest.variants}
+    vocab_size = bundle.manifest.decoder.vocab_size
+    probes = {name: read_probe(bundle.file(name), vocab_size) for name in sorted(names) if name in files}
     checks = []
     for variant in bundle.manifest.variants:
         say(f"running {variant.name}")
-        checks.append(_check(bundle, variant, backend, probe))
+        checks.append(_check(bundle, variant, backend, probes.get(variant.probe or PARITY_NAME)))
     statuses = {check.status for check in checks}
     passed = "passed" in statuses and "failed" not in statuses
     return VerifyReport(bundle.manifest.name, len(files), size, tuple(checks), passed)

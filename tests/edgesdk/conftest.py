@@ -147,3 +147,14 @@ def fake_runtime(byte_level, tmp_path, monkeypatch):
         return target
 
     return make
+
+
+@pytest.fixture(scope="session")
+def npu_bundle(tmp_path_factory, request):
+    """A tiny checkpoint converted for NPUs: the variant `onnx-npu-w8`, T of 1 and 128, S of 64."""
+    pytest.importorskip("onnx", reason="needs the extra 'convert'")
+    from converters.convert import ConvertOptions, convert
+
+    options = ConvertOptions(targets=("onnx-npu",), recipes=("w8",), context=64, prove=False)
+    source = request.config.rootpath / "tests/data/tiny/llama"
+    return convert(str(source), tmp_path_factory.mktemp("npu") / "bundle", options)

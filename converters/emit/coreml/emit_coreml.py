@@ -17,6 +17,7 @@ from typing import Literal
 
 from converters.emit.coreml.lowering import LOWERINGS, Lowering, lower_node
 from converters.emit.coreml.mil_package import Compute, InputType, MilPackage
+from converters.graph.graph import Graph
 from converters.graph.program import Program
 from converters.quantise.quantised_weights import QuantisedWeights
 from converters.quantise.recipe import Recipe
@@ -49,7 +50,19 @@ def emit_coreml(
             the program.
         MissingExtra: coremltools is not installed.
     """
-    for node in program.graph.nodes:
+    write_package(program.graph, weights, path, steps, context, layout)
+
+
+def write_package(
+    graph: Graph,
+    weights: QuantisedWeights,
+    path: Path,
+    steps: Sequence[StepShape],
+    context: int,
+    layout: Layout,
+) -> None:
+    """Writes a package that runs a step graph or a part of one; see `emit_coreml`."""
+    for node in graph.nodes:
         if type(node.op) not in LOWERINGS:
             raise EmitError(f"the Core ML emitter has no lowering for {type(node.op).__name__}")
     if len({step.signature for step in steps}) != len(steps) or not steps:
@@ -58,10 +71,12 @@ def emit_coreml(
         raise EmitError("functions that share states need one number of cells; name sizes of one S")
     compute = compute_type(weights.recipe)
     if layout == "state" and compute != "fp16":
-        raise EmitError(f"Core ML states are float16, recipe {weights.recipe.name} computes in float32")
+        raise EmitError(
+            f"Core ML states are float16, recipe {weights.recipe.name} computes in float32; use f16"
+        )
     package = MilPackage()
     for step in steps:
-        _lower_step(package, program, weights, step, context, layout, compute)
+        _lower_step(package, graph, weights, step, context, layout, compute)
     package.save(path, steps[0].signature)
 
 
@@ -72,32 +87,30 @@ def compute_type(recipe: Recipe) -> Compute:
 
 def _lower_step(
     package: MilPackage,
-    program: Program,
+    graph: Graph,
     weights: QuantisedWeights,
     step: StepShape,
     context: int,
     layout: Layout,
     compute: Compute,
 ) -> None:
-    graph, spec, stateful = program.graph, program.spec, layout == "state"
-    T, S = step.tokens, step.cells
-    inputs: dict[str, InputType] = {"tokens": ((T,), "int32"), "positions": ((T,), "int32")}
-    width = S if stateful else S + T
-    for mask in ("mask", "window_mask") if spec.window is not None else ("mask",):
-        inputs[mask] = ((T, width), compute)
-    if T > 1:
-        inputs["rows"] = ((step.rows,), "int32")
-    cells = {
-        f"{kind}_cache.{layer}": (spec.kv_heads, S, spec.head_size)
-        for layer in range(len(spec.layers))
-        for kind in "kv"
-    }
-    if stateful:
+    stateful = layout == "state"
+    # Cells of a state include the new tokens.
+    width = step.cells if stateful else step.cells + step.tokens
+    sizes = {"T": step.tokens, "S": step.cells, "R": step.rows, "S+T": width}
+    inputs: dict[str, InputType] = {}
+    states: dict[str, tuple[int, ...]] = {}
+    for value in graph.inputs:
+        shape = tuple(dim if isinstance(dim, int) else sizes[dim] for dim in value.shape)
+        if stateful and "_cache." in value.name:
+            states[value.name] = shape
+        elif value.name != "rows" or step.tokens > 1:
+            inputs[value.name] = (shape, "int32" if value.dtype == "int32" else compute)
+    if states:
         inputs["start"] = ((1,), "int32")
-    else:
-        inputs |= {name: (shape, compute) for name, shape in cells.items()}
-    with package.function(step.signature, inputs, cells if stateful else {}) as function:
+    with package.function(step.signature, inputs, states) as function:
         state = Lowering(function, graph, weights, step, context, compute, stateful)
         for node in graph.nodes:
             lower_node(state, node)
-        function.returns(["logits"] if stateful else graph.outputs)
+        outputs = [name for name in graph.outputs if not (stateful and "_new." in name)]
+        function.returns(outputs)

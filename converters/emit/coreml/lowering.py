@@ -2,7 +2,8 @@
 
 Everything computes in float16, as the Neural Engine does. What that asks for is here: the RMS norm
 divides by the row's largest magnitude first, because squares of the residual stream leave float16's
-range (65504) from 256 on. Weights stay integers behind `constexpr_blockwise_shift_scale`.
+range (65504) from 256 on. Weights stay integers behind `constexpr_blockwise_shift_scale`, or
+indices behind `constexpr_lut_to_dense`.
 """
 
 from __future__ import annotations
@@ -111,6 +112,12 @@ class Lowering:
         scheme, weights = self.weights.scheme(name), self.weights
         if scheme is None:
             return self.function.constant(name, lambda: weights.load(name).astype(self.dtype))
+        if scheme.palette:
+            return self.function.palettised(
+                name,
+                lambda: weights.palettised(name).indices,
+                lambda: weights.palettised(name).palettes[:, None, :, None].astype(self.dtype),
+            )
         return self.function.quantised(
             name,
             lambda: weights.quantised(name).values,

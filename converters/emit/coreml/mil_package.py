@@ -106,12 +106,16 @@ class MilPackage:
             function.set_outputs(made.outputs)
         self._program.add_function(name, function)
 
-    def constant(self, key: str, make: Constant, *, int4: bool = False) -> MilValue:
+    def constant(
+        self, key: str, make: Constant, *, as_type: Literal["int4", "uint4"] | None = None
+    ) -> MilValue:
         """A constant inside the function that is being built; its bytes are shared by all of them."""
         if key not in self._arrays:
             array = np.ascontiguousarray(make())
-            # coremltools marks 4-bit integers by a type of its own over int8.
-            self._arrays[key] = array.astype(self._types.np_int4_dtype) if int4 else array
+            # coremltools marks 4-bit integers by types of its own over those of 8 bits.
+            self._arrays[key] = (
+                array if as_type is None else array.astype(getattr(self._types, f"np_{as_type}_dtype"))
+            )
         builder: Any = self.mb
         made: Any = builder.const(val=self._arrays[key])
         made.op.weight_id = key
@@ -183,9 +187,23 @@ class MilFunction:
             bits: 8 or 4.
         """
         if key not in self._constants:
-            data = self.package.constant(f"{key}.int{bits}", values, int4=bits == 4)
+            data = self.package.constant(f"{key}.int{bits}", values, as_type="int4" if bits == 4 else None)
             scale = self.package.constant(f"{key}.scales", scales)
             self._constants[key] = self.mb.constexpr_blockwise_shift_scale(data=data, scale=scale)
+        return self._constants[key]
+
+    def palettised(self, key: str, indices: Constant, palettes: Constant) -> MilValue:
+        """Indices of 4 bits into palettes that some rows share, looked up when the model loads or runs.
+
+        Args:
+            key: name of the constant.
+            indices: (O, I) uint8, 0 to 15.
+            palettes: (P, 1, 16, 1) in the type of the result; P divides O.
+        """
+        if key not in self._constants:
+            index = self.package.constant(f"{key}.uint4", indices, as_type="uint4")
+            table = self.package.constant(f"{key}.palettes", palettes)
+            self._constants[key] = self.mb.constexpr_lut_to_dense(indices=index, lut=table)
         return self._constants[key]
 
     def returns(self, names: Sequence[str]) -> None:

@@ -154,6 +154,15 @@ class OnnxModel:
             self._initializers[key] = self._data.tensor(key, dtype, shape, make)
         return key
 
+    def alias(self, key: str, name: str) -> str:
+        """A second constant over the bytes of the first, for compilers that go by names."""
+        if name not in self._initializers:
+            tensor = self._onnx.TensorProto()
+            tensor.CopyFrom(self._initializers[key])
+            tensor.name = name
+            self._initializers[name] = tensor
+        return name
+
     def integers(self, values: Sequence[int]) -> str:
         """A one-dimensional int64 constant (axes, shapes, bounds)."""
         key = f"int64.{'_'.join(map(str, values))}"

@@ -8,7 +8,8 @@ anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +29,13 @@ from edgesdk.backends.coreml.mil_program import (
 )
 from edgesdk.errors import BundleError, DeviceError
 
-_CONSTANT = ("const", "constexpr_blockwise_shift_scale")
+_CONSTANT = ("const", "constexpr_blockwise_shift_scale", "constexpr_lut_to_dense")
 
 Value = Array | str
 
 
 class MilInterpreter:
-    """A package, ready to run; implements `Predictor`.
+    """A package, ready to run; implements `PartPredictor`.
 
     Memory: every weight that a function in use reads, unpacked to float32, once.
     """
@@ -60,10 +61,22 @@ class MilInterpreter:
         """
         return self._function(function).inputs
 
+    def outputs(self, function: str) -> tuple[str, ...]:
+        """Names of what a function gives.
+
+        Raises:
+            DeviceError: there is no such function.
+        """
+        return self._function(function).outputs
+
     def make_states(self, function: str) -> dict[str, NDArray[np.float32]]:
         """Zeroed states for a function, to be given to `predict` again and again."""
         types = self.inputs(function)
         return {name: np.zeros(kind.shape, np.float32) for name, kind in types.items() if kind.state}
+
+    def start(self, function: str) -> Callable[[str, Mapping[str, Array]], dict[str, Array]]:
+        """`predict` over zeroed states of a function, which every call reads and updates."""
+        return partial(self.predict, states=self.make_states(function))
 
     def predict(
         self,
@@ -114,11 +127,12 @@ class MilInterpreter:
         for op in function.operations:
             if op.type == "const":
                 values[op.outputs[0][0]] = self._constant(op.inputs["val"][0])
-            elif op.type == "constexpr_blockwise_shift_scale":
-                data, scale = op.inputs["data"][0], op.inputs["scale"][0]
-                key = tuple(part for part in (data, scale) if isinstance(part, Stored))
+            elif op.type in _UNPACK:
+                unpack, first, second = _UNPACK[op.type]
+                numbers, table = op.inputs[first][0], op.inputs[second][0]
+                key = tuple(part for part in (numbers, table) if isinstance(part, Stored))
                 if len(key) < 2 or key not in self._weights:
-                    made = _unpack(self._stored(data), self._stored(scale), op.outputs[0][1])
+                    made = unpack(self._stored(numbers), self._stored(table), op.outputs[0][1])
                     if len(key) < 2:  # a tiny weight, inside the program itself
                         values[op.outputs[0][0]] = made
                         continue
@@ -237,6 +251,7 @@ def _check(name: str, function: Function, program: MilProgram) -> None:
 _SPECIAL = {
     "const": frozenset({"val"}),
     "constexpr_blockwise_shift_scale": frozenset({"data", "scale"}),
+    "constexpr_lut_to_dense": frozenset({"indices", "lut"}),
     "read_state": frozenset({"input"}),
     "write_state": frozenset({"input", "data"}),
 }
@@ -252,6 +267,25 @@ def _unpack(data: Array, scale: Array, kind: TensorType) -> Array:
     blocks = data.reshape(*scale.shape, -1).astype(np.float32) * scale.astype(np.float32)[:, :, None]
     unpacked = blocks.reshape(kind.shape)
     return round_to_half(unpacked) if kind.dtype == "float16" else unpacked
+
+
+def _look_up(indices: Array, palettes: Array, kind: TensorType) -> Array:
+    """(O, I) indices into (P, 1, 16, 1) palettes; P divides O."""
+    fits = indices.ndim == 2 and indices.shape == kind.shape and palettes.ndim == 4
+    each = palettes.shape[0] if fits and palettes.shape[1:] == (1, 16, 1) else 0
+    if not each or indices.shape[0] % each or int(indices.max(initial=0)) >= 16:
+        raise BundleError(
+            f"a weight of {indices.shape} has palettes of {palettes.shape} and is declared {kind.shape}"
+        )
+    grouped = indices.astype(np.intp).reshape(len(palettes), -1)
+    dense = np.take_along_axis(palettes[:, 0, :, 0].astype(np.float32), grouped, axis=1)
+    return dense.reshape(kind.shape)
+
+
+_UNPACK: Mapping[str, tuple[Callable[[Array, Array, TensorType], Array], str, str]] = {
+    "constexpr_blockwise_shift_scale": (_unpack, "data", "scale"),
+    "constexpr_lut_to_dense": (_look_up, "indices", "lut"),
+}
 
 
 def _entering(array: Array, kind: TensorType) -> Array:

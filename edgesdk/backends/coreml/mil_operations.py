@@ -193,4 +193,4 @@ OPERATIONS: Mapping[str, Computation] = {
     **{name: _computation(run, True) for name, run in _NEW_NUMBERS.items()},
     **{name: _computation(run, False) for name, run in _MOVED_NUMBERS.items()},
 }
-"""Every operation by name, save `const`, `constexpr_blockwise_shift_scale` and those on states."""
+"""Every operation by name, save constants (`const`, `constexpr_...`) and those on states."""

@@ -30,14 +30,14 @@ LARGEST_TENSOR = 1 << 31
 """Elements; far beyond what a step makes, short of what a machine cannot hold."""
 
 # Element types by their number in MIL.proto, `DataType`.
-_TYPES = {1: "bool", 2: "str", 10: "float16", 11: "float32", 21: "int8", 23: "int32", 25: "int4"}
+_TYPES = {1: "bool", 2: "str", 10: "float16", 11: "float32", 21: "int8", 23: "int32", 25: "int4", 35: "uint4"}
 
 Array = NDArray[np.generic]
 
 
 @dataclass(frozen=True)
 class TensorType:
-    """Element type, as numpy names it (int4 besides), and shape; `state` for a model's state."""
+    """Element type, as numpy names it (int4 and uint4 besides), and shape; `state` for a model's state."""
 
     dtype: str
     shape: tuple[int, ...]

@@ -1,30 +1,32 @@
 """Core ML itself, through coremltools' `MLModel`: only on macOS.
 
 A model object is made per function when it is first used, which is when Core ML compiles it for the
-chosen units. Nothing here can run elsewhere; see docs/backends/coreml.md for what that leaves open.
+chosen units. Nothing here can run elsewhere; see docs/coreml.md for what that leaves open.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from edgesdk.backends.coreml.mil_program import Array, MilProgram, TensorType, read_program
+from edgesdk.backends.coreml.mil_program import Array, Function, MilProgram, TensorType, read_program
 from edgesdk.errors import DeviceError, MissingExtra
 
 if TYPE_CHECKING:
     from coremltools.models import MLModel
+    from coremltools.models.model import MLState
 
 Units = Literal["ALL", "CPU_AND_GPU", "CPU_ONLY"]
 """Compute units as coremltools names them; with `ALL`, Core ML chooses, the Neural Engine included."""
 
 
 class MlModelPredictor:
-    """A package that Core ML runs; implements `Predictor`."""
+    """A package that Core ML runs; implements `PartPredictor`."""
 
     def __init__(self, package: Path, units: Units) -> None:
         """Prepares a package; nothing is compiled yet.
@@ -53,9 +55,15 @@ class MlModelPredictor:
         Raises:
             DeviceError: there is no such function.
         """
-        if function not in self._program.functions:
-            raise DeviceError(f"the Core ML package has no function {function!r}; convert the bundle again")
-        return self._program.functions[function].inputs
+        return self._function(function).inputs
+
+    def outputs(self, function: str) -> tuple[str, ...]:
+        """Names of what a function gives.
+
+        Raises:
+            DeviceError: there is no such function.
+        """
+        return self._function(function).outputs
 
     def predict(self, function: str, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """Runs a function.
@@ -63,13 +71,37 @@ class MlModelPredictor:
         Raises:
             DeviceError: Core ML refused or failed.
         """
+        return self._predict(function, inputs, None)
+
+    def start(self, function: str) -> Callable[[str, Mapping[str, Array]], Mapping[str, Array]]:
+        """`predict` over zeroed states, which every call reads and updates.
+
+        The states that one function makes are given to all: they have the same names and shapes.
+
+        Raises:
+            DeviceError: Core ML makes no states.
+        """
+        try:
+            states = self._model(function).make_state()
+        except Exception as error:  # coremltools raises nothing more specific
+            raise DeviceError(f"Core ML makes no states for {function!r}: {error}") from error
+        return partial(self._predict, states=states)
+
+    def _predict(
+        self, function: str, inputs: Mapping[str, Array], states: MLState | None
+    ) -> Mapping[str, Array]:
         types = self.inputs(function)
         given = {name: np.asarray(array, types[name].dtype) for name, array in inputs.items()}
         try:
-            outputs: Mapping[str, Array] = self._model(function).predict(given)
+            outputs: Mapping[str, Array] = self._model(function).predict(given, states)
         except (RuntimeError, ValueError) as error:
             raise DeviceError(f"Core ML failed in {function!r}: {error}") from error
         return outputs
+
+    def _function(self, function: str) -> Function:
+        if function not in self._program.functions:
+            raise DeviceError(f"the Core ML package has no function {function!r}; convert the bundle again")
+        return self._program.functions[function]
 
     def _model(self, function: str) -> MLModel:
         if function not in self._models:

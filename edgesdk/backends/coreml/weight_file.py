@@ -8,6 +8,7 @@ The file is untrusted: every number is checked against its size before it is use
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,8 @@ _BLOB = struct.Struct("<IIQQQ32x")
 _VERSION = 2
 _MARK = 0xDEADBEEF
 
-# Element types by their number in the file. int4 stands two to a byte, the first in the low half.
-_TYPES = {1: "float16", 2: "float32", 3: "uint8", 4: "int8", 8: "int4", 14: "int32"}
+# Element types by their number in the file. Four bits stand two to a byte, the first in the low half.
+_TYPES = {1: "float16", 2: "float32", 3: "uint8", 4: "int8", 8: "int4", 11: "uint4", 14: "int32"}
 
 
 class WeightFile:
@@ -46,7 +47,7 @@ class WeightFile:
             raise self._damaged(f"its version is {version}, expected {_VERSION}")
 
     def read(self, offset: int, dtype: str, shape: tuple[int, ...]) -> NDArray[np.generic]:
-        """One blob; int4 comes as int8, everything else as a view of the file.
+        """One blob; int4 and uint4 come as int8 and uint8, everything else as a view of the file.
 
         Args:
             offset: of the blob's header.
@@ -65,14 +66,14 @@ class WeightFile:
         if _TYPES.get(kind) != dtype:
             raise self._damaged(f"the blob at {offset} has element type {kind}, expected {dtype}")
         elements = int(np.prod(shape, dtype=np.int64))
-        expected = (elements + 1) // 2 if dtype == "int4" else elements * np.dtype(dtype).itemsize
+        expected = (elements + 1) // 2 if dtype in _NIBBLES else elements * np.dtype(dtype).itemsize
         if count != expected:
             raise self._damaged(f"the blob at {offset} has {count} bytes, its shape {shape} needs {expected}")
         if start > size or count > size - start:
             raise self._damaged(f"the blob at {offset} ends beyond its {size} bytes")
         data = self._bytes[start : start + count]
-        if dtype == "int4":
-            return _unpack_int4(data)[:elements].reshape(shape)
+        if dtype in _NIBBLES:
+            return _NIBBLES[dtype](data)[:elements].reshape(shape)
         return np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).reshape(shape)
 
     def _damaged(self, what: str) -> BundleError:
@@ -85,3 +86,13 @@ def _unpack_int4(data: NDArray[np.uint8]) -> NDArray[np.int8]:
     pairs[:, 0] = (signed << 4) >> 4  # shifting back right repeats the sign
     pairs[:, 1] = signed >> 4
     return pairs.reshape(-1)
+
+
+def _unpack_uint4(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.stack([data & 15, data >> 4], axis=1).reshape(-1)
+
+
+_NIBBLES: Mapping[str, Callable[[NDArray[np.uint8]], NDArray[np.generic]]] = {
+    "int4": _unpack_int4,
+    "uint4": _unpack_uint4,
+}

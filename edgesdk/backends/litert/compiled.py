@@ -1,6 +1,7 @@
 """LiteRT's CompiledModel as a step backend: cells and results are read and written in place.
 
-It supports every signature of a LiteRT variant on CPU (XNNPACK). It knows nothing of sequences.
+It supports every signature of a LiteRT variant, on the CPU (XNNPACK) or on the GPU. It knows nothing of
+sequences.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from edgesdk.backends.aligned_array import ALIGNMENT_BYTES
 from edgesdk.backends.litert.cell_inputs import cell_input_names, cell_views, check_cell_inputs
@@ -60,6 +61,7 @@ class CompiledStepBackend:
         threads: int,
         weight_cache: WeightCache | None,
         cell_type: CellType = "float32",
+        device: Literal["cpu", "gpu"] = "cpu",
     ) -> None:
         """Loads a model.
 
@@ -70,6 +72,7 @@ class CompiledStepBackend:
             threads: CPU threads.
             weight_cache: where packed weights are kept.
             cell_type: how the file's cells are stored.
+            device: where it runs; nothing falls back from a GPU.
 
         Raises:
             DeviceError: LiteRT is missing, cannot bind host memory, or refused the file.
@@ -87,7 +90,7 @@ class CompiledStepBackend:
         self.cell_type: CellType = cell_type
         """How the cells that it reads are stored."""
         self._shapes = tuple(sorted(shapes))
-        self._model = _load(path, threads, weight_cache)
+        self._model = _load(path, threads, weight_cache, device)
         # LiteRT prints when its environment goes away, also when the interpreter ends.
         self._release = weakref.finalize(self, _release, self._model)
         self._check_layout()
@@ -211,16 +214,21 @@ def _unaligned(spec: DecoderSpec, shapes: tuple[StepShape, ...]) -> str | None:
     return None
 
 
-def _load(path: Path, threads: int, weight_cache: WeightCache | None) -> CompiledModel:
+def _load(
+    path: Path, threads: int, weight_cache: WeightCache | None, device: Literal["cpu", "gpu"]
+) -> CompiledModel:
     with caught_native_log():
         try:
             from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, HardwareAccelerator, Options
 
             cache = "" if weight_cache is None else str(weight_cache.path)
-            options = Options(
-                hardware_accelerators=HardwareAccelerator.CPU,
-                cpu_options=CpuOptions(num_threads=threads, xnnpack_weight_cache_path=cache),
-            )
+            if device == "gpu":
+                options = Options(hardware_accelerators=HardwareAccelerator.GPU)
+            else:
+                options = Options(
+                    hardware_accelerators=HardwareAccelerator.CPU,
+                    cpu_options=CpuOptions(num_threads=threads, xnnpack_weight_cache_path=cache),
+                )
             model = CompiledModel.from_file(str(path), options=options)
             if weight_cache is not None:
                 weight_cache.finish()

@@ -6,7 +6,9 @@ from edgesdk.backends.litert.compiled import CompiledStepBackend
 from edgesdk.backends.litert.interpreter import InterpreterStepBackend, Package
 from edgesdk.backends.litert.weight_cache import find_weight_cache
 from edgesdk.backends.opened import Opened, OpenRequest
+from edgesdk.errors import DeviceError
 
+_FLOAT_ROWS = "the GPU keeps activations in floating point, where the CPU's int8 kernels round them"
 _COPIES = "cells are copied on every step, which costs time; the litert backend does without"
 
 
@@ -30,6 +32,28 @@ def open_compiled(request: OpenRequest) -> Opened:
     )
     notes = () if cache is not None else ("the cache folder cannot be written: weights are packed anew",)
     return Opened(backend, "XNNPACK", backend.accelerated_share, state, notes)
+
+
+def open_compiled_on_gpu(request: OpenRequest) -> Opened:
+    """Opens a variant with CompiledModel on the GPU, all of it or not at all.
+
+    Raises:
+        DeviceError: LiteRT is missing, finds no GPU, or leaves an operation to the CPU.
+    """
+    bundle, variant = request.bundle, request.variant
+    backend = CompiledStepBackend(
+        bundle.file(variant.entry),
+        bundle.manifest.decoder_of(variant),
+        variant.steps,
+        threads=request.threads,
+        weight_cache=None,
+        cell_type=variant.cell_type,
+        device="gpu",
+    )
+    if backend.accelerated_share != 1.0:
+        backend.close()
+        raise DeviceError(f"LiteRT's GPU accelerator does not take every operation of {variant.name!r}")
+    return Opened(backend, "LiteRT GPU", 1.0, notes=(_FLOAT_ROWS,))
 
 
 def open_interpreter(request: OpenRequest) -> Opened:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from converters.layers.rank_layers import LayerRanking, rank_layers, stack_parts
+from converters.layers.rank_layers import LayerRanking, rank_layers, reorder, stack_parts
 from converters.layers.skip_request import parse_skip
 from converters.layers.trial import Trial, text_losses
 from converters.transforms.skip_layers import skip_layers
@@ -79,6 +79,19 @@ def test_rankings_repeat_themselves(make_stack, texts):
         assert rank_layers(make_stack(), texts, method) == rank_layers(make_stack(), texts, method)
     first, second = (rank_layers(make_stack(), texts, "random", seed=seed).removals for seed in (1, 2))
     assert first != second
+
+
+def test_other_rankings_come_from_the_same_scores(make_stack, texts):
+    program = make_stack(faint="4", name="untied")
+    greedy = rank_layers(program, texts, "greedy", remove=2)
+    for method, seed in (("influence", 0), ("loss", 0), ("random", 3)):
+        expected = rank_layers(program, texts, method, remove=4, seed=seed)
+        found = reorder(program, greedy, method, remove=4, seed=seed)
+        assert (found.removals, found.method) == (expected.removals, method)
+    with pytest.raises(UnsupportedOption, match="rank again"):
+        reorder(program, greedy, "greedy", remove=2)
+    with pytest.raises(UnsupportedOption, match="rank again"):
+        reorder(program, rank_layers(program, texts, "influence"), "loss", remove=2)
 
 
 def test_a_ranking_survives_json(make_stack, texts):

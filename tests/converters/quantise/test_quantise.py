@@ -71,7 +71,7 @@ def test_zero_weights_stay_zero():
 
 def test_vectors_stay_floating_point(make_program):
     program = make_program("plain")
-    weights = QuantisedWeights(program.weights, find_recipe("w8"))
+    weights = QuantisedWeights(program.weights, find_recipe("w8-round"))
     assert weights.scheme("final_norm") is None
     np.testing.assert_array_equal(weights.load("final_norm"), program.weights.load("final_norm"))
     assert weights.scheme("layers.0.q").bits == 8

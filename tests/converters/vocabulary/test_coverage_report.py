@@ -60,3 +60,16 @@ def test_an_empty_text_is_refused(judge, tmp_path):
     text.write_text("\n", encoding="utf-8")
     with pytest.raises(UnsupportedOption, match=r"empty.txt is empty"):
         judge(text)
+
+
+@pytest.mark.parametrize("tiny", ["llama", "llama-untied-bias"])
+def test_a_pruned_head_leaves_the_input_table(grown, corpus, tiny):
+    full = grown("byte_level", tiny)
+    kept = choose_tokens(full, PruneRequest(corpus=(corpus,), size=600, output_only=True))
+    saved = report_coverage(full, prune_vocab(full, kept), kept, ()).savings
+    spec = read_spec(full.config)
+    table, head = spec.vocab_size * spec.hidden_size, 600 * spec.hidden_size
+    assert (saved.head_before, saved.head_after) == (table, head)
+    assert saved.tables_after == table + head
+    assert saved.model_after - saved.tables_after == saved.model_before - saved.tables_before
+    assert saved.decode_before - saved.decode_after == table - head

@@ -25,7 +25,7 @@ def checkpoint(request):
     return open_checkpoint(str(TINY / request.param))
 
 
-@pytest.mark.parametrize(("recipe", "tolerance"), [("f32", 1e-4), ("w8", 0.02)])
+@pytest.mark.parametrize(("recipe", "tolerance"), [("f32", 1e-4), ("w8-round", 0.02)])
 def test_logits(checkpoint, quantise, tmp_path, recipe, tolerance):
     spec = read_spec(checkpoint.config)
     program = quantise(Program(spec, build_decoder(spec), weights_for(checkpoint, spec)), recipe)

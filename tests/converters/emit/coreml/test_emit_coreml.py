@@ -27,7 +27,14 @@ from edgesdk.kv.cell_sequence import CellSequence
 
 STEPS = (StepShape(1, 40, 1, "step_1"), StepShape(5, 40, 3, "step_5"), StepShape(33, 40, 8, "step_33"))
 # Of the largest logit. The f32 recipe computes in float32, all others in float16.
-TOLERANCE = {"f32": 1e-5, "f16": 0.02, "w8": 0.02, "w4b32-round": 0.02, "w4c-round": 0.02}
+TOLERANCE = {
+    "f32": 1e-5,
+    "f16": 0.02,
+    "w8-round": 0.02,
+    "w4b32-round": 0.02,
+    "w4c-round": 0.02,
+    "p4-round": 0.02,
+}
 
 
 @pytest.fixture
@@ -55,7 +62,7 @@ def test_every_operation_has_a_lowering():
     assert set(LOWERINGS) == set(typing.get_args(ops.Op))
 
 
-@pytest.mark.parametrize("recipe", ["f32", "w8"])
+@pytest.mark.parametrize("recipe", ["f32", "w8-round"])
 def test_steps_with_any_masks_are_the_evaluators(any_program, interpreted, random_step, recipe):
     program, interpreter = interpreted(any_program, recipe)
     for step in STEPS:
@@ -87,7 +94,7 @@ def test_prefill_and_decode_give_the_same_logits(any_program, interpreted, token
 
 
 def test_a_row_that_sees_nothing_gives_numbers(make_program, interpreted, random_step):
-    program, interpreter = interpreted(make_program("plain"), "w8")
+    program, interpreter = interpreted(make_program("plain"), "w8-round")
     step = STEPS[1]
     inputs = named(random_step(program.spec, step), step)
     inputs["mask"] = np.full_like(inputs["mask"], LOWEST_MASK)
@@ -110,12 +117,12 @@ def test_large_and_tiny_residuals_stay_in_range(make_program, interpreted, token
 def test_constants_stand_once_however_many_functions_use_them(make_program, interpreted, tmp_path):
     sizes = []
     for steps in (STEPS[:1], STEPS):
-        interpreted(make_program("plain"), "w8", steps)
-        sizes.append((tmp_path / f"w8-cells-{len(steps)}.mlpackage" / WEIGHTS_PATH).stat().st_size)
+        interpreted(make_program("plain"), "w8-round", steps)
+        sizes.append((tmp_path / f"w8-round-cells-{len(steps)}.mlpackage" / WEIGHTS_PATH).stat().st_size)
     assert sizes[0] == sizes[1]
 
 
-@pytest.mark.parametrize(("recipe", "dtype"), [("w8", "int8"), ("w4b32-round", "int4")])
+@pytest.mark.parametrize(("recipe", "dtype"), [("w8-round", "int8"), ("w4b32-round", "int4")])
 def test_weights_stay_integers(make_program, interpreted, tmp_path, recipe, dtype):
     program, _ = interpreted(make_program("untied"), recipe)
     path = tmp_path / f"{recipe}-cells-{len(STEPS)}.mlpackage"
@@ -139,13 +146,39 @@ def test_weights_stay_integers(make_program, interpreted, tmp_path, recipe, dtyp
     assert total * 0.9 < written < total + 40_000
 
 
-def test_coremltools_accepts_what_was_written(any_program, interpreted, tmp_path):
+def test_palettes_are_what_was_chosen_and_take_half_a_byte(make_program, interpreted, tmp_path):
+    program, _ = interpreted(make_program("untied"), "p4-round")
+    path = tmp_path / f"p4-round-cells-{len(STEPS)}.mlpackage"
+    read = read_program(path)
+    weights, seen = program.weights, 0
+    matrices = [v.name for v in program.graph.weights if len(v.shape) == 2]
+    for op in read.functions[STEPS[0].signature].operations:
+        if op.type == "constexpr_lut_to_dense":
+            (indices,), (palettes,) = op.inputs["indices"], op.inputs["lut"]
+            assert indices.type.dtype == "uint4"
+            values = read.weights.read(indices.offset, "uint4", indices.type.shape)
+            table = read.weights.read(palettes.offset, "float16", palettes.type.shape)
+            dense = table[np.arange(len(values)) // 16, 0, values[:, 0], 0]
+            assert any(
+                np.array_equal(weights.load(name)[:, 0], dense.astype(np.float32))
+                for name in matrices
+                if weights.shape(name) == indices.type.shape
+            )
+            seen += 1
+    assert seen == len(matrices) - 2
+    total = sum(weights.stored(name).nbytes for name in matrices)
+    written = (path / WEIGHTS_PATH).stat().st_size
+    assert total * 0.9 < written < total + 40_000
+
+
+@pytest.mark.parametrize("recipe", ["w4b32-round", "p4-round"])
+def test_coremltools_accepts_what_was_written(any_program, interpreted, tmp_path, recipe):
     import coremltools
     from coremltools.converters.mil.frontend.milproto.load import load
     from coremltools.models.utils import load_spec
 
-    interpreted(any_program, "w4b32-round")
-    path = tmp_path / f"w4b32-round-cells-{len(STEPS)}.mlpackage"
+    interpreted(any_program, recipe)
+    path = tmp_path / f"{recipe}-cells-{len(STEPS)}.mlpackage"
     spec = load_spec(str(path))
     # Reading it back infers every type and shape again, and compares with what is declared.
     program = load(spec, spec.specificationVersion, str((path / WEIGHTS_PATH).parent))
@@ -155,15 +188,16 @@ def test_coremltools_accepts_what_was_written(any_program, interpreted, tmp_path
     assert model.get_spec().description.defaultFunctionName == STEPS[0].signature
 
 
-def test_passes_of_coremltools_would_leave_weights_quantised(make_program, interpreted, tmp_path):
+@pytest.mark.parametrize("recipe", ["w4b32-round", "p4-round"])
+def test_passes_of_coremltools_would_leave_weights_quantised(make_program, interpreted, tmp_path, recipe):
     """None runs here, but whoever converts the package further must not get floats back."""
     from coremltools import ComputeUnit
     from coremltools.converters.mil.converter import mil_convert
     from coremltools.converters.mil.frontend.milproto.load import load
     from coremltools.models.utils import load_spec
 
-    interpreted(make_program("plain"), "w4b32-round", STEPS[1:2])
-    path = tmp_path / "w4b32-round-cells-1.mlpackage"
+    interpreted(make_program("plain"), recipe, STEPS[1:2])
+    path = tmp_path / f"{recipe}-cells-1.mlpackage"
     spec = load_spec(str(path))
     program = load(spec, spec.specificationVersion, str((path / WEIGHTS_PATH).parent))
     program.export_as_multifunction = True
@@ -183,7 +217,7 @@ def test_passes_of_coremltools_would_leave_weights_quantised(make_program, inter
 
 def test_states_give_what_cells_give(any_program, interpreted, tokens):
     steps = STEPS[:2]
-    program, interpreter = interpreted(any_program, "w8", steps, "state")
+    program, interpreter = interpreted(any_program, "w8-round", steps, "state")
     expected = next(sequence_logits(program, [tokens]))
     spec, S = program.spec, 40
     states = interpreter.make_states("step_1")
@@ -207,7 +241,7 @@ def test_states_give_what_cells_give(any_program, interpreted, tokens):
         logits = interpreter.predict(step.signature, inputs, states)["logits"][0]
         position += T
         error = np.abs(logits - expected[position - 1]).max()
-        assert error < TOLERANCE["w8"] * np.abs(expected).max(), position
+        assert error < TOLERANCE["w8-round"] * np.abs(expected).max(), position
 
 
 def test_files_can_be_read_by_others(make_program, interpreted, tmp_path):
@@ -246,4 +280,4 @@ def test_a_files_own_blocks_stay_what_they_are(make_program, in_blocks, tokens, 
     backend = CoreMLStepBackend(MilInterpreter(tmp_path / "m.mlpackage"), program.spec, STEPS)
     found = CellSequence(backend, program.spec, 40).score(tokens)
     expected = next(sequence_logits(program, [tokens]))
-    assert np.abs(found - expected).max() < TOLERANCE["w8"] * np.abs(expected).max()
+    assert np.abs(found - expected).max() < TOLERANCE["w8-round"] * np.abs(expected).max()

@@ -28,7 +28,7 @@ STEPS = tuple(
 )
 
 # Largest difference of logits of about 1. int8 and int4 rows: LiteRT quantises activations to 8 bits.
-TOLERANCE = {"f32": 2e-4, "f16": 2e-3, "w8": 0.15, "w4b32-round": 0.2, "w4c-round": 0.2}
+TOLERANCE = {"f32": 2e-4, "f16": 2e-3, "w8-round": 0.15, "w4b32-round": 0.2, "w4c-round": 0.2}
 
 
 def emit(program, recipe, path):
@@ -46,7 +46,7 @@ def test_every_operation_has_a_lowering():
     assert set(LOWERINGS) == set(typing.get_args(ops.Op))
 
 
-@pytest.mark.parametrize("recipe", ["f32", "w8"])
+@pytest.mark.parametrize("recipe", ["f32", "w8-round"])
 def test_every_feature_matches_the_evaluator(any_program, tokens, tmp_path, recipe):
     quantised = emit(any_program, recipe, tmp_path / "m.tflite")
     expected = next(sequence_logits(quantised, [tokens]))
@@ -81,7 +81,7 @@ def test_chunks_and_single_tokens_give_the_same_logits(any_program, tokens, tmp_
 
 
 def test_the_interpreter_gives_what_the_compiled_model_gives(any_program, tokens, tmp_path):
-    emit(any_program, "w8", tmp_path / "m.tflite")
+    emit(any_program, "w8-round", tmp_path / "m.tflite")
     spec = any_program.spec
     compiled = CellSequence(open_compiled(tmp_path / "m.tflite", spec), spec, 64).score(tokens)
     interpreter = InterpreterStepBackend(
@@ -93,10 +93,10 @@ def test_the_interpreter_gives_what_the_compiled_model_gives(any_program, tokens
 
 def test_constants_stand_once_however_many_sizes_use_them(make_program, tmp_path):
     program = make_program("plain")
-    prepared = prepare(program, find_recipe("w8"))
+    prepared = prepare(program, find_recipe("w8-round"))
     sizes = []
     for steps in (STEPS[:1], STEPS):
-        weights = QuantisedWeights(prepared.weights, find_recipe("w8"))
+        weights = QuantisedWeights(prepared.weights, find_recipe("w8-round"))
         emit_litert(prepared, weights, tmp_path / "m.tflite", steps, 64)
         sizes.append((tmp_path / "m.tflite").stat().st_size)
     integers = sum(int(np.prod(v.shape)) for v in prepared.graph.weights if len(v.shape) == 2)
@@ -109,11 +109,11 @@ def test_a_file_beyond_two_gigabytes_finds_its_constants_by_offset(
 ):
     program = make_program("plain")
     monkeypatch.setattr("converters.emit.litert.model_file._LARGEST_FLATBUFFER", 1000)
-    quantised = emit(program, "w8", tmp_path / "m.tflite")
+    quantised = emit(program, "w8-round", tmp_path / "m.tflite")
     backend = open_compiled(tmp_path / "m.tflite", program.spec)
     found = CellSequence(backend, program.spec, 64).score(tokens)
     expected = next(sequence_logits(quantised, [tokens]))
-    assert np.abs(found - expected).max() < TOLERANCE["w8"] * np.abs(expected).max()
+    assert np.abs(found - expected).max() < TOLERANCE["w8-round"] * np.abs(expected).max()
 
 
 def test_the_same_buffer_is_written_once():

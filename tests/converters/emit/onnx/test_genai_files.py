@@ -17,7 +17,7 @@ CONTEXT = 64
 
 @pytest.fixture
 def folder(make_program, quantise, tokenizer_files, tmp_path):
-    program = quantise(make_program("plain"), "w8")
+    program = quantise(make_program("plain"), "w8-round")
     emit_resident(
         program,
         program.weights,

@@ -25,7 +25,7 @@ CONTEXT = 64
 # Of the largest logit. Level 0 computes in float32 on the recipe's integers; level 4 quantises
 # activations to int8, whose rounding on random models of 64 channels reaches 0.045. The evaluator
 # does not round weights to float16, the file does.
-FLOAT = {"f32": 1e-5, "f16": 3e-3, "w8": 1e-5, "w4b32-round": 1e-5, "w4c-round": 1e-5}
+FLOAT = {"f32": 1e-5, "f16": 3e-3, "w8-round": 1e-5, "w4b32-round": 1e-5, "w4c-round": 1e-5}
 INT8_ACTIVATIONS = 0.08
 
 
@@ -62,7 +62,7 @@ def test_every_feature_matches_the_evaluator(any_program, tokens, emit, recipe):
     assert error(model.new_sequence().score(tokens), expected) < FLOAT[recipe]
 
 
-@pytest.mark.parametrize("recipe", ["w8", "w4b32-round", "w4c-round"])
+@pytest.mark.parametrize("recipe", ["w8-round", "w4b32-round", "w4c-round"])
 def test_int8_activations_stay_near(any_program, tokens, emit, recipe):
     quantised, model = emit(any_program, recipe, 4)
     expected = next(sequence_logits(quantised, [tokens]))
@@ -72,7 +72,7 @@ def test_int8_activations_stay_near(any_program, tokens, emit, recipe):
 
 def test_program_without_transforms_matches(any_program, tokens, tmp_path, tokenizer_files):
     """Norm weights, the attention scale and single projections have lowerings of their own."""
-    weights = QuantisedWeights(any_program.weights, find_recipe("w8"))
+    weights = QuantisedWeights(any_program.weights, find_recipe("w8-round"))
     emit_resident(
         any_program,
         weights,
@@ -84,13 +84,13 @@ def test_program_without_transforms_matches(any_program, tokens, tmp_path, token
     )
     found = ResidentModel(tmp_path / "model.onnx", any_program.spec, CONTEXT, threads=1).new_sequence()
     expected = next(sequence_logits(dataclasses.replace(any_program, weights=weights), [tokens]))
-    assert error(found.score(tokens), expected) < FLOAT["w8"]
+    assert error(found.score(tokens), expected) < FLOAT["w8-round"]
 
 
 def test_tied_head_is_stored_once(make_program, tmp_path, tokenizer_files):
     for name in ("plain", "untied"):
         program = make_program(name)
-        weights = QuantisedWeights(program.weights, find_recipe("w8"))
+        weights = QuantisedWeights(program.weights, find_recipe("w8-round"))
         folder = tmp_path / name
         folder.mkdir()
         emit_resident(
@@ -110,7 +110,7 @@ def test_tied_head_is_stored_once(make_program, tmp_path, tokenizer_files):
 
 
 def test_qkv_goes_packed_into_attention(make_program, emit, tmp_path):
-    emit(make_program("plain"), "w8", 4)
+    emit(make_program("plain"), "w8-round", 4)
     nodes = onnx.load(tmp_path / "model.onnx", load_external_data=False).graph.node
     attention = next(node for node in nodes if node.op_type == "GroupQueryAttention")
     assert attention.input[1] == attention.input[2] == ""

@@ -20,7 +20,7 @@ from edgesdk.errors import EmitError
 
 STEP = StepShape(5, 7, 3, "t5_s7")
 # Of the largest logit; weights are unpacked to float32. The evaluator does not round to float16.
-TOLERANCE = {"f32": 1e-5, "f16": 3e-3, "w8": 1e-5, "w4b32-round": 1e-5, "w4c-round": 1e-5}
+TOLERANCE = {"f32": 1e-5, "f16": 3e-3, "w8-round": 1e-5, "w4b32-round": 1e-5, "w4c-round": 1e-5}
 
 
 def random_step(spec):
@@ -67,7 +67,7 @@ def test_a_step_is_the_evaluators(any_program, quantise, tmp_path, recipe):
 
 
 def test_program_without_transforms_matches(any_program, tmp_path):
-    weights = QuantisedWeights(any_program.weights, find_recipe("w8"))
+    weights = QuantisedWeights(any_program.weights, find_recipe("w8-round"))
     emit_step(any_program, weights, tmp_path, [STEP], 64)
     inputs = random_step(any_program.spec)
     expected = evaluate(any_program.graph, weights, inputs)["logits"]
@@ -75,7 +75,7 @@ def test_program_without_transforms_matches(any_program, tmp_path):
     assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("recipe", ["f32", "w8", "w4b32-round"])
+@pytest.mark.parametrize("recipe", ["f32", "w8-round", "w4b32-round"])
 def test_only_standard_operators(make_program, quantise, tmp_path, recipe):
     program = quantise(make_program("gemma_like"), recipe)
     emit_step(program, program.weights, tmp_path, [STEP], 64)
@@ -86,7 +86,7 @@ def test_only_standard_operators(make_program, quantise, tmp_path, recipe):
 
 def test_cells_are_read_in_place(make_program, quantise, tmp_path):
     """No operator but a product reads them: nothing copies, joins or turns the cache."""
-    program = quantise(make_program("plain"), "w8")
+    program = quantise(make_program("plain"), "w8-round")
     emit_step(program, program.weights, tmp_path, [STEP], 64)
     nodes = onnx.load(tmp_path / "t5_s7.onnx", load_external_data=False).graph.node
     readers = {node.op_type for node in nodes for name in node.input if "_cache." in name}
@@ -94,7 +94,7 @@ def test_cells_are_read_in_place(make_program, quantise, tmp_path):
 
 
 def test_sizes_share_the_weights(make_program, quantise, tmp_path):
-    program = quantise(make_program("plain"), "w8")
+    program = quantise(make_program("plain"), "w8-round")
     sizes = []
     for steps in ([STEP], [STEP, StepShape(1, 16, 1, "t1"), StepShape(8, 16, 8, "t8")]):
         folder = tmp_path / str(len(steps))

@@ -76,20 +76,29 @@ def inputs():
 
 
 @pytest.fixture(scope="session")
-def written(tmp_path_factory) -> Path:
-    """The package; int4 weights."""
+def write_package(tmp_path_factory):
+    """Writes packages of the tiny model, with int4 weights unless told, in any sizes and either layout."""
     from converters.emit.coreml.emit_coreml import emit_coreml
     from converters.graph.decoder import build_decoder
     from converters.graph.program import Program
     from converters.quantise.quantised_weights import QuantisedWeights
     from converters.quantise.recipe import find_recipe
 
-    graph = build_decoder(SPEC)
-    base = RandomWeights({v.name: tuple(int(d) for d in v.shape) for v in graph.weights})
-    weights = QuantisedWeights(base, find_recipe("w4b32-round"))
-    path = tmp_path_factory.mktemp("coreml") / "model.mlpackage"
-    emit_coreml(Program(SPEC, graph, weights), weights, path, STEPS, 24)
-    return path
+    def write(steps, layout="cells", recipe="w4b32-round") -> Path:
+        graph = build_decoder(SPEC)
+        base = RandomWeights({v.name: tuple(int(d) for d in v.shape) for v in graph.weights})
+        weights = QuantisedWeights(base, find_recipe(recipe))
+        path = tmp_path_factory.mktemp("coreml") / "model.mlpackage"
+        emit_coreml(Program(SPEC, graph, weights), weights, path, steps, 24, layout)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def written(write_package) -> Path:
+    """The package; int4 weights."""
+    return write_package(STEPS)
 
 
 @pytest.fixture

@@ -168,6 +168,29 @@ def test_damaged_programs_end_in_one_line(package, inputs):
     assert refused > 20
 
 
+@pytest.fixture
+def palettes(write_package, steps):
+    """A package with palettes in place of integers."""
+    return write_package(steps, recipe="p4-round")
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 16, 1), (2, 1, 8, 1), (2, 16), (2, 1, 16, 2), (0, 1, 16, 1)])
+def test_palettes_that_do_not_fit_are_refused(palettes, inputs, shape):
+    def reshape(operations):
+        found = next(op for op in operations if op.type == "constexpr_lut_to_dense")
+        value = found.inputs["lut"].arguments[0].value
+        kind = value.type.tensorType
+        kind.rank = len(shape)
+        del kind.dimensions[:]
+        for size in shape:
+            kind.dimensions.add().constant.size = size
+        if value.WhichOneof("value") == "immediateValue":
+            value.immediateValue.tensor.bytes.values = bytes(2 * int(np.prod(shape)))
+
+    with pytest.raises(BundleError, match=r"palettes of|weight\.bin is damaged"):
+        MilInterpreter(edited(palettes, reshape)).predict("step_4", inputs)
+
+
 def test_damaged_weights_end_in_one_line(package, inputs):
     draw = random.Random(2)
     path = package / WEIGHTS_PATH

@@ -47,6 +47,13 @@ def test_int4(write, count):
     np.testing.assert_array_equal(WeightFile(path).read(offset, "int4", (count,)), array)
 
 
+@pytest.mark.parametrize("count", [16, 31])
+def test_uint4(write, count):
+    array = (np.arange(count) % 16).astype(np.uint8)
+    path, offset = write("write_uint4_data", array)
+    np.testing.assert_array_equal(WeightFile(path).read(offset, "uint4", (count,)), array)
+
+
 def patched(path, at, form, value):
     data = bytearray(path.read_bytes())
     struct.pack_into(form, data, at, value)
