@@ -39,7 +39,7 @@ Examples:
     default="litert,onnx",
     show_default=True,
     metavar="LIST",
-    help="What to write: litert, onnx, onnx-step, coreml, coreml-state, joined by commas.",
+    help="What to write: litert, onnx, onnx-step, onnx-npu, coreml, coreml-state, joined by commas.",
 )
 @click.option(
     "--recipe",
