@@ -18,6 +18,7 @@ from converters.parity.explain_miss import explain_miss
 from converters.parity.prove import describe_reference, judge, make_reference, measure
 from converters.prepare import prepare
 from converters.quantise.budget import Budget, Mixture, parse_budget
+from converters.quantise.calibrate import CalibrationRecord
 from converters.quantise.calibration.calibration_text import (
     CalibrationText,
     builtin_calibration,
@@ -177,9 +178,10 @@ def convert(
                     variant = dataclasses.replace(
                         variant, budget=_describe_mixture(options.budget, quantised.mixture)
                     )
-                made.append(_Made(variant, target, recipe, quantised, program))
+                made.append(_Made(variant, target, recipe, quantised.calibration, program))
                 if shallow is not None and draft is not None:
-                    made.append(_Made(shallow.variant(variant), target, recipe, quantised, draft))
+                    second = shallow.variant(variant)
+                    made.append(_Made(second, target, recipe, quantised.calibration, draft))
         _write_text(writer, checkpoint, kept)
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
@@ -224,12 +226,12 @@ def _check_output_only(options: ConvertOptions, targets: Sequence[Target]) -> No
 
 @dataclasses.dataclass(frozen=True)
 class _Made:
-    """A variant with what its proof needs."""
+    """A variant with what its proof needs; its weights, hundreds of megabytes, are not kept for that."""
 
     variant: Variant
     target: Target
     recipe: Recipe
-    quantised: QuantisedProgram
+    calibration: Sequence[CalibrationRecord]
     reference: Program
 
 
@@ -340,6 +342,6 @@ def _prove(
         for entry, report in zip(entries, reports, strict=True):
             miss = misses_gate(report, report)
             if miss is not None and not allow_miss:
-                raise EmitError(explain_miss(entry.variant, miss, entry.quantised.calibration))
+                raise EmitError(explain_miss(entry.variant, miss, entry.calibration))
             proven[entry.variant.name] = dataclasses.replace(entry.variant, parity=report, probe=probe)
     return [proven[variant.name] for variant in manifest.variants]

@@ -16,7 +16,7 @@ TINY = Path(__file__).parent.parent / "data" / "tiny"
 REQUEST = "1.attention,0.mlp"
 
 
-def options(recipes=("f32", "w8"), targets=("litert",), **more):
+def options(recipes=("f32", "w8-round"), targets=("litert",), **more):
     return ConvertOptions(targets, recipes, context=64, allow_parity_miss=True, **more)
 
 
@@ -35,7 +35,7 @@ def score(bundle, variant):
         return model.score(tokens), list(model.generate("ab", max_tokens=8, temperature=0.0).tokens)
 
 
-@pytest.mark.parametrize("recipe", ["f32", "w8"])
+@pytest.mark.parametrize("recipe", ["f32", "w8-round"])
 def test_it_gives_the_bits_of_a_stack_converted_alone(both, recipe):
     shared, alone = both
     mine, text = score(shared, f"litert-{recipe}-shallow")
@@ -50,8 +50,8 @@ def test_the_manifest_says_what_it_is(both):
     shared, alone = both
     manifest = open_bundle(shared).manifest
     variants = {variant.name: variant for variant in manifest.variants}
-    assert list(variants) == ["litert-f32", "litert-f32-shallow", "litert-w8", "litert-w8-shallow"]
-    whole, shallow = variants["litert-w8"], variants["litert-w8-shallow"]
+    assert list(variants) == ["litert-f32", "litert-f32-shallow", "litert-w8-round", "litert-w8-round-shallow"]
+    whole, shallow = variants["litert-w8-round"], variants["litert-w8-round-shallow"]
     assert shallow.entry == whole.entry
     assert shallow.decoder == open_bundle(alone).manifest.decoder
     assert {step.signature for step in shallow.steps} == {f"shallow_step_{t}_64" for t in (1, 8)} | {
@@ -74,8 +74,8 @@ def test_it_is_proven_and_verified_against_its_own_stack(both):
 
 
 def test_the_whole_stack_is_loaded_unless_the_other_is_named(both):
-    with edgesdk.load(both[0], recipe="w8") as model:
-        assert model.receipt.variant == "litert-w8"
+    with edgesdk.load(both[0], recipe="w8-round") as model:
+        assert model.receipt.variant == "litert-w8-round"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_the_whole_stack_is_loaded_unless_the_other_is_named(both):
     ],
 )
 def test_it_composes(more, tmp_path):
-    bundle = convert(str(TINY / "gemma3"), tmp_path / "b", options(("w8",), shallow="1", **more))
+    bundle = convert(str(TINY / "gemma3"), tmp_path / "b", options(("w8-round",), shallow="1", **more))
     report = verify_bundle(bundle)
     assert [check.variant.endswith("-shallow") for check in report.variants] == [False, True]
     assert report.passed or all(check.status != "not checked" for check in report.variants)

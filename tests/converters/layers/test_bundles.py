@@ -108,7 +108,7 @@ def test_every_layer_alone_keeps_what_it_is(name, tmp_path):
             check(bundle, shallow, backend)
 
 
-@pytest.mark.parametrize("recipe", ["w8", "w4b32-round"])
+@pytest.mark.parametrize("recipe", ["w8-round", "w4b32-round"])
 def test_a_repaired_stack_is_quantised_like_any_other(recipe, tmp_path):
     checkpoint, program = read("llama")
     shallow = skip_layers(program, parse_skip("1"))
@@ -120,7 +120,7 @@ def test_a_repaired_stack_is_quantised_like_any_other(recipe, tmp_path):
         with edgesdk.load(bundle, backend=backend, strict=True, threads=1) as model:
             found = model.score(tokens)
         close = np.corrcoef(found.ravel(), expected.ravel())[0, 1]
-        assert close > (0.99 if recipe == "w8" else 0.9), backend
+        assert close > (0.99 if recipe == "w8-round" else 0.9), backend
 
 
 def shared(writer, prepared, weights, request):
@@ -137,7 +137,7 @@ def shared(writer, prepared, weights, request):
     ]
 
 
-@pytest.mark.parametrize("recipe", ["f32", "w8"])
+@pytest.mark.parametrize("recipe", ["f32", "w8-round"])
 def test_a_shallow_stack_shares_the_file_of_the_whole_one(recipe, tmp_path):
     checkpoint, program = read("llama")
     request = parse_skip("1.attention,0.mlp")

@@ -152,7 +152,7 @@ def test_it_is_refused_where_it_cannot_be_stored(make_program, tokens):
     (coreml,) = find_targets(["coreml"])
     from converters.quantise.budget import parse_budget
 
-    with pytest.raises(TransformError, match="no calibrated integers"):
+    with pytest.raises(TransformError, match="no calibrated int4"):
         quantise_program(
             make_program("plain"), recipes[1], coreml.blocks, [tokens], parse_budget("perplexity=1.05")
         )
