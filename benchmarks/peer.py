@@ -1,10 +1,11 @@
-"""llama.cpp for comparisons: an environment of its own, and models in its types."""
+"""Peers for comparisons: environments of their own, and llama.cpp's models in its types."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -19,14 +20,29 @@ WORKERS = Path(__file__).parent / "workers"
 
 def peer_python() -> Path:
     """The interpreter of llama.cpp's environment, made on first use."""
-    folder = cache_folder() / "peers" / f"llama-cpp-python-{PEER_VERSION}"
+    return make_environment(f"llama-cpp-python-{PEER_VERSION}", [f"llama-cpp-python=={PEER_VERSION}"])
+
+
+def make_environment(name: str, packages: Sequence[str]) -> Path:
+    """The interpreter of an environment of that name in the cache folder, made on first use.
+
+    Args:
+        name: folder name.
+        packages: requirements; a change of them does not change an environment that exists.
+
+    Raises:
+        click.ClickException: they cannot be installed.
+    """
+    folder = cache_folder() / "peers" / name
     python = folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
     if not (folder / "done").exists():
-        click.echo(f"building llama-cpp-python {PEER_VERSION}, about ten minutes", err=True)
+        click.echo(f"installing {name}, which may compile for ten minutes", err=True)
         venv.create(folder, with_pip=True, clear=True)
-        subprocess.run(
-            [python, "-m", "pip", "install", "-q", f"llama-cpp-python=={PEER_VERSION}"], check=True
-        )
+        command = [python, "-m", "pip", "install", "-q", *packages]
+        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
+        if done.returncode:
+            said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+            raise click.ClickException(f"{name} cannot be installed: {said[-1] if said else done.returncode}")
         (folder / "done").touch()
     return python
 

@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from side_by_side import BACKENDS, FIGURES, HERE, Contender
+from contender import Contender, ContenderError, turned
 
 from edgesdk.bundle.manifest import Variant
 from edgesdk.bundle.reader import Bundle, open_bundle
 from edgesdk.errors import EdgeError
+
+BACKENDS = {"litert": "litert", "onnx-resident": "onnxruntime"}
+FIGURES = ("prefill_tokens_per_s", "decode_tokens_per_s")
 
 
 def common_variants(full: Bundle, others: Sequence[Bundle], wanted: Sequence[str]) -> list[Variant]:
@@ -42,15 +44,21 @@ def common_variants(full: Bundle, others: Sequence[Bundle], wanted: Sequence[str
     return [variant for variant in found if not wanted or variant.name in wanted]
 
 
-def contenders_of(variant: Variant, bundles: Sequence[Bundle], counts: Sequence[str]) -> dict[str, Contender]:
+def contenders_of(variant: Variant, bundles: Sequence[Bundle], threads: int) -> dict[str, Contender]:
     """A process for a variant of every bundle that has it, by the bundle's folder."""
-    worker = str(HERE / "workers" / "edgesdk_worker.py")
     found = {}
     for bundle in bundles:
         if any(entry.name == variant.name for entry in bundle.manifest.variants):
-            backend = BACKENDS[variant.format]
-            command = [sys.executable, worker, str(bundle.path), backend, variant.name, *counts]
-            found[bundle.path.name] = Contender(f"{bundle.path.name} {variant.name}", command)
+            settings = {
+                "model": str(bundle.path),
+                "backend": BACKENDS[variant.format],
+                "variant": variant.name,
+                "threads": threads,
+                "context": variant.context,
+                "vocab_size": bundle.manifest.decoder.vocab_size,
+            }
+            name = f"{bundle.path.name} {variant.name}"
+            found[bundle.path.name] = Contender(name, "edgesdk_worker.py", settings)
     return found
 
 
@@ -106,7 +114,6 @@ def main(
     json_file: Path | None,
 ) -> None:
     """Prints medians, spread and ratios to the bundle FULL of every variant of SMALLER."""
-    counts = [str(n) for n in (threads, prompt_tokens, new_tokens)]
     try:
         bundles = [open_bundle(folder) for folder in (full, *smaller)]
     except EdgeError as error:
@@ -116,16 +123,19 @@ def main(
         raise click.ClickException(f"the folders are named {', '.join(names)}; give each a name of its own")
     wanted = [name.strip() for name in variants.split(",") if name.strip()]
     shared = common_variants(bundles[0], bundles[1:], wanted)
-    field = {variant.name: contenders_of(variant, bundles, counts) for variant in shared}
-    for round_number in range(rounds + 1):
-        for group in field.values():
-            # Turned every round, so that no bundle always runs after the same one.
-            order = list(group.values())
-            turn = round_number % len(order)
-            for contender in order[turn:] + order[:turn]:
-                figures = contender.measure()
-                if round_number:
-                    contender.rounds.append(figures)
+    try:
+        field = {variant.name: contenders_of(variant, bundles, threads) for variant in shared}
+        for round_number in range(rounds + 1):
+            for group in field.values():
+                for contender in turned(list(group.values()), round_number):
+                    figures = contender.measure(prompt_tokens, new_tokens)
+                    if round_number:
+                        contender.rounds.append(figures)
+    except ContenderError as error:
+        raise click.ClickException(str(error)) from error
+    for group in field.values():
+        for contender in group.values():
+            contender.close()
     rows = [
         row_of(variant, name, contender, group[names[0]])
         for variant, group in field.items()

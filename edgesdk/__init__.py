@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edgesdk.bundle.reader import Bundle, open_bundle
     from edgesdk.decoding.completion import Chunk, Completion
+    from edgesdk.devices.governor import Governor, GovernorRule, GovernorSettings
     from edgesdk.devices.receipt import Receipt, Refusal
     from edgesdk.engine.engine import Engine
     from edgesdk.errors import (
@@ -49,6 +50,9 @@ __all__ = [
     "EdgeError",
     "EmitError",
     "Engine",
+    "Governor",
+    "GovernorRule",
+    "GovernorSettings",
     "MissingExtra",
     "Model",
     "QueueFull",
@@ -74,6 +78,9 @@ _HOMES = {
     "Chunk": "edgesdk.decoding.completion",
     "Completion": "edgesdk.decoding.completion",
     "Engine": "edgesdk.engine.engine",
+    "Governor": "edgesdk.devices.governor",
+    "GovernorRule": "edgesdk.devices.governor",
+    "GovernorSettings": "edgesdk.devices.governor",
     "Model": "edgesdk.model",
     "Receipt": "edgesdk.devices.receipt",
     "Refusal": "edgesdk.devices.receipt",

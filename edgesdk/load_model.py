@@ -14,9 +14,11 @@ from edgesdk.bundle.manifest import DeviceClass, Variant
 from edgesdk.bundle.reader import Bundle, open_bundle
 from edgesdk.devices.choose import GOALS, Goal
 from edgesdk.devices.cpu import usable_cores
+from edgesdk.devices.governor import Governor
 from edgesdk.devices.receipt import Phase, Receipt, Refusal
 from edgesdk.dispatch.candidates import Candidate, list_candidates
-from edgesdk.dispatch.join_candidates import Joined, join_candidates, runner_of
+from edgesdk.dispatch.hold_back import hold_back
+from edgesdk.dispatch.join_candidates import Joined, Moves, join_candidates, runner_of
 from edgesdk.dispatch.plan import Plan, backends_for_goal, plan_for_goal, plan_in_order
 from edgesdk.errors import DeviceError, MissingExtra, UnsupportedOption
 from edgesdk.model import Model
@@ -36,6 +38,8 @@ def load(
     goal: str | None = None,
     measure: bool | None = None,
     cancelled: Callable[[], bool] | None = None,
+    serve_meanwhile: bool = False,
+    governor: Governor | None = None,
 ) -> Model:
     """Loads a bundle.
 
@@ -54,6 +58,10 @@ def load(
         goal: `latency`, `throughput`, `power`, `memory`, or a device, which is as good as `device`.
         measure: with a goal: None to measure what never was, False not to measure, True to measure anew.
         cancelled: asked while measuring, which ends when it says so.
+        serve_meanwhile: do not wait for an accelerator to open, which may mean compiling for minutes: answer
+            on the CPU until it is, then move there between two tokens.
+        governor: lowers threads, device or context while the machine is hot or its battery is low; None to
+            never do so.
 
     Returns:
         The model; its `receipt` says what runs it and what was refused.
@@ -65,6 +73,8 @@ def load(
     """
     started = time.perf_counter()
     device, goal = _check(device, goal, measure)
+    if serve_meanwhile:
+        _check_meanwhile(device, goal, strict)
     if threads is not None and threads < 1:
         raise UnsupportedOption(f"threads is {threads}, expected at least 1")
     threads = threads or usable_cores()
@@ -87,18 +97,30 @@ def load(
     if kind not in (None, "cpu"):
         # An accelerator that cannot be had is refused in the receipt, and the CPU does the work.
         others = list_candidates(bundle, find_backends(backend), variants=wanted)
-        plan = replace(plan, attempts=(*plan.attempts, *plan_in_order(others).attempts))
-    successors = () if strict or backend != "auto" else _successors(plan)
+        # What serves meanwhile must have its weights, which need not be those of the first variant.
+        behind = tuple((c, c) for c in others) if serve_meanwhile else plan_in_order(others).attempts
+        plan = replace(plan, attempts=(*plan.attempts, *behind))
+    better: tuple[Candidate, ...] = ()
+    if serve_meanwhile:
+        plan, better = hold_back(plan)
+    falls_back = not strict and backend == "auto"
+    successors = _successors(plan) if falls_back else ()
+    reachable = _reachable(bundle, backend, wanted, governor)
     for prefill, decode in plan.attempts:
+        # Where nothing on the CPU opens, an accelerator is waited for after all.
+        waited_for = better if decode.device == "cpu" else ()
+        moves = Moves(waited_for, governor, reachable, falls_back or bool(waited_for))
         try:
-            joined = join_candidates(bundle, prefill, decode, threads, successors)
+            joined = join_candidates(bundle, prefill, decode, threads, successors, moves)
         except (DeviceError, MissingExtra) as error:
             _refuse(
                 refusals, Refusal(decode.backend.name, decode.variant.name, decode.device, str(error)), strict
             )
             continue
         receipt = _receipt(bundle, joined, plan, threads, refusals)
-        return Model(bundle, joined.model, replace(receipt, load_ms=(time.perf_counter() - started) * 1e3))
+        notes = (*receipt.notes, *_governor_notes(governor))
+        receipt = replace(receipt, notes=notes, load_ms=(time.perf_counter() - started) * 1e3)
+        return Model(bundle, joined.model, receipt, governor)
     reasons = "; ".join(f"{r.backend}: {r.reason}" for r in refusals) or "it has no variant for them"
     tried = ", ".join(dict.fromkeys(candidate.backend.name for candidate in candidates))
     raise DeviceError(f"nothing can run {bundle.manifest.name} (tried {tried}): {reasons}")
@@ -118,6 +140,17 @@ def _check(device: str, goal: str | None, measure: bool | None) -> tuple[str, st
     if goal is None and measure is not None:
         raise UnsupportedOption(f"measure={measure} needs a goal: {', '.join(GOALS)}")
     return device, goal
+
+
+def _check_meanwhile(device: str, goal: str | None, strict: bool) -> None:
+    if strict:
+        raise UnsupportedOption(
+            "serve_meanwhile answers on the CPU first, which strict forbids; give one of them"
+        )
+    if device == "cpu" or (device == "auto" and goal is None):
+        raise UnsupportedOption(
+            f"serve_meanwhile needs something to wait for: device gpu or npu, or goal {', '.join(GOALS)}"
+        )
 
 
 def _backends(name: str, device: str, goal: str | None) -> tuple[Backend, ...]:
@@ -154,6 +187,29 @@ def _why_none(backends: tuple[Backend, ...], asked: str, narrowed: bool, kind: D
     formats = " or ".join(sorted({backend.format for backend in backends}))
     what = "what was asked for has" if narrowed else "the bundle has"
     return f"{what} no {formats} variant" + ("" if asked == "auto" else f" for {asked}")
+
+
+def _reachable(
+    bundle: Bundle, backend: str, wanted: list[Variant], governor: Governor | None
+) -> tuple[Candidate, ...]:
+    """What a governor may move to: every usable candidate on the devices that its rules name."""
+    devices = {rule.device for rule in governor.settings.rules} if governor is not None else set()
+    if devices <= {None}:
+        return ()
+    backends = backends_for_goal(registry.BACKENDS) if backend == "auto" else find_backends(backend)
+    found = list_candidates(bundle, backends, variants=wanted)
+    return tuple(c for c in found if c.refusal is None and c.device in devices)
+
+
+def _governor_notes(governor: Governor | None) -> tuple[str, ...]:
+    """Says so where a governor has nothing to go by."""
+    if governor is None:
+        return ()
+    governor.limits()  # has it read
+    found = governor.readings
+    if found.on_battery is not None or found.temperature_c is not None:
+        return ()
+    return ("the governor finds neither a battery nor a temperature here, so it limits nothing",)
 
 
 def _successors(plan: Plan) -> tuple[Candidate, ...]:

@@ -8,6 +8,7 @@ either: choosing tokens is `decoding`'s, holding state is the sequence's, choosi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
 from typing import Self, Unpack
@@ -29,6 +30,7 @@ from edgesdk.decoding.options import GenerationKeywords, GenerationOptions, list
 from edgesdk.decoding.stopping import StopStrings
 from edgesdk.decoding.stream_text import stream_text
 from edgesdk.decoding.tool_answers import ToolAnswers
+from edgesdk.devices.governor import Governor
 from edgesdk.devices.receipt import Receipt
 from edgesdk.dispatch.live_receipt import live_receipt
 from edgesdk.errors import BundleError, DeviceError, UnsupportedOption
@@ -56,17 +58,25 @@ class Model:
     - EdgeError: the chat template fails.
     """
 
-    def __init__(self, bundle: Bundle, backend: protocol.LoadedBackend, receipt: Receipt) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        backend: protocol.LoadedBackend,
+        receipt: Receipt,
+        governor: Governor | None = None,
+    ) -> None:
         """Takes over a backend.
 
         Args:
             bundle: where tokenizer and template are.
             backend: makes sequences; closed with this object.
             receipt: what the load did.
+            governor: may limit the context of new requests.
         """
         self._bundle = bundle
         self._backend = backend
         self._receipt = receipt
+        self._governor = governor
         self._tokenizer = Tokenizer(bundle.file(TOKENIZER_NAME), bundle.manifest.tokenizer)
         self._idle: protocol.Sequence | None = None
         self._closed = False
@@ -78,7 +88,7 @@ class Model:
 
     @property
     def receipt(self) -> Receipt:
-        """What runs the model now, what was refused on the way, and what failed since."""
+        """What runs the model now, what was refused on the way, and what changed since."""
         return live_receipt(self._receipt, self._backend)
 
     @property
@@ -97,9 +107,15 @@ class Model:
         """The model's tokenizer."""
         return self._tokenizer
 
-    @cached_property
+    @property
     def context(self) -> int:
-        """Most tokens of prompt and answer together."""
+        """Most tokens of prompt and answer together, as things stand: a governor may lower it."""
+        limit = None if self._governor is None else self._governor.limits().context_tokens
+        return self.full_context if limit is None else min(limit, self.full_context)
+
+    @cached_property
+    def full_context(self) -> int:
+        """Most tokens of prompt and answer together, whatever a governor says."""
         sequence = self._borrow()
         context = sequence.context
         self._give_back(sequence, reusable=True)
@@ -329,7 +345,13 @@ class Model:
         manifest = self._bundle.manifest
         vocab_size = manifest.decoder.vocab_size
         ids = self.tokenize(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]
-        check_request(ids, options.max_tokens, self.context, vocab_size)
+        context = self.context
+        check_request(ids, options.max_tokens, context, vocab_size)
+        if context < self.full_context:
+            # As in a full context, the last token is chosen and never run.
+            room = context - len(ids) + 1
+            most = room if options.max_tokens is None else min(room, options.max_tokens)
+            options = replace(options, max_tokens=most)
         stops = StopStrings(options.stop)
         chooser = Chooser(options, manifest.generation, vocab_size, grammar=self.grammar(options))
         return self._run(ids, options, chooser, stops)

@@ -1,39 +1,34 @@
-"""Measures one variant of a bundle: one JSON line out for every line in.
+"""Measures one variant of a bundle; run by benchmarks/peers.py and benchmarks/vocabulary_speed.py."""
 
-Run by benchmarks/side_by_side.py and benchmarks/vocabulary_speed.py.
-"""
-
-import json
-import sys
 import time
 
 import numpy as np
+from serve import Measure, serve
 
 import edgesdk
 
 
-def main() -> None:
-    bundle, backend, variant = sys.argv[1:4]
-    threads, prompt, new = map(int, sys.argv[4:7])
-    model = edgesdk.load(bundle, backend=backend, variant=variant, threads=threads, strict=True)
-    # A pruned vocabulary may be smaller.
-    spread = min(40000, model.bundle.manifest.decoder.vocab_size - 100)
-    tokens = np.array([100 + 37 * i % spread for i in range(prompt)], np.int32)
+def load(settings: dict) -> Measure:
+    model = edgesdk.load(
+        settings["model"],
+        backend=settings["backend"],
+        variant=settings["variant"],
+        threads=settings["threads"],
+        strict=True,
+    )
     sequence = model.new_sequence()
-    print(json.dumps({"ready": f"edgesdk {backend}"}), flush=True)
-    for _ in sys.stdin:
+
+    def measure(prompt: list[int], new: int) -> tuple[float, float]:
         sequence.truncate(0)
+        tokens = np.array(prompt, np.int32)
         started = time.perf_counter()
-        sequence.extend(tokens)
+        sequence.extend(tokens).argmax()
         prefilled = time.perf_counter()
         for i in range(new):
-            sequence.extend(np.array([100 + i], np.int32))
-        done = time.perf_counter()
-        figures = {
-            "prefill_tokens_per_s": prompt / (prefilled - started),
-            "decode_tokens_per_s": new / (done - prefilled),
-        }
-        print(json.dumps(figures), flush=True)
+            sequence.extend(tokens[i % len(tokens)][None]).argmax()
+        return prefilled - started, time.perf_counter() - prefilled
+
+    return measure
 
 
-main()
+serve("edgesdk", load)

@@ -1,13 +1,15 @@
-"""Measures llama.cpp in its own environment: one JSON line out for every line in.
+"""Measures llama.cpp in its own environment; needs only llama-cpp-python.
 
-Run by benchmarks/side_by_side.py; needs only llama-cpp-python.
+Run by benchmarks/peers.py; `quantise SOURCE TARGET KIND` makes models for benchmarks/peer.py.
 """
 
-import json
 import sys
 import time
 
 import llama_cpp
+from serve import Measure, serve
+
+MICRO_BATCH = 512
 
 
 def quantise(source: str, target: str, kind: str) -> None:
@@ -19,35 +21,30 @@ def quantise(source: str, target: str, kind: str) -> None:
         raise SystemExit(f"llama.cpp could not quantise {source} to {kind}")
 
 
-def main() -> None:
-    if sys.argv[1] == "quantise":
-        quantise(*sys.argv[2:5])
-        return
-    path, threads, prompt, new = sys.argv[1], *map(int, sys.argv[2:5])
+def load(settings: dict) -> Measure:
     model = llama_cpp.Llama(
-        path,
-        n_ctx=prompt + new,
-        n_batch=prompt,
-        n_ubatch=min(512, prompt),
-        n_threads=threads,
-        n_threads_batch=threads,
+        settings["model"],
+        n_ctx=settings["context"],
+        n_batch=settings["context"],
+        n_ubatch=min(MICRO_BATCH, settings["context"]),
+        n_threads=settings["threads"],
+        n_threads_batch=settings["threads"],
         verbose=False,
     )
-    tokens = [100 + 37 * i % 40000 for i in range(prompt)]
-    print(json.dumps({"ready": f"llama-cpp-python {llama_cpp.__version__}"}), flush=True)
-    for _ in sys.stdin:
+
+    def measure(prompt: list[int], new: int) -> tuple[float, float]:
         model.reset()
         started = time.perf_counter()
-        model.eval(tokens)
+        model.eval(prompt)
         prefilled = time.perf_counter()
         for i in range(new):
-            model.eval([100 + i])
-        done = time.perf_counter()
-        figures = {
-            "prefill_tokens_per_s": prompt / (prefilled - started),
-            "decode_tokens_per_s": new / (done - prefilled),
-        }
-        print(json.dumps(figures), flush=True)
+            model.eval([prompt[i % len(prompt)]])
+        return prefilled - started, time.perf_counter() - prefilled
+
+    return measure
 
 
-main()
+if sys.argv[1] == "quantise":
+    quantise(*sys.argv[2:5])
+else:
+    serve(f"llama-cpp-python {llama_cpp.__version__}", load)

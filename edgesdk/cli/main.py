@@ -32,6 +32,7 @@ COMMANDS = (
     "verify",
     "eval",
     "bench",
+    "profile",
     "vocab",
     "layers",
     "devices",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from edgesdk.devices.measurement import Measurement
 
@@ -37,6 +38,11 @@ class Runner:
     device: str
     provider: str
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Names of variant, backend and device, as candidates have it."""
+        return self.variant, self.backend, self.device
+
     def __str__(self) -> str:
         """As receipts show it."""
         provider = f" ({self.provider})" if self.provider else ""
@@ -51,24 +57,30 @@ class Phase:
     runner: Runner
 
 
+IncidentKind = Literal["failed", "governed", "ready"]
+"""Something failed; a governor lowered or raised a limit; what was opened meanwhile is ready."""
+
+
 @dataclass(frozen=True)
 class Incident:
-    """A failure in the middle of the work.
+    """A change in the middle of the work.
 
     Attributes:
-        failed: what failed; it is not used again.
+        before: what ran until then, or what could not take over.
         reason: one line.
-        successor: what took over; None if nothing did.
+        successor: what runs from then on; None if nothing took over.
+        kind: why; what `failed` is not used again.
     """
 
-    failed: Runner
+    before: Runner
     reason: str
     successor: Runner | None
+    kind: IncidentKind = "failed"
 
     def __str__(self) -> str:
         """As receipts show it."""
         after = "" if self.successor is None else f"; went on with {self.successor}"
-        return f"failed: {self.failed}: {self.reason}{after}"
+        return f"{self.kind}: {self.before}: {self.reason}{after}"
 
 
 @dataclass(frozen=True)
@@ -94,7 +106,7 @@ class Receipt:
         choice: how it was made: `fixed order`, `measured now`, or `measured before`.
         phases: what runs prefill and what runs decode.
         measured: what the choice was made from, losers included.
-        incidents: what failed since the load, in order.
+        incidents: what changed since the load, in order.
     """
 
     bundle: str

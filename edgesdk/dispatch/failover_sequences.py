@@ -2,14 +2,13 @@
 
 The cells of a lost device are lost with it, so each sequence remembers its tokens. On the next candidate they
 are run as one prompt, and then what failed is tried there. A token counts once its run has succeeded, so
-none is lost or doubled.
+none is lost or doubled. Movers are asked when a sequence begins, not in the middle of it: running a long
+prompt again costs more than what they are for.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from collections.abc import Sequence as Listed
 from typing import TypeVar
 
@@ -17,14 +16,14 @@ import numpy as np
 
 from edgesdk.backends.protocol import Float, Int, LoadedBackend, Sequence
 from edgesdk.devices.receipt import Incident, Runner
-from edgesdk.errors import DeviceError, EdgeError
-
-_log = logging.getLogger("edgesdk.dispatch")
+from edgesdk.dispatch.mover import Mover, Opener
+from edgesdk.dispatch.succession import Succession
+from edgesdk.errors import DeviceError
 
 T = TypeVar("T")
 
-ModelOpener = Callable[[], tuple[Runner, LoadedBackend]]
-"""Opens a successor and says what it is; raises EdgeError when it cannot."""
+ModelOpener = Opener[LoadedBackend]
+"""Opens a model and says what it is; raises EdgeError when it cannot."""
 
 
 class FailoverModel:
@@ -36,6 +35,9 @@ class FailoverModel:
         runner: Runner,
         successors: Listed[tuple[Runner, ModelOpener]],
         vocab_size: int,
+        *,
+        movers: Listed[Mover[LoadedBackend]] = (),
+        reopen: ModelOpener | None = None,
     ) -> None:
         """Starts with an open backend.
 
@@ -44,18 +46,29 @@ class FailoverModel:
             runner: what it is, for the receipt.
             successors: with equal weights and no smaller context, in order.
             vocab_size: a token beyond it is the caller's fault, and no reason to change the device.
+            movers: may ask for another backend although nothing has failed; closed with this object.
+            reopen: opens the first once more, should what a mover brought fail; None if that is to raise.
         """
-        self._backend = first
-        self._successors: Iterator[tuple[Runner, ModelOpener]] = iter(successors)
-        self._failure: DeviceError | None = None
         self.vocab_size = vocab_size
         """Tokens of the model."""
-        self.runner = runner
-        """What runs now."""
-        self.incidents: tuple[Incident, ...] = ()
-        """What failed, in order."""
         self.changes = 0
         """How often the backend was replaced; a sequence of an earlier one has to be run again."""
+        self._line = Succession(first, runner, successors, self._accept, movers, reopen)
+
+    @property
+    def runner(self) -> Runner:
+        """What runs now."""
+        return self._line.runner
+
+    @property
+    def incidents(self) -> tuple[Incident, ...]:
+        """What changed, in order."""
+        return self._line.incidents
+
+    @property
+    def threads(self) -> int | None:
+        """CPU threads of what a mover brought; None for those of the load."""
+        return self._line.threads
 
     def new_sequence(self) -> FailoverSequence:
         """An empty sequence."""
@@ -63,7 +76,11 @@ class FailoverModel:
 
     def close(self) -> None:
         """Releases what is open."""
-        self._backend.close()
+        self._line.close()
+
+    def follow_movers(self) -> None:
+        """Changes the backend, if a mover asks for it; for sequences that begin."""
+        self._line.follow_movers()
 
     def open_sequence(self) -> Sequence:
         """An empty sequence of the backend that runs now.
@@ -71,9 +88,9 @@ class FailoverModel:
         Raises:
             DeviceError: every backend has failed.
         """
-        if self._failure is not None:
-            raise self._failure
-        return self._backend.new_sequence()
+        if self._line.failure is not None:
+            raise self._line.failure
+        return self._line.backend.new_sequence()
 
     def replace(self, error: Exception, changes: int) -> None:
         """Opens the next candidate, unless that has happened since.
@@ -87,28 +104,12 @@ class FailoverModel:
         """
         if changes != self.changes:
             return
-        if self._failure is not None:
-            raise self._failure
-        reason, failed = _one_line(error), self.runner
-        with contextlib.suppress(EdgeError):
-            self._backend.close()
-        for runner, open_successor in self._successors:
-            try:
-                opened, backend = open_successor()
-            except (EdgeError, MemoryError) as refused:
-                self._note(Incident(runner, f"could not take over: {_one_line(refused)}", None))
-                continue
-            self._backend, self.runner = backend, opened
-            self.changes += 1
-            self._note(Incident(failed, reason, opened))
-            return
-        self._note(Incident(failed, reason, None))
-        self._failure = DeviceError(f"{failed} failed and nothing is left to take over: {reason}")
-        raise self._failure from error
+        if self._line.failure is not None:
+            raise self._line.failure
+        self._line.replace(error)
 
-    def _note(self, incident: Incident) -> None:
-        self.incidents += (incident,)
-        _log.warning("%s", incident)
+    def _accept(self, backend: LoadedBackend) -> None:
+        self.changes += 1
 
 
 class FailoverSequence:
@@ -164,6 +165,8 @@ class FailoverSequence:
 
     def _try(self, act: Callable[[Sequence], T]) -> T:
         """Does something on the backend of the moment, and on the next if that fails."""
+        if not self._tokens:
+            self._model.follow_movers()
         while True:
             changes = self._model.changes
             try:
@@ -186,7 +189,3 @@ class FailoverSequence:
             raise DeviceError(
                 f"a token is outside the vocabulary of {self._model.vocab_size}; check the tokenizer"
             )
-
-
-def _one_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -2,15 +2,14 @@
 
 A step adds nothing to the cells until it has succeeded, so nothing is lost and nothing is added twice: the
 same tokens, masks and cells go to another backend. The one that failed is closed and never asked again.
-Successors are opened when they are needed.
+Successors are opened when they are needed. Movers are asked before every step, and change the backend in the
+same way.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 
 from edgesdk.backends.protocol import Cells, StepBackend, StepBuffers
 from edgesdk.backends.step_buffers import allocate_buffers
@@ -18,12 +17,12 @@ from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import CellType, StepShape
 from edgesdk.devices.receipt import Incident, Runner
 from edgesdk.dispatch.adapt_step import StepAdapter
-from edgesdk.errors import DeviceError, EdgeError
+from edgesdk.dispatch.mover import Mover, Opener
+from edgesdk.dispatch.succession import Succession
+from edgesdk.errors import DeviceError
 
-_log = logging.getLogger("edgesdk.dispatch")
-
-Opener = Callable[[], tuple[Runner, StepBackend]]
-"""Opens a successor and says what it is, its provider included; raises EdgeError when it cannot."""
+StepOpener = Opener[StepBackend]
+"""Opens steps and says what they are, their provider included; raises EdgeError when it cannot."""
 
 
 class FailoverStepBackend:
@@ -33,8 +32,11 @@ class FailoverStepBackend:
         self,
         first: StepBackend,
         runner: Runner,
-        successors: Sequence[tuple[Runner, Opener]],
+        successors: Sequence[tuple[Runner, StepOpener]],
         spec: DecoderSpec,
+        *,
+        movers: Sequence[Mover[StepBackend]] = (),
+        reopen: StepOpener | None = None,
     ) -> None:
         """Starts with an open backend.
 
@@ -43,20 +45,32 @@ class FailoverStepBackend:
             runner: what it is, for the receipt.
             successors: with equal weights and cells of the same type, in order.
             spec: shape of the model.
+            movers: may ask for another backend although nothing has failed; closed with this object.
+            reopen: opens the first once more, should what a mover brought fail; None if that is to raise.
         """
-        self._backend = first
         self._spec = spec
-        self._successors: Iterator[tuple[Runner, Opener]] = iter(successors)
         self._adapter: StepAdapter | None = None
         self._buffers: dict[StepShape, StepBuffers] = {}
         self._shapes = first.shapes
-        self._failure: DeviceError | None = None
         self.cell_type: CellType = first.cell_type
         """How the cells that it reads are stored."""
-        self.runner = runner
+        self._first = first
+        self._line = Succession(first, runner, successors, self._adapt, movers, reopen)
+
+    @property
+    def runner(self) -> Runner:
         """What runs steps now."""
-        self.incidents: tuple[Incident, ...] = ()
-        """What failed, in order."""
+        return self._line.runner
+
+    @property
+    def incidents(self) -> tuple[Incident, ...]:
+        """What changed, in order."""
+        return self._line.incidents
+
+    @property
+    def threads(self) -> int | None:
+        """CPU threads of what a mover brought; None for those of the load."""
+        return self._line.threads
 
     @property
     def shapes(self) -> tuple[StepShape, ...]:
@@ -83,70 +97,39 @@ class FailoverStepBackend:
         Raises:
             DeviceError: every backend failed; nothing has changed.
         """
-        if self._failure is not None:
-            raise self._failure
-        if self._adapter is None:
+        if self._line.failure is not None:
+            raise self._line.failure
+        self._line.follow_movers()
+        while True:
             try:
-                self._backend.run(shape, cells)
+                if self._adapter is None:
+                    self._first.run(shape, cells)
+                else:
+                    self._adapter.run(shape, self.buffers(shape), cells)
             except (DeviceError, MemoryError) as error:
-                self._replace(error)
-            else:
-                return
-        while self._adapter is not None:
-            try:
-                self._adapter.run(shape, self.buffers(shape), cells)
-            except (DeviceError, MemoryError) as error:
-                self._replace(error)
+                self._line.replace(error)
             else:
                 return
 
     def close(self) -> None:
         """Releases what is open."""
-        self._backend.close()
+        self._line.close()
 
     def _first_buffers(self, shape: StepShape) -> StepBuffers | None:
-        """The first backend's own arrays, which it runs without copies; None once it has failed."""
+        """The first backend's own arrays, which it runs without copies; None once another runs."""
         if self._adapter is None:
             try:
-                return self._backend.buffers(shape)
+                return self._first.buffers(shape)
             except (DeviceError, MemoryError) as error:
-                self._replace(error)
+                self._line.replace(error)
         return None
 
-    def _replace(self, error: Exception) -> None:
-        """Opens the next candidate that can take over.
+    def _adapt(self, backend: StepBackend) -> None:
+        """Has a backend run the steps.
 
         Raises:
-            DeviceError: there is none; it is the error that led here.
+            DeviceError: it has other cells, or no step for a size on offer.
         """
-        reason = _one_line(error)
-        failed = self.runner
-        with contextlib.suppress(EdgeError):
-            self._backend.close()
-        for runner, open_successor in self._successors:
-            try:
-                opened, backend = open_successor()
-                try:
-                    if backend.cell_type != self.cell_type:
-                        raise DeviceError(f"it has {backend.cell_type} cells, not {self.cell_type}")
-                    adapter = StepAdapter(backend, self._shapes)
-                except EdgeError:
-                    backend.close()
-                    raise
-            except (EdgeError, MemoryError) as refused:
-                self._note(Incident(runner, f"could not take over: {_one_line(refused)}", None))
-                continue
-            self._backend, self._adapter, self.runner = backend, adapter, opened
-            self._note(Incident(failed, reason, opened))
-            return
-        self._note(Incident(failed, reason, None))
-        self._failure = DeviceError(f"{failed} failed and nothing is left to take over: {reason}")
-        raise self._failure from error
-
-    def _note(self, incident: Incident) -> None:
-        self.incidents += (incident,)
-        _log.warning("%s", incident)
-
-
-def _one_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+        if backend.cell_type != self.cell_type:
+            raise DeviceError(f"it has {backend.cell_type} cells, not {self.cell_type}")
+        self._adapter = StepAdapter(backend, self._shapes)

@@ -1,4 +1,4 @@
-"""Opens what a plan says as one backend: split by phase, and with successors for what may fail."""
+"""Opens what a plan says as one backend: split by phase, with successors for what may fail, and movers."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 from edgesdk.backends.protocol import LoadedBackend, StepBackend
 from edgesdk.bundle.reader import Bundle
+from edgesdk.devices.governor import Governor
 from edgesdk.devices.receipt import Runner
 from edgesdk.dispatch.candidates import Candidate
 from edgesdk.dispatch.failover_sequences import FailoverModel, ModelOpener
-from edgesdk.dispatch.failover_steps import FailoverStepBackend, Opener
+from edgesdk.dispatch.failover_steps import FailoverStepBackend, StepOpener
+from edgesdk.dispatch.governed import GovernedMover, OpenWith
+from edgesdk.dispatch.mover import M, Mover
 from edgesdk.dispatch.open_candidate import OpenedCandidate, open_candidate
-from edgesdk.dispatch.plan import same_results
+from edgesdk.dispatch.plan import may_take_over
+from edgesdk.dispatch.serve_meanwhile import MeanwhileMover
 from edgesdk.dispatch.split_steps import SplitStepBackend
 from edgesdk.errors import DeviceError
 from edgesdk.kv.step_model import StepModel
@@ -33,12 +37,33 @@ class Joined:
     decode: OpenedCandidate
 
 
+@dataclass(frozen=True)
+class Moves:
+    """What may change what runs although nothing has failed.
+
+    Attributes:
+        better: opened meanwhile, in order; the first that opens takes over.
+        governor: limits threads or device; None for no limits.
+        others: that the governor may move to; those with other weights are left out.
+        falls_back: whether what was moved away from takes over again where its successor fails.
+    """
+
+    better: tuple[Candidate, ...] = ()
+    governor: Governor | None = None
+    others: tuple[Candidate, ...] = ()
+    falls_back: bool = True
+
+
+NO_MOVES = Moves()
+
+
 def join_candidates(
     bundle: Bundle,
     prefill: Candidate,
     decode: Candidate,
     threads: int,
     successors: Sequence[Candidate] = (),
+    moves: Moves = NO_MOVES,
 ) -> Joined:
     """Opens one candidate, or two for the two phases.
 
@@ -48,27 +73,31 @@ def join_candidates(
         decode: runs the rest.
         threads: CPU threads.
         successors: that may take over when one fails; those with other weights are left out.
+        moves: what may change what runs although nothing has failed.
 
     Raises:
         BundleError, DeviceError, MissingExtra: as `open_candidate`, or the two cannot share cells.
     """
     second = open_candidate(bundle, decode, threads)
     first = second if prefill is decode else _open_beside(second, bundle, prefill, threads)
+    spec = bundle.manifest.decoder_of(decode.variant)
     steps = second.step_backend
-    if steps is None:
+    # What has no steps cannot go on from cells, so then tokens are what is kept.
+    if steps is None or any(not candidate.variant.steps for candidate in moves.better):
         model = second.opened.model
         if not isinstance(model, LoadedBackend):
-            raise DeviceError(f"{decode.backend.name} opened neither steps nor a model")
-        return Joined(_guard_model(bundle, second, model, successors, threads), first, second)
-    guarded = _guard(bundle, second, steps, successors, threads)
+            model = StepModel(model, spec, decode.variant.context)
+        guarded_model = _guard_model(bundle, second, model, successors, threads, moves)
+        return Joined(guarded_model, first, second)
+    guarded = _guard(bundle, second, steps, successors, threads, moves, tells_context=True)
     if first is not second:
         others = first.step_backend
         if others is None:
             raise DeviceError(
                 f"{prefill.backend.name} keeps its cache to itself, so it cannot run one phase only"
             )
-        guarded = SplitStepBackend(_guard(bundle, first, others, successors, threads), guarded)
-    spec = bundle.manifest.decoder_of(decode.variant)
+        prefills = _guard(bundle, first, others, successors, threads, moves, tells_context=False)
+        guarded = SplitStepBackend(prefills, guarded)
     context = min(prefill.variant.context, decode.variant.context)
     return Joined(StepModel(guarded, spec, context), first, second)
 
@@ -91,15 +120,30 @@ def _open_beside(
 
 
 def _guard(
-    bundle: Bundle, found: OpenedCandidate, steps: StepBackend, successors: Sequence[Candidate], threads: int
+    bundle: Bundle,
+    found: OpenedCandidate,
+    steps: StepBackend,
+    successors: Sequence[Candidate],
+    threads: int,
+    moves: Moves,
+    *,
+    tells_context: bool,
 ) -> StepBackend:
     """Puts those behind a step backend that can go on from its cells."""
-    able = [candidate for candidate in _able(found, successors) if candidate.variant.steps]
-    if not able:
+    mine = found.candidate
+    able = [candidate for candidate in _able(mine, successors, moves) if candidate.variant.steps]
+
+    def opener(candidate: Candidate, threads: int) -> StepOpener:
+        return _opener(bundle, candidate, threads)
+
+    others = [candidate for candidate in moves.others if candidate.variant.steps]
+    movers = _movers(mine, others, moves, threads, opener, tells_context=tells_context)
+    if not able and not movers:
         return steps
-    spec = bundle.manifest.decoder_of(found.candidate.variant)
-    waiting = [(Runner(*candidate.key, ""), _opener(bundle, candidate, threads)) for candidate in able]
-    return FailoverStepBackend(steps, runner_of(found), waiting, spec)
+    spec = bundle.manifest.decoder_of(mine.variant)
+    waiting = [(Runner(*candidate.key, ""), opener(candidate, threads)) for candidate in able]
+    reopen = opener(mine, threads) if moves.falls_back else None
+    return FailoverStepBackend(steps, runner_of(found), waiting, spec, movers=movers, reopen=reopen)
 
 
 def _guard_model(
@@ -108,30 +152,52 @@ def _guard_model(
     model: LoadedBackend,
     successors: Sequence[Candidate],
     threads: int,
+    moves: Moves,
 ) -> LoadedBackend:
     """Puts those behind a model that can run its tokens again."""
-    able = _able(found, successors)
-    if not able:
-        return model
-    spec = bundle.manifest.decoder_of(found.candidate.variant)
-    waiting = [(Runner(*candidate.key, ""), _model_opener(bundle, candidate, threads)) for candidate in able]
-    return FailoverModel(model, runner_of(found), waiting, spec.vocab_size)
-
-
-def _able(found: OpenedCandidate, successors: Sequence[Candidate]) -> list[Candidate]:
-    """Those that may take over from a candidate: same weights, no smaller context."""
     mine = found.candidate
-    return [
-        candidate
-        for candidate in successors
-        if candidate.key != mine.key
-        and candidate.refusal is None
-        and same_results(candidate.variant, mine.variant)
-        and candidate.variant.context >= mine.variant.context
-    ]
+    able = _able(mine, successors, moves)
+
+    def opener(candidate: Candidate, threads: int) -> ModelOpener:
+        return _model_opener(bundle, candidate, threads)
+
+    movers = _movers(mine, moves.others, moves, threads, opener, tells_context=True)
+    if not able and not movers:
+        return model
+    spec = bundle.manifest.decoder_of(mine.variant)
+    waiting = [(Runner(*candidate.key, ""), opener(candidate, threads)) for candidate in able]
+    reopen = opener(mine, threads) if moves.falls_back else None
+    return FailoverModel(model, runner_of(found), waiting, spec.vocab_size, movers=movers, reopen=reopen)
 
 
-def _opener(bundle: Bundle, candidate: Candidate, threads: int) -> Opener:
+def _able(mine: Candidate, successors: Sequence[Candidate], moves: Moves) -> list[Candidate]:
+    """Those that may take over from a candidate, but not what is being opened already."""
+    waiting = {candidate.key for candidate in moves.better}
+    return [c for c in successors if may_take_over(c, mine) and c.key not in waiting]
+
+
+def _movers(
+    mine: Candidate,
+    others: Sequence[Candidate],
+    moves: Moves,
+    threads: int,
+    opener: OpenWith[M],
+    *,
+    tells_context: bool,
+) -> list[Mover[M]]:
+    movers: list[Mover[M]] = []
+    better = [candidate for candidate in moves.better if may_take_over(candidate, mine)]
+    if better:
+        waiting = [(Runner(*candidate.key, ""), opener(candidate, threads)) for candidate in better]
+        movers.append(MeanwhileMover(waiting, threads))
+    if moves.governor is not None:
+        reachable = [mine, *better, *(candidate for candidate in others if may_take_over(candidate, mine))]
+        context = mine.variant.context if tells_context else None
+        movers.append(GovernedMover(moves.governor, reachable, threads, opener, context))
+    return movers
+
+
+def _opener(bundle: Bundle, candidate: Candidate, threads: int) -> StepOpener:
     def open_successor() -> tuple[Runner, StepBackend]:
         found = open_candidate(bundle, candidate, threads)
         steps = found.step_backend

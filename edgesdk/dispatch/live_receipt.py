@@ -1,4 +1,4 @@
-"""Brings a receipt up to date with what happened since the load: what failed, and what runs now."""
+"""Brings a receipt up to date with what happened since the load: what changed, and what runs now."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edgesdk.kv.step_model import StepModel
 
 
 def live_receipt(receipt: Receipt, model: LoadedBackend) -> Receipt:
-    """The receipt as it stands now; the very same object while nothing has failed.
+    """The receipt as it stands now; the very same object while nothing has changed.
 
     Args:
         receipt: of the load.
@@ -33,6 +33,7 @@ def live_receipt(receipt: Receipt, model: LoadedBackend) -> Receipt:
     before = {phase.phase: phase.runner for phase in receipt.phases}
     now = {**before, **{phase: part.runner for phase, part in watched.items()}}
     decode = now["decode"]
+    threads = [part.threads for part in unique.values() if part.threads is not None]
     moved = decode != before.get("decode")
     return replace(
         receipt,
@@ -43,6 +44,8 @@ def live_receipt(receipt: Receipt, model: LoadedBackend) -> Receipt:
         # What was said of the one that failed does not hold for its successor.
         accelerated_share=None if moved else receipt.accelerated_share,
         weight_cache=None if moved else receipt.weight_cache,
+        # With split phases, both sides follow one governor.
+        threads=min(threads, default=receipt.threads),
         phases=tuple(Phase(phase, runner) for phase, runner in now.items()),
         incidents=incidents,
     )

@@ -88,14 +88,15 @@ def measure_isolated(
         bundle: its bundle.
         candidate: not refused.
         threads: CPU threads.
-        aim_s: seconds after which it begins no new round.
+        aim_s: seconds from now after which it begins no new round.
         limit_s: seconds until it is ended.
         cancelled: asked every 50 ms.
     """
     variant, backend, device = candidate.key
     arguments = (str(bundle.path.resolve()), variant, backend, device, str(threads), f"{aim_s:.3f}")
+    begun = f"{time.time():.3f}"
     ended = run_isolated(
-        ("-m", "edgesdk.dispatch.measure_candidate", *arguments), limit_s, cancelled=cancelled
+        ("-m", "edgesdk.dispatch.measure_candidate", *arguments, begun), limit_s, cancelled=cancelled
     )
     marked = [line for line in ended.text.splitlines() if line.startswith(MARK)]
     cut = ended.stopped and marked and not (cancelled is not None and cancelled())

@@ -1,8 +1,9 @@
 """Measures one candidate: a short prompt, some tokens after it, and steps of several tokens.
 
-    python -m edgesdk.dispatch.measure_candidate BUNDLE VARIANT BACKEND DEVICE THREADS BUDGET_S
+    python -m edgesdk.dispatch.measure_candidate BUNDLE VARIANT BACKEND DEVICE THREADS BUDGET_S BEGUN_S
 
-is how `measure` runs it: in a process of its own, whose memory is the candidate's, and whose crash is a row.
+(BEGUN_S: the time of day, in seconds, from which the budget counts) is how `measure` runs it: in a process of
+its own, whose memory is the candidate's, and whose crash is a row.
 """
 
 from __future__ import annotations
@@ -158,12 +159,14 @@ def _peak_rss_bytes() -> int | None:
 
 def main(arguments: list[str]) -> None:
     """Measures what the arguments name and prints the figures, or exits with the reason."""
-    folder, variant, backend, device, threads, budget_s = arguments
+    folder, variant, backend, device, threads, budget_s, begun_s = arguments
+    # The start of Python and the imports are part of it: else each candidate takes time from those behind it.
+    left_s = float(budget_s) - max(0.0, time.time() - float(begun_s))
     try:
         bundle = open_bundle(Path(folder))
         wanted = list_candidates(bundle, find_backends(backend), variants=[bundle.variant(variant)])
         candidate = next(found for found in wanted if found.device == device)
-        measure_candidate(bundle, candidate, int(threads), float(budget_s), _tell)
+        measure_candidate(bundle, candidate, int(threads), left_s, _tell)
     except EdgeError as error:
         sys.exit(str(error))
 

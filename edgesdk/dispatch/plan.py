@@ -60,6 +60,16 @@ def same_results(variant: Variant, other: Variant) -> bool:
     )
 
 
+def may_take_over(candidate: Candidate, mine: Candidate) -> bool:
+    """Whether a candidate can go on with what another has begun: same weights, no smaller context."""
+    return (
+        candidate.key != mine.key
+        and candidate.refusal is None
+        and same_results(candidate.variant, mine.variant)
+        and candidate.variant.context >= mine.variant.context
+    )
+
+
 def plan_for_goal(
     bundle: Bundle,
     candidates: Sequence[Candidate],

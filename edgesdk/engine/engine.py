@@ -106,7 +106,7 @@ class Engine:
         try:
             backend = step_backend_of(self._model.backend, self._model.receipt.backend)
             decoder = self._model.decoder
-            self._context = self._model.context
+            self._context = self._model.full_context
             self._runner = StepRunner(backend, decoder, self._context)
             self.profile: BudgetProfile | None = None
             if token_budget is None:
@@ -177,7 +177,9 @@ class Engine:
         """
         tools = self._tool_answers(messages, options)
         ids = self._ids(prompt, messages, options.get("tools"))
-        request = prepare_request(self._model, self._context, ids, options, self.policy.seats, tools=tools)
+        request = prepare_request(
+            self._model, self._model.context, ids, options, self.policy.seats, tools=tools
+        )
         return self._hand_in(request, None if tools is None else tools.read, block=block, timeout=timeout)
 
     def generate(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Completion:
@@ -350,9 +352,9 @@ class Engine:
         self, ids: Sequence[int], state: SessionState, options: RequestOptions, *, answers: bool
     ) -> Generation:
         """Hands in a request that goes on with a session; for `Session`."""
-        request = prepare_request(
-            self._model, self._context, ids, options, self.policy.seats, answers=answers
-        )
+        # A governor limits answers; what a session holds already may always be run, to be saved.
+        context = self._model.context if answers else self._context
+        request = prepare_request(self._model, context, ids, options, self.policy.seats, answers=answers)
         request.session = state
         return self._hand_in(request, None, block=True, timeout=None)
 

@@ -50,7 +50,12 @@ def test_the_manifest_says_what_it_is(both):
     shared, alone = both
     manifest = open_bundle(shared).manifest
     variants = {variant.name: variant for variant in manifest.variants}
-    assert list(variants) == ["litert-f32", "litert-f32-shallow", "litert-w8-round", "litert-w8-round-shallow"]
+    assert list(variants) == [
+        "litert-f32",
+        "litert-f32-shallow",
+        "litert-w8-round",
+        "litert-w8-round-shallow",
+    ]
     whole, shallow = variants["litert-w8-round"], variants["litert-w8-round-shallow"]
     assert shallow.entry == whole.entry
     assert shallow.decoder == open_bundle(alone).manifest.decoder

@@ -1,15 +1,21 @@
 """What `load` opens, what it says of it, and what happens when a device fails later."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import edgesdk
 from edgesdk.backends import registry
+from edgesdk.backends.onnxruntime_step import open_step
+from edgesdk.backends.registry import Backend
 from edgesdk.bundle.records import to_json
+from edgesdk.devices.governor import Governor, GovernorRule, GovernorSettings
 from edgesdk.devices.measurement import Measurement, PhaseFigures
+from edgesdk.devices.power_readings import PowerReadings
 from edgesdk.dispatch import plan
 from edgesdk.engine.engine import Engine
 from edgesdk.errors import DeviceError, UnsupportedOption
@@ -157,7 +163,7 @@ def test_a_device_lost_in_mid_stream(tiny, fail_after, steps):
     assert again == expected
     assert (before.backend, before.incidents) == ("litert", ())
     (incident,) = after.incidents
-    assert (incident.failed.backend, incident.reason) == ("litert", "device lost")
+    assert (incident.before.backend, incident.reason) == ("litert", "device lost")
     assert incident.successor.backend == after.backend == "litert-interpreter"
     assert {phase.runner.backend for phase in after.phases} == {"litert-interpreter"}
     assert str(incident).startswith(
@@ -238,6 +244,9 @@ def test_a_goal_whose_first_choice_fails_falls_back_or_raises(tiny, figures, mon
         ({"measure": True}, "measure=True needs a goal"),
         ({"device": "toaster"}, "device 'toaster' is unknown"),
         ({"threads": 0}, "threads is 0"),
+        ({"serve_meanwhile": True}, "serve_meanwhile needs something to wait for"),
+        ({"serve_meanwhile": True, "device": "cpu"}, "serve_meanwhile needs something to wait for"),
+        ({"serve_meanwhile": True, "device": "npu", "strict": True}, "which strict forbids"),
     ],
 )
 def test_what_has_no_meaning_is_refused(tiny, options, what):
@@ -284,8 +293,138 @@ def test_a_lost_device_that_kept_its_cache_to_itself(tiny, monkeypatch):
     tokens, receipt = answer(tiny)
     assert tokens == expected
     (incident,) = receipt.incidents
-    assert (incident.failed.backend, incident.successor.backend, receipt.backend) == (
+    assert (incident.before.backend, incident.successor.backend, receipt.backend) == (
         "onnxruntime",
         "litert",
         "litert",
     )
+
+
+@pytest.fixture
+def slow_npu(monkeypatch):
+    """A backend of another runtime that calls itself an NPU, and opens, or fails, when told to."""
+    go, failure, loads = threading.Event(), [], []
+
+    def open_slowly(request):
+        loads.append(request.threads)
+        assert go.wait(30)
+        if failure:
+            raise DeviceError(failure[0])
+        return open_step(request)
+
+    row = Backend("slow", "onnx-step", ("npu",), "onnxruntime", False, open_slowly)
+    monkeypatch.setattr(registry, "BACKENDS", (*registry.BACKENDS, row))
+    yield SimpleNamespace(go=go, failure=failure, loads=loads)
+    go.set()
+
+
+def wait_for_openers():
+    for thread in threading.enumerate():
+        if thread.name == "edgesdk-open":
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+def test_it_serves_while_another_device_opens(tiny, slow_npu):
+    expected = answer(tiny, backend="litert")[0]
+    with edgesdk.load(tiny, device="npu", serve_meanwhile=True, threads=1) as model:
+        assert (model.receipt.device, model.receipt.incidents) == ("cpu", ())
+        stream = model.stream(PROMPT, max_tokens=24, **GREEDY)
+        next(stream)
+        slow_npu.go.set()
+        wait_for_openers()
+        assert model.receipt.device == "cpu"
+        assert [*stream][-1].completion.tokens == expected
+        receipt = model.receipt
+        assert model.generate(PROMPT, max_tokens=24, **GREEDY).tokens == expected
+    # Other backends of that class of devices are told as refused or as not opened.
+    assert (receipt.device, receipt.backend, receipt.accelerated_share) == ("npu", "slow", None)
+    assert {phase.runner.backend for phase in receipt.phases} == {"slow"}
+    incident = receipt.incidents[-1]
+    assert (incident.kind, incident.before.backend, incident.successor.backend) == ("ready", "litert", "slow")
+    assert slow_npu.loads == [1]
+
+
+def test_an_open_that_fails_leaves_the_cpu(tiny, slow_npu):
+    expected = answer(tiny, backend="litert")[0]
+    slow_npu.failure.append("the compiler gave up")
+    slow_npu.go.set()
+    with edgesdk.load(tiny, device="npu", serve_meanwhile=True, threads=1) as model:
+        wait_for_openers()
+        assert model.generate(PROMPT, max_tokens=24, **GREEDY).tokens == expected
+        receipt = model.receipt
+    assert (receipt.device, receipt.backend) == ("cpu", "litert")
+    incident = receipt.incidents[-1]
+    assert (incident.before.backend, incident.successor) == ("slow", None)
+    assert str(incident) == "ready: onnx-step-f32 with slow on npu: could not take over: the compiler gave up"
+
+
+def test_the_engine_serves_while_another_device_opens(tiny, slow_npu):
+    expected = answer(tiny, backend="litert")[0]
+    model = edgesdk.load(tiny, device="npu", serve_meanwhile=True, threads=1)
+    with model, Engine(model, token_budget=16, check_steps=True) as engine:
+        asked = [engine.submit(PROMPT, max_tokens=24, **GREEDY) for _ in range(3)]
+        next(iter(asked[0]))
+        slow_npu.go.set()
+        wait_for_openers()
+        assert [each.result().tokens for each in asked] == [expected] * 3
+        assert engine.generate(PROMPT, max_tokens=24, **GREEDY).tokens == expected
+        assert model.receipt.device == "npu"
+
+
+def governed(rule, found):
+    settings = GovernorSettings((rule,), every_s=0, clear_s=0)
+    return Governor(settings, readings=lambda: found[0])
+
+
+def test_a_governor_lowers_threads_and_lets_go(tiny):
+    expected = answer(tiny, backend="litert")[0]
+    found = [PowerReadings(temperature_c=50, zone="cpu")]
+    governor = governed(GovernorRule(hotter_than_c=80, threads_share=0.5), found)
+    with edgesdk.load(tiny, threads=2, governor=governor) as model:
+        stream = model.stream(PROMPT, max_tokens=24, **GREEDY)
+        next(stream)
+        found[0] = PowerReadings(temperature_c=90, zone="cpu")
+        next(stream)
+        wait_for_openers()
+        next(stream)
+        assert model.receipt.threads == 1
+        found[0] = PowerReadings(temperature_c=60, zone="cpu")
+        next(stream)
+        wait_for_openers()
+        assert [*stream][-1].completion.tokens == expected
+        receipt = model.receipt
+    assert (receipt.threads, receipt.backend, receipt.notes) == (2, "litert", ())
+    assert [(i.kind, i.reason) for i in receipt.incidents] == [
+        ("governed", "cpu at 90 C (above 80 C): 1 thread instead of 2"),
+        ("governed", "cpu at 60 C (no limit holds any more): 2 threads instead of 1"),
+    ]
+
+
+def test_a_governor_moves_to_another_device_and_limits_the_context(tiny, slow_npu):
+    expected = answer(tiny, backend="litert")[0]
+    slow_npu.go.set()
+    found = [PowerReadings(battery_percent=50, on_battery=True)]
+    governor = governed(GovernorRule(battery_below_percent=30, device="npu", context_tokens=50), found)
+    with edgesdk.load(tiny, backend="auto", variant=None, threads=1, governor=governor) as model:
+        whole = model.context
+        found[0] = PowerReadings(battery_percent=20, on_battery=True)
+        assert (model.context, model.full_context) == (50, whole)
+        model.generate(PROMPT[:2], max_tokens=2, **GREEDY)
+        wait_for_openers()
+        # 40 tokens of the prompt, 10 of the answer, and one that is chosen and never run.
+        assert model.generate(PROMPT, max_tokens=24, **GREEDY).tokens == expected[:11]
+        with pytest.raises(edgesdk.CapacityError, match="the context holds 50"):
+            model.generate(PROMPT * 2, max_tokens=1)
+        with Engine(model, token_budget=16) as engine:
+            assert engine.generate(PROMPT, max_tokens=24, **GREEDY).tokens == expected[:11]
+        assert (model.receipt.device, model.receipt.backend) == ("npu", "slow")
+
+
+def test_a_governor_that_sees_nothing_says_so(tiny):
+    governor = Governor(readings=PowerReadings)
+    _, receipt = answer(tiny, governor=governor)
+    assert receipt.notes[-1] == (
+        "the governor finds neither a battery nor a temperature here, so it limits nothing"
+    )
+    assert receipt.incidents == ()

@@ -64,6 +64,11 @@ class HostBuffer:
             raise RuntimeError(f"LiteRT refused host memory of shape {array.shape} (status {status})")
         self.capsule = _new_capsule(self._pointer)
 
+    @property
+    def address(self) -> int | None:
+        """Of LiteRT's buffer, for calls of its C API; None once closed."""
+        return self._pointer.value
+
     def close(self) -> None:
         """Releases the buffer, not the memory."""
         if self._pointer:
@@ -104,6 +109,16 @@ def described_shape(capsule: object) -> tuple[int, ...]:
     if status or kind.element_type != _ELEMENT_TYPES["float32"] or rank > len(kind.layout.dimensions):
         return ()
     return tuple(kind.layout.dimensions[:rank])
+
+
+def c_library() -> ctypes.CDLL:
+    """LiteRT's C library, the one that the wrapper uses.
+
+    Raises:
+        OSError: it cannot be opened.
+        AttributeError: it lacks a function that host memory needs.
+    """
+    return _library()
 
 
 @cache

@@ -1,5 +1,6 @@
 """Fake step backends, some of which fail, and a tiny bundle with two step variants."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,19 @@ def shapes():
 @pytest.fixture
 def failing():
     return FailingBackend
+
+
+@pytest.fixture
+def opened():
+    """Waits until nothing is being opened in threads."""
+
+    def wait():
+        for thread in threading.enumerate():
+            if thread.name == "edgesdk-open":
+                thread.join(20)
+                assert not thread.is_alive()
+
+    return wait
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ def test_a_successor_may_fail_too(spec, shapes, failing, tokens):
     expected = third.expected_logits(tokens.tolist())
     for i in range(9):
         np.testing.assert_array_equal(sequence.extend(tokens[i : i + 1]), expected[i])
-    assert [(i.failed, i.successor) for i in backend.incidents] == [(A, B), (B, C)]
+    assert [(i.before, i.successor) for i in backend.incidents] == [(A, B), (B, C)]
 
 
 def test_when_all_fail_nothing_has_changed(spec, shapes, failing, tokens):

@@ -14,7 +14,7 @@ from edgesdk.devices.probes.answer import MARK
 from edgesdk.dispatch import measure as module
 from edgesdk.dispatch.candidates import list_candidates
 from edgesdk.dispatch.measure import measure_all, measure_isolated
-from edgesdk.dispatch.measure_candidate import measure_candidate
+from edgesdk.dispatch.measure_candidate import main, measure_candidate
 from edgesdk.errors import DeviceError
 
 
@@ -53,6 +53,13 @@ def test_figures_are_told_after_every_round_and_the_best_is_kept(bundle, candida
     assert speeds == sorted(speeds)
     assert told[-1] == last
     assert 1 <= len(told) <= 8
+
+
+def test_the_start_of_the_process_is_part_of_its_budget(bundle, candidates, capsys):
+    names = pick(candidates, "onnxruntime-step").key
+    for late_s, expected in ((0.0, range(2, 9)), (100.0, range(1, 2))):
+        main([str(bundle.path), *names, "1", "50", f"{time.time() - late_s:.3f}"])
+        assert capsys.readouterr().out.count(MARK) in expected
 
 
 def test_one_that_cannot_be_opened_is_a_reason(bundle, candidates, tmp_path):
