@@ -145,7 +145,11 @@ def convert(
     options.reshaping.check()
     _check_output_only(options, targets)
     budget = None if options.budget is None else parse_budget(options.budget)
-    needs_text = options.reshaping.needs_text or any(recipe.needs_data for recipe in recipes)
+    needs_text = (
+        options.reshaping.needs_text
+        or any(recipe.needs_data for recipe in recipes)
+        or any(target.range_texts for target in targets)
+    )
     if options.calibration is not None and not needs_text:
         raise UnsupportedOption(
             "a calibration text is given and nothing uses it; leave it out, or choose a calibrated recipe"
@@ -170,9 +174,11 @@ def convert(
                 shallow = None
                 if options.shallow is not None:
                     shallow = shallow_stack(quantised.program, options.shallow, context, target.steps)
-                variant = _emit(writer, checkpoint, quantised, target, context, options, shallow)
-                if quantised.tokens and sample is not None:
-                    used = CalibrationSample(sample.name, sample.sha256, quantised.tokens)
+                read = texts[: target.range_texts]
+                variant = _emit(writer, checkpoint, quantised, target, context, options, shallow, read)
+                tokens = max(quantised.tokens, sum(len(text) for text in read))
+                if tokens and sample is not None:
+                    used = CalibrationSample(sample.name, sample.sha256, tokens)
                     variant = dataclasses.replace(variant, calibration=used)
                 if quantised.mixture is not None and options.budget is not None:
                     variant = dataclasses.replace(
@@ -275,6 +281,7 @@ def _emit(
     context: int,
     options: ConvertOptions,
     shallow: ShallowStack | None,
+    texts: Texts,
 ) -> Variant:
     recipe, cells, limit_mb = quantised.weights.recipe, options.cells, options.package_limit_mb
     name = f"{target.name}-{recipe.name}" + ("-cells8" if cells == "int8" else "")
@@ -284,7 +291,11 @@ def _emit(
     folder = writer.path(f"variants/{name}/{entry.split('/')[0]}").parent
     stacks = () if shallow is None else ((shallow.program, shallow.steps),)
     program, weights = quantised.program, quantised.weights
-    target.emit(EmitRequest(checkpoint, program, weights, folder, context, steps, cells, stacks, limit_bytes))
+    target.emit(
+        EmitRequest(
+            checkpoint, program, weights, folder, context, steps, cells, stacks, limit_bytes, tuple(texts)
+        )
+    )
     return Variant(
         name=name,
         format=target.format,

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from converters.calibration_windows import calibration_windows
+import numpy as np
+from numpy.typing import NDArray
+
 from converters.checkpoints.checkpoint import Checkpoint
 from converters.emit.coreml.emit_coreml import Layout, emit_coreml
 from converters.emit.coreml.emit_parts import emit_parts
@@ -23,16 +25,12 @@ from converters.quantise.block_kernels import (
     ONNX_STEP_BLOCKS,
     BlockKernels,
 )
-from converters.quantise.calibration.calibration_text import builtin_calibration
 from converters.quantise.quantised_weights import QuantisedWeights
 from converters.quantise.recipe import Recipe
 from converters.step_sizes import SMALLEST_CELLS, step_sizes
 from edgesdk.bundle.manifest import CellType, DeviceClass, Format, StepShape
 from edgesdk.bundle.package_list import PACKAGE_LIST_NAME
 from edgesdk.errors import UnsupportedOption
-
-_RANGE_TOKENS = (256, 1024)
-"""Tokens of a window and of all, for activation ranges: the largest values are the same in every text."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,7 @@ class EmitRequest:
         cell_type: of the cache, for targets that can choose.
         shallow: stacks on the same weights with their sizes, for targets that can hold them.
         package_limit_bytes: most of one package, for targets that write packages; None for one of any size.
+        texts: calibration text as token ids, for targets with `range_texts`.
     """
 
     checkpoint: Checkpoint
@@ -60,6 +59,7 @@ class EmitRequest:
     cell_type: CellType = "float32"
     shallow: tuple[tuple[Program, tuple[StepShape, ...]], ...] = ()
     package_limit_bytes: int | None = None
+    texts: Sequence[NDArray[np.int32]] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class Target:
         emit: writes the variant.
         blocks: which of a file's own blocks its kernels take.
         palettes: whether it takes weights as indices into palettes.
+        range_texts: calibration texts on which it measures how large activations get; 0 for none.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Target:
     emit: Callable[[EmitRequest], None]
     blocks: BlockKernels
     palettes: bool = False
+    range_texts: int = 0
 
     @property
     def packages(self) -> bool:
@@ -129,9 +131,8 @@ def _onnx_step(request: EmitRequest) -> None:
 
 
 def _onnx_npu(request: EmitRequest) -> None:
-    windows = calibration_windows(request.checkpoint, builtin_calibration(), *_RANGE_TOKENS)
     program = replace(request.program, weights=request.weights)
-    ranges = measure_ranges(program, windows)
+    ranges = measure_ranges(program, request.texts)
     emit_npu(request.program, request.weights, request.folder, request.steps, request.context, ranges)
 
 
@@ -201,6 +202,7 @@ TARGETS = (
         _few_steps,
         _onnx_npu,
         ONNX_STEP_BLOCKS,
+        range_texts=2,  # the largest values are the same in every text
     ),
     Target(
         "coreml",

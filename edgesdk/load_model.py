@@ -19,7 +19,7 @@ from edgesdk.devices.receipt import Phase, Receipt, Refusal
 from edgesdk.dispatch.candidates import Candidate, list_candidates
 from edgesdk.dispatch.hold_back import hold_back
 from edgesdk.dispatch.join_candidates import Joined, Moves, join_candidates, runner_of
-from edgesdk.dispatch.plan import Plan, backends_for_goal, plan_for_goal, plan_in_order
+from edgesdk.dispatch.plan import Plan, backends_for_goal, plan_in_order
 from edgesdk.errors import DeviceError, MissingExtra, UnsupportedOption
 from edgesdk.model import Model
 
@@ -92,6 +92,8 @@ def load(
     if goal is None:
         plan = plan_in_order(candidates)
     else:
+        from edgesdk.dispatch.plan_for_goal import plan_for_goal
+
         asked = cast(Goal, goal)
         plan = plan_for_goal(bundle, candidates, asked, threads, measure=measure, cancelled=cancelled)
     if kind not in (None, "cpu"):

@@ -219,6 +219,18 @@ def test_a_calibration_text_that_nothing_uses_is_refused(tmp_path):
         convert(str(TINY / "llama"), tmp_path / "b", options)
 
 
+def test_activation_ranges_come_from_the_calibration_text(tmp_path):
+    text = tmp_path / "text"
+    text.write_text("The sea is wide and the sky is high. " * 300, encoding="utf-8")
+    options = ConvertOptions(
+        targets=("onnx-npu",), recipes=("w8-round",), context=64, calibration=text, prove=False
+    )
+    (variant,) = open_bundle(convert(str(TINY / "llama"), tmp_path / "b", options)).manifest.variants
+    assert variant.calibration is not None
+    assert variant.calibration.name == "text"
+    assert variant.calibration.tokens == 1024
+
+
 def test_calibration_is_recorded_where_it_was_run(tmp_path):
     options = ConvertOptions(
         targets=("litert", "onnx"), recipes=("source",), context=64, allow_parity_miss=True

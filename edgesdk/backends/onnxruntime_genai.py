@@ -14,6 +14,7 @@ import numpy as np
 
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.protocol import Float, Int
+from edgesdk.backends.sequence_room import check_room, check_tokens
 from edgesdk.errors import CapacityError, DeviceError, MissingExtra
 
 CHUNK_TOKENS = 512
@@ -170,16 +171,8 @@ class GenaiSequence:
         self._length += len(tokens)
 
     def _check_room(self, tokens: Int) -> None:
-        count = len(tokens)
-        if count < 1:
-            raise CapacityError("a sequence is extended by at least one token, found none")
-        if self._length + count > self._context:
-            raise CapacityError(
-                f"{count} tokens after {self._length} do not fit the context of {self._context} tokens; "
-                "shorten the prompt or convert with a larger --context"
-            )
-        if int(tokens.min()) < 0 or int(tokens.max()) >= self._vocabulary:
-            raise DeviceError(f"a token is outside the vocabulary of {self._vocabulary}; check the tokenizer")
+        check_room(len(tokens), self._length, self._context)
+        check_tokens(tokens, self._vocabulary)
 
 
 def _import() -> ModuleType:

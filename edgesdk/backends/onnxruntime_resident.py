@@ -16,6 +16,7 @@ from edgesdk.backends.aligned_array import aligned_floats
 from edgesdk.backends.onnxruntime_session import PROVIDER, check_inputs, onnxruntime_errors, open_session
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.protocol import Float, Int
+from edgesdk.backends.sequence_room import check_room, check_tokens
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.errors import CapacityError, DeviceError
 
@@ -198,13 +199,5 @@ class ResidentSequence:
         self._binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
 
     def _check_room(self, tokens: Int) -> None:
-        count = len(tokens)
-        if count < 1:
-            raise CapacityError("a sequence is extended by at least one token, found none")
-        if self._length + count > self._context:
-            raise CapacityError(
-                f"{count} tokens after {self._length} do not fit the context of {self._context} tokens; "
-                "shorten the prompt or convert with a larger --context"
-            )
-        if int(tokens.min()) < 0 or int(tokens.max()) >= self._vocabulary:
-            raise DeviceError(f"a token is outside the vocabulary of {self._vocabulary}; check the tokenizer")
+        check_room(len(tokens), self._length, self._context)
+        check_tokens(tokens, self._vocabulary)

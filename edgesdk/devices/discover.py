@@ -13,12 +13,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.metadata import distributions
 from typing import Literal, Protocol, cast
 
 from edgesdk.bundle.manifest import DeviceClass
 from edgesdk.devices.cpu import Processor
 from edgesdk.devices.device import BackendRow, Device
+from edgesdk.devices.packages import installed_version
 from edgesdk.devices.run_probe import Finding, ProbeAnswer, run_probe
 from edgesdk.devices.system_devices import Adapter
 
@@ -102,17 +103,6 @@ _KNOWN = (
         "CPUExecutionProvider",
     ),
     Probe("coremltools", _module("ask_core_ml"), "npu", "CoreML"),
-)
-
-# Other distributions that bring the module `onnxruntime`.
-_ONNXRUNTIMES = (
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "onnxruntime-directml",
-    "onnxruntime-webgpu",
-    "onnxruntime-openvino",
-    "onnxruntime-rocm",
-    "onnxruntime-silicon",
 )
 
 
@@ -217,16 +207,6 @@ def _backend_row(candidate: Candidate, device: DeviceClass, devices: Sequence[De
             reason = f"{provider or candidate.package} found no {device}"
     names = tuple(dict.fromkeys(d.provider for d in mine if d.usable)) if reason is None else ()
     return BackendRow(candidate.name, device, candidate.package, installed, names, reason is None, reason)
-
-
-def installed_version(package: str) -> str | None:
-    """Version of a distribution; for onnxruntime, of whichever brings the module; None without one."""
-    for name in _ONNXRUNTIMES if package == "onnxruntime" else (package,):
-        try:
-            return version(name)
-        except PackageNotFoundError:
-            continue
-    return None
 
 
 def _ask(probes: Sequence[Probe], ends: float) -> list[ProbeAnswer]:

@@ -12,7 +12,7 @@ from edgesdk.backends.registry import Backend
 from edgesdk.bundle.manifest import DeviceClass, Variant
 from edgesdk.bundle.reader import Bundle
 from edgesdk.devices.device import BackendRow
-from edgesdk.devices.discover import installed_version
+from edgesdk.devices.packages import installed_version
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,8 @@ from edgesdk.devices.cpu import usable_cores
 from edgesdk.devices.measurement import Measurement
 from edgesdk.dispatch.candidates import Candidate, list_candidates
 from edgesdk.dispatch.measure import BUDGET_S
-from edgesdk.dispatch.plan import (
-    backends_for_goal,
-    known_measurements,
-    plan_for_goal,
-    plan_in_order,
-    same_results,
-)
+from edgesdk.dispatch.plan import backends_for_goal, plan_in_order, same_results
+from edgesdk.dispatch.plan_for_goal import known_measurements, plan_for_goal
 from edgesdk.errors import DeviceError, UnsupportedOption
 
 

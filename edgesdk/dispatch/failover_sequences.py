@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from edgesdk.backends.protocol import Float, Int, LoadedBackend, Sequence
+from edgesdk.backends.sequence_room import check_tokens
 from edgesdk.devices.receipt import Incident, Runner
 from edgesdk.dispatch.mover import Mover, Opener
 from edgesdk.dispatch.succession import Succession
@@ -185,7 +186,5 @@ class FailoverSequence:
         return self._sequence
 
     def _check(self, tokens: Int) -> None:
-        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < self._model.vocab_size:
-            raise DeviceError(
-                f"a token is outside the vocabulary of {self._model.vocab_size}; check the tokenizer"
-            )
+        if len(tokens):
+            check_tokens(tokens, self._model.vocab_size)

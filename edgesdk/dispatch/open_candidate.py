@@ -11,7 +11,7 @@ from edgesdk.backends.wide_logits import widen
 from edgesdk.bundle.integrity import check_integrity
 from edgesdk.bundle.manifest import CHAT_TEMPLATE_NAME, ID_MAP_NAME, TOKENIZER_NAME, Variant
 from edgesdk.bundle.reader import Bundle
-from edgesdk.devices.discover import installed_version
+from edgesdk.devices.packages import installed_version
 from edgesdk.dispatch.candidates import Candidate
 from edgesdk.errors import DeviceError
 

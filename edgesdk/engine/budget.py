@@ -1,10 +1,11 @@
 """How many tokens a step may run: measured once, against a limit for the time between tokens.
 
 The largest size whose step takes no longer than the limit, while other branches decode (Sarathi-Serve,
-section 4.3), with every cell in use: attention costs what S is, and it is the long prompt that makes
-the others wait. Without a limit of the caller's it is four times the smallest step in which several
-branches decode, with few cells in use: who waits for a token then has company anyway. The figures are
-the machine's as it is now: keep them and pass `token_budget` to repeat them.
+section 4.3), with all cells in use but those that the largest step takes: attention costs what S is, and
+it is the long prompt that makes the others wait. Without a limit of the caller's it is four times the
+smallest step in which several branches decode, with few cells in use: who waits for a token then has
+company anyway. The figures are the machine's as it is now: keep them and pass `token_budget` to repeat
+them.
 
 Paper: Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve.
 """
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.step_runner import StepEntry, StepRunner
 
 IDLE_STEPS = 4.0
@@ -26,7 +28,7 @@ IDLE_STEPS = 4.0
 
 _RUNS = 3
 _MOST_SEATS = 64
-_FILL = 256
+_PIECE = 256
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,20 @@ def profile_budget(runner: StepRunner, spec: DecoderSpec, target_ms: float | Non
         spec: the model's shape.
         target_ms: limit for the time between tokens; None for `IDLE_STEPS` steps.
     """
-    sizes, cells = runner.token_budgets, min(runner.context, runner.pool.capacity)
-    if target_ms is None:
-        shared = next((tokens for tokens in sizes if tokens > 1), sizes[0])
-        target_ms = IDLE_STEPS * _step_ms(runner, spec, shared, 0)
+    sizes = runner.token_budgets
     step_ms: dict[int, float] = {}
-    for tokens in sizes:
-        step_ms[tokens] = _step_ms(runner, spec, tokens, max(0, cells - tokens))
-        if step_ms[tokens] > target_ms and len(step_ms) > 1:
-            break
+    before = runner.new_list()
+    try:
+        if target_ms is None:
+            shared = next((tokens for tokens in sizes if tokens > 1), sizes[0])
+            target_ms = IDLE_STEPS * _step_ms(runner, before, shared)
+        _fill(runner, spec, before, min(runner.context, runner.pool.capacity) - sizes[-1])
+        for tokens in sizes:
+            step_ms[tokens] = _step_ms(runner, before, tokens)
+            if step_ms[tokens] > target_ms and len(step_ms) > 1:
+                break
+    finally:
+        before.close()
     return BudgetProfile(step_ms, target_ms, pick_budget(step_ms, target_ms))
 
 
@@ -85,22 +92,24 @@ def count_seats(runner: StepRunner, budget: int) -> int:
     return seats
 
 
-def _step_ms(runner: StepRunner, spec: DecoderSpec, tokens: int, used: int) -> float:
-    """Median time of a step after `used` tokens; the first, which may set something up, does not count."""
+def _fill(runner: StepRunner, spec: DecoderSpec, cells: CellList, count: int) -> None:
+    """Has a list hold so many tokens without running them."""
+    kv = np.zeros((len(spec.layers), 2, spec.kv_heads, _PIECE, spec.head_size), np.float32)
+    for first in range(0, count, _PIECE):
+        piece = min(_PIECE, count - first)
+        runner.store(cells, np.zeros(piece, np.int32), kv[..., :piece, :])
+
+
+def _step_ms(runner: StepRunner, before: CellList, tokens: int) -> float:
+    """Median time of a step after a list; the first run, which may set something up, does not count."""
     times = []
     piece = np.zeros(min(tokens, runner.context), np.int32)
-    before = runner.new_list()
-    try:
-        kv = np.zeros((len(spec.layers), 2, spec.kv_heads, _FILL, spec.head_size), np.float32)
-        for first in range(0, used, _FILL):
-            count = min(_FILL, used - first)
-            runner.store(before, np.zeros(count, np.int32), kv[..., :count, :])
-        for _ in range(_RUNS + 1):
-            sequence = before.fork()
+    for _ in range(_RUNS + 1):
+        sequence = before.fork()
+        try:
             began = time.perf_counter()
             runner.run([StepEntry(sequence, piece)])
             times.append((time.perf_counter() - began) * 1e3)
+        finally:
             sequence.close()
-    finally:
-        before.close()
     return statistics.median(times[1:])

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from edgesdk.backends.protocol import Float, Int, StepBackend
+from edgesdk.backends.sequence_room import check_room
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.errors import CapacityError
 from edgesdk.kv.step_runner import StepEntry, StepRunner
 
 
@@ -66,7 +66,7 @@ class CellSequence:
             DeviceError: the backend failed, or lacks the window mask that such a length needs.
         """
         total = len(tokens)
-        self._check_room(total)
+        check_room(total, self.length, self.context)
         runner, cells = self._runner, self._cells
         done = 0
         while total - done > 1:
@@ -82,7 +82,7 @@ class CellSequence:
     def score(self, tokens: Int) -> Float:
         """Like `extend`, but returns the logits after each of the tokens: (n, V) float32, a copy."""
         total = len(tokens)
-        self._check_room(total)
+        check_room(total, self.length, self.context)
         logits = np.empty((total, self._vocabulary), np.float32)
         done = 0
         while done < total:
@@ -104,12 +104,3 @@ class CellSequence:
         """Releases the cells; the backend stays open."""
         self._cells.truncate(0)
         self._runner.close()
-
-    def _check_room(self, count: int) -> None:
-        if count < 1:
-            raise CapacityError("a sequence is extended by at least one token, found none")
-        if self.length + count > self.context:
-            raise CapacityError(
-                f"{count} tokens after {self.length} do not fit the context of {self.context} tokens; "
-                "shorten the prompt or convert with a larger --context"
-            )

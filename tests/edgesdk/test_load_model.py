@@ -16,7 +16,7 @@ from edgesdk.bundle.records import to_json
 from edgesdk.devices.governor import Governor, GovernorRule, GovernorSettings
 from edgesdk.devices.measurement import Measurement, PhaseFigures
 from edgesdk.devices.power_readings import PowerReadings
-from edgesdk.dispatch import plan
+from edgesdk.dispatch import plan_for_goal
 from edgesdk.engine.engine import Engine
 from edgesdk.errors import DeviceError, UnsupportedOption
 
@@ -58,7 +58,7 @@ def figures(monkeypatch):
                 )
             return tuple(rows)
 
-        monkeypatch.setattr(plan, "measure_all", measure_all)
+        monkeypatch.setattr(plan_for_goal, "measure_all", measure_all)
 
     return set_speeds
 

@@ -71,3 +71,8 @@ def test_load_is_the_function_whatever_was_imported_before():
 def test_unknown_names_are_attribute_errors():
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         edgesdk.nonsense  # noqa: B018
+
+
+def test_loading_without_a_goal_imports_nothing_that_measures_or_probes():
+    heavy = "{'edgesdk.dispatch.measure', 'edgesdk.devices.run_probe', 'subprocess', 'psutil'}"
+    assert run(f"import sys, edgesdk; edgesdk.load; print(sorted({heavy} & set(sys.modules)))") == "[]"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edgesdk.backends.coreml.mil_program import Array, TensorType
 from edgesdk.backends.coreml.step_backend import LOWEST_MASK
 from edgesdk.backends.protocol import Float, Int
+from edgesdk.backends.sequence_room import check_room, check_tokens
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import CapacityError, DeviceError
@@ -212,16 +213,8 @@ class StateSequence:
         return np.asarray(logits, np.float32)
 
     def _check_room(self, tokens: Int) -> None:
-        count = len(tokens)
-        if count < 1:
-            raise CapacityError("a sequence is extended by at least one token, found none")
-        if self._length + count > self._context:
-            raise CapacityError(
-                f"{count} tokens after {self._length} do not fit the context of {self._context} tokens; "
-                "shorten the prompt or convert with a larger --context"
-            )
-        if int(tokens.min()) < 0 or int(tokens.max()) >= self._vocabulary:
-            raise DeviceError(f"a token is outside the vocabulary of {self._vocabulary}; check the tokenizer")
+        check_room(len(tokens), self._length, self._context)
+        check_tokens(tokens, self._vocabulary)
 
 
 def _mask(seen: NDArray[np.bool_]) -> Float:

@@ -7,9 +7,10 @@ from edgesdk.bundle.integrity import cache_folder
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.devices import measurement_cache
 from edgesdk.devices.measurement import Measurement, PhaseFigures
-from edgesdk.dispatch import plan as module
+from edgesdk.dispatch import plan_for_goal as module
 from edgesdk.dispatch.candidates import list_candidates
-from edgesdk.dispatch.plan import known_measurements, plan_for_goal, plan_in_order
+from edgesdk.dispatch.plan import plan_in_order
+from edgesdk.dispatch.plan_for_goal import known_measurements, plan_for_goal
 
 
 @pytest.fixture
