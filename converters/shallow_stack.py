@@ -1,8 +1,8 @@
 """A shallow stack beside the whole one: a second entry into the same file, on the same weights.
 
 It goes without some halves of the stack that is written, and without a repair, so it needs no weight of its
-own: a draft that the whole model checks later costs the description of a graph. It has few sizes, because
-each takes time whenever the file is loaded, for the whole stack too (docs/decisions/0005).
+own: a draft that the whole model checks later costs the description of a graph. It has few T, because each
+takes time whenever the file is loaded, for the whole stack too (docs/decisions/0012).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from converters.graph.program import Program
 from converters.layers.skip_request import parse_skip
-from converters.step_sizes import SMALLEST_CELLS, step_sizes
+from converters.step_sizes import resizable_sizes
 from converters.transforms.skip_layers import skip_layers
 from edgesdk.bundle.manifest import StepShape, Variant
 
@@ -28,7 +28,7 @@ class ShallowStack:
 
     Attributes:
         program: the whole one's without some halves, on its very weights.
-        steps: static sizes.
+        steps: sizes.
     """
 
     program: Program
@@ -51,7 +51,7 @@ def shallow_stack(
     program: Program,
     request: str,
     context: int,
-    sizes: Callable[[int], tuple[StepShape, ...]] = step_sizes,
+    sizes: Callable[[int], tuple[StepShape, ...]] = resizable_sizes,
 ) -> ShallowStack:
     """Takes a shallow stack from the program that is written.
 
@@ -65,10 +65,9 @@ def shallow_stack(
         TransformError: the stack lacks one of the halves, or nothing with cells would be left.
         UnsupportedOption: the request is not in the grammar.
     """
-    cells = (SMALLEST_CELLS, context) if context > SMALLEST_CELLS else (context,)
     steps = tuple(
         dataclasses.replace(step, signature=_PREFIX + step.signature)
         for step in sizes(context)
-        if step.cells in cells and step.tokens in _TOKENS
+        if step.tokens in _TOKENS
     )
     return ShallowStack(skip_layers(program, parse_skip(request)), steps)

@@ -27,7 +27,7 @@ from converters.quantise.block_kernels import (
 )
 from converters.quantise.quantised_weights import QuantisedWeights
 from converters.quantise.recipe import Recipe
-from converters.step_sizes import SMALLEST_CELLS, step_sizes
+from converters.step_sizes import SMALLEST_CELLS, resizable_sizes, static_sizes
 from edgesdk.bundle.manifest import CellType, DeviceClass, Format, StepShape
 from edgesdk.bundle.package_list import PACKAGE_LIST_NAME
 from edgesdk.errors import UnsupportedOption
@@ -138,7 +138,7 @@ def _onnx_npu(request: EmitRequest) -> None:
 
 def _few_steps(context: int) -> tuple[StepShape, ...]:
     """One file per size: an NPU compiles each for minutes, so there is one to decode and one to prefill."""
-    return tuple(step for step in step_sizes(context) if step.cells == context and step.tokens in (1, 128))
+    return static_sizes(context, (1, 128))
 
 
 def _coreml(request: EmitRequest, layout: Layout = "cells") -> None:
@@ -155,28 +155,27 @@ def _coreml_state(request: EmitRequest) -> None:
 
 def _coreml_state_steps(context: int) -> tuple[StepShape, ...]:
     """Functions that share states have one S, and a step writes all of its T cells."""
-    steps = (step for step in step_sizes(context) if step.cells == context)
-    return tuple(step for step in steps if step.tokens in (1, 8, 128) and step.tokens <= context)
+    return static_sizes(context, (tokens for tokens in (1, 8, 128) if tokens <= context))
 
 
-def _coreml_steps(context: int) -> tuple[StepShape, ...]:
-    """One function per size, to decode, to verify drafts and to prefill, for short and for full caches.
+def _compiled_steps(context: int) -> tuple[StepShape, ...]:
+    """A graph per size, to decode, to verify drafts and to prefill, for short and for full caches.
 
-    Core ML specialises every function that an app uses for its units, seconds to minutes at first use, and
-    each adds half a megabyte of program, so S has two sizes instead of octaves.
+    What is compiled for a GPU or a neural engine takes seconds to minutes per graph at first use (and half a
+    megabyte each in Core ML), so S has two sizes.
     """
-    cells = (SMALLEST_CELLS, context) if context > SMALLEST_CELLS else (context,)
-    return tuple(step for step in step_sizes(context) if step.cells in cells and step.tokens in (1, 8, 128))
+    return static_sizes(context, (1, 8, 128), (SMALLEST_CELLS,))
 
 
 TARGETS = (
+    Target("litert", "litert", ("cpu",), "model.tflite", "litert", resizable_sizes, _litert, LITERT_BLOCKS),
     Target(
+        "litert-static",
         "litert",
-        "litert",
-        ("cpu", "gpu", "npu"),
+        ("gpu", "npu", "cpu"),
         "model.tflite",
         "litert",
-        step_sizes,
+        _compiled_steps,
         _litert,
         LITERT_BLOCKS,
     ),
@@ -186,7 +185,7 @@ TARGETS = (
     Target(
         "onnx-step",
         "onnx-step",
-        ("npu", "cpu"),
+        ("npu", "gpu", "cpu"),
         "",
         "onnxruntime-step",
         _few_steps,
@@ -210,7 +209,7 @@ TARGETS = (
         ("npu", "gpu", "cpu"),
         "model.mlpackage/Manifest.json",
         "coreml-interpreter",
-        _coreml_steps,
+        _compiled_steps,
         _coreml,
         COREML_BLOCKS,
         palettes=True,

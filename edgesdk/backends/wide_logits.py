@@ -36,6 +36,7 @@ class WideLogits:
         self._kept = kept
         self._vocab_size = vocab_size
         self._buffers: dict[StepShape, tuple[Float, StepBuffers]] = {}
+        self._logits: dict[str, Float] = {}  # by signature: sizes that share one share its logits
 
     @property
     def cell_type(self) -> CellType:
@@ -51,8 +52,10 @@ class WideLogits:
         """The arrays of one size; `logits` are (R, V)."""
         if shape not in self._buffers:
             inner = self._backend.buffers(shape)
-            logits = aligned_floats(shape.rows, self._vocab_size)
-            logits[:] = MASKED
+            logits = self._logits.get(shape.signature)
+            if logits is None:
+                logits = self._logits[shape.signature] = aligned_floats(shape.rows, self._vocab_size)
+                logits[:] = MASKED
             self._buffers[shape] = (inner.logits, replace(inner, logits=logits))
         return self._buffers[shape][1]
 
@@ -65,6 +68,7 @@ class WideLogits:
     def close(self) -> None:
         """Releases the model."""
         self._buffers.clear()
+        self._logits.clear()
         self._backend.close()
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.backends.litert.cell_inputs import cell_input_names, cell_views
+from edgesdk.backends.aligned_array import aligned_floats
+from edgesdk.backends.litert.cell_inputs import MASKS, cell_input_names, cell_views, turn_mask
 from edgesdk.backends.litert.graph_operations import GraphOperation, read_signature
 from edgesdk.backends.litert.operator_profiler import OperatorEvent, OperatorProfiler
 from edgesdk.backends.litert.weight_cache import find_weight_cache
@@ -81,7 +82,6 @@ def profile_litert(
     named: dict[str, NDArray[np.float32] | NDArray[np.int32] | NDArray[np.int8]] = {
         "tokens": arrays.tokens,
         "positions": arrays.positions,
-        "mask": arrays.mask,
         "rows": arrays.rows,
         "logits": arrays.logits,
         **dict(
@@ -90,13 +90,15 @@ def profile_litert(
             )
         ),
     }
-    if arrays.window_mask is not None:
-        named["window_mask"] = arrays.window_mask
+    for name, mask in zip(MASKS, (arrays.mask, arrays.window_mask), strict=True):
+        if mask is not None:
+            named[name] = turned = aligned_floats(*mask.shape)
+            turn_mask(mask, turned)
     for layer in range(layers):
         for side, letter in enumerate("kv"):
             named[f"{letter}_new.{layer}"] = arrays.kv_new[layer, side]
     cache = find_weight_cache(bundle.manifest.files[variant.entry].sha256)
-    packed = cache.final if cache is not None and cache.hit else None
+    packed = cache.path if cache is not None and cache.hit else None
     profiler = OperatorProfiler(path, graph, named, threads=request.threads, weight_cache=packed)
     try:
         runs = [profiler.profile() for _ in range(repeat)]

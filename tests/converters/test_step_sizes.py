@@ -1,27 +1,40 @@
-"""Sizes cover every context, decode finest."""
+"""Sizes cover every context; S is never much larger than what is in use."""
+
+import itertools
 
 import pytest
 
-from converters.step_sizes import step_sizes
+from converters.step_sizes import resizable_sizes, static_sizes
 from edgesdk.errors import UnsupportedOption
 
+TOKENS = (1, 8, 16, 32, 64, 96, 128)
 
-@pytest.mark.parametrize("context", [16, 100, 512, 513, 2048, 5000, 131072])
+
+@pytest.mark.parametrize("context", [16, 100, 128, 512, 513, 2048, 5000, 131072])
 def test_every_token_count_reaches_the_context_and_no_further(context):
-    sizes = step_sizes(context)
-    for tokens in (1, 8, 16, 32, 128):
-        cells = [s.cells for s in sizes if s.tokens == tokens]
-        assert max(cells) == context
-        assert len(set(cells)) == len(cells)
+    for sizes in (resizable_sizes(context), static_sizes(context, TOKENS, (512, 1024))):
+        for tokens in TOKENS:
+            cells = [s.cells for s in sizes if s.tokens == tokens]
+            assert max(cells) == context
+            assert len(set(cells)) == len(cells)
 
 
-def test_decoding_has_sizes_between_octaves():
-    cells = {t: [s.cells for s in step_sizes(2048) if s.tokens == t] for t in (1, 128)}
-    assert cells[1] == [512, 768, 1024, 1536, 2048]
-    assert cells[128] == [512, 1024, 2048]
+@pytest.mark.parametrize("context", [2048, 100_000])
+def test_resizable_sizes_waste_little(context):
+    cells = [s.cells for s in resizable_sizes(context) if s.tokens == 1]
+    for smaller, larger in itertools.pairwise(cells):
+        assert larger - smaller <= max(128, smaller / 4)
+
+
+def test_sizes_share_signatures_only_where_files_are_resized():
+    sizes = resizable_sizes(2048)
+    assert {s.signature for s in sizes} == {"step_1", "step_8", "step_many"}
+    assert {s.rows for s in sizes if s.signature == "step_many"} == {8}, "rows of logits do not vary"
+    assert len({s.signature for s in static_sizes(2048, TOKENS, (512,))}) == 2 * len(TOKENS)
 
 
 @pytest.mark.parametrize("context", [0, 15, 131073])
 def test_impossible_contexts_are_refused(context):
-    with pytest.raises(UnsupportedOption, match="expected 16 to 131072"):
-        step_sizes(context)
+    for sizes in (resizable_sizes, lambda wanted: static_sizes(wanted, (1,))):
+        with pytest.raises(UnsupportedOption, match="expected 16 to 131072"):
+            sizes(context)

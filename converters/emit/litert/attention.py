@@ -1,8 +1,11 @@
-"""Attention in LiteRT operators: cells and new tokens apart, one softmax over both.
+"""Attention in LiteRT operators: new tokens and cells apart, one softmax over both, new tokens first.
 
-Two forms with equal results. With few new tokens, scores over cells and over new tokens are two
-products whose results are joined: the cells, which are large, are never copied. With many, scores
-are larger than cells, so keys and values are joined instead.
+Two forms with equal results. With few new tokens, scores over cells and over new tokens are two products
+whose results are joined. XNNPACK packs the right operand of a product anew on every step, so the cells'
+keys stand on the left, and their scores, which are small, are transposed; values cannot, because cells lie
+in rows. With many tokens, scores are larger than cells, so keys and values are joined instead. New tokens
+stand first because S may vary: what is cut from the front needs no number that depends on it. Queries that
+share a KV head are rows of one product, head by head, so the mask is tiled once for all layers.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from converters.graph.ops import Attend
 if TYPE_CHECKING:
     from converters.emit.litert.lowering import Lowering
 
-JOIN_CELLS_FROM_TOKENS = 32
+JOIN_CELLS_FROM_TOKENS = 16
 """Steps of at least this many tokens join keys and values (docs/decisions/0004)."""
 
 
@@ -33,27 +36,31 @@ def lower_attend(state: Lowering, node: Node, x: list[int]) -> int:
     query = _queries(state, q, f"{out}.q", (T, K, G, D))
     if T >= JOIN_CELLS_FROM_TOKENS:
         k_cache = scaled_cells(state, keys_name, k_cache, f"{out}.keys.old", (K, S, D))
-        keys = state.concat([k_cache, k_new], 1, f"{out}.keys", (K, S + T, D))
+        keys = state.concat([k_new, k_cache], 1, f"{out}.keys", (K, S + T, D))
         scores = _product(state, query, keys, f"{out}.scores", (K, G * T, S + T), transpose_b=True)
     else:
-        old = _product(state, query, k_cache, f"{out}.old", (K, G * T, S), transpose_b=True)
+        columns = _product(state, k_cache, query, f"{out}.old.columns", (K, S, G * T), transpose_b=True)
+        old = state.transpose(columns, f"{out}.old", (K, G * T, S), (0, 2, 1))
         old = scale_columns(state, keys_name, old, f"{out}.old.scaled", (K, G * T, S))
         new = _product(state, query, k_new, f"{out}.new", (K, G * T, T), transpose_b=True)
-        scores = state.concat([old, new], 2, f"{out}.scores", (K, G * T, S + T))
+        scores = state.concat([new, old], 2, f"{out}.scores", (K, G * T, S + T))
     scores = _mask(state, op, scores, mask, f"{out}.masked", (K, G, T, S + T))
     options = state.schema.SoftmaxOptionsT()
     options.beta = 1.0
     shares = state.emit("SOFTMAX", [scores], f"{out}.shares", (K, G * T, S + T), options)
     if T >= JOIN_CELLS_FROM_TOKENS:
         v_cache = scaled_cells(state, values_name, v_cache, f"{out}.values.old", (K, S, D))
-        values = state.concat([v_cache, v_new], 1, f"{out}.values", (K, S + T, D))
+        values = state.concat([v_new, v_cache], 1, f"{out}.values", (K, S + T, D))
         y = _product(state, shares, values, f"{out}.y", (K, G * T, D), transpose_b=False)
     else:
-        old_shares = state.slice_last(shares, f"{out}.shares.old", (K, G * T, S), 0)
+        old_shares = state.slice_last(shares, f"{out}.shares.old", (K, G * T, S), T)
         old_shares = scale_columns(state, values_name, old_shares, f"{out}.shares.old.scaled", (K, G * T, S))
-        new_shares = state.slice_last(shares, f"{out}.shares.new", (K, G * T, T), S)
+        new_shares = state.slice_last(shares, f"{out}.shares.new", (K, G * T, T), 0)
         old_y = _product(state, old_shares, v_cache, f"{out}.y.old", (K, G * T, D), transpose_b=False)
-        new_y = _product(state, new_shares, v_new, f"{out}.y.new", (K, G * T, D), transpose_b=False)
+        if T == 1:  # a product of one row is that row, scaled
+            new_y = state.binary("MUL", new_shares, v_new, f"{out}.y.new", (K, G, D))
+        else:
+            new_y = _product(state, new_shares, v_new, f"{out}.y.new", (K, G * T, D), transpose_b=False)
         y = state.binary("ADD", old_y, new_y, f"{out}.y", (K, G * T, D))
     return _rows_first(state, y, out, (T, K, G, D))
 
@@ -63,8 +70,7 @@ def _queries(state: Lowering, q: int, name: str, sizes: tuple[int, int, int, int
     T, K, G, D = sizes
     if T == 1:
         return state.reshape(q, name, (K, G, D))
-    split = state.reshape(q, f"{name}.split", (T, K, G, D))
-    turned = state.transpose(split, f"{name}.turned", (K, G, T, D), (1, 2, 0, 3))
+    turned = state.transpose(q, f"{name}.turned", (K * G, T, D), (1, 0, 2))
     return state.reshape(turned, name, (K, G * T, D))
 
 
@@ -72,9 +78,8 @@ def _rows_first(state: Lowering, y: int, name: str, sizes: tuple[int, int, int, 
     T, K, G, D = sizes
     if T == 1:
         return state.reshape(y, name, (1, K * G, D))
-    split = state.reshape(y, f"{name}.split", (K, G, T, D))
-    turned = state.transpose(split, f"{name}.turned", (T, K, G, D), (2, 0, 1, 3))
-    return state.reshape(turned, name, (T, K * G, D))
+    split = state.reshape(y, f"{name}.split", (K * G, T, D))
+    return state.transpose(split, name, (T, K * G, D), (1, 0, 2))
 
 
 def _mask(
@@ -86,11 +91,9 @@ def _mask(
     flat = (K, G * T, width)
     if op.softcap is not None:
         scores = softcap(state, scores, op.softcap, f"{name}.capped", flat)
-    if T == 1:
-        return state.binary("ADD", scores, mask, name, flat)
-    split = state.reshape(scores, f"{name}.split", sizes)
-    masked = state.binary("ADD", split, mask, f"{name}.sum", sizes)
-    return state.reshape(masked, name, flat)
+    if T > 1:
+        mask = state.tiled(mask, G, (G * T, width))
+    return state.binary("ADD", scores, mask, name, flat)
 
 
 def _product(state: Lowering, a: int, b: int, name: str, shape: tuple[int, ...], *, transpose_b: bool) -> int:

@@ -1,4 +1,4 @@
-"""Emits the step graph as one LiteRT file: a signature per size, one copy of the weights."""
+"""Emits the step graph as one LiteRT file: a few signatures, one copy of the weights."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from converters.emit.litert.int8_cells import int8_cells
+from converters.emit.litert.join_rotations import join_rotations
 from converters.emit.litert.lowering import LOWERINGS, Lowering, lower_node
 from converters.emit.litert.model_file import ModelFile
 from converters.graph.program import Program
 from converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk.bundle.manifest import CellType, StepShape
 from edgesdk.errors import EmitError
+
+MASKS = ("mask", "window_mask")
 
 
 def emit_litert(
@@ -26,13 +29,16 @@ def emit_litert(
     """Writes a LiteRT model.
 
     Inputs and outputs of a signature are those of the graph; `rows` is absent where a step has one
-    token. int8 cells have inputs for their scales beside them: `k_scale.l` and `v_scale.l`, (K, 1, S).
+    token. Columns of masks are in the order of attention, new tokens first: their inputs are named
+    `mask.new_first` and `window_mask.new_first`, (T, T+S). int8 cells have inputs for their scales beside
+    them: `k_scale.l` and `v_scale.l`, (K, 1, S). Where sizes share a signature, whoever loads the file
+    resizes the inputs to the one that it runs; until then they have the largest.
 
     Args:
         program: the decoder.
         weights: its weights under a recipe.
         path: file to write.
-        steps: sizes, one signature each.
+        steps: sizes.
         context: positions that the rotary tables cover.
         shallow: stacks that use some of the same weights, with sizes of their own: `skip_layers` of this
             very program. Their signatures stand in the same file and add no weight to it.
@@ -46,8 +52,7 @@ def emit_litert(
         if type(node.op) not in LOWERINGS:
             raise EmitError(f"the LiteRT emitter has no lowering for {type(node.op).__name__}")
     model = ModelFile(f"edgesdk {program.spec.architecture} {weights.recipe.name}")
-    for step in steps:
-        _lower_step(program, weights, model, step, context, cell_type)
+    _lower_steps(program, weights, model, steps, context, cell_type)
     for stack, sizes in shallow:
         # Constants are shared by name, so other numbers under the same name would go unseen.
         if stack.weights is not program.weights:
@@ -55,28 +60,40 @@ def emit_litert(
                 "the shallow stack has weights of its own, so it cannot share a file; make it with "
                 "skip_layers from the program that is written, without a repair"
             )
-        for step in sizes:
-            _lower_step(stack, weights, model, step, context, cell_type)
+        _lower_steps(stack, weights, model, sizes, context, cell_type)
     model.write(path)
 
 
-def _lower_step(
+def _lower_steps(
     program: Program,
     weights: QuantisedWeights,
     model: ModelFile,
-    step: StepShape,
+    steps: Sequence[StepShape],
     context: int,
     cell_type: CellType,
 ) -> None:
-    graph = program.graph
-    state = Lowering(model.subgraph(step.signature), graph, weights, step, context)
+    graph = join_rotations(program.graph)
+    largest: dict[str, StepShape] = {}
+    for step in sorted(steps):
+        largest[step.signature] = step
+    for signature, step in largest.items():
+        sharing = [other for other in steps if other.signature == signature]
+        different = {"T": {s.tokens for s in sharing}, "S": {s.cells for s in sharing}}
+        varying = frozenset(name for name, sizes in different.items() if len(sizes) > 1)
+        state = Lowering(model.subgraph(signature), graph, weights, step, context, varying)
+        _lower_step(state, cell_type)
+
+
+def _lower_step(state: Lowering, cell_type: CellType) -> None:
+    graph = state.graph
     for value in graph.inputs:
-        if value.name == "rows" and step.tokens == 1:
+        if value.name == "rows" and state.step.tokens == 1:
             continue
         if cell_type == "int8" and value.name.startswith(("k_cache.", "v_cache.")):
             int8_cells(state, value)
             continue
-        state.index[value.name] = state.subgraph.input(value.name, state.shape(value.shape), value.dtype)
+        name = f"{value.name}.new_first" if value.name in MASKS else value.name
+        state.index[value.name] = state.subgraph.input(name, state.shape(value.shape), value.dtype)
     for node in graph.nodes:
         lower_node(state, node)
     for name in graph.outputs:

@@ -1,4 +1,4 @@
-"""Lowers each operation of the graph to LiteRT operators, for one static size of the step.
+"""Lowers each operation of the graph to LiteRT operators, for one signature.
 
 Shapes follow XNNPACK, which runs nearly all of it on CPU: products are FULLY_CONNECTED (int8 and
 int4 weights with activations quantised per row at run time) and BATCH_MATMUL with float operands.
@@ -14,7 +14,8 @@ import numpy as np
 
 from converters.emit.litert.attention import lower_attend
 from converters.emit.litert.constants import weight_matrix
-from converters.emit.litert.model_file import Constant, Subgraph
+from converters.emit.litert.model_file import Constant, Subgraph, Varying, stated
+from converters.emit.litert.packed_rows import packed_rows
 from converters.graph.graph import Graph, Node
 from converters.graph.ops import (
     Activate,
@@ -51,8 +52,9 @@ class Lowering:
         subgraph: where operators go.
         graph: what is lowered.
         weights: constants.
-        step: the static size.
+        step: the size, the largest of those that share the signature.
         context: length of the rotary tables.
+        varying: which of `T` and `S` differ among those.
         index: tensor index of every value made so far.
         cell_scales: tensor index of the scales of int8 cells, by the cells' name.
     """
@@ -62,23 +64,27 @@ class Lowering:
     weights: QuantisedWeights
     step: StepShape
     context: int
+    varying: frozenset[str] = frozenset()
     index: dict[str, int] = field(default_factory=dict)
     cell_scales: dict[str, int] = field(default_factory=dict)
     _gathered: dict[RotarySpec, tuple[int, int]] = field(default_factory=dict)
+    _tiled: dict[tuple[int, int], int] = field(default_factory=dict)
 
     @property
     def schema(self) -> Any:
         """The generated flatbuffer classes."""
         return self.subgraph.model.schema
 
+    @property
+    def tokens(self) -> int:
+        """T."""
+        return Varying(self.step.tokens) if "T" in self.varying else self.step.tokens
+
     def shape(self, shape: Shape) -> tuple[int, ...]:
         """A symbolic shape in numbers."""
-        sizes = {
-            "T": self.step.tokens,
-            "S": self.step.cells,
-            "R": self.step.rows,
-            "S+T": self.step.cells + self.step.tokens,
-        }
+        T = self.tokens
+        S = Varying(self.step.cells) if "S" in self.varying else self.step.cells
+        sizes = {"T": T, "S": S, "R": self.step.rows, "S+T": S + T}
         return tuple(dim if isinstance(dim, int) else sizes[dim] for dim in shape)
 
     def emit(
@@ -98,7 +104,7 @@ class Lowering:
     def reshape(self, x: int, name: str, shape: tuple[int, ...]) -> int:
         """Gives a tensor another shape; XNNPACK and LiteRT move no data for it."""
         options = self.schema.ReshapeOptionsT()
-        options.newShape = np.asarray(shape, np.int32)
+        options.newShape = stated(shape)
         return self.emit("RESHAPE", [x, self.subgraph.integers("shape", shape)], name, shape, options)
 
     def transpose(self, x: int, name: str, shape: tuple[int, ...], permutation: tuple[int, ...]) -> int:
@@ -118,10 +124,19 @@ class Lowering:
         return self.emit("CONCATENATION", parts, name, shape, options)
 
     def slice_last(self, x: int, name: str, shape: tuple[int, ...], start: int) -> int:
-        """A range of the last axis; `shape` is the result's."""
+        """A range of the last axis; `shape` is the result's.
+
+        Where a dimension varies, to its end: XNNPACK takes that from STRIDED_SLICE, not from SLICE.
+        """
         begin = self.subgraph.integers("begin", [0] * (len(shape) - 1) + [start])
-        size = self.subgraph.integers("size", shape)
-        return self.emit("SLICE", [x, begin, size], name, shape, self.schema.SliceOptionsT())
+        if not any(isinstance(size, Varying) for size in shape):
+            size = self.subgraph.integers("size", shape)
+            return self.emit("SLICE", [x, begin, size], name, shape, self.schema.SliceOptionsT())
+        end = self.subgraph.integers("end", [*shape[:-1], start + shape[-1]])
+        strides = self.subgraph.integers("strides", [1] * len(shape))
+        options = self.schema.StridedSliceOptionsT()
+        options.endMask = sum(1 << axis for axis, size in enumerate(shape) if isinstance(size, Varying))
+        return self.emit("STRIDED_SLICE", [x, begin, end, strides], name, shape, options)
 
     def gather(self, table: int, rows: int, name: str, shape: tuple[int, ...], dtype: str = "FLOAT32") -> int:
         """Rows of a table."""
@@ -135,7 +150,7 @@ class Lowering:
     def rotary(self, rotary: RotarySpec) -> tuple[int, int]:
         """Cosines and signed sines of the step's positions: (T, 1, size) each, made once."""
         if rotary not in self._gathered:
-            T, size = self.step.tokens, rotary.size
+            T, size = self.tokens, rotary.size
             pair = []
             for kind in ("cos", "sin"):
                 key = f"rotary.{kind}.{hash_name(rotary)}"
@@ -149,6 +164,13 @@ class Lowering:
                 pair.append(self.reshape(rows, f"{key}.rows3", (T, 1, size)))
             self._gathered[rotary] = (pair[0], pair[1])
         return self._gathered[rotary]
+
+    def tiled(self, mask: int, times: int, shape: tuple[int, ...]) -> int:
+        """A mask (T, T+S) as many times under itself, made once: (times * T, T+S)."""
+        key = (mask, times)
+        if key not in self._tiled:
+            self._tiled[key] = self.concat([mask] * times, 0, f"mask.{len(self._tiled)}.tiled", shape)
+        return self._tiled[key]
 
 
 def hash_name(rotary: RotarySpec) -> str:
@@ -173,11 +195,13 @@ def lower_node(state: Lowering, node: Node) -> None:
 def _embed(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
     table, out = node.inputs[1], node.outputs[0]
     V, E = state.weights.shape(table)
-    T = state.step.tokens
+    T = state.tokens
     scheme = state.weights.scheme(table)
     if scheme is None:
         rows = state.gather(weight_matrix(state.subgraph, state.weights, table), x[0], out, (T, E))
         return [rows]
+    if scheme.bits == 4:
+        return [packed_rows(state, table, x[0], out)]
     # Rows are scaled after the look-up, so that a tied head can use the very same tensor.
     raw = weight_matrix(state.subgraph, state.weights, table)
     scales = state.subgraph.constant(

@@ -26,6 +26,30 @@ _PLACEHOLDER = 2  # 0 and 1 mean "inside the flatbuffer"
 Constant = Callable[[], NDArray[np.generic]]
 
 
+class Varying(int):
+    """A dimension that whoever loads the file may resize; its value is what it is until then.
+
+    Sums and products with it vary as well. Tensors state such a dimension as -1 beside its value, and
+    shapes that operators take as constants leave it to be inferred.
+    """
+
+    def __add__(self, other: int) -> Varying:
+        """The sum varies."""
+        return Varying(int(self) + other)
+
+    def __mul__(self, other: int) -> Varying:
+        """The product varies."""
+        return Varying(int(self) * other)
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+
+def stated(dimensions: Sequence[int]) -> NDArray[np.int32]:
+    """Dimensions with -1 for those that vary."""
+    return np.asarray([-1 if isinstance(size, Varying) else size for size in dimensions], np.int32)
+
+
 def schema() -> ModuleType:
     """The generated flatbuffer classes, which ship with LiteRT.
 
@@ -78,6 +102,8 @@ class Subgraph:
         tensor = s.TensorT()
         tensor.name = name
         tensor.shape = np.asarray(shape, np.int32)
+        if any(isinstance(size, Varying) for size in shape):
+            tensor.shapeSignature = stated(shape)
         tensor.type = getattr(s.TensorType, dtype)
         tensor.buffer = buffer
         tensor.hasRank = True
@@ -91,7 +117,10 @@ class Subgraph:
         dtype: DType | Literal["int8"] = "float32",
         quantisation: Quantisation | None = None,
     ) -> int:
-        """Adds an input and returns its index; integers of one with a quantisation stand for numbers."""
+        """Adds an input and returns its index; integers of one with a quantisation stand for numbers.
+
+        Whoever loads the file must give a `Varying` dimension its size before the signature runs.
+        """
         index = self.tensor(name, shape, dtype.upper())
         if quantisation is not None:
             # By scales, not by name: signatures have inputs of equal names.
@@ -136,9 +165,9 @@ class Subgraph:
         return self._constants[name]
 
     def integers(self, name: str, values: Sequence[int]) -> int:
-        """Adds a small int32 constant (axes, shapes, permutations)."""
-        array = np.asarray(values, np.int32)
-        key = f"int32:{','.join(map(str, values))}"
+        """Adds a small int32 constant (axes, shapes, permutations); -1 for what varies."""
+        array = stated(values)
+        key = f"int32:{','.join(map(str, array))}"
         return self.constant(key, array.shape, "INT32", lambda: array)
 
     def number(self, value: float) -> int:

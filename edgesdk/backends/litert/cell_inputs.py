@@ -1,7 +1,8 @@
-"""The inputs of a LiteRT signature that cells go to, by name and in order.
+"""The inputs of a LiteRT signature that depend on S: cells, by name and in order, and masks.
 
 float32 cells: `k_cache.l` and `v_cache.l`, (K, S, D). int8 cells: the same in int8, then for every layer
-`k_scale.l` and `v_scale.l`, (K, 1, S) float32: the shape that multiplies a row of scores.
+`k_scale.l` and `v_scale.l`, (K, 1, S) float32: the shape that multiplies a row of scores. Masks are (T, T+S)
+with new tokens first, where the step contract has cells first: the order in which a file can be resized.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.backends.protocol import Cells, Int8Cells
+from edgesdk.backends.protocol import Cells, Float, Int8Cells
 from edgesdk.bundle.manifest import CellType
 from edgesdk.errors import DeviceError
 
@@ -38,12 +39,25 @@ def cell_views(cells: Cells, cell_type: CellType) -> list[NDArray[np.float32] | 
     return views
 
 
+MASKS = ("mask.new_first", "window_mask.new_first")
+"""Names of the inputs for masks, the second where a layer has a window."""
+
+
+def turn_mask(mask: Float, turned: Float) -> None:
+    """Writes a mask (T, S+T), cells first, into one (T, T+S), new tokens first."""
+    T = mask.shape[0]
+    turned[:, :T] = mask[:, -T:]
+    turned[:, T:] = mask[:, :-T]
+
+
 def check_cell_inputs(inputs: Collection[str], layers: int, cell_type: CellType) -> None:
     """Refuses a signature whose cells are stored in another way than the manifest says.
 
     Raises:
         DeviceError: an input is missing, or there are scales for float32 cells.
     """
+    if MASKS[0] not in inputs:
+        raise DeviceError(f"the LiteRT file has no input {MASKS[0]!r}; convert the bundle again")
     missing = [name for name in cell_input_names(layers, cell_type) if name not in inputs]
     scales = [name for name in inputs if name.startswith(("k_scale.", "v_scale."))]
     if missing or (scales and cell_type != "int8"):

@@ -1,23 +1,30 @@
 """LiteRT's CompiledModel as a step backend: cells and results are read and written in place.
 
-It supports every signature of a LiteRT variant, on the CPU (XNNPACK) or on the GPU. It knows nothing of
-sequences.
+It supports every signature of a LiteRT variant, on the CPU (XNNPACK) or on the GPU. A signature that sizes
+share is resized to the one that runs, which costs a few milliseconds whenever that changes
+(docs/decisions/0012). It knows nothing of sequences.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from edgesdk.backends.aligned_array import ALIGNMENT_BYTES
-from edgesdk.backends.litert.cell_inputs import cell_input_names, cell_views, check_cell_inputs
+from edgesdk.backends.aligned_array import ALIGNMENT_BYTES, aligned_floats
+from edgesdk.backends.litert.cell_inputs import (
+    MASKS,
+    cell_input_names,
+    cell_views,
+    check_cell_inputs,
+    turn_mask,
+)
 from edgesdk.backends.litert.host_memory import HostBuffer, described_shape, supported
 from edgesdk.backends.litert.weight_cache import WeightCache
 from edgesdk.backends.native_log import caught_native_log, hush_the_end
-from edgesdk.backends.protocol import Cells, Float, Int, Int8Cells, StepBuffers
+from edgesdk.backends.protocol import Cells, Float, Int8Cells, StepBuffers
 from edgesdk.backends.step_buffers import allocate_buffers
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import CellType, StepShape
@@ -30,23 +37,38 @@ _BOUND_CELLS = 4
 """Cell arrays whose buffers are kept: a sequence has one, and leaves it when it grows."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Signature:
-    """What running one size needs.
+    """What running one signature with some T needs, whatever S is.
 
     Attributes:
         index: of the signature.
-        arrays: numpy views of inputs and outputs.
-        inputs: buffers in the signature's order; None where cells go.
+        arrays: numpy views of inputs and outputs, for the size that was wanted first.
+        inputs: buffers of the inputs that do not depend on S, by name.
         outputs: buffers in the signature's order.
-        cells: for each input, which of the buffers over cells goes there; None for others.
     """
 
     index: int
     arrays: StepBuffers
-    inputs: tuple[HostBuffer | None, ...]
-    outputs: tuple[HostBuffer, ...]
-    cells: tuple[int | None, ...]
+    inputs: dict[str, HostBuffer]
+    outputs: list[HostBuffer]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Size:
+    """What running one size needs.
+
+    Attributes:
+        signature: that runs it.
+        arrays: those of the signature, with masks of this size.
+        turned: each mask, and the array that has it in the order of the file.
+        inputs: for each input in order its buffer, or which of the buffers over cells goes there.
+    """
+
+    signature: _Signature
+    arrays: StepBuffers
+    turned: list[tuple[Float, Float]]
+    inputs: tuple[HostBuffer | int, ...]
 
 
 class CompiledStepBackend:
@@ -95,7 +117,9 @@ class CompiledStepBackend:
         self._release = weakref.finalize(self, _release, self._model)
         self._check_layout()
         self._started = False
-        self._signatures: dict[StepShape, _Signature] = {}
+        self._signatures: dict[tuple[str, int], _Signature] = {}
+        self._laid = self._sizes_in_file()
+        self._sizes: dict[StepShape, _Size] = {}
         self._bound: OrderedDict[tuple[int, int], tuple[Cells, list[HostBuffer]]] = OrderedDict()
 
     @property
@@ -110,7 +134,7 @@ class CompiledStepBackend:
 
     def buffers(self, shape: StepShape) -> StepBuffers:
         """The arrays of one size."""
-        return self._signature(shape).arrays
+        return self._size(shape).arrays
 
     def run(self, shape: StepShape, cells: Cells) -> None:
         """Runs one step on what `buffers(shape)` holds.
@@ -118,73 +142,111 @@ class CompiledStepBackend:
         Raises:
             DeviceError: LiteRT failed, or the cells have another type than the file's.
         """
-        signature = self._signature(shape)
+        size = self._size(shape)
+        signature = size.signature
         bound = self._bind(cells)
-        inputs = [
-            buffer if place is None else bound[place]
-            for buffer, place in zip(signature.inputs, signature.cells, strict=True)
-        ]
+        for mask, turned in size.turned:
+            turn_mask(mask, turned)
+        inputs = [bound[place] if isinstance(place, int) else place for place in size.inputs]
         try:
+            if self._laid.get(signature.index) != (shape.tokens, shape.cells):
+                self._resize(signature.index, (shape.tokens, shape.cells), inputs)
             if self._started:
-                self._model.run_by_index(signature.index, inputs, list(signature.outputs))
+                self._model.run_by_index(signature.index, inputs, signature.outputs)
             else:
-                self._first_run(signature.index, inputs, list(signature.outputs))
+                self._first_run(signature.index, inputs, signature.outputs)
         except RuntimeError as error:
             raise DeviceError(f"LiteRT failed in step {shape.signature}: {error}") from error
 
     def close(self) -> None:
         """Releases the model and its buffers, not the arrays."""
         self._signatures.clear()
+        self._sizes.clear()
         self._bound.clear()
         self._release()
 
-    def _first_run(self, index: int, inputs: list[HostBuffer | None], outputs: list[HostBuffer]) -> None:
+    def _first_run(self, index: int, inputs: list[HostBuffer], outputs: list[HostBuffer]) -> None:
         """LiteRT sets up a second environment with the first run, talks about it, and again at the end."""
         with caught_native_log():
             self._model.run_by_index(index, inputs, outputs)
         hush_the_end()
         self._started = True
 
+    def _resize(self, index: int, size: tuple[int, int], inputs: list[HostBuffer]) -> None:
+        """Gives the inputs of a signature the shapes of what they are bound to, and remembers T and S."""
+        self._laid.pop(index, None)  # some of them may have changed when one is refused
+        for place, buffer in enumerate(inputs):
+            # What the file states as variable is variable; the strict way wants it in other words.
+            self._model.resize_input_tensor(place, buffer.shape, index, strict=False)
+        self._laid[index] = size
+
+    def _sizes_in_file(self) -> dict[int, tuple[int, int]]:
+        """T and S of every signature that has one size only, by index."""
+        found: dict[int, set[tuple[int, int]]] = {}
+        for shape in self._shapes:
+            index = self._model.get_signature_index(shape.signature)
+            found.setdefault(index, set()).add((shape.tokens, shape.cells))
+        return {index: next(iter(sizes)) for index, sizes in found.items() if len(sizes) == 1}
+
     def _check_layout(self) -> None:
         """Refuses a C library whose structures are not the ones that `host_memory` fills."""
-        shape = self._shapes[0]
-        buffer = self._model.create_input_buffer_by_name(shape.signature, "mask")
-        found, expected = described_shape(buffer.capsule), (shape.tokens, shape.cells + shape.tokens)
+        name = self._shapes[0].signature
+        check_cell_inputs(self._inputs_of(name), len(self._spec.layers), self.cell_type)
+        largest = max(shape for shape in self._shapes if shape.signature == name)
+        buffer = self._model.create_input_buffer_by_name(name, MASKS[0])
+        found, expected = described_shape(buffer.capsule), (largest.tokens, largest.cells + largest.tokens)
         if found != expected:
             raise DeviceError(f"LiteRT describes a mask of shape {expected} as {found}; its C API changed")
 
-    def _signature(self, shape: StepShape) -> _Signature:
-        if shape not in self._signatures:
-            self._signatures[shape] = self._prepare(shape)
-        return self._signatures[shape]
-
-    def _prepare(self, shape: StepShape) -> _Signature:
-        arrays = allocate_buffers(self._spec, shape)
-        named: dict[str, Float | Int] = {
-            "tokens": arrays.tokens,
-            "positions": arrays.positions,
-            "mask": arrays.mask,
-            "rows": arrays.rows,
-            "logits": arrays.logits,
-        }
-        if arrays.window_mask is not None:
-            named["window_mask"] = arrays.window_mask
-        layers = len(self._spec.layers)
-        for layer in range(layers):
-            for side, letter in enumerate("kv"):
-                named[f"{letter}_new.{layer}"] = arrays.kv_new[layer, side]
-        places = {name: i for i, name in enumerate(cell_input_names(layers, self.cell_type))}
-        index = self._model.get_signature_index(shape.signature)
+    def _inputs_of(self, signature: str) -> list[str]:
+        index = self._model.get_signature_index(signature)
         if index < 0:
-            raise DeviceError(f"the LiteRT file has no signature {shape.signature!r}; convert it again")
-        names = self._model.get_signature_by_index(index)
-        check_cell_inputs(names["inputs"], layers, self.cell_type)
+            raise DeviceError(f"the LiteRT file has no signature {signature!r}; convert it again")
+        names: list[str] = self._model.get_signature_by_index(index)["inputs"]
+        return names
+
+    def _size(self, shape: StepShape) -> _Size:
+        if shape not in self._sizes:
+            self._sizes[shape] = self._prepare(shape)
+        return self._sizes[shape]
+
+    def _prepare(self, shape: StepShape) -> _Size:
+        T, width, layers = shape.tokens, shape.tokens + shape.cells, len(self._spec.layers)
+        names = self._inputs_of(shape.signature)
+        check_cell_inputs(names, layers, self.cell_type)
+        signature = self._signatures.get((shape.signature, T))
+        if signature is None:
+            arrays = allocate_buffers(self._spec, shape)
+            signature = self._signatures[shape.signature, T] = self._prepare_signature(shape, arrays)
+        else:
+            window = None if self._spec.window is None else aligned_floats(T, width)
+            arrays = dataclasses.replace(signature.arrays, mask=aligned_floats(T, width), window_mask=window)
+        inputs: dict[str, HostBuffer | int] = dict(signature.inputs)
+        inputs.update({name: i for i, name in enumerate(cell_input_names(layers, self.cell_type))})
+        turned = []
+        for name, mask in zip(MASKS, (arrays.mask, arrays.window_mask), strict=True):
+            if mask is not None:
+                turned.append((mask, aligned_floats(T, width)))
+                inputs[name] = HostBuffer(turned[-1][1])
+        unknown = [name for name in names if name not in inputs]
+        if unknown:
+            raise DeviceError(f"the LiteRT file wants {unknown[0]!r}, which nothing gives; convert it again")
+        return _Size(signature, arrays, turned, tuple(inputs[name] for name in names))
+
+    def _prepare_signature(self, shape: StepShape, arrays: StepBuffers) -> _Signature:
+        index = self._model.get_signature_index(shape.signature)
+        results = {"logits": arrays.logits}
+        for layer in range(len(self._spec.layers)):
+            for side, letter in enumerate("kv"):
+                results[f"{letter}_new.{layer}"] = arrays.kv_new[layer, side]
+        given = {"tokens": arrays.tokens, "positions": arrays.positions, "rows": arrays.rows}
         return _Signature(
             index=index,
             arrays=arrays,
-            inputs=tuple(None if name in places else HostBuffer(named[name]) for name in names["inputs"]),
-            outputs=tuple(HostBuffer(named[name]) for name in names["outputs"]),
-            cells=tuple(places.get(name) for name in names["inputs"]),
+            inputs={name: HostBuffer(array) for name, array in given.items()},
+            outputs=[
+                HostBuffer(results[name]) for name in self._model.get_signature_by_index(index)["outputs"]
+            ],
         )
 
     def _bind(self, cells: Cells) -> list[HostBuffer]:

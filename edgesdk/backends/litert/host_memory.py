@@ -43,6 +43,7 @@ class HostBuffer:
 
     Attributes:
         capsule: what the LiteRT wrapper passes to its native code.
+        shape: of the array.
     """
 
     def __init__(self, array: NDArray[np.float32] | NDArray[np.int32] | NDArray[np.int8]) -> None:
@@ -56,6 +57,7 @@ class HostBuffer:
         kind.layout.rank = array.ndim
         kind.layout.dimensions[: array.ndim] = list(array.shape)
         self._array = array
+        self.shape = array.shape
         self._pointer = ctypes.c_void_p()
         status = library.LiteRtCreateTensorBufferFromHostMemory(
             ctypes.byref(kind), array.ctypes.data, array.nbytes, None, ctypes.byref(self._pointer)

@@ -16,7 +16,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.backends.litert.cell_inputs import cell_input_names, cell_views, check_cell_inputs
+from edgesdk.backends.litert.cell_inputs import (
+    MASKS,
+    cell_input_names,
+    cell_views,
+    check_cell_inputs,
+    turn_mask,
+)
 from edgesdk.backends.native_log import caught_native_log
 from edgesdk.backends.protocol import Cells, StepBuffers
 from edgesdk.backends.step_buffers import allocate_buffers
@@ -58,7 +64,7 @@ class InterpreterStepBackend:
         """How the cells that it reads are stored."""
         self._shapes = tuple(sorted(shapes))
         self._buffers: dict[StepShape, StepBuffers] = {}
-        self._runners: dict[StepShape, object] = {}
+        self._runners: dict[str, object] = {}
         module = _interpreter_module(package)
         try:
             with caught_native_log():
@@ -87,22 +93,23 @@ class InterpreterStepBackend:
         inputs: dict[str, NDArray[np.generic]] = {
             "tokens": arrays.tokens,
             "positions": arrays.positions,
-            "mask": arrays.mask,
         }
-        if arrays.window_mask is not None:
-            inputs["window_mask"] = arrays.window_mask
+        for name, mask in zip(MASKS, (arrays.mask, arrays.window_mask), strict=True):
+            if mask is not None:
+                inputs[name] = turned = np.empty_like(mask)
+                turn_mask(mask, turned)
         if shape.tokens > 1:
             inputs["rows"] = arrays.rows
         layers = range(len(self._spec.layers))
         names = cell_input_names(len(layers), self.cell_type)
         inputs.update(zip(names, cell_views(cells, self.cell_type), strict=True))
         try:
-            if shape not in self._runners:
+            if shape.signature not in self._runners:
                 signature = self._interpreter.get_signature_list()[shape.signature]
                 check_cell_inputs(signature["inputs"], len(layers), self.cell_type)
                 with caught_native_log():
-                    self._runners[shape] = self._interpreter.get_signature_runner(shape.signature)
-            outputs = self._runners[shape](**inputs)  # type: ignore[operator]
+                    self._runners[shape.signature] = self._interpreter.get_signature_runner(shape.signature)
+            outputs = self._runners[shape.signature](**inputs)  # type: ignore[operator]
         except (KeyError, RuntimeError, ValueError) as error:
             raise DeviceError(f"the interpreter failed in step {shape.signature}: {error}") from error
         arrays.logits[:] = outputs["logits"]

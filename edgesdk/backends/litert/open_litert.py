@@ -9,6 +9,9 @@ from edgesdk.backends.opened import Opened, OpenRequest
 from edgesdk.errors import DeviceError
 
 _FLOAT_ROWS = "the GPU keeps activations in floating point, where the CPU's int8 kernels round them"
+_RESIZED = "its S varies, which no GPU takes; convert with --target litert-static"
+# LiteRT 2.3 aborts the process while it compiles them.
+_BLOCKS = "LiteRT's GPU accelerator has no weights in blocks; convert with a recipe of one scale a row"
 _COPIES = "cells are copied on every step, which costs time; the litert backend does without"
 
 
@@ -38,9 +41,14 @@ def open_compiled_on_gpu(request: OpenRequest) -> Opened:
     """Opens a variant with CompiledModel on the GPU, all of it or not at all.
 
     Raises:
-        DeviceError: LiteRT is missing, finds no GPU, or leaves an operation to the CPU.
+        DeviceError: LiteRT is missing, finds no GPU, or leaves an operation to the CPU; or the file has a
+            variable S, or weights in blocks.
     """
     bundle, variant = request.bundle, request.variant
+    if len({step.signature for step in variant.steps}) < len(variant.steps):
+        raise DeviceError(f"{variant.name!r} does not run on a GPU: {_RESIZED}")
+    if any(record.block is not None for record in variant.weights):
+        raise DeviceError(f"{variant.name!r} does not run on a GPU: {_BLOCKS}")
     backend = CompiledStepBackend(
         bundle.file(variant.entry),
         bundle.manifest.decoder_of(variant),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +101,7 @@ class OperatorProfiler:
         with caught_native_log():
             model, handles = _open(self._library, path, threads, weight_cache)
         self._model = model
+        self._resize([buffer.shape for buffer in inputs])
         self._close = weakref.finalize(self, _destroy_quietly, self._library, handles)
         self._profiler = ctypes.c_void_p()
         self._check(
@@ -130,6 +131,19 @@ class OperatorProfiler:
     def close(self) -> None:
         """Releases the model, not the arrays."""
         self._close()
+
+    def _resize(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Gives inputs the sizes of what they are bound to, which changes only what depends on S."""
+        for place, shape in enumerate(shapes):
+            dimensions = (ctypes.c_int * len(shape))(*shape)
+            status = self._library.LiteRtCompiledModelResizeInputTensorNonStrict(
+                self._model,
+                ctypes.c_size_t(self._index),
+                ctypes.c_size_t(place),
+                dimensions,
+                ctypes.c_size_t(len(shape)),
+            )
+            self._check(status, "resize an input")
 
     def _run(self) -> None:
         status = self._library.LiteRtRunCompiledModel(

@@ -107,15 +107,15 @@ def test_a_damaged_file_is_one_line(bundle, tmp_path):
         path = tmp_path / name
         path.write_bytes(data)
         with pytest.raises(DeviceError, match=r"no readable LiteRT file|no signature"):
-            read_signature(path, "step_1_128")
-    assert read_signature(opened.file(opened.variant("litert-f32").entry), "step_1_128").index == 0
+            read_signature(path, "step_1")
+    assert read_signature(opened.file(opened.variant("litert-f32").entry), "step_1").index == 0
 
 
 def test_a_file_that_litert_refuses_is_one_line(bundle, tmp_path):
     path = tmp_path / "bad.tflite"
     path.write_bytes(b"nothing")
     opened = open_bundle(bundle)
-    graph = read_signature(opened.file(opened.variant("litert-f32").entry), "step_1_128")
+    graph = read_signature(opened.file(opened.variant("litert-f32").entry), "step_1")
     arrays = {name: aligned_floats(16) for name in (*graph.inputs, *graph.outputs)}
     with pytest.raises(DeviceError, match=r"LiteRT cannot load bad\.tflite with its profiler"):
         OperatorProfiler(path, graph, arrays, threads=1, weight_cache=None)

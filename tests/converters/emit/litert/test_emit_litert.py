@@ -14,16 +14,22 @@ from converters.graph.program import Program
 from converters.prepare import prepare
 from converters.quantise.quantised_weights import QuantisedWeights
 from converters.quantise.recipe import find_recipe
+from edgesdk.backends.aligned_array import aligned_floats
 from edgesdk.backends.litert.compiled import CompiledStepBackend
+from edgesdk.backends.litert.graph_operations import read_signature
 from edgesdk.backends.litert.interpreter import InterpreterStepBackend
+from edgesdk.backends.litert.operator_profiler import OperatorProfiler
+from edgesdk.backends.step_buffers import allocate_buffers
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.kv.cell_sequence import CellSequence
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT has no wheel for this platform")
 
+# T = 4 has a signature for each S, the others one for both; T = 16 and 32 share one.
+_NAMES = {1: "step_1", 8: "step_8", 16: "step_many", 32: "step_many"}
 STEPS = tuple(
-    StepShape(tokens, cells, rows, f"step_{tokens}_{cells}")
-    for tokens, rows in ((1, 1), (4, 4), (32, 2))
+    StepShape(tokens, cells, rows, _NAMES.get(tokens, f"step_{tokens}_{cells}"))
+    for tokens, rows in ((1, 1), (4, 4), (8, 8), (16, 2), (32, 2))
     for cells in (16, 64)
 )
 
@@ -122,3 +128,31 @@ def test_the_same_buffer_is_written_once():
     first = model.buffer("a", lambda: data)
     assert model.buffer("a", lambda: data) == first
     assert model.buffer("b", lambda: data) != first
+
+
+@pytest.mark.parametrize(
+    "step", [step for step in STEPS if step.cells == 16], ids=lambda step: str(step.tokens)
+)
+def test_xnnpack_takes_everything_but_looking_up(make_program, tmp_path, step):
+    """What it refuses runs on one thread and splits the graph: sizes that vary made it refuse SLICE."""
+    program = make_program("gemma_like")
+    emit(program, "w8-round", tmp_path / "m.tflite")
+    graph = read_signature(tmp_path / "m.tflite", step.signature)
+    spec = program.spec
+    arrays = allocate_buffers(spec, step)
+    bound = {
+        "tokens": arrays.tokens,
+        "positions": arrays.positions,
+        "mask.new_first": arrays.mask,
+        "window_mask.new_first": arrays.window_mask,
+        "rows": arrays.rows,
+        "logits": arrays.logits,
+    }
+    for layer in range(len(spec.layers)):
+        for side, letter in enumerate("kv"):
+            bound[f"{letter}_new.{layer}"] = arrays.kv_new[layer, side]
+            bound[f"{letter}_cache.{layer}"] = aligned_floats(spec.kv_heads, step.cells, spec.head_size)
+    profiler = OperatorProfiler(tmp_path / "m.tflite", graph, bound, threads=1, weight_cache=None)
+    _, events = profiler.profile()
+    profiler.close()
+    assert {event.tag for event in events if event.node is not None} == {"GATHER"}
