@@ -16,6 +16,8 @@ from converters.graph.program import Program
 from converters.layers.skip_request import parse_skip
 from converters.parity.explain_miss import explain_miss
 from converters.parity.prove import describe_reference, judge, make_reference, measure
+from converters.parity.raise_accuracy import TEXTS as ACCURACY_TEXTS
+from converters.parity.raise_accuracy import raise_accuracy
 from converters.prepare import prepare
 from converters.quantise.budget import Budget, Mixture, parse_budget
 from converters.quantise.calibrate import CalibrationRecord
@@ -34,6 +36,7 @@ from converters.transforms.skip_layers import skip_layers
 from converters.vocabulary.kept_speller import kept_speller
 from converters.vocabulary.kept_tokens import KeptTokens
 from converters.vocabulary.prune_request import parse_prune_option
+from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import (
     CHAT_TEMPLATE_NAME,
     ID_MAP_NAME,
@@ -57,7 +60,8 @@ Report = Callable[[str], None]
 
 DEFAULT_TARGETS = ("litert", "onnx")
 DEFAULT_CONTEXT = 2048
-OUTPUT_ONLY_TARGETS = ("litert", "onnx-step")
+ACCURACY_TARGET = "onnx"
+OUTPUT_ONLY_TARGETS = ("litert", "litert-static", "onnx-step")
 _WINDOW_TOKENS = 512
 _CALIBRATION_TOKENS = 8192
 
@@ -81,6 +85,9 @@ class ConvertOptions:
             only); None for no second stack.
         package_limit_mb: largest Core ML package, in 10^6 bytes: a variant that needs more is cut between
             blocks into several; None for one of any size.
+        onnx_accuracy: raise products of the target onnx to float activations until so large a share of
+            first choices is that of float activations everywhere (`converters.parity.raise_accuracy`);
+            None raises none.
     """
 
     targets: tuple[str, ...] = DEFAULT_TARGETS
@@ -95,6 +102,7 @@ class ConvertOptions:
     cells: CellType = "float32"
     shallow: str | None = None
     package_limit_mb: float | None = None
+    onnx_accuracy: float | None = None
 
 
 def convert(
@@ -144,9 +152,11 @@ def convert(
             )
     options.reshaping.check()
     _check_output_only(options, targets)
+    _check_accuracy(options, targets)
     budget = None if options.budget is None else parse_budget(options.budget)
     needs_text = (
         options.reshaping.needs_text
+        or options.onnx_accuracy is not None
         or any(recipe.needs_data for recipe in recipes)
         or any(target.range_texts for target in targets)
     )
@@ -177,6 +187,10 @@ def convert(
                 read = texts[: target.range_texts]
                 variant = _emit(writer, checkpoint, quantised, target, context, options, shallow, read)
                 tokens = max(quantised.tokens, sum(len(text) for text in read))
+                if options.onnx_accuracy is not None and target.name == ACCURACY_TARGET:
+                    judged = texts[-ACCURACY_TEXTS:]  # where others take only some, they take the first
+                    variant = _raise(writer, variant, program.spec, judged, options.onnx_accuracy, say)
+                    tokens = max(tokens, sum(len(text) for text in judged))
                 if tokens and sample is not None:
                     used = CalibrationSample(sample.name, sample.sha256, tokens)
                     variant = dataclasses.replace(variant, calibration=used)
@@ -228,6 +242,31 @@ def _check_output_only(options: ConvertOptions, targets: Sequence[Target]) -> No
         raise UnsupportedOption(
             "a budget is measured on texts that an output-only vocabulary cannot write; give one of the two"
         )
+
+
+def _check_accuracy(options: ConvertOptions, targets: Sequence[Target]) -> None:
+    """Refuses a wish that no target heeds, or that none or every file meets.
+
+    Raises:
+        UnsupportedOption: naming it.
+    """
+    wish = options.onnx_accuracy
+    if wish is None:
+        return
+    if not 0 < wish < 1:
+        raise UnsupportedOption(f"the accuracy wished for is {wish:g}, expected a share above 0 and below 1")
+    if all(target.name != ACCURACY_TARGET for target in targets):
+        raise UnsupportedOption(
+            f"an accuracy is for the target {ACCURACY_TARGET} only, found "
+            f"{', '.join(target.name for target in targets)}; leave it out"
+        )
+
+
+def _raise(
+    writer: BundleWriter, variant: Variant, spec: DecoderSpec, texts: Texts, wish: float, say: Report
+) -> Variant:
+    record = raise_accuracy(writer.path(variant.entry), spec, variant.context, texts, wish, say)
+    return dataclasses.replace(variant, accuracy=record)
 
 
 @dataclasses.dataclass(frozen=True)

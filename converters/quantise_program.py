@@ -42,7 +42,8 @@ _INT8 = Scheme(8, None, "round")
 # all of the sample, as calibration does.
 _PEAK_TEXTS = 4
 _SCALE_TEXTS = 2
-_SENSITIVITY_TEXTS = 2
+# A hundred matrices are each measured on the first; a few mixtures are on the second.
+_SENSITIVITY_TEXTS, _SENSITIVITY_TOKENS = 4, 128
 _CHECKED_TEXTS = 4
 
 
@@ -135,12 +136,16 @@ def _mix(
     report: Report | None,
 ) -> Mixture:
     """Chooses on some of the text and checks on the rest."""
-    if len(texts) <= _SENSITIVITY_TEXTS:
-        raise TransformError(f"a budget needs more than {_SENSITIVITY_TEXTS} texts, got {len(texts)}")
+    if len(texts) < 2:
+        raise TransformError(
+            f"a budget needs at least 2 texts, got {len(texts)}; give a longer calibration text"
+        )
     high = {name: round_to_nearest(program.weights.load(name), _INT8) for name in low}
     store = cache_folder() / "sensitivity" / "figures.jsonl"
-    ranked = measure_sensitivities(program, high, low, texts[:_SENSITIVITY_TEXTS], store=store, report=report)
-    checked = texts[_SENSITIVITY_TEXTS : _SENSITIVITY_TEXTS + _CHECKED_TEXTS]
+    count = min(_SENSITIVITY_TEXTS, len(texts) // 2)
+    short = [text[:_SENSITIVITY_TOKENS] for text in texts[:count]]
+    ranked = measure_sensitivities(program, high, low, short, store=store, report=report)
+    checked = texts[count : count + _CHECKED_TEXTS]
     return search_mixture(program, high, low, ranked, checked, budget, report)
 
 

@@ -237,3 +237,43 @@ def test_calibration_is_recorded_where_it_was_run(tmp_path):
     )
     variants = open_bundle(convert(str(TINY / "llama"), tmp_path / "b", options)).manifest.variants
     assert [v.calibration is not None for v in variants] == [True, False]  # ONNX separates no outliers
+
+
+def test_a_smaller_table_beside_kept_blocks_runs_everywhere(tmp_path):
+    options = ConvertOptions(
+        targets=("litert", "onnx", "onnx-step"), recipes=("source-h4",), context=64, allow_parity_miss=True
+    )
+    bundle = convert(str(TINY / "llama"), tmp_path / "b", options)
+    for variant in open_bundle(bundle).manifest.variants:
+        tables = [record for record in variant.weights if record.name in ("embed", "head")]
+        assert {(record.bits, record.block) for record in tables} == {(4, 32)}
+        assert variant.calibration is not None
+        assert variant.parity.top1_agreement > 0.2, variant
+        with edgesdk.load(bundle, variant=variant.name, threads=1) as model:
+            assert model.generate([5, 6, 7], max_tokens=4, ignore_eos=True).new_tokens == 4
+
+
+def test_products_are_raised_and_the_manifest_says_which(tmp_path):
+    options = ConvertOptions(
+        targets=("litert", "onnx"), recipes=("w4b32-round",), context=64, onnx_accuracy=0.99999, prove=False
+    )
+    bundle = convert(str(TINY / "llama"), tmp_path / "b", options)
+    litert, onnx = open_bundle(bundle).manifest.variants
+    assert litert.accuracy is None
+    assert litert.calibration is None
+    assert onnx.accuracy is not None
+    assert onnx.accuracy.top1_before < 0.99999 <= onnx.accuracy.top1_after
+    assert set(onnx.accuracy.raised) <= {record.name for record in onnx.weights}
+    assert onnx.calibration is not None
+    with edgesdk.load(bundle, variant=onnx.name, threads=1) as model:
+        assert model.generate([5, 6, 7], max_tokens=4, ignore_eos=True).new_tokens == 4
+
+
+@pytest.mark.parametrize(
+    ("targets", "wish", "message"),
+    [(("litert",), 0.98, "for the target onnx only"), (("onnx",), 1.0, "above 0 and below 1")],
+)
+def test_an_accuracy_that_nothing_can_heed_is_refused(tmp_path, targets, wish, message):
+    options = ConvertOptions(targets=targets, recipes=("w4b32-round",), onnx_accuracy=wish)
+    with pytest.raises(UnsupportedOption, match=message):
+        convert(str(TINY / "llama"), tmp_path / "b", options)

@@ -14,6 +14,7 @@ _NEXT = {
     "w4b32": "w4b32 with --budget perplexity=1.05, or w8",
     "w8": "f16",
     "source": "w8",
+    "source-h4": "source",
     "p4": "w8",
     "f16": "f32",
 }

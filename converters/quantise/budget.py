@@ -9,15 +9,13 @@ bisection is what corrects it. The same inputs give the same answer.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
-import numpy as np
-
 from converters.graph.full_sequence import sequence_logits
 from converters.graph.program import Program
-from converters.graph.weights import Derived, DerivedWeights, ResidentWeights
+from converters.graph.weights import Array, Derived, DerivedWeights, ResidentWeights, Weights
 from converters.quantise.quantised_tensor import QuantisedTensor
 from converters.quantise.sensitivity import Sensitivity, Text
 from edgesdk.bundle.manifest import FrontierPoint
@@ -161,7 +159,7 @@ class _Judge:
         self._texts = texts
         self._say = say
         self._float = ResidentWeights(program.weights)
-        self._reference: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] | None = None
+        self._reference: list[Array] | None = None
         self.points: dict[int, FrontierPoint] = {}
 
     def size_bytes(self, k: int) -> int:
@@ -183,20 +181,21 @@ class _Judge:
 
     def _measure(self, k: int) -> AgreementReport:
         if self._reference is None:
-            self._reference = list(sequence_logits(self._with(self._float), self._texts))
+            self._reference = list(self._logits(self._float))
         lowered = set(self._order[:k])
         forms = {n: (self._low if n in lowered else self._high)[n] for n in self._high}
         changed = {
             name: Derived(self._float.shape(name), lambda base, tensor=tensor: tensor.dequantise())  # type: ignore[misc]
             for name, tensor in forms.items()
         }
-        mixed = self._with(DerivedWeights(self._float, changed, frozenset()))
+        mixed = DerivedWeights(self._float, changed, frozenset())
         agreement = Agreement()
-        for text, logits, reference in zip(
-            self._texts, sequence_logits(mixed, self._texts), self._reference, strict=True
-        ):
+        for text, logits, reference in zip(self._texts, self._logits(mixed), self._reference, strict=True):
             agreement.add(text, logits, reference)
         return agreement.report()
 
-    def _with(self, weights: ResidentWeights | DerivedWeights) -> Program:
-        return Program(self._program.spec, self._program.graph, weights)
+    def _logits(self, weights: Weights) -> Iterator[Array]:
+        """(n, V) for each text. One at a time: attention over all of them at once costs more than weights."""
+        program = Program(self._program.spec, self._program.graph, weights)
+        for text in self._texts:
+            yield from sequence_logits(program, [text])

@@ -26,6 +26,7 @@ from converters.quantise.palettise import palettise, palettise_for
 from converters.quantise.quantised_weights import QuantisedWeights, check_block
 from converters.quantise.recipe import Algorithm, Recipe, Scheme
 from converters.quantise.round_to_nearest import round_to_nearest
+from converters.quantise.tied_table import gptq_table, head_grams
 from converters.quantise.token_runs import TokenRuns
 from edgesdk.errors import TransformError
 
@@ -40,7 +41,7 @@ class CalibrationRecord:
     Attributes:
         weight: its name.
         algorithm: what made the integers: `gptq` (`palette_gptq`), or `clip_search` (`palette`) where
-            the matrix is needed before data can reach it, as a table of embeddings is.
+            the matrix is needed before data can reach it, as a table of embeddings is that no head shares.
         rounded_error: norm of what rounding would lose of the layer's outputs on the sample, over the
             norm of the outputs; 0 where no data were used.
         error: the same for the integers that were kept; never larger.
@@ -93,17 +94,22 @@ def calibrate(
     with_data = {name for name in schemes if _only_linear(program.graph, name)}
     tensors: dict[str, StoredTensor] = {}
     records = []
-    for early in sorted(set(schemes) - with_data):
-        tensors[early], algorithm = _without_data(program.weights.load(early), schemes[early])
-        records.append(CalibrationRecord(early, algorithm, 0.0, 0.0))
+    early = sorted(set(schemes) - with_data)
+    tied = [name for name in early if not schemes[name].palette and _feeds_linear(program.graph, name)]
+    if tied:
+        say(f"running the model for {', '.join(tied)}")
+    grams = head_grams(program, tied, sequences) if tied else {}
+    for name in early:
+        tensors[name], record = _early(name, program.weights.load(name), schemes[name], grams.get(name))
+        records.append(record)
     stored = QuantisedWeights(program.weights, recipe, tensors)
     runs = TokenRuns(program, sequences, int8_activations=int8_activations)
     for node in _until_last(program.graph, with_data):
-        name = _weight(node)
-        if name is not None and name in with_data:
-            say(f"calibrating {name}")
+        weight = _weight(node)
+        if weight is not None and weight in with_data:
+            say(f"calibrating {weight}")
             inputs = runs.linear_inputs(node.inputs[0])
-            tensors[name], record = _quantise(name, program.weights.load(name), schemes[name], inputs)
+            tensors[weight], record = _quantise(weight, program.weights.load(weight), schemes[weight], inputs)
             records.append(record)
         constants = [n for n in node.inputs if runs.is_weight(n)]
         runs.step(node, {n: tensors[n].dequantise() if n in tensors else stored.load(n) for n in constants})
@@ -123,6 +129,17 @@ def _schemes(program: Program, recipe: Recipe) -> dict[str, Scheme]:
     return found
 
 
+def _early(
+    name: str, weight: Array, scheme: Scheme, gram: Array | None
+) -> tuple[StoredTensor, CalibrationRecord]:
+    """A matrix that is needed before data can reach it; `gram` if its inputs are known all the same."""
+    if gram is None:
+        tensor, algorithm = _without_data(weight, scheme)
+        return tensor, CalibrationRecord(name, algorithm, 0.0, 0.0)
+    done = gptq_table(weight, gram, scheme)
+    return done.tensor, _record(name, weight, gram, scheme, done.rounding_loss, done.loss)
+
+
 def _without_data(weight: Array, scheme: Scheme) -> tuple[StoredTensor, Algorithm]:
     if scheme.palette:
         return palettise(weight, scheme), "palette"
@@ -136,15 +153,24 @@ def _quantise(
     for x in inputs:
         gram += x.T @ x
     done = palettise_for(weight, gram, scheme) if scheme.palette else gptq(weight, gram, scheme)
+    return done.tensor, _record(name, weight, gram, scheme, done.rounding_loss, done.loss)
+
+
+def _record(
+    name: str, weight: Array, gram: Array, scheme: Scheme, rounding_loss: float, loss: float
+) -> CalibrationRecord:
     whole = float(row_losses(weight, gram).sum()) + 1e-30
-    record = CalibrationRecord(
-        name, scheme.algorithm, float((done.rounding_loss / whole) ** 0.5), float((done.loss / whole) ** 0.5)
+    return CalibrationRecord(
+        name, scheme.algorithm, float((rounding_loss / whole) ** 0.5), float((loss / whole) ** 0.5)
     )
-    return done.tensor, record
 
 
 def _weight(node: Node) -> str | None:
     return node.inputs[1] if isinstance(node.op, Linear) else None
+
+
+def _feeds_linear(graph: Graph, name: str) -> bool:
+    return any(_weight(node) == name for node in graph.users(name))
 
 
 def _only_linear(graph: Graph, name: str) -> bool:

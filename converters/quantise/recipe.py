@@ -6,6 +6,7 @@ Grammar of names:
     w8                        int8, one scale per output row, everywhere, for inputs that are int8 as well
     source                    the very integers and scales of a GGUF file wherever the target's kernels
                               take them; int8, one scale per output row, elsewhere
+    source-h4                 the same with embedding and head in int4 blocks of 32, calibrated
     w4b<block>                int4 in blocks of <block> columns (32 or 64); embedding and head int8
     w4c                       int4, one scale per output row; embedding and head int8
     p4                        palettes: 16 numbers for every 16 rows; embedding and head int8; Core ML only
@@ -35,7 +36,10 @@ _RANGE = re.compile(r"\{(\d{1,4})-(\d{1,4})\}")
 _LAYER = re.compile(r"layers\.(\d+)\.")
 _OWN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _LIMIT_BYTES = 1 << 20
-_KNOWN = "f32, f16, w8, source, w4b32, w4b64, w4c, p4, any of the w and p ones with -round, or a .json file"
+_KNOWN = (
+    "f32, f16, w8, source, source-h4, w4b32, w4b64, w4c, p4, any of the w and p ones with -round, "
+    "or a .json file"
+)
 
 
 @dataclass(frozen=True)
@@ -95,10 +99,12 @@ class Rule:
         pattern: shell style, with at most one range of layers, both ends included:
             `layers.{0-3}.*`, `layers.{20-29}.down`, `*.o`, `head`.
         scheme: None keeps them floating point.
+        requantise: the scheme holds also where the recipe keeps a file's blocks and these are such.
     """
 
     pattern: str
     scheme: Scheme | None
+    requantise: bool = False
 
     def __post_init__(self) -> None:
         """Refuses a range that can match nothing, or that is no range."""
@@ -136,7 +142,7 @@ class Recipe:
         rotate_values: turn values within each head, and the output projection back.
         scale_channels: move magnitude between neighbouring layers, as calibration data advise.
         keep_blocks: weights keep the integers and scales of a GGUF file wherever a target's kernels
-            take them, whatever the rules say.
+            take them, unless the rule that matches says `requantise`.
         outliers: how many of the largest channels of normed inputs stay floating point, for targets
             whose kernels quantise activations by row.
     """
@@ -184,7 +190,16 @@ class Recipe:
 
     def scheme(self, weight: str) -> Scheme | None:
         """The scheme of the first rule that matches a weight's name."""
-        return next((rule.scheme for rule in self.rules if rule.matches(weight)), None)
+        rule = self._rule(weight)
+        return None if rule is None else rule.scheme
+
+    def requantises(self, weight: str) -> bool:
+        """Whether a weight's own blocks are given up for its scheme."""
+        rule = self._rule(weight)
+        return rule is not None and rule.requantise
+
+    def _rule(self, weight: str) -> Rule | None:
+        return next((rule for rule in self.rules if rule.matches(weight)), None)
 
 
 def find_recipe(name: str) -> Recipe:
@@ -214,11 +229,16 @@ def find_recipe(name: str) -> Recipe:
             0.85,
             scale_channels=not rounds,
         )
-    if name == "source":
+    if name in ("source", "source-h4"):
         # What only exists because blocks are kept or channels separated is small and stays exact.
         small = tuple(Rule(pattern, None) for pattern in ("*.minimums", "*.side", "outliers.*"))
-        rules = (*small, Rule("*", int8))
-        return Recipe(name, rules, "float16", False, 1.05, 0.85, keep_blocks=True, outliers=8)
+        if name == "source":
+            rules = (*small, Rule("*", int8))
+            return Recipe(name, rules, "float16", False, 1.05, 0.85, keep_blocks=True, outliers=8)
+        # A quarter of a small model's bytes are its table: the cheapest to give up (docs/quantisation.md).
+        table = Scheme(4, 32, "gptq")
+        rules = (*small, *(Rule(n, table, requantise=True) for n in ("embed", "head")), Rule("*", int8))
+        return Recipe(name, rules, "float16", False, 1.2, 0.7, keep_blocks=True, outliers=8)
     if name in ("p4", "p4-round"):
         # 16 rows: with more palettes the Neural Engine slows down, with fewer they fit worse (Apple's guide).
         palette = Scheme(4, None, "palette" if name.endswith("-round") else "palette_gptq", 16)

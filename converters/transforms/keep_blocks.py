@@ -43,7 +43,7 @@ def keep_blocks(
         TransformError: peaks are needed and missing.
     """
     program = fuse_linears(program, keep_blocks=True)
-    kept = kept_blocks(program, kernels)
+    kept = tuple(name for name in kept_blocks(program, kernels) if not recipe.requantises(name))
     program = split_minimums(program, kept, positive_scales=kernels.positive_scales)
     if needs_peaks(recipe, kernels):
         if peaks is None:

@@ -245,6 +245,33 @@ class BudgetRecord:
 
 
 @dataclass(frozen=True)
+class AccuracyRecord:
+    """Which products of an ONNX variant compute with float activations, and what that brought.
+
+    Measured on calibration text, against the same file with float activations in every product.
+
+    Attributes:
+        wish: least agreement of first choices that was asked for.
+        raised: names of their matrices; empty where the wish was met without.
+        multiplications_share: theirs, of all quantised products.
+        positions: that were compared.
+        top1_before: share of positions with the same first choice, with int8 activations everywhere.
+        top1_after: the same with those raised.
+        kl_before_nats: mean KL(float activations || file) with int8 activations everywhere.
+        kl_after_nats: the same with those raised.
+    """
+
+    wish: float
+    raised: tuple[str, ...]
+    multiplications_share: float
+    positions: int
+    top1_before: float
+    top1_after: float
+    kl_before_nats: float
+    kl_after_nats: float
+
+
+@dataclass(frozen=True)
 class Compatibility:
     """What a variant that was compiled ahead of time runs on.
 
@@ -283,6 +310,7 @@ class Variant:
         cell_type: how keys and values are cached.
         probe: file with its reference where it is not the bundle's; None for the bundle's.
         compatibility: what it runs on, for a variant that was compiled ahead of time.
+        accuracy: which products compute with float activations; None where nobody asked.
     """
 
     name: str
@@ -302,6 +330,7 @@ class Variant:
     cell_type: CellType = "float32"
     probe: str | None = None
     compatibility: Compatibility | None = None
+    accuracy: AccuracyRecord | None = None
 
 
 @dataclass(frozen=True)

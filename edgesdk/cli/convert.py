@@ -39,16 +39,17 @@ Examples:
     default="litert,onnx",
     show_default=True,
     metavar="LIST",
-    help="What to write: litert, onnx, onnx-step, onnx-npu, coreml, coreml-state, joined by commas.",
+    help="What to write: litert, litert-static, onnx, onnx-step, onnx-npu, coreml, coreml-state, joined by "
+    "commas.",
 )
 @click.option(
     "--recipe",
     default="w8",
     show_default=True,
     metavar="LIST",
-    help="How to quantise: f32, f16, source, w8, w4b32, w4b64, w4c, p4 (palettes, for coreml only), or a "
-    ".json file, joined by commas; each target gets each. Those with w and p are calibrated, or with "
-    "-round just rounded, which is faster and worse.",
+    help="How to quantise: f32, f16, source, source-h4, w8, w4b32, w4b64, w4c, p4 (palettes, for coreml "
+    "only), or a .json file, joined by commas; each target gets each. Those with w and p are calibrated, or "
+    "with -round just rounded, which is faster and worse.",
 )
 @click.option(
     "--context",
@@ -113,6 +114,13 @@ Examples:
     help="Largest Core ML package in 10^6 bytes; a larger model becomes several, with --target coreml or "
     "coreml-state only. Default: one package.",
 )
+@click.option(
+    "--onnx-accuracy",
+    type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
+    metavar="SHARE",
+    help="Compute the products that need it with float activations, until that share of first choices (0.98) "
+    "is as if all did; slower, with --target onnx only. Default: int8 activations everywhere.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a bundle that is already in OUT.")
 @click.option("--no-prove", is_flag=True, help="Do not measure the variants against the original.")
 @click.option(
@@ -135,6 +143,7 @@ def command(
     cells: Literal["float32", "int8"],
     shallow_skip: str | None,
     package_limit: float | None,
+    onnx_accuracy: float | None,
     overwrite: bool,
     no_prove: bool,
     allow_parity_miss: bool,
@@ -163,6 +172,7 @@ def command(
             cells=cells,
             shallow=shallow_skip,
             package_limit_mb=package_limit,
+            onnx_accuracy=onnx_accuracy,
         )
         started = time.perf_counter()
         folder = convert(source, out, options, revision=revision, report=stage_printer())
@@ -194,7 +204,7 @@ def show_conversion(folder: Path, wall_s: float, as_json: bool = False) -> None:
         as_json: as one JSON document.
     """
     from edgesdk.bundle.reader import open_bundle
-    from edgesdk.evaluation.memory import peak_rss_bytes
+    from edgesdk.devices.process_memory import peak_rss_bytes
 
     bundle = open_bundle(folder)
     variants = bundle.manifest.variants

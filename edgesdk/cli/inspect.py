@@ -22,6 +22,10 @@ Examples:
 """
 
 
+_MOST_SIZES = 3
+"""More sizes than these are shown as a range."""
+
+
 @click.command(short_help="Show what a bundle says about itself.", epilog=EXAMPLES)
 @bundle_argument
 @json_option
@@ -85,6 +89,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
             (f" into {variant.name}", ", ".join(map(_transform, variant.transforms)) or "not transformed")
             for variant in manifest.variants
         ),
+        *(row for variant in manifest.variants for row in _accuracy(variant)),
     ]
 
 
@@ -105,7 +110,10 @@ def _variant_row(bundle: Bundle, variant: Variant) -> tuple[str, ...]:
     cells: dict[int, list[int]] = {}
     for step in sorted(variant.steps):
         cells.setdefault(step.tokens, []).append(step.cells)
-    steps = "; ".join(f"{tokens} x {'/'.join(map(str, sizes))}" for tokens, sizes in cells.items())
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for tokens, sizes in cells.items():
+        alike.setdefault(tuple(sizes), []).append(tokens)
+    steps = "; ".join(f"{'/'.join(map(str, tokens))} x {_sizes(cells)}" for cells, tokens in alike.items())
     return (
         variant.name,
         variant.format,
@@ -115,6 +123,24 @@ def _variant_row(bundle: Bundle, variant: Variant) -> tuple[str, ...]:
         megabytes(variant_bytes(bundle, variant)),
         steps or "any",
     )
+
+
+def _sizes(cells: tuple[int, ...]) -> str:
+    return "/".join(map(str, cells)) if len(cells) <= _MOST_SIZES else f"{cells[0]} to {cells[-1]}"
+
+
+def _accuracy(variant: Variant) -> list[tuple[str, str]]:
+    record = variant.accuracy
+    if record is None:
+        return []
+    return [
+        (
+            f" floats in {variant.name}",
+            f"activations of {len(record.raised)} products, {record.multiplications_share:.0%} of the work; "
+            f"agreement {record.top1_before:.3f} to {record.top1_after:.3f}, "
+            f"KL {record.kl_before_nats:.4f} to {record.kl_after_nats:.4f} nats",
+        )
+    ]
 
 
 def _weights_row(variant: Variant) -> tuple[str, ...]:

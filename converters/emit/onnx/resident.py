@@ -102,6 +102,7 @@ def _lower(
     lower_lengths(state)
     for node in program.graph.nodes:
         lower_node(state, node)
+    state.use("logits")  # a sum is deferred until someone reads it
     model.output("logits", "FLOAT", ("batch", "logits_sequence", spec.vocab_size))
     for layer in range(len(spec.layers)):
         for kind in ("key", "value"):

@@ -67,10 +67,14 @@ class ResidentLowering:
     names: dict[str, str] = field(default_factory=dict)
     rotations: dict[str, tuple[str, RotarySpec]] = field(default_factory=dict)
     _splits: dict[str, Node] = field(default_factory=dict)
+    _sums: dict[str, Node] = field(default_factory=dict)
 
     def use(self, name: str) -> str:
-        """The ONNX name of a value, splitting what it is a part of if nothing has yet."""
+        """The ONNX name of a value; what was deferred for its sake is done first."""
         resolved = self.names[name]
+        parts = self.take_sum(resolved)
+        if parts is not None:
+            self.model.node("Add", parts, [resolved])
         node = self._splits.get(resolved)
         if node is not None:
             for part in node.outputs:
@@ -82,6 +86,15 @@ class ResidentLowering:
     def defer_split(self, node: Node) -> None:
         """Remembers a split; attention may take the whole instead of the parts."""
         self._splits.update(dict.fromkeys(node.outputs, node))
+
+    def defer_sum(self, node: Node) -> None:
+        """Remembers a sum; a norm that reads it next makes it too."""
+        self._sums[node.outputs[0]] = node
+
+    def take_sum(self, name: str) -> list[str] | None:
+        """What to add for a value, if nothing has yet; whoever asks does it."""
+        node = self._sums.pop(name, None)
+        return None if node is None else [self.use(part) for part in node.inputs]
 
     def whole(self, parts: list[str]) -> str | None:
         """The value whose split gives exactly `parts` in order, while nothing has split it."""
@@ -193,13 +206,19 @@ def _rms_norm(state: ResidentLowering, node: Node) -> None:
     op, out = cast(RmsNorm, node.op), node.outputs[0]
     shape = state.graph.values[out].shape
     size = int(shape[-1])
-    x = state.use(node.inputs[0])
     if len(node.inputs) == 2:
         weight = state.vector(node.inputs[1])
     else:
         weight = state.model.constant(f"ones.{size}", "FLOAT", [size], lambda: np.ones(size, np.float32))
     # Registered by ONNX Runtime in ONNX's own domain.
     attributes: dict[str, int | float | str] = {"axis": -1, "epsilon": op.eps, "stash_type": 1}
+    parts = state.take_sum(node.inputs[0]) if len(shape) == 2 else None
+    if parts is not None:  # the residual stream: its sum and its norm in one pass
+        outputs = [out, "", "", node.inputs[0]]
+        eps = {"epsilon": op.eps}
+        state.model.node("SkipSimplifiedLayerNormalization", [*parts, weight], outputs, eps, CONTRIB)
+        return
+    x = state.use(node.inputs[0])
     if len(shape) == 2:
         state.model.node("SimplifiedLayerNormalization", [x, weight], [out], attributes)
         return
@@ -254,7 +273,7 @@ def _activate(state: ResidentLowering, node: Node) -> None:
 
 
 def _add(state: ResidentLowering, node: Node) -> None:
-    state.model.node("Add", [state.use(name) for name in node.inputs], node.outputs)
+    state.defer_sum(node)
 
 
 def _multiply(state: ResidentLowering, node: Node) -> None:

@@ -109,3 +109,21 @@ def test_round_names_the_uncalibrated_form():
 def test_recipes_that_move_magnitude_need_data():
     assert Recipe("own", (), scale_channels=True).needs_data
     assert not Recipe("own", ()).needs_data
+
+
+def test_a_rule_may_give_up_a_files_blocks(write):
+    rules = [
+        {"pattern": "head", "scheme": {"bits": 4, "block": 32, "algorithm": "gptq"}, "requantise": True},
+        {"pattern": "*", "scheme": {"bits": 8, "block": None, "algorithm": "round"}},
+    ]
+    recipe = find_recipe(write({"name": "own", "rules": rules, "keep_blocks": True}))
+    assert recipe.requantises("head")
+    assert not recipe.requantises("layers.0.down")
+
+
+def test_a_smaller_table_is_part_of_a_recipes_name():
+    recipe = find_recipe("source-h4")
+    assert recipe.keep_blocks
+    assert recipe.scheme("embed") == recipe.scheme("head") == Scheme(4, 32, "gptq")
+    assert recipe.requantises("embed")
+    assert not find_recipe("source").requantises("embed")
