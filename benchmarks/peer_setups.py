@@ -5,17 +5,14 @@ A setup either gives what a contender is started with, or fails with a reason, w
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from peer import make_environment, peer_model, peer_python
+from peer_models import genai_model, litert_lm_model
 
-from converters.checkpoints.digests import describe_file
-from edgesdk.bundle.integrity import cache_folder
 from edgesdk.bundle.reader import Bundle
 
 LLAMA_KINDS = ("Q8_0", "Q4_0", "Q4_1")
@@ -23,10 +20,10 @@ OUR_BACKENDS = {"litert": ("litert",), "onnx-resident": ("onnxruntime",)}
 """Backends to measure, by the format of a variant; step variants in ONNX are meant for NPUs."""
 
 OPENVINO = ("openvino-genai",)
-LITERT_LM = ("litert-lm-api",)
-GENAI = ("onnxruntime-genai",)
-# Its builder loads the checkpoint with transformers, hence with PyTorch.
-GENAI_BUILDER = (*GENAI, "torch", "transformers", "onnx", "onnx-ir", "gguf", "sentencepiece")
+# What makes their models loads the checkpoint with transformers, hence with PyTorch.
+PYTORCH = ("torch", "transformers", "accelerate", "gguf", "sentencepiece")
+LITERT_LM = ("litert-lm-api", "litert-torch", *PYTORCH)
+GENAI_BUILDER = ("onnxruntime-genai", "onnx", "onnx-ir", *PYTORCH)
 
 
 class SetupError(Exception):
@@ -81,7 +78,7 @@ def list_entrants(
         bundle: ours.
         source: the GGUF file that it was converted from.
         pythons: interpreters that exist, by the name of a peer.
-        litert_lm: a model for LiteRT-LM; None where there is none.
+        litert_lm: a .litertlm file or a folder of some, named by the tokens of their caches; None to make it.
     """
     for kind in LLAMA_KINDS:
         yield Entrant(
@@ -89,7 +86,7 @@ def list_entrants(
         )
     yield Entrant("openvino-genai GGUF", True, lambda: _openvino(source, pythons.get("openvino-genai")))
     yield Entrant("onnxruntime-genai int4", True, lambda: _genai(source, pythons.get("onnxruntime-genai")))
-    yield Entrant("LiteRT-LM", True, lambda: _litert_lm(litert_lm, pythons.get("litert-lm")))
+    yield Entrant("LiteRT-LM", True, lambda: _litert_lm(litert_lm, source, pythons.get("litert-lm")))
     for variant in bundle.manifest.variants:
         for backend in OUR_BACKENDS.get(variant.format, ()):
             yield Entrant(
@@ -110,32 +107,18 @@ def _openvino(source: Path, given: Path | None) -> Setup:
 
 def _genai(source: Path, given: Path | None) -> Setup:
     python = given or _tried(lambda: make_environment("onnxruntime-genai", GENAI_BUILDER))
-    digest = describe_file(source).sha256
-    folder = cache_folder() / "peers" / f"{source.stem}-{digest[:8]}.genai-int4"
-    if not (folder / "genai_config.json").exists():
-        # Built aside, so that a builder that fails half way leaves nothing that looks whole.
-        draft = folder.with_name(f"{folder.name}.part")
-        shutil.rmtree(draft, ignore_errors=True)
-        command = [
-            *(str(python), "-m", "onnxruntime_genai.models.builder"),
-            *("-i", str(source), "-o", str(draft), "-p", "int4", "-e", "cpu"),
-            *("-c", str(cache_folder() / "peers" / "genai")),
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-        if done.returncode or not (draft / "genai_config.json").exists():
-            said = (done.stderr or done.stdout).strip().splitlines()
-            raise SetupError(f"its builder failed: {said[-1][:300] if said else 'it said nothing'}")
-        draft.replace(folder)
+    folder = _tried(lambda: genai_model(python, source))
     return Setup("genai_worker.py", python, {"model": str(folder)}, tuple(folder.glob("*.onnx*")))
 
 
-def _litert_lm(model: Path | None, given: Path | None) -> Setup:
-    if model is None:
-        raise SetupError(
-            "it reads .litertlm files only, which litert-torch makes with PyTorch; give one by --litert-lm"
-        )
-    python = given or _tried(lambda: make_environment("litert-lm-api", LITERT_LM))
-    return Setup("litertlm_worker.py", python, {"model": str(model)}, (model,))
+def _litert_lm(model: Path | None, source: Path, given: Path | None) -> Setup:
+    python = given or _tried(lambda: make_environment("litert-lm", LITERT_LM))
+    found = model or _tried(lambda: litert_lm_model(python, source))
+    files = sorted(found.glob("*.litertlm")) if found.is_dir() else [found]
+    if not files:
+        raise SetupError(f"{found} has no .litertlm file")
+    # One of them runs at a time, and they differ little in size.
+    return Setup("litertlm_worker.py", python, {"model": str(found)}, (files[-1],))
 
 
 def _ours(bundle: Bundle, variant: str, backend: str) -> Setup:

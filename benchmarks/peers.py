@@ -188,7 +188,9 @@ class failing_into:  # noqa: N801 - reads as the verb that it is
 @click.option("--only", default="", help="only contenders with one of these words in their name, by commas")
 @click.option("--peer-python", "given", multiple=True, help="NAME=PYTHON: an interpreter that has the peer")
 @click.option(
-    "--litert-lm", type=click.Path(exists=True, path_type=Path), help="a .litertlm file of the model"
+    "--litert-lm",
+    type=click.Path(exists=True, path_type=Path),
+    help="a .litertlm file of the model, or a folder of some; default: made",
 )
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="write every round to this file")
 @click.option("--chart", type=click.Path(path_type=Path), help="draw it (needs matplotlib)")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,11 +36,13 @@ from edgesdk.dispatch.live_receipt import live_receipt
 from edgesdk.errors import BundleError, DeviceError, UnsupportedOption
 from edgesdk.kv.step_model import StepModel
 from edgesdk.kv.step_runner import StepRunner
-from edgesdk.text.chat_template import ChatTemplate, Message
 from edgesdk.text.detokenize import Detokenizer
 from edgesdk.text.tokenizer import Tokenizer
 from edgesdk.text.tool_calls import Tool as Tool
 from edgesdk.text.tool_calls import ToolChoice
+
+if TYPE_CHECKING:
+    from edgesdk.text.chat_template import ChatTemplate, Message  # with jinja2, which only templates need
 
 Prompt = str | Sequence[int]
 """Text, taken as it is, or token ids."""
@@ -130,6 +132,8 @@ class Model:
         """
         if CHAT_TEMPLATE_NAME not in self._bundle.manifest.files:
             return None
+        from edgesdk.text.chat_template import ChatTemplate
+
         record = self._bundle.manifest.tokenizer
         try:
             source = self._bundle.file(CHAT_TEMPLATE_NAME).read_text(encoding="utf-8")

@@ -1,23 +1,27 @@
-"""Measures LiteRT-LM in its own environment; reads a .litertlm file. Run by benchmarks/peers.py.
+"""Measures LiteRT-LM in its own environment; reads .litertlm files. Run by benchmarks/peers.py.
 
 It has a benchmark of its own, which takes the numbers of tokens, not the tokens: as many of its own choice
-run. Every measurement loads the model anew, outside the times, with a cache that just fits.
+run. Every measurement loads the model anew, outside the times. Of a folder of files named by the tokens that
+their caches hold, the smallest that fits is taken.
 """
 
 from importlib.metadata import version
+from pathlib import Path
 
 import litert_lm
+from litertlm_files import fitting
 from serve import Measure, serve
 
 
 def load(settings: dict) -> Measure:
     def measure(prompt: list[int], new: int) -> tuple[float, float]:
+        tokens = len(prompt) + max(new, 1)
         benchmark = litert_lm.Benchmark(
-            settings["model"],
+            str(fitting(Path(settings["model"]), tokens)),
             litert_lm.Backend.CPU(thread_count=settings["threads"]),
             prefill_tokens=len(prompt),
             decode_tokens=max(new, 1),
-            max_num_tokens=len(prompt) + max(new, 1) + 1,
+            max_num_tokens=tokens + 1,
         )
         found = benchmark.run()
         return len(prompt) / found.last_prefill_tokens_per_second, new / found.last_decode_tokens_per_second

@@ -8,14 +8,18 @@ tuples of one type, string-keyed mappings, unions with None, literals and JSON s
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import TypeVar, Union, cast
 
 from edgesdk.errors import BundleError
 
 T = TypeVar("T")
+
+Builder = Callable[[object, str], object]
+"""Builds a value from parsed JSON and the path where that stands."""
 
 JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
 
@@ -34,7 +38,7 @@ def from_json(kind: type[T], value: object, path: str = "manifest") -> T:
     Raises:
         BundleError: a key is unknown or missing, or a value has the wrong type.
     """
-    return cast(T, _build(kind, value, path))
+    return cast(T, _builder(cast(Hashable, kind))(value, path))
 
 
 def to_json(value: object) -> JsonValue:
@@ -50,68 +54,115 @@ def to_json(value: object) -> JsonValue:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def _build(kind: object, value: object, path: str) -> object:
+@functools.cache
+def _builder(kind: Hashable) -> Builder:
+    """What builds a type: worked out once for each, because a manifest holds thousands of records."""
     origin = typing.get_origin(kind)
+    arguments = typing.get_args(kind)
     if origin is Union or origin is types.UnionType:
-        return _build_union(typing.get_args(kind), value, path)
+        return _union_builder(arguments)
     if origin is typing.Literal:
-        if value in typing.get_args(kind):
-            return value
-        raise BundleError(f"{path} is {value!r}, expected one of {typing.get_args(kind)}")
+        return _literal_builder(arguments)
     if origin is tuple:
+        return _tuple_builder(arguments[0])
+    if origin in (dict, Mapping):
+        return _mapping_builder(arguments[1])
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        return _dataclass_builder(kind)
+    return _scalar_builder(kind)
+
+
+def _literal_builder(options: tuple[object, ...]) -> Builder:
+    def build(value: object, path: str) -> object:
+        if value in options:
+            return value
+        raise BundleError(f"{path} is {value!r}, expected one of {options}")
+
+    return build
+
+
+def _tuple_builder(item: object) -> Builder:
+    build_item = _builder(item)
+
+    def build(value: object, path: str) -> object:
         if not isinstance(value, list):
             raise BundleError(f"{path} is {_name(value)}, expected a list")
-        return tuple(_build(typing.get_args(kind)[0], v, f"{path}[{i}]") for i, v in enumerate(value))
-    if origin in (dict, Mapping):
+        return tuple([build_item(v, f"{path}[{i}]") for i, v in enumerate(value)])
+
+    return build
+
+
+def _mapping_builder(item: object) -> Builder:
+    build_item = _builder(item)
+
+    def build(value: object, path: str) -> object:
         if not isinstance(value, dict):
             raise BundleError(f"{path} is {_name(value)}, expected an object")
-        item = typing.get_args(kind)[1]
-        return {k: _build(item, v, f"{path}.{k}") for k, v in value.items()}
-    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-        return _build_dataclass(kind, value, path)
-    return _build_scalar(kind, value, path)
+        return {k: build_item(v, f"{path}.{k}") for k, v in value.items()}
+
+    return build
 
 
-def _build_union(options: tuple[object, ...], value: object, path: str) -> object:
-    if value is None and type(None) in options:
-        return None
-    rest = [o for o in options if o is not type(None)]
-    for option in rest[:-1]:
-        try:
-            return _build(option, value, path)
-        except BundleError:
-            continue
-    return _build(rest[-1], value, path)
+def _union_builder(options: tuple[object, ...]) -> Builder:
+    optional = type(None) in options
+    *first, last = [_builder(o) for o in options if o is not type(None)]
+
+    def build(value: object, path: str) -> object:
+        if value is None and optional:
+            return None
+        for build_option in first:
+            try:
+                return build_option(value, path)
+            except BundleError:
+                continue
+        return last(value, path)
+
+    return build
 
 
-def _build_dataclass(kind: type, value: object, path: str) -> object:
-    if not isinstance(value, dict):
-        raise BundleError(f"{path} is {_name(value)}, expected an object")
+def _dataclass_builder(kind: type) -> Builder:
     hints = typing.get_type_hints(kind)
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    unknown = sorted(set(value) - set(fields))
-    if unknown:
-        raise BundleError(f"{path} has unknown key {unknown[0]!r}; it may come from a newer edgesdk")
-    arguments = {}
-    for name, field in fields.items():
-        if name in value:
-            arguments[name] = _build(hints[name], value[name], f"{path}.{name}")
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise BundleError(f"{path} lacks the key {name!r}")
-    try:
-        return kind(**arguments)
-    except ValueError as error:
-        raise BundleError(f"{path}: {error}") from error
+    fields = [
+        (
+            field.name,
+            _builder(hints[field.name]),
+            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
+        )
+        for field in dataclasses.fields(kind)
+    ]
+    known = {name for name, _, _ in fields}
+
+    def build(value: object, path: str) -> object:
+        if not isinstance(value, dict):
+            raise BundleError(f"{path} is {_name(value)}, expected an object")
+        if not known.issuperset(value):
+            unknown = min(set(value) - known)
+            raise BundleError(f"{path} has unknown key {unknown!r}; it may come from a newer edgesdk")
+        arguments = {}
+        for name, build_field, required in fields:
+            if name in value:
+                arguments[name] = build_field(value[name], f"{path}.{name}")
+            elif required:
+                raise BundleError(f"{path} lacks the key {name!r}")
+        try:
+            return kind(**arguments)
+        except ValueError as error:
+            raise BundleError(f"{path}: {error}") from error
+
+    return build
 
 
-def _build_scalar(kind: object, value: object, path: str) -> object:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if kind is int and isinstance(value, bool):
-        raise BundleError(f"{path} is a boolean, expected int")
-    if isinstance(kind, type) and isinstance(value, kind):
-        return value
-    raise BundleError(f"{path} is {_name(value)}, expected {getattr(kind, '__name__', kind)}")
+def _scalar_builder(kind: object) -> Builder:
+    def build(value: object, path: str) -> object:
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+        if kind is int and isinstance(value, bool):
+            raise BundleError(f"{path} is a boolean, expected int")
+        if isinstance(kind, type) and isinstance(value, kind):
+            return value
+        raise BundleError(f"{path} is {_name(value)}, expected {getattr(kind, '__name__', kind)}")
+
+    return build
 
 
 def _name(value: object) -> str:

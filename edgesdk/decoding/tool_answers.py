@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from edgesdk.decoding.completion import Chunk, Completion
 from edgesdk.decoding.json_schema import grammar_schema
 from edgesdk.decoding.options import GenerationOptions
 from edgesdk.errors import ToolCallError, UnsupportedOption
-from edgesdk.text.chat_template import ChatTemplate
 from edgesdk.text.tokenizer import Tokenizer
 from edgesdk.text.tool_calls import (
     MISTRAL_MARK,
@@ -22,6 +22,9 @@ from edgesdk.text.tool_calls import (
     described,
     parse_tool_calls,
 )
+
+if TYPE_CHECKING:
+    from edgesdk.text.chat_template import ChatTemplate  # with jinja2, which only templates need
 
 
 class ToolAnswers:

@@ -38,14 +38,18 @@ def source(tmp_path):
 
 def test_ours_are_measured_and_peers_that_fail_are_rows(peers, bundle, source, tmp_path):
     out = tmp_path / "p.json"
-    # This interpreter has no openvino_genai, so its worker ends at once.
+    # This interpreter has no openvino_genai, so its worker ends at once, and no PyTorch to make models with.
     command = [bundle, "--source", source, *SMALL, "--rounds", "2", "--json", str(out)]
-    command += ["--only", "edgesdk,openvino,LiteRT-LM", "--peer-python", f"openvino-genai={sys.executable}"]
+    command += ["--only", "edgesdk,openvino,genai,LiteRT-LM"]
+    for peer in ("openvino-genai", "onnxruntime-genai", "litert-lm"):
+        command += ["--peer-python", f"{peer}={sys.executable}"]
     done = CliRunner().invoke(peers.main, command)
     assert done.exit_code == 0, done.output
     rows = {row["name"]: row for row in json.loads(out.read_text())["rows"]}
     assert "No module named 'openvino" in rows["openvino-genai GGUF"]["reason"]
-    assert ".litertlm" in rows["LiteRT-LM"]["reason"]
+    for peer in ("onnxruntime-genai int4", "LiteRT-LM"):
+        reason = rows[peer]["reason"]
+        assert reason == "transformers could not read it: ModuleNotFoundError: No module named 'torch'"
     for name in ("edgesdk litert-w8-round", "edgesdk onnx-w8-round"):
         row = rows[name]
         assert row["reason"] is None

@@ -76,3 +76,9 @@ def test_unknown_names_are_attribute_errors():
 def test_loading_without_a_goal_imports_nothing_that_measures_or_probes():
     heavy = "{'edgesdk.dispatch.measure', 'edgesdk.devices.run_probe', 'subprocess', 'psutil'}"
     assert run(f"import sys, edgesdk; edgesdk.load; print(sorted({heavy} & set(sys.modules)))") == "[]"
+
+
+def test_load_brings_nothing_that_only_some_bundles_need():
+    seldom = ("jinja2", "tokenizers", "edgesdk.backends.coreml.interpreter", "edgesdk.dispatch.plan_for_goal")
+    code = f"import sys, edgesdk; edgesdk.load; print([name for name in {seldom} if name in sys.modules])"
+    assert run(code) == "[]"

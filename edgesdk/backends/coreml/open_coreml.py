@@ -1,23 +1,25 @@
 """Opens Core ML variants: with Core ML on chosen units, or with the interpreter.
 
 A variant's entry is `Manifest.json` of its package, so the package is the folder around it; of a variant
-in several packages it is the list of them.
+in several packages it is the list of them. What opens a package is imported then: whoever loads a bundle has
+this module, and few of them open a package.
 """
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-from edgesdk.backends.coreml.interpreter import MilInterpreter
-from edgesdk.backends.coreml.mil_program import MODEL_PATH, WEIGHTS_PATH
-from edgesdk.backends.coreml.ml_model import MlModelPredictor, Units
-from edgesdk.backends.coreml.parts import PartsPredictor
-from edgesdk.backends.coreml.state_backend import CoreMLStateModel, StatePredictor
-from edgesdk.backends.coreml.step_backend import CoreMLStepBackend, Predictor
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.bundle.package_list import PACKAGE_LIST_NAME, read_package_list
 from edgesdk.bundle.reader import Bundle
+
+if TYPE_CHECKING:
+    from edgesdk.backends.coreml.ml_model import Units
+    from edgesdk.backends.coreml.parts import PartsPredictor
+    from edgesdk.backends.coreml.state_backend import CoreMLStateModel, StatePredictor
+    from edgesdk.backends.coreml.step_backend import CoreMLStepBackend, Predictor
 
 _SLOW = "the Core ML program is interpreted in numpy to check it: slow, with the threads that numpy takes"
 _COPIES = "cells are copied on every step, which costs time; apps on iOS do without"
@@ -59,19 +61,29 @@ open_cpu = partial(_open_units, units="CPU_ONLY")
 
 
 def _interpreter(request: OpenRequest) -> PartsPredictor:
+    from edgesdk.backends.coreml.interpreter import MilInterpreter
+    from edgesdk.backends.coreml.parts import PartsPredictor
+
     return PartsPredictor([MilInterpreter(package) for package in _packages(request)])
 
 
 def _core_ml(request: OpenRequest, units: Units) -> PartsPredictor:
+    from edgesdk.backends.coreml.ml_model import MlModelPredictor
+    from edgesdk.backends.coreml.parts import PartsPredictor
+
     return PartsPredictor([MlModelPredictor(package, units) for package in _packages(request)])
 
 
 def _step_backend(predictor: Predictor, request: OpenRequest) -> CoreMLStepBackend:
+    from edgesdk.backends.coreml.step_backend import CoreMLStepBackend
+
     spec = request.bundle.manifest.decoder_of(request.variant)
     return CoreMLStepBackend(predictor, spec, request.variant.steps)
 
 
 def _state_model(predictor: StatePredictor, request: OpenRequest) -> CoreMLStateModel:
+    from edgesdk.backends.coreml.state_backend import CoreMLStateModel
+
     variant = request.variant
     spec = request.bundle.manifest.decoder_of(variant)
     return CoreMLStateModel(predictor, spec, variant.steps, variant.context)
@@ -88,6 +100,8 @@ def _packages(request: OpenRequest) -> list[Path]:
 
 
 def _package(bundle: Bundle, folder: PurePosixPath) -> Path:
+    from edgesdk.backends.coreml.mil_program import MODEL_PATH, WEIGHTS_PATH
+
     for name in (MODEL_PATH, WEIGHTS_PATH):
         bundle.file(str(folder / name))
     return bundle.file(str(folder / "Manifest.json")).parent

@@ -17,6 +17,7 @@ from edgesdk.bundle.manifest import Compatibility
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.compile.compile_bundle import compile_bundle
 from edgesdk.errors import DeviceError
+from edgesdk.evaluation.verify_bundle import verify_bundle
 from edgesdk.kv.step_model import StepModel
 
 pytestmark = pytest.mark.qnn
@@ -91,6 +92,12 @@ def test_compiled_ahead_of_time(npu_bundle, tmp_path, bundle, greedy, cpu_greedy
     assert variant.compatibility == Compatibility(
         "QNNExecutionProvider", "sm8650", done.compiler, "onnx-npu-w8"
     )
+    # It was run on a few tokens before it was kept, and `verify` leaves the simulator alone.
+    assert variant.parity.positions == 4
+    assert variant.parity.top1_agreement == 1.0
+    assert variant.parity.perplexity_ratio == pytest.approx(1, abs=0.01)
+    checks = {check.variant: check for check in verify_bundle(tmp_path / "compiled").variants}
+    assert checks[done.variant].status == "not checked"
     opened = open_qnn_compiled(request_for(compiled, done.variant))
     assert opened.accelerated_share == 1.0
     found = greedy(opened.model, variant, compiled.manifest.decoder, 16)
