@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent
 # Top first. A room may import itself and whatever comes after it.
 RUNTIME = [
     ("edgesdk.cli",),
+    ("edgesdk.compile",),
     ("edgesdk.evaluation",),
     ("edgesdk.engine",),
     ("edgesdk.load_model",),
@@ -18,7 +19,6 @@ RUNTIME = [
     ("edgesdk.dispatch",),
     ("edgesdk.kv",),
     ("edgesdk.text",),
-    ("edgesdk.compile",),
     ("edgesdk.backends",),
     ("edgesdk.devices",),
     ("edgesdk.bundle",),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgesdk.cli.options import Answering, Loading, answer_options, bundle_argument, load_options
-from edgesdk.cli.output import show_receipt, show_speed
+from edgesdk.cli.output import show_changes, show_receipt, show_speed
 from edgesdk.errors import CapacityError
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def _take_turn(
 ) -> None:
     """Answers one line and adds both to the conversation."""
     asked: Message = {"role": "user", "content": line}
+    receipt = model.receipt
     answer: list[str] = []
     completion = None
     try:
@@ -93,5 +94,6 @@ def _take_turn(
         return
     click.echo()
     messages += [asked, {"role": "assistant", "content": "".join(answer)}]
+    show_changes(receipt, model.receipt)
     if completion is not None:
         show_speed(completion)

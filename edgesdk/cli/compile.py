@@ -28,19 +28,33 @@ Examples:
     metavar="FOLDER",
     help="Bundle to write. Default: the variant is added to BUNDLE.",
 )
+@click.option(
+    "--prove-positions",
+    "positions",
+    type=click.IntRange(min=0),
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="Tokens after which it is compared with its source in the simulator, up to half a minute each; 0 to "
+    "run nothing.",
+)
 @json_option
-def command(bundle: Path, soc: str, variant: str | None, out: Path | None, as_json: bool) -> None:
+def command(
+    bundle: Path, soc: str, variant: str | None, out: Path | None, positions: int, as_json: bool
+) -> None:
     """Compiles the NPU variant of BUNDLE for one system on a chip, on any x86-64 machine.
 
     The result is one more variant, which loads without the compiler and in a fraction of the time, on that
-    chip only. Needs the extra qnn, and a variant made by `convert --target onnx-npu`.
+    chip only. Needs the extra qnn, and a variant made by `convert --target onnx-npu`. It is compared with its
+    source where the processor is simulated; `edgesdk inspect` shows the result.
     """
     from edgesdk.compile.compile_bundle import compile_bundle
 
-    done = compile_bundle(bundle, soc, variant=variant, out=out, report=stage_printer())
+    done = compile_bundle(bundle, soc, variant=variant, out=out, positions=positions, report=stage_printer())
     if as_json:
         print_json(done)
         return
     click.echo(
         f"{done.variant}: {megabytes(done.bytes)} MB for {done.soc}, by {done.compiler}, in {done.bundle}"
     )
+    click.echo(done.proof)

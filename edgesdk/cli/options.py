@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, TypedDict
 
 import click
 
-from edgesdk.errors import UnsupportedOption
+from edgesdk.errors import BundleError, UnsupportedOption
 
 if TYPE_CHECKING:
     from edgesdk.bundle.records import JsonValue
     from edgesdk.decoding.options import JsonSchema
+    from edgesdk.devices.governor import Governor
 
 Command = Callable[..., None]
 Decorator = Callable[[Command], Command]
@@ -33,6 +34,8 @@ class Loading(TypedDict):
     strict: bool
     threads: int | None
     goal: str | None
+    serve_meanwhile: bool
+    governor: Governor | None
 
 
 class Answering(TypedDict):
@@ -59,6 +62,38 @@ class Ruling(TypedDict):
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+
+_LONGEST_FILE_BYTES = 1 << 20
+_DEFAULT_RULES = "default"
+
+
+def _read_text(path: Path) -> str:
+    """A file with a schema, a grammar or rules."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_LONGEST_FILE_BYTES + 1)
+        if len(data) > _LONGEST_FILE_BYTES:
+            raise ValueError(f"it has more than {_LONGEST_FILE_BYTES >> 20} MiB")
+        return data.decode("utf-8")
+    except (OSError, ValueError) as error:
+        raise UnsupportedOption(f"{path} cannot be read: {error}") from error
+
+
+def _make_governor(_: click.Context, __: click.Parameter, rules: str | None) -> Governor | None:
+    if rules is None:
+        return None
+    from edgesdk.bundle.records import from_json
+    from edgesdk.devices.governor import Governor, GovernorSettings
+
+    if rules == _DEFAULT_RULES:
+        return Governor()
+    try:
+        return Governor(from_json(GovernorSettings, json.loads(_read_text(Path(rules))), rules))
+    except BundleError as error:
+        raise UnsupportedOption(f"the governor's rules: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UnsupportedOption(f"{rules} is not JSON: {error}") from error
+
 
 _LOADING: tuple[Decorator, ...] = (
     click.option(
@@ -94,6 +129,19 @@ _LOADING: tuple[Decorator, ...] = (
         type=click.Choice(["latency", "throughput", "power", "memory", "cpu", "gpu", "npu"]),
         help="Choose what runs prompts and what runs answers by measuring, once for each bundle and machine "
         "and within 10 s; `edgesdk explain` shows the figures. Default: a fixed order.",
+    ),
+    click.option(
+        "--serve-meanwhile",
+        is_flag=True,
+        help="Do not wait for a GPU or NPU to open, which may mean compiling for minutes: answer on the CPU "
+        "and move there between two tokens. With --device or --goal.",
+    ),
+    click.option(
+        "--governor",
+        callback=_make_governor,
+        metavar="default|FILE",
+        help="Lower threads, device or context while the machine is hot or its battery is low: by the "
+        "default rules, or by those of a JSON file (docs/devices.md). Default: never.",
     ),
 )
 
@@ -147,26 +195,11 @@ _ANSWERING: tuple[Decorator, ...] = (
 )
 
 
-_LONGEST_RULE_BYTES = 1 << 20
-
-
-def _read_rule(path: Path) -> str:
-    """A file with a schema or grammar."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(_LONGEST_RULE_BYTES + 1)
-        if len(data) > _LONGEST_RULE_BYTES:
-            raise ValueError(f"it has more than {_LONGEST_RULE_BYTES >> 20} MiB")
-        return data.decode("utf-8")
-    except (OSError, ValueError) as error:
-        raise UnsupportedOption(f"{path} cannot be read: {error}") from error
-
-
 def _read_schema(_: click.Context, __: click.Parameter, path: Path | None) -> JsonSchema | None:
     if path is None:
         return None
     try:
-        schema: JsonValue = json.loads(_read_rule(path))
+        schema: JsonValue = json.loads(_read_text(path))
     except (ValueError, RecursionError) as error:
         raise UnsupportedOption(f"{path} is not JSON: {error}") from error
     if not isinstance(schema, dict | bool):
@@ -175,7 +208,7 @@ def _read_schema(_: click.Context, __: click.Parameter, path: Path | None) -> Js
 
 
 def _read_grammar(_: click.Context, __: click.Parameter, path: Path | None) -> str | None:
-    return None if path is None else _read_rule(path)
+    return None if path is None else _read_text(path)
 
 
 _RULING: tuple[Decorator, ...] = (

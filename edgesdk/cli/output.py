@@ -70,6 +70,17 @@ def show_receipt(receipt: Receipt) -> None:
         click.echo(line, err=True)
 
 
+def show_changes(before: Receipt, after: Receipt) -> None:
+    """Prints on standard error what changed in the middle of the work.
+
+    Args:
+        before: as it was shown last.
+        after: as it is now.
+    """
+    for incident in after.incidents[len(before.incidents) :]:
+        click.echo(printable(str(incident)), err=True)
+
+
 def receipt_lines(receipt: Receipt) -> list[str]:
     """A receipt as text: refusals and notes, then what runs the model."""
     lines = [str(refusal) for refusal in receipt.refusals]

@@ -17,7 +17,7 @@ from edgesdk.cli.options import (
     json_option,
     load_options,
 )
-from edgesdk.cli.output import print_json, show_receipt, show_speed
+from edgesdk.cli.output import print_json, show_changes, show_receipt, show_speed
 from edgesdk.errors import CapacityError
 
 _LONGEST_PROMPT_BYTES = 16 << 20
@@ -63,7 +63,8 @@ def command(
         prompt = _read_prompt()
     with load(bundle, **loading) as model:
         ids = model.render_prompt(prompt, raw=raw)
-        show_receipt(model.receipt)
+        receipt = model.receipt
+        show_receipt(receipt)
         if as_json:
             print_json({"completion": model.generate(ids, **answering, **ruling), "receipt": model.receipt})
             return
@@ -72,6 +73,7 @@ def command(
             click.echo(chunk.text, nl=False)
             completion = chunk.completion
         click.echo()
+        show_changes(receipt, model.receipt)
         if completion is not None:
             show_speed(completion)
 

@@ -20,12 +20,14 @@ from edgesdk.bundle.integrity import check_integrity
 from edgesdk.bundle.manifest import Compatibility, Manifest, Variant
 from edgesdk.bundle.reader import Bundle, open_bundle
 from edgesdk.bundle.writer import BundleWriter
+from edgesdk.compile.prove_compiled import prove_compiled
 from edgesdk.errors import UnsupportedOption
 
 Report = Callable[[str], None]
 """Called with one line before each stage."""
 
 SOURCE_FORMAT = "onnx-step"
+PROVED_POSITIONS = 4
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Compiled:
         source: variant that it was compiled from.
         compiler: package and version.
         bytes: of its files.
+        proof: how it agreed with its source, or why nothing was run.
     """
 
     bundle: str
@@ -47,6 +50,7 @@ class Compiled:
     source: str
     compiler: str
     bytes: int
+    proof: str
 
 
 def compile_bundle(
@@ -55,6 +59,7 @@ def compile_bundle(
     *,
     variant: str | None = None,
     out: str | Path | None = None,
+    positions: int = PROVED_POSITIONS,
     report: Report | None = None,
 ) -> Compiled:
     """Adds a compiled variant to a bundle.
@@ -64,11 +69,13 @@ def compile_bundle(
         soc: name of a system on a chip, for example `sm8750`.
         variant: name of a step variant; None for the bundle's only one for NPUs.
         out: folder of the bundle to write; None to add to this one.
+        positions: tokens after which it is compared with its source, where its processor is simulated; each
+            takes up to half a minute. 0 to run nothing.
         report: told what happens.
 
     Raises:
         BundleError: the bundle is damaged, or cannot be written.
-        DeviceError: the compiler refused a model.
+        DeviceError: the compiler refused a model, or what it made is broken.
         MissingExtra: the compiler's package is not installed.
         UnsupportedOption: there is no such SoC or no such variant.
     """
@@ -86,8 +93,10 @@ def compile_bundle(
             say(f"compiling {step.signature} for {chosen.name}")
             model = bundle.file(str(PurePosixPath(source.entry).parent / f"{step.signature}.onnx"))
             compile_context(model, writer.path(f"{_folder(made)}/{step.signature}.onnx"), chosen)
-        manifest = dataclasses.replace(bundle.manifest, variants=(*kept, made))
-        folder = writer.finish(manifest)
+        draft = writer.preview(dataclasses.replace(bundle.manifest, variants=(*kept, made)))
+        say(f"comparing {made.name} with {source.name}")
+        made = prove_compiled(draft, source, made, positions)
+        folder = writer.finish(dataclasses.replace(bundle.manifest, variants=(*kept, made)))
     return Compiled(
         str(folder),
         made.name,
@@ -95,6 +104,7 @@ def compile_bundle(
         source.name,
         compiler_name(),
         _size(open_bundle(folder).manifest, made),
+        _proof(made),
     )
 
 
@@ -129,7 +139,7 @@ def _compiled(source: Variant, soc: Soc) -> Variant:
         device_classes=("npu",),
         entry=f"variants/{name}/{PurePosixPath(source.entry).name}",
         parity=None,
-        parity_skipped=f"compiled from {source.name}; its processor is elsewhere",
+        parity_skipped=None,
         compatibility=Compatibility(NAME, soc.name, compiler_name(), source.name),
     )
 
@@ -156,3 +166,13 @@ def _folder(variant: Variant) -> str:
 def _size(manifest: Manifest, variant: Variant) -> int:
     prefix = f"{_folder(variant)}/"
     return sum(record.size_bytes for name, record in manifest.files.items() if name.startswith(prefix))
+
+
+def _proof(variant: Variant) -> str:
+    found = variant.parity
+    if found is None:
+        return f"not proven: {variant.parity_skipped}"
+    return (
+        f"perplexity ratio {found.perplexity_ratio:.4f}, KL {found.kl_nats:.4f} nats, "
+        f"top-1 {found.top1_agreement:.3f} against {found.against}"
+    )

@@ -33,7 +33,8 @@ class Measurement:
         provider: delegate or execution provider; empty without figures.
         host_cells: whether the host owns its cells, so that phases can be split and faults survived.
         load_ms: to open it.
-        peak_rss_bytes: most memory of its process; None where the system does not say.
+        peak_rss_bytes: most memory of its process once it is open, for a prompt of 512 tokens over 640 cells;
+            None where the system does not say, or where that would have taken too long.
         prefill: of a short prompt; None when it was not measured.
         decode: one token at a time; None likewise.
         batch: several tokens in one step, as of several answers at once; None where it has no such step.

@@ -16,9 +16,9 @@ import numpy as np
 
 from edgesdk.backends.protocol import Float, Int, LoadedBackend, Sequence
 from edgesdk.backends.sequence_room import check_tokens
-from edgesdk.devices.receipt import Incident, Runner
+from edgesdk.devices.receipt import Runner
 from edgesdk.dispatch.mover import Mover, Opener
-from edgesdk.dispatch.succession import Succession
+from edgesdk.dispatch.succession import Guarded, Succession
 from edgesdk.errors import DeviceError
 
 T = TypeVar("T")
@@ -27,7 +27,7 @@ ModelOpener = Opener[LoadedBackend]
 """Opens a model and says what it is; raises EdgeError when it cannot."""
 
 
-class FailoverModel:
+class FailoverModel(Guarded[LoadedBackend]):
     """Implements `LoadedBackend` over the first of several that works."""
 
     def __init__(
@@ -54,30 +54,11 @@ class FailoverModel:
         """Tokens of the model."""
         self.changes = 0
         """How often the backend was replaced; a sequence of an earlier one has to be run again."""
-        self._line = Succession(first, runner, successors, self._accept, movers, reopen)
-
-    @property
-    def runner(self) -> Runner:
-        """What runs now."""
-        return self._line.runner
-
-    @property
-    def incidents(self) -> tuple[Incident, ...]:
-        """What changed, in order."""
-        return self._line.incidents
-
-    @property
-    def threads(self) -> int | None:
-        """CPU threads of what a mover brought; None for those of the load."""
-        return self._line.threads
+        super().__init__(Succession(first, runner, successors, self._accept, movers, reopen))
 
     def new_sequence(self) -> FailoverSequence:
         """An empty sequence."""
         return FailoverSequence(self)
-
-    def close(self) -> None:
-        """Releases what is open."""
-        self._line.close()
 
     def follow_movers(self) -> None:
         """Changes the backend, if a mover asks for it; for sequences that begin."""

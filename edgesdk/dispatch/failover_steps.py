@@ -15,17 +15,17 @@ from edgesdk.backends.protocol import Cells, StepBackend, StepBuffers
 from edgesdk.backends.step_buffers import allocate_buffers
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import CellType, StepShape
-from edgesdk.devices.receipt import Incident, Runner
+from edgesdk.devices.receipt import Runner
 from edgesdk.dispatch.adapt_step import StepAdapter
 from edgesdk.dispatch.mover import Mover, Opener
-from edgesdk.dispatch.succession import Succession
+from edgesdk.dispatch.succession import Guarded, Succession
 from edgesdk.errors import DeviceError
 
 StepOpener = Opener[StepBackend]
 """Opens steps and says what they are, their provider included; raises EdgeError when it cannot."""
 
 
-class FailoverStepBackend:
+class FailoverStepBackend(Guarded[StepBackend]):
     """Implements `StepBackend` over the first of several that works."""
 
     def __init__(
@@ -55,22 +55,7 @@ class FailoverStepBackend:
         self.cell_type: CellType = first.cell_type
         """How the cells that it reads are stored."""
         self._first = first
-        self._line = Succession(first, runner, successors, self._adapt, movers, reopen)
-
-    @property
-    def runner(self) -> Runner:
-        """What runs steps now."""
-        return self._line.runner
-
-    @property
-    def incidents(self) -> tuple[Incident, ...]:
-        """What changed, in order."""
-        return self._line.incidents
-
-    @property
-    def threads(self) -> int | None:
-        """CPU threads of what a mover brought; None for those of the load."""
-        return self._line.threads
+        super().__init__(Succession(first, runner, successors, self._adapt, movers, reopen))
 
     @property
     def shapes(self) -> tuple[StepShape, ...]:
@@ -110,10 +95,6 @@ class FailoverStepBackend:
                 self._line.replace(error)
             else:
                 return
-
-    def close(self) -> None:
-        """Releases what is open."""
-        self._line.close()
 
     def _first_buffers(self, shape: StepShape) -> StepBuffers | None:
         """The first backend's own arrays, which it runs without copies; None once another runs."""

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 from edgesdk.backends.protocol import LoadedBackend
 from edgesdk.devices.receipt import Phase, Receipt
-from edgesdk.dispatch.failover_sequences import FailoverModel
-from edgesdk.dispatch.failover_steps import FailoverStepBackend
 from edgesdk.dispatch.split_steps import SplitStepBackend
+from edgesdk.dispatch.succession import Guarded
 from edgesdk.kv.step_model import StepModel
 
 
@@ -23,9 +22,7 @@ def live_receipt(receipt: Receipt, model: LoadedBackend) -> Receipt:
     parts = {"prefill": backend, "decode": backend}
     if isinstance(backend, SplitStepBackend):
         parts = {"prefill": backend.prefill, "decode": backend.decode}
-    watched = {
-        phase: part for phase, part in parts.items() if isinstance(part, FailoverStepBackend | FailoverModel)
-    }
+    watched = {phase: part for phase, part in parts.items() if isinstance(part, Guarded)}
     unique = {id(part): part for part in watched.values()}
     incidents = tuple(incident for part in unique.values() for incident in part.incidents)
     if not incidents:

@@ -12,21 +12,26 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from edgesdk.backends.protocol import LoadedBackend, Sequence
+from edgesdk.backends.protocol import Cells, Int8Cells, LoadedBackend, Sequence, StepBackend
 from edgesdk.backends.registry import find_backends
+from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.manifest import CellType, Variant
 from edgesdk.bundle.reader import Bundle, open_bundle
 from edgesdk.bundle.records import to_json
 from edgesdk.devices.energy import joules_between, read_joules
 from edgesdk.devices.measurement import Measurement, PhaseFigures
 from edgesdk.devices.probes.answer import MARK
+from edgesdk.devices.process_memory import forget_peak, peak_rss_bytes
 from edgesdk.dispatch.candidates import Candidate, list_candidates
 from edgesdk.dispatch.open_candidate import open_candidate
 from edgesdk.errors import EdgeError
+from edgesdk.kv.cell_memory import FloatMemory, Int8Memory
 from edgesdk.kv.step_model import StepModel
 
 PROMPT_TOKENS = 128
@@ -35,6 +40,9 @@ FIRST_TOKENS = 4
 """Of the first round, so that a slow device has figures early."""
 BATCH_TOKENS = 8
 MOST_ROUNDS = 8
+LONG_PROMPT_TOKENS = 512
+LONG_CELLS = 640
+"""What memory is counted for: a long prompt and an answer. Buffers of such steps are much of it."""
 
 
 def measure_candidate(
@@ -60,6 +68,8 @@ def measure_candidate(
     variant = candidate.variant
     found = open_candidate(bundle, candidate, threads)
     load_ms = (time.perf_counter() - started) * 1e3
+    # Packing weights, which only the first load does, takes more than any request.
+    forget_peak()
     spec = bundle.manifest.decoder_of(variant)
     model: LoadedBackend
     steps = found.step_backend
@@ -77,6 +87,7 @@ def measure_candidate(
     prefill: list[PhaseFigures] = []
     decode: list[PhaseFigures] = []
     batch: list[PhaseFigures] = []
+    peak: int | None = None
     sequence = model.new_sequence()
     try:
         newest = np.empty(1, np.int32)
@@ -104,13 +115,22 @@ def measure_candidate(
                 provider=found.opened.provider,
                 host_cells=steps is not None,
                 load_ms=load_ms,
-                peak_rss_bytes=_peak_rss_bytes(),
+                peak_rss_bytes=peak,
                 prefill=_best(prefill),
                 decode=_best(decode),
                 batch=_best(batch) if batch else None,
             )
             if tell is not None:
                 tell(measured)
+            if peak is None:
+                # After the first figures: one that is too slow for it has at least those.
+                sequence.close()
+                _run_long(steps, model, spec, variant)
+                sequence = model.new_sequence()
+                peak = peak_rss_bytes()
+                measured = replace(measured, peak_rss_bytes=peak)
+                if tell is not None:
+                    tell(measured)
             now = time.perf_counter()
             if now + (now - begun) - started > budget_s:
                 break
@@ -118,6 +138,42 @@ def measure_candidate(
         sequence.close()
         model.close()
     return measured
+
+
+def _run_long(steps: StepBackend | None, model: LoadedBackend, spec: DecoderSpec, variant: Variant) -> None:
+    """Takes the memory that a long request takes, in as little time as that can be done.
+
+    Of steps the largest that such a request needs is enough, over cells that hold nothing; what keeps its
+    cache to itself has to read the prompt.
+    """
+    if steps is None:
+        length = max(1, min(LONG_PROMPT_TOKENS, variant.context - 1))
+        sequence = model.new_sequence()
+        try:
+            sequence.extend((37 * np.arange(length, dtype=np.int64) % spec.vocab_size).astype(np.int32))
+        finally:
+            sequence.close()
+        return
+    cells = min(
+        (s.cells for s in steps.shapes if s.cells >= LONG_CELLS), default=max(s.cells for s in steps.shapes)
+    )
+    shape = max(s for s in steps.shapes if s.cells == cells)
+    arrays = steps.buffers(shape)
+    arrays.tokens[:], arrays.positions[:], arrays.rows[:] = 0, 0, 0
+    arrays.mask[...] = 0
+    if arrays.window_mask is not None:
+        arrays.window_mask[...] = 0
+    steps.run(shape, _cells(spec, cells, steps.cell_type))
+
+
+def _cells(spec: DecoderSpec, count: int, cell_type: CellType) -> Cells:
+    """Cells, of which as many are in memory as a long request writes."""
+    memory = (Int8Memory if cell_type == "int8" else FloatMemory)(spec, count)
+    memory.lay_out(count, 0)
+    cells = memory.cells
+    for array in (cells.values, cells.scales) if isinstance(cells, Int8Cells) else (cells,):
+        array[:, :, :, :LONG_CELLS] = 1
+    return cells
 
 
 def _batch(
@@ -145,16 +201,6 @@ def _best(rounds: list[PhaseFigures]) -> PhaseFigures:
         min(r.cpu_ms_per_token for r in rounds),
         min(joules) if len(joules) == len(rounds) else None,
     )
-
-
-def _peak_rss_bytes() -> int | None:
-    """As `edgesdk.evaluation.memory`, which stands above this layer."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def main(arguments: list[str]) -> None:

@@ -135,3 +135,30 @@ class Succession(Generic[M]):
         self.incidents += (incident,)
         level = logging.WARNING if incident.kind == "failed" or incident.successor is None else logging.INFO
         _log.log(level, "%s", incident)
+
+
+class Guarded(Generic[M]):
+    """Something with successors behind it: what receipts tell of it, and its end."""
+
+    def __init__(self, line: Succession[M]) -> None:
+        """Takes over what runs and what may take over from it."""
+        self._line = line
+
+    @property
+    def runner(self) -> Runner:
+        """What runs now."""
+        return self._line.runner
+
+    @property
+    def incidents(self) -> tuple[Incident, ...]:
+        """What changed, in order."""
+        return self._line.incidents
+
+    @property
+    def threads(self) -> int | None:
+        """CPU threads of what a mover brought; None for those of the load."""
+        return self._line.threads
+
+    def close(self) -> None:
+        """Releases what is open."""
+        self._line.close()

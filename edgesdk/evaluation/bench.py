@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgesdk.backends.protocol import Int, Sequence
+from edgesdk.devices.process_memory import peak_rss_bytes
 from edgesdk.devices.receipt import Receipt
 from edgesdk.errors import CapacityError, UnsupportedOption
-from edgesdk.evaluation.memory import peak_rss_bytes
 from edgesdk.model import Model
 
 

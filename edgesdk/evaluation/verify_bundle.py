@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edgesdk.backends.qnn.provider import is_simulated
 from edgesdk.bundle.integrity import check_integrity
 from edgesdk.bundle.manifest import PARITY_NAME, ParityReport, Variant
 from edgesdk.bundle.reader import Bundle, open_bundle
@@ -103,6 +104,10 @@ def _check(bundle: Bundle, variant: Variant, backend: str | None, probe: Probe |
         reason = variant.parity_skipped or "the bundle carries no reference"
         return VariantCheck(variant.name, backend, "not checked", f"not proven: {reason}", None, recorded)
     chosen = backend or recorded.backend
+    if backend is None and variant.compatibility is not None and is_simulated():
+        soc = variant.compatibility.soc
+        reason = f"it is for {soc}, whose simulator takes seconds for every token; verify it there"
+        return VariantCheck(variant.name, chosen, "not checked", reason, None, recorded)
     try:
         with load(bundle.path, backend=chosen, variant=variant.name, strict=True) as model:
             measured = check_probe(model, probe)

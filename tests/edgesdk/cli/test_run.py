@@ -130,3 +130,59 @@ def test_schemas_that_cannot_be_used_are_one_line(edgesdk, fox, tmp_path, text, 
     assert result.code == 1
     assert message in result.err
     assert len(result.err.splitlines()) <= 2
+
+
+@pytest.fixture
+def rules(tmp_path):
+    def write(text):
+        path = tmp_path / "rules.json"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_a_governor_limits_and_its_change_is_shown(edgesdk, fox, rules, monkeypatch):
+    monkeypatch.setattr("edgesdk.devices.power_readings._system_battery", lambda folder: (15.0, True))
+    file = rules('{"rules": [{"battery_below_percent": 30, "context_tokens": 100}], "clear_s": 5}')
+    result = edgesdk("run", fox(), QUESTION, "--governor", file)
+    assert (result.code, result.out) == (0, f"{ANSWER}\n")
+    change = "governed: only with fake on cpu (hashes): battery at 15%, discharging (battery below 30%): "
+    assert f"\n{change}requests of up to 100 tokens from now on" in result.err
+    longer = edgesdk("run", fox(), "word " * 40, "--governor", file)
+    assert "100" in longer.error
+    incidents = edgesdk("run", fox(), QUESTION, "--governor", file, "--json").json["receipt"]["incidents"]
+    assert [incident["kind"] for incident in incidents] == ["governed"]
+
+
+def test_a_governor_without_sensors_says_so(edgesdk, fox, monkeypatch):
+    monkeypatch.setattr("edgesdk.devices.power_readings._system_battery", lambda folder: (None, None))
+    monkeypatch.setattr("edgesdk.devices.power_readings._psutil_battery", lambda: (None, None))
+    monkeypatch.setattr("edgesdk.devices.power_readings._hottest", lambda zones: None)
+    result = edgesdk("run", fox(), QUESTION, "--governor", "default")
+    assert "note: the governor finds neither a battery nor a temperature here" in result.err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        ('{"rules": [{"hotter": 3}]}', "rules[0] has unknown key 'hotter'"),
+        ('{"rules": [{"hotter_than_c": 80}]}', "lowers nothing"),
+        ('{"clear_s": -1}', "clear_s is -1.0, expected 0 or more"),
+        ("[1]", "is list, expected an object"),
+    ],
+)
+def test_rules_without_meaning_are_one_line(text, message, edgesdk, fox, rules):
+    result = edgesdk("run", fox(), QUESTION, "--governor", rules(text))
+    assert (result.code, result.out) == (1, "")
+    assert message in result.error
+    assert "cannot be read" in edgesdk("run", fox(), QUESTION, "--governor", "/nowhere/rules.json").error
+
+
+def test_serving_meanwhile_needs_something_to_wait_for(edgesdk, fox):
+    bundle = fox()
+    assert "needs something to wait for" in edgesdk("run", bundle, QUESTION, "--serve-meanwhile").error
+    result = edgesdk("run", bundle, QUESTION, "--serve-meanwhile", "--device", "npu")
+    assert result.out == f"{ANSWER}\n"
+    assert result.err.startswith("refused: - on npu (-): no backend runs on npu in this version\n")

@@ -65,3 +65,23 @@ def test_failure_leaves_the_bundle_as_it_was(npu_bundle, compiler, tmp_path):
         compile_bundle(tmp_path / "one", "sm8650")
     assert (tmp_path / "one/manifest.json").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["one"]
+
+
+def test_the_manifest_says_what_was_not_verified(npu_bundle, compiler, tmp_path):
+    compiler()
+    done = compile_bundle(npu_bundle, "sm8750", out=tmp_path / "one", positions=0)
+    made = open_bundle(tmp_path / "one").variant(done.variant)
+    assert made.parity is None
+    assert made.parity_skipped.startswith("it should say what onnx-npu-w8 says, which nothing has verified")
+    assert done.proof == f"not proven: {made.parity_skipped}"
+
+
+def test_a_broken_compilation_leaves_nothing(npu_bundle, compiler, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise DeviceError("it says something else")
+
+    compiler()
+    monkeypatch.setattr(module, "prove_compiled", refuse)
+    with pytest.raises(DeviceError, match="something else"):
+        compile_bundle(npu_bundle, "sm8750", out=tmp_path / "one")
+    assert list(tmp_path.iterdir()) == []
