@@ -54,7 +54,8 @@ def load(
         recipe: only variants of this quantisation recipe; None for any.
         strict: raise where `load` would fall back to a less preferred device or backend, and where a
             device that fails later would be replaced.
-        threads: CPU threads; None for every core that this process may use.
+        threads: CPU threads; None for every core that this process may use, or with a goal for as many as
+            measure best for it.
         goal: `latency`, `throughput`, `power`, `memory`, or a device, which is as good as `device`.
         measure: with a goal: None to measure what never was, False not to measure, True to measure anew.
         cancelled: asked while measuring, which ends when it says so.
@@ -77,7 +78,6 @@ def load(
         _check_meanwhile(device, goal, strict)
     if threads is not None and threads < 1:
         raise UnsupportedOption(f"threads is {threads}, expected at least 1")
-    threads = threads or usable_cores()
     backends = _backends(backend, device, goal)
     bundle = open_bundle(path)
     wanted = _variants(bundle, variant, recipe)
@@ -90,12 +90,17 @@ def load(
             raise DeviceError(f"nothing can run {bundle.manifest.name}: {reason}")
         _refuse(refusals, Refusal(backend if backend != "auto" else "-", "-", device, reason), strict)
     if goal is None:
-        plan = plan_in_order(candidates)
+        plan, counted = plan_in_order(candidates), threads or usable_cores()
     else:
         from edgesdk.dispatch.plan_for_goal import plan_for_goal
+        from edgesdk.dispatch.plan_threads import plan_threads
 
         asked = cast(Goal, goal)
-        plan = plan_for_goal(bundle, candidates, asked, threads, measure=measure, cancelled=cancelled)
+        if threads is None:
+            plan, counted = plan_threads(bundle, candidates, asked, measure=measure, cancelled=cancelled)
+        else:
+            plan = plan_for_goal(bundle, candidates, asked, threads, measure=measure, cancelled=cancelled)
+            counted = threads
     if kind not in (None, "cpu"):
         # An accelerator that cannot be had is refused in the receipt, and the CPU does the work.
         others = list_candidates(bundle, find_backends(backend), variants=wanted)
@@ -113,13 +118,13 @@ def load(
         waited_for = better if decode.device == "cpu" else ()
         moves = Moves(waited_for, governor, reachable, falls_back or bool(waited_for))
         try:
-            joined = join_candidates(bundle, prefill, decode, threads, successors, moves)
+            joined = join_candidates(bundle, prefill, decode, counted, successors, moves)
         except (DeviceError, MissingExtra) as error:
             _refuse(
                 refusals, Refusal(decode.backend.name, decode.variant.name, decode.device, str(error)), strict
             )
             continue
-        receipt = _receipt(bundle, joined, plan, threads, refusals)
+        receipt = _receipt(bundle, joined, plan, counted, refusals)
         notes = (*receipt.notes, *_governor_notes(governor))
         receipt = replace(receipt, notes=notes, load_ms=(time.perf_counter() - started) * 1e3)
         return Model(bundle, joined.model, receipt, governor)

@@ -65,6 +65,7 @@ class Processor:
         groups: kinds of cores, fastest first; one group where all are alike or the system hides it.
         caches: bytes by level (`L1d`, `L2`, `L3`), each the size of one cache.
         memory_bytes: of the machine; None without psutil.
+        physical_cores: that these are; fewer where a core runs two threads; None where it is hidden.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Processor:
     groups: tuple[CoreGroup, ...] = ()
     caches: dict[str, int] = field(default_factory=dict)
     memory_bytes: int | None = None
+    physical_cores: int | None = None
 
 
 def read_processor(root: Path = Path("/")) -> Processor:
@@ -92,6 +94,7 @@ def read_processor(root: Path = Path("/")) -> Processor:
         groups=_core_groups(root / "sys/devices/system/cpu", usable),
         caches=_caches(root / "sys/devices/system/cpu/cpu0/cache"),
         memory_bytes=_memory_bytes(),
+        physical_cores=_physical_cores(root / "sys/devices/system/cpu", usable),
     )
 
 
@@ -138,6 +141,17 @@ def _core_groups(folder: Path, usable: tuple[int, ...]) -> tuple[CoreGroup, ...]
     best = max((weight for weight, _ in kinds), default=1.0) or 1.0
     ordered = sorted(kinds.items(), key=lambda item: -item[0][0])
     return tuple(CoreGroup(count, round(weight / best, 3), mhz) for (weight, mhz), count in ordered)
+
+
+def _physical_cores(folder: Path, usable: tuple[int, ...]) -> int | None:
+    """How many cores the usable ids are, counting siblings once."""
+    siblings = set()
+    for core in usable:
+        try:
+            siblings.add((folder / f"cpu{core}/topology/thread_siblings_list").read_text().strip())
+        except OSError:
+            return None
+    return len(siblings) or None
 
 
 def _caches(folder: Path) -> dict[str, int]:

@@ -40,6 +40,16 @@ def test_a_phone_has_big_and_little_cores(root, monkeypatch):
     assert found.caches == {"L1d": 64 << 10, "L3": 8 << 20}
 
 
+def test_siblings_are_one_physical_core(root, monkeypatch):
+    monkeypatch.setattr(cpu, "_usable_ids", lambda: (0, 1, 2))
+    assert read_processor(root).physical_cores is None
+    for core, siblings in enumerate(("0,2", "1,3", "0,2", "1,3")):
+        folder = root / f"sys/devices/system/cpu/cpu{core}/topology"
+        folder.mkdir()
+        (folder / "thread_siblings_list").write_text(siblings + "\n")
+    assert read_processor(root).physical_cores == 2
+
+
 def test_what_is_hidden_is_empty(tmp_path, monkeypatch):
     monkeypatch.setattr(cpu, "_ask_py_cpuinfo", lambda: ("", set()))
     found = read_processor(tmp_path)

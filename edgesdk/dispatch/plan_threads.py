@@ -1,0 +1,90 @@
+"""How many threads a goal is served best with, by measurement.
+
+More threads are not always faster: siblings of one core share its arithmetic, slow cores hold fast ones up,
+and decoding is bound by memory that half the cores may saturate. For power, threads that wait cost as much
+as threads that work. So the candidates that a goal chose are measured again with the other numbers that the
+processor suggests. A number that was asked for is not questioned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from edgesdk.bundle.reader import Bundle
+from edgesdk.devices.choose import Goal, choose
+from edgesdk.devices.cpu import Processor, read_processor
+from edgesdk.dispatch.candidates import Candidate
+from edgesdk.dispatch.measure import BUDGET_S
+from edgesdk.dispatch.plan import Plan
+from edgesdk.dispatch.plan_for_goal import plan_for_goal
+
+_GAIN = 0.03
+"""Share of the cost that another number must save: less is noise."""
+
+_FIRST_PART = 0.6
+"""Part of the time for measuring that goes to the comparison of candidates."""
+
+
+def thread_counts(processor: Processor) -> tuple[int, ...]:
+    """Numbers of threads worth comparing: every core first, then physical, fast, and half of the cores."""
+    cores = processor.cores
+    fast = processor.groups[0].cores if processor.groups else cores
+    wanted = (cores, processor.physical_cores or cores, fast, cores // 2)
+    return tuple(dict.fromkeys(min(count, cores) for count in wanted if count))
+
+
+def plan_threads(
+    bundle: Bundle,
+    candidates: Sequence[Candidate],
+    goal: Goal,
+    *,
+    measure: bool | None = None,
+    budget_s: float = BUDGET_S,
+    cancelled: Callable[[], bool] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> tuple[Plan, int]:
+    """A plan for a goal, and the number of threads to run it with.
+
+    Args:
+        bundle: the bundle.
+        candidates: that may be used, in order of preference.
+        goal: `memory` takes every core, which hardly changes it.
+        measure: as for `plan_for_goal`.
+        budget_s: seconds for measuring.
+        cancelled: ends the measurement early when it says so.
+        say: told what is being measured.
+    """
+    first, *others = thread_counts(read_processor())
+    if goal == "memory":
+        others = []
+    share = budget_s * _FIRST_PART if others else budget_s
+    plan = plan_for_goal(
+        bundle, candidates, goal, first, measure=measure, budget_s=share, cancelled=cancelled, say=say
+    )
+    chosen = choose(plan.measured, goal)
+    if chosen is None or not others or all(c.device != "cpu" for c in plan.attempts[0]):
+        return plan, first
+    costs = {first: chosen.cost}
+    best, threads = plan, first
+    for count in others:
+        other = plan_for_goal(
+            bundle,
+            list({candidate.key: candidate for candidate in plan.attempts[0]}.values()),
+            goal,
+            count,
+            measure=measure,
+            budget_s=(budget_s - share) / len(others),
+            cancelled=cancelled,
+            say=say,
+        )
+        found = choose(other.measured, goal)
+        if found is not None:
+            costs[count] = found.cost
+            if found.cost < costs[threads] * (1 - _GAIN):
+                behind = [pair for pair in plan.attempts if pair not in other.attempts]
+                attempts = (*other.attempts, *behind)
+                best, threads = replace(plan, attempts=attempts, measured=other.measured), count
+    compared = ", ".join(f"{count}: {cost:.4g}" for count, cost in costs.items())
+    note = f"threads by measurement: {threads} (cost for {goal} by threads: {compared})"
+    return replace(best, notes=(*best.notes, note)), threads
