@@ -235,7 +235,7 @@ def _check_output_only(options: ConvertOptions, targets: Sequence[Target]) -> No
     others = ", ".join(target.name for target in targets if target.name not in OUTPUT_ONLY_TARGETS)
     if others:
         raise UnsupportedOption(
-            f"an output-only vocabulary is for the targets {' and '.join(OUTPUT_ONLY_TARGETS)}, found "
+            f"an output-only vocabulary is for the targets {', '.join(OUTPUT_ONLY_TARGETS)}, found "
             f"{others}, where ids would be those of the head; leave it out, or prune both vocabularies"
         )
     if options.budget is not None:

@@ -165,7 +165,7 @@ def test_it_composes_with_layers_and_a_shallow_stack(grown, corpus, tmp_path, mo
 @pytest.mark.parametrize(
     ("more", "match"),
     [
-        ({"targets": ("litert", "onnx")}, "litert and onnx-step, found onnx"),
+        ({"targets": ("litert", "onnx")}, "litert, litert-static, onnx-step, found onnx"),
         ({"targets": ("coreml",)}, "found coreml"),
         ({"recipes": ("w4b32",), "budget": "perplexity=1.1"}, "budget is measured"),
     ],

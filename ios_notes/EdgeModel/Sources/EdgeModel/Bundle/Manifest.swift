@@ -155,7 +155,7 @@ public struct Variant: Decodable, Sendable {
 
     static let unread = [
         "device_classes", "parity", "parity_skipped", "transforms", "weights", "calibration", "budget", "probe",
-        "compatibility",
+        "compatibility", "accuracy",
     ]
 }
 
