@@ -57,6 +57,9 @@ def packed_rows(state: Lowering, table: str, tokens: int, name: str) -> int:
     scheme = state.weights.scheme(table)
     block = E if scheme is None or scheme.block is None else scheme.block
     scales = _scales(state, table, tokens, name, E // block)
+    if block == E:
+        values = state.reshape(whole, f"{name}.values", (T, E))
+        return state.binary("MUL", values, scales, name, (T, E))
     blocks = (T, E // block, block)
     values = state.reshape(whole, f"{name}.values", blocks)
     scaled = state.binary("MUL", values, scales, f"{name}.scaled", blocks)
@@ -72,7 +75,7 @@ def _floor_divide(state: Lowering, x: int, by: int, name: str, shape: tuple[int,
 
 
 def _scales(state: Lowering, table: str, tokens: int, name: str, count: int) -> int:
-    """The rows' scales, (T, B, 1) float32; B = 1 for one scale per row, which is stored as float32."""
+    """The rows' scales, (T, B, 1) float32; for one scale per row (T, 1), which is stored as float32."""
     V, T = state.weights.shape(table)[0], state.tokens
     kind = "FLOAT32" if count == 1 else "FLOAT16"
     dtype = np.float32 if count == 1 else np.float16
@@ -87,4 +90,4 @@ def _scales(state: Lowering, table: str, tokens: int, name: str, count: int) -> 
     if kind == "FLOAT16":
         options = state.schema.DequantizeOptionsT()
         rows = state.emit("DEQUANTIZE", [rows], f"{name}.scales.wide", (T, count), options, 3)
-    return state.reshape(rows, f"{name}.scales.column", (T, count, 1))
+    return rows if count == 1 else state.reshape(rows, f"{name}.scales.column", (T, count, 1))

@@ -15,7 +15,11 @@ from edgesdk.kv.cell_sequence import CellSequence
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT has no wheel for this platform")
 
-STEPS = tuple(StepShape(tokens, 64, tokens, f"step_{tokens}") for tokens in (1, 8))
+STEPS = (
+    StepShape(1, 64, 1, "step_1"),
+    StepShape(8, 64, 8, "step_8"),
+    *(StepShape(tokens, cells, 8, "step_many") for tokens in (16, 32) for cells in (32, 64)),
+)
 
 
 def table_recipe(block, head=True):
@@ -39,7 +43,11 @@ def test_rows_alone_are_exact(make_program, tokens, tmp_path, block):
     expected = next(sequence_logits(quantised, [tokens]))
     backend = CompiledStepBackend(tmp_path / "m.tflite", program.spec, STEPS, threads=1, weight_cache=None)
     found = CellSequence(backend, program.spec, 64).score(tokens)
-    np.testing.assert_allclose(found, expected, atol=2e-4 * np.abs(expected).max())
+    atol = 2e-4 * np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, atol=atol)
+    for count in (24, 10, 20):  # T = 32, 16, 32 of one signature
+        last = CellSequence(backend, program.spec, 64).extend(tokens[:count])
+        np.testing.assert_allclose(last, expected[count - 1], atol=atol)
 
 
 def test_a_tied_table_is_stored_once(make_program, tokens, tmp_path):
