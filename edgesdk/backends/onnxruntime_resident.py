@@ -6,7 +6,6 @@ support sharing cells between sequences: that needs a step variant.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.backends.aligned_array import aligned_floats
-from edgesdk.backends.onnxruntime_prepacked import open_prepacked
 from edgesdk.backends.onnxruntime_session import PROVIDER, check_inputs, onnxruntime_errors, open_session
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.protocol import Float, Int
@@ -37,31 +35,19 @@ def open_resident(request: OpenRequest) -> Opened:
     """
     require_float_cells(request.variant, "onnxruntime")
     bundle, variant = request.bundle, request.variant
-    folder = variant.entry.rpartition("/")[0]
-    digests = [
-        record.sha256
-        for name, record in bundle.manifest.files.items()
-        if name.startswith(f"{folder}/") and name.endswith((".onnx", ".data"))
-    ]
-    path = bundle.file(variant.entry)
-    spec = bundle.manifest.decoder_of(variant)
-    model = ResidentModel(path, spec, variant.context, threads=request.threads, digests=digests)
-    notes = () if model.weight_cache else ("no packed weights could be kept: they are packed by every load",)
-    return Opened(model, PROVIDER, 1.0, model.weight_cache, notes)
+    model = ResidentModel(
+        bundle.file(variant.entry),
+        bundle.manifest.decoder_of(variant),
+        variant.context,
+        threads=request.threads,
+    )
+    return Opened(model, PROVIDER, 1.0)
 
 
 class ResidentModel:
     """A resident model; implements `LoadedBackend`."""
 
-    def __init__(
-        self,
-        path: Path,
-        spec: DecoderSpec,
-        context: int,
-        *,
-        threads: int,
-        digests: Collection[str] | None = None,
-    ) -> None:
+    def __init__(self, path: Path, spec: DecoderSpec, context: int, *, threads: int) -> None:
         """Loads a model.
 
         Args:
@@ -69,19 +55,13 @@ class ResidentModel:
             spec: shape of the decoder.
             context: most tokens of a sequence.
             threads: CPU threads.
-            digests: sha256 of its files, by which packed weights are kept; None to pack them in memory.
 
         Raises:
             DeviceError: onnxruntime is missing or refuses the file.
         """
         self._spec = spec
         self._context = context
-        self.weight_cache: str | None = None
-        """`hit` or `built` where packed weights are kept."""
-        if digests is None:
-            session = open_session(path, threads)
-        else:
-            session, self.weight_cache = open_prepacked(path, digests, threads)
+        session = open_session(path, threads)
         self._session: InferenceSession | None = session
         expected: dict[str, tuple[int | None, ...]] = {
             "input_ids": (None, None),

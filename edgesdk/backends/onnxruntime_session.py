@@ -5,7 +5,7 @@ It knows no model: what the inputs mean is the business of the backends.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,9 +26,6 @@ def open_session(
     provider: Provider | None = None,
     *,
     profile: Path | None = None,
-    optimised: bool = False,
-    save_optimised: Path | None = None,
-    entries: Mapping[str, str] | None = None,
 ) -> InferenceSession:
     """Opens a model.
 
@@ -37,9 +34,6 @@ def open_session(
         threads: CPU threads.
         provider: execution provider; None for the CPU's.
         profile: write a profile whose name starts so, until the session's `end_profiling`.
-        optimised: the file was written by `save_optimised`: nothing is left to optimise.
-        save_optimised: write the optimised model there.
-        entries: settings of the session by ONNX Runtime's own names.
 
     Raises:
         DeviceError: onnxruntime is missing or refuses the file, or the provider cannot run it.
@@ -54,12 +48,6 @@ def open_session(
     options.log_severity_level = _LOG_ERRORS_ONLY
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
-    if optimised:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if save_optimised is not None:
-        options.optimized_model_filepath = str(save_optimised)
-    for key, value in (entries or {}).items():
-        options.add_session_config_entry(key, value)
     where = "" if provider is None else f" on {provider.name}"
     with onnxruntime_errors(f"cannot load {path.name}{where}"):
         # Left to itself the constructor tries again on the CPU when a provider fails, and so does `run`.

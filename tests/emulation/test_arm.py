@@ -15,11 +15,14 @@ pytestmark = pytest.mark.arm
 
 TINY_PROMPTS = [[5, 17, 211, 40, 99, 3, 121, 64, 8], [7], list(range(40, 60))]
 TINY = ["llama", "gemma3"]
+TINY_CONTEXT = 64
 TIE = {"litert": 0.1, "onnxruntime": NEAR_TIE, "onnxruntime-step": NEAR_TIE}
 """Logits. LiteRT rounds activations to int8 by row, and the last bit of a sum tips such roundings: 0.057 of
 35 was the largest gap seen where texts parted. ONNX Runtime's texts did not part."""
-ROUNDING_GAP = 0.02
-"""Nats; 0.006 was the largest seen."""
+ROUNDING_GAP = 0.1
+"""Nats; 0.052 was the largest seen, where the same graph in float32 differs by 2e-6: one rounding that tips
+moves a model of 64 channels so far."""
+FLOAT_GAP = 1e-4
 QUESTIONS = ["What is the capital of France?", "Name three primary colours."]
 BACKENDS = {
     "litert": "XNNPACK",
@@ -36,7 +39,8 @@ def convert_w8(answer_on_arm, tmp_path_factory):
     from converters.convert import ConvertOptions, convert
 
     def make(source, targets, context):
-        options = ConvertOptions(targets=targets, recipes=("w8-round",), context=context, prove=False)
+        recipes = ("w8-round", "f32") if context == TINY_CONTEXT else ("w8-round",)
+        options = ConvertOptions(targets=targets, recipes=recipes, context=context, prove=False)
         return convert(str(source), tmp_path_factory.mktemp("w8") / "bundle", options)
 
     return make
@@ -45,7 +49,7 @@ def convert_w8(answer_on_arm, tmp_path_factory):
 @pytest.fixture(scope="session", params=TINY)
 def tiny(request, convert_w8):
     source = request.config.rootpath / "tests/data/tiny" / request.param
-    return convert_w8(source, ("litert", "onnx", "onnx-step"), 64)
+    return convert_w8(source, ("litert", "onnx", "onnx-step"), TINY_CONTEXT)
 
 
 @pytest.fixture(scope="session")
@@ -53,11 +57,11 @@ def smollm2(convert_w8, smollm2_gguf):
     return convert_w8(smollm2_gguf, ("litert", "onnx"), 256)
 
 
-def ask(bundle, backend, prompts, tokens):
+def ask(bundle, backend, prompts, tokens, recipe="w8-round"):
     return {
         "bundle": str(bundle),
         "backend": backend,
-        "recipe": "w8-round",
+        "recipe": recipe,
         "prompts": prompts,
         "tokens": tokens,
     }
@@ -103,6 +107,16 @@ def test_tiny_decoders_say_the_same(tiny, backend, answer_on_arm, answer_here):
     # does: a last bit tips the rounding of an activation to int8.
     for mine, theirs in zip(here["logprobs"], there["logprobs"], strict=True):
         assert abs(mine[0] - theirs[0]) < ROUNDING_GAP
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_floats_are_the_same(tiny, backend, answer_on_arm, answer_here):
+    """The graph, without any rounding to int8: signatures that are resized among it."""
+    request = ask(tiny, backend, TINY_PROMPTS, 8, "f32")
+    there, here = answer_on_arm(request), answer_here(request)
+    assert here["tokens"] == there["tokens"]
+    for mine, theirs in zip(here["logprobs"], there["logprobs"], strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=FLOAT_GAP)
 
 
 @pytest.mark.real
