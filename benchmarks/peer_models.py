@@ -49,19 +49,16 @@ def genai_model(python: Path, source: Path) -> Path:
     Raises:
         click.ClickException: the builder failed.
     """
-    folder = _home(source, "genai-int4")
-    if folder.exists():
-        return folder
-    checkpoint = dequantised(python, source)
 
     def make(draft: Path) -> None:
+        checkpoint = dequantised(python, source)
         command = [
             *(python, "-m", "onnxruntime_genai.models.builder", "-i", checkpoint, "-o", draft),
             *("-p", "int4", "-e", "cpu", "-c", cache_folder() / "peers" / "genai"),
         ]
         _run(command, "its builder failed")
 
-    return _made(folder, make)
+    return _made(_home(source, "genai-int4"), make)
 
 
 def litert_lm_model(python: Path, source: Path) -> Path:
@@ -74,12 +71,9 @@ def litert_lm_model(python: Path, source: Path) -> Path:
     Raises:
         click.ClickException: the exporter failed.
     """
-    folder = _home(source, "litertlm-int8")
-    if folder.exists():
-        return folder
-    checkpoint = dequantised(python, source)
 
     def make(draft: Path) -> None:
+        checkpoint = dequantised(python, source)
         for size in LITERT_LM_CACHES:
             part = draft / f"{size}"
             _run([python, WORKERS / "litertlm_export.py", checkpoint, part, str(size)], "its exporter failed")
@@ -89,7 +83,7 @@ def litert_lm_model(python: Path, source: Path) -> Path:
             found.replace(draft / f"{size}.litertlm")
             shutil.rmtree(part)
 
-    return _made(folder, make)
+    return _made(_home(source, "litertlm-int8"), make)
 
 
 def _home(source: Path, kind: str) -> Path:

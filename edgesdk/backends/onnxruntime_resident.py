@@ -61,8 +61,7 @@ class ResidentModel:
         """
         self._spec = spec
         self._context = context
-        session = open_session(path, threads)
-        self._session: InferenceSession | None = session
+        self._session: InferenceSession | None = open_session(path, threads)
         expected: dict[str, tuple[int | None, ...]] = {
             "input_ids": (None, None),
             "attention_mask": (None, None),
@@ -71,7 +70,7 @@ class ResidentModel:
             for kind in ("key", "value"):
                 shape = (None, spec.kv_heads, None, spec.head_size)
                 expected[f"past_key_values.{layer}.{kind}"] = shape
-        check_inputs(session, path, expected)
+        check_inputs(self._session, path, expected)
 
     def new_sequence(self) -> ResidentSequence:
         """An empty sequence, with memory for the whole context that is touched as it fills.

@@ -21,11 +21,7 @@ _LOG_ERRORS_ONLY = 3
 
 
 def open_session(
-    path: Path,
-    threads: int,
-    provider: Provider | None = None,
-    *,
-    profile: Path | None = None,
+    path: Path, threads: int, provider: Provider | None = None, *, profile: Path | None = None
 ) -> InferenceSession:
     """Opens a model.
 

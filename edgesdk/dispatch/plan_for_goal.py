@@ -21,6 +21,9 @@ from edgesdk.dispatch.candidates import Candidate
 from edgesdk.dispatch.measure import BUDGET_S, measure_all
 from edgesdk.dispatch.plan import Plan, plan_in_order, same_results
 
+MEASURED_NOW = "measured now"
+"""`Plan.choice` where something had to be measured."""
+
 
 def plan_for_goal(
     bundle: Bundle,
@@ -55,7 +58,7 @@ def plan_for_goal(
     lacking = [candidate for candidate in alike if candidate.key not in known]
     choice = "measured before"
     if lacking and measure is not False:
-        choice = "measured now"
+        choice = MEASURED_NOW
         known = _measure(bundle, facts, alike, known, threads, budget_s, cancelled, say)
     measured = tuple(known[candidate.key] for candidate in alike if candidate.key in known)
     chosen = choose(measured, goal)

@@ -17,7 +17,7 @@ from edgesdk.devices.cpu import Processor, read_processor
 from edgesdk.dispatch.candidates import Candidate
 from edgesdk.dispatch.measure import BUDGET_S
 from edgesdk.dispatch.plan import Plan
-from edgesdk.dispatch.plan_for_goal import plan_for_goal
+from edgesdk.dispatch.plan_for_goal import MEASURED_NOW, plan_for_goal
 
 _GAIN = 0.03
 """Share of the cost that another number must save: less is noise."""
@@ -66,7 +66,7 @@ def plan_threads(
     if chosen is None or not others or all(c.device != "cpu" for c in plan.attempts[0]):
         return plan, first
     costs = {first: chosen.cost}
-    best, threads = plan, first
+    best, threads, choice = plan, first, plan.choice
     for count in others:
         other = plan_for_goal(
             bundle,
@@ -78,6 +78,8 @@ def plan_threads(
             cancelled=cancelled,
             say=say,
         )
+        if other.choice == MEASURED_NOW:
+            choice = other.choice
         found = choose(other.measured, goal)
         if found is not None:
             costs[count] = found.cost
@@ -87,4 +89,4 @@ def plan_threads(
                 best, threads = replace(plan, attempts=attempts, measured=other.measured), count
     compared = ", ".join(f"{count}: {cost:.4g}" for count, cost in costs.items())
     note = f"threads by measurement: {threads} (cost for {goal} by threads: {compared})"
-    return replace(best, notes=(*best.notes, note)), threads
+    return replace(best, choice=choice, notes=(*best.notes, note)), threads

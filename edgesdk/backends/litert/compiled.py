@@ -43,12 +43,14 @@ class _Signature:
 
     Attributes:
         index: of the signature.
+        names: of its inputs, in order.
         arrays: numpy views of inputs and outputs, for the size that was wanted first.
         inputs: buffers of the inputs that do not depend on S, by name.
         outputs: buffers in the signature's order.
     """
 
     index: int
+    names: list[str]
     arrays: StepBuffers
     inputs: dict[str, HostBuffer]
     outputs: list[HostBuffer]
@@ -191,19 +193,21 @@ class CompiledStepBackend:
     def _check_layout(self) -> None:
         """Refuses a C library whose structures are not the ones that `host_memory` fills."""
         name = self._shapes[0].signature
-        check_cell_inputs(self._inputs_of(name), len(self._spec.layers), self.cell_type)
+        self._inputs_of(name)
         largest = max(shape for shape in self._shapes if shape.signature == name)
         buffer = self._model.create_input_buffer_by_name(name, MASKS[0])
         found, expected = described_shape(buffer.capsule), (largest.tokens, largest.cells + largest.tokens)
         if found != expected:
             raise DeviceError(f"LiteRT describes a mask of shape {expected} as {found}; its C API changed")
 
-    def _inputs_of(self, signature: str) -> list[str]:
+    def _inputs_of(self, signature: str) -> tuple[int, list[str]]:
+        """Index of a signature, and the names of its inputs, which are those that cells and masks need."""
         index = self._model.get_signature_index(signature)
         if index < 0:
             raise DeviceError(f"the LiteRT file has no signature {signature!r}; convert it again")
         names: list[str] = self._model.get_signature_by_index(index)["inputs"]
-        return names
+        check_cell_inputs(names, len(self._spec.layers), self.cell_type)
+        return index, names
 
     def _size(self, shape: StepShape) -> _Size:
         if shape not in self._sizes:
@@ -212,8 +216,6 @@ class CompiledStepBackend:
 
     def _prepare(self, shape: StepShape) -> _Size:
         T, width, layers = shape.tokens, shape.tokens + shape.cells, len(self._spec.layers)
-        names = self._inputs_of(shape.signature)
-        check_cell_inputs(names, layers, self.cell_type)
         signature = self._signatures.get((shape.signature, T))
         if signature is None:
             arrays = allocate_buffers(self._spec, shape)
@@ -228,13 +230,13 @@ class CompiledStepBackend:
             if mask is not None:
                 turned.append((mask, aligned_floats(T, width)))
                 inputs[name] = HostBuffer(turned[-1][1])
-        unknown = [name for name in names if name not in inputs]
+        unknown = [name for name in signature.names if name not in inputs]
         if unknown:
             raise DeviceError(f"the LiteRT file wants {unknown[0]!r}, which nothing gives; convert it again")
-        return _Size(signature, arrays, turned, tuple(inputs[name] for name in names))
+        return _Size(signature, arrays, turned, tuple(inputs[name] for name in signature.names))
 
     def _prepare_signature(self, shape: StepShape, arrays: StepBuffers) -> _Signature:
-        index = self._model.get_signature_index(shape.signature)
+        index, names = self._inputs_of(shape.signature)
         results = {"logits": arrays.logits}
         for layer in range(len(self._spec.layers)):
             for side, letter in enumerate("kv"):
@@ -242,6 +244,7 @@ class CompiledStepBackend:
         given = {"tokens": arrays.tokens, "positions": arrays.positions, "rows": arrays.rows}
         return _Signature(
             index=index,
+            names=names,
             arrays=arrays,
             inputs={name: HostBuffer(array) for name, array in given.items()},
             outputs=[

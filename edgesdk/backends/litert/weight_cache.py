@@ -12,12 +12,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import platform
+import re
 import time
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from edgesdk.backends.processor import processor
 from edgesdk.bundle.integrity import cache_folder
 
 _ABANDONED_S = 3600
@@ -60,7 +62,7 @@ class WeightCache:
 
 def find_weight_cache(digest: str) -> WeightCache | None:
     """The cache of the model with this sha256; None if the cache folder cannot be written."""
-    key = hashlib.sha256(f"{digest}|{version('ai-edge-litert')}|{processor()}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{digest}|{version('ai-edge-litert')}|{_processor()}".encode()).hexdigest()[:32]
     folder = cache_folder() / "xnnpack"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,6 +79,17 @@ def find_weight_cache(digest: str) -> WeightCache | None:
     except OSError:
         return None
     return WeightCache(building, key, False)
+
+
+@cache
+def _processor() -> str:
+    """Machine and instruction sets: XNNPACK packs differently for each family of kernels."""
+    try:
+        info = Path("/proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", info, re.MULTILINE)
+    return f"{platform.machine()} {flags[1] if flags else ''}"
 
 
 def _sweep(folder: Path) -> None:

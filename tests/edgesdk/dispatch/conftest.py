@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from edgesdk.backends.fake import FakeStepBackend
+from edgesdk.backends.registry import find_backends
 from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.reader import open_bundle
+from edgesdk.dispatch.candidates import list_candidates
 from edgesdk.errors import DeviceError
 
 TINY = Path(__file__).parents[2] / "data" / "tiny"
@@ -89,3 +92,16 @@ def tiny_steps(tmp_path_factory):
         targets=("litert", "onnx-step", "onnx"), recipes=("f32",), context=128, prove=False
     )
     return convert(str(TINY / "gemma3"), tmp_path_factory.mktemp("dispatch") / "b", options)
+
+
+@pytest.fixture
+def bundle(tiny_steps, tmp_path, monkeypatch):
+    """The tiny bundle, with a cache of measurements of its own."""
+    monkeypatch.setenv("EDGESDK_CACHE", str(tmp_path / "cache"))
+    return open_bundle(tiny_steps)
+
+
+@pytest.fixture
+def candidates(bundle):
+    """Every way to run it."""
+    return list_candidates(bundle, find_backends("auto"))

@@ -6,8 +6,6 @@ from dataclasses import replace
 import pytest
 
 from edgesdk.backends import registry
-from edgesdk.backends.registry import find_backends
-from edgesdk.bundle.reader import open_bundle
 from edgesdk.bundle.records import to_json
 from edgesdk.devices.measurement import Measurement
 from edgesdk.devices.probes.answer import MARK
@@ -16,16 +14,6 @@ from edgesdk.dispatch.candidates import list_candidates
 from edgesdk.dispatch.measure import measure_all, measure_isolated
 from edgesdk.dispatch.measure_candidate import main, measure_candidate
 from edgesdk.errors import DeviceError
-
-
-@pytest.fixture
-def bundle(tiny_steps):
-    return open_bundle(tiny_steps)
-
-
-@pytest.fixture
-def candidates(bundle):
-    return list_candidates(bundle, find_backends("auto"))
 
 
 def pick(candidates, backend):

@@ -2,27 +2,12 @@ import json
 
 import pytest
 
-from edgesdk.backends.registry import find_backends
 from edgesdk.bundle.integrity import cache_folder
-from edgesdk.bundle.reader import open_bundle
 from edgesdk.devices import measurement_cache
 from edgesdk.devices.measurement import Measurement, PhaseFigures
 from edgesdk.dispatch import plan_for_goal as module
-from edgesdk.dispatch.candidates import list_candidates
 from edgesdk.dispatch.plan import plan_in_order
 from edgesdk.dispatch.plan_for_goal import known_measurements, plan_for_goal
-
-
-@pytest.fixture
-def bundle(tiny_steps, tmp_path, monkeypatch):
-    monkeypatch.setenv("EDGESDK_CACHE", str(tmp_path / "cache"))
-    return open_bundle(tiny_steps)
-
-
-@pytest.fixture
-def candidates(bundle):
-    return list_candidates(bundle, find_backends("auto"))
-
 
 SPEEDS = {"litert": (100, 30), "onnxruntime-step": (900, 20), "onnxruntime": (500, 5)}
 

@@ -2,29 +2,15 @@
 
 import pytest
 
-from edgesdk.backends.registry import find_backends
-from edgesdk.bundle.reader import open_bundle
 from edgesdk.devices.cpu import CoreGroup, Processor
 from edgesdk.devices.measurement import Measurement, PhaseFigures
 from edgesdk.dispatch import plan_for_goal as measuring
 from edgesdk.dispatch import plan_threads as module
-from edgesdk.dispatch.candidates import list_candidates
 from edgesdk.dispatch.plan_threads import plan_threads, thread_counts
 
 LAPTOP = Processor(
     "laptop", "x86_64", 12, (), (CoreGroup(4, 1.0, None), CoreGroup(8, 0.6, None)), {}, None, 8
 )
-
-
-@pytest.fixture
-def bundle(tiny_steps, tmp_path, monkeypatch):
-    monkeypatch.setenv("EDGESDK_CACHE", str(tmp_path / "cache"))
-    return open_bundle(tiny_steps)
-
-
-@pytest.fixture
-def candidates(bundle):
-    return list_candidates(bundle, find_backends("auto"))
 
 
 @pytest.fixture

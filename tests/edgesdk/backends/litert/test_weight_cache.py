@@ -76,7 +76,7 @@ def test_every_version_and_processor_has_its_own(folder, monkeypatch):
         patch.setattr(weight_cache, "version", lambda package: "9.9")
         assert key() != first
     with monkeypatch.context() as patch:
-        patch.setattr(weight_cache, "processor", lambda: "another")
+        patch.setattr(weight_cache, "_processor", lambda: "another")
         assert key() != first
 
 
