@@ -6,8 +6,9 @@ A setup either gives what a contender is started with, or fails with a reason, w
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from peer import make_environment, peer_model, peer_python
@@ -70,13 +71,13 @@ class Entrant:
 
 
 def list_entrants(
-    bundle: Bundle, source: Path, pythons: dict[str, Path], litert_lm: Path | None
+    bundles: Sequence[Bundle], source: Path, pythons: dict[str, Path], litert_lm: Path | None
 ) -> Iterator[Entrant]:
-    """Every peer, then every variant of the bundle on every backend that suits.
+    """Every peer, then every variant of the bundles on every backend that suits.
 
     Args:
-        bundle: ours.
-        source: the GGUF file that it was converted from.
+        bundles: ours.
+        source: the GGUF file that they were converted from.
         pythons: interpreters that exist, by the name of a peer.
         litert_lm: a .litertlm file or a folder of some, named by the tokens of their caches; None to make it.
     """
@@ -87,11 +88,10 @@ def list_entrants(
     yield Entrant("openvino-genai GGUF", True, lambda: _openvino(source, pythons.get("openvino-genai")))
     yield Entrant("onnxruntime-genai int4", True, lambda: _genai(source, pythons.get("onnxruntime-genai")))
     yield Entrant("LiteRT-LM", True, lambda: _litert_lm(litert_lm, source, pythons.get("litert-lm")))
-    for variant in bundle.manifest.variants:
-        for backend in OUR_BACKENDS.get(variant.format, ()):
-            yield Entrant(
-                f"edgesdk {variant.name}", False, lambda v=variant.name, b=backend: _ours(bundle, v, b)
-            )
+    for bundle in bundles:
+        for variant in bundle.manifest.variants:
+            for backend in OUR_BACKENDS.get(variant.format, ()):
+                yield Entrant(f"edgesdk {variant.name}", False, partial(_ours, bundle, variant.name, backend))
 
 
 def _llama(kind: str, source: Path, given: Path | None) -> Setup:

@@ -1,8 +1,8 @@
 """edgesdk beside its peers on the same weights, the same prompt tokens, the same threads, in one run.
 
-    python benchmarks/peers.py BUNDLE [--rounds 5] [--threads 2] [--json FILE] [--chart FILE]
+    python benchmarks/peers.py BUNDLE... [--rounds 5] [--threads 2] [--json FILE] [--chart FILE]
 
-BUNDLE holds the variants to measure (`edgesdk convert smollm2-135m BUNDLE --recipe w8,w4b32`). Each peer gets
+Bundles hold the variants to measure (`edgesdk convert smollm2-135m BUNDLE --recipe w8,w4b32`). Each peer gets
 an environment of its own in the cache folder on the first run (llama-cpp-python compiles for about ten
 minutes), and its model is made from the same source. A peer that cannot be installed or run is a row with the
 reason. Contenders are processes that stay loaded; rounds go round all of them, one at a time and every time
@@ -173,7 +173,13 @@ class failing_into:  # noqa: N801 - reads as the verb that it is
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument(
+    "bundles",
+    metavar="BUNDLE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+)
 @click.option("--source", type=click.Path(exists=True, path_type=Path), help="GGUF file; default: the demo's")
 @click.option(
     "--rounds", type=click.IntRange(min=1), default=5, show_default=True, help="after one for warmth"
@@ -195,7 +201,7 @@ class failing_into:  # noqa: N801 - reads as the verb that it is
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="write every round to this file")
 @click.option("--chart", type=click.Path(path_type=Path), help="draw it (needs matplotlib)")
 def main(
-    bundle: Path,
+    bundles: tuple[Path, ...],
     source: Path | None,
     rounds: int,
     loads: int,
@@ -217,7 +223,7 @@ def main(
             name, python = "llama.cpp", text
         pythons[name] = Path(python)
     try:
-        opened = open_bundle(bundle)
+        opened = [open_bundle(bundle) for bundle in bundles]
         gguf = source or fetch_default_model("smollm2-135m")
     except EdgeError as error:
         raise click.ClickException(str(error)) from error
@@ -226,7 +232,7 @@ def main(
     common = {
         "threads": threads,
         "context": context,
-        "vocab_size": opened.manifest.decoder.vocab_size,
+        "vocab_size": opened[0].manifest.decoder.vocab_size,
     }
     field = set_up_all(list_entrants(opened, gguf, pythons, litert_lm), only)
     if not field:
@@ -249,8 +255,8 @@ def main(
         write_chart(rows, counts(prefill), counts(decode), chart)
 
 
-def _context(bundle: Bundle) -> int:
-    return min(variant.context for variant in bundle.manifest.variants)
+def _context(bundles: Sequence[Bundle]) -> int:
+    return min(variant.context for bundle in bundles for variant in bundle.manifest.variants)
 
 
 if __name__ == "__main__":

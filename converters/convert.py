@@ -11,31 +11,36 @@ from converters.architectures.registry import read_spec, weights_for
 from converters.calibration_windows import calibration_windows
 from converters.checkpoints.checkpoint import Checkpoint
 from converters.checkpoints.open_checkpoint import open_checkpoint
+from converters.convert_options import ACCURACY_TARGET, ConvertOptions, check_options
 from converters.graph.decoder import build_decoder
 from converters.graph.program import Program
 from converters.layers.skip_request import parse_skip
 from converters.parity.explain_miss import explain_miss
-from converters.parity.prove import describe_reference, judge, make_reference, measure
+from converters.parity.prove import (
+    describe_reference,
+    judge,
+    make_reference,
+    measure,
+    own_weights_forgotten,
+)
 from converters.parity.raise_accuracy import TEXTS as ACCURACY_TEXTS
 from converters.parity.raise_accuracy import raise_accuracy
 from converters.prepare import prepare
-from converters.quantise.budget import Budget, Mixture, parse_budget
+from converters.quantise.budget import Budget, Mixture
 from converters.quantise.calibrate import CalibrationRecord
 from converters.quantise.calibration.calibration_text import (
     CalibrationText,
     builtin_calibration,
     read_calibration,
 )
-from converters.quantise.recipe import Recipe, find_recipe
+from converters.quantise.recipe import Recipe
 from converters.quantise_program import QuantisedProgram, Texts, depends_on_target, quantise_program
-from converters.reshape import Reshaping
 from converters.shallow_stack import SHALLOW_PARITY_NAME, ShallowStack, shallow_stack
-from converters.targets import EmitRequest, Target, check_package_limit, check_palettes, find_targets
+from converters.targets import EmitRequest, Target
 from converters.transforms.prune_head import prune_head
 from converters.transforms.skip_layers import skip_layers
 from converters.vocabulary.kept_speller import kept_speller
 from converters.vocabulary.kept_tokens import KeptTokens
-from converters.vocabulary.prune_request import parse_prune_option
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import (
     CHAT_TEMPLATE_NAME,
@@ -55,54 +60,14 @@ from edgesdk.evaluation.gate import misses_gate
 from edgesdk.evaluation.probe import write_probe
 from edgesdk.text.tokenizer import Tokenizer
 
+__all__ = ["ConvertOptions", "convert"]
+
 Report = Callable[[str], None]
 """Called with one line before each stage."""
 
-DEFAULT_TARGETS = ("litert", "onnx")
-DEFAULT_CONTEXT = 2048
-ACCURACY_TARGET = "onnx"
-OUTPUT_ONLY_TARGETS = ("litert", "litert-static", "onnx-step")
+_CELL_SUFFIXES: dict[CellType, str] = {"float32": "", "float16": "-cells16", "int8": "-cells8"}
 _WINDOW_TOKENS = 512
 _CALIBRATION_TOKENS = 8192
-
-
-@dataclasses.dataclass(frozen=True)
-class ConvertOptions:
-    """How to convert.
-
-    Attributes:
-        targets: names from `converters.targets`.
-        recipes: names in the grammar of `converters.quantise.recipe`; each target gets each.
-        context: longest sequence, in tokens; cut to what the checkpoint declares.
-        overwrite: replace a bundle that is there.
-        prove: measure every variant and fail when one misses its gate.
-        allow_parity_miss: record a miss instead of failing.
-        reshaping: tokens and layers to leave out.
-        calibration: text file to calibrate with; None for the built-in sample.
-        cells: type of cached keys and values; int8 takes a quarter of the memory (LiteRT only).
-        budget: mix the recipe with int8 to a budget (`converters.quantise.budget`); None for no mixture.
-        shallow: what a second stack on the same weights goes without (`converters.shallow_stack`, LiteRT
-            only); None for no second stack.
-        package_limit_mb: largest Core ML package, in 10^6 bytes: a variant that needs more is cut between
-            blocks into several; None for one of any size.
-        onnx_accuracy: raise products of the target onnx to float activations until so large a share of
-            first choices is that of float activations everywhere (`converters.parity.raise_accuracy`);
-            None raises none.
-    """
-
-    targets: tuple[str, ...] = DEFAULT_TARGETS
-    recipes: tuple[str, ...] = ("w8",)
-    context: int = DEFAULT_CONTEXT
-    overwrite: bool = False
-    prove: bool = True
-    allow_parity_miss: bool = False
-    reshaping: Reshaping = dataclasses.field(default_factory=Reshaping)
-    calibration: Path | None = None
-    budget: str | None = None
-    cells: CellType = "float32"
-    shallow: str | None = None
-    package_limit_mb: float | None = None
-    onnx_accuracy: float | None = None
 
 
 def convert(
@@ -135,31 +100,8 @@ def convert(
     """
     options = options or ConvertOptions()
     say = report or (lambda line: None)
-    targets = find_targets(options.targets)
-    recipes = [find_recipe(name) for name in dict.fromkeys(options.recipes)]
-    if not recipes:
-        raise UnsupportedOption("no recipe is named; expected for example w8")
-    check_palettes(targets, recipes)
-    check_package_limit(targets, options.package_limit_mb)
-    others = ", ".join(target.name for target in targets if target.name != "litert")
-    if options.cells == "int8" and others:
-        raise UnsupportedOption(f"int8 cells are for the target litert only, found {others}; leave it out")
-    if options.shallow is not None:
-        parse_skip(options.shallow)
-        if others:
-            raise UnsupportedOption(
-                f"a shallow stack is for the target litert only, found {others}; leave it out"
-            )
-    options.reshaping.check()
-    _check_output_only(options, targets)
-    _check_accuracy(options, targets)
-    budget = None if options.budget is None else parse_budget(options.budget)
-    needs_text = (
-        options.reshaping.needs_text
-        or options.onnx_accuracy is not None
-        or any(recipe.needs_data for recipe in recipes)
-        or any(target.range_texts for target in targets)
-    )
+    targets, recipes, budget = check_options(options)
+    needs_text = options.needs_text(targets, recipes)
     if options.calibration is not None and not needs_text:
         raise UnsupportedOption(
             "a calibration text is given and nothing uses it; leave it out, or choose a calibrated recipe"
@@ -216,50 +158,13 @@ def convert(
             files={},
             vocabulary=None if kept is None else kept.record(),
         )
-        if options.prove:
-            variants = _prove(writer, manifest, made, checkpoint, kept, options.allow_parity_miss, say)
-        else:
-            variants = [dataclasses.replace(v, parity_skipped="switched off") for v in manifest.variants]
-        return writer.finish(dataclasses.replace(manifest, variants=tuple(variants)))
-
-
-def _check_output_only(options: ConvertOptions, targets: Sequence[Target]) -> None:
-    """Refuses a pruned head where something would take its columns for token ids.
-
-    Raises:
-        UnsupportedOption: naming it.
-    """
-    asked = options.reshaping.prune_vocab
-    if asked is None or not parse_prune_option(asked).output_only:
-        return
-    others = ", ".join(target.name for target in targets if target.name not in OUTPUT_ONLY_TARGETS)
-    if others:
-        raise UnsupportedOption(
-            f"an output-only vocabulary is for the targets {', '.join(OUTPUT_ONLY_TARGETS)}, found "
-            f"{others}, where ids would be those of the head; leave it out, or prune both vocabularies"
-        )
-    if options.budget is not None:
-        raise UnsupportedOption(
-            "a budget is measured on texts that an output-only vocabulary cannot write; give one of the two"
-        )
-
-
-def _check_accuracy(options: ConvertOptions, targets: Sequence[Target]) -> None:
-    """Refuses a wish that no target heeds, or that none or every file meets.
-
-    Raises:
-        UnsupportedOption: naming it.
-    """
-    wish = options.onnx_accuracy
-    if wish is None:
-        return
-    if not 0 < wish < 1:
-        raise UnsupportedOption(f"the accuracy wished for is {wish:g}, expected a share above 0 and below 1")
-    if all(target.name != ACCURACY_TARGET for target in targets):
-        raise UnsupportedOption(
-            f"an accuracy is for the target {ACCURACY_TARGET} only, found "
-            f"{', '.join(target.name for target in targets)}; leave it out"
-        )
+        if not options.prove:
+            unproven = [dataclasses.replace(v, parity_skipped="switched off") for v in manifest.variants]
+            return writer.finish(dataclasses.replace(manifest, variants=tuple(unproven)))
+        preview, allow_miss = writer.preview(manifest), options.allow_parity_miss
+        with own_weights_forgotten(preview):
+            variants = _prove(writer, preview, manifest, made, checkpoint, kept, allow_miss, say)
+            return writer.finish(dataclasses.replace(manifest, variants=tuple(variants)))
 
 
 def _raise(
@@ -323,7 +228,7 @@ def _emit(
     texts: Texts,
 ) -> Variant:
     recipe, cells, limit_mb = quantised.weights.recipe, options.cells, options.package_limit_mb
-    name = f"{target.name}-{recipe.name}" + ("-cells8" if cells == "int8" else "")
+    name = f"{target.name}-{recipe.name}" + _CELL_SUFFIXES[cells]
     steps = target.steps(context)
     limit_bytes = None if limit_mb is None else int(limit_mb * 1e6)
     entry = target.entry_for(limit_bytes, steps)
@@ -360,6 +265,7 @@ def _write_text(writer: BundleWriter, checkpoint: Checkpoint, kept: KeptTokens |
 
 def _prove(
     writer: BundleWriter,
+    preview: Path,
     manifest: Manifest,
     made: Sequence[_Made],
     checkpoint: Checkpoint,
@@ -368,8 +274,7 @@ def _prove(
     say: Report,
 ) -> list[Variant]:
     """Measures every variant against its stack in float32, as it was before anything was quantised."""
-    draft = writer.preview(manifest)
-    tokenizer = Tokenizer(draft / TOKENIZER_NAME, manifest.tokenizer)
+    tokenizer = Tokenizer(preview / TOKENIZER_NAME, manifest.tokenizer)
     encode: Callable[[str], Sequence[int]] = tokenizer.encode
     writable = None
     if kept is not None and kept.output_only:
@@ -386,7 +291,7 @@ def _prove(
         measured = []
         for entry in entries:
             say(f"proving {entry.variant.name}")
-            measured.append(measure(draft, entry.variant, entry.target.proof_backend, reference))
+            measured.append(measure(preview, entry.variant, entry.target.proof_backend, reference))
         say("scoring the answers")
         reports = judge(program, measured, [entry.recipe for entry in entries], against, writable)
         for entry, report in zip(entries, reports, strict=True):

@@ -92,6 +92,8 @@ def quantise_program(
     Raises:
         TransformError: the recipe needs calibration and there is no text, or does not suit the model.
     """
+    if budget is not None:
+        check_mixable(recipe)
     if recipe.needs_data and not any(len(text) for text in texts):
         raise TransformError(f"recipe {recipe.name} needs calibration text and got none")
     peaks, used = None, 0
@@ -106,11 +108,6 @@ def quantise_program(
     if recipe.scale_channels:
         program = scale_channels(program, choose_scales(program, recipe, texts[:_SCALE_TEXTS], report))
         used = max(used, _SCALE_TEXTS)
-    if budget is not None and (recipe.palettes or not recipe.calibrates_int4):
-        raise TransformError(
-            f"recipe {recipe.name} has no calibrated int4 matrices to choose from; a budget needs w4b32, "
-            "w4b64, w4c or a recipe file with algorithm gptq"
-        )
     if not recipe.calibrates:
         tokens = sum(len(text) for text in texts[:used])
         return QuantisedProgram(program, QuantisedWeights(program.weights, recipe), tokens=tokens)
@@ -147,6 +144,19 @@ def _mix(
     ranked = measure_sensitivities(program, high, low, short, store=store, report=report)
     checked = texts[count : count + _CHECKED_TEXTS]
     return search_mixture(program, high, low, ranked, checked, budget, report)
+
+
+def check_mixable(recipe: Recipe) -> None:
+    """Refuses a recipe that a budget cannot mix with int8.
+
+    Raises:
+        TransformError: it has no calibrated int4 matrices.
+    """
+    if recipe.palettes or not recipe.calibrates_int4:
+        raise TransformError(
+            f"recipe {recipe.name} has no calibrated int4 matrices to choose from; a budget needs w4b32, "
+            "w4b64, w4c or a recipe file with algorithm gptq"
+        )
 
 
 def depends_on_target(recipe: Recipe) -> bool:

@@ -102,7 +102,7 @@ class Target:
         return self.entry or f"{steps[0].signature}.onnx"
 
 
-def _litert(request: EmitRequest) -> None:
+def _litert(request: EmitRequest, *, channel_scales: bool = True) -> None:
     path = request.folder / "model.tflite"
     emit_litert(
         request.program,
@@ -112,7 +112,13 @@ def _litert(request: EmitRequest) -> None:
         request.context,
         request.shallow,
         request.cell_type,
+        channel_scales,
     )
+
+
+def _litert_static(request: EmitRequest) -> None:
+    """For old boards too, where a product's own scales give zeros (docs/decisions/0003)."""
+    _litert(request, channel_scales=False)
 
 
 def _onnx(request: EmitRequest) -> None:
@@ -176,7 +182,7 @@ TARGETS = (
         "model.tflite",
         "litert",
         _compiled_steps,
-        _litert,
+        _litert_static,
         LITERT_BLOCKS,
     ),
     Target(

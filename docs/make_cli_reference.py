@@ -46,7 +46,8 @@ def describe(name: str, command: click.Command) -> str:
     arguments = [p for p in command.params if isinstance(p, click.Argument)]
     options = [p for p in command.params if isinstance(p, click.Option)]
     ends = ["COMMAND"] if isinstance(command, click.Group) else ["[OPTIONS]"]
-    usage = " ".join(["edgesdk", name, *(str(a.name).upper() for a in arguments), *ends])
+    given = (str(a.name).upper() if a.required else f"[{str(a.name).upper()}]" for a in arguments)
+    usage = " ".join(["edgesdk", name, *given, *ends])
     help_text = inspect.cleandoc(command.help or "").replace("\b\n", "")
     lines = [f"{'###' if ' ' in name else '##'} {name}", "", "```", usage, "```", "", *unwrap(help_text), ""]
     if options:

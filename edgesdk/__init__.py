@@ -11,6 +11,7 @@ The public names are imported when they are first used: `import edgesdk` itself 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from edgesdk.text.tool_calls import ToolCall
 
     __version__: str
+
+# ONNX Runtime reads it when it is loaded (edgesdk/backends/onnxruntime_telemetry.py). Here it stands before
+# any import of ours, in probes too; who has set it has chosen.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "Bundle",

@@ -1,6 +1,6 @@
 """Makes `python -m edgesdk` the same as `edgesdk`."""
 
-from edgesdk.cli.main import main
+from edgesdk.cli.start import main
 
 if __name__ == "__main__":
     main()

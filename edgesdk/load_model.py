@@ -13,7 +13,7 @@ from edgesdk.backends.registry import Backend, find_backends
 from edgesdk.bundle.manifest import DeviceClass, Variant
 from edgesdk.bundle.reader import Bundle, open_bundle
 from edgesdk.devices.choose import GOALS, Goal
-from edgesdk.devices.cpu import usable_cores
+from edgesdk.devices.cpu import count_threads
 from edgesdk.devices.governor import Governor
 from edgesdk.devices.receipt import Phase, Receipt, Refusal
 from edgesdk.dispatch.candidates import Candidate, list_candidates
@@ -54,8 +54,8 @@ def load(
         recipe: only variants of this quantisation recipe; None for any.
         strict: raise where `load` would fall back to a less preferred device or backend, and where a
             device that fails later would be replaced.
-        threads: CPU threads; None for every core that this process may use, or with a goal for as many as
-            measure best for it.
+        threads: CPU threads, at most 256; None for every core that this process may use, or with a goal for
+            as many as measure best for it.
         goal: `latency`, `throughput`, `power`, `memory`, or a device, which is as good as `device`.
         measure: with a goal: None to measure what never was, False not to measure, True to measure anew.
         cancelled: asked while measuring, which ends when it says so.
@@ -76,8 +76,7 @@ def load(
     device, goal = _check(device, goal, measure)
     if serve_meanwhile:
         _check_meanwhile(device, goal, strict)
-    if threads is not None and threads < 1:
-        raise UnsupportedOption(f"threads is {threads}, expected at least 1")
+    counted = count_threads(threads)
     backends = _backends(backend, device, goal)
     bundle = open_bundle(path)
     wanted = _variants(bundle, variant, recipe)
@@ -90,7 +89,7 @@ def load(
             raise DeviceError(f"nothing can run {bundle.manifest.name}: {reason}")
         _refuse(refusals, Refusal(backend if backend != "auto" else "-", "-", device, reason), strict)
     if goal is None:
-        plan, counted = plan_in_order(candidates), threads or usable_cores()
+        plan = plan_in_order(candidates)
     else:
         from edgesdk.dispatch.plan_for_goal import plan_for_goal
         from edgesdk.dispatch.plan_threads import plan_threads
@@ -100,7 +99,6 @@ def load(
             plan, counted = plan_threads(bundle, candidates, asked, measure=measure, cancelled=cancelled)
         else:
             plan = plan_for_goal(bundle, candidates, asked, threads, measure=measure, cancelled=cancelled)
-            counted = threads
     if kind not in (None, "cpu"):
         # An accelerator that cannot be had is refused in the receipt, and the CPU does the work.
         others = list_candidates(bundle, find_backends(backend), variants=wanted)
@@ -192,8 +190,12 @@ def _why_none(backends: tuple[Backend, ...], asked: str, narrowed: bool, kind: D
             f"{'no backend runs' if asked == 'auto' else f'{asked} does not run'} on {kind} in this version"
         )
     formats = " or ".join(sorted({backend.format for backend in backends}))
-    what = "what was asked for has" if narrowed else "the bundle has"
-    return f"{what} no {formats} variant" + ("" if asked == "auto" else f" for {asked}")
+    if asked == "auto":
+        what = "what was asked for has" if narrowed else "the bundle has"
+        return f"{what} no {formats} variant"
+    if narrowed:
+        return f"{asked} runs {formats} variants, and none was asked for; choose another variant or backend"
+    return f"{asked} runs {formats} variants, and the bundle has none"
 
 
 def _reachable(

@@ -120,16 +120,26 @@ def test_each_variant_says_what_was_done_to_it(tmp_path):
 def test_a_missed_gate_fails_the_conversion_and_leaves_nothing(tmp_path, monkeypatch):
     import dataclasses
 
-    from converters import convert as pipeline
+    from converters import convert_options
 
-    strict = dataclasses.replace(pipeline.find_recipe("w4c"), gate_top1_agreement=1.0)
-    monkeypatch.setattr(pipeline, "find_recipe", lambda name: strict)
+    monkeypatch.setenv("EDGESDK_CACHE", str(tmp_path / "cache"))
+    strict = dataclasses.replace(convert_options.find_recipe("w4c"), gate_top1_agreement=1.0)
+    monkeypatch.setattr(convert_options, "find_recipe", lambda name: strict)
     options = ConvertOptions(targets=("litert",), recipes=("w4c",), context=64)
     with pytest.raises(EmitError, match=r"top-1 agreement .* is below the recipe's 1\.000") as caught:
         convert(str(TINY / "llama"), tmp_path / "b", options)
     assert "its matrices lose most in layers." in str(caught.value)
     assert "use recipe w4b32" in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []  # nor packed weights
+
+
+def test_a_bundle_that_is_kept_has_its_weights_packed_already(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGESDK_CACHE", str(tmp_path / "cache"))
+    options = ConvertOptions(targets=("litert",), recipes=("f32",), context=64)
+    bundle = convert(str(TINY / "llama"), tmp_path / "b", options)
+    assert [path for path in (tmp_path / "cache" / "integrity").glob("*") if path.is_file()] == []
+    with edgesdk.load(bundle, threads=1) as model:
+        assert model.receipt.weight_cache == "hit"
 
 
 def test_one_flipped_byte_is_noticed(tmp_path):
@@ -159,7 +169,7 @@ def test_an_interrupted_conversion_leaves_nothing(tmp_path):
 def test_an_existing_target_is_kept(tmp_path):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "precious").write_text("x")
-    with pytest.raises(EdgeError, match="exists"):
+    with pytest.raises(EdgeError, match="not a bundle"):
         convert(str(TINY / "llama"), tmp_path / "b")
     assert (tmp_path / "b" / "precious").read_text() == "x"
 
@@ -206,9 +216,26 @@ def test_one_bundle_of_everything(tmp_path):
 @pytest.mark.parametrize("recipe", ["w8", "w8-round", "w4b32-round", "f32"])
 def test_a_budget_needs_a_calibrated_recipe(recipe, tmp_path):
     options = ConvertOptions(targets=("litert",), recipes=(recipe,), context=64, budget="kl=0.1")
+    stages = []
     with pytest.raises(TransformError, match="no calibrated int4 matrices to choose from"):
-        convert(str(TINY / "llama"), tmp_path / "b", options)
+        convert(str(TINY / "llama"), tmp_path / "b", options, report=stages.append)
     assert list(tmp_path.iterdir()) == []
+    assert stages == []  # before the checkpoint is read
+
+
+@pytest.mark.parametrize("target", ["litert", "litert-static", "onnx-step", "coreml", "coreml-state"])
+def test_a_context_that_no_file_can_have_is_refused_first(target, tmp_path):
+    stages = []
+    options = ConvertOptions(targets=("onnx", target), recipes=("w8",), context=15)
+    with pytest.raises(UnsupportedOption, match="context is 15, expected 16 to 131072"):
+        convert(str(TINY / "llama"), tmp_path / "b", options, report=stages.append)
+    assert stages == []
+
+
+def test_a_context_beyond_the_checkpoints_is_cut(tmp_path):
+    options = ConvertOptions(targets=("litert",), recipes=("f32",), context=1 << 20, prove=False)
+    (variant,) = open_bundle(convert(str(TINY / "llama"), tmp_path / "b", options)).manifest.variants
+    assert variant.context < 1 << 17
 
 
 def test_a_calibration_text_that_nothing_uses_is_refused(tmp_path):
@@ -270,10 +297,14 @@ def test_products_are_raised_and_the_manifest_says_which(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("targets", "wish", "message"),
-    [(("litert",), 0.98, "for the target onnx only"), (("onnx",), 1.0, "above 0 and below 1")],
+    ("targets", "recipes", "wish", "message"),
+    [
+        (("litert",), ("w4b32-round",), 0.98, "for the target onnx, found litert"),
+        (("onnx",), ("w4b32-round",), 1.0, "above 0 and below 1"),
+        (("onnx",), ("f32", "f16"), 0.98, "for recipes that compute with int8, found f32, f16"),
+    ],
 )
-def test_an_accuracy_that_nothing_can_heed_is_refused(tmp_path, targets, wish, message):
-    options = ConvertOptions(targets=targets, recipes=("w4b32-round",), onnx_accuracy=wish)
+def test_an_accuracy_that_nothing_can_heed_is_refused(tmp_path, targets, recipes, wish, message):
+    options = ConvertOptions(targets=targets, recipes=recipes, onnx_accuracy=wish)
     with pytest.raises(UnsupportedOption, match=message):
         convert(str(TINY / "llama"), tmp_path / "b", options)

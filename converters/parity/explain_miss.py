@@ -35,10 +35,14 @@ def explain_miss(variant: Variant, miss: str, calibration: Sequence[CalibrationR
     worst = sorted(lost, key=lambda name: -lost[name])[:_WORST]
     where = ", ".join(f"{name} {lost[name]:.1%}" for name in worst)
     loses = f" (its matrices lose most in {where})" if worst else ""
-    better = _NEXT.get(variant.recipe.removesuffix("-round"), "one with more bits")
-    if variant.recipe.endswith("-round"):
-        better = f"{variant.recipe.removesuffix('-round')}, which is calibrated"
+    calibrated = variant.recipe.removesuffix("-round")
+    if calibrated not in _NEXT:
+        better = "a recipe with more bits"
+    elif calibrated != variant.recipe:
+        better = f"recipe {calibrated}, which is calibrated"
+    else:
+        better = f"recipe {_NEXT[calibrated]}"
     return (
-        f"{variant.name}: {miss}{loses}; use recipe {better}, or keep it and record the miss with "
+        f"{variant.name}: {miss}{loses}; use {better}, or keep it and record the miss with "
         "--allow-parity-miss"
     )

@@ -7,6 +7,7 @@ are no benchmark of quality. This is the one converter module that uses edgesdk'
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 from converters.graph.full_sequence import sequence_logits
 from converters.graph.program import Program
 from converters.quantise.recipe import Recipe
+from edgesdk.backends.litert.weight_cache import forgotten_on_failure
 from edgesdk.backends.wide_logits import widen_rows
 from edgesdk.bundle.manifest import ParityReport, Variant, VocabularyRecord
+from edgesdk.bundle.reader import open_bundle
 from edgesdk.evaluation.agreement import Agreement, AgreementReport
 from edgesdk.evaluation.greedy import first_divergence, greedy_texts, summarise
 from edgesdk.load_model import load
@@ -102,6 +105,22 @@ class Measured:
     backend: str
     agreement: AgreementReport
     answers: tuple[tuple[int, Text], ...]
+
+
+@contextmanager
+def own_weights_forgotten(bundle: Path) -> Iterator[None]:
+    """Where a bundle is given up inside the block, has what was packed of its weights go with it.
+
+    Args:
+        bundle: folder of the bundle.
+    """
+    manifest = open_bundle(bundle).manifest
+    entries = [variant.entry for variant in manifest.variants if variant.format == "litert"]
+    if not entries:
+        yield
+        return
+    with forgotten_on_failure([manifest.files[entry].sha256 for entry in entries]):
+        yield
 
 
 def measure(bundle: Path, variant: Variant, backend: str, reference: Reference) -> Measured:

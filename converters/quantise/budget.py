@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast, get_args
+from typing import Literal
 
 from converters.graph.full_sequence import sequence_logits
 from converters.graph.program import Program
@@ -23,6 +23,7 @@ from edgesdk.errors import UnsupportedOption
 from edgesdk.evaluation.agreement import Agreement, AgreementReport
 
 Measure = Literal["perplexity", "kl", "size_mb"]
+_EXAMPLES: dict[Measure, str] = {"perplexity": "perplexity=1.02", "kl": "kl=0.01", "size_mb": "size_mb=90"}
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,9 @@ def parse_budget(text: str) -> Budget:
         UnsupportedOption: it is none of them, or the limit cannot be met by any model.
     """
     name, _, number = text.partition("=")
-    if name not in get_args(Measure):
+    if name not in _EXAMPLES:
         raise UnsupportedOption(
-            f"budget {text!r} is unknown; expected for example perplexity=1.02, kl=0.01 or size_mb=90"
+            f"budget {text!r} is unknown; expected for example {', '.join(_EXAMPLES.values())}"
         )
     try:
         limit = float(number)
@@ -73,8 +74,10 @@ def parse_budget(text: str) -> Budget:
         limit = math.nan
     least = 1.0 if name == "perplexity" else 0.0
     if not math.isfinite(limit) or limit <= least:
-        raise UnsupportedOption(f"budget {text!r} has no limit above {least:g}")
-    return Budget(cast(Measure, name), limit)
+        raise UnsupportedOption(
+            f"budget {text!r} has no limit above {least:g}; expected for example {_EXAMPLES[name]}"
+        )
+    return Budget(name, limit)
 
 
 def search_mixture(
@@ -108,7 +111,7 @@ def search_mixture(
         if not fits:
             raise UnsupportedOption(
                 f"no mixture fits {budget.limit:g} MB: with every matrix at its fewest bits they take "
-                f"{judge.size_bytes(count) / 1e6:.1f} MB; use a larger budget"
+                f"{math.ceil(judge.size_bytes(count) / 1e3) / 1e3:.3f} MB; use a larger budget"
             )
         chosen = fits[0]
         judge.point(0)

@@ -184,6 +184,11 @@ class Recipe:
         return any(scheme.needs_data and scheme.bits == 4 for scheme in schemes)
 
     @property
+    def stores_integers(self) -> bool:
+        """Whether any weight may be stored as integers, its own or by a rule."""
+        return self.keep_blocks or any(rule.scheme is not None for rule in self.rules)
+
+    @property
     def palettes(self) -> bool:
         """Whether any weight is stored as indices into palettes."""
         return any(rule.scheme is not None and rule.scheme.palette for rule in self.rules)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from edgesdk.backends.protocol import Float, Int, Int8
+from edgesdk.backends.protocol import Float, Float16, Int, Int8
 
 ALIGNMENT_BYTES = 64
 """What LiteRT asks of host memory, and a cache line."""
@@ -18,6 +18,12 @@ def aligned_floats(*shape: int) -> Float:
     memory = np.zeros(count + ALIGNMENT_BYTES // 4, np.float32)
     start = (-memory.ctypes.data % ALIGNMENT_BYTES) // 4  # numpy itself aligns to 16 bytes only
     return memory[start : start + count].reshape(shape)
+
+
+def aligned_halves(*shape: int) -> Float16:
+    """A zeroed float16 array at a multiple of 64."""
+    count = math.prod(shape)
+    return aligned_floats(-(-count // 2)).view(np.float16)[:count].reshape(shape)
 
 
 def aligned_ints(*shape: int) -> Int:

@@ -12,6 +12,7 @@ from types import ModuleType
 
 import numpy as np
 
+from edgesdk.backends.onnxruntime_telemetry import stop_telemetry
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.protocol import Float, Int
 from edgesdk.backends.sequence_room import check_room, check_tokens
@@ -178,10 +179,12 @@ class GenaiSequence:
 def _import() -> ModuleType:
     try:
         # Loads libonnxruntime by path; without it the native module ends the process (0.18).
-        import onnxruntime  # noqa: F401
+        import onnxruntime
         import onnxruntime_genai
     except ImportError as error:
         raise MissingExtra("onnxruntime-genai", "genai") from error
+    stop_telemetry(onnxruntime)
+    stop_telemetry(onnxruntime_genai)
     module: ModuleType = onnxruntime_genai
     return module
 

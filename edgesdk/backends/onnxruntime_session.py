@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgesdk.backends.onnxruntime_provider import Provider, add_provider
+from edgesdk.backends.onnxruntime_telemetry import stop_telemetry
 from edgesdk.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def open_session(
         import onnxruntime
     except ImportError as error:
         raise DeviceError(f"onnxruntime cannot be imported: {error}") from error
+    stop_telemetry(onnxruntime)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -47,7 +47,7 @@ class Opened:
 
 
 def require_float_cells(variant: Variant, backend: str) -> None:
-    """Refuses a variant that caches in int8, for backends whose graphs have no such cells.
+    """Refuses a variant that caches in another type, for backends whose graphs have no such cells.
 
     Raises:
         DeviceError: it does.
@@ -55,5 +55,5 @@ def require_float_cells(variant: Variant, backend: str) -> None:
     if variant.cell_type != "float32":
         raise DeviceError(
             f"{backend} has no {variant.cell_type} cells, which variant {variant.name!r} needs; "
-            "use a litert backend, or convert without int8 cells"
+            "use a litert backend, or convert with --cells float32"
         )

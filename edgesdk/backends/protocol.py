@@ -12,7 +12,7 @@ implements it over any `StepBackend`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from edgesdk.bundle.manifest import CellType, StepShape
 from edgesdk.errors import DeviceError
 
 Float = NDArray[np.float32]
+Float16 = NDArray[np.float16]
 Int = NDArray[np.int32]
 Int8 = NDArray[np.int8]
 
@@ -46,19 +47,26 @@ class Int8Cells:
         return Int8Cells(self.values[:, :, :, which], self.scales[:, :, :, which])
 
 
-Cells = Float | Int8Cells
-"""Cells as a pool holds them: (L, 2, K, S, D) float32, or int8 with scales."""
+Cells = Float | Float16 | Int8Cells
+"""Cells as a pool holds them: (L, 2, K, S, D) float32 or float16, or int8 with scales."""
 
 
 def float_cells(cells: Cells, backend: str) -> Float:
     """The cells of a backend that knows no others.
 
     Raises:
-        DeviceError: they are int8.
+        DeviceError: they are float16 or int8.
     """
+    if isinstance(cells, Int8Cells) or cells.dtype == np.float16:
+        raise DeviceError(f"{backend} reads cells in float32 only, found {type_of_cells(cells)}")
+    return cast(Float, cells)
+
+
+def type_of_cells(cells: Cells) -> CellType:
+    """How cells are stored."""
     if isinstance(cells, Int8Cells):
-        raise DeviceError(f"{backend} reads cells in float32 only, found int8")
-    return cells
+        return "int8"
+    return "float16" if cells.dtype == np.float16 else "float32"
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,8 @@ class StepBuffers:
         window_mask: the same for layers with a sliding window; None for models without one.
         rows: (R,) int32, indices into the T tokens whose logits are wanted.
         logits: (R, V) float32, output.
-        kv_new: (L, 2, K, T, D) float32, output: keys (0) and values (1) of the new tokens.
+        kv_new: (L, 2, K, T, D) float32, output: keys (0) and values (1) of the new tokens; float16 where
+            cells are.
     """
 
     tokens: Int
@@ -83,7 +92,7 @@ class StepBuffers:
     window_mask: Float | None
     rows: Int
     logits: Float
-    kv_new: Float
+    kv_new: Float | Float16
 
 
 class StepBackend(Protocol):

@@ -64,7 +64,7 @@ def check_integrity(bundle: Bundle, names: Collection[str] | None = None, *, ful
     wanted = {name: bundle.file(name) for name in (bundle.manifest.files if names is None else names)}
     for name, path in wanted.items():
         _check_size(bundle, name, path.stat().st_size)
-    record = _record_path(bundle)
+    record = _record_path(bundle.path)
     remembered = _load(record)
     known = {} if full else remembered
     fresh = {
@@ -82,6 +82,12 @@ def check_integrity(bundle: Bundle, names: Collection[str] | None = None, *, ful
             remembered[name] = fingerprint
     _save(record, {name: value for name, value in remembered.items() if name in bundle.manifest.files})
     return "hashed"
+
+
+def forget(folder: Path) -> None:
+    """Forgets what is remembered of the bundle in a folder, which need not be there any more."""
+    with contextlib.suppress(OSError):
+        _record_path(folder).unlink(missing_ok=True)
 
 
 def _check_size(bundle: Bundle, name: str, size: int) -> None:
@@ -117,8 +123,8 @@ def _fingerprint(path: Path, digest: str) -> Fingerprint:
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, digest]
 
 
-def _record_path(bundle: Bundle) -> Path:
-    key = hashlib.sha256(os.fsencode(bundle.path.resolve())).hexdigest()[:32]
+def _record_path(folder: Path) -> Path:
+    key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
     return cache_folder() / "integrity" / f"{key}.json"
 
 

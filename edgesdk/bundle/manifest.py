@@ -29,7 +29,7 @@ ID_MAP_NAME = "vocabulary.json"
 
 Format = Literal["litert", "onnx-resident", "onnx-step", "coreml", "coreml-state", "onnx-context"]
 DeviceClass = Literal["cpu", "gpu", "npu"]
-CellType = Literal["float32", "int8"]
+CellType = Literal["float32", "float16", "int8"]
 
 
 @dataclass(frozen=True)

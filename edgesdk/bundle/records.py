@@ -137,7 +137,10 @@ def _dataclass_builder(kind: type) -> Builder:
             raise BundleError(f"{path} is {_name(value)}, expected an object")
         if not known.issuperset(value):
             unknown = min(set(value) - known)
-            raise BundleError(f"{path} has unknown key {unknown!r}; it may come from a newer edgesdk")
+            expected = ", ".join(name for name, _, _ in fields)
+            raise BundleError(
+                f"{path} has unknown key {unknown!r}, expected {expected}; it may come from a newer edgesdk"
+            )
         arguments = {}
         for name, build_field, required in fields:
             if name in value:

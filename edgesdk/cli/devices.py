@@ -34,8 +34,9 @@ Examples:
 def command(bundle: Path | None, libraries: tuple[str, ...], bandwidth: bool, as_json: bool) -> None:
     """Lists the processor, every device that an installed runtime reaches, and what each backend can use.
 
-    With BUNDLE also which of its variants each backend can run on which device, or why not. Every runtime
-    is asked in a process of its own and within 4 seconds: one that fails is a row with its reason.
+    With BUNDLE also which of its variants are offered to which backend on which device, or why not; whether
+    a backend takes the files shows when it opens them (`edgesdk verify`). Every runtime is asked in a process
+    of its own and within 4 seconds: one that fails is a row with its reason.
     """
     show_devices(as_json, bundle=bundle, libraries=libraries, bandwidth=bandwidth)
 
@@ -126,10 +127,10 @@ def show_devices(
     )
     if candidates is not None and opened is not None:
         print_table(
-            ("variant", "backend", "device", "can run"),
+            ("variant", "backend", "device", "offered"),
             [
                 (c.variant.name, c.backend.name, c.device, "yes" if c.refusal is None else f"no: {c.refusal}")
                 for c in candidates
             ],
-            title=f"Variants of {opened.manifest.name}",
+            title=f"Variants of {opened.manifest.name}, none of them opened",
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgesdk.cli.options import bundle_argument, json_option
+from edgesdk.cli.options import bundle_argument, json_option, threads_option
 from edgesdk.cli.output import megabytes, print_facts, print_json, print_table, stage_printer
 
 if TYPE_CHECKING:
@@ -39,12 +39,7 @@ Examples:
     help="Time for all measurements.",
 )
 @click.option("--recipe", metavar="NAME", help="Only variants of this recipe. Default: the bundle's first.")
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="CPU threads. Default: every core that this process may use.",
-)
+@threads_option
 @json_option
 def command(
     bundle: Path, measure: bool, budget_s: float, recipe: str | None, threads: int | None, as_json: bool

@@ -66,7 +66,7 @@ class LazyGroup(click.Group):
 )
 @click.version_option(read_version(), prog_name="edgesdk")
 def cli() -> None:
-    """Converts language models to LiteRT and ONNX, proves them, and runs them.
+    """Converts language models to LiteRT, ONNX and Core ML, proves them, and runs them.
 
     Results go to standard output, progress and receipts to standard error.
     """

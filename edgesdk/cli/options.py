@@ -10,10 +10,11 @@ import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import click
 
+from edgesdk.devices.cpu import MOST_THREADS
 from edgesdk.errors import BundleError, UnsupportedOption
 
 if TYPE_CHECKING:
@@ -63,8 +64,16 @@ bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=1, max=MOST_THREADS),
+    metavar="N",
+    help="CPU threads. Default: every core that this process may use.",
+)
+
 _LONGEST_FILE_BYTES = 1 << 20
 _DEFAULT_RULES = "default"
+_EXAMPLE_RULES = "docs/devices.md shows an example of a governor's rules"
 
 
 def _read_text(path: Path) -> str:
@@ -73,10 +82,25 @@ def _read_text(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(_LONGEST_FILE_BYTES + 1)
         if len(data) > _LONGEST_FILE_BYTES:
-            raise ValueError(f"it has more than {_LONGEST_FILE_BYTES >> 20} MiB")
+            raise UnsupportedOption(
+                f"{path} has more than {_LONGEST_FILE_BYTES >> 20} MiB; give a smaller file"
+            )
         return data.decode("utf-8")
-    except (OSError, ValueError) as error:
-        raise UnsupportedOption(f"{path} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise UnsupportedOption(f"{path} is not UTF-8 text (byte {error.start}); convert it first") from error
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UnsupportedOption(f"{path} cannot be read: {reason}; give a UTF-8 text file") from error
+
+
+def _read_json(path: Path) -> JsonValue:
+    try:
+        value: JsonValue = json.loads(_read_text(path))
+    except RecursionError as error:
+        raise UnsupportedOption(f"{path} is not JSON to read here: it is nested too deeply") from error
+    except ValueError as error:
+        raise UnsupportedOption(f"{path} is not JSON: {error}") from error
+    return value
 
 
 def _make_governor(_: click.Context, __: click.Parameter, rules: str | None) -> Governor | None:
@@ -87,12 +111,13 @@ def _make_governor(_: click.Context, __: click.Parameter, rules: str | None) -> 
 
     if rules == _DEFAULT_RULES:
         return Governor()
+    read = _read_json(Path(rules))
     try:
-        return Governor(from_json(GovernorSettings, json.loads(_read_text(Path(rules))), rules))
+        return Governor(from_json(GovernorSettings, read, rules))
     except BundleError as error:
-        raise UnsupportedOption(f"the governor's rules: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise UnsupportedOption(f"{rules} is not JSON: {error}") from error
+        raise UnsupportedOption(f"{error}; {_EXAMPLE_RULES}") from error
+    except UnsupportedOption as error:
+        raise UnsupportedOption(f"{rules}: {error}; {_EXAMPLE_RULES}") from error
 
 
 _LOADING: tuple[Decorator, ...] = (
@@ -118,12 +143,7 @@ _LOADING: tuple[Decorator, ...] = (
     click.option(
         "--strict", is_flag=True, help="Fail instead of falling back to a less preferred backend or device."
     ),
-    click.option(
-        "--threads",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="CPU threads. Default: every core that this process may use.",
-    ),
+    threads_option,
     click.option(
         "--goal",
         type=click.Choice(["latency", "throughput", "power", "memory", "cpu", "gpu", "npu"]),
@@ -145,6 +165,13 @@ _LOADING: tuple[Decorator, ...] = (
     ),
 )
 
+
+def _check_stop(_: click.Context, __: click.Parameter, texts: Sequence[str]) -> Sequence[str]:
+    if "" in texts:
+        raise click.BadParameter("a text is empty, expected at least one character")
+    return texts
+
+
 _ANSWERING: tuple[Decorator, ...] = (
     click.option(
         "--max-tokens",
@@ -156,39 +183,45 @@ _ANSWERING: tuple[Decorator, ...] = (
     ),
     click.option(
         "--temperature",
-        type=float,
+        type=click.FloatRange(min=0),
         metavar="X",
         help="0 always takes the most likely token; higher is more varied. Default: the model's, else 0.",
     ),
     click.option(
         "--top-k",
-        type=int,
+        type=click.IntRange(min=0),
         metavar="N",
         help="Choose among the N most likely tokens; 0 among all. Default: the model's, else 0.",
     ),
     click.option(
         "--top-p",
-        type=float,
+        type=click.FloatRange(min=0, max=1, min_open=True),
         metavar="X",
         help="Choose among the fewest tokens that hold this share of the probability, above 0, at most 1. "
         "Default: the model's, else 1.",
     ),
     click.option(
         "--min-p",
-        type=float,
+        type=click.FloatRange(min=0, max=1),
         metavar="X",
         help="Never choose a token less likely than this share of the most likely one. Default: 0.",
     ),
     click.option(
         "--repetition-penalty",
-        type=float,
+        type=click.FloatRange(min=0, min_open=True),
         metavar="X",
         help="Above 1 makes tokens that are already there less likely. Default: the model's, else 1.",
     ),
-    click.option("--seed", type=int, metavar="N", help="Makes sampling repeatable. Default: random."),
+    click.option(
+        "--seed",
+        type=click.IntRange(min=0),
+        metavar="N",
+        help="Makes sampling repeatable. Default: random.",
+    ),
     click.option(
         "--stop",
         multiple=True,
+        callback=_check_stop,
         metavar="TEXT",
         help="Text that ends the answer and is no part of it; may be given several times. Default: none.",
     ),
@@ -198,10 +231,7 @@ _ANSWERING: tuple[Decorator, ...] = (
 def _read_schema(_: click.Context, __: click.Parameter, path: Path | None) -> JsonSchema | None:
     if path is None:
         return None
-    try:
-        schema: JsonValue = json.loads(_read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise UnsupportedOption(f"{path} is not JSON: {error}") from error
+    schema = _read_json(path)
     if not isinstance(schema, dict | bool):
         raise UnsupportedOption(f"{path} holds no JSON schema: expected an object")
     return schema
@@ -247,7 +277,25 @@ def answer_options(function: Command) -> Command:
 
 def grammar_options(function: Command) -> Command:
     """Adds the options of `Ruling`, handed on as `ruling`."""
-    return _grouped(function, "ruling", tuple(Ruling.__annotations__), _RULING)
+
+    @functools.wraps(function)
+    def command(**arguments: object) -> None:
+        _check_ruling(cast(Ruling, arguments["ruling"]))
+        function(**arguments)
+
+    return _grouped(command, "ruling", tuple(Ruling.__annotations__), _RULING)
+
+
+def _check_ruling(ruling: Ruling) -> None:
+    """Refuses what no model can follow before one is loaded, which may take long."""
+    given = sum(rule is not None for rule in ruling.values())
+    if given > 1:
+        raise click.UsageError("an answer follows one of --json-schema, --regex and --grammar")
+    if given:
+        from edgesdk.decoding.grammar import check_grammar
+        from edgesdk.decoding.options import GenerationOptions
+
+        check_grammar(GenerationOptions(**ruling))
 
 
 def _grouped(function: Command, name: str, keys: Sequence[str], options: Sequence[Decorator]) -> Command:

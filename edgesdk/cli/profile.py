@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgesdk.cli.options import bundle_argument, json_option
+from edgesdk.cli.options import bundle_argument, json_option, threads_option
 from edgesdk.cli.output import megabytes, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
@@ -62,12 +62,7 @@ _ROWS = 24
     metavar="N",
     help="Runs, timed and profiled.",
 )
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="CPU threads. Default: every core that this process may use.",
-)
+@threads_option
 @click.option(
     "--trace",
     type=click.Path(dir_okay=False, path_type=Path),

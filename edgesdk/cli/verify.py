@@ -32,8 +32,8 @@ def command(bundle: Path, backend: str | None, as_json: bool) -> None:
     """Hashes every file of BUNDLE, and runs every variant against the reference that the bundle carries.
 
     A variant passes when perplexity ratio and top-1 agreement meet the gate of its recipe. One whose
-    backend does not run here is not checked, and the reason is given. Exit code 1 when a variant fails or
-    none could be checked.
+    backend does not run here is not checked, and the reason is given; one that a backend refuses, although
+    it runs here, fails. Exit code 1 when a variant fails or none could be checked.
     """
     from edgesdk.evaluation.verify_bundle import verify_bundle
 

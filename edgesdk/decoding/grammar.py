@@ -33,7 +33,7 @@ from edgesdk.text.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
-Kind = Literal["JSON schema", "regex", "lark"]
+Kind = Literal["JSON schema", "regex", "Lark grammar"]
 
 _KEPT_GRAMMARS = 32
 _MOST_CHARS = 1 << 20
@@ -99,15 +99,7 @@ class GrammarTokenizer:
         table = self.table
         from llguidance import LLMatcher
 
-        if len(text) > _MOST_CHARS:
-            raise UnsupportedOption(f"the {kind} has {len(text)} characters, expected at most {_MOST_CHARS}")
-        if kind == "JSON schema":
-            source = LLMatcher.grammar_from_json_schema(text)
-        elif kind == "regex":
-            source = LLMatcher.grammar_from_regex(text)
-        else:
-            source = LLMatcher.grammar_from_lark(text)
-        matcher = LLMatcher(table, source, log_level=0)
+        matcher = LLMatcher(table, _source(kind, text), log_level=0)
         problem = matcher.get_error() or "; ".join(matcher.get_grammar_warnings())
         if problem:
             raise UnsupportedOption(f"the {kind} cannot be used: {_line(problem)}")
@@ -143,7 +135,7 @@ class Grammar:
     @classmethod
     def lark(cls, text: str, tokenizer: GrammarTokenizer) -> Grammar:
         """Texts of a context-free grammar, in llguidance's variant of Lark; its start is the rule `start`."""
-        return cls(tokenizer, "lark", _checked_text("lark", text))
+        return cls(tokenizer, "Lark grammar", _checked_text("lark", text))
 
     @classmethod
     def of(cls, options: GenerationOptions, tokenizer: GrammarTokenizer) -> Grammar | None:
@@ -152,14 +144,8 @@ class Grammar:
         Raises:
             UnsupportedOption: they ask for more than one.
         """
-        asked = [name for name in ("json_schema", "regex", "lark") if getattr(options, name) is not None]
-        if len(asked) > 1:
-            raise UnsupportedOption(f"an answer follows one grammar, found {' and '.join(asked)}")
-        if options.json_schema is not None:
-            return cls.json_schema(options.json_schema, tokenizer)
-        if options.regex is not None:
-            return cls.regex(options.regex, tokenizer)
-        return None if options.lark is None else cls.lark(options.lark, tokenizer)
+        asked = _asked(options)
+        return None if asked is None else cls(tokenizer, *asked)
 
     def start(self) -> GrammarState:
         """The state at the beginning of an answer."""
@@ -234,6 +220,48 @@ def _checked_text(name: str, text: str) -> str:
     if not isinstance(text, str) or not text:
         raise UnsupportedOption(f"{name} is {text!r}, expected a text that is not empty")
     return text
+
+
+def check_grammar(options: GenerationOptions) -> None:
+    """Refuses what no model could follow, before one is loaded.
+
+    Raises:
+        UnsupportedOption: the options ask for more than one grammar, or it is not valid.
+        MissingExtra: llguidance or jsonschema is not installed.
+    """
+    asked = _asked(options)
+    if asked is None:
+        return
+    try:
+        from llguidance import LLMatcher
+    except ImportError as error:
+        raise MissingExtra("llguidance", "structured") from error
+    problem = LLMatcher.validate_grammar(_source(*asked), None)
+    if problem:
+        raise UnsupportedOption(f"the {asked[0]} cannot be used: {_line(problem)}")
+
+
+def _asked(options: GenerationOptions) -> tuple[Kind, str] | None:
+    """The grammar that options ask for."""
+    names = [name for name in ("json_schema", "regex", "lark") if getattr(options, name) is not None]
+    if len(names) > 1:
+        raise UnsupportedOption(f"an answer follows one grammar, found {' and '.join(names)}")
+    if options.json_schema is not None:
+        return "JSON schema", grammar_schema(options.json_schema)
+    if options.regex is not None:
+        return "regex", _checked_text("regex", options.regex)
+    return None if options.lark is None else ("Lark grammar", _checked_text("lark", options.lark))
+
+
+def _source(kind: Kind, text: str) -> str:
+    """A grammar in llguidance's own form."""
+    from llguidance import LLMatcher
+
+    if len(text) > _MOST_CHARS:
+        raise UnsupportedOption(f"the {kind} has {len(text)} characters, expected at most {_MOST_CHARS}")
+    if kind == "JSON schema":
+        return LLMatcher.grammar_from_json_schema(text)
+    return LLMatcher.grammar_from_regex(text) if kind == "regex" else LLMatcher.grammar_from_lark(text)
 
 
 def _line(problem: object) -> str:

@@ -86,9 +86,12 @@ class GenerationOptions:
         Raises:
             UnsupportedOption: a value has no meaning.
         """
+        top_k = _first(self.top_k, defaults.top_k, 0)
+        if top_k < 0:
+            raise UnsupportedOption(f"top_k is {top_k}, expected 0 or more")
         return SamplingOptions(
             temperature=_first(self.temperature, defaults.temperature, 0.0),
-            top_k=_first(self.top_k, defaults.top_k, 0) or None,
+            top_k=top_k or None,
             top_p=_first(self.top_p, defaults.top_p, 1.0),
             min_p=_first(self.min_p, None, 0.0),
             repetition_penalty=_first(self.repetition_penalty, defaults.repetition_penalty, 1.0),

@@ -10,8 +10,14 @@ from __future__ import annotations
 import os
 import platform
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from edgesdk.errors import UnsupportedOption
+
+MOST_THREADS = 256
+"""More than a step can use. Runtimes take any number, get slow, and 100,000 end the process in LiteRT."""
 
 _NOTABLE = (
     ("avx2", "AVX2"),
@@ -98,9 +104,36 @@ def read_processor(root: Path = Path("/")) -> Processor:
     )
 
 
+def lacking_flags(needed: Collection[str], root: Path = Path("/")) -> tuple[str, ...]:
+    """Those instruction sets that the processor does not have, by Linux's names; none where they are hidden.
+
+    Args:
+        needed: as /proc/cpuinfo calls them.
+        root: where proc is mounted; another folder in tests.
+    """
+    _, present = _read_proc(root) or ("", set())
+    return tuple(flag for flag in needed if flag not in present) if present else ()
+
+
 def usable_cores() -> int:
     """Cores that this process may use; the default number of threads."""
     return len(_usable_ids())
+
+
+def count_threads(asked: int | None) -> int:
+    """Threads to run with.
+
+    Args:
+        asked: CPU threads; None for every core that this process may use.
+
+    Raises:
+        UnsupportedOption: there would be none, or more than `MOST_THREADS`.
+    """
+    if asked is None:
+        return usable_cores()
+    if not 1 <= asked <= MOST_THREADS:
+        raise UnsupportedOption(f"threads is {asked}, expected 1 to {MOST_THREADS}")
+    return asked
 
 
 def _usable_ids() -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgesdk.backends.aligned_array import aligned_bytes, aligned_floats
+from edgesdk.backends.aligned_array import aligned_bytes, aligned_floats, aligned_halves
 from edgesdk.backends.protocol import MASKED, Cells, Float, Int8Cells, StepBackend, StepBuffers
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import DeviceError
@@ -71,7 +71,8 @@ class StepAdapter:
                 wide = Int8Cells(aligned_bytes(L, pair, K, size, D), aligned_floats(L, pair, K, size))
             else:
                 L, pair, K, _, D = cells.shape
-                wide = aligned_floats(L, pair, K, size, D)
+                new = aligned_halves if cells.dtype == np.float16 else aligned_floats
+                wide = new(L, pair, K, size, D)
             self._cells[size] = wide
         if isinstance(cells, Int8Cells) and isinstance(wide, Int8Cells):
             wide.values[:, :, :, :used], wide.scales[:, :, :, :used] = cells.values, cells.scales

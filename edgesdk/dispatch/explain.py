@@ -10,7 +10,7 @@ from edgesdk.backends import registry
 from edgesdk.backends.registry import find_backends
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.devices.choose import GOALS, choose
-from edgesdk.devices.cpu import usable_cores
+from edgesdk.devices.cpu import count_threads
 from edgesdk.devices.measurement import Measurement
 from edgesdk.dispatch.candidates import Candidate, list_candidates
 from edgesdk.dispatch.measure import BUDGET_S
@@ -61,11 +61,11 @@ def explain(
 
     Raises:
         BundleError: the bundle is damaged.
-        UnsupportedOption: no variant has the recipe.
+        UnsupportedOption: no variant has the recipe, or so many threads make no sense.
         DeviceError: no backend opens any of the variants.
     """
     bundle = open_bundle(path)
-    threads = threads or usable_cores()
+    threads = count_threads(threads)
     variants = [v for v in bundle.manifest.variants if recipe is None or v.recipe == recipe]
     if not variants:
         there = ", ".join(sorted({v.recipe for v in bundle.manifest.variants}))

@@ -31,7 +31,7 @@ from edgesdk.devices.process_memory import forget_peak, peak_rss_bytes
 from edgesdk.dispatch.candidates import Candidate, list_candidates
 from edgesdk.dispatch.open_candidate import open_candidate
 from edgesdk.errors import EdgeError
-from edgesdk.kv.cell_memory import FloatMemory, Int8Memory
+from edgesdk.kv.cell_memory import new_memory
 from edgesdk.kv.step_model import StepModel
 
 PROMPT_TOKENS = 128
@@ -168,7 +168,7 @@ def _run_long(steps: StepBackend | None, model: LoadedBackend, spec: DecoderSpec
 
 def _cells(spec: DecoderSpec, count: int, cell_type: CellType) -> Cells:
     """Cells, of which as many are in memory as a long request writes."""
-    memory = (Int8Memory if cell_type == "int8" else FloatMemory)(spec, count)
+    memory = new_memory(spec, cell_type, count)
     memory.lay_out(count, 0)
     cells = memory.cells
     for array in (cells.values, cells.scales) if isinstance(cells, Int8Cells) else (cells,):

@@ -11,12 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgesdk.backends.aligned_array import aligned_floats
 from edgesdk.backends.litert.cell_inputs import MASKS, cell_input_names, cell_views, turn_mask
 from edgesdk.backends.litert.graph_operations import GraphOperation, read_signature
+from edgesdk.backends.litert.host_memory import Bindable
 from edgesdk.backends.litert.operator_profiler import OperatorEvent, OperatorProfiler
 from edgesdk.backends.litert.weight_cache import find_weight_cache
 from edgesdk.backends.opened import OpenRequest
@@ -79,7 +77,7 @@ def profile_litert(
     path = bundle.file(variant.entry)
     graph = read_signature(path, shape.signature)
     layers = len(bundle.manifest.decoder_of(variant).layers)
-    named: dict[str, NDArray[np.float32] | NDArray[np.int32] | NDArray[np.int8]] = {
+    named: dict[str, Bindable] = {
         "tokens": arrays.tokens,
         "positions": arrays.positions,
         "rows": arrays.rows,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from edgesdk.backends.aligned_array import aligned_bytes, aligned_floats
+from edgesdk.backends.aligned_array import aligned_bytes, aligned_floats, aligned_halves
 from edgesdk.backends.litert.open_litert import open_compiled
 from edgesdk.backends.onnxruntime_resident import open_resident
 from edgesdk.backends.onnxruntime_step import open_step
@@ -30,11 +31,12 @@ from edgesdk.backends.protocol import (
 from edgesdk.bundle.manifest import StepShape, Variant
 from edgesdk.bundle.reader import Bundle, open_bundle
 from edgesdk.devices.bandwidth import measure_bandwidth
-from edgesdk.devices.cpu import usable_cores
+from edgesdk.devices.cpu import count_threads
 from edgesdk.errors import CapacityError, DeviceError, UnsupportedOption
 from edgesdk.evaluation.profile_litert import Profiled, profile_litert
 from edgesdk.evaluation.profile_onnx import profile_resident, profile_step_file
 from edgesdk.evaluation.step_profile import StepProfile
+from edgesdk.kv.cell_memory import new_memory
 
 BACKENDS = {"litert": "litert", "onnx-resident": "onnxruntime", "onnx-step": "onnxruntime-step"}
 """Which backend is profiled, by the format of a variant."""
@@ -54,7 +56,7 @@ def profile_step(
 
     Args:
         path: the bundle's folder.
-        variant: name of a variant; None for the first that can be profiled.
+        variant: name of a variant; None for the first that can be profiled here.
         backend: `litert`, `onnxruntime` or `onnxruntime-step`; None for any.
         tokens: T, new tokens; of static sizes the smallest that holds them.
         cells: S, tokens before them; of static sizes the smallest that holds them, else the largest.
@@ -72,16 +74,32 @@ def profile_step(
     for name, count in (("tokens", tokens), ("cells", cells), ("repeat", repeat)):
         if count < 1:
             raise UnsupportedOption(f"{name} is {count}, expected at least 1")
+    counted = count_threads(threads)
     bundle = open_bundle(path)
-    chosen = _choose(bundle, variant, backend)
-    request = OpenRequest(bundle, chosen, threads or usable_cores())
+    notes: list[str] = []
+    *others, last = _suited(bundle, variant, backend)
+    for chosen in others:
+        try:
+            found = _profile(OpenRequest(bundle, chosen, counted), tokens, cells, repeat)
+            break
+        except DeviceError as error:
+            notes.append(f"{chosen.name} is passed over: {error}")
+    else:
+        found = _profile(OpenRequest(bundle, last, counted), tokens, cells, repeat)
+    return replace(found, notes=(*notes, *found.notes))
+
+
+def _profile(request: OpenRequest, tokens: int, asked_cells: int, repeat: int) -> StepProfile:
+    """Profiles one variant."""
+    bundle, chosen = request.bundle, request.variant
     bandwidth = measure_bandwidth(request.threads)
     if chosen.format == "onnx-resident":
-        tokens, cells, step_us, found = _resident(request, tokens, cells, repeat)
+        tokens, cells, step_us, found = _resident(request, tokens, asked_cells, repeat)
     else:
-        shape = pick_shape(chosen, tokens, cells)
+        shape = pick_shape(chosen, tokens, asked_cells)
         tokens, cells = shape.tokens, shape.cells
         step_us, found = _static(request, shape, repeat)
+    fewer = () if cells >= asked_cells else (f"{cells} cells are the most there are, not {asked_cells}",)
     weight_bytes = sum(op.weight_bytes for op in found.operations)
     cell_bytes = _cell_bytes(request, cells)
     floor_us = (weight_bytes + cell_bytes) / bandwidth * 1e6
@@ -102,7 +120,7 @@ def profile_step(
         bandwidth_bytes_per_s=bandwidth,
         floor_us=floor_us,
         roofline_share=floor_us / step_us,
-        notes=found.notes,
+        notes=(*fewer, *found.notes),
     )
 
 
@@ -123,21 +141,25 @@ def pick_shape(variant: Variant, tokens: int, cells: int) -> StepShape:
     return next((shape for shape in ordered if shape.cells >= cells), ordered[-1])
 
 
-def _choose(bundle: Bundle, name: str | None, backend: str | None) -> Variant:
+def _suited(bundle: Bundle, name: str | None, backend: str | None) -> list[Variant]:
+    """Variants of a format that can be profiled, in the order of the bundle."""
     if backend is not None and backend not in BACKENDS.values():
         raise UnsupportedOption(
             f"backend {backend!r} cannot be profiled; expected {', '.join(BACKENDS.values())}"
         )
     wanted = (bundle.variant(name),) if name is not None else bundle.manifest.variants
+    found = []
     for variant in wanted:
         able = BACKENDS.get(variant.format)
         if able is not None and backend in (None, able):
-            return variant
-    formats = ", ".join(sorted({variant.format for variant in wanted}))
-    raise UnsupportedOption(
-        f"nothing to profile: found the formats {formats}, expected {', '.join(BACKENDS)}"
-        + (f" for {backend}" if backend else "")
-    )
+            found.append(variant)
+    if not found:
+        formats = ", ".join(sorted({variant.format for variant in wanted}))
+        raise UnsupportedOption(
+            f"nothing to profile: found the formats {formats}, expected {', '.join(BACKENDS)}"
+            + (f" for {backend}" if backend else "")
+        )
+    return found
 
 
 def _static(request: OpenRequest, shape: StepShape, repeat: int) -> tuple[float, Profiled]:
@@ -221,15 +243,14 @@ def _new_cells(request: OpenRequest, count: int) -> Cells:
         values[:] = rng.integers(-127, 128, shape, np.int8)
         scales[:] = 1 / 127
         return Int8Cells(values, scales)
-    cells = aligned_floats(*shape)
+    cells = (aligned_halves if request.variant.cell_type == "float16" else aligned_floats)(*shape)
     cells[:] = rng.standard_normal(shape, np.float32)
     return cells
 
 
 def _cell_bytes(request: OpenRequest, cells: int) -> int:
     spec = request.bundle.manifest.decoder_of(request.variant)
-    each = spec.head_size + 4 if request.variant.cell_type == "int8" else spec.head_size * 4
-    return len(spec.layers) * 2 * spec.kv_heads * cells * each
+    return new_memory(spec, request.variant.cell_type, cells).cell_bytes * cells
 
 
 def _spread(request: OpenRequest, count: int) -> Int:

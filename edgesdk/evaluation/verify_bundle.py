@@ -1,7 +1,8 @@
 """Verifies a bundle on this machine: every file against its digest, every variant against the reference.
 
 The reference is the bundle's parity probe; the source is not needed. A variant whose backend does not
-run here is not a failure: it is reported as not checked, with the reason.
+run here is not a failure: it is reported as not checked, with the reason. One that a backend refuses,
+although it runs here, is.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 from edgesdk.backends.qnn.provider import is_simulated
+from edgesdk.backends.registry import find_backends
 from edgesdk.bundle.integrity import check_integrity
 from edgesdk.bundle.manifest import PARITY_NAME, ParityReport, Variant
 from edgesdk.bundle.reader import Bundle, open_bundle
+from edgesdk.devices.cpu import read_processor
+from edgesdk.devices.discover import backend_rows, discover, installed_probes
+from edgesdk.dispatch.candidates import list_candidates
 from edgesdk.errors import DeviceError, MissingExtra
 from edgesdk.evaluation.gate import misses_gate
 from edgesdk.evaluation.probe import Probe, ProbeReport, check_probe, read_probe
@@ -31,8 +36,8 @@ class VariantCheck:
         variant: its name.
         backend: what ran it, or would have; None when the variant was never proven.
         status: `passed`, `failed` or `not checked`.
-        reason: why it was not checked, or what it misses.
-        measured: here and now; None when it was not checked.
+        reason: why it was not checked, what it misses, or why its files were refused.
+        measured: here and now; None when it did not run.
         recorded: at conversion, with the gate.
     """
 
@@ -81,6 +86,8 @@ def verify_bundle(
         UnsupportedOption: there is no such backend.
     """
     say = report or (lambda line: None)
+    if backend is not None:
+        find_backends(backend)
     bundle = open_bundle(path)
     files = bundle.manifest.files
     size = sum(record.size_bytes for record in files.values())
@@ -111,8 +118,21 @@ def _check(bundle: Bundle, variant: Variant, backend: str | None, probe: Probe |
     try:
         with load(bundle.path, backend=chosen, variant=variant.name, strict=True) as model:
             measured = check_probe(model, probe)
-    except (DeviceError, MissingExtra) as error:
+    except MissingExtra as error:
         return VariantCheck(variant.name, chosen, "not checked", str(error), None, recorded)
+    except DeviceError as error:
+        refused: Status = "failed" if _runs_here(bundle, variant, chosen) else "not checked"
+        return VariantCheck(variant.name, chosen, refused, str(error), None, recorded)
     miss = misses_gate(measured, recorded)
     status: Status = "passed" if miss is None else "failed"
     return VariantCheck(variant.name, chosen, status, miss, measured, recorded)
+
+
+def _runs_here(bundle: Bundle, variant: Variant, backend: str) -> bool:
+    """Whether a backend that did not run a variant runs others of its kind on this machine."""
+    backends = find_backends(backend)
+    packages = {each.package for each in backends}
+    probes = [probe for probe in installed_probes() if probe.package in packages]
+    rows = backend_rows(backends, discover(read_processor(), probes=probes))
+    found = list_candidates(bundle, backends, rows, variants=[variant])
+    return any(candidate.refusal is None for candidate in found)

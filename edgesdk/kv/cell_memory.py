@@ -1,19 +1,19 @@
-"""The memory behind a pool of cells, in the two ways in which cells are kept.
+"""The memory behind a pool of cells, in the ways in which cells are kept.
 
-float32: one array, holding them as they are. int8: an array of integers and one of scales, a quarter of the
-memory and a little more. Every key and every value of a head has a scale of its own, because a cell is
-written once and alone: a scale shared with other cells would have to be known before they are. It knows
-nothing of who holds a cell.
+float32 and float16: one array, holding them as they are. int8: an array of integers and one of scales, a
+quarter of float32's memory and a little more. Every key and every value of a head has a scale of its own,
+because a cell is written once and alone: a scale shared with other cells would have to be known before they
+are. It knows nothing of who holds a cell.
 """
 
 from __future__ import annotations
 
 import itertools
-from typing import Protocol
+from typing import Literal, Protocol, cast
 
 import numpy as np
 
-from edgesdk.backends.protocol import Cells, Float, Int, Int8Cells
+from edgesdk.backends.protocol import Cells, Float, Float16, Int, Int8Cells
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import CellType
 from edgesdk.kv.plane_array import PlaneArray, call_uninterrupted
@@ -58,7 +58,7 @@ class CellMemory(Protocol):
 
         Args:
             places: which.
-            source: (L, 2, K, n, D) float32, or cells as `read` gives them; without n for one place.
+            source: (L, 2, K, n, D) as a step gives them, or cells as `read` does; without n for one place.
 
         Raises:
             ValueError: they are int8, and these are not.
@@ -72,17 +72,23 @@ class CellMemory(Protocol):
 
 
 class FloatMemory:
-    """Cells in float32; implements `CellMemory`."""
+    """Cells in float32 or float16; implements `CellMemory`."""
 
-    def __init__(self, spec: DecoderSpec, most: int) -> None:
+    def __init__(
+        self, spec: DecoderSpec, most: int, cell_type: Literal["float32", "float16"] = "float32"
+    ) -> None:
         """Without cells, of which there will be `most` at most."""
-        self.cell_bytes = spec.cell_bytes
-        planes = (len(spec.layers), 2, spec.kv_heads)
-        self._planes = PlaneArray(np.float32, planes, (spec.head_size,), most)
+        planes, cell = (len(spec.layers), 2, spec.kv_heads), (spec.head_size,)
+        self._planes: PlaneArray[np.float32] | PlaneArray[np.float16]
+        if cell_type == "float16":
+            self._planes = PlaneArray(np.float16, planes, cell, most)
+        else:
+            self._planes = PlaneArray(np.float32, planes, cell, most)
+        self.cell_bytes = spec.cell_bytes * self._planes.array.itemsize // 4
 
     @property
-    def cells(self) -> Float:
-        """(L, 2, K, S, D) float32, C-contiguous, aligned."""
+    def cells(self) -> Float | Float16:
+        """(L, 2, K, S, D), C-contiguous, aligned."""
         return self._planes.array
 
     @property
@@ -103,12 +109,12 @@ class FloatMemory:
     def write(self, places: Places, source: Cells) -> None:
         """See `CellMemory`."""
         if isinstance(source, Int8Cells):
-            raise ValueError("int8 cells cannot be put into a pool of float32 cells")
+            raise ValueError(f"int8 cells cannot be put into a pool of {self._planes.array.dtype} cells")
         self._planes.array[:, :, :, places] = source
 
-    def read(self, places: Int) -> Float:
+    def read(self, places: Int) -> Float | Float16:
         """See `CellMemory`."""
-        return np.ascontiguousarray(self._planes.array[:, :, :, places])
+        return cast(Float | Float16, np.ascontiguousarray(self._planes.array[:, :, :, places]))
 
     def move(self, targets: Int, sources: Int) -> None:
         """See `CellMemory`."""
@@ -167,14 +173,16 @@ class Int8Memory:
 
 def new_memory(spec: DecoderSpec, cell_type: CellType, most: int) -> CellMemory:
     """Memory for cells of a type, `most` at most, without any yet."""
-    return Int8Memory(spec, most) if cell_type == "int8" else FloatMemory(spec, most)
+    if cell_type == "int8":
+        return Int8Memory(spec, most)
+    return FloatMemory(spec, most, cell_type)
 
 
-def quantise_cells(kv: Float) -> Int8Cells:
+def quantise_cells(kv: Float | Float16) -> Int8Cells:
     """Rounds keys and values to int8, to nearest: each vector's largest magnitude becomes 127.
 
     Args:
-        kv: (..., D) float32.
+        kv: (..., D).
 
     Returns:
         `values` (..., D) int8 from -127 to 127 and `scales` (...,) float32; no number is off by more than

@@ -18,7 +18,7 @@ from weakref import WeakSet
 
 import numpy as np
 
-from edgesdk.backends.protocol import Cells, Float, Int, Int8Cells
+from edgesdk.backends.protocol import Cells, Float, Float16, Int, Int8Cells
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import CellType
 from edgesdk.errors import CapacityError, DeviceError
@@ -191,7 +191,7 @@ class CellPool:
 
         Args:
             cells: (n,) int32, rising.
-            kv_new: (L, 2, K, T, D) float32, or cells of this pool's type as `read` gives them.
+            kv_new: (L, 2, K, T, D) as a step gives them, or cells of this pool's type as `read` does.
             rows: (n,) int32, which of the T tokens; the first n when None.
         """
         count = len(cells)
@@ -202,7 +202,7 @@ class CellPool:
         source = kv_new.take(wanted) if isinstance(kv_new, Int8Cells) else kv_new[:, :, :, wanted]
         self._memory.write(slice(first, last + 1) if last - first == count - 1 else cells, source)
 
-    def store_next(self, kv_new: Float) -> int:
+    def store_next(self, kv_new: Float | Float16) -> int:
         """Like `allocate` and `write` for the first token of `kv_new`, in less time; returns the cell.
 
         Raises:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from edgesdk.backends.aligned_array import aligned_bytes
 
-Number = TypeVar("Number", np.float32, np.int8)
+Number = TypeVar("Number", np.float32, np.float16, np.int8)
 Call = Callable[[], object]
 
 _RESERVED_BYTES = 256 << 20
@@ -41,7 +41,7 @@ class PlaneArray(Generic[Number]):
         """Without cells.
 
         Args:
-            number: float32 or int8.
+            number: float32, float16 or int8.
             planes: their number, by axis.
             cell: shape of what a plane holds of one cell.
             most: cells that there will hardly be more of.

@@ -1,8 +1,8 @@
 """Snapshots: a sequence's tokens, keys and values in a file, to go on later or elsewhere.
 
 The file is in the safetensors format, whose reader checks its own bounds: `tokens` (n,) int32, `kv`
-(L, 2, K, n, D) as the pool holds it, float32 or int8, and for int8 `scales` (L, 2, K, n) float32, with a
-header that says what they belong to. Cells have one layout for all backends, so a snapshot made on one
+(L, 2, K, n, D) as the pool holds it, float32, float16 or int8, and for int8 `scales` (L, 2, K, n) float32,
+with a header that says what they belong to. Cells have one layout for all backends, so a snapshot made on one
 continues on another whose cells are of the same type. It does not know what the key of a model is
 made of; equal keys must mean equal keys and values for equal tokens.
 """
@@ -30,6 +30,7 @@ VERSION = "1"
 _HEADER_LIMIT_BYTES = 64 << 10
 _DTYPES: dict[CellType, dict[str, str]] = {
     "float32": {"tokens": "I32", "kv": "F32"},
+    "float16": {"tokens": "I32", "kv": "F16"},
     "int8": {"tokens": "I32", "kv": "I8", "scales": "F32"},
 }
 

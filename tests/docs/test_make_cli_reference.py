@@ -34,3 +34,8 @@ def test_every_command_module_is_a_command():
     starts = ("@click.command(", "@click.group(short_help")
     defined = {p.stem for p in folder.glob("*.py") if any(s in p.read_text("utf-8") for s in starts)}
     assert defined == set(COMMANDS)
+
+
+def test_an_argument_that_may_be_left_out_is_in_brackets(reference):
+    assert "\nedgesdk devices [BUNDLE] [OPTIONS]\n" in reference
+    assert "\nedgesdk inspect BUNDLE [OPTIONS]\n" in reference

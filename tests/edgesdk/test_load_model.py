@@ -12,6 +12,7 @@ import edgesdk
 from edgesdk.backends import registry
 from edgesdk.backends.onnxruntime_step import open_step
 from edgesdk.backends.registry import Backend
+from edgesdk.bundle.reader import open_bundle
 from edgesdk.bundle.records import to_json
 from edgesdk.devices.governor import Governor, GovernorRule, GovernorSettings
 from edgesdk.devices.measurement import Measurement, PhaseFigures
@@ -243,7 +244,8 @@ def test_a_goal_whose_first_choice_fails_falls_back_or_raises(tiny, figures, mon
         ({"goal": "gpu", "device": "npu"}, "the goal is gpu, but device is npu"),
         ({"measure": True}, "measure=True needs a goal"),
         ({"device": "toaster"}, "device 'toaster' is unknown"),
-        ({"threads": 0}, "threads is 0"),
+        ({"threads": 0}, "threads is 0, expected 1 to 256"),
+        ({"threads": 100000}, "threads is 100000, expected 1 to 256"),
         ({"serve_meanwhile": True}, "serve_meanwhile needs something to wait for"),
         ({"serve_meanwhile": True, "device": "cpu"}, "serve_meanwhile needs something to wait for"),
         ({"serve_meanwhile": True, "device": "npu", "strict": True}, "which strict forbids"),
@@ -255,9 +257,13 @@ def test_what_has_no_meaning_is_refused(tiny, options, what):
 
 
 def test_a_format_that_is_not_there_is_named(tiny):
-    what = r"nothing can run \w+: the bundle has no coreml variant for coreml-interpreter"
+    what = r"nothing can run \w+: coreml-interpreter runs coreml variants, and the bundle has none"
     with pytest.raises(DeviceError, match=what):
         edgesdk.load(tiny, backend="coreml-interpreter")
+    onnx = next(v.name for v in open_bundle(tiny).manifest.variants if v.format == "onnx-resident")
+    what = "litert runs litert variants, and none was asked for; choose another variant or backend"
+    with pytest.raises(DeviceError, match=what):
+        edgesdk.load(tiny, backend="litert", variant=onnx)
 
 
 def test_a_lost_device_that_kept_its_cache_to_itself(tiny, monkeypatch):

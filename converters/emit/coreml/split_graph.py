@@ -8,6 +8,7 @@ both. It knows no files and no Core ML.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from converters.graph.graph import Graph, GraphBuilder, Node
@@ -41,8 +42,8 @@ def split_graph(
         if size_of(piece) > limit_bytes:
             largest = max(size_of(other) for other in pieces)
             raise EmitError(
-                f"{_describe(piece)} alone takes {size_of(piece) / 1e6:.1f} MB, the limit of a package is "
-                f"{limit_bytes / 1e6:.1f} MB; give at least {largest / 1e6:.1f}, or store it in fewer bits"
+                f"{_describe(piece)} alone takes {_megabytes(size_of(piece))} MB, the limit of a package is "
+                f"{limit_bytes / 1e6:g} MB; give at least {_megabytes(largest)}, or store it in fewer bits"
             )
         groups.append(list(piece))
     return tuple(_part(graph, groups, at) for at in range(len(groups)))
@@ -86,6 +87,11 @@ def _part(graph: Graph, groups: Sequence[Sequence[Node]], at: int) -> Graph:
         builder.add(node.op, node.inputs, *node.outputs)
     outputs = [name for name in graph.outputs if name in made]
     return builder.build([*outputs, *sorted((made & later) - set(outputs))])
+
+
+def _megabytes(count: int) -> str:
+    """Rounded up, so that a limit of it is enough."""
+    return f"{math.ceil(count / 1e3) / 1e3:.3f}"
 
 
 def _describe(nodes: Collection[Node]) -> str:

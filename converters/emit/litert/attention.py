@@ -5,14 +5,17 @@ whose results are joined. XNNPACK packs the right operand of a product anew on e
 keys stand on the left, and their scores, which are small, are transposed; values cannot, because cells lie
 in rows. With many tokens, scores are larger than cells, so keys and values are joined instead. New tokens
 stand first because S may vary: what is cut from the front needs no number that depends on it. Queries that
-share a KV head are rows of one product, head by head, so the mask is tiled once for all layers.
+share a KV head are rows of one product, head by head, so the mask is tiled once for all layers. float16
+cells are multiplied as they are for one token, which reads them once; for more they become float32 first,
+because XNNPACK's float16 products take half as long again.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-from converters.emit.litert.int8_cells import scale_columns, scaled_cells
+from converters.emit.litert.half_cells import to_float, to_half
+from converters.emit.litert.int8_cells import cell_numbers
 from converters.graph.graph import Node
 from converters.graph.ops import Attend
 
@@ -22,47 +25,116 @@ if TYPE_CHECKING:
 JOIN_CELLS_FROM_TOKENS = 16
 """Steps of at least this many tokens join keys and values (docs/decisions/0004)."""
 
+SHARES = 64.0
+"""What float16 shares are multiplied by; values of more than 1,023 would not fit (docs/decisions/0014)."""
+
 
 def lower_attend(state: Lowering, node: Node, x: list[int]) -> int:
     """Appends the operators of an `Attend` node and returns the tensor of its output (T, H, D)."""
     op, out = cast(Attend, node.op), node.outputs[0]
-    q, k_new, v_new, mask, k_cache, v_cache = x
-    keys_name, values_name = node.inputs[4:6]
+    q, mask = x[0], x[3]
     T, H, D = state.shape(state.graph.values[node.inputs[0]].shape)
     K, S, _ = state.shape(state.graph.values[node.inputs[4]].shape)
     G = H // K
     if op.scale != 1.0:  # of queries: there are fewer numbers in them than in scores
-        q = state.binary("MUL", q, state.subgraph.number(op.scale), f"{out}.q.scaled", (T, H, D))
+        q = state.binary(
+            "MUL", q, state.subgraph.number(op.scale), f"{out}.q.scaled", state.subgraph.shape(q)
+        )
     query = _queries(state, q, f"{out}.q", (T, K, G, D))
-    if T >= JOIN_CELLS_FROM_TOKENS:
-        k_cache = scaled_cells(state, keys_name, k_cache, f"{out}.keys.old", (K, S, D))
-        keys = state.concat([k_new, k_cache], 1, f"{out}.keys", (K, S + T, D))
-        scores = _product(state, query, keys, f"{out}.scores", (K, G * T, S + T), transpose_b=True)
-    else:
-        columns = _product(state, k_cache, query, f"{out}.old.columns", (K, S, G * T), transpose_b=True)
-        old = state.transpose(columns, f"{out}.old", (K, G * T, S), (0, 2, 1))
-        old = scale_columns(state, keys_name, old, f"{out}.old.scaled", (K, G * T, S))
-        new = _product(state, query, k_new, f"{out}.new", (K, G * T, T), transpose_b=True)
-        scores = state.concat([new, old], 2, f"{out}.scores", (K, G * T, S + T))
+    sizes = _Sizes(T, S, K, G, D)
+    keys = _part(state, node.inputs[1], node.inputs[4], sizes)
+    values = _part(state, node.inputs[2], node.inputs[5], sizes)
+    joins = T >= JOIN_CELLS_FROM_TOKENS
+    scores = (_joined_scores if joins else _split_scores)(state, out, query, keys, sizes)
     scores = _mask(state, op, scores, mask, f"{out}.masked", (K, G, T, S + T))
     options = state.schema.SoftmaxOptionsT()
     options.beta = 1.0
     shares = state.emit("SOFTMAX", [scores], f"{out}.shares", (K, G * T, S + T), options)
-    if T >= JOIN_CELLS_FROM_TOKENS:
-        v_cache = scaled_cells(state, values_name, v_cache, f"{out}.values.old", (K, S, D))
-        values = state.concat([v_new, v_cache], 1, f"{out}.values", (K, S + T, D))
-        y = _product(state, shares, values, f"{out}.y", (K, G * T, D), transpose_b=False)
-    else:
-        old_shares = state.slice_last(shares, f"{out}.shares.old", (K, G * T, S), T)
-        old_shares = scale_columns(state, values_name, old_shares, f"{out}.shares.old.scaled", (K, G * T, S))
-        new_shares = state.slice_last(shares, f"{out}.shares.new", (K, G * T, T), 0)
-        old_y = _product(state, old_shares, v_cache, f"{out}.y.old", (K, G * T, D), transpose_b=False)
-        if T == 1:  # a product of one row is that row, scaled
-            new_y = state.binary("MUL", new_shares, v_new, f"{out}.y.new", (K, G, D))
-        else:
-            new_y = _product(state, new_shares, v_new, f"{out}.y.new", (K, G * T, D), transpose_b=False)
-        y = state.binary("ADD", old_y, new_y, f"{out}.y", (K, G * T, D))
+    y = (_joined_values if joins else _split_values)(state, out, shares, values, sizes)
     return _rows_first(state, y, out, (T, K, G, D))
+
+
+class _Sizes(NamedTuple):
+    """New tokens, cells, KV heads, queries that share one, and head size."""
+
+    T: int
+    S: int
+    K: int
+    G: int
+    D: int
+
+
+class _Part(NamedTuple):
+    """Keys or values as attention reads them: new ones (K, T, D), cells (K, S, D), whether in float16."""
+
+    new: int
+    cells: int
+    half: bool = False
+
+
+def _part(state: Lowering, new_name: str, name: str, sizes: _Sizes) -> _Part:
+    """New keys or values and cells; of float16 cells the new ones are rounded, for the signature as well."""
+    T, S, K, _, D = sizes
+    new, cells = state.index[new_name], state.index[name]
+    if name not in state.half_cells:
+        return _Part(new, cell_numbers(state, name, cells, (K, S, D)))
+    new = state.index[new_name] = to_half(state, new, f"{new_name}.half", (K, T, D))
+    if T == 1:
+        return _Part(new, cells, half=True)
+    new = to_float(state, new, f"{new_name}.rounded", (K, T, D))
+    return _Part(new, to_float(state, cells, f"{name}.float", (K, S, D)))
+
+
+def _joined(state: Lowering, out: str, part: _Part, sizes: _Sizes) -> int:
+    """New ones and cells under each other, (K, T+S, D)."""
+    T, S, K, _, D = sizes
+    return state.concat([part.new, part.cells], 1, out, (K, S + T, D))
+
+
+def _joined_scores(state: Lowering, out: str, query: int, keys: _Part, sizes: _Sizes) -> int:
+    T, S, K, G, _ = sizes
+    joined = _joined(state, f"{out}.keys", keys, sizes)
+    return _product(state, query, joined, f"{out}.scores", (K, G * T, S + T), transpose_b=True)
+
+
+def _split_scores(state: Lowering, out: str, query: int, keys: _Part, sizes: _Sizes) -> int:
+    T, S, K, G, D = sizes
+    if keys.half:  # packing costs little where a number is short, less than turning the scores
+        query = to_half(state, query, f"{out}.q.half", (K, G * T, D))
+        old = _product(state, query, keys.cells, f"{out}.old", (K, G * T, S), transpose_b=True)
+    else:
+        columns = _product(state, keys.cells, query, f"{out}.old.columns", (K, S, G * T), transpose_b=True)
+        old = state.transpose(columns, f"{out}.old", (K, G * T, S), (0, 2, 1))
+    new = _product(state, query, keys.new, f"{out}.new", (K, G * T, T), transpose_b=True)
+    scores = state.concat([new, old], 2, f"{out}.scores", (K, G * T, S + T))
+    return to_float(state, scores, f"{out}.scores.float", (K, G * T, S + T)) if keys.half else scores
+
+
+def _joined_values(state: Lowering, out: str, shares: int, values: _Part, sizes: _Sizes) -> int:
+    T, _, K, G, D = sizes
+    joined = _joined(state, f"{out}.values", values, sizes)
+    return _product(state, shares, joined, f"{out}.y", (K, G * T, D), transpose_b=False)
+
+
+def _split_values(state: Lowering, out: str, shares: int, values: _Part, sizes: _Sizes) -> int:
+    T, S, K, G, D = sizes
+    if values.half:  # the smallest float16 that Arm's kernels keep is 6e-5, and shares are often less
+        larger = state.binary(
+            "MUL", shares, state.subgraph.number(SHARES), f"{out}.shares.larger", (K, G * T, S + T)
+        )
+        shares = to_half(state, larger, f"{out}.shares.half", (K, G * T, S + T))
+    old_shares = state.slice_last(shares, f"{out}.shares.old", (K, G * T, S), T)
+    new_shares = state.slice_last(shares, f"{out}.shares.new", (K, G * T, T), 0)
+    old_y = _product(state, old_shares, values.cells, f"{out}.y.old", (K, G * T, D), transpose_b=False)
+    if T == 1:  # a product of one row is that row, scaled
+        new_y = state.binary("MUL", new_shares, values.new, f"{out}.y.new", (K, G, D))
+    else:
+        new_y = _product(state, new_shares, values.new, f"{out}.y.new", (K, G * T, D), transpose_b=False)
+    y = state.binary("ADD", old_y, new_y, f"{out}.y", (K, G * T, D))
+    if not values.half:
+        return y
+    y = to_float(state, y, f"{out}.y.float", (K, G * T, D))
+    return state.binary("MUL", y, state.subgraph.number(1 / SHARES), f"{out}.y.smaller", (K, G * T, D))
 
 
 def _queries(state: Lowering, q: int, name: str, sizes: tuple[int, int, int, int]) -> int:

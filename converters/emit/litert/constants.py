@@ -9,17 +9,21 @@ from converters.emit.pack_int4 import pack_int4
 from converters.quantise.quantised_weights import QuantisedWeights
 
 
-def weight_matrix(subgraph: Subgraph, weights: QuantisedWeights, name: str) -> int:
+def weight_matrix(
+    subgraph: Subgraph, weights: QuantisedWeights, name: str, *, channel_scales: bool = False
+) -> int:
     """Adds a matrix as a constant, once per subgraph, its bytes once per file.
 
     Args:
         subgraph: where it is used.
         weights: where it comes from.
         name: of the weight.
+        channel_scales: whether an int8 matrix has its scales, one per row. Tensors with and without
+            them share the bytes.
 
     Returns:
-        The tensor's index: float32, int4 with its scales, or int8 with the scale 1, whose reader
-        multiplies by the real scales.
+        The tensor's index: float32, int4 with its scales, int8 with its scales, or int8 with the scale 1,
+        whose reader multiplies by the real scales.
     """
     shape = weights.shape(name)
     scheme = weights.scheme(name)
@@ -28,8 +32,11 @@ def weight_matrix(subgraph: Subgraph, weights: QuantisedWeights, name: str) -> i
             return subgraph.constant(name, shape, "FLOAT32", lambda: weights.load(name))
         return _half(subgraph, weights, name, shape)
     if scheme.bits == 8:
-        unit = Quantisation(np.ones(1, np.float32))
-        return subgraph.constant(name, shape, "INT8", lambda: weights.quantised(name).values, unit)
+        scales = weights.quantised(name).scales[:, 0] if channel_scales else np.ones(1, np.float32)
+        view = ".channels" if channel_scales else ""
+        return subgraph.constant(
+            name, shape, "INT8", lambda: weights.quantised(name).values, Quantisation(scales), view
+        )
     if scheme.block is None:
         quantisation = Quantisation(weights.quantised(name).scales[:, 0])
     else:

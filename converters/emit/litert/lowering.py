@@ -14,6 +14,13 @@ import numpy as np
 
 from converters.emit.litert.attention import lower_attend
 from converters.emit.litert.constants import weight_matrix
+from converters.emit.litert.heads import (
+    lower_heads_first,
+    lower_rotate,
+    lower_split,
+    lower_split_heads,
+    stated_order,
+)
 from converters.emit.litert.model_file import Constant, Subgraph, Varying, stated
 from converters.emit.litert.packed_rows import packed_rows
 from converters.graph.graph import Graph, Node
@@ -57,6 +64,9 @@ class Lowering:
         varying: which of `T` and `S` differ among those.
         index: tensor index of every value made so far.
         cell_scales: tensor index of the scales of int8 cells, by the cells' name.
+        half_cells: names of cells in float16.
+        channel_scales: whether int8 products have their scales inside, which tflite-runtime 2.14 takes
+            for zeros, or multiply by them afterwards (docs/decisions/0003).
     """
 
     subgraph: Subgraph
@@ -67,6 +77,9 @@ class Lowering:
     varying: frozenset[str] = frozenset()
     index: dict[str, int] = field(default_factory=dict)
     cell_scales: dict[str, int] = field(default_factory=dict)
+    half_cells: set[str] = field(default_factory=set)
+    channel_scales: bool = True
+    _reshaped: dict[int, int] = field(default_factory=dict)
     _gathered: dict[RotarySpec, tuple[int, int]] = field(default_factory=dict)
     _tiled: dict[tuple[int, int], int] = field(default_factory=dict)
 
@@ -96,16 +109,32 @@ class Lowering:
         options: object = None,
         version: int = 1,
     ) -> int:
-        """Appends an operator with one float output and returns that tensor."""
-        out = self.subgraph.tensor(name, shape)
+        """Appends an operator with one output and returns that tensor.
+
+        It is float16 where the first input is, except behind DEQUANTIZE, and float32 elsewhere.
+        """
+        half = self.schema.TensorType.FLOAT16
+        first = self.subgraph.tensors[inputs[0]]
+        same = first.type == half and code != "DEQUANTIZE"  # type: ignore[attr-defined]
+        dtype = "FLOAT16" if same else "FLOAT32"
+        out = self.subgraph.tensor(name, shape, dtype)
         self.subgraph.op(code, version, inputs, [out], options)
         return out
 
     def reshape(self, x: int, name: str, shape: tuple[int, ...]) -> int:
-        """Gives a tensor another shape; XNNPACK and LiteRT move no data for it."""
+        """A tensor in another shape, made from the one that `x` was itself a shape of, if it was.
+
+        A tensor that has the shape already is the result; what nothing reads then is left out of the file.
+        """
+        source = self._reshaped.get(x, x)
+        for found in (x, source):
+            if self.subgraph.shape(found) == shape:
+                return found
         options = self.schema.ReshapeOptionsT()
         options.newShape = stated(shape)
-        return self.emit("RESHAPE", [x, self.subgraph.integers("shape", shape)], name, shape, options)
+        out = self.emit("RESHAPE", [source, self.subgraph.integers("shape", shape)], name, shape, options)
+        self._reshaped[out] = source
+        return out
 
     def transpose(self, x: int, name: str, shape: tuple[int, ...], permutation: tuple[int, ...]) -> int:
         """Permutes axes; `shape` is the result's."""
@@ -124,15 +153,20 @@ class Lowering:
         return self.emit("CONCATENATION", parts, name, shape, options)
 
     def slice_last(self, x: int, name: str, shape: tuple[int, ...], start: int) -> int:
-        """A range of the last axis; `shape` is the result's.
+        """A range of the last axis; `shape` is the result's."""
+        return self.slice(x, name, shape, len(shape) - 1, start)
+
+    def slice(self, x: int, name: str, shape: tuple[int, ...], axis: int, start: int) -> int:
+        """A range of one axis; `shape` is the result's.
 
         Where a dimension varies, to its end: XNNPACK takes that from STRIDED_SLICE, not from SLICE.
         """
-        begin = self.subgraph.integers("begin", [0] * (len(shape) - 1) + [start])
+        begin = self.subgraph.integers("begin", [start if at == axis else 0 for at in range(len(shape))])
         if not any(isinstance(size, Varying) for size in shape):
             size = self.subgraph.integers("size", shape)
             return self.emit("SLICE", [x, begin, size], name, shape, self.schema.SliceOptionsT())
-        end = self.subgraph.integers("end", [*shape[:-1], start + shape[-1]])
+        ends = [start + size if at == axis else size for at, size in enumerate(shape)]
+        end = self.subgraph.integers("end", ends)
         strides = self.subgraph.integers("strides", [1] * len(shape))
         options = self.schema.StridedSliceOptionsT()
         options.endMask = sum(1 << axis for axis, size in enumerate(shape) if isinstance(size, Varying))
@@ -186,7 +220,7 @@ def _full_table(rotary: RotarySpec, count: int, kind: str) -> np.ndarray[Any, np
 
 def lower_node(state: Lowering, node: Node) -> None:
     """Appends the operators of one node and records the tensors of its outputs."""
-    inputs = [state.index.get(name, -1) for name in node.inputs]
+    inputs = [stated_order(state, node, name) for name in node.inputs]
     shapes = [state.shape(state.graph.values[name].shape) for name in node.outputs]
     outputs = LOWERINGS[type(node.op)](state, node, inputs, shapes)
     state.index.update(zip(node.outputs, outputs, strict=True))
@@ -221,7 +255,7 @@ def _take_rows(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int
 
 
 def _rms_norm(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
-    op, out, shape = cast(RmsNorm, node.op), node.outputs[0], shapes[0]
+    op, out, shape = cast(RmsNorm, node.op), node.outputs[0], state.subgraph.shape(x[0])
     one = (*shape[:-1], 1)
     squares = state.binary("MUL", x[0], x[0], f"{out}.squares", shape)
     reducer = state.schema.ReducerOptionsT()
@@ -247,15 +281,14 @@ def _linear(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, .
     options = state.schema.FullyConnectedOptionsT()
     options.keepNumDims = True
     options.asymmetricQuantizeInputs = scheme is not None
-    matrix = weight_matrix(state.subgraph, state.weights, weight)
-    if scheme is not None and scheme.bits == 8:
-        # Scales are applied to the product: tflite-runtime 2.14 knows only one scale per matrix, the
-        # table and the head can be one tensor, and it measures no slower (docs/decisions/0003).
+    inside = state.channel_scales
+    matrix = weight_matrix(state.subgraph, state.weights, weight, channel_scales=inside)
+    if scheme is not None and scheme.bits == 8 and not inside:
         y = state.emit("FULLY_CONNECTED", [x[0], matrix, -1], f"{out}.unscaled", shape, options, 5)
         scales = _vector(state, f"{weight}.scales", lambda: state.weights.quantised(weight).scales[:, 0])
         y = state.binary("MUL", y, scales, out if bias < 0 else f"{out}.product", shape)
         return [y if bias < 0 else state.binary("ADD", y, bias, out, shape)]
-    # Versions of FULLY_CONNECTED: 5 has keep_num_dims, 12 per-channel int4, 13 blockwise int4.
+    # Versions of FULLY_CONNECTED: 5 has keep_num_dims, 12 scales per channel, 13 blockwise int4.
     version = 5 if scheme is None else 13 if scheme.block else 12
     return [state.emit("FULLY_CONNECTED", [x[0], matrix, bias], out, shape, options, version)]
 
@@ -266,39 +299,23 @@ def _vector(state: Lowering, name: str, data: Constant) -> int:
 
 
 def _split(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
-    starts = np.cumsum([0, *cast(Split, node.op).sizes]).tolist()
-    return [
-        state.slice_last(x[0], name, shape, start)
-        for name, shape, start in zip(node.outputs, shapes, starts, strict=False)
-    ]
+    return lower_split(state, node, x[0], shapes)
 
 
-def _reshape(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+def _merge_heads(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
     return [state.reshape(x[0], node.outputs[0], shapes[0])]
 
 
+def _split_heads(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+    return [lower_split_heads(state, node, x[0], shapes[0])]
+
+
 def _heads_first(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
-    if state.step.tokens == 1:
-        return [state.reshape(x[0], node.outputs[0], shapes[0])]
-    return [state.transpose(x[0], node.outputs[0], shapes[0], (1, 0, 2))]
+    return [lower_heads_first(state, node, x[0], shapes[0])]
 
 
 def _rotate(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
-    rotary, out = cast(Rotate, node.op).rotary, node.outputs[0]
-    (T, heads, D), size, half = shapes[0], rotary.size, rotary.size // 2
-    cos, sin = state.rotary(rotary)
-    part = (T, heads, size)
-    y = x[0] if size == D else state.slice_last(x[0], f"{out}.turning", part, 0)
-    first = state.slice_last(y, f"{out}.first", (T, heads, half), 0)
-    second = state.slice_last(y, f"{out}.second", (T, heads, half), half)
-    swapped = state.concat([second, first], 2, f"{out}.swapped", part)
-    straight = state.binary("MUL", y, cos, f"{out}.cos", part)
-    crossed = state.binary("MUL", swapped, sin, f"{out}.sin", part)
-    turned = state.binary("ADD", straight, crossed, f"{out}.turned", part)
-    if size == D:
-        return [turned]
-    rest = state.slice_last(x[0], f"{out}.rest", (T, heads, D - size), size)
-    return [state.concat([turned, rest], 2, out, shapes[0])]
+    return [lower_rotate(state, node, x[0])]
 
 
 def _attend(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
@@ -358,8 +375,8 @@ LOWERINGS: Mapping[type[Op], Callable[[Lowering, Node, list[int], list[tuple[int
     RmsNorm: _rms_norm,
     Linear: _linear,
     Split: _split,
-    SplitHeads: _reshape,
-    MergeHeads: _reshape,
+    SplitHeads: _split_heads,
+    MergeHeads: _merge_heads,
     HeadsFirst: _heads_first,
     Rotate: _rotate,
     Attend: _attend,

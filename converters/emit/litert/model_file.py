@@ -15,6 +15,7 @@ from typing import BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.emit.litert.shared_packing import packed_once, shared_vectors
 from converters.graph.graph import DType
 from edgesdk.errors import EmitError, MissingExtra
 
@@ -95,6 +96,7 @@ class Subgraph:
     inputs: list[tuple[str, int]] = field(default_factory=list)
     outputs: list[tuple[str, int]] = field(default_factory=list)
     _constants: dict[str, int] = field(default_factory=dict)
+    _shapes: list[tuple[int, ...]] = field(default_factory=list)
 
     def tensor(self, name: str, shape: Sequence[int], dtype: str = "FLOAT32", buffer: int = 0) -> int:
         """Adds a tensor and returns its index."""
@@ -108,13 +110,18 @@ class Subgraph:
         tensor.buffer = buffer
         tensor.hasRank = True
         self.tensors.append(tensor)
+        self._shapes.append(tuple(shape))
         return len(self.tensors) - 1
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        """Shape of a tensor, as it was given: dimensions that vary are `Varying`."""
+        return self._shapes[index]
 
     def input(
         self,
         name: str,
         shape: Sequence[int],
-        dtype: DType | Literal["int8"] = "float32",
+        dtype: DType | Literal["float16", "int8"] = "float32",
         quantisation: Quantisation | None = None,
     ) -> int:
         """Adds an input and returns its index; integers of one with a quantisation stand for numbers.
@@ -130,7 +137,18 @@ class Subgraph:
         return index
 
     def output(self, name: str, index: int) -> None:
-        """Declares a tensor as output."""
+        """Declares a tensor as output.
+
+        Raises:
+            EmitError: it is an input, or another output as well: the two would share memory.
+        """
+        for kind, taken in (("input", self.inputs), ("output", self.outputs)):
+            for other, used in taken:
+                if used == index:
+                    raise EmitError(
+                        f"output {name!r} of {self.name!r} is the very tensor of {kind} {other!r}, expected "
+                        "one of its own; please report this"
+                    )
         self.outputs.append((name, index))
 
     def constant(
@@ -237,7 +255,7 @@ class ModelFile:
             parameters.quantizedDimension = 0
             return parameters
         if name not in self._scales:
-            shared = _packed_once(s.QuantizationParametersT)()
+            shared = packed_once(s.QuantizationParametersT)()
             shared.scale = quantisation.scales
             shared.zeroPoint = np.zeros(len(shared.scale), np.int64)
             shared.quantizedDimension = 0
@@ -347,26 +365,9 @@ class ModelFile:
         return pair
 
     def _pack(self, model: object) -> bytes:
-        import flatbuffers
-
-        builder = flatbuffers.Builder(1 << 20)
+        builder = shared_vectors()
         builder.Finish(model.Pack(builder), b"TFL3")  # type: ignore[attr-defined]
-        return bytes(builder.Output())
-
-
-def _packed_once(kind: type) -> type:
-    """A schema class whose object is packed at most once per builder and then referred to."""
-
-    class PackedOnce(kind):  # type: ignore[misc]
-        _builder: object = None
-        _offset = 0
-
-        def Pack(self, builder: object) -> int:  # noqa: N802 - the generated classes' name
-            if self._builder is not builder:
-                self._offset, self._builder = super().Pack(builder), builder
-            return self._offset
-
-    return PackedOnce
+        return bytes(builder.Output())  # type: ignore[attr-defined]
 
 
 def _align(position: int) -> int:

@@ -21,6 +21,7 @@ from edgesdk.backends.litert.cell_inputs import (
     check_cell_inputs,
     turn_mask,
 )
+from edgesdk.backends.litert.gpu_library import refusal
 from edgesdk.backends.litert.host_memory import HostBuffer, described_shape, supported
 from edgesdk.backends.litert.weight_cache import WeightCache
 from edgesdk.backends.native_log import caught_native_log, hush_the_end
@@ -102,9 +103,11 @@ class CompiledStepBackend:
             DeviceError: LiteRT is missing, cannot bind host memory, or refused the file.
         """
         reason = supported()
-        if reason is None and spec.kv_heads * spec.head_size * 4 % ALIGNMENT_BYTES:
+        number_bytes = 2 if cell_type == "float16" else 4  # of new keys and values
+        if reason is None and spec.kv_heads * spec.head_size * number_bytes % ALIGNMENT_BYTES:
             reason = (
-                f"{spec.kv_heads} KV heads of {spec.head_size} do not fill whole {ALIGNMENT_BYTES}-byte lines"
+                f"{spec.kv_heads} KV heads of {spec.head_size} with {number_bytes} bytes a number do not "
+                f"fill whole {ALIGNMENT_BYTES}-byte lines"
             )
         if reason is None and cell_type == "int8":
             reason = _unaligned(spec, shapes)
@@ -122,6 +125,7 @@ class CompiledStepBackend:
         self._signatures: dict[tuple[str, int], _Signature] = {}
         self._laid = self._sizes_in_file()
         self._sizes: dict[StepShape, _Size] = {}
+        self._turned: dict[tuple[str, int], Float] = {}
         self._bound: OrderedDict[tuple[int, int], tuple[Cells, list[HostBuffer]]] = OrderedDict()
 
     @property
@@ -164,14 +168,17 @@ class CompiledStepBackend:
         """Releases the model and its buffers, not the arrays."""
         self._signatures.clear()
         self._sizes.clear()
+        self._turned.clear()
         self._bound.clear()
         self._release()
 
     def _first_run(self, index: int, inputs: list[HostBuffer], outputs: list[HostBuffer]) -> None:
         """LiteRT sets up a second environment with the first run, talks about it, and again at the end."""
-        with caught_native_log():
-            self._model.run_by_index(index, inputs, outputs)
-        hush_the_end()
+        try:
+            with caught_native_log():
+                self._model.run_by_index(index, inputs, outputs)
+        finally:  # an interruption is an end too
+            hush_the_end()
         self._started = True
 
     def _resize(self, index: int, size: tuple[int, int], inputs: list[HostBuffer]) -> None:
@@ -218,7 +225,7 @@ class CompiledStepBackend:
         T, width, layers = shape.tokens, shape.tokens + shape.cells, len(self._spec.layers)
         signature = self._signatures.get((shape.signature, T))
         if signature is None:
-            arrays = allocate_buffers(self._spec, shape)
+            arrays = allocate_buffers(self._spec, shape, self.cell_type)
             signature = self._signatures[shape.signature, T] = self._prepare_signature(shape, arrays)
         else:
             window = None if self._spec.window is None else aligned_floats(T, width)
@@ -228,12 +235,20 @@ class CompiledStepBackend:
         turned = []
         for name, mask in zip(MASKS, (arrays.mask, arrays.window_mask), strict=True):
             if mask is not None:
-                turned.append((mask, aligned_floats(T, width)))
+                turned.append((mask, self._turned_array(name, T, width)))
                 inputs[name] = HostBuffer(turned[-1][1])
         unknown = [name for name in signature.names if name not in inputs]
         if unknown:
             raise DeviceError(f"the LiteRT file wants {unknown[0]!r}, which nothing gives; convert it again")
         return _Size(signature, arrays, turned, tuple(inputs[name] for name in signature.names))
+
+    def _turned_array(self, name: str, T: int, width: int) -> Float:
+        """Memory for a mask in the order of the file: written before every run, so all sizes share it."""
+        memory = self._turned.get((name, T))
+        if memory is None:
+            most = max(shape.cells for shape in self._shapes if shape.tokens == T)
+            memory = self._turned[name, T] = aligned_floats(T * (T + most))
+        return memory[: T * width].reshape(T, width)
 
     def _prepare_signature(self, shape: StepShape, arrays: StepBuffers) -> _Signature:
         index, names = self._inputs_of(shape.signature)
@@ -282,6 +297,9 @@ def _unaligned(spec: DecoderSpec, shapes: tuple[StepShape, ...]) -> str | None:
 def _load(
     path: Path, threads: int, weight_cache: WeightCache | None, device: Literal["cpu", "gpu"]
 ) -> CompiledModel:
+    fatal = refusal()
+    if fatal is not None:
+        raise DeviceError(f"LiteRT cannot load {path.name}: {fatal}")
     with caught_native_log():
         try:
             from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, HardwareAccelerator, Options

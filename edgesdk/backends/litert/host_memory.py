@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 _KNOWN_VERSIONS = ("2.3",)  # whose LiteRtCreateTensorBufferFromHostMemory takes five arguments
 _CAPSULE = b"LiteRtTensorBuffer"
-_ELEMENT_TYPES = {"float32": 1, "int32": 2, "int8": 9}
+_ELEMENT_TYPES = {"float32": 1, "int32": 2, "int8": 9, "float16": 10}
+
+Bindable = NDArray[np.float32] | NDArray[np.float16] | NDArray[np.int32] | NDArray[np.int8]
 
 
 class _Layout(ctypes.Structure):
@@ -46,7 +48,7 @@ class HostBuffer:
         shape: of the array.
     """
 
-    def __init__(self, array: NDArray[np.float32] | NDArray[np.int32] | NDArray[np.int8]) -> None:
+    def __init__(self, array: Bindable) -> None:
         """Binds an aligned, C-contiguous array, which stays referenced as long as the buffer lives.
 
         Raises:

@@ -1,12 +1,13 @@
 """The classic TensorFlow Lite interpreter as a step backend: for boards without CompiledModel.
 
-Runs LiteRT variants under `ai_edge_litert` or, where that has no wheel, `tflite_runtime` 2.14. Cells
-are copied into the interpreter's arena on every step, and every size packs its own weights: right
-results, more time and memory than `compiled`.
+Runs LiteRT variants under `ai_edge_litert` or, where that has no wheel, those of `litert-static` under
+`tflite_runtime` 2.14. Cells are copied into the interpreter's arena on every step, and every size packs its
+own weights: right results, more time and memory than `compiled`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -31,6 +32,15 @@ from edgesdk.bundle.manifest import CellType, StepShape
 from edgesdk.errors import DeviceError
 
 Package = Literal["ai_edge_litert", "tflite_runtime"]
+Outputs = Mapping[str, NDArray[np.float32]]
+
+_PRODUCT = "FULLY_CONNECTED"
+# By their version it refuses files with a scale per channel, which it would answer with zeros
+# (docs/decisions/0003).
+_NEW_PRODUCTS = (
+    "it knows int8 products with one scale only, and the file's have a scale per channel or 4 bits; convert "
+    "with --target litert-static and an int8 or float recipe"
+)
 
 
 class InterpreterStepBackend:
@@ -64,13 +74,17 @@ class InterpreterStepBackend:
         """How the cells that it reads are stored."""
         self._shapes = tuple(sorted(shapes))
         self._buffers: dict[StepShape, StepBuffers] = {}
-        self._runners: dict[str, object] = {}
+        self._runners: dict[str, Callable[..., Outputs]] = {}
         module = _interpreter_module(package)
         try:
             with caught_native_log():
                 self._interpreter = module.Interpreter(str(path), num_threads=threads)
         except (RuntimeError, ValueError) as error:
-            raise DeviceError(f"{package} {version(package)} cannot load {path.name}: {error}") from error
+            found = f"{package} {version(package)} cannot load {path.name}"
+            if package == "tflite_runtime" and _PRODUCT in str(error):
+                raise DeviceError(f"{found}: {_NEW_PRODUCTS}") from error
+            raise DeviceError(f"{found}: {error}") from error
+        self._check_inputs(self._shapes[0].signature)
 
     @property
     def shapes(self) -> tuple[StepShape, ...]:
@@ -80,7 +94,7 @@ class InterpreterStepBackend:
     def buffers(self, shape: StepShape) -> StepBuffers:
         """The arrays of one size."""
         if shape not in self._buffers:
-            self._buffers[shape] = allocate_buffers(self._spec, shape)
+            self._buffers[shape] = allocate_buffers(self._spec, shape, self.cell_type)
         return self._buffers[shape]
 
     def run(self, shape: StepShape, cells: Cells) -> None:
@@ -104,18 +118,28 @@ class InterpreterStepBackend:
         names = cell_input_names(len(layers), self.cell_type)
         inputs.update(zip(names, cell_views(cells, self.cell_type), strict=True))
         try:
-            if shape.signature not in self._runners:
-                signature = self._interpreter.get_signature_list()[shape.signature]
-                check_cell_inputs(signature["inputs"], len(layers), self.cell_type)
-                with caught_native_log():
-                    self._runners[shape.signature] = self._interpreter.get_signature_runner(shape.signature)
-            outputs = self._runners[shape.signature](**inputs)  # type: ignore[operator]
+            runner = self._runners.get(shape.signature)
+            outputs = self._first_run(shape.signature, inputs) if runner is None else runner(**inputs)
         except (KeyError, RuntimeError, ValueError) as error:
             raise DeviceError(f"the interpreter failed in step {shape.signature}: {error}") from error
         arrays.logits[:] = outputs["logits"]
         for layer in layers:
             arrays.kv_new[layer, 0] = outputs[f"k_new.{layer}"]
             arrays.kv_new[layer, 1] = outputs[f"v_new.{layer}"]
+
+    def _first_run(self, signature: str, inputs: Mapping[str, NDArray[np.generic]]) -> Outputs:
+        """The delegate is made with the first run of a signature, and says so on the terminal."""
+        self._check_inputs(signature)
+        with caught_native_log():
+            runner = self._runners[signature] = self._interpreter.get_signature_runner(signature)
+            outputs: Outputs = runner(**inputs)
+        return outputs
+
+    def _check_inputs(self, signature: str) -> None:
+        found = self._interpreter.get_signature_list().get(signature)
+        if found is None:
+            raise DeviceError(f"the LiteRT file has no signature {signature!r}; convert it again")
+        check_cell_inputs(found["inputs"], len(self._spec.layers), self.cell_type)
 
     def close(self) -> None:
         """Releases the model."""

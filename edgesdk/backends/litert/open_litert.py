@@ -84,6 +84,8 @@ def open_tflite_runtime(request: OpenRequest) -> Opened:
 
 def _interpreter(request: OpenRequest, package: Package) -> Opened:
     bundle, variant = request.bundle, request.variant
+    if package == "tflite_runtime" and variant.cell_type == "float16":
+        raise DeviceError("tflite-runtime multiplies no float16 cells; convert with --cells float32")
     backend = InterpreterStepBackend(
         bundle.file(variant.entry),
         bundle.manifest.decoder_of(variant),

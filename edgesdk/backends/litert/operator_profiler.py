@@ -15,11 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgesdk.backends.litert.graph_operations import SignatureGraph
-from edgesdk.backends.litert.host_memory import HostBuffer, c_library, supported
+from edgesdk.backends.litert.host_memory import Bindable, HostBuffer, c_library, supported
 from edgesdk.backends.native_log import caught_native_log, hush_the_end
 from edgesdk.errors import DeviceError
 
@@ -68,7 +65,7 @@ class OperatorProfiler:
         self,
         path: Path,
         graph: SignatureGraph,
-        arrays: Mapping[str, NDArray[np.float32] | NDArray[np.int32] | NDArray[np.int8]],
+        arrays: Mapping[str, Bindable],
         *,
         threads: int,
         weight_cache: Path | None,

@@ -15,9 +15,11 @@ import os
 import platform
 import re
 import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from edgesdk.bundle.integrity import cache_folder
@@ -62,8 +64,7 @@ class WeightCache:
 
 def find_weight_cache(digest: str) -> WeightCache | None:
     """The cache of the model with this sha256; None if the cache folder cannot be written."""
-    key = hashlib.sha256(f"{digest}|{version('ai-edge-litert')}|{_processor()}".encode()).hexdigest()[:32]
-    folder = cache_folder() / "xnnpack"
+    key, folder = _key(digest), cache_folder() / "xnnpack"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for found in folder.glob(f"{key}-*.bin"):
@@ -79,6 +80,33 @@ def find_weight_cache(digest: str) -> WeightCache | None:
     except OSError:
         return None
     return WeightCache(building, key, False)
+
+
+@contextmanager
+def forgotten_on_failure(digests: Collection[str]) -> Iterator[None]:
+    """Leaves no cache behind that was built inside a block that fails, for models that go away with it.
+
+    Args:
+        digests: sha256 of the models.
+    """
+    folder = cache_folder() / "xnnpack"
+    try:
+        keys = [_key(digest) for digest in digests]
+    except PackageNotFoundError:  # without LiteRT nothing is packed
+        keys = []
+    before = {key for key in keys if any(folder.glob(f"{key}-*.bin"))}
+    try:
+        yield
+    except BaseException:
+        for key in set(keys) - before:
+            for left in (*folder.glob(f"{key}-*.bin"), folder / f"{key}.{os.getpid()}.building"):
+                with contextlib.suppress(OSError):
+                    left.unlink()
+        raise
+
+
+def _key(digest: str) -> str:
+    return hashlib.sha256(f"{digest}|{version('ai-edge-litert')}|{_processor()}".encode()).hexdigest()[:32]
 
 
 @cache

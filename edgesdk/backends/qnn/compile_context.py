@@ -12,6 +12,7 @@ from pathlib import Path
 from edgesdk.backends.native_log import caught_native_log
 from edgesdk.backends.onnxruntime_provider import add_provider
 from edgesdk.backends.onnxruntime_session import onnxruntime_errors
+from edgesdk.backends.onnxruntime_telemetry import stop_telemetry
 from edgesdk.backends.qnn.provider import PACKAGE, is_simulated, qnn_provider
 from edgesdk.backends.qnn.socs import Soc
 from edgesdk.errors import DeviceError, MissingExtra
@@ -46,6 +47,7 @@ def compile_context(model: Path, out: Path, soc: Soc) -> None:
     provider = qnn_provider(soc)
     import onnxruntime
 
+    stop_telemetry(onnxruntime)
     if not hasattr(onnxruntime, "ModelCompiler"):
         raise DeviceError(f"onnxruntime {onnxruntime.__version__} cannot compile; install 1.24 or later")
     options = onnxruntime.SessionOptions()

@@ -127,7 +127,7 @@ def test_a_size_is_met_with_the_fewest_changes(program, high, low, texts):
 
 def test_impossible_budgets_are_refused(program, high, low, texts):
     order = measure_sensitivities(program, high, low, texts[:1])
-    with pytest.raises(UnsupportedOption, match=r"no mixture fits 0\.001 MB"):
+    with pytest.raises(UnsupportedOption, match=r"no mixture fits 0\.001 MB.* they take 0\.0\d\d MB"):
         search_mixture(program, high, low, order, texts[1:], Budget("size_mb", 0.001))
     with pytest.raises(UnsupportedOption, match="no mixture stays within kl 1e-12"):
         search_mixture(program, high, low, order, texts[1:], Budget("kl", 1e-12))
@@ -137,7 +137,7 @@ def test_impossible_budgets_are_refused(program, high, low, texts):
     "text", ["", "perplexity", "perplexity=", "perplexity=1", "perplexity=nan", "kl=-1", "size=3", "kl=inf"]
 )
 def test_budgets_without_meaning_are_refused(text):
-    with pytest.raises(UnsupportedOption, match="budget"):
+    with pytest.raises(UnsupportedOption, match=r"budget .*; expected for example (perplexity=1.02|kl=0.01)"):
         parse_budget(text)
 
 

@@ -1,4 +1,4 @@
-"""Backends without int8 cells say so by name, before and at a step."""
+"""Backends that read float32 cells only say so by name, before and at a step."""
 
 import dataclasses
 
@@ -15,20 +15,28 @@ from edgesdk.errors import DeviceError
 OTHERS = [backend for backend in BACKENDS if backend.format != "litert"]
 
 
+@pytest.mark.parametrize("kind", ["int8", "float16"])
 @pytest.mark.parametrize("backend", OTHERS, ids=[backend.name for backend in OTHERS])
-def test_a_variant_with_int8_cells_is_refused(backend, onnx_bundle):
+def test_a_variant_with_other_cells_is_refused(backend, onnx_bundle, kind):
     name = "step" if backend.format == "onnx-step" else "resident"
-    variant = dataclasses.replace(onnx_bundle.bundle.variant(name), cell_type="int8")
-    with pytest.raises(DeviceError, match=f"has no int8 cells, which variant '{name}' needs"):
+    variant = dataclasses.replace(onnx_bundle.bundle.variant(name), cell_type=kind)
+    with pytest.raises(DeviceError, match=f"has no {kind} cells, which variant '{name}' needs"):
         backend.open(OpenRequest(onnx_bundle.bundle, variant, 1))
 
 
-def test_int8_cells_are_refused(onnx_bundle):
+SHAPE = (2, 2, 2, 48, 16)
+CELLS = {
+    "int8": Int8Cells(np.zeros(SHAPE, np.int8), np.zeros(SHAPE[:-1], np.float32)),
+    "float16": np.zeros(SHAPE, np.float16),
+}
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_other_cells_are_refused(onnx_bundle, kind):
     bundle = onnx_bundle.bundle
     variant = bundle.variant("step")
-    cells = Int8Cells(np.zeros((2, 2, 2, 48, 16), np.int8), np.zeros((2, 2, 2, 48), np.float32))
     step = OnnxStepBackend(bundle, variant, threads=1)
     fake = FakeStepBackend(bundle.manifest.decoder, variant.steps)
     for backend, name in ((step, "onnxruntime-step"), (fake, "the fake backend")):
-        with pytest.raises(DeviceError, match=f"{name} reads cells in float32 only, found int8"):
-            backend.run(variant.steps[0], cells)
+        with pytest.raises(DeviceError, match=f"{name} reads cells in float32 only, found {kind}"):
+            backend.run(variant.steps[0], CELLS[kind])

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from edgesdk.bundle.integrity import cache_folder, check_integrity
+from edgesdk.bundle.integrity import cache_folder, check_integrity, forget
 from edgesdk.errors import BundleError
 
 MODEL = "variants/w8/model.tflite"
@@ -82,3 +82,10 @@ def test_a_cache_that_cannot_be_written_is_no_error(settled, tmp_path, monkeypat
     monkeypatch.setenv("EDGESDK_CACHE", str(tmp_path / "file" / "below"))
     assert check_integrity(settled) == "hashed"
     assert check_integrity(settled) == "hashed"
+
+
+def test_what_is_forgotten_is_hashed_again(settled):
+    check_integrity(settled)
+    forget(settled.path)
+    assert check_integrity(settled) == "hashed"
+    forget(settled.path / "never" / "there")

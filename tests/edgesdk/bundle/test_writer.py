@@ -73,8 +73,14 @@ def test_a_really_full_disk(write, small_disk):
 
 def test_an_existing_target_is_refused_before_any_work(write, tmp_path):
     write(tmp_path / "bundle")
-    with pytest.raises(BundleError, match="exists"):
+    with pytest.raises(BundleError, match=r"holds a bundle; choose another folder$"):
         BundleWriter(tmp_path / "bundle")
+
+
+def test_an_empty_folder_is_as_good_as_none(write, tmp_path):
+    (tmp_path / "bundle").mkdir()
+    write(tmp_path / "bundle")
+    assert os.listdir(tmp_path) == ["bundle"]
 
 
 def test_overwriting_replaces_the_whole_bundle(write, tmp_path):
@@ -111,8 +117,19 @@ def test_an_interrupted_swap_puts_the_old_bundle_back(write, tmp_path, monkeypat
 def test_a_folder_that_is_no_bundle_is_never_overwritten(tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.txt").write_text("years")
-    with pytest.raises(BundleError, match="not a bundle"):
-        BundleWriter(tmp_path / "home", overwrite=True)
+    for overwrite in (True, False):
+        with pytest.raises(BundleError, match=r"not a bundle .*; choose another folder$"):
+            BundleWriter(tmp_path / "home", overwrite=overwrite)
+        with pytest.raises(BundleError, match=r"thesis.txt is not a folder; choose another place$"):
+            BundleWriter(tmp_path / "home" / "thesis.txt", overwrite=overwrite)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_a_link_is_never_overwritten(write, tmp_path):
+    write(tmp_path / "bundle")
+    (tmp_path / "link").symlink_to("bundle")
+    with pytest.raises(BundleError, match="link is a link"):
+        BundleWriter(tmp_path / "link", overwrite=True)
 
 
 def test_names_that_leave_the_bundle_are_refused(tmp_path):

@@ -20,7 +20,7 @@ def test_a_conversion_reports_itself(edgesdk, tiny_checkpoint, tmp_path):
         assert entry["variant"]["context"] == 64
     again = edgesdk("convert", tiny_checkpoint, out)
     assert again.code == 1
-    assert "exists" in again.error
+    assert "holds a bundle; choose another folder" in again.error
 
 
 def test_text_is_a_table(edgesdk, tiny_checkpoint, tmp_path):
@@ -29,6 +29,8 @@ def test_text_is_a_table(edgesdk, tiny_checkpoint, tmp_path):
     assert result.code == 0
     assert "litert-f32" in result.out
     assert "not proven: switched off" in result.out
+    again = edgesdk("convert", tiny_checkpoint, tmp_path / "out", *arguments)
+    assert (again.code, "or give --overwrite to replace it" in again.error) == (1, True)
     replaced = edgesdk("convert", tiny_checkpoint, tmp_path / "out", *arguments, "--overwrite")
     assert replaced.code == 0
 

@@ -23,7 +23,7 @@ def test_it_does_the_main_job(edgesdk, tmp_path):
     assert (tmp_path / "kept" / "manifest.json").exists()
     again = edgesdk("demo", "--keep", tmp_path / "kept")
     assert again.code == 1
-    assert "exists" in again.error
+    assert again.error.endswith("kept holds a bundle; choose another folder")
 
 
 def test_without_keep_nothing_stays(edgesdk, tmp_path, monkeypatch):

@@ -26,6 +26,9 @@ def test_text_is_tables_and_a_bundle_adds_its_variants(edgesdk, tiny_bundle):
     for backend in BACKENDS:
         assert f" {backend.name} " in out
     assert "litert-w8" in out
+    # Nothing was opened, so nothing is promised.
+    assert "offered" in out
+    assert "can run" not in out
 
 
 def test_a_bundle_s_candidates_are_in_the_document(edgesdk, tiny_bundle):

@@ -76,7 +76,7 @@ def test_a_fallback_is_shown_and_strict_refuses_it(edgesdk, fox):
         ([""], "the prompt has no tokens"),
         ([QUESTION, "--backend", "magic"], "backend 'magic' is unknown; expected auto, fake, refusing"),
         ([QUESTION, "--variant", "other"], "has no variant 'other'; it has: only"),
-        ([QUESTION, "--temperature", "-1"], "temperature"),
+        ([QUESTION, "--temperature", "inf"], "temperature"),
         ([QUESTION, "--device", "npu", "--strict"], "npu"),
     ],
     ids=lambda value: str(value)[:20],
@@ -117,19 +117,53 @@ def test_answers_follow_a_schema_an_expression_or_a_grammar(edgesdk, fox, tmp_pa
         ("[1]", "holds no JSON schema"),
         ('{"not": {}}', "the JSON schema keyword 'not' at # is not supported"),
         ("[" * 100_000, "is not JSON"),
-        (" " * (1 << 21), "cannot be read: it has more than 1 MiB"),
-        (None, "cannot be read"),
+        (" " * (1 << 21), "schema.json has more than 1 MiB; give a smaller file"),
+        (None, "schema.json cannot be read: No such file or directory; give a UTF-8 text file"),
+        ("\udcff", "schema.json is not UTF-8 text (byte 0); convert it first"),
     ],
 )
 def test_schemas_that_cannot_be_used_are_one_line(edgesdk, fox, tmp_path, text, message):
     pytest.importorskip("llguidance")
     path = tmp_path / "schema.json"
     if text is not None:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
     result = edgesdk("run", fox(), QUESTION, "--json-schema", path)
     assert result.code == 1
-    assert message in result.err
-    assert len(result.err.splitlines()) <= 2
+    assert message in result.error
+    assert result.err.count("\n") == 1  # nothing was loaded for it
+
+
+def test_a_grammar_that_is_none_is_refused_before_the_load(edgesdk, fox):
+    pytest.importorskip("llguidance")
+    result = edgesdk("run", fox(), QUESTION, "--regex", "(")
+    assert (result.code, result.err) == (1, "error: the regex cannot be used: unclosed group\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--temperature", "-1"], "-1.0 is not in the range x>=0"),
+        (["--top-k", "-1"], "-1 is not in the range x>=0"),
+        (["--top-p", "2"], "2.0 is not in the range 0<x<=1"),
+        (["--min-p", "2"], "2.0 is not in the range 0<=x<=1"),
+        (["--repetition-penalty", "0"], "0.0 is not in the range x>0"),
+        (["--seed", "-1"], "-1 is not in the range x>=0"),
+        (["--stop", ""], "a text is empty"),
+        (["--regex", "a", "--json-schema", "nofile"], "nofile cannot be read"),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_options_without_meaning_are_refused_before_the_load(arguments, line, edgesdk, fox):
+    result = edgesdk("run", fox(), QUESTION, *arguments)
+    assert (result.code, result.out) == (1 if "nofile" in line else 2, "")
+    assert line in result.err.splitlines()[-1]
+
+
+def test_an_answer_follows_one_grammar(edgesdk, fox, tmp_path):
+    (tmp_path / "rule.lark").write_text("start: /a/")
+    result = edgesdk("run", fox(), QUESTION, "--regex", "a", "--grammar", tmp_path / "rule.lark")
+    assert result.code == 2
+    assert "an answer follows one of --json-schema, --regex and --grammar" in result.err
 
 
 @pytest.fixture
@@ -168,8 +202,10 @@ def test_a_governor_without_sensors_says_so(edgesdk, fox, monkeypatch):
     [
         ("{", "is not JSON"),
         ('{"rules": [{"hotter": 3}]}', "rules[0] has unknown key 'hotter'"),
+        ('{"rulez": []}', "has unknown key 'rulez', expected rules, every_s, clear_s, "),
         ('{"rules": [{"hotter_than_c": 80}]}', "lowers nothing"),
-        ('{"clear_s": -1}', "clear_s is -1.0, expected 0 or more"),
+        ('{"clear_s": -1}', "rules.json: clear_s is -1.0, expected 0 or more; docs/devices.md shows"),
+        ('{"rules": [{"hotter_than_c": 80, "threads_share": 0}]}', "rules.json: threads_share is 0.0"),
         ("[1]", "is list, expected an object"),
     ],
 )
@@ -177,7 +213,9 @@ def test_rules_without_meaning_are_one_line(text, message, edgesdk, fox, rules):
     result = edgesdk("run", fox(), QUESTION, "--governor", rules(text))
     assert (result.code, result.out) == (1, "")
     assert message in result.error
-    assert "cannot be read" in edgesdk("run", fox(), QUESTION, "--governor", "/nowhere/rules.json").error
+    missing = edgesdk("run", fox(), QUESTION, "--governor", "/nowhere/rules.json")
+    reason = "No such file or directory; give a UTF-8 text file"
+    assert missing.error == f"error: /nowhere/rules.json cannot be read: {reason}"
 
 
 def test_serving_meanwhile_needs_something_to_wait_for(edgesdk, fox):

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -58,3 +59,28 @@ def test_nothing_to_check_is_no_success(edgesdk, fake_runtime):
     result = edgesdk("verify", fake_runtime())
     assert result.code == 1
     assert "not checked: not proven" in " ".join(result.out.split())
+
+
+def test_files_that_a_working_backend_refuses_are_a_failure(edgesdk, copy):
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    for variant in manifest["variants"]:
+        if variant["name"] == "litert-w8":
+            variant["cell_type"] = "int8"
+    (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    result = edgesdk("verify", copy, "--json")
+    assert result.code == 1
+    found = {check["variant"]: check["status"] for check in result.json["variants"]}
+    assert found == {
+        "litert-f32": "passed",
+        "litert-w8": "failed",
+        "onnx-f32": "passed",
+        "onnx-w8": "passed",
+    }
+    reasons = [check["reason"] for check in result.json["variants"] if check["status"] == "failed"]
+    assert "convert the bundle again" in reasons[0]
+
+
+def test_a_backend_that_is_none_is_refused_before_hashing(edgesdk, tiny_bundle):
+    result = edgesdk("verify", tiny_bundle, "--backend", "nosuch")
+    assert result.code == 1
+    assert result.err.startswith("error: backend 'nosuch' is unknown; expected auto, litert, ")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgesdk.bundle.manifest import TokenizerRecord
-from edgesdk.decoding.grammar import Grammar, GrammarTokenizer
+from edgesdk.decoding.grammar import Grammar, GrammarTokenizer, check_grammar
 from edgesdk.decoding.options import GenerationOptions
 from edgesdk.errors import MissingExtra, UnsupportedOption
 from edgesdk.text.tokenizer import Tokenizer
@@ -146,8 +146,8 @@ def test_a_grammar_is_compiled_once(grammars):
         ({"regex": r"(a)\1"}, "backreferences are not supported"),
         ({"regex": ""}, "expected a text that is not empty"),
         ({"regex": 3}, "regex is 3"),
-        ({"lark": "start: word"}, "the lark cannot be used: .*word"),
-        ({"lark": "!!!"}, "the lark cannot be used"),
+        ({"lark": "start: word"}, "the Lark grammar cannot be used: .*word"),
+        ({"lark": "!!!"}, "the Lark grammar cannot be used"),
         ({"lark": "a" * (1 << 21)}, "expected at most"),
         ({"regex": "a", "lark": "start: /a/"}, "follows one grammar, found regex and lark"),
         ({"json_schema": {"$ref": "https://example.org/other"}}, "the JSON schema cannot be used: .*other"),
@@ -164,6 +164,26 @@ def test_what_cannot_be_used_is_one_line(byte_level, options, message):
     with pytest.raises(UnsupportedOption, match=message) as caught:
         Grammar.of(GenerationOptions(**options), tokenizer)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"regex": "("}, "the regex cannot be used: unclosed group"),
+        ({"lark": "start: word"}, "the Lark grammar cannot be used: .*word"),
+        ({"regex": "a", "lark": "start: /a/"}, "follows one grammar, found regex and lark"),
+        ({"json_schema": {"type": "strin"}}, "the JSON schema is not valid at #/type"),
+        ({"json_schema": {"$ref": "https://example.org/other"}}, "the JSON schema cannot be used: .*other"),
+    ],
+)
+def test_what_no_model_can_follow_is_known_without_one(options, message):
+    with pytest.raises(UnsupportedOption, match=message):
+        check_grammar(GenerationOptions(**options))
+
+
+@pytest.mark.parametrize("options", [{}, {"regex": "a|b"}, {"json_schema": True}, {"lark": "start: /a/"}])
+def test_what_some_model_can_follow_passes(options):
+    check_grammar(GenerationOptions(**options))
 
 
 def test_free_text_has_no_grammar(grammars):

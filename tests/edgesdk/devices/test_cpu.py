@@ -2,7 +2,7 @@ import pytest
 
 from edgesdk.devices import cpu
 from edgesdk.devices.bandwidth import measure_bandwidth
-from edgesdk.devices.cpu import CoreGroup, read_processor, usable_cores
+from edgesdk.devices.cpu import CoreGroup, lacking_flags, read_processor, usable_cores
 
 PHONE = """processor\t: 0
 Features\t: fp asimd asimddp i8mm sve sve2 bf16
@@ -61,6 +61,13 @@ def test_nonsense_in_sysfs_is_ignored(root):
     (root / "sys/devices/system/cpu/cpu0/cpu_capacity").write_text("fast")
     (root / "sys/devices/system/cpu/cpu0/cache/index0/size").write_text("9" * 40)
     assert read_processor(root).caches == {"L3": 8 << 20}
+
+
+def test_flags_that_are_missing(root):
+    assert lacking_flags(("asimddp", "fphp", "sve", "avx"), root) == ("fphp", "avx")
+    assert lacking_flags((), root) == ()
+    (root / "proc/cpuinfo").write_text("processor\t: 0\n")  # a system that names none is not one without
+    assert lacking_flags(("avx",), root) == ()
 
 
 def test_py_cpuinfo_is_asked_without_proc(tmp_path):

@@ -1,8 +1,11 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from edgesdk.backends.fake import FakeStepBackend
 from edgesdk.devices.receipt import Runner
+from edgesdk.dispatch.adapt_step import StepAdapter
 from edgesdk.dispatch.failover_steps import FailoverStepBackend
 from edgesdk.errors import DeviceError
 from edgesdk.kv.step_runner import StepEntry, StepRunner
@@ -51,3 +54,23 @@ def test_a_backend_without_a_size_that_is_large_enough_cannot_take_over(spec, sh
         runner.run([StepEntry(runner.new_list(), np.arange(5, dtype=np.int32))])
     assert "it has no step for 4 tokens over 8 cells" in backend.incidents[0].reason
     assert second.closed
+
+
+def test_float16_cells_are_widened_as_they_are(spec, shapes):
+    """The cells go to the larger size without another rounding."""
+
+    class Reader(FakeStepBackend):
+        cell_type = "float16"
+
+        def run(self, shape, cells):
+            self.seen = cells.copy()
+
+    reader = Reader(spec(), shapes(cells=(64,)))
+    (offered, *_) = shapes(cells=(16,))
+    given = reader.buffers(reader.shapes[0])
+    given = dataclasses.replace(given, mask=np.zeros((offered.tokens, offered.tokens + 16), np.float32))
+    cells = np.random.default_rng(0).standard_normal((2, 2, 2, 16, 16)).astype(np.float16)
+    StepAdapter(reader, (offered,)).run(offered, given, cells)
+    assert reader.seen.dtype == np.float16
+    assert np.array_equal(reader.seen[:, :, :, :16], cells)
+    assert not reader.seen[:, :, :, 16:].any()

@@ -97,16 +97,17 @@ def test_the_receipt_names_it_and_strict_raises_it(name, bundle):
     assert str(raised.value) == text
 
 
-def test_int8_cells_on_a_backend_without(bundle):
+@pytest.mark.parametrize("kind", ["int8", "float16"])
+def test_other_cells_on_a_backend_without(bundle, kind):
     path = bundle(backend(kind="onnx-step"))
     manifest = json.loads((path / "manifest.json").read_text())
     (only,) = manifest["variants"]
-    manifest["variants"] = [{**only, "name": "small", "format": "onnx-step", "cell_type": "int8"}, only]
+    manifest["variants"] = [{**only, "name": "small", "format": "onnx-step", "cell_type": kind}, only]
     (path / "manifest.json").write_text(json.dumps(manifest))
-    text = "refused: first on cpu (small): first has no int8 cells"
+    text = f"refused: first on cpu (small): first has no {kind} cells"
     with edgesdk.load(path) as model:
         assert [str(refusal) for refusal in model.receipt.refusals] == [text]
-    with pytest.raises(DeviceError, match="first has no int8 cells"):
+    with pytest.raises(DeviceError, match=f"first has no {kind} cells"):
         edgesdk.load(path, strict=True)
 
 

@@ -1,5 +1,7 @@
 """Profiles of tiny bundles by every backend that has a profiler."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -61,13 +63,46 @@ def test_a_step_of_many_tokens_is_profiled(bundle):
     assert {op.layer for op in found.operations} == {None, *range(LAYERS)}
 
 
-def test_int8_cells_are_profiled(tmp_path):
+@pytest.mark.parametrize("target", ["litert", "onnx", "onnx-step"])
+def test_fewer_cells_than_asked_for_are_noted(bundle, target):
+    found = profile_step(bundle, variant=f"{target}-f32", cells=1000, repeat=2, threads=1)
+    assert found.notes[0] == f"{found.cells} cells are the most there are, not 1000"
+    assert found.cells in (127, 128)
+
+
+def damaged(bundle, folder, *names):
+    """A copy whose manifest says of these LiteRT variants what their files are not."""
+    copy = shutil.copytree(bundle, folder)
+    manifest = json.loads((copy / "manifest.json").read_text(encoding="utf-8"))
+    for variant in manifest["variants"]:
+        if variant["name"] in names:
+            variant["cell_type"] = "int8"
+    (copy / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return copy
+
+
+def test_what_cannot_be_profiled_is_passed_over_unless_it_was_named(bundle, tmp_path):
+    copy = damaged(bundle, tmp_path / "copy", "litert-f32")
+    found = profile_step(copy, cells=64, repeat=2, threads=1)
+    assert found.variant == next(
+        v.name for v in open_bundle(copy).manifest.variants if v.name != "litert-f32"
+    )
+    assert found.notes[0].startswith("litert-f32 is passed over: the manifest says that cells are int8")
+    with pytest.raises(DeviceError, match="cells are int8"):
+        profile_step(copy, variant="litert-f32", repeat=2)
+    both = damaged(bundle, tmp_path / "both", "litert-f32", "litert-w8-round")
+    with pytest.raises(DeviceError, match="cells are int8"):
+        profile_step(both, backend="litert", repeat=2)
+
+
+@pytest.mark.parametrize(("kind", "head_bytes"), [("int8", 16 + 4), ("float16", 32)])
+def test_other_cells_are_profiled(tmp_path, kind, head_bytes):
     from converters.convert import ConvertOptions, convert
 
-    options = ConvertOptions(("litert",), ("w8-round",), 128, prove=False, cells="int8")
+    options = ConvertOptions(("litert",), ("w8-round",), 128, prove=False, cells=kind)
     found = profile_step(convert(str(TINY), tmp_path / "bundle", options), repeat=2, threads=1)
     assert {op.layer for op in found.operations} == {None, *range(LAYERS)}
-    assert found.cell_bytes == LAYERS * 2 * 2 * found.cells * (16 + 4)
+    assert found.cell_bytes == LAYERS * 2 * 2 * found.cells * head_bytes
 
 
 def test_the_profiled_graph_computes_what_the_backend_does(bundle):

@@ -8,7 +8,7 @@ from edgesdk.backends.fake import FakeStepBackend
 from edgesdk.bundle import integrity
 from edgesdk.bundle.manifest import PARITY_NAME, ParityReport
 from edgesdk.bundle.reader import open_bundle
-from edgesdk.errors import BundleError
+from edgesdk.errors import BundleError, UnsupportedOption
 from edgesdk.evaluation.probe import write_probe
 from edgesdk.evaluation.verify_bundle import verify_bundle
 
@@ -56,13 +56,30 @@ def test_the_gate_is_the_recorded_one(make):
     assert verify_bundle(make(noise=3.0, parity=loose)).passed
 
 
-def test_a_backend_that_does_not_run_here_is_not_checked(make):
+def test_what_a_backend_that_runs_here_refuses_has_failed(make):
     report = verify_bundle(make(), backend="refusing")
     (check,) = report.variants
-    assert (check.status, check.backend) == ("not checked", "refusing")
+    assert (check.status, check.backend) == ("failed", "refusing")
     assert "it never opens" in check.reason
     assert check.measured is None
     assert not report.passed
+
+
+@pytest.mark.parametrize("module", ["dispatch.candidates", "devices.discover"])
+def test_a_backend_that_does_not_run_here_is_not_checked(make, monkeypatch, module):
+    path = make()
+    monkeypatch.setattr(f"edgesdk.{module}.installed_version", lambda package: None)
+    report = verify_bundle(path, backend="refusing")
+    (check,) = report.variants
+    assert (check.status, check.backend, check.measured) == ("not checked", "refusing", None)
+    assert not report.passed
+
+
+def test_a_backend_that_is_none_is_refused_before_anything_is_hashed(make):
+    stages = []
+    with pytest.raises(UnsupportedOption, match="backend 'nosuch' is unknown"):
+        verify_bundle(make(), backend="nosuch", report=stages.append)
+    assert stages == []
 
 
 def test_a_variant_without_report_is_not_checked(make):

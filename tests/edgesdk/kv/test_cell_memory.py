@@ -1,4 +1,4 @@
-"""Cells in int8: how far rounding takes a number, and what a pool of them costs."""
+"""Cells in float16 and int8: how far rounding takes a number, and what a pool of them costs."""
 
 import numpy as np
 import pytest
@@ -121,7 +121,28 @@ def test_moving_takes_the_scales_along():
     assert np.array_equal(before.scales, after.scales)
 
 
-def test_int8_cells_do_not_fit_into_float_ones():
-    pool = pool_of("float32")
-    with pytest.raises(ValueError, match="int8 cells cannot be put"):
+def test_float16_cells_take_half_and_keep_float16_numbers_through_growth_and_moves():
+    wide, narrow = pool_of("float32"), pool_of("float16")
+    for pool in (wide, narrow):
+        pool.resize(16)
+        assert pool.nbytes == 16 * pool.bytes_per_cell
+    assert narrow.bytes_per_cell * 2 == wide.bytes_per_cell
+    assert narrow.cells.ctypes.data % ALIGNMENT_BYTES == 0
+    kv = random_kv(20).astype(np.float16)
+    narrow.write(narrow.allocate(16), kv)
+    assert [narrow.store_next(kv[:, :, :, 16 + i :]) for i in range(4)] == [16, 17, 18, 19]
+    assert narrow.size == 128
+    assert narrow.read(np.arange(20)).dtype == np.float16
+    assert np.array_equal(narrow.read(np.arange(20)), kv)
+    memory = new_memory(SPEC, "float16", 128)
+    memory.lay_out(16, 0)
+    memory.write(slice(0, 8), kv[:, :, :, :8])
+    memory.move(np.array([8, 9]), np.array([6, 7]))
+    assert np.array_equal(memory.read(np.array([8, 9])), kv[:, :, :, 6:8])
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+def test_int8_cells_do_not_fit_into_float_ones(kind):
+    pool = pool_of(kind)
+    with pytest.raises(ValueError, match=f"int8 cells cannot be put into a pool of {kind} cells"):
         pool.write(pool.allocate(2), quantise_cells(random_kv(2)))

@@ -13,7 +13,7 @@ def lay_out(planes, size, kept):
     call_uninterrupted(planes.calls_to_lay_out(size, kept))
 
 
-@pytest.mark.parametrize("number", [np.float32, np.int8])
+@pytest.mark.parametrize("number", [np.float32, np.float16, np.int8])
 @given(sizes=st.lists(st.integers(0, 40), min_size=1, max_size=12), seed=st.integers(0, 99))
 def test_kept_cells_are_where_they_belong_after_any_history(number, sizes, seed):
     rng = np.random.default_rng(seed)

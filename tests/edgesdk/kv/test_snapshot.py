@@ -106,7 +106,7 @@ def test_other_models_versions_and_formats_are_refused(saved, spec):
         ({"tokens": np.zeros(0, np.int32), "kv": np.zeros((3, 2, 2, 0, 3), np.float32)}, "expected cells"),
         ({"tokens": np.zeros((30, 1), np.int32)}, "expected cells"),
         ({"tokens": np.zeros(30, np.int64)}, "'I64'"),
-        ({"kv": np.zeros((3, 2, 2, 30, 3), np.float16)}, "'F16'"),
+        ({"kv": np.zeros((3, 2, 2, 30, 3), np.float64)}, "'F64'"),
         ({"more": np.zeros(2, np.float32)}, "'more'"),
         ({"tokens": np.full(30, 50, np.int32)}, "outside the vocabulary of 50"),
         ({"tokens": np.full(30, -1, np.int32)}, "outside the vocabulary of 50"),

@@ -114,7 +114,7 @@ def greedy_tokens(model, prompts, count=24):
 def test_states_are_refused_by_name(tmp_path):
     options = ConvertOptions(targets=("coreml-state",), recipes=("f16",), context=64)
     bundle = convert(str(TINY / "qwen3"), tmp_path / "states", options)
-    with pytest.raises(DeviceError, match="the bundle has no coreml variant"):
+    with pytest.raises(DeviceError, match="runs coreml variants, and the bundle has none"):
         edgesdk.load(bundle, backend="coreml-interpreter")
     with pytest.raises(DeviceError, match="nothing can run"):
         edgesdk.load(bundle)

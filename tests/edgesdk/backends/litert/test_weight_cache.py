@@ -13,7 +13,8 @@ import pytest
 import edgesdk
 from converters.convert import ConvertOptions, convert
 from edgesdk.backends.litert import weight_cache
-from edgesdk.backends.litert.weight_cache import find_weight_cache
+from edgesdk.backends.litert.weight_cache import find_weight_cache, forgotten_on_failure
+from edgesdk.bundle.reader import open_bundle
 
 TINY = Path(__file__).parents[3] / "data" / "tiny"
 TOKENS = np.arange(5, 25, dtype=np.int32)
@@ -116,3 +117,21 @@ def test_two_processes_build_at_once(bundle, folder):
     assert "built" in (answers[0][0], answers[1][0])
     assert len(list(folder.iterdir())) == 1
     assert score(bundle)[0] == "hit"
+
+
+def test_what_a_failing_block_built_goes_with_it(bundle, folder):
+    digest = open_bundle(bundle).manifest.files["variants/litert-w8-round/model.tflite"].sha256
+
+    def fail():
+        found = score(bundle)[0]
+        find_weight_cache("ab" * 32).path.write_bytes(b"half, of another model")
+        raise KeyboardInterrupt(found)
+
+    with pytest.raises(KeyboardInterrupt, match="built"), forgotten_on_failure([digest]):
+        fail()
+    assert [path.name.partition(".")[2] for path in folder.iterdir()] == [f"{os.getpid()}.building"]
+    with forgotten_on_failure([digest]):
+        score(bundle)
+    with pytest.raises(KeyboardInterrupt, match="hit"), forgotten_on_failure([digest]):
+        fail()
+    assert score(bundle)[0] == "hit"  # it was there before
