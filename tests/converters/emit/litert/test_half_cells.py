@@ -5,57 +5,23 @@ import dataclasses
 import numpy as np
 import pytest
 
-from converters.emit.litert.emit_litert import emit_litert
 from converters.emit.litert.model_file import schema
 from converters.graph.full_sequence import sequence_logits
-from converters.graph.program import Program
-from converters.prepare import prepare
-from converters.quantise.quantised_weights import QuantisedWeights
-from converters.quantise.recipe import find_recipe
 from edgesdk.backends.aligned_array import aligned_floats
-from edgesdk.backends.litert.compiled import CompiledStepBackend
-from edgesdk.backends.litert.interpreter import InterpreterStepBackend
-from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import DeviceError, SnapshotError
 from edgesdk.kv.snapshot import load_snapshot, save_snapshot
 from edgesdk.kv.step_runner import StepEntry, StepRunner
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT has no wheel for this platform")
 
-CONTEXT = 64
-STEPS = tuple(
-    StepShape(tokens, cells, rows, f"step_{tokens}_{cells}")
-    for tokens, rows in ((1, 1), (4, 4), (32, 2))
-    for cells in (16, 64)
-)
 # Keys, values, scores and shares are rounded to 11 bits, one part in 2,048 each.
 ROUNDING = 5e-3
 PIECES = {"one by one": (1,) * 24, "fours": (4,) * 6, "joined": (5, 12, 1, 6)}
 
 
-def emit(program, path, recipe="f32", cell_type="float16"):
-    prepared = prepare(program, find_recipe(recipe))
-    weights = QuantisedWeights(prepared.weights, find_recipe(recipe))
-    emit_litert(prepared, weights, path, STEPS, CONTEXT, cell_type=cell_type)
-    return Program(prepared.spec, prepared.graph, weights)
-
-
-def open_file(path, spec, cell_type="float16"):
-    return CompiledStepBackend(path, spec, STEPS, threads=1, weight_cache=None, cell_type=cell_type)
-
-
-def open_interpreter(path, spec, cell_type="float16"):
-    return InterpreterStepBackend(path, spec, STEPS, threads=1, package="ai_edge_litert", cell_type=cell_type)
-
-
-def run_pieces(runner, tokens, pieces):
-    """A sequence, and logits after each of its tokens."""
-    cells, rows, start = runner.new_list(), [], 0
-    for count in pieces:
-        (logits,) = runner.run([StepEntry(cells, tokens[start : start + count], "all")])
-        rows.append(np.array(logits))
-        start += count
-    return cells, np.concatenate(rows)
+@pytest.fixture
+def half(cell_files):
+    return cell_files("float16")
 
 
 def off(found, expected):
@@ -64,18 +30,20 @@ def off(found, expected):
 
 
 @pytest.fixture
-def opened(make_program, tmp_path):
+def opened(make_program, tmp_path, half):
     """A model with windows, its file opened."""
-    program = emit(make_program("windows"), tmp_path / "m.tflite")
-    return program, open_file(tmp_path / "m.tflite", program.spec)
+    program = half.emit(make_program("windows"), tmp_path / "m.tflite")
+    return program, half.open_file(tmp_path / "m.tflite", program.spec)
 
 
-def test_every_feature_is_the_evaluator_but_for_rounding(any_program, tokens, tmp_path):
-    program = emit(any_program, tmp_path / "m.tflite")
+def test_every_feature_is_the_evaluator_but_for_rounding(any_program, tokens, tmp_path, half):
+    program = half.emit(any_program, tmp_path / "m.tflite")
     exact = next(sequence_logits(program, [tokens]))
-    backend = open_file(tmp_path / "m.tflite", program.spec)
+    backend = half.open_file(tmp_path / "m.tflite", program.spec)
     found = [
-        run_pieces(StepRunner(backend, program.spec, CONTEXT, free_windows=False), tokens[:24], pieces)[1]
+        half.run_pieces(
+            StepRunner(backend, program.spec, half.CONTEXT, free_windows=False), tokens[:24], pieces
+        )[1]
         for pieces in PIECES.values()
     ]
     for rows in found:
@@ -85,21 +53,21 @@ def test_every_feature_is_the_evaluator_but_for_rounding(any_program, tokens, tm
         assert off(rows, found[0]) < ROUNDING / 2
 
 
-def test_rounding_is_seen(make_program, tokens, tmp_path):
+def test_rounding_is_seen(make_program, tokens, tmp_path, half):
     """Else the test above would pass with cells that are never read, or kept in float32."""
-    program = emit(make_program("plain"), tmp_path / "m.tflite")
+    program = half.emit(make_program("plain"), tmp_path / "m.tflite")
     exact = next(sequence_logits(program, [tokens]))
-    runner = StepRunner(open_file(tmp_path / "m.tflite", program.spec), program.spec, CONTEXT)
-    cells, found = run_pieces(runner, tokens, (1,) * len(tokens))
+    runner = StepRunner(half.open_file(tmp_path / "m.tflite", program.spec), program.spec, half.CONTEXT)
+    cells, found = half.run_pieces(runner, tokens, (1,) * len(tokens))
     assert off(found, exact) > 1e-5
     assert runner.pool.cells.dtype == np.float16
     assert runner.pool.bytes_per_cell * 2 == program.spec.cell_bytes
     runner.pool.check([cells])
 
 
-def test_xnnpack_takes_all_of_it(make_program, tokens, tmp_path):
+def test_xnnpack_takes_all_of_it(make_program, tokens, tmp_path, half):
     """What it leaves to LiteRT's own kernels, which have no float16, would fail when it runs."""
-    program = emit(make_program("plain"), tmp_path / "m.tflite", "w8-round")
+    program = half.emit(make_program("plain"), tmp_path / "m.tflite", "w8-round")
     s = schema()
     model = s.ModelT.InitFromPackedBuf((tmp_path / "m.tflite").read_bytes())
     codes = {code.builtinCode for code in model.operatorCodes}
@@ -111,44 +79,44 @@ def test_xnnpack_takes_all_of_it(make_program, tokens, tmp_path):
         assert {name for name, kind in types.items() if kind == s.TensorType.FLOAT16} == halves
 
 
-def test_the_interpreter_gives_what_the_compiled_model_gives(any_program, tokens, tmp_path):
-    program = emit(any_program, tmp_path / "m.tflite")
+def test_the_interpreter_gives_what_the_compiled_model_gives(any_program, tokens, tmp_path, half):
+    program = half.emit(any_program, tmp_path / "m.tflite")
     rows = []
-    for open_ in (open_file, open_interpreter):
-        runner = StepRunner(open_(tmp_path / "m.tflite", program.spec), program.spec, CONTEXT)
-        rows.append(run_pieces(runner, tokens[:21], (3, 1, 1, 7, 9))[1])
+    for open_ in (half.open_file, half.open_interpreter):
+        runner = StepRunner(open_(tmp_path / "m.tflite", program.spec), program.spec, half.CONTEXT)
+        rows.append(half.run_pieces(runner, tokens[:21], (3, 1, 1, 7, 9))[1])
     assert off(rows[0], rows[1]) < 1e-4
 
 
-def test_forks_batches_and_trees_are_what_they_are_alone(opened, tokens):
+def test_forks_batches_and_trees_are_what_they_are_alone(opened, tokens, half):
     program, backend = opened
-    runner = StepRunner(backend, program.spec, CONTEXT)
-    base, _ = run_pieces(runner, tokens, (10,))
+    runner = StepRunner(backend, program.spec, half.CONTEXT)
+    base, _ = half.run_pieces(runner, tokens, (10,))
     fork = base.fork()
     texts = [np.concatenate([tokens[:10], tokens[end : end + 2]]) for end in (10, 14)]
     for at in (10, 11):
         entries = [StepEntry(c, text[at : at + 1]) for c, text in zip((base, fork), texts, strict=True)]
         rows = [np.array(row) for row in runner.run(entries)]
     for row, text in zip(rows, texts, strict=True):
-        alone = StepRunner(backend, program.spec, CONTEXT)
-        assert off(row, run_pieces(alone, text, (10, 1, 1))[1][-1]) < ROUNDING / 2
+        alone = StepRunner(backend, program.spec, half.CONTEXT)
+        assert off(row, half.run_pieces(alone, text, (10, 1, 1))[1][-1]) < ROUNDING / 2
     drafts, parents = tokens[20:24], np.array([-1, 0, 0, 2], np.int32)
     (logits,) = runner.run([StepEntry(fork, drafts, "all", parents)])
     path = np.array([0, 2, 3], np.int32)
     found = np.array(logits)[path]
     runner.keep(fork, path)
     text = np.concatenate([texts[1], drafts[path]])
-    expected = run_pieces(StepRunner(backend, program.spec, CONTEXT), text, (10, 1, 1, 3))[1]
+    expected = half.run_pieces(StepRunner(backend, program.spec, half.CONTEXT), text, (10, 1, 1, 3))[1]
     assert off(found, expected[12:15]) < ROUNDING / 2
     runner.pool.check([base, fork])
 
 
-def test_a_snapshot_holds_the_very_numbers(opened, tokens, tmp_path):
+def test_a_snapshot_holds_the_very_numbers(opened, tokens, tmp_path, half):
     program, backend = opened
-    runner = StepRunner(backend, program.spec, CONTEXT)
-    cells, _ = run_pieces(runner, tokens, (20,))
+    runner = StepRunner(backend, program.spec, half.CONTEXT)
+    cells, _ = half.run_pieces(runner, tokens, (20,))
     save_snapshot(tmp_path / "x", runner, cells, "m")
-    other = StepRunner(backend, program.spec, CONTEXT)
+    other = StepRunner(backend, program.spec, half.CONTEXT)
     found = load_snapshot(tmp_path / "x", other, program.spec, "m")
     before, after = runner.pool.read(cells.cells), other.pool.read(found.cells)
     assert before.dtype == np.float16
@@ -158,36 +126,36 @@ def test_a_snapshot_holds_the_very_numbers(opened, tokens, tmp_path):
 
 
 @pytest.mark.parametrize(("stored", "said"), [("float16", "float32"), ("float32", "float16")])
-def test_a_file_of_another_type_is_refused(make_program, tmp_path, stored, said):
+def test_a_file_of_another_type_is_refused(make_program, tmp_path, stored, said, half):
     """Whatever a manifest says: a wrong binding would read beyond an array."""
     spec = make_program("plain").spec
-    emit(make_program("plain"), tmp_path / "m.tflite", cell_type=stored)
+    half.emit(make_program("plain"), tmp_path / "m.tflite", kind=stored)
     with pytest.raises(DeviceError, match=f"cells are {said}, but the LiteRT file has no input"):
-        open_file(tmp_path / "m.tflite", spec, said).buffers(STEPS[0])
+        half.open_file(tmp_path / "m.tflite", spec, said).buffers(half.STEPS[0])
 
 
-def test_cells_of_another_type_are_refused(make_program, tmp_path):
-    program = emit(make_program("plain"), tmp_path / "m.tflite")
+def test_cells_of_another_type_are_refused(make_program, tmp_path, half):
+    program = half.emit(make_program("plain"), tmp_path / "m.tflite")
     spec = program.spec
-    cells = aligned_floats(len(spec.layers), 2, spec.kv_heads, STEPS[0].cells, spec.head_size)
-    for open_ in (open_file, open_interpreter):
+    cells = aligned_floats(len(spec.layers), 2, spec.kv_heads, half.STEPS[0].cells, spec.head_size)
+    for open_ in (half.open_file, half.open_interpreter):
         with pytest.raises(DeviceError, match="reads float16 cells, found float32"):
-            open_(tmp_path / "m.tflite", spec).run(STEPS[0], cells)
+            open_(tmp_path / "m.tflite", spec).run(half.STEPS[0], cells)
 
 
-def test_heads_that_fill_no_whole_lines_are_refused(make_program, tmp_path):
+def test_heads_that_fill_no_whole_lines_are_refused(make_program, tmp_path, half):
     spec = dataclasses.replace(make_program("plain").spec, kv_heads=1)
     with pytest.raises(DeviceError, match="1 KV heads of 16 with 2 bytes a number do not fill whole 64"):
-        open_file(tmp_path / "m.tflite", spec)
+        half.open_file(tmp_path / "m.tflite", spec)
 
 
-def test_a_snapshot_of_another_type_is_refused(make_program, tokens, tmp_path):
+def test_a_snapshot_of_another_type_is_refused(make_program, tokens, tmp_path, half):
     runners = {}
     for kind in ("float32", "float16"):
-        program = emit(make_program("plain"), tmp_path / f"{kind}.tflite", cell_type=kind)
-        backend = open_file(tmp_path / f"{kind}.tflite", program.spec, kind)
-        runners[kind] = StepRunner(backend, program.spec, CONTEXT)
-        cells, _ = run_pieces(runners[kind], tokens, (20,))
+        program = half.emit(make_program("plain"), tmp_path / f"{kind}.tflite", kind=kind)
+        backend = half.open_file(tmp_path / f"{kind}.tflite", program.spec, kind)
+        runners[kind] = StepRunner(backend, program.spec, half.CONTEXT)
+        cells, _ = half.run_pieces(runners[kind], tokens, (20,))
         save_snapshot(tmp_path / kind, runners[kind], cells, "m")
     for kind, other in (("float32", "float16"), ("float16", "float32")):
         with pytest.raises(SnapshotError, match=f"holds {other} cells, this model's are {kind}"):

@@ -7,19 +7,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from converters.emit.litert.emit_litert import emit_litert
 from converters.emit.litert.model_file import schema
 from converters.graph.evaluate import evaluate
 from converters.graph.full_sequence import sequence_logits
-from converters.graph.program import Program
-from converters.prepare import prepare
-from converters.quantise.quantised_weights import QuantisedWeights
-from converters.quantise.recipe import find_recipe
 from edgesdk.backends.aligned_array import aligned_floats
 from edgesdk.backends.litert.compiled import CompiledStepBackend
-from edgesdk.backends.litert.interpreter import InterpreterStepBackend
 from edgesdk.backends.protocol import MASKED
-from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import DeviceError, SnapshotError
 from edgesdk.kv.cell_memory import dequantise_cells, quantise_cells
 from edgesdk.kv.snapshot import load_snapshot, save_snapshot
@@ -27,28 +20,12 @@ from edgesdk.kv.step_runner import StepEntry, StepRunner
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT has no wheel for this platform")
 
-CONTEXT = 64
-STEPS = tuple(
-    StepShape(tokens, cells, rows, f"step_{tokens}_{cells}")
-    for tokens, rows in ((1, 1), (4, 4), (32, 2))
-    for cells in (16, 64)
-)
 TOLERANCE = {"f32": 5e-4, "w8-round": 0.15}
 
 
-def emit(program, path, recipe="f32", cell_type="int8"):
-    prepared = prepare(program, find_recipe(recipe))
-    weights = QuantisedWeights(prepared.weights, find_recipe(recipe))
-    emit_litert(prepared, weights, path, STEPS, CONTEXT, cell_type=cell_type)
-    return Program(prepared.spec, prepared.graph, weights)
-
-
-def open_file(path, spec, cell_type="int8"):
-    return CompiledStepBackend(path, spec, STEPS, threads=1, weight_cache=None, cell_type=cell_type)
-
-
-def open_interpreter(path, spec, cell_type="int8"):
-    return InterpreterStepBackend(path, spec, STEPS, threads=1, package="ai_edge_litert", cell_type=cell_type)
+@pytest.fixture
+def narrow(cell_files):
+    return cell_files("int8")
 
 
 def rounded_logits(program, tokens, pieces):
@@ -79,16 +56,6 @@ def rounded_logits(program, tokens, pieces):
     return np.concatenate(rows)
 
 
-def run_pieces(runner, tokens, pieces):
-    """The same by a backend; leaves the sequence as it is."""
-    cells, rows, start = runner.new_list(), [], 0
-    for count in pieces:
-        (logits,) = runner.run([StepEntry(cells, tokens[start : start + count], "all")])
-        rows.append(np.array(logits))
-        start += count
-    return cells, np.concatenate(rows)
-
-
 def near(found, expected, tolerance):
     assert np.abs(found - expected).max() < tolerance * max(1, np.abs(expected).max())
 
@@ -102,36 +69,38 @@ PIECES = {
 
 @pytest.mark.parametrize("pieces", PIECES.values(), ids=PIECES)
 @pytest.mark.parametrize("recipe", ["f32", "w8-round"])
-def test_every_feature_matches_the_evaluator_on_rounded_cells(any_program, tokens, tmp_path, recipe, pieces):
-    program = emit(any_program, tmp_path / "m.tflite", recipe)
-    backend = open_file(tmp_path / "m.tflite", program.spec)
-    runner = StepRunner(backend, program.spec, CONTEXT, free_windows=False)
-    _, found = run_pieces(runner, tokens, pieces)
+def test_every_feature_matches_the_evaluator_on_rounded_cells(
+    any_program, tokens, tmp_path, recipe, pieces, narrow
+):
+    program = narrow.emit(any_program, tmp_path / "m.tflite", recipe)
+    backend = narrow.open_file(tmp_path / "m.tflite", program.spec)
+    runner = StepRunner(backend, program.spec, narrow.CONTEXT, free_windows=False)
+    _, found = narrow.run_pieces(runner, tokens, pieces)
     near(found, rounded_logits(program, tokens, pieces), TOLERANCE[recipe])
 
 
-def test_rounding_is_seen_but_small(make_program, tokens, tmp_path):
+def test_rounding_is_seen_but_small(make_program, tokens, tmp_path, narrow):
     """Else the tests above would pass with cells that are not rounded, or never read."""
-    program = emit(make_program("plain"), tmp_path / "m.tflite")
+    program = narrow.emit(make_program("plain"), tmp_path / "m.tflite")
     exact = next(sequence_logits(program, [tokens]))
-    runner = StepRunner(open_file(tmp_path / "m.tflite", program.spec), program.spec, CONTEXT)
-    _, found = run_pieces(runner, tokens, (1,) * len(tokens))
+    runner = StepRunner(narrow.open_file(tmp_path / "m.tflite", program.spec), program.spec, narrow.CONTEXT)
+    _, found = narrow.run_pieces(runner, tokens, (1,) * len(tokens))
     off = np.abs(found - exact).max()
     assert 0.05 * np.abs(exact).max() > off > 2 * TOLERANCE["f32"] * np.abs(exact).max()
 
 
-def test_the_interpreter_gives_what_the_compiled_model_gives(any_program, tokens, tmp_path):
-    program = emit(any_program, tmp_path / "m.tflite")
+def test_the_interpreter_gives_what_the_compiled_model_gives(any_program, tokens, tmp_path, narrow):
+    program = narrow.emit(any_program, tmp_path / "m.tflite")
     rows = []
-    for open_ in (open_file, open_interpreter):
-        runner = StepRunner(open_(tmp_path / "m.tflite", program.spec), program.spec, CONTEXT)
-        rows.append(run_pieces(runner, tokens, (3, 1, 1, 7, 9))[1])
+    for open_ in (narrow.open_file, narrow.open_interpreter):
+        runner = StepRunner(open_(tmp_path / "m.tflite", program.spec), program.spec, narrow.CONTEXT)
+        rows.append(narrow.run_pieces(runner, tokens, (3, 1, 1, 7, 9))[1])
     near(rows[0], rows[1], 1e-4)
 
 
-def test_integers_become_floats_by_dequantize_with_the_scale_one(make_program, tmp_path):
+def test_integers_become_floats_by_dequantize_with_the_scale_one(make_program, tmp_path, narrow):
     """XNNPACK runs that, and falls back for CAST."""
-    program = emit(make_program("plain"), tmp_path / "m.tflite")
+    program = narrow.emit(make_program("plain"), tmp_path / "m.tflite")
     s = schema()
     model = s.ModelT.InitFromPackedBuf((tmp_path / "m.tflite").read_bytes())
     codes = [code.builtinCode for code in model.operatorCodes]
@@ -147,9 +116,9 @@ def test_integers_become_floats_by_dequantize_with_the_scale_one(make_program, t
             assert readers == [s.BuiltinOperator.DEQUANTIZE]
 
 
-def test_cells_become_numbers_layer_by_layer(make_program, tmp_path):
+def test_cells_become_numbers_layer_by_layer(make_program, tmp_path, narrow):
     """Made at the start, those of all layers would be in memory at once: four times what int8 takes."""
-    emit(make_program("plain"), tmp_path / "m.tflite")
+    narrow.emit(make_program("plain"), tmp_path / "m.tflite")
     s = schema()
     model = s.ModelT.InitFromPackedBuf((tmp_path / "m.tflite").read_bytes())
     codes = [code.builtinCode for code in model.operatorCodes]
@@ -159,10 +128,10 @@ def test_cells_become_numbers_layer_by_layer(make_program, tmp_path):
         assert s.BuiltinOperator.SOFTMAX in kinds[made[0] : made[-1]]
 
 
-def test_forks_batches_and_trees_are_what_they_are_alone(make_program, tokens, tmp_path):
-    program = emit(make_program("windows"), tmp_path / "m.tflite")
-    runner = StepRunner(open_file(tmp_path / "m.tflite", program.spec), program.spec, CONTEXT)
-    base, _ = run_pieces(runner, tokens, (10,))
+def test_forks_batches_and_trees_are_what_they_are_alone(make_program, tokens, tmp_path, narrow):
+    program = narrow.emit(make_program("windows"), tmp_path / "m.tflite")
+    runner = StepRunner(narrow.open_file(tmp_path / "m.tflite", program.spec), program.spec, narrow.CONTEXT)
+    base, _ = narrow.run_pieces(runner, tokens, (10,))
     fork = base.fork()
     texts = [np.concatenate([tokens[:10], tokens[end : end + 2]]) for end in (10, 14)]
     for at in (10, 11):
@@ -185,14 +154,14 @@ def test_forks_batches_and_trees_are_what_they_are_alone(make_program, tokens, t
     runner.pool.check([base, fork])
 
 
-def test_a_snapshot_holds_the_very_integers(make_program, tokens, tmp_path):
-    program = emit(make_program("plain"), tmp_path / "m.tflite")
+def test_a_snapshot_holds_the_very_integers(make_program, tokens, tmp_path, narrow):
+    program = narrow.emit(make_program("plain"), tmp_path / "m.tflite")
     spec = program.spec
-    backend = open_file(tmp_path / "m.tflite", spec)
-    runner = StepRunner(backend, spec, CONTEXT)
-    cells, _ = run_pieces(runner, tokens, (20,))
+    backend = narrow.open_file(tmp_path / "m.tflite", spec)
+    runner = StepRunner(backend, spec, narrow.CONTEXT)
+    cells, _ = narrow.run_pieces(runner, tokens, (20,))
     save_snapshot(tmp_path / "x", runner, cells, "m")
-    other = StepRunner(backend, spec, CONTEXT)
+    other = StepRunner(backend, spec, narrow.CONTEXT)
     found = load_snapshot(tmp_path / "x", other, spec, "m")
     before, after = runner.pool.read(cells.cells), other.pool.read(found.cells)
     assert np.array_equal(before.values, after.values)
@@ -201,43 +170,43 @@ def test_a_snapshot_holds_the_very_integers(make_program, tokens, tmp_path):
     assert np.array_equal(np.array(runner.run_next(cells, step)), np.array(other.run_next(found, step)))
 
 
-def test_a_file_of_the_other_type_is_refused(make_program, tmp_path):
+def test_a_file_of_the_other_type_is_refused(make_program, tmp_path, narrow):
     """Whatever a manifest says: a wrong binding would read beyond an array."""
     spec = make_program("plain").spec
-    shape = STEPS[0]
+    shape = narrow.STEPS[0]
     for stored, said in (("int8", "float32"), ("float32", "int8")):
-        emit(make_program("plain"), tmp_path / "m.tflite", cell_type=stored)
+        narrow.emit(make_program("plain"), tmp_path / "m.tflite", kind=stored)
         with pytest.raises(DeviceError, match=f"cells are {said}, but the LiteRT file has"):
-            open_file(tmp_path / "m.tflite", spec, said).buffers(shape)
+            narrow.open_file(tmp_path / "m.tflite", spec, said).buffers(shape)
         with pytest.raises(DeviceError, match=f"cells are {said}, but the LiteRT file has"):
-            open_interpreter(tmp_path / "m.tflite", spec, said)
+            narrow.open_interpreter(tmp_path / "m.tflite", spec, said)
 
 
-def test_cells_of_the_other_type_are_refused(make_program, tmp_path):
-    program = emit(make_program("plain"), tmp_path / "m.tflite")
-    spec, shape = program.spec, STEPS[0]
+def test_cells_of_the_other_type_are_refused(make_program, tmp_path, narrow):
+    program = narrow.emit(make_program("plain"), tmp_path / "m.tflite")
+    spec, shape = program.spec, narrow.STEPS[0]
     cells = aligned_floats(len(spec.layers), 2, spec.kv_heads, shape.cells, spec.head_size)
-    for open_ in (open_file, open_interpreter):
+    for open_ in (narrow.open_file, narrow.open_interpreter):
         with pytest.raises(DeviceError, match="reads int8 cells, found float32"):
             open_(tmp_path / "m.tflite", spec).run(shape, cells)
 
 
-def test_cells_that_fill_no_whole_lines_are_refused(make_program, tmp_path):
-    program = emit(make_program("plain"), tmp_path / "m.tflite")
-    odd = (dataclasses.replace(STEPS[0], cells=12),)
+def test_cells_that_fill_no_whole_lines_are_refused(make_program, tmp_path, narrow):
+    program = narrow.emit(make_program("plain"), tmp_path / "m.tflite")
+    odd = (dataclasses.replace(narrow.STEPS[0], cells=12),)
     with pytest.raises(DeviceError, match="12 int8 cells of 2 KV heads of 16 do not fill whole"):
         CompiledStepBackend(
             tmp_path / "m.tflite", program.spec, odd, threads=1, weight_cache=None, cell_type="int8"
         )
 
 
-def test_a_snapshot_of_the_other_type_is_refused(make_program, tokens, tmp_path):
+def test_a_snapshot_of_the_other_type_is_refused(make_program, tokens, tmp_path, narrow):
     runners = {}
     for kind in ("float32", "int8"):
-        program = emit(make_program("plain"), tmp_path / f"{kind}.tflite", cell_type=kind)
-        backend = open_file(tmp_path / f"{kind}.tflite", program.spec, kind)
-        runners[kind] = StepRunner(backend, program.spec, CONTEXT)
-        cells, _ = run_pieces(runners[kind], tokens, (20,))
+        program = narrow.emit(make_program("plain"), tmp_path / f"{kind}.tflite", kind=kind)
+        backend = narrow.open_file(tmp_path / f"{kind}.tflite", program.spec, kind)
+        runners[kind] = StepRunner(backend, program.spec, narrow.CONTEXT)
+        cells, _ = narrow.run_pieces(runners[kind], tokens, (20,))
         save_snapshot(tmp_path / kind, runners[kind], cells, "m")
     for kind, other in (("float32", "int8"), ("int8", "float32")):
         used = runners[kind].pool.used
@@ -255,10 +224,10 @@ def test_a_snapshot_of_the_other_type_is_refused(make_program, tokens, tmp_path)
         ({"kv": np.zeros((2, 2, 2, 21, 16), np.int8)}, "expected cells"),
     ],
 )
-def test_a_snapshot_with_other_scales_is_refused(make_program, tokens, tmp_path, change, match):
-    program = emit(make_program("plain"), tmp_path / "m.tflite")
-    runner = StepRunner(open_file(tmp_path / "m.tflite", program.spec), program.spec, CONTEXT)
-    cells, _ = run_pieces(runner, tokens, (20,))
+def test_a_snapshot_with_other_scales_is_refused(make_program, tokens, tmp_path, change, match, narrow):
+    program = narrow.emit(make_program("plain"), tmp_path / "m.tflite")
+    runner = StepRunner(narrow.open_file(tmp_path / "m.tflite", program.spec), program.spec, narrow.CONTEXT)
+    cells, _ = narrow.run_pieces(runner, tokens, (20,))
     save_snapshot(tmp_path / "x", runner, cells, "m")
     tensors = load_file(tmp_path / "x") | change
     digest = hashlib.sha256(b"".join(tensors[name].tobytes() for name in ("tokens", "kv", "scales")))

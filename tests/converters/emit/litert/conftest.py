@@ -1,0 +1,59 @@
+"""LiteRT files with cells that are not float32: written, opened in both ways, run in pieces."""
+
+import numpy as np
+import pytest
+
+from converters.emit.litert.emit_litert import emit_litert
+from converters.graph.program import Program
+from converters.prepare import prepare
+from converters.quantise.quantised_weights import QuantisedWeights
+from converters.quantise.recipe import find_recipe
+from edgesdk.backends.litert.compiled import CompiledStepBackend
+from edgesdk.backends.litert.interpreter import InterpreterStepBackend
+from edgesdk.bundle.manifest import StepShape
+from edgesdk.kv.step_runner import StepEntry
+
+
+class CellFiles:
+    """Writes and opens files whose cells are of one type, if no other is asked for."""
+
+    CONTEXT = 64
+    STEPS = tuple(
+        StepShape(tokens, cells, rows, f"step_{tokens}_{cells}")
+        for tokens, rows in ((1, 1), (4, 4), (32, 2))
+        for cells in (16, 64)
+    )
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def emit(self, program, path, recipe="f32", kind=None):
+        """Returns the program as the file has it."""
+        prepared = prepare(program, find_recipe(recipe))
+        weights = QuantisedWeights(prepared.weights, find_recipe(recipe))
+        emit_litert(prepared, weights, path, self.STEPS, self.CONTEXT, cell_type=kind or self.kind)
+        return Program(prepared.spec, prepared.graph, weights)
+
+    def open_file(self, path, spec, kind=None, steps=STEPS):
+        kind = kind or self.kind
+        return CompiledStepBackend(path, spec, steps, threads=1, weight_cache=None, cell_type=kind)
+
+    def open_interpreter(self, path, spec, kind=None):
+        return InterpreterStepBackend(
+            path, spec, self.STEPS, threads=1, package="ai_edge_litert", cell_type=kind or self.kind
+        )
+
+    @staticmethod
+    def run_pieces(runner, tokens, pieces):
+        """A sequence, and logits after each of its tokens."""
+        cells, rows, start = runner.new_list(), [], 0
+        for count in pieces:
+            (logits,) = runner.run([StepEntry(cells, tokens[start : start + count], "all")])
+            rows.append(np.array(logits))
+            start += count
+        return cells, np.concatenate(rows)
+
+
+@pytest.fixture
+def cell_files():
+    return CellFiles
