@@ -111,8 +111,18 @@ def lacking_flags(needed: Collection[str], root: Path = Path("/")) -> tuple[str,
         needed: as /proc/cpuinfo calls them.
         root: where proc is mounted; another folder in tests.
     """
-    _, present = _read_proc(root) or ("", set())
+    present = instruction_sets(root)
     return tuple(flag for flag in needed if flag not in present) if present else ()
+
+
+def instruction_sets(root: Path = Path("/")) -> tuple[str, ...]:
+    """All of the processor's, by Linux's names and in its order; empty where the system hides them.
+
+    Args:
+        root: where proc is mounted; another folder in tests.
+    """
+    found = _read_proc(root)
+    return () if found is None else found[1]
 
 
 def usable_cores() -> int:
@@ -142,14 +152,14 @@ def _usable_ids() -> tuple[int, ...]:
     return tuple(range(os.cpu_count() or 1))
 
 
-def _read_proc(root: Path) -> tuple[str, set[str]] | None:
+def _read_proc(root: Path) -> tuple[str, tuple[str, ...]] | None:
     try:
         info = (root / "proc/cpuinfo").read_text(errors="replace")
     except OSError:
         return None
     model = re.search(r"^(?:model name|Hardware|Model)\s*:\s*(.*)$", info, re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", info, re.MULTILINE)
-    return model[1] if model else "", set(flags[1].split()) if flags else set()
+    return model[1] if model else "", tuple(flags[1].split()) if flags else ()
 
 
 def _ask_py_cpuinfo() -> tuple[str, set[str]]:

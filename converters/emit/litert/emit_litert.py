@@ -86,8 +86,9 @@ def _lower_steps(
         sharing = [other for other in steps if other.signature == signature]
         different = {"T": {s.tokens for s in sharing}, "S": {s.cells for s in sharing}}
         varying = frozenset(name for name, sizes in different.items() if len(sizes) > 1)
-        state = Lowering(model.subgraph(signature), graph, weights, step, context, varying)
-        state.channel_scales = channel_scales
+        state = Lowering(
+            model.subgraph(signature), graph, weights, step, context, varying, channel_scales=channel_scales
+        )
         _lower_step(state, cell_type)
         drop_unread(state.subgraph)
 

@@ -13,7 +13,6 @@ import contextlib
 import hashlib
 import os
 import platform
-import re
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from edgesdk.bundle.integrity import cache_folder
+from edgesdk.devices.cpu import instruction_sets
 
 _ABANDONED_S = 3600
 """A file that is still being built after this long belongs to a process that is gone."""
@@ -112,12 +112,7 @@ def _key(digest: str) -> str:
 @cache
 def _processor() -> str:
     """Machine and instruction sets: XNNPACK packs differently for each family of kernels."""
-    try:
-        info = Path("/proc/cpuinfo").read_text(errors="replace")
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.*)$", info, re.MULTILINE)
-    return f"{platform.machine()} {flags[1] if flags else ''}"
+    return f"{platform.machine()} {' '.join(instruction_sets()) or platform.processor()}"
 
 
 def _sweep(folder: Path) -> None:
