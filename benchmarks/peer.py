@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import venv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import click
+from llama_build import arguments_here, build_name
 
 from converters.checkpoints.digests import describe_file
 from converters.checkpoints.gguf_header import read_gguf_header
@@ -19,16 +22,25 @@ WORKERS = Path(__file__).parent / "workers"
 
 
 def peer_python() -> Path:
-    """The interpreter of llama.cpp's environment, made on first use."""
-    return make_environment(f"llama-cpp-python-{PEER_VERSION}", [f"llama-cpp-python=={PEER_VERSION}"])
+    """The interpreter of llama.cpp's environment, made on first use for this processor."""
+    arguments = arguments_here()
+    return make_environment(
+        f"llama-cpp-python-{PEER_VERSION}-{build_name(arguments)}",
+        # A wheel that pip kept may have been built for another processor.
+        [f"llama-cpp-python=={PEER_VERSION}", "--no-cache-dir"],
+        {"CMAKE_ARGS": " ".join(arguments)} if arguments else {},
+    )
 
 
-def make_environment(name: str, packages: Sequence[str]) -> Path:
+def make_environment(
+    name: str, packages: Sequence[str], variables: Mapping[str, str] = MappingProxyType({})
+) -> Path:
     """The interpreter of an environment of that name in the cache folder, made on first use.
 
     Args:
         name: folder name.
-        packages: requirements; a change of them does not change an environment that exists.
+        packages: requirements and options of pip; a change does not change an environment that exists.
+        variables: to set while they are installed.
 
     Raises:
         click.ClickException: they cannot be installed.
@@ -39,7 +51,14 @@ def make_environment(name: str, packages: Sequence[str]) -> Path:
         click.echo(f"installing {name}, which may compile for ten minutes", err=True)
         venv.create(folder, with_pip=True, clear=True)
         command = [python, "-m", "pip", "install", "-q", *packages]
-        done = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
+        done = subprocess.run(
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            check=False,
+            env={**os.environ, **variables},
+        )
         if done.returncode:
             said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
             raise click.ClickException(f"{name} cannot be installed: {said[-1] if said else done.returncode}")

@@ -8,11 +8,14 @@ declare; the same schema comes with LiteRT and stands in for it.
 
 import sys
 import types
+from importlib.machinery import ModuleSpec
 
 from ai_edge_litert import schema_py_generated
 
 for name in ("tensorflow", "tensorflow.lite", "tensorflow.lite.python"):
     sys.modules[name] = types.ModuleType(name)
+    # Whoever only asks whether TensorFlow is there looks at this, and fails where it is None.
+    sys.modules[name].__spec__ = ModuleSpec(name, None, is_package=True)
 sys.modules["tensorflow.lite.python"].schema_py_generated = schema_py_generated
 sys.modules["tensorflow.lite.python.schema_py_generated"] = schema_py_generated
 
