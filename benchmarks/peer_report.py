@@ -1,11 +1,10 @@
-"""What a comparison of peers found: rows, tables that can go into a document as they are, and a chart."""
+"""What a comparison of peers found: rows, and tables that can go into a document as they are."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import click
 
@@ -120,40 +119,6 @@ def _show_rates(
                 cells.append("-" if share is None else f"{share:.0%}")
         click.echo(f"| {row.name} | {' | '.join(cells)} |")
     click.echo("")
-
-
-def write_chart(rows: Sequence[Row], prefill: Sequence[int], decode: Sequence[int], path: Path) -> None:
-    """Draws prefill and decode as bars.
-
-    Raises:
-        click.ClickException: matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise click.ClickException("the chart needs matplotlib: pip install 'edgesdk[bench]'") from error
-    shown = [row for row in rows if row.figures]
-    figure = Figure(
-        figsize=(11, 0.4 * len(shown) * max(len(prefill), len(decode), 1) + 1.5), layout="constrained"
-    )
-    sides = (
-        (prefill, "prefill_tokens_per_s", "prefill, tokens/s"),
-        (decode, "decode_tokens_per_s", "decode, tokens/s"),
-    )
-    for axes, (prompts, name, title) in zip(figure.subplots(1, 2, sharey=True), sides, strict=True):
-        height = 0.8 / len(prompts)
-        for i, prompt in enumerate(prompts):
-            places = [place + i * height for place in range(len(shown))]
-            axes.barh(
-                places, [row.median(prompt, name) or 0 for row in shown], height, label=f"{prompt} tokens"
-            )
-        axes.set_yticks(
-            [place + 0.4 - height / 2 for place in range(len(shown))], [row.name for row in shown]
-        )
-        axes.set_title(title)
-        axes.legend()
-    figure.axes[0].invert_yaxis()
-    figure.savefig(path)
 
 
 def _known(values: Iterable[float | None]) -> list[float]:

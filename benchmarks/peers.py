@@ -21,12 +21,14 @@ from pathlib import Path
 
 import click
 from contender import Contender, ContenderError, turned
-from peer_report import Row, show, write_chart
+from peer_report import Row, show
 from peer_setups import Entrant, Setup, SetupError, list_entrants
+from plot_peers import draw
 
 from converters.checkpoints.default_model import fetch_default_model
 from edgesdk.bundle.reader import Bundle, open_bundle
 from edgesdk.devices.bandwidth import measure_bandwidth
+from edgesdk.devices.cpu import read_processor
 from edgesdk.errors import EdgeError
 
 
@@ -241,18 +243,30 @@ def main(
     run_rounds(field, requests, rounds, loads, common)
     bandwidth = max(bandwidth, measure_bandwidth(threads, budget_s=2))
     rows = [row for _, _, row in field]
-    click.echo(f"{threads} threads, {rounds} rounds, memory {bandwidth / 1e9:.1f} GB/s\n")
+    machine = describe_machine(threads, bandwidth)
+    click.echo(f"{rounds} rounds; {machine}\n")
     show(rows, counts(prefill), counts(decode), bandwidth)
+    document = {
+        "machine": machine,
+        "threads": threads,
+        "rounds": rounds,
+        "bandwidth_bytes_per_s": bandwidth,
+        "rows": [row.as_json(bandwidth) for row in rows],
+    }
     if json_file is not None:
-        document = {
-            "threads": threads,
-            "rounds": rounds,
-            "bandwidth_bytes_per_s": bandwidth,
-            "rows": [row.as_json(bandwidth) for row in rows],
-        }
         json_file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     if chart is not None:
-        write_chart(rows, counts(prefill), counts(decode), chart)
+        draw(document, chart)
+
+
+def describe_machine(threads: int, bandwidth: float) -> str:
+    """What figures depend on, in a line: the instruction sets above all."""
+    processor = read_processor()
+    sets = ", ".join(processor.features) or "instruction sets unknown"
+    return (
+        f"{processor.cores} cores ({processor.architecture}: {sets}), {threads} threads, "
+        f"memory {bandwidth / 1e9:.1f} GB/s"
+    )
 
 
 def _context(bundles: Sequence[Bundle]) -> int:

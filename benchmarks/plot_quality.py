@@ -2,8 +2,8 @@
 
     python benchmarks/plot_quality.py FIGURES.json [MORE.json] [--out docs/quality.svg]
 
-Needs matplotlib, which nothing else here does: pip install matplotlib. The same figures give the same
-file, byte for byte, with one version of matplotlib. Of rows with one name, the last file's counts.
+Needs the extra `bench` (matplotlib, and adjustText for names that do not lie on each other). The same figures
+give the same file, byte for byte, with one version of both. Of rows with one name, the last file's counts.
 """
 
 from __future__ import annotations
@@ -58,20 +58,22 @@ def draw(rows: Sequence[dict], out: Path) -> None:
         out: an .svg file.
     """
     try:
+        import adjustText  # noqa: F401
         import matplotlib
     except ImportError as error:
-        raise click.ClickException("matplotlib is not installed; pip install matplotlib") from error
+        raise click.ClickException(f"{error.name} is not installed: pip install 'edgesdk[bench]'") from error
     matplotlib.use("svg")
     # Text stays text, and ids do not depend on the moment.
     matplotlib.rcParams.update({"svg.hashsalt": "edgesdk", "svg.fonttype": "none", "font.size": 9})
     from matplotlib import pyplot
 
     names = list(rows[0]["texts"])
-    figure, panels = pyplot.subplots(1, len(names), figsize=(5.2 * len(names), 4.2), squeeze=False)
+    figure, panels = pyplot.subplots(1, len(names), figsize=(6.4 * len(names), 5), squeeze=False)
     for panel, name in zip(panels[0], names, strict=True):
         _draw_panel(panel, name, rows)
-    panels[0][0].legend(loc="upper right", frameon=False)
     figure.tight_layout()
+    for panel, name in zip(panels[0], names, strict=True):
+        _label(panel, name, rows)
     figure.savefig(out, metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
 
@@ -91,21 +93,39 @@ def _draw_panel(panel, name: str, rows: Sequence[dict]) -> None:
             linewidth=1,
             label=kind,
         )
-    # Labels of neighbours go up and down in turn, or they would lie on each other.
-    for i, row in enumerate(inside):
-        label = row["name"].removeprefix("llama.cpp ").split(" (")[0]
-        place = (row["weights_bytes"] / 1e6, _ratio(row, name))
-        offset = (4, 5) if i % 2 else (4, -11)
-        panel.annotate(label, place, xytext=offset, textcoords="offset points", fontsize=7)
     panel.set_title(name)
-    panel.set_xlabel("MB of weights")
-    panel.set_ylabel("perplexity, over that of float32")
+    panel.set_xlabel("MB of weights (left is smaller)")
+    panel.set_ylabel("perplexity, over that of float32 (lower is better)")
     panel.axhline(1, color="#888888", linewidth=0.6)
     panel.grid(True, linewidth=0.3)
     panel.margins(x=0.15, y=0.15)
+    panel.legend(loc="upper right")
     if outside:
         named = ", ".join(f"{r['name']} {_ratio(r, name):.2f}" for r in outside)
         panel.text(0.02, 0.02, f"above: {named}", transform=panel.transAxes, fontsize=7)
+
+
+def _label(panel, name: str, rows: Sequence[dict]) -> None:
+    """Names every point, in its colour, where no other name or point is."""
+    from adjustText import adjust_text
+
+    rows = [row for row in rows if _ratio(row, name) <= _LARGEST_RATIO]
+    if not rows:
+        return
+    places = [(row["weights_bytes"] / 1e6, _ratio(row, name)) for row in rows]
+    texts = [
+        panel.text(
+            *place,
+            row["name"].removeprefix("llama.cpp ").split(" (")[0],
+            fontsize=7,
+            color=DRAWN[row["kind"]][1],
+        )
+        for place, row in zip(places, rows, strict=True)
+    ]
+    line = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.5}
+    x, y = zip(*places, strict=True)
+    # A number of rounds, not a time, which would end elsewhere on another machine.
+    adjust_text(texts, x, y, ax=panel, arrowprops=line, expand=(1.3, 2), iter_lim=500)
 
 
 def _ratio(row: dict, name: str) -> float:
