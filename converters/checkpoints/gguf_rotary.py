@@ -114,7 +114,7 @@ def _llama3(factors: NDArray[np.float32], theta: float) -> Config:
     factor = float(factors.max())
     originals = _originals(factors, factor, theta) if 1 < factor < math.inf else []
     for original in originals:
-        if np.allclose(_bands(len(factors), theta, factor, original), factors, rtol=1e-3):
+        if np.allclose(_bands(len(factors), theta, factor, float(original)), factors, rtol=1e-3):
             return {
                 "rope_type": "llama3",
                 "factor": factor,
@@ -143,7 +143,7 @@ def _wavelengths(count: int, theta: float) -> NDArray[np.float64]:
         return lengths
 
 
-def _bands(count: int, theta: float, factor: float, original: int) -> NDArray[np.float64]:
+def _bands(count: int, theta: float, factor: float, original: float) -> NDArray[np.float64]:
     """By what Llama 3 divides each frequency."""
     wavelength = _wavelengths(count, theta)
     with np.errstate(all="ignore"):
