@@ -119,7 +119,9 @@ def fake_runtime(byte_level, tmp_path, monkeypatch):
             tokenizer=byte_level.record,
             generation=GenerationDefaults(),
             variants=(
-                Variant("only", "litert", "f32", ("cpu",), "variants/only/model", context, steps, parity),
+                Variant(
+                    "only", "litert", "f32", ("cpu",), "variants/only/model.tflite", context, steps, parity
+                ),
             ),
             files={},
         )
@@ -138,7 +140,7 @@ def fake_runtime(byte_level, tmp_path, monkeypatch):
         target = tmp_path / "bundle"
         with BundleWriter(target, overwrite=True) as writer:
             writer.path("tokenizer.json").write_text(byte_level.engine.to_str())
-            writer.path("variants/only/model").write_bytes(b"")
+            writer.path("variants/only/model.tflite").write_bytes(b"")
             if template is not None:
                 writer.path("chat_template.jinja").write_text(template)
             for name, write in files:
