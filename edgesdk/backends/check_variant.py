@@ -43,6 +43,7 @@ def check_variant(bundle: Bundle, variant: Variant) -> None:
 
     Raises:
         BundleError: a file is damaged, or holds or names what no bundle of edgesdk does.
+        DeviceError: a file has other inputs or outputs than the manifest says.
     """
     marker = cache_folder() / "checked" / _key(bundle, variant)
     if marker.exists():

@@ -1,5 +1,8 @@
 """Two small tokenizers of the kinds that models use, and bundles that run on the fake backend."""
 
+import hashlib
+import json
+
 import pytest
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Engine
@@ -160,3 +163,27 @@ def npu_bundle(tmp_path_factory, request):
     options = ConvertOptions(targets=("onnx-npu",), recipes=("w8",), context=64, prove=False)
     source = request.config.rootpath / "tests/data/tiny/llama"
     return convert(str(source), tmp_path_factory.mktemp("npu") / "bundle", options)
+
+
+@pytest.fixture(scope="session")
+def reseal():
+    """Makes the manifest of a folder say what its files are now, as a stranger would: `reseal(folder)`.
+
+    `also` lists more files, which need not be there; `edit` is given the manifest's document.
+    """
+
+    def make(folder, also=(), edit=lambda document: None):
+        path = folder / "manifest.json"
+        document = json.loads(path.read_text(encoding="utf-8"))
+        for name, record in document["files"].items():
+            file = folder / name
+            if file.is_file():
+                data = file.read_bytes()
+                record.update(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+        empty = {"sha256": hashlib.sha256(b"").hexdigest(), "size_bytes": 0}
+        document["files"].update({name: dict(empty) for name in also})
+        edit(document)
+        path.write_text(json.dumps(document), encoding="utf-8")
+        return folder
+
+    return make

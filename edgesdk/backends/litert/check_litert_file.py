@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgesdk.backends.litert.cell_inputs import MASKS
+from edgesdk.backends.litert.cell_inputs import MASKS, check_cell_inputs
 from edgesdk.backends.litert.flatbuffer import Flatbuffer, FlatbufferError, Table
 from edgesdk.backends.litert.operator_shapes import (
     BITS,
@@ -34,7 +34,7 @@ from edgesdk.backends.litert.operator_shapes import (
 )
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import CellType, StepShape
-from edgesdk.errors import BundleError
+from edgesdk.errors import BundleError, DeviceError
 
 _IDENTIFIER = b"TFL3"
 _VERSION = 3
@@ -87,6 +87,7 @@ def check_litert_file(path: Path, contract: LitertContract) -> None:
 
     Raises:
         BundleError: it is damaged, or no file that edgesdk writes.
+        DeviceError: it is another file than its manifest says.
     """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
@@ -346,22 +347,28 @@ def _check_contract(
 ) -> None:
     """Refuses a signature for which other memory would be bound than it reads and writes."""
     name = step.signature
+    check_cell_inputs(inputs, len(contract.spec.layers), contract.cell_type)
     for kind, found, expected in (
         ("input", inputs, _expected_inputs(contract, step)),
         ("output", outputs, _expected_outputs(contract, step)),
     ):
         if set(found) != set(expected):
             odd = min(set(found) ^ set(expected))
-            raise FlatbufferError(f"{kind} {odd[:60]!r} of {name!r} is not as its manifest says")
+            raise DeviceError(
+                f"{kind} {odd[:60]!r} of {name!r} is not as its manifest says; convert the bundle again"
+            )
         for label, (shape, dtype) in expected.items():
             operand = graph.operands[found[label]]
             if (operand.shape, operand.type) != (shape, dtype):
-                raise FlatbufferError(
-                    f"{kind} {label!r} of {name!r} has the shape {operand.shape}, its manifest says {shape}"
+                raise DeviceError(
+                    f"{kind} {label!r} of {name!r} has the shape {operand.shape}, its manifest says "
+                    f"{shape}; convert the bundle again"
                 )
     for label, rows in (("tokens", contract.spec.vocab_size), ("positions", contract.context)):
         if graph.picked_by.get(inputs[label], rows) < rows:
-            raise FlatbufferError(f"a table of {name!r} has fewer rows than there are {label}")
+            raise DeviceError(
+                f"a table of {name!r} has fewer rows than there are {label}; convert the bundle again"
+            )
 
 
 _Expected = dict[str, tuple[tuple[int, ...], int]]
