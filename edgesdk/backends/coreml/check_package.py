@@ -39,6 +39,7 @@ def check_package(path: Path) -> None:
     for entry in cast("dict[str, object]", entries).values():
         if not isinstance(entry, dict) or not _ENTRY_KEYS.issuperset(entry):
             raise BundleError(f"{path.name} has an entry that no package of edgesdk has; convert it again")
-        if entry.get("path") not in _PATHS:
-            found = str(entry.get("path"))[:80]
-            raise BundleError(f"{path.name} names {found!r}, expected one of {', '.join(sorted(_PATHS))}")
+        place = entry.get("path")
+        if not isinstance(place, str) or place not in _PATHS:
+            expected = ", ".join(sorted(_PATHS))
+            raise BundleError(f"{path.name} names {str(place)[:80]!r}, expected one of {expected}")
