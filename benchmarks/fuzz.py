@@ -66,6 +66,10 @@ class Found:
         """Whether nothing was found."""
         return not any(self.outcomes[fault] for fault in FAULTS)
 
+    def figures(self) -> dict[str, object]:
+        """For a file; `dataclasses.asdict` counts a Counter's pairs (Python 3.11)."""
+        return {**vars(self), "outcomes": dict(self.outcomes)}
+
 
 def find_targets() -> dict[str, Target]:
     """Every target by name."""
@@ -288,9 +292,7 @@ def main(
     found = fuzz(list(names or known), seed=seed, count=count, seconds=seconds, workers=workers)
     show(found)
     if out is not None:
-        out.write_text(
-            json.dumps([dataclasses.asdict(one) for one in found], indent=1) + "\n", encoding="utf-8"
-        )
+        out.write_text(json.dumps([one.figures() for one in found], indent=1) + "\n", encoding="utf-8")
     sys.exit(0 if all(one.sound for one in found) else 1)
 
 

@@ -5,8 +5,8 @@
 Digests are written anew after every damage, as a stranger would: what is tried is what stands behind them,
 our checks and then the runtime. A child opens the bundle and computes a few tokens; damaged weights are
 other numbers, and no fault. `--unchecked` leaves our checks of LiteRT and ONNX files out, which shows what
-they are for. A crash is one inside another library: its input is made anew from its kind and number, and written nowhere.
-Status 1 if a child crashed, hung, or ended in another error than ours.
+they are for. A crash is one inside another library: its input is made anew from its kind and number, and
+written nowhere. Status 1 if a child crashed, hung, or ended in another error than ours.
 """
 
 import dataclasses
