@@ -21,7 +21,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -35,12 +35,15 @@ STUCK_S = 60
 """Native code hears no alarm: a process that says nothing for this long is ended from outside."""
 
 SETUP_S = 240
-BATCH = 64
 MOST_EXAMPLES = 5
 
 Target = Callable[[random.Random], None]
 TAKEN, REFUSED, OTHER, WRONG, HANG, CRASH = "taken", "refused", "other error", "wrong", "hang", "crash"
 FAULTS = (OTHER, WRONG, HANG, CRASH)
+OUTCOMES = (TAKEN, REFUSED, *FAULTS)
+
+Board = MutableSequence[int]
+"""Shared with a child: the number of its input, then how many there were of each outcome."""
 
 
 class Hang(BaseException):
@@ -68,7 +71,7 @@ class Found:
 
     def figures(self) -> dict[str, object]:
         """For a file; `dataclasses.asdict` counts a Counter's pairs (Python 3.11)."""
-        return {**vars(self), "outcomes": dict(self.outcomes)}
+        return {**vars(self), "outcomes": dict(+self.outcomes)}
 
 
 def find_targets() -> dict[str, Target]:
@@ -108,49 +111,26 @@ def _alarm(number: int, frame: object) -> None:
     raise Hang
 
 
-def _work(name: str, start: int, stop: int, seconds: float, pipe: Connection) -> None:
-    """Tries inputs and sends what became of them: a beat before the first, then after every batch."""
+def _work(board: Board, name: str, start: int, stop: int, seconds: float, pipe: Connection) -> None:
+    """Tries inputs. Numbers go to the board, where they are still read after a crash."""
     faulthandler.disable()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # a crash prints; the parent says which input it was
     signal.signal(signal.SIGALRM, _alarm)
     target = find_targets()[name]
     try_one(target, name, -1)  # makes what is made once
-    pipe.send(("ready", start))
+    pipe.send(("ready", ""))
     until = time.monotonic() + seconds
-    outcomes: Counter[str] = Counter()
-    sent = time.monotonic()
     for number in range(start, stop):
         if time.monotonic() >= until:
-            stop = number
             break
-        _mark(number)
+        board[0] = number
         signal.setitimer(signal.ITIMER_REAL, HANG_S)
         outcome, reason = try_one(target, name, number)
         signal.setitimer(signal.ITIMER_REAL, 0)
-        outcomes[outcome] += 1
+        board[1 + OUTCOMES.index(outcome)] += 1
         if reason:
             pipe.send(("fault", f"{number}: {outcome}: {reason}"))
-        if sum(outcomes.values()) >= BATCH or time.monotonic() - sent > 1:
-            pipe.send(("done", dict(outcomes)))
-            outcomes.clear()
-            sent = time.monotonic()
-    pipe.send(("done", dict(outcomes)))
-    pipe.send(("end", stop))
-
-
-_PLACE: "multiprocessing.sharedctypes.Synchronized[int] | None" = None
-
-
-def _mark(number: int) -> None:
-    """Leaves the number where the parent finds it after a crash."""
-    if _PLACE is not None:
-        _PLACE.value = number
-
-
-def _start(place: "multiprocessing.sharedctypes.Synchronized[int]", *arguments: object) -> None:
-    global _PLACE
-    _PLACE = place
-    _work(*arguments)  # type: ignore[arg-type]
+    pipe.send(("end", ""))
 
 
 class Runner:
@@ -163,17 +143,17 @@ class Runner:
         self._spent = 0.0
         self._ready: float | None = None
         self._context = multiprocessing.get_context("spawn")
-        self._place = self._context.Value("q", seed, lock=False)
         self._limit = SETUP_S
         self._launch()
 
     def _launch(self) -> None:
         left = float("inf") if self._seconds is None else max(0.0, self._seconds - self._spent)
         self.pipe, theirs = self._context.Pipe(duplex=False)
-        self._place.value = self._next - 1
+        self._board: Board = self._context.RawArray("q", 1 + len(OUTCOMES))
+        self._board[0] = self._seen = self._next - 1
         self._process = self._context.Process(
-            target=_start,
-            args=(self._place, self.found.target, self._next, self._stop, left, theirs),
+            target=_work,
+            args=(self._board, self.found.target, self._next, self._stop, left, theirs),
             daemon=True,
         )
         self._process.start()
@@ -187,23 +167,19 @@ class Runner:
                 return self._read(*self.pipe.recv())
             except EOFError:
                 return self._lost(CRASH)
-        if time.monotonic() - self._heard > self._limit and self._place.value == self._seen:
+        if time.monotonic() - self._heard > self._limit and self._board[0] == self._seen:
             self._process.kill()
             return self._lost(HANG)
-        if self._place.value != self._seen:
-            self._seen, self._heard = self._place.value, time.monotonic()
+        if self._board[0] != self._seen:
+            self._seen, self._heard = self._board[0], time.monotonic()
         return True
 
-    _seen = -2
-
-    def _read(self, kind: str, value: object) -> bool:
+    def _read(self, kind: str, value: str) -> bool:
         self._heard = time.monotonic()
         if kind == "ready":
             self._limit, self._ready = STUCK_S, time.monotonic()
-        elif kind == "done":
-            self.found.outcomes.update(value)  # type: ignore[arg-type]
         elif kind == "fault" and len(self.found.examples) < MOST_EXAMPLES:
-            self.found.examples.append(str(value))
+            self.found.examples.append(value)
         if kind != "end":
             return True
         self._settle()
@@ -212,7 +188,7 @@ class Runner:
     def _lost(self, outcome: str) -> bool:
         """The process is gone in the middle of an input: go on behind it."""
         self._settle()
-        number = self._place.value
+        number = self._board[0]
         if number < self._next:  # it never began
             raise click.ClickException(
                 f"target {self.found.target!r} does not start (exit {self._process.exitcode})"
@@ -229,6 +205,7 @@ class Runner:
     def _settle(self) -> None:
         self._process.join()
         self.pipe.close()
+        self.found.outcomes.update(dict(zip(OUTCOMES, self._board[1:], strict=True)))
         if self._ready is not None:
             self._spent += time.monotonic() - self._ready
         self.found.seconds = self._spent
@@ -259,7 +236,7 @@ def fuzz(names: list[str], *, seed: int, count: int, seconds: float | None, work
 
 def show(found: list[Found]) -> None:
     """Prints a table, and how to make again what was found."""
-    columns = (TAKEN, REFUSED, *FAULTS)
+    columns = OUTCOMES
     print(f"{'target':26} {'inputs':>9} {'per s':>7} " + " ".join(f"{name:>11}" for name in columns))
     total: Counter[str] = Counter()
     for one in found:
