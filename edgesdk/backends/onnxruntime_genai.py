@@ -12,6 +12,8 @@ from types import ModuleType
 
 import numpy as np
 
+from edgesdk.backends.check_variant import checked
+from edgesdk.backends.genai_folder import genai_folder
 from edgesdk.backends.onnxruntime_telemetry import stop_telemetry
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.protocol import Float, Int
@@ -25,17 +27,20 @@ _NO_PADDING = -1
 """With a padding token set, logits after a prompt that ends with that very token would be another's."""
 
 
+@checked
 def open_genai(request: OpenRequest) -> Opened:
     """Opens a resident variant.
 
     Raises:
         MissingExtra: onnxruntime-genai is not installed.
+        BundleError: the variant's files are not what edgesdk writes.
         DeviceError: it refuses the files.
     """
     require_float_cells(request.variant, "onnxruntime_genai")
-    entry = request.bundle.file(request.variant.entry)
-    vocabulary = request.bundle.manifest.decoder.vocab_size
-    model = GenaiModel(entry.parent, vocabulary, request.variant.context, threads=request.threads)
+    bundle, variant = request.bundle, request.variant
+    vocabulary = bundle.manifest.decoder.vocab_size
+    with genai_folder(bundle, variant, request.threads) as folder:
+        model = GenaiModel(folder, vocabulary, variant.context, threads=request.threads)
     return Opened(model, "CPUExecutionProvider")
 
 
@@ -46,7 +51,7 @@ class GenaiModel:
         """Loads a model.
 
         Args:
-            folder: with `genai_config.json`.
+            folder: with `genai_config.json`, which is trusted: `genai_folder` makes one for a bundle.
             vocabulary: V.
             context: most tokens of a sequence.
             threads: CPU threads.

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.backends.aligned_array import aligned_floats
+from edgesdk.backends.check_variant import checked
 from edgesdk.backends.onnxruntime_session import PROVIDER, check_inputs, onnxruntime_errors, open_session
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.protocol import Float, Int
@@ -27,6 +28,7 @@ CHUNK_TOKENS = 512
 """Most tokens of one run: attention scores take memory in proportion."""
 
 
+@checked
 def open_resident(request: OpenRequest) -> Opened:
     """Opens a resident variant.
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk.backends.check_variant import checked
 from edgesdk.backends.onnxruntime_provider import Provider, assigned_share, profiled_share
 from edgesdk.backends.onnxruntime_session import PROVIDER, check_inputs, onnxruntime_errors, open_session
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession, IOBinding
 
 
+@checked
 def open_step(request: OpenRequest) -> Opened:
     """Opens a step variant; its smallest size at once, so that a bad file is found here.
 

@@ -6,6 +6,7 @@ the provider's GroupQueryAttention gave wrong results on the one driver it could
 
 from __future__ import annotations
 
+from edgesdk.backends.check_variant import checked
 from edgesdk.backends.onnxruntime_provider import Provider
 from edgesdk.backends.onnxruntime_step import OnnxStepBackend
 from edgesdk.backends.opened import Opened, OpenRequest
@@ -13,6 +14,7 @@ from edgesdk.backends.opened import Opened, OpenRequest
 PROVIDER = Provider("WebGpuExecutionProvider", copies=True)
 
 
+@checked
 def open_webgpu(request: OpenRequest) -> Opened:
     """Opens a step variant, and runs its smallest size once to see what runs where.
 

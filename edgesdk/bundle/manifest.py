@@ -9,7 +9,8 @@ A bundle is a folder:
     vocabulary.json               old token ids by new ones (absent for a full vocabulary)
     variants/NAME/...             one folder per variant
 
-The manifest lists every other file with its sha256; a file that is not listed is not read.
+The manifest lists every other file with its sha256; a file that is not listed is not read, nor reached by one
+that is (docs/security.md).
 """
 
 from __future__ import annotations

@@ -6,11 +6,14 @@ not touch the file system.
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 
 from edgesdk.bundle.manifest import MANIFEST_NAME
 from edgesdk.errors import BundleError
 
+# What Windows takes for a device whatever ends it, and endings that it drops.
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
 _LONGEST = 240  # leaves room for a folder in front of it under the path limits of Windows
 
 
@@ -18,11 +21,20 @@ def check_name(name: str) -> str:
     """Returns `name` when a bundle may hold a file of that name.
 
     Raises:
-        BundleError: it is absolute, leaves the bundle, is not in its plain form, or is the manifest.
+        BundleError: it is absolute, leaves the bundle, is not in its plain form, is the manifest, or is a
+            device on Windows.
     """
     parts = name.split("/")
     plain = str(PurePosixPath(name)) == name and len(name) <= _LONGEST and name.isprintable()
-    if not plain or ".." in parts or "." in parts or any(c in name for c in '\\:*?"<>|') or name[:1] == "/":
+    odd = any(_DEVICE.fullmatch(part) or part[-1:] in (".", " ") for part in parts)
+    if (
+        not plain
+        or odd
+        or ".." in parts
+        or "." in parts
+        or any(c in name for c in '\\:*?"<>|')
+        or name[:1] == "/"
+    ):
         raise BundleError(
             f"{name[:80]!r} is not a file name a bundle may hold; expected a relative path such as "
             "'variants/NAME/model.tflite'"

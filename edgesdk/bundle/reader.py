@@ -1,7 +1,8 @@
 """Opens a bundle: parses its manifest, checks it against itself, and hands out the files it lists.
 
 It does not hash files (`integrity` does) and does not open models. A manifest is untrusted: it is
-size-limited before it is parsed, and no name in it reaches the file system unchecked.
+size-limited before it is parsed, and no name in it reaches the file system unchecked. Only files of the
+kinds that a bundle holds may be listed (`file_kinds`), and none that is a link or no plain file.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import string
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgesdk.bundle.file_kinds import check_kind, check_places
 from edgesdk.bundle.manifest import (
     ID_MAP_NAME,
     MANIFEST_NAME,
@@ -43,14 +45,13 @@ class Bundle:
         """The path of a listed file.
 
         Raises:
-            BundleError: the manifest does not list it, it is absent, or a link leads out of the bundle.
+            BundleError: the manifest does not list it, it is absent, or it is a link or no plain file.
         """
         if name not in self.manifest.files:
             raise BundleError(f"{name!r} is not a file of the bundle {self.path}; see its {MANIFEST_NAME}")
         root = self.path.resolve()
-        found = (root / check_name(name)).resolve()
-        if not found.is_relative_to(root):
-            raise BundleError(f"{name!r} in {self.path} is a link out of the bundle; copy the file itself")
+        check_places(root, (name,))
+        found = root / name
         if not found.is_file():
             raise BundleError(f"{self.path} lacks {name!r}, which it lists; copy or convert it again")
         return found
@@ -72,7 +73,8 @@ def open_bundle(path: Path | str) -> Bundle:
     """Opens the bundle in the folder `path`.
 
     Raises:
-        BundleError: there is no bundle, its schema is another, or its manifest is damaged.
+        BundleError: there is no bundle, its schema is another, its manifest is damaged, or it lists what no
+            bundle holds.
     """
     folder = Path(path)
     document = _parse(folder)
@@ -89,12 +91,14 @@ def open_bundle(path: Path | str) -> Bundle:
         )
     manifest = from_json(Manifest, document)
     _check(manifest)
+    check_places(folder, manifest.files)
     return Bundle(folder, manifest)
 
 
 def _parse(folder: Path) -> dict[str, object]:
     file = folder / MANIFEST_NAME
-    if not file.is_file():
+    check_places(folder, (MANIFEST_NAME,))
+    if not file.is_file():  # a pipe is none, so nothing waits for one to be written
         what = f"has no {MANIFEST_NAME}" if folder.is_dir() else "is not a folder"
         raise BundleError(f"{folder} {what}; expected a bundle as `edgesdk convert` writes it")
     try:
@@ -117,7 +121,7 @@ def _parse(folder: Path) -> dict[str, object]:
 def _check(manifest: Manifest) -> None:
     """Refuses what is well-formed but cannot be true."""
     for name, record in manifest.files.items():
-        check_name(name)
+        check_kind(name)
         is_digest = len(record.sha256) == 64 and set(record.sha256) <= set(string.hexdigits)
         if not is_digest or record.size_bytes < 0:
             raise BundleError(f"manifest.files.{name} has no valid sha256 and size; convert the bundle again")

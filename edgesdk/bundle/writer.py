@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from edgesdk.bundle.file_kinds import check_kind
 from edgesdk.bundle.integrity import forget
 from edgesdk.bundle.manifest import MANIFEST_NAME, FileRecord, Manifest
 from edgesdk.bundle.names import check_name
@@ -130,7 +131,7 @@ class BundleWriter:
             The draft's folder: a bundle that goes away unless `finish` is called.
 
         Raises:
-            BundleError: the disk is full.
+            BundleError: the disk is full, or something was written that no bundle holds.
         """
         target = self._draft / MANIFEST_NAME
         try:
@@ -151,7 +152,7 @@ class BundleWriter:
             if path.is_symlink():
                 raise BundleError(f"{name!r} is a link; a bundle holds plain files")
             if path.is_file():
-                found.append((check_name(name), path))
+                found.append((check_kind(name), path))
         return found
 
     def _check_target(self) -> None:

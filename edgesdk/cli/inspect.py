@@ -32,11 +32,15 @@ _MOST_SIZES = 3
 def command(bundle: Path, as_json: bool) -> None:
     """Shows the manifest of BUNDLE: model, licence, source, shape, transforms, variants, parity.
 
-    Nothing is hashed or run; `edgesdk verify` does that. With --json the manifest itself is printed.
+    Nothing is hashed or run; `edgesdk verify` does that. A bundle whose files name what it does not list is
+    refused. With --json the manifest itself is printed.
     """
+    from edgesdk.backends.check_variant import check_references
     from edgesdk.bundle.reader import open_bundle
 
     opened = open_bundle(bundle)
+    for variant in opened.manifest.variants:
+        check_references(opened, variant)
     if as_json:
         print_json(opened.manifest)
         return

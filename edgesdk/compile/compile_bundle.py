@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from edgesdk.backends.check_variant import check_variant
 from edgesdk.backends.qnn.compile_context import compile_context, compiler_name
 from edgesdk.backends.qnn.provider import NAME
 from edgesdk.backends.qnn.socs import Soc, find_soc
@@ -84,6 +85,7 @@ def compile_bundle(
     bundle = open_bundle(path)
     source = _source(bundle, variant)
     check_integrity(bundle, list(bundle.manifest.files))
+    check_variant(bundle, source)
     target = bundle.path if out is None else Path(out)
     with BundleWriter(target, overwrite=out is None) as writer:
         made = _compiled(source, chosen)

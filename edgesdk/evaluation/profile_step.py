@@ -28,6 +28,7 @@ from edgesdk.backends.protocol import (
     StepBuffers,
     float_cells,
 )
+from edgesdk.bundle.integrity import check_integrity
 from edgesdk.bundle.manifest import StepShape, Variant
 from edgesdk.bundle.reader import Bundle, open_bundle
 from edgesdk.devices.bandwidth import measure_bandwidth
@@ -76,6 +77,7 @@ def profile_step(
             raise UnsupportedOption(f"{name} is {count}, expected at least 1")
     counted = count_threads(threads)
     bundle = open_bundle(path)
+    check_integrity(bundle)
     notes: list[str] = []
     *others, last = _suited(bundle, variant, backend)
     for chosen in others:

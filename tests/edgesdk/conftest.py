@@ -1,5 +1,8 @@
 """Two small tokenizers of the kinds that models use, and bundles that run on the fake backend."""
 
+import hashlib
+import json
+
 import pytest
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Engine
@@ -119,7 +122,9 @@ def fake_runtime(byte_level, tmp_path, monkeypatch):
             tokenizer=byte_level.record,
             generation=GenerationDefaults(),
             variants=(
-                Variant("only", "litert", "f32", ("cpu",), "variants/only/model", context, steps, parity),
+                Variant(
+                    "only", "litert", "f32", ("cpu",), "variants/only/model.tflite", context, steps, parity
+                ),
             ),
             files={},
         )
@@ -138,7 +143,7 @@ def fake_runtime(byte_level, tmp_path, monkeypatch):
         target = tmp_path / "bundle"
         with BundleWriter(target, overwrite=True) as writer:
             writer.path("tokenizer.json").write_text(byte_level.engine.to_str())
-            writer.path("variants/only/model").write_bytes(b"")
+            writer.path("variants/only/model.tflite").write_bytes(b"")
             if template is not None:
                 writer.path("chat_template.jinja").write_text(template)
             for name, write in files:
@@ -158,3 +163,27 @@ def npu_bundle(tmp_path_factory, request):
     options = ConvertOptions(targets=("onnx-npu",), recipes=("w8",), context=64, prove=False)
     source = request.config.rootpath / "tests/data/tiny/llama"
     return convert(str(source), tmp_path_factory.mktemp("npu") / "bundle", options)
+
+
+@pytest.fixture(scope="session")
+def reseal():
+    """Makes the manifest of a folder say what its files are now, as a stranger would: `reseal(folder)`.
+
+    `also` lists more files, which need not be there; `edit` is given the manifest's document.
+    """
+
+    def make(folder, also=(), edit=lambda document: None):
+        path = folder / "manifest.json"
+        document = json.loads(path.read_text(encoding="utf-8"))
+        for name, record in document["files"].items():
+            file = folder / name
+            if file.is_file():
+                data = file.read_bytes()
+                record.update(sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
+        empty = {"sha256": hashlib.sha256(b"").hexdigest(), "size_bytes": 0}
+        document["files"].update({name: dict(empty) for name in also})
+        edit(document)
+        path.write_text(json.dumps(document), encoding="utf-8")
+        return folder
+
+    return make

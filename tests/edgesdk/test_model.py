@@ -51,13 +51,13 @@ def make_bundle(byte_level, tmp_path):
             decoder=decoder,
             tokenizer=byte_level.record,
             generation=generation,
-            variants=(Variant("fake", "litert", "f32", ("cpu",), "variants/fake/model", 128, STEPS),),
+            variants=(Variant("fake", "litert", "f32", ("cpu",), "variants/fake/model.tflite", 128, STEPS),),
             files={},
         )
         target = tmp_path / "bundle"
         with BundleWriter(target, overwrite=True) as writer:
             writer.path("tokenizer.json").write_text(byte_level.engine.to_str())
-            writer.path("variants/fake/model").write_bytes(b"")
+            writer.path("variants/fake/model.tflite").write_bytes(b"")
             if template is not None:
                 writer.path("chat_template.jinja").write_text(template)
             writer.finish(manifest)

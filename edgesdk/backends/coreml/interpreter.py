@@ -50,8 +50,7 @@ class MilInterpreter:
         self._program = read_program(package)
         self._weights: dict[tuple[Stored, ...], Array] = {}
         self._prepared: dict[str, _Prepared] = {}
-        for name, function in self._program.functions.items():
-            _check(name, function, self._program)
+        check_program(self._program)
 
     def inputs(self, function: str) -> Mapping[str, TensorType]:
         """Types of a function's inputs, states among them.
@@ -219,6 +218,16 @@ def _value(argument: Argument, values: Mapping[str, Value]) -> Value:
         raise BundleError("an operation reads the weight file itself, expected a constant before it")
     literal = argument[0]
     return literal if isinstance(literal, str) else _widened(literal)
+
+
+def check_program(program: MilProgram) -> None:
+    """Refuses a program that edgesdk does not emit, before anything runs it.
+
+    Raises:
+        BundleError: it uses another operation, a name that nothing has made, or a weight that is not there.
+    """
+    for name, function in program.functions.items():
+        _check(name, function, program)
 
 
 def _check(name: str, function: Function, program: MilProgram) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from edgesdk.backends.coreml.interpreter import check_program
 from edgesdk.backends.coreml.mil_program import Array, Function, MilProgram, TensorType, read_program
 from edgesdk.errors import DeviceError, MissingExtra
 
@@ -36,6 +37,7 @@ class MlModelPredictor:
             units: where Core ML may run it.
 
         Raises:
+            BundleError: the package is damaged, or uses an operation that edgesdk does not emit.
             DeviceError: this is not macOS.
             MissingExtra: coremltools is not installed.
         """
@@ -47,6 +49,7 @@ class MlModelPredictor:
         self._package = package
         self._units = units
         self._program: MilProgram = read_program(package)
+        check_program(self._program)
         self._models: dict[str, MLModel] = {}
 
     def inputs(self, function: str) -> Mapping[str, TensorType]:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from edgesdk.backends.check_variant import checked
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.bundle.package_list import PACKAGE_LIST_NAME, read_package_list
 from edgesdk.bundle.reader import Bundle
@@ -25,6 +26,7 @@ _SLOW = "the Core ML program is interpreted in numpy to check it: slow, with the
 _COPIES = "cells are copied on every step, which costs time; apps on iOS do without"
 
 
+@checked
 def open_mil(request: OpenRequest) -> Opened:
     """Opens a variant with the interpreter.
 
@@ -36,11 +38,13 @@ def open_mil(request: OpenRequest) -> Opened:
     return Opened(_step_backend(_interpreter(request), request), "interpreter", notes=(_SLOW,))
 
 
+@checked
 def open_mil_state(request: OpenRequest) -> Opened:
     """Opens a stateful variant with the interpreter; raises what `open_mil` raises."""
     return Opened(_state_model(_interpreter(request), request), "interpreter", notes=(_SLOW,))
 
 
+@checked
 def open_state(request: OpenRequest) -> Opened:
     """Opens a stateful variant with Core ML, which chooses the units.
 
@@ -55,9 +59,9 @@ def _open_units(request: OpenRequest, units: Units) -> Opened:
     return Opened(_step_backend(_core_ml(request, units), request), f"CoreML {units}", notes=(_COPIES,))
 
 
-open_all = partial(_open_units, units="ALL")
-open_gpu = partial(_open_units, units="CPU_AND_GPU")
-open_cpu = partial(_open_units, units="CPU_ONLY")
+open_all = checked(partial(_open_units, units="ALL"))
+open_gpu = checked(partial(_open_units, units="CPU_AND_GPU"))
+open_cpu = checked(partial(_open_units, units="CPU_ONLY"))
 
 
 def _interpreter(request: OpenRequest) -> PartsPredictor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgesdk.backends.check_variant import checked
 from edgesdk.backends.litert.compiled import CompiledStepBackend
 from edgesdk.backends.litert.interpreter import InterpreterStepBackend, Package
 from edgesdk.backends.litert.weight_cache import find_weight_cache
@@ -15,6 +16,7 @@ _BLOCKS = "LiteRT's GPU accelerator has no weights in blocks; convert with a rec
 _COPIES = "cells are copied on every step, which costs time; the litert backend does without"
 
 
+@checked
 def open_compiled(request: OpenRequest) -> Opened:
     """Opens a variant with CompiledModel.
 
@@ -37,6 +39,7 @@ def open_compiled(request: OpenRequest) -> Opened:
     return Opened(backend, "XNNPACK", backend.accelerated_share, state, notes)
 
 
+@checked
 def open_compiled_on_gpu(request: OpenRequest) -> Opened:
     """Opens a variant with CompiledModel on the GPU, all of it or not at all.
 
@@ -64,6 +67,7 @@ def open_compiled_on_gpu(request: OpenRequest) -> Opened:
     return Opened(backend, "LiteRT GPU", 1.0, notes=(_FLOAT_ROWS,))
 
 
+@checked
 def open_interpreter(request: OpenRequest) -> Opened:
     """Opens a variant with LiteRT's classic interpreter.
 
@@ -73,6 +77,7 @@ def open_interpreter(request: OpenRequest) -> Opened:
     return _interpreter(request, "ai_edge_litert")
 
 
+@checked
 def open_tflite_runtime(request: OpenRequest) -> Opened:
     """Opens a variant with tflite-runtime, the last resort of boards without LiteRT.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+from edgesdk.backends.check_variant import checked
 from edgesdk.backends.native_log import caught_native_log
 from edgesdk.backends.onnxruntime_step import OnnxStepBackend
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
@@ -17,6 +18,7 @@ _SIMULATED = "Qualcomm's simulator on this CPU: right results, meaningless speed
 _COMPILED_NOW = "every size is compiled when it is first used; `edgesdk compile` does it ahead of time"
 
 
+@checked
 def open_qnn(request: OpenRequest) -> Opened:
     """Opens a step variant and compiles its smallest size.
 
@@ -28,6 +30,7 @@ def open_qnn(request: OpenRequest) -> Opened:
     return _open(request, (_COMPILED_NOW,))
 
 
+@checked
 def open_qnn_compiled(request: OpenRequest) -> Opened:
     """Opens a variant that was compiled ahead of time.
 

@@ -116,3 +116,25 @@ def onnx_bundle(tmp_path_factory: pytest.TempPathFactory) -> OnnxBundle:
             )
         )
     return OnnxBundle(open_bundle(target), tokens, next(sequence_logits(program, [tokens])))
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended: its status, and its last line."""
+
+    code: int
+    error: str
+
+
+@pytest.fixture
+def edgesdk_command(capfd: pytest.CaptureFixture[str]):
+    """Runs a command of the command line in this process."""
+    from edgesdk.cli.main import main
+
+    def run(*arguments: object) -> Done:
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        code = end.value.code
+        return Done(code if isinstance(code, int) else 1, capfd.readouterr().err.splitlines()[-1])
+
+    return run

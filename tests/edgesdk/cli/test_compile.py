@@ -23,6 +23,7 @@ def test_inspect_says_what_a_compiled_variant_was_compared_with(edgesdk, npu_bun
 
     def copy(model, out, soc):
         out.write_bytes(model.read_bytes())
+        (out.parent / "weights.data").write_bytes((model.parent / "weights.data").read_bytes())
 
     monkeypatch.setattr(module, "compile_context", copy)
     monkeypatch.setattr(module, "compiler_name", lambda: "compiler 1")

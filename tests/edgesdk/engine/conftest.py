@@ -52,13 +52,15 @@ def fake_bundle(byte_level, tmp_path_factory):
         decoder=decoder,
         tokenizer=byte_level.record,
         generation=GenerationDefaults(),
-        variants=(Variant("only", "litert", "f32", ("cpu",), "variants/only/model", CONTEXT, fake_shapes()),),
+        variants=(
+            Variant("only", "litert", "f32", ("cpu",), "variants/only/model.tflite", CONTEXT, fake_shapes()),
+        ),
         files={},
     )
     target = tmp_path_factory.mktemp("fake") / "bundle"
     with BundleWriter(target) as writer:
         writer.path("tokenizer.json").write_text(byte_level.engine.to_str())
-        writer.path("variants/only/model").write_bytes(b"")
+        writer.path("variants/only/model.tflite").write_bytes(b"")
         writer.path("chat_template.jinja").write_text(TEMPLATE)
         writer.finish(manifest)
     return open_bundle(target)

@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from converters.emit.onnx.genai_files import genai_config
 from converters.emit.onnx.resident import emit_resident
 from edgesdk.backends.onnxruntime_resident import ResidentModel
+from edgesdk.bundle.genai_config import genai_config
 from edgesdk.bundle.manifest import GenerationDefaults, TokenizerRecord
 from edgesdk.errors import EmitError
 
@@ -88,7 +88,7 @@ def test_config_says_what_the_checkpoint_says(make_program, tokenizer_files):
     record = TokenizerRecord(None, (2, 5), False)
     files = dataclasses.replace(tokenizer_files, record=record)
     generation = GenerationDefaults(temperature=0.6, top_p=0.9)
-    config = genai_config("m.onnx", make_program("plain").spec, 64, files, generation)
+    config = genai_config("m.onnx", make_program("plain").spec, 64, files.record, generation)
     model, search = config["model"], config["search"]
     assert (model["eos_token_id"], model["bos_token_id"], model["context_length"]) == ([2, 5], 2, 64)
     assert (search["do_sample"], search["temperature"], search["top_p"]) == (True, 0.6, 0.9)

@@ -1,0 +1,180 @@
+"""Every file that the emitter writes passes; damaged ones and those of another contract do not."""
+
+import ast
+import dataclasses
+import random
+from pathlib import Path
+
+import pytest
+
+from edgesdk.backends.litert import check_litert_file as module
+from edgesdk.backends.litert.check_litert_file import LitertContract, check_litert_file
+from edgesdk.backends.litert.operator_shapes import OPERATORS
+from edgesdk.errors import BundleError, DeviceError
+
+schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="needs ai-edge-litert")
+
+ROOT = Path(__file__).parents[4]
+
+
+def contract_of(bundle, variant):
+    spec = bundle.manifest.decoder_of(variant)
+    return LitertContract(spec, variant.steps, variant.cell_type, variant.context)
+
+
+@pytest.fixture
+def file(float_bundle):
+    return float_bundle.file(float_bundle.variant("litert-f32").entry)
+
+
+@pytest.fixture
+def contract(float_bundle):
+    return contract_of(float_bundle, float_bundle.variant("litert-f32"))
+
+
+def test_numbers_are_those_of_the_schema():
+    for number, operator in OPERATORS.items():
+        assert getattr(schema.BuiltinOperator, operator.name) == number
+    names = {v: k for k, v in vars(schema.BuiltinOptions).items() if isinstance(v, int)}
+    options = {operator.name: names[operator.options] for operator in OPERATORS.values() if operator.options}
+    assert options["MEAN"] == "ReducerOptions"
+    assert options["FULLY_CONNECTED"] == "FullyConnectedOptions"
+    for name, found in options.items():
+        if name not in ("MEAN", "SUM"):
+            assert found.removesuffix("Options").lower() == name.replace("_", "").lower()
+
+
+def test_every_operator_that_the_emitter_names_is_known():
+    named = set()
+    for path in (ROOT / "converters/emit/litert").glob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if getattr(getattr(call, "func", None), "attr", None) in ("emit", "op", "binary"):
+                named.update(
+                    a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)
+                )
+    named = {name for name in named if name.isupper()}
+    assert len(named) > 15
+    assert named <= {operator.name for operator in OPERATORS.values()}
+
+
+@pytest.mark.parametrize("checkpoint", ["gemma3", "smollm3", "phi3"])
+@pytest.mark.parametrize(
+    ("target", "recipe", "cells"),
+    [
+        ("litert", "w8-round", "int8"),
+        ("litert", "w4b32-round", "float16"),
+        ("litert-static", "w4c-round", "float32"),
+        ("litert-static", "f16", "float32"),
+    ],
+)
+def test_what_is_written_passes(checkpoint, target, recipe, cells, tmp_path):
+    from converters.convert import ConvertOptions, convert
+    from edgesdk.bundle.reader import open_bundle
+
+    options = ConvertOptions((target,), (recipe,), 64, prove=False, cells=cells)
+    bundle = open_bundle(convert(str(ROOT / "tests/data/tiny" / checkpoint), tmp_path / "b", options))
+    for variant in bundle.manifest.variants:
+        check_litert_file(bundle.file(variant.entry), contract_of(bundle, variant))
+
+
+def test_damaged_files_end_in_one_line(file, contract, tmp_path):
+    whole, draw, refused = file.read_bytes(), random.Random(1), 0
+    path = tmp_path / "model.tflite"
+    for _ in range(80):
+        data = bytearray(whole)
+        for _ in range(draw.randint(1, 4)):
+            data[draw.randrange(len(data) // 2)] = draw.randrange(256)
+        path.write_bytes(data if draw.random() < 0.8 else data[: draw.randrange(len(data))])
+        try:
+            check_litert_file(path, contract)
+        except (BundleError, DeviceError) as error:
+            refused += 1
+            assert "\n" not in str(error)
+            assert len(str(error)) < 400
+    assert refused > 20
+
+
+@pytest.mark.parametrize("data", [b"", b"TFL3", b"\x08\0\0\0TFL3" + bytes(40), bytes(64), b"x" * 5000])
+def test_what_is_no_file_of_ours_is_refused(data, contract, tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match=r"^model\.tflite (is damaged|cannot be read)"):
+        check_litert_file(path, contract)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"vocab_size": 999}, "logits"),
+        ({"kv_heads": 1}, "k_cache"),
+        ({"head_rows": 7, "tied_head": False}, "logits"),
+    ],
+)
+def test_a_file_of_another_contract_is_refused(file, contract, change, match):
+    spec = dataclasses.replace(contract.spec, **change)
+    with pytest.raises(DeviceError, match=match):
+        check_litert_file(file, dataclasses.replace(contract, spec=spec))
+
+
+def test_tables_must_reach_as_far_as_ids_do(file, contract):
+    with pytest.raises(DeviceError, match="fewer rows than there are positions"):
+        check_litert_file(file, dataclasses.replace(contract, context=10_000))
+
+
+@pytest.fixture
+def edited(file, contract, tmp_path, monkeypatch):
+    """Checks the file after a change of the schema's own objects, which are packed without alignment."""
+    monkeypatch.setattr(module, "_ALIGNMENT_BYTES", 1)
+
+    def check(change):
+        flatbuffers = pytest.importorskip("flatbuffers")
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(file.read_bytes(), 0))
+        change(model)
+        builder = flatbuffers.Builder(1 << 16)
+        for buffer in model.buffers:
+            buffer.offset = buffer.size = 0
+        builder.Finish(model.Pack(builder), b"TFL3")
+        path = tmp_path / "model.tflite"
+        path.write_bytes(builder.Output())
+        check_litert_file(path, contract)
+
+    return check
+
+
+def first(model, name):
+    wanted = getattr(schema.BuiltinOperator, name)
+    codes = [code.builtinCode for code in model.operatorCodes]
+    return next(op for op in model.subgraphs[0].operators if codes[op.opcodeIndex] == wanted)
+
+
+def test_packed_anew_it_is_the_same_file(edited):
+    edited(lambda model: None)
+
+
+def test_a_custom_operator_is_refused(edited):
+    def change(model):
+        model.operatorCodes[0].customCode = b"mine"
+
+    with pytest.raises(BundleError, match="operator of another library"):
+        edited(change)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda m: setattr(m.operatorCodes[0], "version", 99), "in version 99"),
+        (lambda m: setattr(first(m, "FULLY_CONNECTED"), "inputs", [0, 10**6, -1]), "not there"),
+        (lambda m: setattr(first(m, "MUL"), "outputs", [0]), "taken|gives"),
+        (lambda m: setattr(first(m, "RESHAPE"), "inputs", [0, 0]), "constants|not there|nothing has made"),
+        (lambda m: setattr(first(m, "SOFTMAX"), "mutatingVariableInputs", [True]), "parts that no file"),
+        (lambda m: setattr(m.subgraphs[0].tensors[0], "shape", [7]), "gives|shape"),
+        (lambda m: setattr(m.subgraphs[0].tensors[0], "isVariable", True), "parts that no file"),
+        (lambda m: setattr(m.subgraphs[0], "inputs", m.subgraphs[0].inputs[:1]), "nothing has made|differ"),
+        (lambda m: setattr(m.signatureDefs[0], "subgraphIndex", 99), "no graph"),
+        (lambda m: setattr(m, "metadata", [schema.MetadataT()]), "parts that no file"),
+        (lambda m: setattr(m.buffers[5], "data", m.buffers[5].data[:-1]), "bytes, expected"),
+    ],
+)
+def test_whole_flatbuffers_that_mean_something_else_are_refused(edited, change, match):
+    with pytest.raises(BundleError, match=match):
+        edited(change)
