@@ -119,7 +119,7 @@ class CompiledStepBackend:
         self._shapes = tuple(sorted(shapes))
         self._model = _load(path, threads, weight_cache, device)
         # LiteRT prints when its environment goes away, also when the interpreter ends.
-        self._release = weakref.finalize(self, _release, self._model)
+        self._release = weakref.finalize(self, _release, self._model, weight_cache)
         self._check_layout()
         self._started = False
         self._signatures: dict[tuple[str, int], _Signature] = {}
@@ -304,7 +304,7 @@ def _load(
         try:
             from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, HardwareAccelerator, Options
 
-            cache = "" if weight_cache is None else str(weight_cache.path)
+            cache = "" if weight_cache is None else weight_cache.path
             if device == "gpu":
                 options = Options(hardware_accelerators=HardwareAccelerator.GPU)
             else:
@@ -319,14 +319,16 @@ def _load(
             raise DeviceError(f"LiteRT cannot be imported: {error}") from error
         except (RuntimeError, ValueError) as error:
             if weight_cache is not None:
-                weight_cache.abandon()
+                weight_cache.close()
             failure = str(error).splitlines()[0]
             raise DeviceError(f"LiteRT cannot load {path.name}: {failure}") from error
     return model
 
 
-def _release(model: CompiledModel) -> None:
+def _release(model: CompiledModel, weight_cache: WeightCache | None) -> None:
     with caught_native_log():
         environment = model.environment
         model.close()
         environment.close()
+    if weight_cache is not None:
+        weight_cache.close()
