@@ -18,7 +18,7 @@ from pathlib import Path
 
 from converters.checkpoints.digests import Progress, describe_file
 from converters.checkpoints.named_models import NAMED_MODELS, NamedModel
-from edgesdk.bundle.drafts import Draft
+from edgesdk.bundle.drafts import Draft, sweep_drafts
 from edgesdk.bundle.integrity import cache_folder
 from edgesdk.bundle.manifest import SourceFile
 from edgesdk.bundle.write_file import check_target, put_in_place
@@ -58,6 +58,7 @@ def fetch_verified(
     except FileNotFoundError as error:
         raise CheckpointError(f"{model.title} cannot be stored: {error.strerror}") from error
     target = folder / Path(model.member).name
+    sweep_drafts(folder)  # also of who was killed when the file was already in its place
     for path in (target, *_installed(model)):
         file = _verified(path, model, progress)
         if file is not None:

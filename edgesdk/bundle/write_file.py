@@ -11,17 +11,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from edgesdk.bundle.drafts import Draft
-from edgesdk.bundle.names import is_device_name
 
 Content = str | bytes | Callable[[Path], None]
 """Text in UTF-8, bytes, or what writes the file of the name that it is given."""
 
 _WINDOWS = os.name == "nt"
+# With any extension, in any folder ("Naming Files, Paths, and Namespaces", Win32).
+_DEVICE = re.compile(
+    r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3])", re.IGNORECASE
+)
 
 _KINDS = (
     (stat.S_ISLNK, "it is a link"),
@@ -71,8 +75,7 @@ def check_target(path: Path) -> int | None:
             such names.
     """
     path = Path(os.path.abspath(path))
-    if _WINDOWS and is_device_name(path.name):
-        raise _refused(errno.EINVAL, "Windows keeps that name for a device; choose another", path)
+    check_portable(path)
     try:
         mode = os.lstat(path).st_mode
     except FileNotFoundError:
@@ -109,6 +112,17 @@ def flush_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def check_portable(path: Path) -> None:
+    """Refuses, on Windows, a last part that it takes for a device or changes before it looks it up.
+
+    Raises:
+        OSError: it is one.
+    """
+    name = path.name
+    if _WINDOWS and (_DEVICE.fullmatch(name.partition(".")[0].rstrip(" ")) or name[-1:] in (".", " ")):
+        raise _refused(errno.EINVAL, f"Windows has no file named {name[:80]!r}; choose another", path)
 
 
 def _refused(code: int, why: str, path: Path) -> OSError:

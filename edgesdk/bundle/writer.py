@@ -21,9 +21,9 @@ from typing import Self
 from edgesdk.bundle.drafts import Draft
 from edgesdk.bundle.integrity import forget
 from edgesdk.bundle.manifest import MANIFEST_NAME, FileRecord, Manifest
-from edgesdk.bundle.names import check_name, is_device_name
+from edgesdk.bundle.names import check_name
 from edgesdk.bundle.records import to_json
-from edgesdk.bundle.write_file import flush_folder
+from edgesdk.bundle.write_file import check_portable, flush_folder
 from edgesdk.errors import BundleError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -156,9 +156,8 @@ class BundleWriter:
         return found
 
     def _check_target(self) -> None:
-        if os.name == "nt" and is_device_name(self._target.name):
-            raise BundleError(f"Windows keeps {self._target.name!r} for a device; choose another place")
         try:
+            check_portable(self._target)
             os.lstat(self._target)
         except FileNotFoundError:
             return

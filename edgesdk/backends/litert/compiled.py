@@ -114,12 +114,13 @@ class CompiledStepBackend:
         if reason is not None:
             raise DeviceError(f"LiteRT cannot use host memory in place: {reason}")
         self._spec = spec
+        self._weight_cache = weight_cache  # LiteRT may ask for its name as long as the model is there
         self.cell_type: CellType = cell_type
         """How the cells that it reads are stored."""
         self._shapes = tuple(sorted(shapes))
         self._model = _load(path, threads, weight_cache, device)
         # LiteRT prints when its environment goes away, also when the interpreter ends.
-        self._release = weakref.finalize(self, _release, self._model, weight_cache)
+        self._release = weakref.finalize(self, _release, self._model)
         self._check_layout()
         self._started = False
         self._signatures: dict[tuple[str, int], _Signature] = {}
@@ -304,7 +305,7 @@ def _load(
         try:
             from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, HardwareAccelerator, Options
 
-            cache = "" if weight_cache is None else weight_cache.path
+            cache = "" if weight_cache is None else str(weight_cache.path or "")
             if device == "gpu":
                 options = Options(hardware_accelerators=HardwareAccelerator.GPU)
             else:
@@ -319,16 +320,14 @@ def _load(
             raise DeviceError(f"LiteRT cannot be imported: {error}") from error
         except (RuntimeError, ValueError) as error:
             if weight_cache is not None:
-                weight_cache.close()
+                weight_cache.abandon()
             failure = str(error).splitlines()[0]
             raise DeviceError(f"LiteRT cannot load {path.name}: {failure}") from error
     return model
 
 
-def _release(model: CompiledModel, weight_cache: WeightCache | None) -> None:
+def _release(model: CompiledModel) -> None:
     with caught_native_log():
         environment = model.environment
         model.close()
         environment.close()
-    if weight_cache is not None:
-        weight_cache.close()

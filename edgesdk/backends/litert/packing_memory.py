@@ -1,7 +1,7 @@
 """Memory with the name of a file, for LiteRT to write its packed weights into.
 
 Linux and Android have such memory (memfd_create(2)); it is opened again by its name under /proc. LiteRT may
-ask for that name later, so it must stay as long as the model.
+ask for that name later, so the memory must be kept as long as the model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class PackingMemory:
         """Owns the descriptor of a file in memory."""
         self._handle = handle
         self._close = weakref.finalize(self, os.close, handle)
-        self.path = f"/proc/self/fd/{handle}"
+        self.path = Path(f"/proc/self/fd/{handle}")
 
     def size_bytes(self) -> int:
         """Bytes that were written so far."""
@@ -70,7 +70,7 @@ def open_packing_memory(size_bytes: int) -> PackingMemory | None:
         memory = PackingMemory(os.memfd_create("edgesdk packed weights"))
     except OSError:
         return None
-    if not os.path.exists(memory.path):  # /proc is not mounted
+    if not memory.path.exists():  # /proc is not mounted
         memory.close()
         return None
     return memory

@@ -46,7 +46,7 @@ class WeightCache:
     """Packed weights for one opening of a model.
 
     Attributes:
-        path: what LiteRT is to be given; empty when it is to pack for itself.
+        path: what LiteRT is to be given; None when it is to pack for itself.
         state: `hit`, `built`, or None when nothing is kept.
         note: why nothing is kept, for the receipt; None when something is, or there is nothing to keep.
     """
@@ -55,7 +55,7 @@ class WeightCache:
         self,
         key: str,
         folder: Path | None,
-        path: str,
+        path: Path | None,
         *,
         state: Literal["hit", "built"] | None = None,
         note: str | None = None,
@@ -80,8 +80,8 @@ class WeightCache:
         else:
             self.state = "built"
 
-    def close(self) -> None:
-        """Gives the memory back, when LiteRT has let go of it. May be called again."""
+    def abandon(self) -> None:
+        """Gives the memory back when LiteRT could not load the model; otherwise it goes with this object."""
         if self._memory is not None:
             self._memory.close()
             self._memory = None
@@ -105,9 +105,10 @@ def open_weight_cache(digest: str, model: Path) -> WeightCache:
     key, folder, note = _key(digest), None, None
     try:
         folder = cache_folder() / "xnnpack"
+        sweep_drafts(folder)  # also of who was killed when the file was already in its place
         found = _find(folder, key)
         if found is not None:
-            return WeightCache(key, folder, str(found), state="hit")
+            return WeightCache(key, folder, found, state="hit")
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(0, f"{folder} cannot be written")
@@ -119,11 +120,11 @@ def open_weight_cache(digest: str, model: Path) -> WeightCache:
     if memory is not None:
         return WeightCache(key, folder, memory.path, note=note, memory=memory)
     if folder is None:
-        return WeightCache(key, None, "", note=note)
+        return WeightCache(key, None, None, note=note)
     built, reason = _pack_beside(folder, key, model)
     if built is None:
-        return WeightCache(key, folder, "", note=_not_kept(reason))
-    return WeightCache(key, folder, str(built), state="built")
+        return WeightCache(key, folder, None, note=_not_kept(reason))
+    return WeightCache(key, folder, built, state="built")
 
 
 @contextmanager
@@ -177,7 +178,7 @@ def _is_whole(packed: Path) -> bool:
     return True
 
 
-def _keep(folder: Path, key: str, copy: Callable[[Path], None], size: int, source: str) -> Path:
+def _keep(folder: Path, key: str, copy: Callable[[Path], None], size: int, source: Path) -> Path:
     """Puts packed weights into the cache: hashed from `source` while they are copied.
 
     Raises:
@@ -202,7 +203,7 @@ def _pack_beside(folder: Path, key: str, model: Path) -> tuple[Path | None, str]
             )
             if ended.reason is not None or not packed.exists():
                 return None, f"packing in a process of its own failed: {ended.reason or 'it wrote nothing'}"
-            return _place(folder, key, packed, _hash(str(packed))), ""
+            return _place(folder, key, packed, _hash(packed)), ""
     except OSError as error:
         return None, error.strerror or str(error)
 
@@ -218,8 +219,8 @@ def _place(folder: Path, key: str, packed: Path, digest: str) -> Path:
     return built
 
 
-def _hash(path: str) -> str:
-    with open(path, "rb") as stream:
+def _hash(path: Path) -> str:
+    with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -254,8 +255,7 @@ def _processor() -> str:
 
 
 def _sweep(folder: Path) -> None:
-    """Removes what dead processes left, and what nothing uses any more."""
-    sweep_drafts(folder)
+    """Removes what nothing uses any more."""
     oldest = time.time() - _UNUSED_S
     for packed in folder.glob("*.bin"):
         with contextlib.suppress(OSError):

@@ -33,30 +33,6 @@ def test_anything_else_is_refused(name):
         check_name(name)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "con",
-        "NUL.json",
-        "variants/aux/model.tflite",
-        "a/com1.tar.gz",
-        "lpt\u00b9",
-        "prn .txt",
-        "a./b",
-        "b ",
-        "x.",
-    ],
-)
-def test_names_that_windows_cannot_have_are_refused_everywhere(name):
-    with pytest.raises(BundleError, match="Windows cannot have"):
-        check_name(name)
-
-
-@pytest.mark.parametrize("name", ["console", "com", "com10", "variants/nully/aux1.json", ".hidden", "a.con"])
-def test_names_that_only_look_like_devices_pass(name):
-    assert check_name(name) == name
-
-
 def test_the_manifest_is_no_file_of_the_bundle():
     with pytest.raises(BundleError, match="cannot list or replace itself"):
         check_name("manifest.json")

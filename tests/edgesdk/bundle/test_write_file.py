@@ -7,6 +7,8 @@ import socket
 import pytest
 
 from edgesdk.bundle.write_file import check_target, write_file
+from edgesdk.bundle.writer import BundleWriter
+from edgesdk.errors import BundleError
 
 
 def half(path):
@@ -97,7 +99,14 @@ def test_the_longest_name_can_be_written(tmp_path):
 
 
 def test_windows_has_names_that_are_devices(tmp_path, monkeypatch):
-    check_target(tmp_path / "con.txt")
+    names = ("con", "NUL.json", "com1.tar.gz", "lpt\u00b9", "prn .txt", "a.", "b ")
+    for name in names:
+        check_target(tmp_path / name)
     monkeypatch.setattr("edgesdk.bundle.write_file._WINDOWS", True)
-    with pytest.raises(OSError, match="Windows keeps that name for a device"):
-        check_target(tmp_path / "con.txt")
+    for name in names:
+        with pytest.raises(OSError, match="Windows has no file named"):
+            check_target(tmp_path / name)
+        with pytest.raises(BundleError, match="Windows has no file named"):
+            BundleWriter(tmp_path / name)
+    for name in ("console", "com", "com10", "aux1.json", ".hidden", "a.con"):
+        check_target(tmp_path / name)
