@@ -47,13 +47,17 @@ def fetch_hub(hub_id: str, revision: str | None = None, cache: Path | None = Non
     except ImportError as error:
         raise MissingExtra("huggingface-hub", "convert") from error
     where = f"{hub_id}@{revision}" if revision else hub_id
+    try:
+        kept = _own_cache() if cache is None else cache
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{where} cannot be fetched: {error.strerror}") from error
 
     def download() -> Path:
         return Path(
             snapshot_download(
                 hub_id,
                 revision=revision,
-                cache_dir=_own_cache() if cache is None else cache,
+                cache_dir=kept,
                 allow_patterns=_WANTED,
                 ignore_patterns=_UNWANTED,
             )

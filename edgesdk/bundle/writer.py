@@ -27,6 +27,7 @@ from edgesdk.bundle.write_file import check_portable, flush_folder
 from edgesdk.errors import BundleError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_UNWRITABLE = _FULL | {errno.EFBIG, errno.EIO, errno.EROFS}
 
 
 class BundleWriter:
@@ -84,11 +85,11 @@ class BundleWriter:
         """Discards the draft unless `finish` has renamed it.
 
         Raises:
-            BundleError: in place of the system's error when the disk is full.
+            BundleError: in place of the system's error when a file of the bundle could not be written.
         """
         self._discard()
         forget(self._draft)  # who has opened the preview has had it remembered
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and self._is_of_writing(error):
             raise self._explain(error) from error
 
     def path(self, name: str) -> Path:
@@ -194,6 +195,12 @@ class BundleWriter:
             for folder in reversed(self._made):
                 with contextlib.suppress(OSError):  # someone else has put something there
                     folder.rmdir()
+
+    def _is_of_writing(self, error: OSError) -> bool:
+        """Whether it happened to a file of the bundle; a write that fails names no file."""
+        if error.filename is None:
+            return error.errno in _UNWRITABLE
+        return error.errno in _FULL or str(error.filename).startswith(str(self._draft))
 
     def _explain(self, error: OSError) -> BundleError:
         if error.errno in _FULL:
