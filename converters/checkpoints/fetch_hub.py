@@ -1,18 +1,23 @@
 """Fetches a checkpoint from the Hugging Face hub: pinned, cached, resumable, and offline once cached.
 
-All of that is huggingface_hub's doing; what is chosen here is which files, and what an error says.
+All of that is huggingface_hub's doing; what is chosen here is which files, what an error says, and that a
+cached file is what its name says.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
+from converters.checkpoints.hub_blobs import damaged_files, remove_blob
+from edgesdk.bundle.integrity import cache_folder
 from edgesdk.errors import CheckpointError, MissingExtra
 
 # A pattern's star matches folders too: those hold the same weights in other formats.
 _WANTED = ["*.json", "*.safetensors", "chat_template.jinja", "README.md"]
 _UNWANTED = ["*/*", "consolidated*.safetensors"]
+_HUB_VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
@@ -43,13 +48,29 @@ def fetch_hub(hub_id: str, revision: str | None = None, cache: Path | None = Non
         raise MissingExtra("huggingface-hub", "convert") from error
     where = f"{hub_id}@{revision}" if revision else hub_id
     try:
-        folder = snapshot_download(
-            hub_id,
-            revision=revision,
-            cache_dir=cache,
-            allow_patterns=_WANTED,
-            ignore_patterns=_UNWANTED,
+        kept = _own_cache() if cache is None else cache
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{where} cannot be fetched: {error.strerror}") from error
+
+    def download() -> Path:
+        return Path(
+            snapshot_download(
+                hub_id,
+                revision=revision,
+                cache_dir=kept,
+                allow_patterns=_WANTED,
+                ignore_patterns=_UNWANTED,
+            )
         )
+
+    try:
+        folder = download()
+        damaged = damaged_files(folder)
+        if damaged:
+            for link in damaged:
+                remove_blob(link)
+            folder = download()
+            damaged = damaged_files(folder)
     except RevisionNotFoundError as error:
         raise CheckpointError(f"the hub has no revision {revision!r} of {hub_id}") from error
     except GatedRepoError as error:
@@ -67,5 +88,14 @@ def fetch_hub(hub_id: str, revision: str | None = None, cache: Path | None = Non
             f"there is no directory {hub_id!r}; as a hub id, {where} is not in the cache and cannot be "
             f"fetched: {reason}"
         ) from error
+    if damaged:
+        raise CheckpointError(f"{damaged[0].name} of {where} is damaged, also when it is fetched again")
     # Snapshots are folders named by their commit.
-    return Path(folder), Path(folder).name
+    return folder, folder.name
+
+
+def _own_cache() -> Path | None:
+    """A cache for a user without a home folder, who would get one named ~; None for the hub's own choice."""
+    if any(os.environ.get(name) for name in _HUB_VARIABLES) or os.path.isabs(os.path.expanduser("~")):
+        return None
+    return cache_folder() / "hub"

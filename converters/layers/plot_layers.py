@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converters.layers.report_layers import LayerReport
+from edgesdk.bundle.write_file import check_target, write_file
 from edgesdk.errors import MissingExtra, UnsupportedOption
 
 if TYPE_CHECKING:
@@ -39,14 +40,15 @@ def plot_layers(report: LayerReport, path: Path) -> None:
         _draw_scores(left, report)
         _draw_curve(right, report)
         figure.suptitle(f"{report.checkpoint}, ranked by {report.ranking.method}")
-        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
+        metadata = {"Date": None, "Creator": None}
+        write_file(path, lambda draft: figure.savefig(draft, format="svg", metadata=metadata))
 
 
 def check_plot(path: Path) -> None:
     """Refuses, before anything is measured, what could not be drawn.
 
     Raises:
-        UnsupportedOption: the name does not end in `.svg`.
+        UnsupportedOption: the name does not end in `.svg`, or no plain file can be written there.
         MissingExtra: matplotlib is not installed.
     """
     if path.suffix.lower() != ".svg":
@@ -55,6 +57,10 @@ def check_plot(path: Path) -> None:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise MissingExtra("matplotlib", "bench") from error
+    try:
+        check_target(path)
+    except OSError as error:
+        raise UnsupportedOption(f"the plot {path.name[:80]!r} cannot be written: {error.strerror}") from error
 
 
 def _draw_scores(axes: Axes, report: LayerReport) -> None:

@@ -7,6 +7,7 @@ interrupted search goes on where it stopped. It does not choose: see `converters
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -117,10 +118,15 @@ def _read(store: Path | None) -> dict[str, float]:
     known: dict[str, float] = {}
     if store is None or not store.exists():
         return known
-    for line in store.read_text(encoding="utf-8", errors="replace").splitlines():
+    try:
+        lines = store.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return known
+    for line in lines:
         try:
-            key, value = json.loads(line)
-            known[str(key)] = float(value)
+            key, value, check = json.loads(line)
+            if check == _check(key, value):  # else the disk has damaged it
+                known[str(key)] = float(value)
         except (ValueError, TypeError):  # the line that an interrupt cut short
             continue
     return known
@@ -129,7 +135,12 @@ def _read(store: Path | None) -> dict[str, float]:
 def _append(store: Path | None, key: str, value: float) -> None:
     if store is None:
         return
-    store.parent.mkdir(parents=True, exist_ok=True)
-    with store.open("a", encoding="utf-8") as file:
-        # The newline comes first: what an interrupt cut short must not swallow the next figure.
-        file.write("\n" + json.dumps([key, value]))
+    with contextlib.suppress(OSError):  # without, the next run measures again
+        store.parent.mkdir(parents=True, exist_ok=True)
+        with store.open("a", encoding="utf-8") as file:
+            # The newline comes first: what an interrupt cut short must not swallow the next figure.
+            file.write("\n" + json.dumps([key, value, _check(key, value)]))
+
+
+def _check(key: str, value: float) -> str:
+    return hashlib.sha256(f"{key} {value!r}".encode()).hexdigest()[:16]

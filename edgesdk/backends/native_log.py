@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import BinaryIO, cast
 
 _LOCK = threading.Lock()  # standard error belongs to the process: one redirection at a time
 _LOG = logging.getLogger("edgesdk.native")
@@ -31,7 +32,7 @@ def caught_native_log(*, stdout: bool = False) -> Iterator[list[str]]:
         A list that holds the caught lines once the block has ended.
     """
     lines: list[str] = []
-    with _LOCK, tempfile.TemporaryFile() as caught:
+    with _LOCK, _open_memory() as caught:
         try:
             sys.stderr.flush()
             if stdout:
@@ -52,6 +53,13 @@ def caught_native_log(*, stdout: bool = False) -> Iterator[list[str]]:
             lines.extend(caught.read().decode("utf-8", "replace").splitlines())
             for line in lines:
                 _LOG.debug("%s", line)
+
+
+def _open_memory() -> BinaryIO:
+    """A file to catch lines in: no disk is needed where the system has files in memory."""
+    if sys.platform == "linux" and hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("edgesdk native log"), "w+b")
+    return cast(BinaryIO, tempfile.TemporaryFile())
 
 
 @cache

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +20,7 @@ from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.protocol import Cells, Float, StepBuffers, float_cells
 from edgesdk.backends.step_buffers import allocate_buffers
 from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.drafts import scratch_folder
 from edgesdk.bundle.manifest import CellType, StepShape, Variant
 from edgesdk.bundle.reader import Bundle
 from edgesdk.errors import DeviceError
@@ -131,7 +131,7 @@ class OnnxStepBackend:
 
     def _profiled_share(self, provider: Provider) -> float | None:
         """Runs zeros through another session of the smallest size, so that no later step is slowed."""
-        with TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             path = self._path(self._shapes[0])
             session = open_session(path, self._threads, provider, profile=Path(folder, "run"))
             zeros = {

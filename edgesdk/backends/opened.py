@@ -26,6 +26,15 @@ class OpenRequest:
     threads: int
     device: DeviceClass = "cpu"
 
+    def __post_init__(self) -> None:
+        """Refuses a variant of sizes that has none.
+
+        Raises:
+            DeviceError: the manifest names no step sizes, which every format but onnx-resident needs.
+        """
+        if not self.variant.steps and self.variant.format != "onnx-resident":
+            raise DeviceError(f"variant {self.variant.name!r} has no step sizes; convert the bundle again")
+
 
 @dataclass(frozen=True)
 class Opened:

@@ -11,16 +11,18 @@ It guards against damage, not against an attacker who can write into the user's 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
-import json
 import os
 import time
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeGuard
 
+from edgesdk.bundle.checked_json import read_checked, write_checked
 from edgesdk.bundle.reader import Bundle
+from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import BundleError
 
 Integrity = Literal["hashed", "unchanged"]
@@ -38,13 +40,25 @@ Fingerprint = list[int | str]
 
 
 def cache_folder() -> Path:
-    """Where edgesdk keeps what it may lose: `$EDGESDK_CACHE`, or the platform's cache folder."""
+    """Where edgesdk keeps what it may lose: `$EDGESDK_CACHE`, or the platform's cache folder.
+
+    Raises:
+        FileNotFoundError: neither is there: the variable is not set, and the user has no home folder.
+    """
     named = os.environ.get(CACHE_VARIABLE)
     if named:
         return Path(named)
     from platformdirs import user_cache_dir
 
-    return Path(user_cache_dir("edgesdk"))
+    try:
+        found = Path(user_cache_dir("edgesdk"))
+    except (RuntimeError, KeyError):  # the user is not in the system's list
+        found = Path()
+    if not found.is_absolute():  # it would be a folder named ~ in the current one
+        raise FileNotFoundError(
+            errno.ENOENT, f"this user has no home folder to keep a cache in; set {CACHE_VARIABLE} to a folder"
+        )
+    return found
 
 
 def check_integrity(bundle: Bundle, names: Collection[str] | None = None, *, full: bool = False) -> Integrity:
@@ -65,29 +79,32 @@ def check_integrity(bundle: Bundle, names: Collection[str] | None = None, *, ful
     for name, path in wanted.items():
         _check_size(bundle, name, path.stat().st_size)
     record = _record_path(bundle.path)
-    remembered = _load(record)
+    remembered = {} if record is None else _load(record)
     known = {} if full else remembered
     fresh = {
         name: path
         for name, path in wanted.items()
-        if known.get(name) != _fingerprint(path, bundle.manifest.files[name].sha256)
+        if known.get(name) != fingerprint(path, bundle.manifest.files[name].sha256)
     }
     if not fresh:
         return "unchanged"
     with ThreadPoolExecutor(max_workers=_HASHERS) as pool:
         checked = list(pool.map(lambda item: _hash(bundle, *item), fresh.items()))
-    for name, fingerprint in zip(fresh, checked, strict=True):
+    for name, seen in zip(fresh, checked, strict=True):
         remembered.pop(name, None)
-        if fingerprint is not None:
-            remembered[name] = fingerprint
-    _save(record, {name: value for name, value in remembered.items() if name in bundle.manifest.files})
+        if seen is not None:
+            remembered[name] = seen
+    if record is not None:
+        _save(record, {name: value for name, value in remembered.items() if name in bundle.manifest.files})
     return "hashed"
 
 
 def forget(folder: Path) -> None:
     """Forgets what is remembered of the bundle in a folder, which need not be there any more."""
-    with contextlib.suppress(OSError):
-        _record_path(folder).unlink(missing_ok=True)
+    record = _record_path(folder)
+    if record is not None:
+        with contextlib.suppress(OSError):
+            record.unlink(missing_ok=True)
 
 
 def _check_size(bundle: Bundle, name: str, size: int) -> None:
@@ -103,7 +120,7 @@ def _hash(bundle: Bundle, name: str, path: Path) -> Fingerprint | None:
     """Hashes one file; returns what to remember, or None when it is too young to be remembered."""
     expected = bundle.manifest.files[name].sha256
     started_ns = time.time_ns()
-    before = _fingerprint(path, expected)
+    before = fingerprint(path, expected)
     try:
         with path.open("rb") as stream:
             found = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -115,36 +132,37 @@ def _hash(bundle: Bundle, name: str, path: Path) -> Fingerprint | None:
             "copy or convert the bundle again"
         )
     settled = path.stat().st_mtime_ns < started_ns - _SETTLED_NS
-    return before if settled and before == _fingerprint(path, expected) else None
+    return before if settled and before == fingerprint(path, expected) else None
 
 
-def _fingerprint(path: Path, digest: str) -> Fingerprint:
+def fingerprint(path: Path, digest: str) -> Fingerprint:
+    """What the file system says of a file with a sha256: as long as it says so, the file is the same."""
     stat = path.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, digest]
 
 
-def _record_path(folder: Path) -> Path:
+def _record_path(folder: Path) -> Path | None:
+    """Where the bundle's record is; None for a user without a cache."""
     key = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:32]
-    return cache_folder() / "integrity" / f"{key}.json"
+    try:
+        return cache_folder() / "integrity" / f"{key}.json"
+    except FileNotFoundError:
+        return None
 
 
 def _load(record: Path) -> dict[str, Fingerprint]:
     """What is remembered; nothing when the record is absent or damaged, which costs one hash."""
-    try:
-        with record.open("rb") as stream:
-            entries = json.loads(stream.read(_RECORD_LIMIT_BYTES))
-    except (OSError, ValueError, RecursionError):
+    entries = read_checked(record, _RECORD_LIMIT_BYTES)
+    if not isinstance(entries, dict):
         return {}
-    return entries if isinstance(entries, dict) else {}
+    return {name: value for name, value in entries.items() if _is_fingerprint(value)}
+
+
+def _is_fingerprint(value: JsonValue) -> TypeGuard[Fingerprint]:
+    return isinstance(value, list) and all(isinstance(part, int | str) for part in value)
 
 
 def _save(record: Path, entries: dict[str, Fingerprint]) -> None:
     """Replaces the record; a cache that cannot be written only means hashing again."""
-    draft = record.with_suffix(f".{os.getpid()}.{time.monotonic_ns()}")
     with contextlib.suppress(OSError):
-        try:
-            record.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps(entries), encoding="utf-8")
-            draft.replace(record)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_checked(record, {name: list(value) for name, value in entries.items()})

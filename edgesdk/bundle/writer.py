@@ -1,9 +1,9 @@
 """Writes a bundle as a whole or not at all.
 
-Files are collected in a hidden folder beside the target, on the same file system; `finish` hashes
-them, writes the manifest, flushes everything to the disk and renames the folder. Whatever goes
-wrong before that, Ctrl-C included, leaves the target as it was and nothing beside it. It knows
-nothing of what the files hold.
+Files are collected in a draft beside the target, on the same file system; `finish` hashes them, writes
+the manifest, flushes everything to the disk and renames the folder. Whatever goes wrong before that,
+Ctrl-C included, leaves the target as it was and nothing beside it; what a killed process leaves goes with
+the next bundle that is written beside it. It knows nothing of what the files hold.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ import errno
 import hashlib
 import json
 import os
-import secrets
-import shutil
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from edgesdk.bundle.drafts import Draft
 from edgesdk.bundle.file_kinds import check_kind
 from edgesdk.bundle.integrity import forget
 from edgesdk.bundle.manifest import MANIFEST_NAME, FileRecord, Manifest
 from edgesdk.bundle.names import check_name
 from edgesdk.bundle.records import to_json
+from edgesdk.bundle.write_file import check_portable, flush_folder
 from edgesdk.errors import BundleError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_UNWRITABLE = _FULL | {errno.EFBIG, errno.EIO, errno.EROFS}
 
 
 class BundleWriter:
@@ -52,8 +53,8 @@ class BundleWriter:
         """
         self._target = Path(os.path.abspath(target))
         self._overwrite = overwrite
-        self._draft = self._target.with_name(f".{self._target.name}.{secrets.token_hex(4)}.partial")
-        self._replaced = self._draft.with_suffix(".replaced")
+        self._scratch = Draft(self._target.parent, self._target.name)
+        self._draft = self._scratch.path / "bundle"
         self._made: list[Path] = []
         self._check_target()
 
@@ -68,7 +69,9 @@ class BundleWriter:
             for folder in reversed(missing):
                 folder.mkdir(exist_ok=True)
                 self._made.append(folder)
+            self._scratch.__enter__()
             self._draft.mkdir()
+            self._check_target()  # a sweep may have put a bundle back
         except OSError as error:
             self._discard()
             raise self._explain(error) from error
@@ -83,12 +86,11 @@ class BundleWriter:
         """Discards the draft unless `finish` has renamed it.
 
         Raises:
-            BundleError: in place of the system's error when the disk is full.
+            BundleError: in place of the system's error when a file of the bundle could not be written.
         """
-        if error is not None or self._draft.exists():
-            self._discard()
+        self._discard()
         forget(self._draft)  # who has opened the preview has had it remembered
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and self._is_of_writing(error):
             raise self._explain(error) from error
 
     def path(self, name: str) -> Path:
@@ -156,8 +158,14 @@ class BundleWriter:
         return found
 
     def _check_target(self) -> None:
-        if not os.path.lexists(self._target):
+        try:
+            check_portable(self._target)
+            os.lstat(self._target)
+        except FileNotFoundError:
             return
+        except (OSError, ValueError) as error:  # too long, below a file, or no name at all
+            reason = getattr(error, "strerror", None) or error
+            raise BundleError(f"{str(self._target)[:200]} cannot be written: {reason}") from error
         # Only a bundle or an empty folder is ever replaced: a mistyped target must not cost a home folder.
         if self._target.is_symlink() or not self._target.is_dir():
             what = "a link" if self._target.is_symlink() else "not a folder"
@@ -172,36 +180,35 @@ class BundleWriter:
             raise BundleError(f"{self._target} holds a bundle; choose another folder")
 
     def _swap(self) -> None:
-        _flush_folder(self._draft)
+        flush_folder(self._draft)
         if not self._target.exists():
             self._draft.rename(self._target)
-            _flush_folder(self._target.parent)
+            flush_folder(self._target.parent)
             return
-        try:
-            self._target.rename(self._replaced)
-            self._draft.rename(self._target)
-        except BaseException:
-            if self._replaced.exists() and not self._target.exists():
-                self._replaced.rename(self._target)
-            raise
-        _flush_folder(self._target.parent)
-        shutil.rmtree(self._replaced, ignore_errors=True)
+        # Whatever happens between the two, the draft puts the old bundle back when it goes.
+        self._target.rename(self._scratch.replaced)
+        self._draft.rename(self._target)
+        flush_folder(self._target.parent)
 
     def _discard(self) -> None:
-        shutil.rmtree(self._draft, ignore_errors=True)
-        if self._target.exists():
-            shutil.rmtree(self._replaced, ignore_errors=True)
+        self._scratch.__exit__(None, None, None)
         if not self._target.exists():
             for folder in reversed(self._made):
                 with contextlib.suppress(OSError):  # someone else has put something there
                     folder.rmdir()
+
+    def _is_of_writing(self, error: OSError) -> bool:
+        """Whether it happened to a file of the bundle; a write that fails names no file."""
+        if error.filename is None:
+            return error.errno in _UNWRITABLE
+        return error.errno in _FULL or str(error.filename).startswith(str(self._draft))
 
     def _explain(self, error: OSError) -> BundleError:
         if error.errno in _FULL:
             return BundleError(
                 f"the disk is full while writing {self._target}; nothing was left behind, free some space"
             )
-        return BundleError(f"{self._target} cannot be written: {error.strerror or error}")
+        return BundleError(f"{str(self._target)[:200]} cannot be written: {error.strerror or error}")
 
 
 def _flush_and_hash(path: Path) -> FileRecord:
@@ -211,13 +218,3 @@ def _flush_and_hash(path: Path) -> FileRecord:
         with contextlib.suppress(PermissionError):
             os.fsync(stream.fileno())
         return FileRecord(sha256=digest, size_bytes=os.fstat(stream.fileno()).st_size)
-
-
-def _flush_folder(folder: Path) -> None:
-    if os.name == "nt":  # folders cannot be opened there
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

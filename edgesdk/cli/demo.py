@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from edgesdk.bundle.drafts import scratch_folder
 from edgesdk.cli.convert import converters_installed, show_conversion
 from edgesdk.cli.devices import show_devices
 from edgesdk.cli.output import print_table, receipt_lines, show_speed, stage_printer
@@ -55,8 +55,8 @@ def command(recipe: str, keep: Path | None) -> None:
         "question and times it. That takes a few minutes on 2 cores, and the download.",
         err=True,
     )
-    with tempfile.TemporaryDirectory(prefix="edgesdk-demo-", ignore_cleanup_errors=True) as scratch:
-        _run(keep or Path(scratch) / "smollm2", recipe)
+    with scratch_folder() as scratch:
+        _run(keep or scratch / "smollm2", recipe)
     if keep is not None:
         click.echo(f"\nThe bundle is in {keep}. Ask it something: edgesdk chat {keep}")
 

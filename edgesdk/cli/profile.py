@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgesdk.bundle.write_file import check_target, write_file
 from edgesdk.cli.options import bundle_argument, json_option, threads_option
 from edgesdk.cli.output import megabytes, print_facts, print_json, print_table
 
@@ -90,6 +91,8 @@ def command(
     from edgesdk.evaluation.profile_step import profile_step
     from edgesdk.evaluation.step_profile import by_layer, by_operation, trace_events
 
+    if trace is not None:
+        check_target(trace)
     found = profile_step(
         bundle,
         variant=variant,
@@ -100,7 +103,7 @@ def command(
         threads=threads,
     )
     if trace is not None:
-        trace.write_text(json.dumps({"traceEvents": trace_events(found)}) + "\n", encoding="utf-8")
+        write_file(trace, json.dumps({"traceEvents": trace_events(found)}) + "\n")
     if as_json:
         print_json({**asdict(found), "by_operation": by_operation(found), "by_layer": by_layer(found)})
         return

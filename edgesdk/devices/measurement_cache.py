@@ -7,16 +7,15 @@ changes there is simply no such file. A file that cannot be read costs one measu
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgesdk.bundle.checked_json import read_checked, write_checked
 from edgesdk.bundle.integrity import cache_folder
 from edgesdk.bundle.manifest import MANIFEST_NAME
 from edgesdk.bundle.reader import Bundle
@@ -80,9 +79,8 @@ def key_facts(
 def read_measurements(facts: Mapping[str, str]) -> MeasurementFile | None:
     """What was measured under these facts; None when nothing was, or it cannot be read."""
     try:
-        with _path(facts).open("rb") as file:
-            found = from_json(MeasurementFile, json.loads(file.read(_LIMIT_BYTES)), "measurements")
-    except (OSError, ValueError, RecursionError, BundleError):
+        found = from_json(MeasurementFile, read_checked(_path(facts), _LIMIT_BYTES), "measurements")
+    except (OSError, BundleError):
         return None
     return found if dict(found.depends_on) == dict(facts) else None
 
@@ -93,18 +91,12 @@ def write_measurements(facts: Mapping[str, str], measurements: Sequence[Measurem
     Returns:
         Whether they could be written; without, the next load measures again.
     """
-    path = _path(facts)
     document = to_json(MeasurementFile(facts, time.time(), tuple(measurements)))
-    draft = path.with_suffix(f".{os.getpid()}.{time.monotonic_ns()}")
-    with contextlib.suppress(OSError):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps(document, indent=1), encoding="utf-8")
-            draft.replace(path)
-            return True
-        finally:
-            draft.unlink(missing_ok=True)
-    return False
+    try:
+        write_checked(_path(facts), document)
+    except OSError:
+        return False
+    return True
 
 
 def _path(facts: Mapping[str, str]) -> Path:

@@ -16,7 +16,7 @@ from edgesdk.backends.litert.cell_inputs import MASKS, cell_input_names, cell_vi
 from edgesdk.backends.litert.graph_operations import GraphOperation, read_signature
 from edgesdk.backends.litert.host_memory import Bindable
 from edgesdk.backends.litert.operator_profiler import OperatorEvent, OperatorProfiler
-from edgesdk.backends.litert.weight_cache import find_weight_cache
+from edgesdk.backends.litert.weight_cache import find_packed
 from edgesdk.backends.opened import OpenRequest
 from edgesdk.backends.protocol import Cells, StepBuffers
 from edgesdk.bundle.manifest import StepShape
@@ -95,8 +95,7 @@ def profile_litert(
     for layer in range(layers):
         for side, letter in enumerate("kv"):
             named[f"{letter}_new.{layer}"] = arrays.kv_new[layer, side]
-    cache = find_weight_cache(bundle.manifest.files[variant.entry].sha256)
-    packed = cache.path if cache is not None and cache.hit else None
+    packed = find_packed(bundle.manifest.files[variant.entry].sha256)
     profiler = OperatorProfiler(path, graph, named, threads=request.threads, weight_cache=packed)
     try:
         runs = [profiler.profile() for _ in range(repeat)]

@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from edgesdk.backends.onnxruntime_resident import ResidentSequence
 from edgesdk.backends.onnxruntime_session import onnxruntime_errors, open_session
 from edgesdk.backends.opened import OpenRequest
 from edgesdk.backends.protocol import Float, Int, StepBuffers
+from edgesdk.bundle.drafts import scratch_folder
 from edgesdk.errors import BundleError, DeviceError, MissingExtra
 from edgesdk.evaluation.profile_litert import Profiled
 from edgesdk.evaluation.step_profile import OperationTime, layer_of, mean_of_faster_half
@@ -48,7 +48,7 @@ def profile_step_file(path: Path, threads: int, arrays: StepBuffers, cells: Floa
         for side, letter in enumerate("kv"):
             feeds[f"{letter}_cache.{layer}"] = cells[layer, side]
     weights = weight_bytes(path, len(arrays.tokens))
-    with TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         session = open_session(path, threads, profile=Path(folder, "step"))
         with onnxruntime_errors("failed"):
             for _ in range(repeat + 1):
@@ -74,7 +74,7 @@ def profile_resident(request: OpenRequest, prompt: Int, tokens: Int, repeat: int
     bundle, variant = request.bundle, request.variant
     path = bundle.file(variant.entry)
     weights = weight_bytes(path, len(tokens))
-    with TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         session = open_session(path, request.threads, profile=Path(folder, "resident"))
         sequence = ResidentSequence(session, bundle.manifest.decoder_of(variant), variant.context)
         sequence.extend(prompt)

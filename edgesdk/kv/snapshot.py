@@ -10,8 +10,6 @@ made of; equal keys must mean equal keys and values for equal tokens.
 from __future__ import annotations
 
 import hashlib
-import os
-import secrets
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 from edgesdk.backends.protocol import Cells, Int, Int8Cells
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import CellType
+from edgesdk.bundle.write_file import check_target, write_file
 from edgesdk.errors import SnapshotError
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.step_runner import StepRunner
@@ -39,7 +38,7 @@ def save_snapshot(path: Path, runner: StepRunner, cells: CellList, model: str) -
     """Writes a sequence to a file, which appears whole or not at all.
 
     Args:
-        path: file to write; replaced if it is there.
+        path: file to write; a plain file that is there is replaced, anything else is refused.
         runner: whose cells.
         cells: the sequence, which stays as it is.
         model: key of everything that keys and values depend on beside the tokens.
@@ -58,18 +57,15 @@ def save_snapshot(path: Path, runner: StepRunner, cells: CellList, model: str) -
             f"every layer has a sliding window, and the cells before position {cells.first} are freed; "
             "there is no whole sequence to save"
         )
+    try:
+        check_target(path)
+    except OSError as error:
+        raise SnapshotError(f"{path} cannot be written: {error.strerror}") from error
     tokens, kv = cells.tokens.copy(), runner.pool.read(cells.cells)
     header = {"format": FORMAT, "version": VERSION, "model": model, "sha256": _digest(tokens, kv)}
     tensors = {"tokens": tokens, **_tensors_of(kv)}
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        try:
-            save_file(tensors, draft, metadata=header)
-            with draft.open("rb+") as stream:
-                os.fsync(stream.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_file(path, lambda draft: save_file(tensors, draft, metadata=header))
     except (SafetensorError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise SnapshotError(f"{path} cannot be written: {reason}") from error

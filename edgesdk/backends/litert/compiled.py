@@ -114,6 +114,7 @@ class CompiledStepBackend:
         if reason is not None:
             raise DeviceError(f"LiteRT cannot use host memory in place: {reason}")
         self._spec = spec
+        self._weight_cache = weight_cache  # LiteRT may ask for its name as long as the model is there
         self.cell_type: CellType = cell_type
         """How the cells that it reads are stored."""
         self._shapes = tuple(sorted(shapes))
@@ -304,7 +305,7 @@ def _load(
         try:
             from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, HardwareAccelerator, Options
 
-            cache = "" if weight_cache is None else str(weight_cache.path)
+            cache = "" if weight_cache is None else str(weight_cache.path or "")
             if device == "gpu":
                 options = Options(hardware_accelerators=HardwareAccelerator.GPU)
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgesdk.backends.check_variant import checked
 from edgesdk.backends.litert.compiled import CompiledStepBackend
 from edgesdk.backends.litert.interpreter import InterpreterStepBackend, Package
-from edgesdk.backends.litert.weight_cache import find_weight_cache
+from edgesdk.backends.litert.weight_cache import open_weight_cache
 from edgesdk.backends.opened import Opened, OpenRequest
 from edgesdk.errors import DeviceError
 
@@ -25,8 +25,7 @@ def open_compiled(request: OpenRequest) -> Opened:
     """
     bundle, variant = request.bundle, request.variant
     path = bundle.file(variant.entry)
-    cache = find_weight_cache(bundle.manifest.files[variant.entry].sha256)
-    state = None if cache is None else "hit" if cache.hit else "built"
+    cache = open_weight_cache(bundle.manifest.files[variant.entry].sha256, path)
     backend = CompiledStepBackend(
         path,
         bundle.manifest.decoder_of(variant),
@@ -35,8 +34,8 @@ def open_compiled(request: OpenRequest) -> Opened:
         weight_cache=cache,
         cell_type=variant.cell_type,
     )
-    notes = () if cache is not None else ("the cache folder cannot be written: weights are packed anew",)
-    return Opened(backend, "XNNPACK", backend.accelerated_share, state, notes)
+    notes = () if cache.note is None else (cache.note,)
+    return Opened(backend, "XNNPACK", backend.accelerated_share, cache.state, notes)
 
 
 @checked

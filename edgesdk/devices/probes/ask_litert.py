@@ -22,6 +22,7 @@ import ai_edge_litert
 import numpy as np
 from ai_edge_litert.compiled_model import CompiledModel, HardwareAccelerator, Options
 
+from edgesdk.bundle.drafts import scratch_folder
 from edgesdk.devices.probes.answer import Fact, write_answer
 
 _LOG_BYTES = 1 << 16
@@ -48,8 +49,8 @@ def main(device: str) -> None:
         vendor = loaded[0]
     log: list[str] = []
     reason = None
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "add.tflite")
+    with scratch_folder() as folder:
+        path = folder / "add.tflite"
         path.write_bytes(_MODEL)
         try:
             with _caught(log):

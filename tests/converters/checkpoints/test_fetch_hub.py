@@ -52,6 +52,20 @@ def cache(tmp_path, tiny_folder):
     return tmp_path / "hub"
 
 
+def test_a_damaged_file_of_the_cache_is_not_believed(cache, offline):
+    blobs = sorted((cache / "models--someone--tiny" / "blobs").iterdir())
+    fetch_hub("someone/tiny", None, cache)
+    weights = (cache / "models--someone--tiny" / "snapshots" / COMMIT / "model.safetensors").resolve()
+    damaged = bytearray(weights.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    weights.write_bytes(damaged)
+    folder, _ = fetch_hub("someone/tiny", None, cache)  # there is no network to fetch it again
+    assert weights in blobs
+    assert not weights.exists()
+    with pytest.raises(CheckpointError, match=r"has neither model\.safetensors nor"):
+        open_huggingface(folder)
+
+
 @pytest.mark.parametrize("revision", [None, "main", "v1", COMMIT])
 def test_a_cached_checkpoint_needs_no_network(cache, offline, revision):
     folder, commit = fetch_hub("someone/tiny", revision, cache)
@@ -199,6 +213,15 @@ def test_a_download_takes_what_is_needed_and_then_the_cache_suffices(hub, tmp_pa
     nobody = "http://127.0.0.1:9"
     assert fetch_from(nobody, tmp_path, revision="v1").split() == [folder, commit]
     assert fetch_from(nobody, tmp_path, revision=COMMIT).split() == [folder, commit]
+
+
+def test_what_the_disk_has_damaged_is_fetched_again(hub, tmp_path):
+    folder, _ = fetch_from(hub.url, tmp_path, revision="v1").split()
+    weights = Path(folder, "model.safetensors")
+    whole = weights.read_bytes()
+    weights.resolve().write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert fetch_from(hub.url, tmp_path, revision="v1").split()[0] == folder
+    assert weights.read_bytes() == whole
 
 
 def test_a_lost_connection_is_resumed(hub, tmp_path):

@@ -24,6 +24,15 @@ def test_a_variant_with_other_cells_is_refused(backend, onnx_bundle, kind):
         backend.open(OpenRequest(onnx_bundle.bundle, variant, 1))
 
 
+def test_a_variant_of_sizes_without_any_is_refused(onnx_bundle):
+    bundle = onnx_bundle.bundle
+    for kind in ("litert", "onnx-step", "coreml", "coreml-state", "onnx-context"):
+        variant = dataclasses.replace(bundle.variant("step"), format=kind, steps=())
+        with pytest.raises(DeviceError, match="variant 'step' has no step sizes; convert the bundle again"):
+            OpenRequest(bundle, variant, 1)
+    assert not OpenRequest(bundle, bundle.variant("resident"), 1).variant.steps
+
+
 SHAPE = (2, 2, 2, 48, 16)
 CELLS = {
     "int8": Int8Cells(np.zeros(SHAPE, np.int8), np.zeros(SHAPE[:-1], np.float32)),

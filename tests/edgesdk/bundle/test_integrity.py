@@ -89,3 +89,17 @@ def test_what_is_forgotten_is_hashed_again(settled):
     forget(settled.path)
     assert check_integrity(settled) == "hashed"
     forget(settled.path / "never" / "there")
+
+
+def test_a_user_without_a_home_checks_anew_each_time(settled, monkeypatch, tmp_path):
+    for name in ("EDGESDK_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # the user is in no list either
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(FileNotFoundError, match="no home folder to keep a cache in; set EDGESDK_CACHE"):
+        cache_folder()
+    assert check_integrity(settled) == "hashed"
+    assert check_integrity(settled) == "hashed"
+    forget(settled.path)
+    assert sorted(tmp_path.rglob("*")) == before

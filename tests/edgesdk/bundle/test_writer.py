@@ -48,6 +48,15 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_whatever_keeps_a_file_from_being_written_is_one_line(tmp_path):
+    for error in (OSError(errno.EFBIG, "File too large"), OSError(errno.EIO, "Input/output error")):
+        with pytest.raises(BundleError, match=f"bundle cannot be written: {error.strerror}$"):
+            start(tmp_path / "bundle", then=error)
+    with pytest.raises(FileNotFoundError):  # of a file that was to be read
+        start(tmp_path / "bundle", then=FileNotFoundError(errno.ENOENT, "No such file", "/somewhere/else"))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 64 KiB, where this machine lets us mount one."""
@@ -103,7 +112,7 @@ def test_an_interrupted_swap_puts_the_old_bundle_back(write, tmp_path, monkeypat
     rename = type(bundle.path).rename
 
     def interrupted(self, target):
-        if self.name.endswith(".partial"):
+        if self.name == "bundle" and self.parent.name.startswith(".edgesdk-"):
             raise KeyboardInterrupt
         return rename(self, target)
 

@@ -93,13 +93,25 @@ def test_a_cancelled_measurement_is_used_but_not_kept(bundle, candidates, measur
 
 
 @pytest.mark.parametrize(
-    "damage", ["", "{", "[]", '{"depends_on": {}, "measured_at": 1, "measurements": []}']
+    "damage",
+    [
+        lambda whole: "",
+        lambda whole: "{",
+        lambda whole: '{"depends_on": {}, "measured_at": 1, "measurements": []}',
+        lambda whole: whole.replace('"load_ms": 1', '"load_ms": 2', 1).replace(
+            "tokens_per_s", "tokens_per_S"
+        ),
+        lambda whole: whole[:-20],
+    ],
+    ids=["empty", "half", "other", "changed", "cut"],
 )
 def test_a_damaged_file_costs_one_measurement(bundle, candidates, measured, damage):
     plan_for_goal(bundle, candidates, "latency", 2)
     (path,) = (cache_folder() / "measurements").glob("*.json")
-    assert "package onnxruntime" in json.loads(path.read_text())["depends_on"]
-    path.write_text(damage)
+    whole = path.read_text()
+    assert "package onnxruntime" in json.loads(whole.partition("\n")[2])["depends_on"]
+    assert damage(whole) != whole
+    path.write_text(damage(whole))
     count = len(measured)
     assert plan_for_goal(bundle, candidates, "latency", 2).choice == "measured now"
     assert len(measured) == 2 * count

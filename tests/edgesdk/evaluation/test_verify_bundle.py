@@ -89,7 +89,7 @@ def test_a_variant_without_report_is_not_checked(make):
 
 
 def test_damage_is_found_although_the_file_system_shows_no_change(make, monkeypatch):
-    monkeypatch.setattr(integrity, "_fingerprint", lambda path, digest: [digest])
+    monkeypatch.setattr(integrity, "fingerprint", lambda path, digest: [digest])
     path = make()
     tokenizer = path / "tokenizer.json"
     os.utime(tokenizer, (0, 0))

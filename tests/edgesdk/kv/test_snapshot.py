@@ -47,6 +47,21 @@ def test_nothing_is_left_beside_the_file(saved):
         save_snapshot(path.parent / "absent" / "x", runner, cells, MODEL)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_only_a_plain_file_is_replaced(saved):
+    path, _, runner, cells = saved
+    link, pipe, whole = path.parent / "link", path.parent / "pipe", path.read_bytes()
+    link.symlink_to(path)
+    os.mkfifo(pipe)
+    for target, why in ((link, "a link"), (pipe, "a pipe"), (path.parent, "a folder")):
+        with pytest.raises(SnapshotError, match=f"cannot be written: it is {why}; give a new name") as caught:
+            save_snapshot(target, runner, cells, "other")
+        assert "\n" not in str(caught.value)
+    assert link.is_symlink()
+    assert path.read_bytes() == whole
+    assert sorted(os.listdir(path.parent)) == sorted([path.name, "link", "pipe"])
+
+
 def test_an_interrupted_save_leaves_the_old_file(saved, monkeypatch):
     path, _, runner, cells = saved
     before = path.read_bytes()
