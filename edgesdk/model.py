@@ -8,6 +8,7 @@ either: choosing tokens is `decoding`'s, holding state is the sequence's, choosi
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -391,6 +392,8 @@ class Model:
             return self._backend.new_sequence()
 
     def _give_back(self, sequence: protocol.Sequence, *, reusable: bool) -> None:
+        if sys.is_finalizing():  # an unread answer at the end of the process: numpy is half gone
+            return
         if reusable and not self._idle and not self._closed:
             with contextlib.suppress(DeviceError):  # closed just now, or by a forked child
                 sequence.truncate(0)

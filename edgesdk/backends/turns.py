@@ -113,16 +113,21 @@ class Turns:
         In a forked child nothing is released: that would wait for threads that are not there.
         """
 
+        if self.refusal is not None:
+            return
+        begun = False
+
         def close() -> None:
+            nonlocal begun
+            begun = True
             self.refusal = CLOSED
             release()
 
-        if self.refusal is None:
-            try:
-                self.take(close)
-            except DeviceError:
-                if self.refusal is None:  # it is what `release` raised
-                    raise
+        try:
+            self.take(close)
+        except DeviceError:
+            if begun:  # else somebody else has closed it meanwhile
+                raise
 
     def refuse(self, reason: str, wait_s: float) -> None:
         """Has no native code run after this, without releasing anything.
