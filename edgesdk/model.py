@@ -2,11 +2,14 @@
 
 It joins a bundle's tokenizer and template to whatever backend makes sequences, and adds nothing to
 either: choosing tokens is `decoding`'s, holding state is the sequence's, choosing a device is
-`load`'s. A model serves one thread; several streams of that thread may be read in turn.
+`load`'s. A model may be used from several threads, which take turns; each stream is read by one at a time.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -80,7 +83,8 @@ class Model:
         self._receipt = receipt
         self._governor = governor
         self._tokenizer = Tokenizer(bundle.file(TOKENIZER_NAME), bundle.manifest.tokenizer)
-        self._idle: protocol.Sequence | None = None
+        # Handed out without a lock, which a forked child might find taken.
+        self._idle: deque[protocol.Sequence] = deque()
         self._closed = False
 
     @property
@@ -321,13 +325,13 @@ class Model:
         return Grammar.of(options, self._grammar_tokenizer)
 
     def close(self) -> None:
-        """Releases the model; may be called again."""
-        if self._closed:
-            return
+        """Releases the model, once the step that runs is over; may be called again.
+
+        Whoever reads an answer in another thread gets a DeviceError.
+        """
         self._closed = True
-        if self._idle is not None:
-            self._idle.close()
-            self._idle = None
+        with contextlib.suppress(IndexError):
+            self._idle.pop().close()
         self._backend.close()
 
     def __enter__(self) -> Self:
@@ -382,15 +386,22 @@ class Model:
         """An empty sequence: the idle one, whose memory is warm, or a new one."""
         if self._closed:
             raise DeviceError("the model is closed; load it again")
-        sequence, self._idle = self._idle, None
-        return self._backend.new_sequence() if sequence is None else sequence
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._backend.new_sequence()
 
     def _give_back(self, sequence: protocol.Sequence, *, reusable: bool) -> None:
-        if reusable and self._idle is None and not self._closed:
-            sequence.truncate(0)
-            self._idle = sequence
-        else:
-            sequence.close()
+        if sys.is_finalizing():  # an unread answer at the end of the process: numpy is half gone
+            return
+        if reusable and not self._idle and not self._closed:
+            with contextlib.suppress(DeviceError):  # closed just now, or by a forked child
+                sequence.truncate(0)
+                self._idle.append(sequence)
+                if not self._closed:
+                    return
+                sequence = self._idle.pop()
+        sequence.close()
 
 
 def _completion(chunks: Iterator[Chunk]) -> Completion:

@@ -22,11 +22,12 @@ _LOG = logging.getLogger("edgesdk.native")
 
 
 @contextmanager
-def caught_native_log(*, stdout: bool = False) -> Iterator[list[str]]:
+def caught_native_log(*, stdout: bool = False, known: tuple[str, ...] = ("",)) -> Iterator[list[str]]:
     """Redirects file descriptor 2 inside the block.
 
     Args:
         stdout: descriptor 1 too, for libraries that would spoil what a command prints.
+        known: how the library's lines begin; others are of other threads, and printed after the block.
 
     Yields:
         A list that holds the caught lines once the block has ended.
@@ -50,7 +51,11 @@ def caught_native_log(*, stdout: bool = False) -> Iterator[list[str]]:
                 os.dup2(copy, number)
                 os.close(copy)
             caught.seek(0)
-            lines.extend(caught.read().decode("utf-8", "replace").splitlines())
+            text = caught.read().decode("utf-8", "replace")
+            lines.extend(line for line in text.splitlines() if line.startswith(known))
+            others = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(known))
+            if others:
+                os.write(2, others.encode("utf-8", "replace"))
             for line in lines:
                 _LOG.debug("%s", line)
 

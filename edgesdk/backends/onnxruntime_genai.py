@@ -7,6 +7,7 @@ and stopping stay with edgesdk; onnxruntime-genai's own are not used.
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +19,7 @@ from edgesdk.backends.onnxruntime_telemetry import stop_telemetry
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.protocol import Float, Int
 from edgesdk.backends.sequence_room import check_room, check_tokens
+from edgesdk.backends.turns import CLOSED, Turns
 from edgesdk.errors import CapacityError, DeviceError, MissingExtra
 
 CHUNK_TOKENS = 512
@@ -75,31 +77,43 @@ class GenaiModel:
             self._model = self._package.Model(config)
         except (RuntimeError, ValueError) as error:
             raise DeviceError(f"onnxruntime-genai cannot load {folder.name}: {_line(error)}") from error
+        self._turns = Turns(self._model)
 
     def new_sequence(self) -> GenaiSequence:
         """An empty sequence.
 
         Raises:
-            DeviceError: the model was closed, or there is no memory for the cache.
+            DeviceError: the model was closed, or loaded before the process was forked, or there is no
+                memory for the cache.
         """
-        if self._model is None:
-            raise DeviceError("the model was closed; load it again")
-        return GenaiSequence(self._package, self._model, self._vocabulary, self._context)
+        return self._turns.take(self._start)
 
     def close(self) -> None:
-        """Releases the model."""
+        """Releases the model, once the step that runs is over."""
+        self._turns.end(self._forget)
+
+    def _start(self) -> GenaiSequence:
+        if self._model is None:
+            raise DeviceError(CLOSED)
+        return GenaiSequence(self._package, self._model, self._turns, self._vocabulary, self._context)
+
+    def _forget(self) -> None:
         self._model = None
+        self._turns.forget()
 
 
 class GenaiSequence:
     """One generator; implements `Sequence`."""
 
-    def __init__(self, package: ModuleType, model: object, vocabulary: int, context: int) -> None:
+    def __init__(
+        self, package: ModuleType, model: object, turns: Turns, vocabulary: int, context: int
+    ) -> None:
         """Makes a generator with a cache for the whole context.
 
         Raises:
             DeviceError: onnxruntime-genai refuses.
         """
+        self._turns = turns
         self._vocabulary = vocabulary
         self._context = context
         self._length = 0
@@ -133,10 +147,10 @@ class GenaiSequence:
             CapacityError: they do not fit; nothing has changed.
         """
         self._check_room(tokens)
+        logits: Float = np.empty(0, np.float32)
         for start in range(0, len(tokens), CHUNK_TOKENS):
-            self._append(tokens[start : start + CHUNK_TOKENS])
-        last: Float = np.asarray(self._generator.get_logits(), np.float32).reshape(-1)[-self._vocabulary :]
-        return last
+            logits = self._turns.take(partial(self._last, tokens[start : start + CHUNK_TOKENS]))
+        return logits
 
     def score(self, tokens: Int) -> Float:
         """Like `extend`, but returns the logits after each of the tokens: (n, V) float32."""
@@ -144,8 +158,7 @@ class GenaiSequence:
         logits = np.empty((len(tokens), self._vocabulary), np.float32)
         for start in range(0, len(tokens), CHUNK_TOKENS):
             chunk = tokens[start : start + CHUNK_TOKENS]
-            self._append(chunk)
-            logits[start : start + len(chunk)] = self._generator.get_output("logits")[0]
+            logits[start : start + len(chunk)] = self._turns.take(partial(self._all, chunk))
         return logits
 
     def truncate(self, length: int) -> None:
@@ -156,16 +169,38 @@ class GenaiSequence:
         """
         if not 0 <= length <= self._length:
             raise CapacityError(f"cannot shorten {self._length} tokens to {length}")
+        if self._turns.refusal is None:  # else nothing will be run after it
+            self._turns.take(partial(self._rewind, length))
+        self._length = length
+
+    def close(self) -> None:
+        """Releases the generator, once the step that runs is over."""
+        if self._turns.refusal is None:
+            self._turns.take(self._drop)
+        else:
+            self._drop()
+
+    def _drop(self) -> None:
+        self._generator = None
+        self._length = 0
+
+    def _rewind(self, length: int) -> None:
+        if self._generator is None:
+            return
         try:
             self._generator.rewind_to(length)
         except RuntimeError as error:
             raise DeviceError(f"onnxruntime-genai cannot forget tokens: {_line(error)}") from error
-        self._length = length
 
-    def close(self) -> None:
-        """Releases the generator."""
-        self._generator = None
-        self._length = 0
+    def _last(self, tokens: Int) -> Float:
+        self._append(tokens)
+        found: Float = np.asarray(self._generator.get_logits(), np.float32).reshape(-1)[-self._vocabulary :]
+        return found
+
+    def _all(self, tokens: Int) -> Float:
+        self._append(tokens)
+        found: Float = self._generator.get_output("logits")[0]
+        return found
 
     def _append(self, tokens: Int) -> None:
         if self._generator is None:

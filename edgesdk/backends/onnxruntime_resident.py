@@ -6,6 +6,7 @@ support sharing cells between sequences: that needs a step variant.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from edgesdk.backends.onnxruntime_session import PROVIDER, check_inputs, onnxrun
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.protocol import Float, Int
 from edgesdk.backends.sequence_room import check_room, check_tokens
+from edgesdk.backends.turns import CLOSED, Turns
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.errors import CapacityError, DeviceError
 
@@ -73,27 +75,35 @@ class ResidentModel:
                 shape = (None, spec.kv_heads, None, spec.head_size)
                 expected[f"past_key_values.{layer}.{kind}"] = shape
         check_inputs(self._session, path, expected)
+        self._turns = Turns(self._session)
 
     def new_sequence(self) -> ResidentSequence:
         """An empty sequence, with memory for the whole context that is touched as it fills.
 
         Raises:
-            DeviceError: the model was closed.
+            DeviceError: the model was closed, or loaded before the process was forked.
         """
-        if self._session is None:
-            raise DeviceError("the model was closed; load it again")
-        return ResidentSequence(self._session, self._spec, self._context)
+        session = self._session
+        self._turns.expect_open()
+        if session is None:
+            raise DeviceError(CLOSED)
+        return ResidentSequence(session, self._turns, self._spec, self._context)
 
     def close(self) -> None:
-        """Releases the model."""
+        """Releases the model, once the step that runs is over."""
+        self._turns.end(self._forget)
+
+    def _forget(self) -> None:
         self._session = None
+        self._turns.forget()
 
 
 class ResidentSequence:
     """One sequence with its cache; implements `Sequence`."""
 
-    def __init__(self, session: InferenceSession, spec: DecoderSpec, context: int) -> None:
+    def __init__(self, session: InferenceSession, turns: Turns, spec: DecoderSpec, context: int) -> None:
         """Allocates the cache: per layer keys and values, (1, K, context, D) float32 each."""
+        self._turns = turns
         self._session: InferenceSession | None = session
         self._vocabulary = spec.vocab_size
         self._context = context
@@ -146,7 +156,7 @@ class ResidentSequence:
         length = self._length
         for start in range(0, len(tokens), CHUNK_TOKENS):
             chunk = tokens[start : start + CHUNK_TOKENS]
-            self._run(chunk, length)
+            self._turns.take(partial(self._run, chunk, length))
             length += len(chunk)
         self._length = length
         last: Float = self._last[0, 0]
@@ -161,7 +171,7 @@ class ResidentSequence:
         for start in range(0, len(tokens), CHUNK_TOKENS):
             chunk = tokens[start : start + CHUNK_TOKENS]
             self._bind_output("logits", logits[:, start : start + len(chunk)])
-            self._run(chunk, length)
+            self._turns.take(partial(self._run, chunk, length))
             length += len(chunk)
         self._length = length
         scored: Float = logits[0]

@@ -19,6 +19,7 @@ from edgesdk.backends.onnxruntime_session import PROVIDER, check_inputs, onnxrun
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.protocol import Cells, Float, StepBuffers, float_cells
 from edgesdk.backends.step_buffers import allocate_buffers
+from edgesdk.backends.turns import turns_of
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.drafts import scratch_folder
 from edgesdk.bundle.manifest import CellType, StepShape, Variant
@@ -127,6 +128,7 @@ class OnnxStepBackend:
 
     def close(self) -> None:
         """Releases the models."""
+        turns_of(self).forget()
         self._sizes.clear()
 
     def _profiled_share(self, provider: Provider) -> float | None:
@@ -150,6 +152,7 @@ class OnnxStepBackend:
         if shape not in self._sizes:
             path = self._path(shape)
             session = open_session(path, self._threads, self._provider)
+            turns_of(self).guard(session)
             check_inputs(session, path, _input_shapes(self._spec, shape))
             arrays = allocate_buffers(self._spec, shape)
             binding = session.io_binding()

@@ -4,18 +4,23 @@ The cells of a lost device are lost with it, so each sequence remembers its toke
 are run as one prompt, and then what failed is tried there. A token counts once its run has succeeded, so
 none is lost or doubled. Movers are asked when a sequence begins, not in the middle of it: running a long
 prompt again costs more than what they are for.
+
+Sequences may be in several threads: the one that finds the backend failed changes it, and the others, whose
+backend is closed under them, go on with the new one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as Listed
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 
 from edgesdk.backends.protocol import Float, Int, LoadedBackend, Sequence
 from edgesdk.backends.sequence_room import check_tokens
+from edgesdk.backends.turns import Turns
 from edgesdk.devices.receipt import Runner
 from edgesdk.dispatch.mover import Mover, Opener
 from edgesdk.dispatch.succession import Guarded, Succession
@@ -54,25 +59,28 @@ class FailoverModel(Guarded[LoadedBackend]):
         """Tokens of the model."""
         self.changes = 0
         """How often the backend was replaced; a sequence of an earlier one has to be run again."""
+        self._turns = Turns()
         super().__init__(Succession(first, runner, successors, self._accept, movers, reopen))
 
     def new_sequence(self) -> FailoverSequence:
         """An empty sequence."""
         return FailoverSequence(self)
 
+    def expect_open(self) -> None:
+        """Raises DeviceError where there is no going on: it was closed, or the process is a forked child."""
+        self._turns.expect_open()
+
     def follow_movers(self) -> None:
         """Changes the backend, if a mover asks for it; for sequences that begin."""
-        self._line.follow_movers()
+        self._turns.take(self._line.follow_movers)
 
-    def open_sequence(self) -> Sequence:
-        """An empty sequence of the backend that runs now.
+    def open_sequence(self) -> tuple[int, Sequence]:
+        """An empty sequence of the backend that runs now, and `changes` as it opened.
 
         Raises:
             DeviceError: every backend has failed.
         """
-        if self._line.failure is not None:
-            raise self._line.failure
-        return self._line.backend.new_sequence()
+        return self._turns.take(self._open_sequence)
 
     def replace(self, error: Exception, changes: int) -> None:
         """Opens the next candidate, unless that has happened since.
@@ -84,6 +92,18 @@ class FailoverModel(Guarded[LoadedBackend]):
         Raises:
             DeviceError: there is none left.
         """
+        self._turns.take(partial(self._replace, error, changes))
+
+    def close(self) -> None:
+        """Releases what is open."""
+        self._turns.end(self._line.close)
+
+    def _open_sequence(self) -> tuple[int, Sequence]:
+        if self._line.failure is not None:
+            raise self._line.failure
+        return self.changes, self._line.backend.new_sequence()
+
+    def _replace(self, error: Exception, changes: int) -> None:
         if changes != self.changes:
             return
         if self._line.failure is not None:
@@ -147,6 +167,7 @@ class FailoverSequence:
 
     def _try(self, act: Callable[[Sequence], T]) -> T:
         """Does something on the backend of the moment, and on the next if that fails."""
+        self._model.expect_open()
         if not self._tokens:
             self._model.follow_movers()
         while True:
@@ -160,8 +181,7 @@ class FailoverSequence:
     def _current(self) -> Sequence:
         """This sequence on the backend that runs now, with its tokens run again if that has changed."""
         if self._sequence is None or self._changes != self._model.changes:
-            self._changes = self._model.changes
-            self._sequence = self._model.open_sequence()
+            self._changes, self._sequence = self._model.open_sequence()
             if self._tokens:
                 self._sequence.extend(np.array(self._tokens, np.int32))
         return self._sequence

@@ -130,7 +130,10 @@ class Batch:
             self.end(request, "deadline")
 
     def step(self) -> StepPlan:
-        """Plans and runs one step, and gives out what it gave."""
+        """Plans and runs one step, and gives out what it gave, with the model to itself."""
+        return self._runner.take_turn(self._step)
+
+    def _step(self) -> StepPlan:
         began = time.perf_counter()
         plan = self._plan()
         for branch_id in plan.refused:

@@ -136,7 +136,7 @@ class Engine:
 
     @property
     def model(self) -> Model:
-        """What runs; use its tokenizer and templates, but do not generate with it meanwhile."""
+        """What runs; it may be used beside the engine, whose steps then take turns with its own."""
         return self._model
 
     @property

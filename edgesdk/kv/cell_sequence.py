@@ -6,6 +6,8 @@ back. It knows nothing of text, sampling or other sequences: it has a pool of it
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from edgesdk.backends.protocol import Float, Int, StepBackend
@@ -17,8 +19,7 @@ from edgesdk.kv.step_runner import StepEntry, StepRunner
 class CellSequence:
     """Implements `Sequence` over a `StepBackend`.
 
-    Several may share a backend in turn; none may be used by two threads at once, nor may two threads
-    use sequences of the same backend.
+    Several may share a backend, also in several threads; none may be used by two threads at once.
     """
 
     def __init__(self, backend: StepBackend, spec: DecoderSpec, context: int) -> None:
@@ -88,9 +89,13 @@ class CellSequence:
         while done < total:
             count = self._runner.piece(total - done, all_rows=True)
             piece = tokens[done : done + count]
-            logits[done : done + count] = self._runner.run([StepEntry(self._cells, piece, "all")])[0]
+            self._runner.take_turn(partial(self._score, piece, logits[done : done + count]))
             done += count
         return logits
+
+    def _score(self, piece: Int, logits: Float) -> None:
+        """Runs a piece and copies its rows, once: within a turn they are read where they are."""
+        logits[:] = self._runner.run([StepEntry(self._cells, piece, "all")])[0]
 
     def truncate(self, length: int) -> None:
         """Forgets all tokens from `length` on.

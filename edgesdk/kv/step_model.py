@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgesdk.backends.protocol import StepBackend
+from edgesdk.backends.turns import turns_of
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.kv.cell_sequence import CellSequence
 
@@ -31,10 +32,11 @@ class StepModel:
         """An empty sequence.
 
         Raises:
-            DeviceError: the backend's sizes do not suit the model.
+            DeviceError: the backend's sizes do not suit the model, or it cannot be used any more.
         """
+        turns_of(self._backend).expect_open()
         return CellSequence(self._backend, self._spec, self._context)
 
     def close(self) -> None:
-        """Releases the model."""
-        self._backend.close()
+        """Releases the model, once the step that runs is over."""
+        turns_of(self._backend).end(self._backend.close)

@@ -1,18 +1,22 @@
 """Runs one step for several sequences at once.
 
 The weights are read once per step, whatever the number of sequences in it. New keys and values are
-copied into cells only after the step has succeeded, so what fails or is interrupted changes nothing. It
+copied into cells only after the step has succeeded, so what fails or is interrupted changes nothing. Runners
+in several threads share a backend by turns, from filling its buffers until what came out is copied. It
 knows nothing of text, sampling, or who should run next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
-from edgesdk.backends.protocol import Cells, Float, Int, StepBackend, StepBuffers
+from edgesdk.backends.protocol import Cells, Float, Float16, Int, StepBackend, StepBuffers
+from edgesdk.backends.turns import turns_of
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import CapacityError, DeviceError
@@ -22,13 +26,15 @@ from edgesdk.kv.step_entry import StepEntry as StepEntry  # part of this seam
 from edgesdk.kv.step_mask import MaskBlock, StepMask, masks_of
 from edgesdk.kv.step_sizes import StepSizes
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Drafts:
-    """Tokens of the last step that are kept only on demand."""
+    """Tokens of the last step that are kept only on demand, with their keys and values: a copy."""
 
     entry: StepEntry
-    first: int
+    kv: Float | Float16
     length: int
 
 
@@ -48,7 +54,10 @@ class _Picked:
 
 
 class StepRunner:
-    """Sequences over a `StepBackend`, with one pool of cells. One thread at a time."""
+    """Sequences over a `StepBackend`, with one pool of cells.
+
+    One thread at a time uses a runner; runners on one backend may be in different threads.
+    """
 
     def __init__(
         self,
@@ -84,10 +93,11 @@ class StepRunner:
         self._reach = None
         if free_windows and self._window is not None and None not in windows:
             self._reach = self._window - 1
+        self._turns = turns_of(backend)
+        self._logits: Float | None = None
         self._masks = masks_of(backend)
         self._picked: dict[tuple[int, int], _Picked] = {}
         self._drafts: dict[int, _Drafts] = {}
-        self._buffers: StepBuffers | None = None
 
     def most_rows(self, tokens: int) -> int:
         """Most tokens whose logits a step of so many tokens gives without being run again.
@@ -110,6 +120,14 @@ class StepRunner:
         """An empty sequence; close it to give its cells back."""
         return CellList(self.pool, self._reach)
 
+    def take_turn(self, act: Callable[[], T]) -> T:
+        """Does something with the backend to itself, such as reading logits where they are.
+
+        Raises:
+            DeviceError: the backend is closed, or was opened before the process was forked.
+        """
+        return self._turns.take(act)
+
     def run(self, entries: Sequence[StepEntry]) -> list[Float | None]:
         """Runs one step for all entries and adds their tokens to their sequences.
 
@@ -120,7 +138,7 @@ class StepRunner:
 
         Returns:
             For each entry (V,) float32 logits after its last token, (n, V) after each, or None; valid
-            until the next run.
+            until the next run, in a turn of the caller's until its end.
 
         Raises:
             CapacityError: tokens do not fit a sequence's context, the cells that are free, or a step.
@@ -133,22 +151,32 @@ class StepRunner:
             (entry,) = entries
             if len(entry.tokens) == 1 and entry.logits == "last" and entry.parents is None:
                 return [self.run_next(entry.cells, entry.tokens)]
+        if self._turns.mine:
+            return self._run(entries)
+        return self._turns.take(partial(self._run, entries, apart=True))
+
+    def _run(self, entries: Sequence[StepEntry], *, apart: bool = False) -> list[Float | None]:
+        """One step, in a turn; `apart` copies what it gives out of the backend's arrays."""
         total, wanted, kept = self._check(entries)
         self._drafts.clear()
         picked = self._prepare(total, wanted)
         shape, buffers = picked.shape, picked.buffers
         self._fill(buffers, picked.mask, entries, total)
         results = self._execute(shape, buffers, entries, wanted)
+        if apart and wanted <= shape.rows:
+            results = [None if logits is None else logits.copy() for logits in results]
         drafts: dict[int, _Drafts] = {}
         if kept:
             self._commit(buffers, entries, total, kept)
         if kept < total:
             first = 0
             for entry in entries:
+                end = first + len(entry.tokens)
                 if entry.parents is not None:
-                    drafts[entry.cells.serial] = _Drafts(entry, first, entry.cells.length)
-                first += len(entry.tokens)
-            self._drafts, self._buffers = drafts, buffers
+                    kv = buffers.kv_new[:, :, :, first:end].copy()
+                    drafts[entry.cells.serial] = _Drafts(entry, kv, entry.cells.length)
+                first = end
+            self._drafts = drafts
         return results
 
     def run_next(self, cells: CellList, token: Int) -> Float:
@@ -159,8 +187,13 @@ class StepRunner:
             token: (1,) int32.
 
         Returns:
-            (V,) float32 logits after it, valid until the next run.
+            (V,) float32 logits after it, valid as those of `run`.
         """
+        if self._turns.mine:
+            return self._run_next(cells, token)
+        return self._turns.take(partial(self._run_next, cells, token, apart=True))
+
+    def _run_next(self, cells: CellList, token: Int, *, apart: bool = False) -> Float:
         pool, length = self.pool, cells.length
         if cells.closed or cells.pool is not pool or length >= self.context or pool.used >= pool.capacity:
             self._check([StepEntry(cells, token)])  # says what is wrong
@@ -176,6 +209,13 @@ class StepRunner:
                 buffers.positions[1:] = 0
             mask.show(buffers, (MaskBlock(cells, 1),))
         self._backend.run(shape, pool.cells)
+        logits: Float = buffers.logits[0]
+        if apart:
+            # The array is kept: fresh memory for it would cost more in page faults than the copy.
+            if self._logits is None:
+                self._logits = np.empty_like(logits)
+            self._logits[:] = logits
+            logits = self._logits
         first = cells.first
         pool.begin()
         try:
@@ -188,7 +228,6 @@ class StepRunner:
             pool.begin()  # counts the cells anew
             pool.end()
             raise
-        logits: Float = buffers.logits[0]
         return logits
 
     def keep(self, cells: CellList, rows: Int) -> None:
@@ -203,7 +242,7 @@ class StepRunner:
             CapacityError: there are not enough free cells; nothing has changed.
         """
         drafts = self._drafts.get(cells.serial)
-        if drafts is None or drafts.length != cells.length or self._buffers is None:
+        if drafts is None or drafts.length != cells.length:
             raise ValueError("the sequence has no drafts from the last step")
         if not len(rows):
             return
@@ -213,7 +252,7 @@ class StepRunner:
         if parents is None or not in_range or not np.array_equal(parents[rows], expected):
             raise ValueError(f"rows {rows.tolist()} are no path from the root of the drafts")
         del self._drafts[cells.serial]
-        self._store(self._buffers.kv_new, [(cells, tokens[rows])], len(rows), drafts.first + rows)
+        self._store(drafts.kv, [(cells, tokens[rows])], len(rows), rows)
 
     def store(self, cells: CellList, tokens: Int, kv: Cells) -> None:
         """Adds tokens whose keys and values are known already.
@@ -233,7 +272,6 @@ class StepRunner:
     def close(self) -> None:
         """Gives the memory of the cells back; sequences must be closed. The backend stays open."""
         self._drafts.clear()
-        self._buffers = None
         self._picked.clear()
         self.pool.resize(0)
 

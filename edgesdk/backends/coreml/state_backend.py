@@ -9,6 +9,7 @@ forgetting costs nothing; cells cannot be shared, forked or read. It does not kn
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from edgesdk.backends.coreml.mil_program import Array, TensorType
 from edgesdk.backends.coreml.step_backend import LOWEST_MASK
 from edgesdk.backends.protocol import Float, Int
 from edgesdk.backends.sequence_room import check_room, check_tokens
+from edgesdk.backends.turns import CLOSED, Turns
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import CapacityError, DeviceError
@@ -76,30 +78,40 @@ class CoreMLStateModel:
                     f"says {expected.get(odd)} (shape, state); convert the bundle again"
                 )
         self._predictor: StatePredictor | None = predictor
+        self._turns = Turns(predictor)
 
     def new_sequence(self) -> StateSequence:
         """An empty sequence with states of its own: 2 L K S D float16 numbers.
 
         Raises:
-            DeviceError: the model was closed, or Core ML refuses the states.
+            DeviceError: the model was closed, or loaded before the process was forked, or Core ML refuses
+                the states.
         """
-        if self._predictor is None:
-            raise DeviceError("the model was closed; load it again")
-        predict = self._predictor.start(self._shapes[0].signature)
-        return StateSequence(predict, self._spec, self._shapes, self._context)
+        return self._turns.take(self._start)
 
     def close(self) -> None:
-        """Releases the model."""
+        """Releases the model, once the step that runs is over."""
+        self._turns.end(self._forget)
+
+    def _start(self) -> StateSequence:
+        if self._predictor is None:
+            raise DeviceError(CLOSED)
+        predict = self._predictor.start(self._shapes[0].signature)
+        return StateSequence(predict, self._turns, self._spec, self._shapes, self._context)
+
+    def _forget(self) -> None:
         self._predictor = None
+        self._turns.forget()
 
 
 class StateSequence:
     """One sequence over states of its own; implements `Sequence`."""
 
     def __init__(
-        self, predict: Predict, spec: DecoderSpec, shapes: tuple[StepShape, ...], context: int
+        self, predict: Predict, turns: Turns, spec: DecoderSpec, shapes: tuple[StepShape, ...], context: int
     ) -> None:
         """Starts empty over zeroed states."""
+        self._turns = turns
         self._predict: Predict | None = predict
         self._vocabulary = spec.vocab_size
         self._window = spec.window
@@ -202,7 +214,7 @@ class StateSequence:
             inputs["window_mask"] = _mask((distance >= 0) & (distance < self._window))
         if T > 1:
             inputs["rows"] = rows
-        outputs = self._predict(shape.signature, inputs)
+        outputs = self._turns.take(partial(self._predict, shape.signature, inputs))
         logits = outputs.get("logits")
         if logits is None or logits.shape != (shape.rows, self._vocabulary):
             found = None if logits is None else logits.shape

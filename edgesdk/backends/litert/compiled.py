@@ -2,16 +2,16 @@
 
 It supports every signature of a LiteRT variant, on the CPU (XNNPACK) or on the GPU. A signature that sizes
 share is resized to the one that runs, which costs a few milliseconds whenever that changes
-(docs/decisions/0012). It knows nothing of sequences.
+(docs/decisions/0012). Other threads of Python run meanwhile; whoever calls takes turns (`turns`). It knows
+nothing of sequences.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import weakref
 from collections import OrderedDict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from edgesdk.backends.aligned_array import ALIGNMENT_BYTES, aligned_floats
 from edgesdk.backends.litert.cell_inputs import (
@@ -22,17 +22,16 @@ from edgesdk.backends.litert.cell_inputs import (
     turn_mask,
 )
 from edgesdk.backends.litert.gpu_library import refusal
-from edgesdk.backends.litert.host_memory import HostBuffer, described_shape, supported
+from edgesdk.backends.litert.host_memory import HostBuffer, supported
+from edgesdk.backends.litert.native_model import NATIVE_LINES, Arguments, NativeModel
 from edgesdk.backends.litert.weight_cache import WeightCache
+from edgesdk.backends.litert.wrapped_model import WrappedModel
 from edgesdk.backends.native_log import caught_native_log, hush_the_end
 from edgesdk.backends.protocol import Cells, Float, Int8Cells, StepBuffers
 from edgesdk.backends.step_buffers import allocate_buffers
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import CellType, StepShape
 from edgesdk.errors import DeviceError
-
-if TYPE_CHECKING:
-    from ai_edge_litert.compiled_model import CompiledModel
 
 _BOUND_CELLS = 4
 """Cell arrays whose buffers are kept: a sequence has one, and leaves it when it grows."""
@@ -72,6 +71,21 @@ class _Size:
     arrays: StepBuffers
     turned: list[tuple[Float, Float]]
     inputs: tuple[HostBuffer | int, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Bound:
+    """Cells that are bound, and what runs each size over them.
+
+    Attributes:
+        cells: kept, so that their address cannot pass to others meanwhile.
+        buffers: over each layer's keys and values.
+        arguments: by size.
+    """
+
+    cells: Cells
+    buffers: list[HostBuffer]
+    arguments: dict[StepShape, Arguments]
 
 
 class CompiledStepBackend:
@@ -119,15 +133,13 @@ class CompiledStepBackend:
         """How the cells that it reads are stored."""
         self._shapes = tuple(sorted(shapes))
         self._model = _load(path, threads, weight_cache, device)
-        # LiteRT prints when its environment goes away, also when the interpreter ends.
-        self._release = weakref.finalize(self, _release, self._model)
         self._check_layout()
         self._started = False
         self._signatures: dict[tuple[str, int], _Signature] = {}
         self._laid = self._sizes_in_file()
         self._sizes: dict[StepShape, _Size] = {}
         self._turned: dict[tuple[str, int], Float] = {}
-        self._bound: OrderedDict[tuple[int, int], tuple[Cells, list[HostBuffer]]] = OrderedDict()
+        self._bound: OrderedDict[tuple[int, int], _Bound] = OrderedDict()
 
     @property
     def shapes(self) -> tuple[StepShape, ...]:
@@ -137,7 +149,7 @@ class CompiledStepBackend:
     @property
     def accelerated_share(self) -> float | None:
         """1.0 when every operation runs on the delegate; None when LiteRT only says that some do not."""
-        return 1.0 if self._model.is_fully_accelerated() else None
+        return 1.0 if self._model.fully_accelerated else None
 
     def buffers(self, shape: StepShape) -> StepBuffers:
         """The arrays of one size."""
@@ -154,66 +166,67 @@ class CompiledStepBackend:
         bound = self._bind(cells)
         for mask, turned in size.turned:
             turn_mask(mask, turned)
-        inputs = [bound[place] if isinstance(place, int) else place for place in size.inputs]
+        arguments = bound.arguments.get(shape)
+        if arguments is None:
+            inputs = [bound.buffers[place] if isinstance(place, int) else place for place in size.inputs]
+            arguments = bound.arguments[shape] = Arguments(inputs, signature.outputs)
         try:
             if self._laid.get(signature.index) != (shape.tokens, shape.cells):
-                self._resize(signature.index, (shape.tokens, shape.cells), inputs)
+                self._resize(signature.index, (shape.tokens, shape.cells), arguments)
             if self._started:
-                self._model.run_by_index(signature.index, inputs, signature.outputs)
+                self._model.run(signature.index, arguments)
             else:
-                self._first_run(signature.index, inputs, signature.outputs)
+                self._first_run(signature.index, arguments)
         except RuntimeError as error:
             raise DeviceError(f"LiteRT failed in step {shape.signature}: {error}") from error
 
     def close(self) -> None:
         """Releases the model and its buffers, not the arrays."""
+        self._model.close()
         self._signatures.clear()
         self._sizes.clear()
         self._turned.clear()
         self._bound.clear()
-        self._release()
 
-    def _first_run(self, index: int, inputs: list[HostBuffer], outputs: list[HostBuffer]) -> None:
+    def _first_run(self, index: int, arguments: Arguments) -> None:
         """LiteRT sets up a second environment with the first run, talks about it, and again at the end."""
         try:
-            with caught_native_log():
-                self._model.run_by_index(index, inputs, outputs)
+            with caught_native_log(known=NATIVE_LINES):
+                self._model.run(index, arguments)
         finally:  # an interruption is an end too
             hush_the_end()
         self._started = True
 
-    def _resize(self, index: int, size: tuple[int, int], inputs: list[HostBuffer]) -> None:
+    def _resize(self, index: int, size: tuple[int, int], arguments: Arguments) -> None:
         """Gives the inputs of a signature the shapes of what they are bound to, and remembers T and S."""
         self._laid.pop(index, None)  # some of them may have changed when one is refused
-        for place, buffer in enumerate(inputs):
-            # What the file states as variable is variable; the strict way wants it in other words.
-            self._model.resize_input_tensor(place, buffer.shape, index, strict=False)
+        self._model.resize(index, [buffer.shape for buffer in arguments.inputs])
         self._laid[index] = size
 
     def _sizes_in_file(self) -> dict[int, tuple[int, int]]:
         """T and S of every signature that has one size only, by index."""
         found: dict[int, set[tuple[int, int]]] = {}
         for shape in self._shapes:
-            index = self._model.get_signature_index(shape.signature)
+            index = self._model.index(shape.signature)
             found.setdefault(index, set()).add((shape.tokens, shape.cells))
         return {index: next(iter(sizes)) for index, sizes in found.items() if len(sizes) == 1}
 
     def _check_layout(self) -> None:
         """Refuses a C library whose structures are not the ones that `host_memory` fills."""
         name = self._shapes[0].signature
-        self._inputs_of(name)
+        index, inputs = self._inputs_of(name)
         largest = max(shape for shape in self._shapes if shape.signature == name)
-        buffer = self._model.create_input_buffer_by_name(name, MASKS[0])
-        found, expected = described_shape(buffer.capsule), (largest.tokens, largest.cells + largest.tokens)
+        found = self._model.input_shape(index, inputs.index(MASKS[0]))
+        expected = (largest.tokens, largest.cells + largest.tokens)
         if found != expected:
             raise DeviceError(f"LiteRT describes a mask of shape {expected} as {found}; its C API changed")
 
     def _inputs_of(self, signature: str) -> tuple[int, list[str]]:
         """Index of a signature, and the names of its inputs, which are those that cells and masks need."""
-        index = self._model.get_signature_index(signature)
+        index = self._model.index(signature)
         if index < 0:
             raise DeviceError(f"the LiteRT file has no signature {signature!r}; convert it again")
-        names: list[str] = self._model.get_signature_by_index(index)["inputs"]
+        names, _ = self._model.names(index)
         check_cell_inputs(names, len(self._spec.layers), self.cell_type)
         return index, names
 
@@ -263,24 +276,21 @@ class CompiledStepBackend:
             names=names,
             arrays=arrays,
             inputs={name: HostBuffer(array) for name, array in given.items()},
-            outputs=[
-                HostBuffer(results[name]) for name in self._model.get_signature_by_index(index)["outputs"]
-            ],
+            outputs=[HostBuffer(results[name]) for name in self._model.names(index)[1]],
         )
 
-    def _bind(self, cells: Cells) -> list[HostBuffer]:
+    def _bind(self, cells: Cells) -> _Bound:
         """Buffers over each layer's keys and values, kept for the arrays used last."""
         values = cells.values if isinstance(cells, Int8Cells) else cells
         key = (values.ctypes.data, values.shape[3])
         if key in self._bound:
             self._bound.move_to_end(key)
-            return self._bound[key][1]
+            return self._bound[key]
         views = cell_views(cells, self.cell_type)
-        # The array is kept with its buffers, so its address cannot pass to another meanwhile.
-        self._bound[key] = (cells, [HostBuffer(view) for view in views])
+        self._bound[key] = _Bound(cells, [HostBuffer(view) for view in views], {})
         while len(self._bound) > _BOUND_CELLS:
             self._bound.popitem(last=False)
-        return self._bound[key][1]
+        return self._bound[key]
 
 
 def _unaligned(spec: DecoderSpec, shapes: tuple[StepShape, ...]) -> str | None:
@@ -297,37 +307,20 @@ def _unaligned(spec: DecoderSpec, shapes: tuple[StepShape, ...]) -> str | None:
 
 def _load(
     path: Path, threads: int, weight_cache: WeightCache | None, device: Literal["cpu", "gpu"]
-) -> CompiledModel:
+) -> NativeModel | WrappedModel:
     fatal = refusal()
     if fatal is not None:
         raise DeviceError(f"LiteRT cannot load {path.name}: {fatal}")
-    with caught_native_log():
-        try:
-            from ai_edge_litert.compiled_model import CompiledModel, CpuOptions, HardwareAccelerator, Options
-
-            cache = "" if weight_cache is None else str(weight_cache.path or "")
-            if device == "gpu":
-                options = Options(hardware_accelerators=HardwareAccelerator.GPU)
-            else:
-                options = Options(
-                    hardware_accelerators=HardwareAccelerator.CPU,
-                    cpu_options=CpuOptions(num_threads=threads, xnnpack_weight_cache_path=cache),
-                )
-            model = CompiledModel.from_file(str(path), options=options)
-            if weight_cache is not None:
-                weight_cache.finish()
-        except ImportError as error:
-            raise DeviceError(f"LiteRT cannot be imported: {error}") from error
-        except (RuntimeError, ValueError) as error:
-            if weight_cache is not None:
-                weight_cache.abandon()
-            failure = str(error).splitlines()[0]
-            raise DeviceError(f"LiteRT cannot load {path.name}: {failure}") from error
+    if device == "gpu":
+        return WrappedModel(path)
+    try:
+        model = NativeModel(
+            path, threads=threads, weight_cache=None if weight_cache is None else weight_cache.path
+        )
+        if weight_cache is not None:
+            weight_cache.finish()
+    except DeviceError:
+        if weight_cache is not None:
+            weight_cache.abandon()
+        raise
     return model
-
-
-def _release(model: CompiledModel) -> None:
-    with caught_native_log():
-        environment = model.environment
-        model.close()
-        environment.close()

@@ -2,7 +2,7 @@
 
 The Python wrapper of LiteRT 2.3 binds host memory as one-dimensional only, and a RESHAPE inside the
 graph copies: 2 ms of an 8 ms step at 512 cells (docs/decisions/0002). The C API below it takes any
-shape, so buffers are made through it. `supported()` says why that cannot be done here, and
+shape, so buffers are made through it. `supported()` says what it lacks here, whatever its version;
 `described_shape` lets a caller check the layout of the C structures against a buffer it knows.
 """
 
@@ -12,19 +12,39 @@ import ctypes
 import sys
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-_KNOWN_VERSIONS = ("2.3",)  # whose LiteRtCreateTensorBufferFromHostMemory takes five arguments
+_NEEDED = (
+    "LiteRtAddOpaqueOptions",
+    "LiteRtCompiledModelIsFullyAccelerated",
+    "LiteRtCompiledModelResizeInputTensorNonStrict",
+    "LiteRtCreateCompiledModel",
+    "LiteRtCreateEnvironment",
+    "LiteRtCreateModelFromFile",
+    "LiteRtCreateOpaqueOptions",
+    "LiteRtCreateOptions",
+    "LiteRtCreateTensorBufferFromHostMemory",
+    "LiteRtGetCompiledModelInputTensorLayout",
+    "LiteRtGetModelSignature",
+    "LiteRtGetSignatureKey",
+    "LiteRtGetTensorBufferTensorType",
+    "LiteRtRunCompiledModel",
+    "LiteRtSetOptionsHardwareAccelerators",
+)
+# Its wrapper came with environments as an argument of what opens a file, in 2.1.5.
+_ENVIRONMENTS = "ai_edge_litert.environment"
+_OPTIONS = "ai_edge_litert.options"
 _CAPSULE = b"LiteRtTensorBuffer"
 _ELEMENT_TYPES = {"float32": 1, "int32": 2, "int8": 9, "float16": 10}
 
 Bindable = NDArray[np.float32] | NDArray[np.float16] | NDArray[np.int32] | NDArray[np.int8]
 
 
-class _Layout(ctypes.Structure):
+class Layout(ctypes.Structure):
     """LiteRtLayout: the rank in the lowest seven bits, then dimensions and strides."""
 
     _fields_ = (
@@ -33,11 +53,17 @@ class _Layout(ctypes.Structure):
         ("strides", ctypes.c_uint32 * 8),
     )
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The dimensions; () where there are more than there can be."""
+        rank = self.rank & 0x7F
+        return tuple(self.dimensions[:rank]) if rank <= len(self.dimensions) else ()
+
 
 class _TensorType(ctypes.Structure):
     """LiteRtRankedTensorType."""
 
-    _fields_ = (("element_type", ctypes.c_int), ("layout", _Layout))
+    _fields_ = (("element_type", ctypes.c_int), ("layout", Layout))
 
 
 class HostBuffer:
@@ -91,13 +117,15 @@ def supported() -> str | None:
         installed = version("ai-edge-litert")
     except PackageNotFoundError:
         return "ai-edge-litert is not installed"
-    if not installed.startswith(_KNOWN_VERSIONS):
-        return f"ai-edge-litert {installed} was not tested for it (tested: {', '.join(_KNOWN_VERSIONS)})"
+    lacking = [name for name in (_ENVIRONMENTS, _OPTIONS) if find_spec(name) is None]
+    if lacking:
+        return f"ai-edge-litert {installed} has no {lacking[0]}; upgrade it to 2.1.6 or later"
     try:
-        _library()
+        library = _library()
+        lacking = [name for name in _NEEDED if not hasattr(library, name)]
     except (OSError, AttributeError) as error:
-        return f"LiteRT's C library cannot be used: {error}"
-    return None
+        return f"the C library of ai-edge-litert {installed} cannot be used: {error}"
+    return f"the C library of ai-edge-litert {installed} has no {lacking[0]}" if lacking else None
 
 
 def described_shape(capsule: object) -> tuple[int, ...]:
@@ -109,10 +137,10 @@ def described_shape(capsule: object) -> tuple[int, ...]:
     get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
     kind = _TensorType()
     status = _library().LiteRtGetTensorBufferTensorType(get_pointer(capsule, _CAPSULE), ctypes.byref(kind))
-    rank = kind.layout.rank & 0x7F
-    if status or kind.element_type != _ELEMENT_TYPES["float32"] or rank > len(kind.layout.dimensions):
+    if status or kind.element_type != _ELEMENT_TYPES["float32"]:
         return ()
-    return tuple(kind.layout.dimensions[:rank])
+    shape: tuple[int, ...] = kind.layout.shape
+    return shape
 
 
 def c_library() -> ctypes.CDLL:
@@ -125,12 +153,17 @@ def c_library() -> ctypes.CDLL:
     return _library()
 
 
-@cache
-def _library() -> ctypes.CDLL:
+def library_path() -> Path:
+    """Where LiteRT's C library is installed."""
     import ai_edge_litert
 
     name = {"darwin": "libLiteRt.dylib", "win32": "libLiteRt.dll"}.get(sys.platform, "libLiteRt.so")
-    library = ctypes.CDLL(str(Path(ai_edge_litert.__path__[0]) / name))
+    return Path(ai_edge_litert.__path__[0]) / name
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    library = ctypes.CDLL(str(library_path()))
     library.LiteRtCreateTensorBufferFromHostMemory.argtypes = [
         ctypes.c_void_p,
         ctypes.c_void_p,

@@ -27,6 +27,7 @@ from edgesdk.backends.litert.cell_inputs import (
 from edgesdk.backends.native_log import caught_native_log
 from edgesdk.backends.protocol import Cells, StepBuffers
 from edgesdk.backends.step_buffers import allocate_buffers
+from edgesdk.backends.turns import turns_of
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import CellType, StepShape
 from edgesdk.errors import DeviceError
@@ -84,6 +85,7 @@ class InterpreterStepBackend:
             if package == "tflite_runtime" and _PRODUCT in str(error):
                 raise DeviceError(f"{found}: {_NEW_PRODUCTS}") from error
             raise DeviceError(f"{found}: {error}") from error
+        turns_of(self).guard(self._interpreter)
         self._check_inputs(self._shapes[0].signature)
 
     @property
@@ -112,6 +114,8 @@ class InterpreterStepBackend:
             if mask is not None:
                 inputs[name] = turned = np.empty_like(mask)
                 turn_mask(mask, turned)
+        if self._interpreter is None:
+            raise DeviceError("the interpreter was closed; load the model again")
         if shape.tokens > 1:
             inputs["rows"] = arrays.rows
         layers = range(len(self._spec.layers))
@@ -143,6 +147,8 @@ class InterpreterStepBackend:
 
     def close(self) -> None:
         """Releases the model."""
+        turns_of(self).forget()
+        self._interpreter = None
         self._runners.clear()
         self._buffers.clear()
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
+from edgesdk.backends.aligned_array import aligned_halves
 from edgesdk.backends.check_variant import checked
 from edgesdk.backends.litert.compiled import CompiledStepBackend
+from edgesdk.backends.litert.gpu_library import refusal
+from edgesdk.backends.litert.host_memory import supported
 from edgesdk.backends.litert.interpreter import InterpreterStepBackend, Package
+from edgesdk.backends.litert.prove_library import TESTED, refusal_of_library
 from edgesdk.backends.litert.weight_cache import open_weight_cache
 from edgesdk.backends.opened import Opened, OpenRequest
+from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.errors import DeviceError
 
 _FLOAT_ROWS = "the GPU keeps activations in floating point, where the CPU's int8 kernels round them"
@@ -25,6 +32,10 @@ def open_compiled(request: OpenRequest) -> Opened:
     """
     bundle, variant = request.bundle, request.variant
     path = bundle.file(variant.entry)
+    # What is known without a trial is said by the backend.
+    reason = None if supported() or refusal() else refusal_of_library(request)
+    if reason is not None:
+        raise DeviceError(f"LiteRT cannot run {variant.name!r}: {reason}")
     cache = open_weight_cache(bundle.manifest.files[variant.entry].sha256, path)
     backend = CompiledStepBackend(
         path,
@@ -35,6 +46,9 @@ def open_compiled(request: OpenRequest) -> Opened:
         cell_type=variant.cell_type,
     )
     notes = () if cache.note is None else (cache.note,)
+    installed = version("ai-edge-litert")
+    if not installed.startswith(TESTED):
+        notes += (f"ai-edge-litert {installed} is not among the tested versions; a trial run found it right",)
     return Opened(backend, "XNNPACK", backend.accelerated_share, cache.state, notes)
 
 
@@ -98,4 +112,22 @@ def _interpreter(request: OpenRequest, package: Package) -> Opened:
         package=package,
         cell_type=variant.cell_type,
     )
+    if variant.cell_type == "float16":
+        _try_half_cells(backend, bundle.manifest.decoder_of(variant), package)
     return Opened(backend, "XNNPACK", notes=(_COPIES,))
+
+
+def _try_half_cells(backend: InterpreterStepBackend, spec: DecoderSpec, package: Package) -> None:
+    """Runs the smallest step: versions before 2.2 read float16 cells and fail when they multiply them."""
+    shape = backend.shapes[0]
+    arrays = backend.buffers(shape)
+    arrays.mask[:, -1:] = 0  # the token sees itself; what it reads in the cells are zeros
+    cells = aligned_halves(len(spec.layers), 2, spec.kv_heads, shape.cells, spec.head_size)
+    try:
+        backend.run(shape, cells)
+    except DeviceError as error:
+        backend.close()
+        raise DeviceError(
+            f"{package} {version(package.replace('_', '-'))} cannot multiply float16 cells: upgrade it, or "
+            "convert with --cells float32"
+        ) from error

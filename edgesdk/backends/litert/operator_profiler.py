@@ -10,17 +10,16 @@ It knows neither layers nor what an operator reads.
 from __future__ import annotations
 
 import ctypes
-import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgesdk.backends.litert.graph_operations import SignatureGraph
 from edgesdk.backends.litert.host_memory import Bindable, HostBuffer, c_library, supported
+from edgesdk.backends.litert.native_model import NATIVE_LINES, Arguments, NativeModel
 from edgesdk.backends.native_log import caught_native_log, hush_the_end
 from edgesdk.errors import DeviceError
 
-_CPU = 1
 _PLAIN, _OPERATOR, _DELEGATE_OPERATORS = 1, 1 << 1, (1 << 2, 1 << 3)
 _WHOLE = "Invoke"
 _TYPES = {1 << bit for bit in range(9)}
@@ -92,20 +91,18 @@ class OperatorProfiler:
             outputs = [HostBuffer(arrays[name]) for name in graph.outputs]
         except (KeyError, RuntimeError) as error:
             raise DeviceError(f"{path.name} has inputs that cannot be bound: {error}") from error
-        self._buffers = (inputs, outputs)
-        self._inputs = (ctypes.c_void_p * len(inputs))(*[buffer.address for buffer in inputs])
-        self._outputs = (ctypes.c_void_p * len(outputs))(*[buffer.address for buffer in outputs])
-        with caught_native_log():
-            model, handles = _open(self._library, path, threads, weight_cache)
-        self._model = model
-        self._resize([buffer.shape for buffer in inputs])
-        self._close = weakref.finalize(self, _destroy_quietly, self._library, handles)
+        self._arguments = Arguments(inputs, outputs)
+        self._model = NativeModel(path, threads=threads, weight_cache=weight_cache, profiled=True)
+        try:
+            self._model.resize(self._index, [buffer.shape for buffer in inputs])
+        except RuntimeError as error:
+            raise DeviceError(f"LiteRT could not resize an input: {error}") from error
         self._profiler = ctypes.c_void_p()
         self._check(
-            self._library.LiteRtCompiledModelGetProfiler(model, ctypes.byref(self._profiler)),
+            self._library.LiteRtCompiledModelGetProfiler(self._model.handle, ctypes.byref(self._profiler)),
             "open a profiler",
         )
-        with caught_native_log():
+        with caught_native_log(known=NATIVE_LINES):
             self._run()  # the first run sets up, and says so
         hush_the_end()
 
@@ -127,31 +124,13 @@ class OperatorProfiler:
 
     def close(self) -> None:
         """Releases the model, not the arrays."""
-        self._close()
-
-    def _resize(self, shapes: Sequence[tuple[int, ...]]) -> None:
-        """Gives inputs the sizes of what they are bound to, which changes only what depends on S."""
-        for place, shape in enumerate(shapes):
-            dimensions = (ctypes.c_int * len(shape))(*shape)
-            status = self._library.LiteRtCompiledModelResizeInputTensorNonStrict(
-                self._model,
-                ctypes.c_size_t(self._index),
-                ctypes.c_size_t(place),
-                dimensions,
-                ctypes.c_size_t(len(shape)),
-            )
-            self._check(status, "resize an input")
+        self._model.close()
 
     def _run(self) -> None:
-        status = self._library.LiteRtRunCompiledModel(
-            self._model,
-            ctypes.c_size_t(self._index),
-            ctypes.c_size_t(len(self._inputs)),
-            self._inputs,
-            ctypes.c_size_t(len(self._outputs)),
-            self._outputs,
-        )
-        self._check(status, "run the step")
+        try:
+            self._model.run(self._index, self._arguments)
+        except RuntimeError as error:
+            raise DeviceError(f"LiteRT could not run the step: {error}") from error
 
     def _events(self) -> tuple[float, list[OperatorEvent]]:
         count = ctypes.c_int()
@@ -181,61 +160,3 @@ class OperatorProfiler:
     def _check(self, status: int, what: str) -> None:
         if status:
             raise DeviceError(f"LiteRT could not {what} (status {status})")
-
-
-def _open(
-    library: ctypes.CDLL, path: Path, threads: int, weight_cache: Path | None
-) -> tuple[ctypes.c_void_p, list[tuple[str, ctypes.c_void_p]]]:
-    """Loads a model with the profiler on.
-
-    Returns:
-        The compiled model, and what must be destroyed, last first.
-    """
-    handles: list[tuple[str, ctypes.c_void_p]] = []
-
-    def make(kind: str, create: str, *arguments: object) -> ctypes.c_void_p:
-        handle = ctypes.c_void_p()
-        status = getattr(library, create)(*arguments, ctypes.byref(handle))
-        if status:
-            _destroy(library, handles)
-            raise DeviceError(f"LiteRT cannot load {path.name} with its profiler: {create} gave {status}")
-        handles.append((f"LiteRtDestroy{kind}", handle))
-        return handle
-
-    environment = make("Environment", "LiteRtCreateEnvironment", 0, None)
-    model = make("Model", "LiteRtCreateModelFromFile", environment, str(path).encode())
-    options = make("Options", "LiteRtCreateOptions")
-    library.LiteRtSetOptionsHardwareAccelerators(options, _CPU)
-    xnnpack = f"num_threads = {threads}\n"
-    if weight_cache is not None and "'" not in str(weight_cache):
-        # TOML's literal string knows no escapes, so that a path of Windows stays what it is.
-        xnnpack += f"weight_cache_file_path = '{weight_cache}'\n"
-    for name, text in ((b"xnnpack", xnnpack), (b"runtime_options_string", "enable_profiling = true\n")):
-        _add_option(library, options, name, text.encode())
-    return make("CompiledModel", "LiteRtCreateCompiledModel", environment, model, options), handles
-
-
-_NEVER_FREED: list[ctypes.Array[ctypes.c_char]] = []
-"""Texts of options: LiteRT keeps their address as long as the model lives, and they are a few bytes."""
-
-_KEEP = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: None)
-
-
-def _add_option(library: ctypes.CDLL, options: ctypes.c_void_p, name: bytes, text: bytes) -> None:
-    payload = ctypes.create_string_buffer(text)
-    _NEVER_FREED.append(payload)
-    option = ctypes.c_void_p()
-    status = library.LiteRtCreateOpaqueOptions(name, payload, _KEEP, ctypes.byref(option))
-    if status or library.LiteRtAddOpaqueOptions(options, option):
-        raise DeviceError(f"LiteRT refused its option {name.decode()}")
-
-
-def _destroy(library: ctypes.CDLL, handles: list[tuple[str, ctypes.c_void_p]]) -> None:
-    while handles:
-        destroy, handle = handles.pop()
-        getattr(library, destroy)(handle)
-
-
-def _destroy_quietly(library: ctypes.CDLL, handles: list[tuple[str, ctypes.c_void_p]]) -> None:
-    with caught_native_log():
-        _destroy(library, handles)

@@ -90,7 +90,7 @@ def test_closed_models_and_sequences_say_so(model, tokens):
     with pytest.raises(DeviceError, match="sequence was closed"):
         sequence.extend(tokens[:1])
     model.close()
-    with pytest.raises(DeviceError, match="model was closed"):
+    with pytest.raises(DeviceError, match="model is closed"):
         model.new_sequence()
 
 

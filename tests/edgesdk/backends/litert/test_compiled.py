@@ -16,7 +16,7 @@ def test_an_interrupted_first_run_still_ends_quietly(float_bundle, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(model._model, "run_by_index", interrupt)
+    monkeypatch.setattr(model._model, "run", interrupt)
     shape = model.shapes[0]
     model.buffers(shape)
     memory = new_memory(float_bundle.manifest.decoder_of(variant), variant.cell_type, shape.cells)

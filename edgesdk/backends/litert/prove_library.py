@@ -1,0 +1,128 @@
+"""Whether the installed LiteRT can do what `compiled` asks of it: tried, where no test of ours has.
+
+LiteRT's C functions have no versions of their own, and one with other arguments would end the process. So a
+version that this project was not tested with runs steps of the very file in another process, once; the answer
+is kept for that library and that file. Nothing is concluded from a version's number but that it is known. It
+also finds what a version can read but not run, such as float16 cells.
+
+    python -m edgesdk.backends.litert.prove_library BUNDLE VARIANT THREADS
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from edgesdk.backends.litert.host_memory import library_path
+from edgesdk.backends.opened import OpenRequest
+from edgesdk.bundle.integrity import cache_folder
+from edgesdk.bundle.reader import open_bundle
+from edgesdk.devices.run_isolated import run_isolated
+from edgesdk.errors import DeviceError, EdgeError
+
+TESTED = ("2.3.",)
+"""Versions that the tests of this project run with."""
+
+_LIMIT_S = 300.0
+_MARK = "proved: "
+
+
+def refusal_of_library(request: OpenRequest) -> str | None:
+    """Why the installed LiteRT cannot run a variant through its C functions; None if it can."""
+    installed = version("ai-edge-litert")
+    if installed.startswith(TESTED):
+        return None
+    record = _record(request)
+    with contextlib.suppress(OSError, ValueError):
+        kept = json.loads(record.read_text(encoding="utf-8"))
+        if isinstance(kept, dict) and isinstance(kept.get("refusal", 0), str | None):
+            return kept["refusal"]
+    found = _prove(request, installed)
+    with contextlib.suppress(OSError):
+        record.parent.mkdir(parents=True, exist_ok=True)
+        building = record.with_suffix(f".{os.getpid()}")
+        building.write_text(json.dumps({"refusal": found}), encoding="utf-8")
+        os.replace(building, record)
+    return found
+
+
+def _record(request: OpenRequest) -> Path:
+    library = library_path()
+    found = library.stat()
+    digest = request.bundle.manifest.files[request.variant.entry].sha256
+    about = f"{library}|{found.st_size}|{found.st_mtime_ns}|{digest}|{version('edgesdk')}"
+    return cache_folder() / "litert" / f"{hashlib.sha256(about.encode()).hexdigest()[:32]}.json"
+
+
+def _prove(request: OpenRequest, installed: str) -> str | None:
+    arguments = (str(request.bundle.path.resolve()), request.variant.name, str(request.threads))
+    ended = run_isolated(("-m", "edgesdk.backends.litert.prove_library", *arguments), _LIMIT_S)
+    answers = [line for line in ended.text.splitlines() if line.startswith(_MARK)]
+    said = answers[-1].removeprefix(_MARK) if answers else ended.reason or "it gave no answer"
+    if said == "yes":
+        return None
+    return f"ai-edge-litert {installed} was tried and cannot run it: {said}; upgrade ai-edge-litert"
+
+
+def prove(path: Path, name: str, threads: int) -> None:
+    """Runs the smallest step of a variant twice, here.
+
+    Raises:
+        EdgeError: it cannot be run, or gives what cannot be right.
+    """
+    from edgesdk.backends.litert.compiled import CompiledStepBackend
+    from edgesdk.kv.cell_memory import new_memory
+
+    bundle = open_bundle(path)
+    variant = bundle.variant(name)
+    spec = bundle.manifest.decoder_of(variant)
+    backend = CompiledStepBackend(
+        bundle.file(variant.entry),
+        spec,
+        variant.steps,
+        threads=threads,
+        weight_cache=None,
+        cell_type=variant.cell_type,
+    )
+    rows = []
+    for shape in (backend.shapes[0], backend.shapes[-1], backend.shapes[0]):
+        memory = new_memory(spec, variant.cell_type, shape.cells)
+        memory.lay_out(shape.cells, 0)
+        arrays = backend.buffers(shape)
+        arrays.tokens[:] = np.arange(shape.tokens) % spec.vocab_size
+        arrays.positions[:], arrays.rows[:] = 0, 0
+        for mask in (arrays.mask, arrays.window_mask):
+            if mask is not None:
+                mask[:, : shape.cells] = -1e9
+                mask[:, shape.cells :] = np.where(np.eye(shape.tokens, dtype=bool), 0, -1e9)
+        arrays.logits[:], arrays.kv_new[:] = np.nan, np.nan
+        backend.run(shape, memory.cells)
+        if not (np.isfinite(arrays.logits).all() and np.isfinite(arrays.kv_new).all()):
+            raise DeviceError(f"its step {shape.signature} leaves results unwritten")
+        rows.append(arrays.logits[0].copy())
+    # The first token sees itself only, whatever the size; another rounding may be chosen for another T.
+    spread = float(np.ptp(rows[0]))
+    if not spread or not np.array_equal(rows[0], rows[2]) or np.abs(rows[0] - rows[1]).max() > spread / 4:
+        raise DeviceError("its steps contradict one another")
+
+
+def main(arguments: list[str]) -> None:
+    """Proves what the arguments name, and says how that went."""
+    folder, name, threads = arguments
+    try:
+        prove(Path(folder), name, int(threads))
+    except EdgeError as error:
+        sys.stdout.write(f"\n{_MARK}{' '.join(str(error).split())}\n")
+    else:
+        sys.stdout.write(f"\n{_MARK}yes\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
