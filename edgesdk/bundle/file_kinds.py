@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from edgesdk.bundle.manifest import CHAT_TEMPLATE_NAME, ID_MAP_NAME, TOKENIZER_NAME
 from edgesdk.bundle.names import check_name
@@ -67,17 +67,18 @@ def check_places(folder: Path, names: Iterable[str]) -> None:
     root = os.fspath(folder)
     plain: set[str] = set()
     for name in names:
-        for parent in PurePosixPath(name).parents:
-            inner = str(parent)
-            if inner != "." and inner not in plain:
-                _check_mode(root, inner, stat.S_ISDIR, "a folder")
-                plain.add(inner)
+        end = name.find("/")
+        while end > 0:
+            if name[:end] not in plain:
+                _check_mode(root, name[:end], stat.S_ISDIR, "a folder")
+                plain.add(name[:end])
+            end = name.find("/", end + 1)
         _check_mode(root, name, stat.S_ISREG, "a plain file")
 
 
 def _check_mode(root: str, name: str, fits: Callable[[int], bool], expected: str) -> None:
     try:
-        mode = os.lstat(os.path.join(root, name)).st_mode
+        mode = os.lstat(f"{root}/{name}").st_mode
     except (OSError, ValueError):
         return
     if not fits(mode):

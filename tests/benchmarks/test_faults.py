@@ -8,9 +8,9 @@ def faults(benchmark_module):
     return benchmark_module("faults")
 
 
-@pytest.fixture
-def bench(faults, tmp_path):
-    return faults.Bench(tmp_path, str(faults.TINY), None, seed=3)
+@pytest.fixture(scope="module")
+def bench(faults, tmp_path_factory):
+    return faults.Bench(tmp_path_factory.mktemp("faults"), str(faults.TINY), None, seed=3)
 
 
 @pytest.mark.parametrize("job", ["save", "fetch"])
@@ -18,6 +18,18 @@ def test_what_a_kill_leaves_is_not_believed_and_goes(faults, bench, job):
     row = faults.Row(job, kills=1)  # odd ones come before an operation on files
     bench.kill(job, row)
     assert (row.kills, row.kills_in_files + row.ended_before) == (2, 1)
+    assert not row.complaints
+
+
+@pytest.mark.parametrize(("job", "before_the_end"), [("fetch", 1), ("cache", 2), ("cache", 5)])
+def test_what_is_left_beside_a_finished_file_goes_too(faults, bench, job, before_the_end):
+    row = faults.Row(job)
+    reference, names = bench.reference(job)
+    home = bench.new_home(job)
+    killed = bench.run(job, home, die_before=reference.document["operations"] - before_the_end)
+    assert killed.code == -9
+    assert set(faults.files_of(home)) - set(names)
+    bench._look(job, home, row, "killed near the end", names)
     assert not row.complaints
 
 
