@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgesdk.backends import protocol
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.manifest import CHAT_TEMPLATE_NAME, TOKENIZER_NAME
+from edgesdk.bundle.manifest import CHAT_TEMPLATE_NAME, TOKENIZER_NAME, TOOL_TEMPLATE_NAME
 from edgesdk.bundle.reader import Bundle
 from edgesdk.decoding.beam import Beam, beam_search
 from edgesdk.decoding.beam_cells import CellBranches
@@ -42,7 +42,7 @@ from edgesdk.text.tool_calls import Tool as Tool
 from edgesdk.text.tool_calls import ToolChoice
 
 if TYPE_CHECKING:
-    from edgesdk.text.chat_template import ChatTemplate, Message  # with jinja2, which only templates need
+    from edgesdk.text.chat_template import ChatTemplate, Message, TemplateVariables  # with jinja2
 
 Prompt = str | Sequence[int]
 """Text, taken as it is, or token ids."""
@@ -135,13 +135,16 @@ class Model:
         from edgesdk.text.chat_template import ChatTemplate
 
         record = self._bundle.manifest.tokenizer
-        try:
-            source = self._bundle.file(CHAT_TEMPLATE_NAME).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise BundleError(
-                f"{CHAT_TEMPLATE_NAME} of {self._bundle.path} cannot be read: {error}"
-            ) from error
-        return ChatTemplate(source, bos_token=record.bos_token, eos_token=record.eos_token)
+        return ChatTemplate(
+            self._read_text(CHAT_TEMPLATE_NAME),
+            bos_token=record.bos_token,
+            eos_token=record.eos_token,
+            tool_source=(
+                self._read_text(TOOL_TEMPLATE_NAME)
+                if TOOL_TEMPLATE_NAME in self._bundle.manifest.files
+                else None
+            ),
+        )
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of plain text, with the start token where the model wants one."""
@@ -175,29 +178,42 @@ class Model:
         finally:
             self._give_back(sequence, reusable=True)
 
-    def render_prompt(self, text: str, *, raw: bool = False) -> list[int]:
+    def render_prompt(
+        self, text: str, *, raw: bool = False, template_variables: TemplateVariables | None = None
+    ) -> list[int]:
         """Token ids that put `text` to the model in the way it was trained for.
 
         Args:
             text: a question, or, with `raw` or for a model without chat template, the start of a text.
             raw: take the text as it is, although the model has a chat template.
+            template_variables: as for `render_chat`.
 
         Raises:
             EdgeError: the template fails.
+            UnsupportedOption: there are variables and no template, or one that does not read them.
         """
         if raw or self.chat_template is None:
+            if template_variables:
+                raise UnsupportedOption("template variables go with a chat template; this prompt has none")
             return self.tokenize(text)
-        return self.render_chat([{"role": "user", "content": text}])
+        return self.render_chat([{"role": "user", "content": text}], template_variables=template_variables)
 
-    def render_chat(self, messages: Sequence[Message], *, tools: Sequence[Tool] | None = None) -> list[int]:
+    def render_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        tools: Sequence[Tool] | None = None,
+        template_variables: TemplateVariables | None = None,
+    ) -> list[int]:
         """Token ids of a conversation, up to where the answer begins.
 
         Args:
             messages: each with `role` and `content`.
             tools: functions that the model may call.
+            template_variables: values of what else the template reads, such as `enable_thinking`.
 
         Raises:
-            UnsupportedOption: the model has no chat template.
+            UnsupportedOption: the model has no chat template, or it does not read a variable.
             EdgeError: the template fails.
         """
         if self.chat_template is None:
@@ -205,7 +221,9 @@ class Model:
             raise UnsupportedOption(
                 f"{name} has no chat template; use generate or stream with a plain prompt"
             )
-        text = self.chat_template.render(messages, add_generation_prompt=True, tools=tools)
+        text = self.chat_template.render(
+            messages, add_generation_prompt=True, tools=tools, variables=template_variables
+        )
         # Templates write the start token themselves where the model wants one.
         return self._tokenizer.encode(text, add_bos=False)
 
@@ -229,6 +247,7 @@ class Model:
         *,
         tools: Sequence[Tool] | None = None,
         tool_choice: ToolChoice = "auto",
+        template_variables: TemplateVariables | None = None,
         **options: Unpack[GenerationKeywords],
     ) -> Completion:
         """Answers a conversation.
@@ -237,13 +256,23 @@ class Model:
             messages: each with `role` and `content`.
             tools: functions that the model may call; its calls are in `Completion.tool_calls`, checked
                 against the schemas of the functions.
-            tool_choice: `required` makes the answer one valid call; `auto` leaves it to the model.
+            tool_choice: `auto` leaves it to the model; `required` makes the answer one valid call, a function's
+                name as OpenAI writes it a call of that one; `none` tells the model of no function.
+            template_variables: values of what else the chat template reads, such as `enable_thinking`.
             **options: see `GenerationOptions`.
 
         Raises:
             ToolCallError: the model wrote a call that cannot be made.
         """
-        return _completion(self.chat_stream(messages, tools=tools, tool_choice=tool_choice, **options))
+        return _completion(
+            self.chat_stream(
+                messages,
+                tools=tools,
+                tool_choice=tool_choice,
+                template_variables=template_variables,
+                **options,
+            )
+        )
 
     @lists_options
     def chat_stream(
@@ -252,22 +281,18 @@ class Model:
         *,
         tools: Sequence[Tool] | None = None,
         tool_choice: ToolChoice = "auto",
+        template_variables: TemplateVariables | None = None,
         **options: Unpack[GenerationKeywords],
     ) -> Iterator[Chunk]:
         """Answers a conversation piece by piece, as `stream` and `chat` do."""
         asked = GenerationOptions(**options)
-        if not tools:
-            if tool_choice == "required":
-                raise UnsupportedOption("tool_choice is 'required', but there are no tools")
-            return self._start(self.render_chat(messages), asked)
-        if self.chat_template is None:
-            raise UnsupportedOption(
-                f"{self._bundle.manifest.name} has no chat template, so it knows no tools"
-            )
-        answers = ToolAnswers(self.chat_template, self._tokenizer, tools)
-        if tool_choice == "required":
-            asked = answers.require(asked)
-        return answers.read_last(self._start(self.render_chat(messages, tools=tools), asked))
+        answers = ToolAnswers.of(self.chat_template, self._tokenizer, tools, tool_choice)
+        ids = self.render_chat(
+            messages, tools=None if answers is None else tools, template_variables=template_variables
+        )
+        if answers is None:
+            return self._start(ids, asked)
+        return answers.read_last(self._start(ids, answers.prepare(asked, ids)))
 
     def beam_search(
         self, prompt: Prompt, *, width: int = 4, max_tokens: int = 128, length_penalty: float = 0.6
@@ -339,6 +364,13 @@ class Model:
     ) -> None:
         """Closes the model."""
         self.close()
+
+    def _read_text(self, name: str) -> str:
+        """A text file of the bundle."""
+        try:
+            return self._bundle.file(name).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise BundleError(f"{name} of {self._bundle.path} cannot be read: {error}") from error
 
     @cached_property
     def _grammar_tokenizer(self) -> GrammarTokenizer:

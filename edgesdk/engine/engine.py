@@ -176,7 +176,7 @@ class Engine:
             The request, to be read, waited for, or cancelled.
         """
         tools = self._tool_answers(messages, options)
-        ids = self._ids(prompt, messages, options.get("tools"))
+        ids = self._ids(prompt, messages, options, None if tools is None else tools.tools)
         request = prepare_request(
             self._model, self._model.context, ids, options, self.policy.seats, tools=tools
         )
@@ -297,26 +297,29 @@ class Engine:
         await asyncio.to_thread(self.close, kind is None)
 
     def _ids(
-        self, prompt: Prompt | None, messages: Sequence[Message] | None, tools: Sequence[Tool] | None
+        self,
+        prompt: Prompt | None,
+        messages: Sequence[Message] | None,
+        options: RequestOptions,
+        tools: Sequence[Tool] | None,
     ) -> list[int]:
         if (prompt is None) == (messages is None):
             raise UnsupportedOption("a request has either a prompt or messages, found both or neither")
+        variables = options.get("template_variables")
         if messages is not None:
-            return self._model.render_chat(messages, tools=tools)
+            return self._model.render_chat(messages, tools=tools, template_variables=variables)
+        if variables:
+            raise UnsupportedOption("template variables go with messages; this request has a plain prompt")
         return self._model.tokenize(prompt) if isinstance(prompt, str) else [int(t) for t in prompt or ()]
 
     def _tool_answers(
         self, messages: Sequence[Message] | None, options: RequestOptions
     ) -> ToolAnswers | None:
         tools = options.get("tools")
-        if not tools:
-            if options.get("tool_choice", "auto") == "required":
-                raise UnsupportedOption("tool_choice is 'required', but there are no tools")
-            return None
-        template = self._model.chat_template
-        if messages is None or template is None:
+        if tools and messages is None:
             raise UnsupportedOption("tools go with messages, for a model that has a chat template")
-        return ToolAnswers(template, self._model.tokenizer, tools)
+        template, tokenizer = self._model.chat_template, self._model.tokenizer
+        return ToolAnswers.of(template, tokenizer, tools, options.get("tool_choice", "auto"))
 
     def adopt_session(self, make: Callable[[], SessionState]) -> Session:
         """A session with a state that is made between two steps; for `Session`."""

@@ -52,8 +52,8 @@ def prepare_request(
     if deadline_s is not None and not 0 < deadline_s < math.inf:
         raise UnsupportedOption(f"deadline_s is {deadline_s}, expected seconds above 0")
     wanted = generation_options(options)
-    if tools is not None and options.get("tool_choice", "auto") == "required":
-        wanted = tools.require(wanted)
+    if tools is not None:
+        wanted = tools.prepare(wanted, ids)
     manifest = model.bundle.manifest
     check_request(ids, wanted.max_tokens, context, manifest.decoder.vocab_size)
     # A full context still gives one token: it is chosen from the last logits and never run.

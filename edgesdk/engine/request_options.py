@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
+from edgesdk.bundle.records import JsonValue
 from edgesdk.decoding.options import GenerationKeywords, GenerationOptions
 from edgesdk.text.tool_calls import Tool, ToolChoice
 
@@ -18,7 +19,10 @@ class RequestOptions(GenerationKeywords, total=False):
         deadline_s: ends after this many seconds, the queue included, keeping what there is.
         tools: functions that the model may call, with messages only; its calls are in
             `Completion.tool_calls`, checked against the schemas of the functions.
-        tool_choice: `required` makes the answer one valid call; `auto` leaves it to the model.
+        tool_choice: `auto` leaves it to the model; `required` makes the answer one valid call, a function's
+            name as OpenAI writes it a call of that one; `none` tells the model of no function.
+        template_variables: values of what else the chat template reads, such as `enable_thinking`; with
+            messages only.
 
     The others are those of `GenerationOptions`.
     """
@@ -28,9 +32,10 @@ class RequestOptions(GenerationKeywords, total=False):
     deadline_s: float | None
     tools: Sequence[Tool] | None
     tool_choice: ToolChoice
+    template_variables: Mapping[str, JsonValue] | None
 
 
-_OWN = frozenset({"n", "priority", "deadline_s", "tools", "tool_choice"})
+_OWN = frozenset({"n", "priority", "deadline_s", "tools", "tool_choice", "template_variables"})
 
 
 def generation_options(options: RequestOptions) -> GenerationOptions:

@@ -133,6 +133,8 @@ class Session:
             raise UnsupportedOption(f"n is {options['n']}, expected 1 in a session; fork the session instead")
         if options.get("tools") or options.get("tool_choice", "auto") != "auto":
             raise UnsupportedOption("a session takes prompts without tools; use Engine.chat for them")
+        if options.get("template_variables"):
+            raise UnsupportedOption("template variables go with messages; this request has a plain prompt")
         if self._closed:
             raise DeviceError("the session is closed; open a new one")
         self._change(self._mark_busy)

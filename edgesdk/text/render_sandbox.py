@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cached_property
 
-from jinja2 import TemplateError, nodes
+from jinja2 import TemplateError, meta, nodes
 from jinja2.environment import Template
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
@@ -54,6 +54,22 @@ class SandboxedTemplate:
     @cached_property
     def _template(self) -> Template:
         return _Sandbox().from_string(self.source)
+
+    @cached_property
+    def variables(self) -> frozenset[str]:
+        """Names of what the template reads from outside, without what is always there.
+
+        Raises:
+            EdgeError: the template is broken.
+        """
+        sandbox = _Sandbox()
+        try:
+            names = meta.find_undeclared_variables(sandbox.parse(self.source))
+        except (TemplateError, ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise EdgeError(f"the chat template failed: {_one_line(error)}") from error
+        except (RecursionError, MemoryError) as error:
+            raise EdgeError(f"the chat template asks for too much: {type(error).__name__}") from error
+        return frozenset(names) - frozenset(sandbox.globals)
 
     def render(self, variables: Mapping[str, object]) -> str:
         """The text that the template makes of `variables`.

@@ -52,7 +52,7 @@ def genai_config(
     ends = list(record.eos_ids)
     end: JsonValue = list(ends) if len(ends) != 1 else ends[0]
     first_end = ends[0] if ends else 0
-    sampled = generation.temperature is not None or generation.top_p is not None
+    sampled = bool(generation.temperature)
     return {
         "model": {
             "type": "decoder",
