@@ -77,13 +77,17 @@ def listed_tokens(folder: Path, settings: Json) -> list[AddedToken]:
         entries = settings[_LISTED]
         for key, entry in entries.items() if isinstance(entries, dict) else []:
             if not key.isdecimal() or len(key) > 9 or not isinstance(entry, dict):
-                raise CheckpointError(f"{_LISTED} of {name} has {key[:40]!r}, expected a token id and its flags")
+                raise CheckpointError(
+                    f"{_LISTED} of {name} has {key[:40]!r}, expected a token id and its flags"
+                )
             found.append(_token(entry, int(key), name))
     else:
         name = "added_tokens.json"
         for text, identity in read_optional_json(folder / name).items():
             if isinstance(identity, bool) or not isinstance(identity, int) or not 0 <= identity < 10**9:
-                raise CheckpointError(f"{name} gives {text[:40]!r} the id {str(identity)[:40]}, expected an id")
+                raise CheckpointError(
+                    f"{name} gives {text[:40]!r} the id {str(identity)[:40]}, expected an id"
+                )
             flags = {"special": text in special, "normalized": text not in special}
             found.append(_token({"content": text, **flags}, identity, name))
     if len(found) > _MOST:
@@ -138,7 +142,8 @@ def add_tokens(
                 )
         elif token.id is not None and token.id != known:
             notes.append(
-                f"{token.source} gives {token.text[:40]!r} the id {token.id}, tokenizer.json {known}, which counts"
+                f"{token.source} gives {token.text[:40]!r} the id {token.id}; that of tokenizer.json, "
+                f"{known}, counts"
             )
         entry = by_text.get(token.text)
         if entry is None:
@@ -187,7 +192,9 @@ def _token(entry: Json, identity: int | None, source: str) -> AddedToken:
         if isinstance(value, bool):
             flags[flag] = value
         elif value is not None:
-            raise CheckpointError(f"{source} has {flag} {str(value)[:40]!r} for {text[:40]!r}, expected true or false")
+            raise CheckpointError(
+                f"{source} has {flag} {str(value)[:40]!r} for {text[:40]!r}, expected true or false"
+            )
     return AddedToken(_sound(text, source), flags, identity, source)
 
 

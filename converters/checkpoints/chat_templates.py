@@ -35,7 +35,9 @@ class ChatTemplates:
 
     def notes(self) -> tuple[str, ...]:
         """What is left out, a line each."""
-        missing = "; there is none named 'default', so none is used" if self.others and not self.default else ""
+        missing = (
+            "; there is none named 'default', so none is used" if self.others and not self.default else ""
+        )
         return tuple(f"the chat template named {name[:60]!r} is left out{missing}" for name in self.others)
 
 

@@ -106,5 +106,7 @@ def checked_number(
     sound = isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
     if not sound or (whole and value != int(value)):  # type: ignore[arg-type]
         kind = "a whole number" if whole else "a number"
-        raise CheckpointError(f"{source} has {key} {str(value)[:40]}, expected {kind} from {least:g} to {most:g}")
+        raise CheckpointError(
+            f"{source} has {key} {str(value)[:40]}, expected {kind} from {least:g} to {most:g}"
+        )
     return float(value)  # type: ignore[arg-type]

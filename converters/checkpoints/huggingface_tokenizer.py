@@ -1,8 +1,9 @@
 """Reads the tokenizer of a Hugging Face directory: its file, with the tokens that others add, and the roles.
 
 Which token is which is spread over six files that may contradict each other. Texts come from
-tokenizer_config.json (`added_tokens` says when special_tokens_map.json counts); ends of generation from generation_config.json or, without it, config.json, and
-always the tokenizer's own end too, since chat models are trained to stop there.
+tokenizer_config.json (`added_tokens` says when special_tokens_map.json counts); ends of generation from
+generation_config.json or, without it, config.json, and always the tokenizer's own end too, since chat models
+are trained to stop there.
 """
 
 from __future__ import annotations

@@ -18,7 +18,14 @@ from edgesdk.text.call_grammar import call_grammar
 from edgesdk.text.thoughts import open_thought
 from edgesdk.text.tokenizer import Tokenizer
 from edgesdk.text.tool_calls import parse_tool_calls
-from edgesdk.text.tools import Tool, ToolChoice, argument_validators, chosen_function, described
+from edgesdk.text.tools import (
+    Tool,
+    ToolChoice,
+    argument_validators,
+    chosen_function,
+    described,
+    named_function,
+)
 
 if TYPE_CHECKING:
     from edgesdk.text.chat_template import ChatTemplate  # with jinja2, which only templates need
@@ -77,8 +84,11 @@ class ToolAnswers:
             if template is None:
                 raise UnsupportedOption("the model has no chat template, so it knows no tools")
             return cls(template, tokenizer, tools, choice)
-        if choice == "required" or chosen_function(choice, ()) is not None:
-            raise UnsupportedOption(f"tool_choice is {choice!r}, but there are no tools")
+        wished = named_function(choice)
+        if wished is not None:
+            raise UnsupportedOption(f"tool_choice names {wished!r}, but there are no tools")
+        if choice == "required":
+            raise UnsupportedOption("tool_choice is 'required', but there are no tools")
         return None
 
     def prepare(self, options: GenerationOptions, prompt: Sequence[int]) -> GenerationOptions:

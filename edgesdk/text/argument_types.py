@@ -1,4 +1,4 @@
-"""Which kinds of values the schema of an argument allows: for forms of calls that write texts without quotes."""
+"""Which kinds of values an argument's schema allows, for forms of calls that write texts without quotes."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ _ALL = frozenset({"string", "integer", "number", "boolean", "null", "array", "ob
 _MOST_STEPS = 16
 
 
-def resolve(schema: JsonValue, root: Schema) -> Schema:
+def resolve(schema: JsonValue | Schema, root: Schema) -> Schema:
     """A schema, or the one in the same document that its `$ref` leads to; empty where that is unclear."""
+    place: JsonValue | Schema = schema
     for _ in range(_MOST_STEPS):
-        if not isinstance(schema, Mapping):
+        if not isinstance(place, Mapping):
             return {}
-        reference = schema.get("$ref")
+        reference = place.get("$ref")
         if not isinstance(reference, str):
-            return schema
+            return place
         if not reference.startswith("#/"):
             return {}
-        schema = root
+        place = root
         for step in reference[2:].split("/"):
             key = step.replace("~1", "/").replace("~0", "~")
-            schema = schema.get(key) if isinstance(schema, Mapping) else None
+            place = place.get(key) if isinstance(place, Mapping) else None
     return {}
 
 
-def allowed_types(schema: JsonValue, root: Schema, depth: int = 0) -> frozenset[str]:
+def allowed_types(schema: JsonValue | Schema, root: Schema, depth: int = 0) -> frozenset[str]:
     """JSON's names of the types that a schema allows; all where it does not say.
 
     Args:

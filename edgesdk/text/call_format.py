@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import EdgeError, UnsupportedOption
 from edgesdk.text.call_forms import CALL_FORMS, CallForm
-from edgesdk.text.call_styles import BadCall, RawCall
-from edgesdk.text.loose_values import NoValue
+from edgesdk.text.call_styles import BadCallError, RawCall
+from edgesdk.text.loose_values import NoValueError
 from edgesdk.text.tools import described
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def call_format(template: ChatTemplate | str) -> str:
         raise UnsupportedOption(f"the model's chat template does not take tools: {error}") from error
     if _NAMES[0] not in prompt:
         raise UnsupportedOption(
-            "the model's chat template has no place for tools: a tool's name is not in the prompt; use a model "
-            "trained on them"
+            "the model's chat template has no place for tools: a tool's name is not in the prompt; use a "
+            "model trained on them"
         )
     turn = _rendered_calls(template, prompt)
     if turn is None:
@@ -100,7 +100,8 @@ def _rendered_calls(template: ChatTemplate, prompt: str) -> tuple[str, int] | No
                 turn = text[len(prompt) :]
             else:
                 turn = text[text.rfind(_QUESTION) + len(_QUESTION) :]
-            written = sum(name in turn for name in _NAMES[:count])
+            # The tool list names them once already, and may come after the question.
+            written = sum(text.count(name) > prompt.count(name) for name in _NAMES[:count])
             if written == count:
                 return turn, count
             if written and count == 2:
@@ -122,5 +123,5 @@ def _reads(form: CallForm, turn: str, count: int) -> bool:
         turn = turn[: turn.rfind(form.last) + 1]
     try:
         return form.style.read(turn, described(_TOOLS)) == expected
-    except (BadCall, NoValue):
+    except (BadCallError, NoValueError):
         return False

@@ -1,4 +1,4 @@
-"""The forms of calls that models are taught, as data: how each is read, and what a tool list that teaches it shows.
+"""The forms of calls that models are taught, as data: how each is read, written, and shown to a model.
 
 Sources: the chat templates that publishers ship, as they render a call. A form not listed here is refused
 by name of what is known; adding one is a row.

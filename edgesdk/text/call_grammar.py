@@ -20,7 +20,17 @@ from edgesdk.text.call_styles import GemmaCalls, NamedCalls, ParameterCalls, Pyt
 
 _TOP_KEYWORDS = frozenset({"type", "properties", "required", "additionalProperties", "$defs", "definitions"})
 _NOTES = frozenset(
-    {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$comment", "$schema"}
+    {
+        "title",
+        "description",
+        "default",
+        "examples",
+        "deprecated",
+        "readOnly",
+        "writeOnly",
+        "$comment",
+        "$schema",
+    }
 )
 _MARK = re.compile(r"(<[^<>\s]+>|\[[A-Z_]+\])")
 _PLACES = re.compile(r"(NAME|ARGUMENTS)")
@@ -150,7 +160,8 @@ class _Arguments:
 
     def listed(self, between: str, comma: str, quote: str | None, words: Sequence[str]) -> str:
         """Python's and Gemma's lists: `key=value` or `key:value` with commas."""
-        needed, others = [], []
+        needed: list[str] = []
+        others: list[str] = []
         for place, (key, part, is_needed) in enumerate(self._properties()):
             if not re.fullmatch(r"[^\W\d]\w*", key):
                 raise self._refusal(key, "its name cannot be written")
@@ -168,7 +179,9 @@ class _Arguments:
     def _value(self, key: str, part: Schema, quote: str | None, words: Sequence[str]) -> str:
         texts = self._texts(part)
         if texts is not None:
-            quoted = [json.dumps(t, ensure_ascii=False) if quote is None else f"{quote}{t}{quote}" for t in texts]
+            quoted = [
+                json.dumps(t, ensure_ascii=False) if quote is None else f"{quote}{t}{quote}" for t in texts
+            ]
             return "(" + " | ".join(self.writer.literal(text) for text in quoted) + ")"
         kinds = self._kinds(key, part)
         if kinds == ["string"]:
@@ -191,8 +204,8 @@ class _Arguments:
         for keyword in root:
             if keyword not in _TOP_KEYWORDS | _NOTES and not keyword.startswith("x-"):
                 raise UnsupportedOption(
-                    f"the keyword {keyword!r} of the tool {self.name} cannot be enforced in the model's form of "
-                    "calls; leave it out, or use tool_choice 'auto'"
+                    f"the keyword {keyword!r} of the tool {self.name} cannot be enforced in the model's form "
+                    "of calls; leave it out, or use tool_choice 'auto'"
                 )
         properties = root.get("properties")
         known = properties if isinstance(properties, Mapping) else {}
@@ -233,7 +246,9 @@ class _Arguments:
 
     def _alone(self, part: Schema, kinds: Sequence[str]) -> str:
         """An argument's schema as a document of its own."""
-        shared = {key: self.schema[key] for key in ("$defs", "definitions", "x-guidance") if key in self.schema}
+        shared = {
+            key: self.schema[key] for key in ("$defs", "definitions", "x-guidance") if key in self.schema
+        }
         whole: dict[str, JsonValue] = {**part, **shared}
         if isinstance(part.get("type"), list):
             whole["type"] = list(kinds)
@@ -241,6 +256,6 @@ class _Arguments:
 
     def _refusal(self, key: str, why: str) -> UnsupportedOption:
         return UnsupportedOption(
-            f"tool_choice 'required' cannot hold the argument {key!r} of the tool {self.name} to its schema in "
-            f"the model's form of calls: {why}; change its schema, or use tool_choice 'auto'"
+            f"tool_choice 'required' cannot hold the argument {key!r} of the tool {self.name} to its schema "
+            f"in the model's form of calls: {why}; change its schema, or use tool_choice 'auto'"
         )

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 from edgesdk.bundle.records import JsonValue
 from edgesdk.text.argument_types import Schema, allowed_types, type_of
-from edgesdk.text.loose_values import LooseReader, NoValue
+from edgesdk.text.loose_values import LooseReader, NoValueError
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ _BETWEEN = re.compile(r"[\s;,]*")
 _SHORT_CHARS = 160
 
 
-class BadCall(ValueError):
+class BadCallError(ValueError):
     """A call that cannot be read; the message is whole."""
 
 
@@ -52,7 +52,7 @@ class CallStyle(Protocol):
             schemas: of the arguments of each function, by name.
 
         Raises:
-            BadCall: a call is cut, or written in another way.
+            BadCallError: a call is cut, or written in another way.
         """
 
 
@@ -76,11 +76,12 @@ class JsonCalls:
         at = answer.find(self.start)
         while at >= 0:
             at += len(self.start)
-            found, stop = _values(answer, at, self.end)
+            found, stop = _values(answer, at, self.end, self.start)
             if stop < len(answer) and not answer.startswith(self.end or self.start, stop):
-                raise _no_json("Extra data", answer[at:])
+                cut = self.end and self.end not in answer[stop:] and not self.open_end
+                raise BadCallError(CUT) if cut else _no_json("Extra data", answer[at:])
             if self.end and stop == len(answer) and not self.open_end:
-                raise BadCall(CUT)
+                raise BadCallError(CUT)
             if not found:
                 raise _no_json("Expecting value", answer[at:])
             calls += [_object_call(value) for value in found]
@@ -110,7 +111,7 @@ class BareJsonCalls:
         # Without the mark any other answer, also one that is JSON, is plain text.
         try:
             first, _ = _decode(answer, _skip(answer, 0))
-        except BadCall:
+        except BadCallError:
             return []
         if not all(_is_call(value) for value in _flat(first)):
             return []
@@ -142,11 +143,15 @@ class NamedCalls:
             found = re.compile(self.head, re.DOTALL).match(answer, at)
             if found is None:
                 if "{" not in answer[at:]:
-                    raise BadCall(CUT)
+                    raise BadCallError(CUT)
                 raise _no_json("Expecting a name and arguments", answer[at:])
             arguments, stop = _decode(answer, found.end())
             if self.end and not answer.startswith(self.end, stop):
-                raise BadCall(CUT) if self.end not in answer[stop:] else _no_json("Extra data", answer[stop:])
+                raise (
+                    BadCallError(CUT)
+                    if self.end not in answer[stop:]
+                    else _no_json("Extra data", answer[stop:])
+                )
             calls.append(RawCall(found.group("name").strip(), arguments))
             at = answer.find(self.start, stop)
         return calls
@@ -163,14 +168,16 @@ class ParameterCalls:
         for found in _FUNCTION.finditer(answer):
             name = found.group(1).strip()
             if answer.count("<function=", end, found.start()):
-                raise BadCall(CUT)
+                raise BadCallError(CUT)
             end = found.end()
             calls.append(RawCall(name, _parameters(found.group(2), schemas.get(name, {}))))
         if "<function=" in answer[end:]:
-            raise BadCall(CUT)
+            raise BadCallError(CUT)
         if "<tool_call>" in answer and not calls:
             rest = answer[answer.index("<tool_call>") :]
-            raise BadCall(CUT if "</tool_call>" not in rest else f"a tool call names no function: {short(rest)}")
+            raise BadCallError(
+                CUT if "</tool_call>" not in rest else f"a tool call names no function: {short(rest)}"
+            )
         return calls
 
 
@@ -193,7 +200,7 @@ def _parameters(body: str, schema: Schema) -> dict[str, JsonValue]:
         text = match.group(2).removeprefix("\n").removesuffix("\n")
         found[key] = _typed(text, known.get(key), schema)
     if body[end:].strip():
-        raise BadCall(f"a tool call has more than parameters: {short(body[end:])}")
+        raise BadCallError(f"a tool call has more than parameters: {short(body[end:])}")
     return found
 
 
@@ -206,12 +213,12 @@ def _typed(text: str, schema: JsonValue, root: Schema) -> JsonValue:
     try:
         value, end = _decode(text, _skip(text, 0))
         whole = not text[end:].strip()
-    except BadCall:
+    except BadCallError:
         try:
             value = reader.value()  # templates print Python's True and None
             reader.skip()
             whole = reader.at == len(text)
-        except NoValue:
+        except NoValueError:
             return text
     kind = type_of(value)
     fits = kind in types or (kind == "integer" and "number" in types)
@@ -260,7 +267,7 @@ def _python_calls(reader: LooseReader, end: str) -> list[RawCall]:
                 reader.expect(")")
             reader.take(",")
         if not _ends(reader, end):
-            raise NoValue("expected the end of the calls", reader.at)
+            raise NoValueError("expected the end of the calls", reader.at)
         reader.take(end)
         return calls
 
@@ -310,19 +317,21 @@ def _read(reader: LooseReader, read: Callable[[], T], end: str) -> T:
     begin = reader.at
     try:
         return read()
-    except NoValue as error:
+    except NoValueError as error:
         rest = reader.text[begin:]
         if error.at >= len(reader.text) or (end and end not in rest):
-            raise BadCall(CUT) from error
-        raise BadCall(f"the model wrote a tool call that cannot be read ({error}): {short(rest)}") from error
+            raise BadCallError(CUT) from error
+        raise BadCallError(
+            f"the model wrote a tool call that cannot be read ({error}): {short(rest)}"
+        ) from error
 
 
-def _values(text: str, at: int, end: str) -> tuple[list[JsonValue], int]:
-    """JSON values one after the other, lists taken apart, and where they stop."""
+def _values(text: str, at: int, end: str, start: str = "") -> tuple[list[JsonValue], int]:
+    """JSON values up to a mark, one after the other, lists taken apart; and where they stop."""
     found: list[JsonValue] = []
     at = _skip(text, at)
     while at < len(text) and not (end and text.startswith(end, at)):
-        if found and text[at] not in "{[":
+        if found and (text[at] not in "{[" or (start and text.startswith(start, at))):
             break
         value, at = _decode(text, at, end)
         found += _flat(value)
@@ -345,7 +354,7 @@ def _decode(text: str, at: int, end: str = "") -> tuple[JsonValue, int]:
         value, stop = _DECODER.raw_decode(text, at)
     except (ValueError, RecursionError) as error:
         if end and end not in text[at:]:
-            raise BadCall(CUT) from error
+            raise BadCallError(CUT) from error
         block = text[at:].partition(end)[0] if end else text[at:]
         raise _no_json(str(error), block) from error
     return value, stop
@@ -364,7 +373,7 @@ def _is_call(value: JsonValue) -> bool:
 
 def _object_call(value: JsonValue) -> RawCall:
     if not isinstance(value, dict):
-        raise BadCall(f"the model wrote a tool call that is no object: {short(value)}")
+        raise BadCallError(f"the model wrote a tool call that is no object: {short(value)}")
     inner = value.get("function")
     call = inner if isinstance(inner, dict) and "name" not in value else value
     arguments = call.get("arguments", call.get("parameters", {}))
@@ -376,8 +385,8 @@ def _object_call(value: JsonValue) -> RawCall:
     return RawCall(call.get("name"), arguments)
 
 
-def _no_json(reason: str, block: str) -> BadCall:
-    return BadCall(f"the model wrote a tool call that is no JSON ({reason}): {short(block)}")
+def _no_json(reason: str, block: str) -> BadCallError:
+    return BadCallError(f"the model wrote a tool call that is no JSON ({reason}): {short(block)}")
 
 
 def short(value: object) -> str:

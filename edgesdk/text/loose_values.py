@@ -23,7 +23,7 @@ _CONSTANTS: Mapping[str, JsonValue] = {
 }  # fmt: skip
 
 
-class NoValue(ValueError):
+class NoValueError(ValueError):
     """What stands here is no value; `at` says where."""
 
     def __init__(self, what: str, at: int) -> None:
@@ -64,21 +64,21 @@ class LooseReader:
         """Goes past `word`.
 
         Raises:
-            NoValue: something else is next.
+            NoValueError: something else is next.
         """
         if not self.take(word):
-            raise NoValue(f"expected {word!r}", self.at)
+            raise NoValueError(f"expected {word!r}", self.at)
 
     def word(self) -> str:
         """A name, of a function or an argument.
 
         Raises:
-            NoValue: something else is next.
+            NoValueError: something else is next.
         """
         self.skip()
         found = _WORD.match(self.text, self.at)
         if found is None:
-            raise NoValue("expected a name", self.at)
+            raise NoValueError("expected a name", self.at)
         self.at = found.end()
         return found.group()
 
@@ -90,7 +90,7 @@ class LooseReader:
             end: closes the list.
 
         Raises:
-            NoValue: it is not such a list.
+            NoValueError: it is not such a list.
         """
         found: dict[str, JsonValue] = {}
         while not self.take(end):
@@ -106,11 +106,11 @@ class LooseReader:
         """One value.
 
         Raises:
-            NoValue: something else is next, or it is nested too deeply.
+            NoValueError: something else is next, or it is nested too deeply.
         """
         self._depth += 1
         if self._depth > _DEEPEST:
-            raise NoValue(f"expected a value less than {_DEEPEST} deep", self.at)
+            raise NoValueError(f"expected a value less than {_DEEPEST} deep", self.at)
         try:
             return self._value()
         finally:
@@ -120,24 +120,24 @@ class LooseReader:
         """A text in quotes or marks.
 
         Raises:
-            NoValue: something else is next.
+            NoValueError: something else is next.
         """
         self.skip()
         if self.mark is not None and self.text.startswith(self.mark, self.at):
             start = self.at + len(self.mark)
             end = self.text.find(self.mark, start)
             if end < 0:
-                raise NoValue(f"expected {self.mark!r} after a text", len(self.text))
+                raise NoValueError(f"expected {self.mark!r} after a text", len(self.text))
             self.at = end + len(self.mark)
             return self.text[start:end]
         found = _TEXT.match(self.text, self.at)
         if found is None:
-            raise NoValue("expected a text in quotes", self.at)
+            raise NoValueError("expected a text in quotes", self.at)
         self.at = found.end()
         try:
             text = str(ast.literal_eval(found.group()))
         except (ValueError, SyntaxError) as error:
-            raise NoValue("expected a text without broken escapes", found.start()) from error
+            raise NoValueError("expected a text without broken escapes", found.start()) from error
         # JSON writes characters beyond the first 65,536 as two halves, which Python keeps apart.
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
@@ -160,12 +160,12 @@ class LooseReader:
             if number.group(1) or number.group(2):
                 return float(number.group())
             if len(number.group()) > 400:
-                raise NoValue("expected a number of at most 400 digits", number.start())
+                raise NoValueError("expected a number of at most 400 digits", number.start())
             return int(number.group())
         start = self.at
         word = self.word()
         if word not in _CONSTANTS:
-            raise NoValue("expected a value", start)
+            raise NoValueError("expected a value", start)
         return _CONSTANTS[word]
 
     def _items(self, closing: str) -> list[JsonValue]:

@@ -16,7 +16,7 @@ from edgesdk.errors import ToolCallError
 from edgesdk.text.call_format import call_format as call_format
 from edgesdk.text.call_forms import CALL_FORMS
 from edgesdk.text.call_grammar import call_grammar as call_grammar
-from edgesdk.text.call_styles import BadCall, RawCall, short
+from edgesdk.text.call_styles import BadCallError, RawCall, short
 from edgesdk.text.thoughts import after_thought
 from edgesdk.text.tools import Tool as Tool
 from edgesdk.text.tools import ToolChoice as ToolChoice
@@ -61,7 +61,7 @@ def parse_tool_calls(
     answer = after_thought(text, thought_end)
     try:
         calls = CALL_FORMS[form].style.read(answer, described(tools))
-    except BadCall as error:
+    except BadCallError as error:
         raise ToolCallError(str(error), text) from error
     return tuple(_checked(call, validators, text) for call in calls)
 

@@ -7,7 +7,6 @@ on. A schema that could not be held against arguments is refused here, before an
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -26,9 +25,6 @@ ToolChoice = Literal["auto", "none", "required"] | Mapping[str, JsonValue]
 the answer one valid call; `{"type": "function", "function": {"name": ...}}`: a call of that function."""
 
 _SCHEMA_KEYS = ("parameters", "inputSchema", "input_schema")
-_VALUES = frozenset({"const", "default", "enum", "examples"})
-"""Keywords whose content is no schema."""
-
 _NO_ARGUMENTS: Mapping[str, JsonValue] = {"type": "object", "properties": {}}
 
 
@@ -74,11 +70,30 @@ def argument_validators(tools: Sequence[Tool]) -> dict[str, Validator]:
     """What holds arguments against the schema of each tool, by its name.
 
     Raises:
-        UnsupportedOption: as `described`; or a schema is not valid in draft 2020-12, refers to what it does
-            not hold, or has a pattern that cannot be used.
+        UnsupportedOption: as `described`; or a schema is not valid in draft 2020-12, or refers to what it
+            does not hold.
         MissingExtra: the jsonschema package is not installed.
     """
     return {name: _validator(name, schema) for name, schema in described(tools).items()}
+
+
+def named_function(choice: ToolChoice) -> str | None:
+    """The name in a choice; None where it names no function.
+
+    Raises:
+        UnsupportedOption: it is no choice.
+    """
+    if isinstance(choice, Mapping):
+        inner = choice.get("function", choice)
+        name = inner.get("name") if isinstance(inner, Mapping) else None
+        if isinstance(name, str):
+            return name
+    elif choice in ("auto", "none", "required"):
+        return None
+    raise UnsupportedOption(
+        f"tool_choice is {str(choice)[:80]!r}, expected 'auto', 'none', 'required' or "
+        '{"type": "function", "function": {"name": ...}}'
+    )
 
 
 def chosen_function(choice: ToolChoice, names: Sequence[str]) -> str | None:
@@ -87,25 +102,21 @@ def chosen_function(choice: ToolChoice, names: Sequence[str]) -> str | None:
     Raises:
         UnsupportedOption: it is no choice, or names no tool.
     """
-    if not isinstance(choice, Mapping):
-        if choice not in ("auto", "none", "required"):
-            raise UnsupportedOption(
-                f"tool_choice is {choice!r}, expected 'auto', 'none', 'required' or "
-                '{"type": "function", "function": {"name": ...}}'
-            )
-        return None
-    inner = choice.get("function", choice)
-    name = inner.get("name") if isinstance(inner, Mapping) else None
-    if not isinstance(name, str) or name not in names:
-        raise UnsupportedOption(f"tool_choice names {name!r}, expected one of {', '.join(sorted(names))}")
+    name = named_function(choice)
+    if name is not None and name not in names:
+        raise UnsupportedOption(
+            f"tool_choice names {name[:60]!r}, expected one of {', '.join(sorted(names))}"
+        )
     return name
 
 
-def _function(tool: Tool) -> Mapping[str, JsonValue]:
+def _function(tool: Tool | object) -> Mapping[str, JsonValue]:
     """The inner part of a tool."""
     if not isinstance(tool, Mapping):
         kind = type(tool).__name__
-        raise UnsupportedOption(f"a tool is a {kind}, expected a description (dict) with 'name' and 'parameters'")
+        raise UnsupportedOption(
+            f"a tool is a {kind}, expected a description (dict) with 'name' and 'parameters'"
+        )
     inner = tool.get("function", tool)
     name = inner.get("name") if isinstance(inner, Mapping) else None
     if not isinstance(inner, Mapping) or not isinstance(name, str) or not name:
@@ -136,7 +147,6 @@ def _validator(name: str, schema: Mapping[str, JsonValue]) -> Validator:
                 if isinstance(part.contents, Mapping) and isinstance(part.contents.get(key), str):
                     resolver.lookup(part.contents[key])
             places += [(inner, resolver.in_subresource(inner)) for inner in part.subresources()]
-        _check_patterns(schema)
         made: Validator = Draft202012Validator(dict(schema), registry=registry)
         made.is_valid({})  # a schema that leads back to itself shows now
     except SchemaError as error:
@@ -149,24 +159,3 @@ def _validator(name: str, schema: Mapping[str, JsonValue]) -> Validator:
     except RecursionError as error:
         raise UnsupportedOption(f"{where} is nested too deeply, or leads back to itself") from error
     return made
-
-
-def _check_patterns(schema: JsonValue | Mapping[str, JsonValue]) -> None:
-    """Refuses regular expressions that Python cannot read, wherever a schema may have one."""
-    if isinstance(schema, list):
-        for item in schema:
-            _check_patterns(item)
-    if not isinstance(schema, Mapping):
-        return
-    named = schema.get("patternProperties")
-    for pattern in (schema.get("pattern"), *(named if isinstance(named, Mapping) else ())):
-        if isinstance(pattern, str):
-            try:
-                re.compile(pattern)
-            except (re.error, OverflowError) as error:
-                raise UnsupportedOption(
-                    f"the pattern {pattern[:80]!r} of a tool cannot be used: {error}; write it for Python's re"
-                ) from error
-    for key, value in schema.items():
-        if key not in _VALUES:
-            _check_patterns(value)

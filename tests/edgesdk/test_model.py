@@ -27,7 +27,7 @@ from edgesdk.text.tool_calls import ToolCall
 
 TEMPLATE = (
     "{% for m in messages %}<|start|>{{ m.role }}: {{ m.content }}\n{% endfor %}"
-    "{% if tools %}{{ tools | tojson }}{% endif %}"
+    "{% if tools %}{{ tools | tojson }}{% endif %}{{ closing }}"
     "{% if add_generation_prompt %}<|start|>assistant: {% endif %}"
 )
 QUESTION = "The fox?"
@@ -38,7 +38,7 @@ RECEIPT = Receipt("tiny", "fake", "f32", "fake", "cpu", "fake", 1.0, 1, 0.0, Non
 
 @pytest.fixture
 def make_bundle(byte_level, tmp_path):
-    def make(template=TEMPLATE, generation=GenerationDefaults()):  # noqa: B008 - frozen
+    def make(template=TEMPLATE, generation=GenerationDefaults(), tool_template=None):  # noqa: B008 - frozen
         size = byte_level.engine.get_vocab_size()
         layers = (LayerSpec(None, None), LayerSpec(8, None))
         decoder = DecoderSpec("llama", size, 8, 8, 2, 1, 4, 256, layers, 1e-5, "silu", 1.0)
@@ -60,6 +60,8 @@ def make_bundle(byte_level, tmp_path):
             writer.path("variants/fake/model").write_bytes(b"")
             if template is not None:
                 writer.path("chat_template.jinja").write_text(template)
+            if tool_template is not None:
+                writer.path("chat_template.tool_use.jinja").write_text(tool_template)
             writer.finish(manifest)
         return open_bundle(target)
 
@@ -108,7 +110,29 @@ def test_a_conversation_goes_through_the_template(make_model):
     assert model.render_prompt(QUESTION) == model.render_chat(messages)
     assert model.render_prompt(QUESTION, raw=True) == model.tokenize(QUESTION)
     with_tools = model.tokenizer.decode(model.render_chat(messages, tools=[{"name": "f"}]))
-    assert '[{"name": "f"}]' in with_tools
+    assert '[{"type": "function", "function": {"name": "f", "parameters": ' in with_tools
+
+
+def test_variables_of_the_template_are_set_by_name(make_model):
+    _, model = make_model(prompt=f"<|start|>user: {QUESTION}\n!<|start|>assistant: ")
+    messages, asked = [{"role": "user", "content": QUESTION}], {"template_variables": {"closing": "!"}}
+    assert model.chat(messages, **asked).text == ANSWER
+    assert "".join(chunk.text for chunk in model.chat_stream(messages, **asked)) == ANSWER
+    assert model.render_prompt(QUESTION, **asked) == model.render_chat(messages, **asked)
+    assert model.render_chat(messages, **asked) != model.render_chat(messages)
+    with pytest.raises(UnsupportedOption, match="reads no variable 'opening'; it reads: closing"):
+        model.chat(messages, template_variables={"opening": 1})
+    with pytest.raises(UnsupportedOption, match="'messages' is set from"):
+        model.chat_stream(messages, template_variables={"messages": []})
+    with pytest.raises(UnsupportedOption, match="go with a chat template"):
+        model.render_prompt(QUESTION, raw=True, **asked)
+
+
+def test_a_bundle_may_have_a_template_of_its_own_for_tools(make_model, tool_templates):
+    _, model = make_model(template="plain", tool_template=tool_templates["hermes"])
+    messages = [{"role": "user", "content": QUESTION}]
+    assert model.tokenizer.decode(model.render_chat(messages)) == "plain"
+    assert '"name": "f"' in model.tokenizer.decode(model.render_chat(messages, tools=[{"name": "f"}]))
 
 
 def test_a_model_without_template(make_model):
@@ -239,7 +263,7 @@ def test_every_method_offers_every_option():
         parameters = [
             n
             for n in inspect.signature(method).parameters
-            if n not in ("self", "prompt", "messages", "tools", "tool_choice")
+            if n not in ("self", "prompt", "messages", "tools", "tool_choice", "template_variables")
         ]
         assert parameters == names
 
@@ -294,13 +318,16 @@ def test_a_grammar_is_checked_with_the_call(make_model):
     assert not backend.runs
 
 
-TOOL_TEMPLATE = TEMPLATE + "{# <tool_call> #}"
+TOOL_TEMPLATE = (
+    "{% if tools %}{{ tools[0].function.name }}<tool_call></tool_call>{% endif %}"
+    "{% for m in messages %}<|start|>{{ m.role }}: {{ m.content }}\n{% endfor %}<|start|>assistant: "
+)
 ZONE = {"type": "object", "properties": {"zone": {"enum": ["CET", "UTC"]}}, "additionalProperties": False}
 CLOCK = {"name": "clock", "parameters": ZONE}
 
 
 def asked_with_tools(call):
-    prompt = f"<|start|>user: {QUESTION}\n{json.dumps([CLOCK])}<|start|>assistant: "
+    prompt = f"clock<tool_call></tool_call><|start|>user: {QUESTION}\n<|start|>assistant: "
     return {"template": TOOL_TEMPLATE, "prompt": prompt, "answer": call}
 
 
@@ -337,10 +364,26 @@ def test_a_required_call_is_valid(make_model):
         (call,) = completion.tool_calls
         assert call.name == "clock"
         assert call.arguments.get("zone") in (None, "CET", "UTC")
+    named = asked | {"tool_choice": {"type": "function", "function": {"name": "clock"}}}
+    assert model.chat(messages, seed=0, **named).tool_calls[0].name == "clock"
     with pytest.raises(UnsupportedOption, match="there are no tools"):
         model.chat(messages, tool_choice="required")
     with pytest.raises(UnsupportedOption, match="ask for no other"):
         model.chat(messages, tools=[CLOCK], tool_choice="required", regex="a")
+
+
+def test_a_tool_that_cannot_be_checked_is_refused_before_the_answer(make_model):
+    backend, model = make_model(context=256, **asked_with_tools("I will not."))
+    tool = {"name": "clock", "parameters": {"properties": {"n": {"minimum": 0, "exclusiveMinimum": True}}}}
+    with pytest.raises(UnsupportedOption, match="not a JSON schema of draft 2020-12"):
+        model.chat_stream([{"role": "user", "content": QUESTION}], tools=[tool])
+    assert not backend.runs
+
+
+def test_a_choice_of_no_tool_leaves_them_out_of_the_prompt(make_model):
+    _, model = make_model(template=TOOL_TEMPLATE, prompt=f"<|start|>user: {QUESTION}\n<|start|>assistant: ")
+    completion = model.chat([{"role": "user", "content": QUESTION}], tools=[CLOCK], tool_choice="none")
+    assert (completion.text, completion.tool_calls) == (ANSWER, ())
 
 
 def test_tools_need_a_template_that_teaches_them(make_model):
