@@ -256,8 +256,8 @@ class Model:
             messages: each with `role` and `content`.
             tools: functions that the model may call; its calls are in `Completion.tool_calls`, checked
                 against the schemas of the functions.
-            tool_choice: `auto` leaves it to the model; `required` makes the answer one valid call, the name of
-                a function (as OpenAI writes it) a call of that one; `none` tells the model of no function.
+            tool_choice: `auto` leaves it to the model; `required` makes the answer one valid call, the name
+                of a function (as OpenAI writes it) a call of that one; `none` tells it of no function.
             template_variables: values of what else the chat template reads, such as `enable_thinking`.
             **options: see `GenerationOptions`.
 

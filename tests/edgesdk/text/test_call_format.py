@@ -7,6 +7,11 @@ from edgesdk.text.call_format import call_format
 from edgesdk.text.call_forms import CALL_FORMS
 from edgesdk.text.chat_template import ChatTemplate
 
+OTHER_FORM = (
+    "{{ tools | tojson }} <tool_call>"
+    "{% for m in messages %}{{ m.content }}{% for call in m.tool_calls or [] %}"
+    "<tool_call>{{ call.function.name }}<arg_key>a</arg_key></tool_call>{% endfor %}{% endfor %}"
+)
 CHAT = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
 
 
@@ -53,11 +58,10 @@ def test_a_template_of_its_own_for_tools_says_the_form(tool_templates):
         ("{% if tools %}<tool_call>{% endif %}" + CHAT, "a tool's name is not in the prompt"),
         ("{# tools <tool_call> #}" + CHAT, "no place for tools"),
         ("{{ tools | tojson }}" + CHAT, "not known .known are qwen-xml, "),
-        ("{{ tools | tojson }} <tool_call>" + CHAT + "{% for m in messages %}{% for c in m.tool_calls or [] %}"
-         "<tool_call>{{ c.function.name }}<arg_key>a</arg_key></tool_call>{% endfor %}{% endfor %}", "not known"),
+        (OTHER_FORM, "not known"),
         ("{{ tools[0].missing.part }}", "does not take tools"),
     ],
-)  # fmt: skip
+)
 def test_other_templates_are_refused(template, message):
     with pytest.raises(UnsupportedOption, match=message) as caught:
         call_format(template)

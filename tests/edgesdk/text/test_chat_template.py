@@ -79,7 +79,7 @@ def test_variables_of_a_template_can_be_set():
 @pytest.mark.parametrize("name", ["messages", "tools", "xml_tools", "add_generation_prompt", "bos_token"])
 def test_what_is_set_by_other_means_is_no_variable(name):
     with pytest.raises(UnsupportedOption, match=f"{name!r} is set from messages"):
-        render("{{ %s }}" % name, variables={name: 1})
+        render("{{ " + name + " }}", variables={name: 1})
 
 
 @pytest.mark.parametrize("name", ["enable_thinkin", "range", "strftime_now", "raise_exception", "i"])
@@ -87,7 +87,8 @@ def test_a_variable_that_the_template_does_not_read_is_refused(name):
     with pytest.raises(UnsupportedOption) as caught:
         render(THINKING, variables={name: False})
     assert str(caught.value) == (
-        f"the model's chat template reads no variable {name!r}; it reads: date_string, documents, enable_thinking"
+        f"the model's chat template reads no variable {name!r}; it reads: "
+        "date_string, documents, enable_thinking"
     )
 
 

@@ -31,6 +31,10 @@ def test_marks_around_texts():
 )
 def test_what_is_no_value_is_refused(text):
     reader = LooseReader(text)
-    with pytest.raises(NoValueError, match="at character"):
+
+    def read():
         reader.value()
         reader.expect("the end")
+
+    with pytest.raises(NoValueError, match="at character"):
+        read()
