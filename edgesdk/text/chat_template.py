@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 
 from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import UnsupportedOption
+from edgesdk.text.messages import Message as Message
 from edgesdk.text.render_sandbox import SandboxedTemplate
 from edgesdk.text.tools import wrap_tools
-
-Message = Mapping[str, JsonValue]
 
 TemplateVariables = Mapping[str, JsonValue]
 """Values of what a chat template reads besides messages and tools, by name."""

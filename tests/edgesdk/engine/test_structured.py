@@ -81,7 +81,7 @@ def test_tools_that_cannot_be_used_are_refused(make_engine, use_template):
         engine.chat(MESSAGES, tools=TOOLS)
     with pytest.raises(UnsupportedOption, match="there are no tools"):
         engine.chat(MESSAGES, tool_choice="required")
-    with pytest.raises(UnsupportedOption, match="without tools"):
+    with pytest.raises(UnsupportedOption, match="tools go with messages"):
         engine.session().generate("x", tools=TOOLS)
     with pytest.raises(UnsupportedOption, match="tools go with messages"):
         engine.submit("x", tools=TOOLS)
