@@ -62,7 +62,7 @@ def test_tokenizers_that_drop_characters_get_a_wider_bound(byte_level, save, cha
     assert chars_per_token(found) == max(map(len, engine.get_vocab())) * _DROPS
 
 
-def test_composition_and_unknown_characters_count(byte_level, save, longest=None):
+def test_composition_and_unknown_characters_count(byte_level, save):
     engine = Engine.from_str(byte_level.engine.to_str())
     engine.normalizer = normalizers.NFC()
     longest = max(map(len, engine.get_vocab()))
