@@ -20,7 +20,7 @@ from edgesdk.engine.request_options import RequestOptions
 from edgesdk.engine.stream import Generation, read_pieces
 from edgesdk.errors import CapacityError, DeviceError, UnsupportedOption, quoted
 from edgesdk.text.encode_prompt import Prompt, encode_prompt
-from edgesdk.text.messages import Message, plain_tools
+from edgesdk.text.messages import Message
 
 if TYPE_CHECKING:
     from edgesdk.engine.engine import Engine
@@ -194,14 +194,7 @@ class Session:
 
     def _new_tokens(self, prompt: Prompt, options: RequestOptions) -> list[int]:
         """Token ids of a prompt; only the first text of a session gets a start token."""
-<<<<<<< HEAD
         check_no_template(options)
-=======
-        if plain_tools(options.get("tools")) or options.get("tool_choice", "auto") not in ("auto", "none"):
-            raise UnsupportedOption(
-                "a session's prompt goes without tools; give the conversation as messages="
-            )
->>>>>>> requests
         model = self._engine.model
         add_bos = None if self.length == 0 else False
         return encode_prompt(prompt, model.tokenizer, model.full_context, add_bos=add_bos)
