@@ -48,6 +48,7 @@ from edgesdk.bundle.manifest import (
     PARITY_NAME,
     SCHEMA_VERSION,
     TOKENIZER_NAME,
+    TOOL_TEMPLATE_NAME,
     BudgetRecord,
     CalibrationSample,
     CellType,
@@ -110,6 +111,8 @@ def convert(
     with BundleWriter(out, overwrite=options.overwrite) as writer:
         say(f"reading {source}")
         checkpoint = open_checkpoint(source, revision=revision)
+        for note in checkpoint.notes:
+            say(f"note: {note}")
         checkpoint, kept = options.reshaping.prune(checkpoint, say)
         texts = _texts(checkpoint, sample)
         spec = read_spec(checkpoint.config)
@@ -258,6 +261,8 @@ def _write_text(writer: BundleWriter, checkpoint: Checkpoint, kept: KeptTokens |
     writer.path(TOKENIZER_NAME).write_text(checkpoint.tokenizer.tokenizer_json, encoding="utf-8")
     if checkpoint.tokenizer.chat_template is not None:
         writer.path(CHAT_TEMPLATE_NAME).write_text(checkpoint.tokenizer.chat_template, encoding="utf-8")
+    if checkpoint.tokenizer.tool_template is not None:
+        writer.path(TOOL_TEMPLATE_NAME).write_text(checkpoint.tokenizer.tool_template, encoding="utf-8")
     if kept is not None:
         # The manifest has the digest of these very bytes, so line ends stay as they are.
         writer.path(ID_MAP_NAME).write_text(kept.id_map.to_text(), encoding="utf-8", newline="\n")

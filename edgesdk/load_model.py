@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import cast, get_args
+from typing import TypedDict, cast, get_args
 
 from edgesdk.backends import registry
 from edgesdk.backends.registry import Backend, find_backends
@@ -20,10 +20,26 @@ from edgesdk.dispatch.candidates import Candidate, list_candidates
 from edgesdk.dispatch.hold_back import hold_back
 from edgesdk.dispatch.join_candidates import Joined, Moves, join_candidates, runner_of
 from edgesdk.dispatch.plan import Plan, backends_for_goal, plan_in_order
-from edgesdk.errors import DeviceError, MissingExtra, UnsupportedOption
+from edgesdk.errors import DeviceError, MissingExtra, UnsupportedOption, quoted
 from edgesdk.model import Model
 
 DEVICES = ("auto", *get_args(DeviceClass))
+
+
+class LoadOptions(TypedDict, total=False):
+    """The options of `load`, as keywords of what loads a bundle itself; see there."""
+
+    device: str
+    backend: str
+    variant: str | None
+    recipe: str | None
+    strict: bool
+    threads: int | None
+    goal: str | None
+    measure: bool | None
+    cancelled: Callable[[], bool] | None
+    serve_meanwhile: bool
+    governor: Governor | None
 
 
 def load(
@@ -134,14 +150,14 @@ def load(
 def _check(device: str, goal: str | None, measure: bool | None) -> tuple[str, str | None]:
     """Refuses what is unknown; a goal that is a device becomes one."""
     if device not in DEVICES:
-        raise UnsupportedOption(f"device {device!r} is unknown; expected {', '.join(DEVICES)}")
+        raise UnsupportedOption(f"device {quoted(device)} is unknown; expected {', '.join(DEVICES)}")
     if goal in get_args(DeviceClass):
         if device not in ("auto", goal):
             raise UnsupportedOption(f"the goal is {goal}, but device is {device}; give one of them")
         return str(goal), None
     if goal is not None and goal not in GOALS:
         expected = ", ".join((*GOALS, *get_args(DeviceClass)))
-        raise UnsupportedOption(f"goal {goal!r} is unknown; expected {expected}")
+        raise UnsupportedOption(f"goal {quoted(goal)} is unknown; expected {expected}")
     if goal is None and measure is not None:
         raise UnsupportedOption(f"measure={measure} needs a goal: {', '.join(GOALS)}")
     return device, goal
@@ -172,7 +188,7 @@ def _variants(bundle: Bundle, name: str | None, recipe: str | None) -> list[Vari
     suited = [v for v in variants if recipe is None or v.recipe == recipe]
     if not suited:
         there = ", ".join(sorted({v.recipe for v in variants}))
-        raise UnsupportedOption(f"no variant has the recipe {recipe!r}; the bundle has {there}")
+        raise UnsupportedOption(f"no variant has the recipe {quoted(recipe)}; the bundle has {there}")
     return suited
 
 

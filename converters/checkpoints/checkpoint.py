@@ -60,11 +60,15 @@ class TokenizerFiles:
         tokenizer_json: text of a `tokenizer.json` that the `tokenizers` package loads.
         chat_template: jinja2 source, when the model has one.
         record: ids and texts by role.
+        tool_template: jinja2 source for conversations with tools, where it is another.
+        notes: what was decided or left out, a line each.
     """
 
     tokenizer_json: str
     chat_template: str | None
     record: TokenizerRecord
+    tool_template: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Checkpoint:
         generation: recommended sampling.
         source: provenance with digests.
         licence: SPDX-like name, when the checkpoint says.
+        notes: what was decided or left out in reading it, a line each.
     """
 
     name: str
@@ -90,3 +95,4 @@ class Checkpoint:
     generation: GenerationDefaults
     source: Source
     licence: str | None
+    notes: tuple[str, ...] = ()

@@ -14,9 +14,15 @@ from converters.checkpoints.hub_blobs import damaged_files, remove_blob
 from edgesdk.bundle.integrity import cache_folder
 from edgesdk.errors import CheckpointError, MissingExtra
 
+_WANTED = [
+    "*.json",
+    "*.safetensors",
+    "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
+    "README.md",
+]
 # A pattern's star matches folders too: those hold the same weights in other formats.
-_WANTED = ["*.json", "*.safetensors", "chat_template.jinja", "README.md"]
-_UNWANTED = ["*/*", "consolidated*.safetensors"]
+_UNWANTED = ["*/*.json", "*/*.safetensors", "consolidated*.safetensors"]
 _HUB_VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 

@@ -1,8 +1,9 @@
-"""Reads the tokenizer of a Hugging Face directory: its file as it is, and ids and texts by role.
+"""Reads the tokenizer of a Hugging Face directory: its file, with the tokens that others add, and the roles.
 
-Which token is which is spread over four files that may contradict each other. Texts come from
-tokenizer_config.json; ends of generation from generation_config.json or, without it, config.json, and
-always the tokenizer's own end too, since chat models are trained to stop there.
+Which token is which is spread over six files that may contradict each other. Texts come from
+tokenizer_config.json (`added_tokens` says when special_tokens_map.json counts); ends of generation from
+generation_config.json or, without it, config.json, and always the tokenizer's own end too, since chat models
+are trained to stop there.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from converters.checkpoints.added_tokens import add_tokens, listed_tokens, read_settings
+from converters.checkpoints.chat_templates import read_chat_templates
 from converters.checkpoints.checkpoint import TokenizerFiles
-from converters.checkpoints.text_file import Json, parse_json, read_optional_json, read_text
+from converters.checkpoints.text_file import Json, parse_json, read_text
 from edgesdk.bundle.manifest import TokenizerRecord
-from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -33,10 +35,11 @@ def read_huggingface_tokenizer(folder: Path, config: Json, generation: Json) -> 
         generation: generation_config.json; empty when there is none.
 
     Returns:
-        The text of tokenizer.json, the chat template when there is one, and the record.
+        The text of tokenizer.json, the chat templates when there are some, and the record.
 
     Raises:
-        CheckpointError: tokenizer.json is missing or does not load, or an id lies outside it.
+        CheckpointError: tokenizer.json is missing or does not load, an id lies outside it, or the files
+            beside it contradict it.
     """
     path = folder / TOKENIZER
     if not path.is_file():
@@ -46,7 +49,11 @@ def read_huggingface_tokenizer(folder: Path, config: Json, generation: Json) -> 
     text = read_text(path, _LIMIT_BYTES)
     parse_json(path, text)
     tokenizer = _load(path, text)
-    settings = read_optional_json(folder / "tokenizer_config.json")
+    settings = read_settings(folder)
+    listed = listed_tokens(folder, settings)
+    special = {token.text for token in listed if token.flags.get("special")}
+    text, notes = add_tokens(text, tokenizer, listed, special, _rows(config))
+    tokenizer = _load(path, text)
     bos, bos_id = _role(tokenizer, settings, "bos_token", _first(config, generation, "bos_token_id"))
     eos_ids = _eos_ids(config, generation)
     eos, own_eos = _role(tokenizer, settings, "eos_token", eos_ids[:1])
@@ -64,7 +71,18 @@ def read_huggingface_tokenizer(folder: Path, config: Json, generation: Json) -> 
         bos_token=bos,
         eos_token=eos,
     )
-    return TokenizerFiles(text, _chat_template(folder, settings), record)
+    templates = read_chat_templates(folder, settings)
+    notes += templates.notes()
+    return TokenizerFiles(text, templates.default, record, templates.tool_use, notes)
+
+
+def _rows(config: Json) -> int | None:
+    """Rows of the model's embedding table, as far as the configuration says."""
+    for place in (config, config.get("text_config")):
+        rows = place.get("vocab_size") if isinstance(place, dict) else None
+        if isinstance(rows, int) and not isinstance(rows, bool):
+            return rows
+    return None
 
 
 def _load(path: Path, text: str) -> Tokenizer:
@@ -118,20 +136,3 @@ def _adds_bos(tokenizer: Tokenizer, settings: Json, bos_id: int) -> bool:
         return said
     ids: list[int] = tokenizer.encode(_PROBE).ids  # with what its post-processor adds
     return ids[:1] == [bos_id]
-
-
-def _chat_template(folder: Path, settings: Json) -> str | None:
-    file = folder / "chat_template.jinja"
-    if file.is_file():
-        return read_text(file)
-    template: JsonValue = settings.get("chat_template")
-    if isinstance(template, list):  # several by name: the one for chat is called "default"
-        named = {t.get("name"): t.get("template") for t in template if isinstance(t, dict)}
-        template = named.get("default")
-    if not isinstance(template, str):
-        return None
-    try:
-        template.encode("utf-8")
-    except UnicodeEncodeError as error:  # JSON can say half a character
-        raise CheckpointError("the chat template of tokenizer_config.json is not valid Unicode") from error
-    return template

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from converters.checkpoints.checkpoint import Checkpoint
 from converters.checkpoints.digests import Progress, describe_file
+from converters.checkpoints.generation_defaults import ABOVE_ZERO, checked_number
 from converters.checkpoints.gguf_config import config_from_gguf
 from converters.checkpoints.gguf_file import GgufTensors
 from converters.checkpoints.gguf_header import MetadataValue, read_gguf_header, shorten
 from edgesdk.bundle.manifest import GenerationDefaults, Source, SourceFile
+from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import CheckpointError
 
-_LARGEST_SETTING = 1e9  # of sampling; beyond it, and for no number at all, nothing is recommended
+_SAMPLING = "general.sampling."
 
 
 def open_gguf(
@@ -57,22 +59,27 @@ def open_gguf(
         generation=_generation(header.metadata),
         source=Source(kind="gguf", location=path.name, files=(file,)),
         licence=licence if isinstance(licence, str) else None,
+        notes=tokenizer.notes,
     )
 
 
 def _generation(metadata: Mapping[str, MetadataValue]) -> GenerationDefaults:
     """Recommended sampling, which newer files carry."""
-    top_k = _number(metadata, "general.sampling.top_k")
+    said: dict[str, JsonValue] = {
+        key: value if isinstance(value, int | float) else str(value)[:40]
+        for key, value in metadata.items()
+        if key.startswith(_SAMPLING)
+    }
+
+    def number(name: str, *, least: float = 0, most: float = 1e6, whole: bool = False) -> float | None:
+        return checked_number(said, _SAMPLING + name, "the file", least=least, most=most, whole=whole)
+
+    temperature, top_p = number("temp"), number("top_p", most=1)
+    top_k = number("top_k", least=-1, whole=True)
     return GenerationDefaults(
-        temperature=_number(metadata, "general.sampling.temp"),
-        top_k=None if top_k is None else int(top_k),
-        top_p=_number(metadata, "general.sampling.top_p"),
-        repetition_penalty=_number(metadata, "general.sampling.penalty_repeat"),
+        temperature=None if top_p == 0 else temperature,  # nothing is left to draw from
+        top_k=None if top_k is None else max(int(top_k), 0),
+        top_p=top_p or None,
+        repetition_penalty=number("penalty_repeat", least=ABOVE_ZERO),
+        min_p=number("min_p", most=1),
     )
-
-
-def _number(metadata: Mapping[str, MetadataValue], key: str) -> float | None:
-    value = metadata.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST_SETTING:
-        return None
-    return float(value)

@@ -7,18 +7,17 @@ from pathlib import Path
 
 from converters.checkpoints.checkpoint import Checkpoint
 from converters.checkpoints.digests import Progress, describe_file
+from converters.checkpoints.generation_defaults import generation_defaults
 from converters.checkpoints.huggingface_tokenizer import read_huggingface_tokenizer
 from converters.checkpoints.safetensors_file import SafetensorsTensors
-from converters.checkpoints.text_file import Json, read_json, read_optional_json
-from edgesdk.bundle.manifest import GenerationDefaults, Source
-from edgesdk.bundle.records import JsonValue
+from converters.checkpoints.text_file import read_json, read_optional_json
+from edgesdk.bundle.manifest import Source
 from edgesdk.errors import CheckpointError
 
 CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _LONGEST_FILE_NAME = 255
-_LARGEST_SETTING = 1e9  # of sampling; beyond it, and for no number at all, nothing is recommended
 _MODEL_CARD, _CARD_LIMIT_BYTES = "README.md", 1 << 16
 # The card's head is YAML; its licence is one line in every published one.
 _LICENCE = re.compile(r"\A---\n(?:(?!---).*\n)*?license:[ \t]*['\"]?([\w.+-]{1,64})['\"]?[ \t]*\n")
@@ -51,6 +50,7 @@ def open_huggingface(
         if name not in tensors or tensors.file_of(name) != file:
             raise CheckpointError(f"{_INDEX} puts {name[:80]!r} into {file}, which does not hold it")
     tokenizer = read_huggingface_tokenizer(folder, config, generation)
+    recommended, notes = generation_defaults(generation)
     place = location or folder.resolve().name
     files = tuple(describe_file(path, progress) for path in weights)
     return Checkpoint(
@@ -59,9 +59,10 @@ def open_huggingface(
         dialect="huggingface",
         tensors=tensors,
         tokenizer=tokenizer,
-        generation=_generation_defaults(generation),
+        generation=recommended,
         source=Source("huggingface", place, files, revision),
         licence=_licence(folder),
+        notes=(*tokenizer.notes, *notes),
     )
 
 
@@ -95,24 +96,6 @@ def _read_index(folder: Path) -> dict[str, str]:
 
 def _is_plain(file: str) -> bool:
     return Path(file).name == file and len(file) <= _LONGEST_FILE_NAME and file.isprintable()
-
-
-def _generation_defaults(generation: Json) -> GenerationDefaults:
-    if generation.get("do_sample", True) is False:
-        return GenerationDefaults()
-    top_k = _number(generation.get("top_k"))
-    return GenerationDefaults(
-        temperature=_number(generation.get("temperature")),
-        top_k=None if top_k is None else int(top_k),
-        top_p=_number(generation.get("top_p")),
-        repetition_penalty=_number(generation.get("repetition_penalty")),
-    )
-
-
-def _number(value: JsonValue) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST_SETTING:
-        return None
-    return float(value)
 
 
 def _licence(folder: Path) -> str | None:

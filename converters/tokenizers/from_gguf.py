@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
+from converters.checkpoints.chat_templates import ChatTemplates, choose_templates
 from converters.checkpoints.checkpoint import TokenizerFiles
 from converters.tokenizers.byte_level import byte_level_parts, gemma4_parts
 from converters.tokenizers.parts import Parts
@@ -19,6 +20,8 @@ from converters.tokenizers.sentencepiece import llama_parts, unigram_parts
 from converters.tokenizers.vocabulary import AddedToken, Vocabulary, read_flag, read_text, read_vocabulary
 from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import CheckpointError
+
+_TEMPLATE = "tokenizer.chat_template"
 
 _KINDS: Mapping[str, Callable[[Mapping[str, object], Vocabulary], Parts]] = {
     "gpt2": byte_level_parts,
@@ -70,7 +73,19 @@ def tokenizer_from_gguf(metadata: Mapping[str, object]) -> TokenizerFiles:
         ensure_ascii=False,
     )
     _check(text, vocabulary, added)
-    return TokenizerFiles(text, read_text(metadata, "tokenizer.chat_template"), record)
+    templates = _templates(metadata)
+    return TokenizerFiles(text, templates.default, record, templates.tool_use, templates.notes())
+
+
+def _templates(metadata: Mapping[str, object]) -> ChatTemplates:
+    """The chat template, and those by name."""
+    named: dict[str, str] = {}
+    for key in metadata:
+        name = "default" if key == _TEMPLATE else key.removeprefix(_TEMPLATE + ".")
+        template = read_text(metadata, key) if name != key else None
+        if template is not None:
+            named[name] = template
+    return choose_templates(named)
 
 
 _NEVER_RSTRIP = frozenset({"<unk>", "<s>", "<|endoftext|>"})

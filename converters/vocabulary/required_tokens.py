@@ -45,8 +45,9 @@ def required_tokens(checkpoint: Checkpoint, data: TokenizerData) -> set[int]:
     for key in ID_KEYS & set(checkpoint.config):
         found.update(_integers(checkpoint.config[key]))
     found |= _model_ids(data)
-    for text in _texts(checkpoint.tokenizer.chat_template):
-        found.update(data.engine.encode(text, add_special_tokens=False).ids)
+    for template in (checkpoint.tokenizer.chat_template, checkpoint.tokenizer.tool_template):
+        for text in _texts(template):
+            found.update(data.engine.encode(text, add_special_tokens=False).ids)
     closed: set[int] = set()
     for token in found & set(data.texts):
         closed |= data.ancestors(token)

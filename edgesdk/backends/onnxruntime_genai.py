@@ -17,7 +17,7 @@ from edgesdk.backends.check_variant import checked
 from edgesdk.backends.genai_folder import genai_folder
 from edgesdk.backends.onnxruntime_telemetry import stop_telemetry
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
-from edgesdk.backends.protocol import Float, Int
+from edgesdk.backends.protocol import Between, Float, Int
 from edgesdk.backends.sequence_room import check_room, check_tokens
 from edgesdk.backends.turns import CLOSED, Turns
 from edgesdk.errors import CapacityError, DeviceError, MissingExtra
@@ -134,11 +134,12 @@ class GenaiSequence:
         """Tokens it holds."""
         return self._length
 
-    def extend(self, tokens: Int) -> Float:
+    def extend(self, tokens: Int, between: Between | None = None) -> Float:
         """Appends tokens.
 
         Args:
             tokens: (n,) int32, n at least 1.
+            between: as `protocol.Sequence` has it.
 
         Returns:
             (V,) float32 logits after the last of them.
@@ -149,6 +150,8 @@ class GenaiSequence:
         self._check_room(tokens)
         logits: Float = np.empty(0, np.float32)
         for start in range(0, len(tokens), CHUNK_TOKENS):
+            if start and between is not None:
+                between()
             logits = self._turns.take(partial(self._last, tokens[start : start + CHUNK_TOKENS]))
         return logits
 

@@ -38,7 +38,7 @@ def genai_config(
         generation: recommended sampling.
     """
     end, first_end = _ends(tokenizer.eos_ids)
-    sampled = generation.temperature is not None or generation.top_p is not None
+    sampled = bool(generation.temperature)
     return {
         "model": {
             "type": "decoder",

@@ -5,6 +5,7 @@ A bundle is a folder:
     manifest.json
     tokenizer.json
     chat_template.jinja           (absent for models without one)
+    chat_template.tool_use.jinja  (for conversations with tools, where the checkpoint has another for them)
     parity.npz                    token ids and reference logits, for `edgesdk verify`
     vocabulary.json               old token ids by new ones (absent for a full vocabulary)
     variants/NAME/...             one folder per variant
@@ -25,6 +26,7 @@ SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 TOKENIZER_NAME = "tokenizer.json"
 CHAT_TEMPLATE_NAME = "chat_template.jinja"
+TOOL_TEMPLATE_NAME = "chat_template.tool_use.jinja"
 PARITY_NAME = "parity.npz"
 ID_MAP_NAME = "vocabulary.json"
 
@@ -94,6 +96,8 @@ class GenerationDefaults:
     top_k: int | None = None
     top_p: float | None = None
     repetition_penalty: float | None = None
+    min_p: float | None = None
+    typical_p: float | None = None
 
 
 @dataclass(frozen=True, order=True)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from edgesdk.cli.options import Answering, Loading, answer_options, bundle_argument, load_options
+from edgesdk.cli.options import (
+    Answering,
+    Loading,
+    answer_options,
+    bundle_argument,
+    load_options,
+    template_option,
+)
 from edgesdk.cli.output import show_changes, show_receipt, show_speed
 from edgesdk.errors import CapacityError
 
 if TYPE_CHECKING:
+    from edgesdk.bundle.records import JsonValue
     from edgesdk.model import Model
     from edgesdk.text.chat_template import Message
 
@@ -32,7 +41,14 @@ _LEAVE = "/exit"
 @click.option("--system", metavar="TEXT", help="First message, for the model's behaviour. Default: none.")
 @load_options
 @answer_options
-def command(bundle: Path, system: str | None, loading: Loading, answering: Answering) -> None:
+@template_option
+def command(
+    bundle: Path,
+    system: str | None,
+    loading: Loading,
+    answering: Answering,
+    template_variables: Mapping[str, JsonValue],
+) -> None:
     """Talks with the model in BUNDLE; it remembers the conversation.
 
     Ctrl-C stops an answer; /exit or the end of the input (Ctrl-D) leaves.
@@ -52,7 +68,7 @@ def command(bundle: Path, system: str | None, loading: Loading, answering: Answe
         messages: list[Message] = [] if system is None else [{"role": "system", "content": system}]
         while (line := _read_line(interactive)) is not None:
             if line:
-                _take_turn(model, messages, line, answering, interactive)
+                _take_turn(model, messages, line, answering, template_variables, interactive)
 
 
 def _read_line(interactive: bool) -> str | None:
@@ -72,7 +88,12 @@ def _read_line(interactive: bool) -> str | None:
 
 
 def _take_turn(
-    model: Model, messages: list[Message], line: str, answering: Answering, interactive: bool
+    model: Model,
+    messages: list[Message],
+    line: str,
+    answering: Answering,
+    variables: Mapping[str, JsonValue],
+    interactive: bool,
 ) -> None:
     """Answers one line and adds both to the conversation."""
     asked: Message = {"role": "user", "content": line}
@@ -80,7 +101,7 @@ def _take_turn(
     answer: list[str] = []
     completion = None
     try:
-        for chunk in model.chat_stream([*messages, asked], **answering):
+        for chunk in model.chat_stream([*messages, asked], template_variables=variables, **answering):
             click.echo(chunk.text, nl=False)
             answer.append(chunk.text)
             completion = chunk.completion

@@ -64,6 +64,37 @@ bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 
+
+def _read_variables(_: click.Context, __: click.Parameter, given: Sequence[str]) -> dict[str, JsonValue]:
+    """NAME=VALUE of each, the value as JSON where it is JSON."""
+    found: dict[str, JsonValue] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise click.BadParameter(f"{text[:60]!r} is no NAME=VALUE")
+        if name in found:
+            raise click.BadParameter(f"{name[:60]!r} is given twice")
+        try:
+            found[name] = json.loads(value, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            found[name] = value
+    return found
+
+
+def _refuse_constant(constant: str) -> JsonValue:
+    raise ValueError(f"{constant} is no JSON number")
+
+
+template_option = click.option(
+    "--template-var",
+    "template_variables",
+    multiple=True,
+    callback=_read_variables,
+    metavar="NAME=VALUE",
+    help="Value of a variable that the model's chat template reads, as JSON or else as text, such as "
+    "enable_thinking=false; may be given several times. Default: the template's own.",
+)
+
 threads_option = click.option(
     "--threads",
     type=click.IntRange(min=1, max=MOST_THREADS),

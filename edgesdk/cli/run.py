@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,9 +18,13 @@ from edgesdk.cli.options import (
     grammar_options,
     json_option,
     load_options,
+    template_option,
 )
 from edgesdk.cli.output import print_json, show_changes, show_receipt, show_speed
 from edgesdk.errors import CapacityError
+
+if TYPE_CHECKING:
+    from edgesdk.bundle.records import JsonValue
 
 _LONGEST_PROMPT_BYTES = 16 << 20
 """More than any context holds; a device or pipe without end must not fill the memory."""
@@ -29,6 +35,7 @@ Examples:
   edgesdk run smollm2 --raw "Once upon a time" --temperature 0.8 --seed 1
   edgesdk run smollm2 "Who wrote Hamlet?" --json-schema person.json
   edgesdk run smollm2 "Is the sea blue?" --regex "(yes|no)"
+  edgesdk run qwen3.edge "What is 7 times 8?" --template-var enable_thinking=false
   cat letter.txt | edgesdk run smollm2 - --json
 """
 
@@ -42,6 +49,7 @@ Examples:
 @click.option(
     "--raw", is_flag=True, help="Continue the prompt as it is, although the model has a chat template."
 )
+@template_option
 @json_option
 def command(
     bundle: Path,
@@ -50,6 +58,7 @@ def command(
     answering: Answering,
     ruling: Ruling,
     raw: bool,
+    template_variables: Mapping[str, JsonValue],
     as_json: bool,
 ) -> None:
     """Answers PROMPT with the model in BUNDLE; the prompt - is read from standard input.
@@ -62,7 +71,7 @@ def command(
     if prompt == "-":
         prompt = _read_prompt()
     with load(bundle, **loading) as model:
-        ids = model.render_prompt(prompt, raw=raw)
+        ids = model.render_prompt(prompt, raw=raw, template_variables=template_variables)
         receipt = model.receipt
         show_receipt(receipt)
         if as_json:

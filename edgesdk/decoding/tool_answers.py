@@ -13,55 +13,108 @@ from edgesdk.decoding.completion import Chunk, Completion
 from edgesdk.decoding.json_schema import grammar_schema
 from edgesdk.decoding.options import GenerationOptions
 from edgesdk.errors import ToolCallError, UnsupportedOption
+from edgesdk.text.call_format import call_format
+from edgesdk.text.call_grammar import call_grammar
+from edgesdk.text.thoughts import open_thought
 from edgesdk.text.tokenizer import Tokenizer
-from edgesdk.text.tool_calls import (
-    MISTRAL_MARK,
+from edgesdk.text.tool_calls import parse_tool_calls
+from edgesdk.text.tools import (
     Tool,
-    call_format,
-    call_grammar,
+    ToolChoice,
+    argument_validators,
+    chosen_function,
     described,
-    parse_tool_calls,
+    named_function,
 )
 
 if TYPE_CHECKING:
     from edgesdk.text.chat_template import ChatTemplate  # with jinja2, which only templates need
 
+_TAIL_TOKENS = 16
+"""More than the mark of a thought has."""
+
 
 class ToolAnswers:
     """Reads the answer to one conversation with tools."""
 
-    def __init__(self, template: ChatTemplate, tokenizer: Tokenizer, tools: Sequence[Tool]) -> None:
+    def __init__(
+        self,
+        template: ChatTemplate,
+        tokenizer: Tokenizer,
+        tools: Sequence[Tool],
+        choice: ToolChoice = "auto",
+    ) -> None:
         """Checks the tools.
 
         Args:
             template: says how the model writes calls.
             tokenizer: of the model.
             tools: functions that it may call.
+            choice: whether it has to.
 
         Raises:
-            UnsupportedOption: the template knows no tools, or a tool is not described as it should be.
+            UnsupportedOption: the template knows no tools, a tool is not described as it should be, or the
+                choice names none of them.
+            MissingExtra: the packages for it are not installed.
         """
-        self._form = call_format(template.source)
+        self.tools = tuple(tools)
+        """The functions that the model is told of."""
+        self._form = call_format(template)
         self._tokenizer = tokenizer
-        self._tools = tuple(tools)
+        argument_validators(tools)
         self._parameters = described(tools)
-        self._required = False
+        self._chosen = chosen_function(choice, tuple(self._parameters))
+        self._required = choice == "required" or self._chosen is not None
+        self._thought_end: str | None = None
 
-    def require(self, options: GenerationOptions) -> GenerationOptions:
-        """The options with a grammar that allows one valid call and nothing else.
+    @classmethod
+    def of(
+        cls,
+        template: ChatTemplate | None,
+        tokenizer: Tokenizer,
+        tools: Sequence[Tool] | None,
+        choice: ToolChoice,
+    ) -> ToolAnswers | None:
+        """What reads the answer; None for a conversation without tools.
 
-        From then on an answer without a call, which can only have been cut, is an error.
+        Raises:
+            UnsupportedOption: a call is wished for without tools, or the model has no template; or as above.
+        """
+        if tools and choice != "none":
+            if template is None:
+                raise UnsupportedOption("the model has no chat template, so it knows no tools")
+            return cls(template, tokenizer, tools, choice)
+        wished = named_function(choice)
+        if wished is not None:
+            raise UnsupportedOption(f"tool_choice names {wished!r}, but there are no tools")
+        if choice == "required":
+            raise UnsupportedOption("tool_choice is 'required', but there are no tools")
+        return None
+
+    def prepare(self, options: GenerationOptions, prompt: Sequence[int]) -> GenerationOptions:
+        """The options; where a call is required, with a grammar that allows one valid call and nothing else.
+
+        Args:
+            options: of the answer.
+            prompt: its token ids, which may end within a thought.
 
         Raises:
             UnsupportedOption: they ask for a grammar already, or a tool's schema cannot be enforced.
         """
+        self._thought_end = open_thought(self._tokenizer.decode(prompt[-_TAIL_TOKENS:], skip_special=False))
+        if not self._required:
+            return options
         if options.json_schema is not None or options.regex is not None or options.lark is not None:
             raise UnsupportedOption("tool_choice 'required' is a grammar itself; ask for no other")
-        schemas = {name: grammar_schema(schema) for name, schema in self._parameters.items()}
-        mark = self._tokenizer.engine.token_to_id(MISTRAL_MARK)
-        special = mark if mark in self._tokenizer.special_ids else None
-        self._required = True
-        return replace(options, lark=call_grammar(self._form, schemas, special))
+        schemas = {
+            name: grammar_schema(schema)
+            for name, schema in self._parameters.items()
+            if self._chosen in (None, name)
+        }
+        added = self._tokenizer.engine.get_added_tokens_decoder()
+        specials = {entry.content: token for token, entry in added.items() if entry.special}
+        grammar = call_grammar(self._form, schemas, specials, thought_end=self._thought_end)
+        return replace(options, lark=grammar)
 
     def read(self, completion: Completion) -> Completion:
         """The completion with its calls.
@@ -73,7 +126,7 @@ class ToolAnswers:
         eos_ids = self._tokenizer.record.eos_ids
         said = [token for token in completion.tokens if token not in eos_ids]
         text = self._tokenizer.decode(said, skip_special=False)
-        calls = parse_tool_calls(text, self._form, self._tools)
+        calls = parse_tool_calls(text, self._form, self.tools, thought_end=self._thought_end)
         if self._required and not calls:
             raise ToolCallError(
                 "the answer ends before its tool call is complete; allow more max_tokens", text
@@ -87,7 +140,8 @@ class ToolAnswers:
             ToolCallError: one cannot be made; every piece has been given out before.
         """
         for chunk in chunks:
-            if chunk.completion is None:
+            # What was cut short may end inside a call.
+            if chunk.completion is None or chunk.completion.finish_reason in ("cancelled", "deadline"):
                 yield chunk
                 continue
             try:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
+from edgesdk.bundle.records import JsonValue
+from edgesdk.decoding.option_types import seconds, whole_number
 from edgesdk.decoding.options import GenerationKeywords, GenerationOptions
+from edgesdk.errors import UnsupportedOption, quoted
 from edgesdk.text.tool_calls import Tool, ToolChoice
 
 
@@ -18,7 +22,10 @@ class RequestOptions(GenerationKeywords, total=False):
         deadline_s: ends after this many seconds, the queue included, keeping what there is.
         tools: functions that the model may call, with messages only; its calls are in
             `Completion.tool_calls`, checked against the schemas of the functions.
-        tool_choice: `required` makes the answer one valid call; `auto` leaves it to the model.
+        tool_choice: `auto` leaves it to the model; `required` makes the answer one valid call, a function's
+            name as OpenAI writes it a call of that one; `none` tells the model of no function.
+        template_variables: values of what else the chat template reads, such as `enable_thinking`; with
+            messages only.
 
     The others are those of `GenerationOptions`.
     """
@@ -28,12 +35,51 @@ class RequestOptions(GenerationKeywords, total=False):
     deadline_s: float | None
     tools: Sequence[Tool] | None
     tool_choice: ToolChoice
+    template_variables: Mapping[str, JsonValue] | None
 
 
-_OWN = frozenset({"n", "priority", "deadline_s", "tools", "tool_choice"})
+_OWN = frozenset({"n", "priority", "deadline_s", "tools", "tool_choice", "template_variables"})
+_MOST_PRIORITY = 1_000_000
 
 
-def generation_options(options: RequestOptions) -> GenerationOptions:
-    """What `options` say about the answer itself."""
+@dataclass(frozen=True)
+class CheckedRequest:
+    """Options as plain values of the right type.
+
+    Attributes:
+        answer: about the answer itself.
+        samples: `n`.
+        priority: higher goes first.
+        deadline_s: seconds that it may take.
+    """
+
+    answer: GenerationOptions
+    samples: int
+    priority: int
+    deadline_s: float | None
+
+
+def check_options(options: RequestOptions, seats: int) -> CheckedRequest:
+    """The options of a request, all but those of its tools.
+
+    Args:
+        options: what the caller said.
+        seats: most samples.
+
+    Raises:
+        UnsupportedOption: one has no meaning.
+    """
     keywords = {name: value for name, value in options.items() if name not in _OWN}
-    return GenerationOptions(**cast(GenerationKeywords, keywords))
+    samples = whole_number("n", options.get("n", 1), 1)
+    if not 1 <= samples <= seats:
+        found = quoted(samples)
+        raise UnsupportedOption(f"n is {found}, expected 1 to {seats}, the answers that run at once")
+    deadline_s = seconds("deadline_s", options.get("deadline_s"))
+    if deadline_s == 0:
+        raise UnsupportedOption("deadline_s is 0, expected seconds above 0")
+    return CheckedRequest(
+        answer=GenerationOptions(**cast(GenerationKeywords, keywords)),
+        samples=samples,
+        priority=whole_number("priority", options.get("priority", 0), -_MOST_PRIORITY, _MOST_PRIORITY),
+        deadline_s=deadline_s,
+    )

@@ -155,6 +155,13 @@ def fake_runtime(byte_level, tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
+def tool_templates(request):
+    """Jinja2 source by form of calls: a short template of our own for each."""
+    folder = request.config.rootpath / "tests/data/tool_templates"
+    return {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("*.jinja")}
+
+
+@pytest.fixture(scope="session")
 def npu_bundle(tmp_path_factory, request):
     """A tiny checkpoint converted for NPUs: the variant `onnx-npu-w8`, T of 1 and 128, S of 64."""
     pytest.importorskip("onnx", reason="needs the extra 'convert'")

@@ -244,3 +244,19 @@ def test_what_the_hub_does_not_have_is_named(hub, tmp_path, hub_id, revision, sa
     assert answer.startswith("CheckpointError")
     assert said in answer
     assert "\n" not in answer
+
+
+def test_of_folders_only_templates_are_fetched():
+    from huggingface_hub.utils import filter_repo_objects
+
+    wanted = ["config.json", "model-00001-of-00002.safetensors", "additional_chat_templates/tool_use.jinja"]
+    others = [
+        "onnx/config.json",
+        "original/model.safetensors",
+        "consolidated.safetensors",
+        "a/tool_use.jinja",
+    ]
+    found = filter_repo_objects(
+        [*wanted, *others], allow_patterns=module._WANTED, ignore_patterns=module._UNWANTED
+    )
+    assert list(found) == wanted

@@ -96,6 +96,9 @@ def test_chat_templates(folder, read):
     assert read({"chat_template": "{{ a }}"}).chat_template == "{{ a }}"
     several = [{"name": "tools", "template": "{{ t }}"}, {"name": "default", "template": "{{ d }}"}]
     assert read({"chat_template": several}).chat_template == "{{ d }}"
+    assert read({"chat_template": several}).notes == ("the chat template named 'tools' is left out",)
+    several[0]["name"] = "tool_use"
+    assert read({"chat_template": several}).tool_template == "{{ t }}"
     (folder / "chat_template.jinja").write_text("{{ file }}")
     assert read({"chat_template": "{{ a }}"}).chat_template == "{{ file }}"
 

@@ -51,14 +51,25 @@ def test_what_a_file_says_of_itself(tmp_path, gguf_from_tiny):
     assert checkpoint.tokenizer.record.eos_ids[0] == 2
 
 
-@pytest.mark.parametrize(("value", "temperature"), [(0.5, 0.5), (float("nan"), None), (float("inf"), None)])
-def test_recommended_sampling(tmp_path, gguf_from_tiny, value, temperature):
+def test_recommended_sampling(tmp_path, gguf_from_tiny):
     def fill(writer):
-        writer.add_float32("general.sampling.temp", value)
-        writer.add_float32("general.sampling.top_k", value * 80)
+        writer.add_float32("general.sampling.temp", 0.5)
+        writer.add_float32("general.sampling.top_k", 40)
+        writer.add_float32("general.sampling.min_p", 0.25)
 
     found = open_gguf(gguf_from_tiny(tmp_path / "m.gguf", "llama", more=fill)).generation
-    assert found == GenerationDefaults(temperature, None if temperature is None else 40)
+    assert found == GenerationDefaults(0.5, 40, min_p=0.25)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("temp", float("nan")), ("temp", float("inf")), ("top_k", -2.0), ("top_p", 2.0)]
+)
+def test_sampling_without_a_meaning_is_refused(tmp_path, gguf_from_tiny, key, value):
+    path = gguf_from_tiny(
+        tmp_path / "m.gguf", "llama", more=lambda writer: writer.add_float32(f"general.sampling.{key}", value)
+    )
+    with pytest.raises(CheckpointError, match=f"has general.sampling.{key} .*, expected a "):
+        open_gguf(path)
 
 
 @pytest.mark.parametrize(

@@ -133,11 +133,14 @@ def test_a_file_of_absurd_size_is_not_read(llama):
 def test_sampling_settings(llama):
     file = llama / "generation_config.json"
     file.write_text(json.dumps({"temperature": 0.6, "top_k": 20, "top_p": 0.9, "do_sample": True}))
-    assert open_huggingface(llama).generation == GenerationDefaults(0.6, 20, 0.9, None)
-    file.write_text(json.dumps({"temperature": 0.6, "do_sample": False}))
-    assert open_huggingface(llama).generation == GenerationDefaults()
-    file.write_text('{"temperature": NaN, "top_k": 1' + "0" * 400 + ', "top_p": true, "do_sample": true}')
-    assert open_huggingface(llama).generation == GenerationDefaults()
+    checkpoint = open_huggingface(llama)
+    assert (checkpoint.generation, checkpoint.notes) == (GenerationDefaults(0.6, 20, 0.9), ())
+    file.write_text(json.dumps({"temperature": 0.6, "num_beams": 4}))
+    checkpoint = open_huggingface(llama)
+    assert checkpoint.generation == GenerationDefaults()
+    assert [note.split(" of ")[0] for note in checkpoint.notes] == ["num_beams", "temperature"]
+    file.write_text('{"temperature": NaN, "do_sample": true}')
+    assert "generation_config.json has temperature nan, expected a number" in refused(llama)
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,17 @@ def test_a_template_that_is_no_text_is_refused():
         tokenizer_from_gguf(GPT2 | {"tokenizer.chat_template": ["x"]})
 
 
+def test_templates_by_name():
+    named = {
+        "tokenizer.chat_template": "d",
+        "tokenizer.chat_template.tool_use": "t",
+        "tokenizer.chat_template.rag": "r",
+    }
+    found = tokenizer_from_gguf(GPT2 | named | {"tokenizer.chat_templates": ["tool_use", "rag"]})
+    assert (found.chat_template, found.tool_template) == ("d", "t")
+    assert found.notes == ("the chat template named 'rag' is left out",)
+
+
 def test_a_token_without_text_gets_one():
     made = tokenizer_from_gguf(GPT2 | {"tokenizer.ggml.tokens": ["a", "b", "ab", ""]})
     assert "[EMPTY_3]" in made.tokenizer_json

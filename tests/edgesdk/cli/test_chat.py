@@ -3,6 +3,10 @@ import sys
 
 from edgesdk.cli import chat
 
+TEMPLATE = (
+    "{% for m in messages %}<|start|>{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant: {% endif %}"
+)
 FIRST, SECOND = "The fox?", "The dog?"
 ANSWERS = ("The fox jumps.", "The dog sleeps.")
 
@@ -85,3 +89,11 @@ def test_on_a_terminal_an_interrupt_stops_the_answer_only(fake_runtime, byte_lev
     assert captured.out.startswith("".join(shown[:2]) + "\n")
     # The interrupted answer has no figures; the one to the second question has.
     assert captured.err.count("first token after") == 1
+
+
+def test_variables_of_the_template_hold_for_every_turn(edgesdk, fake_runtime, byte_level):
+    bundle = fake_runtime(conversation_script(byte_level), template=f"{{{{ before }}}}{TEMPLATE}")
+    result = edgesdk("chat", bundle, "--template-var", "before=", stdin=f"{FIRST}\n{SECOND}\n")
+    assert result.out == f"{ANSWERS[0]}\n{ANSWERS[1]}\n"
+    changed = edgesdk("chat", bundle, "--template-var", "before=!", stdin=f"{FIRST}\n")
+    assert (changed.code, changed.out != f"{ANSWERS[0]}\n") == (0, True)

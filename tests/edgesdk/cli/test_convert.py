@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import pytest
 
 from edgesdk.cli.convert import converters_installed
@@ -70,3 +73,23 @@ def test_a_missing_package_names_the_extra():
 def test_a_module_of_our_own_is_no_missing_package():
     with pytest.raises(ModuleNotFoundError), converters_installed():
         raise ModuleNotFoundError("No module named 'converters.x'", name="converters.x")
+
+
+def test_a_bundle_keeps_the_template_for_tools_and_says_what_is_left_out(edgesdk, tiny_checkpoint, tmp_path):
+    source = shutil.copytree(tiny_checkpoint, tmp_path / "source")
+    named = {"default": "{{ messages }}", "tool_use": "{{ tools }}", "rag": "{{ documents }}"}
+    settings = json.loads((source / "tokenizer_config.json").read_text())
+    listed = [{"name": name, "template": template} for name, template in named.items()]
+    (source / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": listed}))
+    (source / "generation_config.json").write_text('{"do_sample": true, "num_beams": 2}')
+    out = tmp_path / "out"
+    arguments = ("--target", "litert", "--recipe", "f32", "--no-prove", "--context", "64")
+    result = edgesdk("convert", source, out, *arguments)
+    assert result.code == 0
+    assert "note: the chat template named 'rag' is left out" in result.err
+    assert "note: num_beams of generation_config.json is left out" in result.err
+    assert (out / "chat_template.jinja").read_text() == named["default"]
+    assert (out / "chat_template.tool_use.jinja").read_text() == named["tool_use"]
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert "chat_template.tool_use.jinja" in manifest["files"]
+    assert (manifest["generation"]["temperature"], manifest["generation"]["top_k"]) == (1.0, 50)

@@ -224,3 +224,27 @@ def test_serving_meanwhile_needs_something_to_wait_for(edgesdk, fox):
     result = edgesdk("run", bundle, QUESTION, "--serve-meanwhile", "--device", "npu")
     assert result.out == f"{ANSWER}\n"
     assert result.err.startswith("refused: - on npu (-): no backend runs on npu in this version\n")
+
+
+THINKING = (
+    "{% for m in messages %}<|start|>{{ m.role }}: {{ m.content }}\n{% endfor %}<|start|>assistant: "
+    "{% if enable_thinking is false %}<no thought>{% endif %}{{ date_string }}"
+)
+
+
+def test_variables_of_the_template_are_set_as_json_or_text(edgesdk, fox):
+    start = f"<|start|>user: {QUESTION}\n<|start|>assistant: "
+    bundle = fox(prompt=f"{start}<no thought>1 May", template=THINKING)
+    asked = ("--template-var", "enable_thinking=false", "--template-var", "date_string=1 May")
+    assert edgesdk("run", bundle, QUESTION, *asked).out == f"{ANSWER}\n"
+    assert edgesdk("run", bundle, QUESTION).out != f"{ANSWER}\n"
+    refused = edgesdk("run", bundle, QUESTION, "--template-var", "thinking=false")
+    assert refused.code == 1
+    assert refused.error.endswith("reads no variable 'thinking'; it reads: date_string, enable_thinking")
+    assert "go with a chat template" in edgesdk("run", bundle, QUESTION, "--raw", *asked).error
+
+
+@pytest.mark.parametrize("given", [("x",), ("=1",), ("x=1", "x=2")])
+def test_a_variable_is_a_name_and_a_value(edgesdk, fox, given):
+    options = [part for text in given for part in ("--template-var", text)]
+    assert edgesdk("run", fox(), QUESTION, *options).code == 2

@@ -21,7 +21,8 @@ TOOLS = [
 MESSAGES = [{"role": "user", "content": "The fox?"}]
 HERMES = (
     "{% for m in messages %}<|start|>{{ m.role }}: {{ m.content }}\n{% endfor %}"
-    "{% if tools %}<tool_call>{{ tools | length }}{% endif %}<|start|>assistant: "
+    "{% if tools %}<tool_call></tool_call>{{ tools[0].function.name }}{% endif %}{{ closing }}"
+    "<|start|>assistant: "
 )
 
 
@@ -65,6 +66,8 @@ def test_required_tool_calls(make_engine, use_template):
     assert (call.name, call.arguments["b"]) == ("add", 3)
     *_, last = engine.stream(messages=MESSAGES, tools=TOOLS, tool_choice="required", max_tokens=160)
     assert last.completion.tool_calls == answer.tool_calls
+    named = {"type": "function", "function": {"name": "add"}}
+    assert engine.chat(MESSAGES, tools=TOOLS, tool_choice=named, max_tokens=160).tool_calls[0].name == "add"
     cut = engine.submit(messages=MESSAGES, tools=TOOLS, tool_choice="required", max_tokens=40)
     with pytest.raises(ToolCallError):
         cut.result(20)
@@ -78,5 +81,21 @@ def test_tools_that_cannot_be_used_are_refused(make_engine, use_template):
         engine.chat(MESSAGES, tools=TOOLS)
     with pytest.raises(UnsupportedOption, match="there are no tools"):
         engine.chat(MESSAGES, tool_choice="required")
-    with pytest.raises(UnsupportedOption, match="without tools"):
+    with pytest.raises(UnsupportedOption, match="tools go with messages"):
         engine.session().generate("x", tools=TOOLS)
+    with pytest.raises(UnsupportedOption, match="tools go with messages"):
+        engine.submit("x", tools=TOOLS)
+
+
+def test_variables_of_the_template_go_with_messages(make_engine, use_template):
+    use_template(HERMES)
+    engine = make_engine()
+    closing = {"template_variables": {"closing": "<think>"}}
+    plain, changed = (engine.submit(messages=MESSAGES, max_tokens=1, **asked) for asked in ({}, closing))
+    assert changed.result(20).prompt_tokens > plain.result(20).prompt_tokens
+    with pytest.raises(UnsupportedOption, match="reads no variable 'opening'; it reads: closing"):
+        engine.chat(MESSAGES, template_variables={"opening": 1})
+    with pytest.raises(UnsupportedOption, match="go with messages"):
+        engine.submit("x", **closing)
+    with pytest.raises(UnsupportedOption, match="go with messages"):
+        engine.session().generate("x", **closing)

@@ -3,7 +3,7 @@ from datetime import datetime
 
 import pytest
 
-from edgesdk.errors import EdgeError
+from edgesdk.errors import EdgeError, UnsupportedOption
 from edgesdk.text.chat_template import ChatTemplate
 
 CHATML = (
@@ -29,9 +29,9 @@ def test_blocks_leave_no_blank_lines():
 
 
 def test_what_templates_rely_on():
-    tools = [{"name": "f", "text": "é<"}]
-    assert render("{{ tools | tojson }}", tools=tools) == '[{"name": "f", "text": "é<"}]'
-    assert render("{{ tools | tojson(indent=2) }}", tools=tools).splitlines()[1] == "  {"
+    odd = [{"role": "user", "text": "é<"}]
+    assert render("{{ messages | tojson }}", odd) == '[{"role": "user", "text": "é<"}]'
+    assert render("{{ messages | tojson(indent=2) }}", odd).splitlines()[1] == "  {"
     assert render("{{ bos_token }}{{ eos_token }}{% if tools is none %}none{% endif %}") == "<s></s>none"
     assert render("{% generation %}{{ messages[0].content }}{% endgeneration %}") == "Hi <b>&"
     assert render("{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}") == "01"
@@ -39,6 +39,57 @@ def test_what_templates_rely_on():
     assert render("{% set ns = namespace(x=1) %}{% set ns.x = 2 %}{{ ns.x }}") == "2"
     assert re.fullmatch(r"\d{4}", render("{{ strftime_now('%Y') }}"))
     assert render("{{ strftime_now('%Y') }}") == str(datetime.now().year)
+
+
+FLAT = {"name": "f", "parameters": {"type": "object"}}
+
+
+def test_tools_reach_templates_in_the_form_that_models_were_trained_on():
+    wrapped = '[{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]'
+    assert render("{{ tools | tojson }}", tools=[FLAT]) == wrapped
+    assert render("{{ xml_tools | tojson }}", tools=[FLAT]) == wrapped
+    assert render("{{ tools is none }}{{ xml_tools is defined }}") == "TrueFalse"
+
+
+def test_a_template_of_its_own_for_tools():
+    template = ChatTemplate("plain", tool_source="{{ tools[0].function.name }}{{ word }}")
+    assert template.render(ASK) == "plain"
+    assert template.render(ASK, tools=[]) == "plain"
+    assert template.render(ASK, tools=[FLAT], variables={"word": "!"}) == "f!"
+    with pytest.raises(UnsupportedOption, match="reads no variable 'word'"):
+        template.render(ASK, variables={"word": "!"})
+
+
+THINKING = (
+    "{% if enable_thinking is not defined %}{% set enable_thinking = true %}{% endif %}"
+    "{% if not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
+    "{{ date_string or 'today' }}{% for d in documents or [] %}{{ d.title }}{% endfor %}"
+    "{{ strftime_now('') }}{% for i in range(1) %}{{ i }}{% endfor %}"
+)
+
+
+def test_variables_of_a_template_can_be_set():
+    assert render(THINKING) == "today0"
+    assert render(THINKING, variables={"enable_thinking": False}) == "<think>\n\n</think>\n\ntoday0"
+    assert render(THINKING, variables={"enable_thinking": True}) == "today0"
+    asked = {"date_string": "1 May", "documents": [{"title": "A"}, {"title": "B"}]}
+    assert render(THINKING, variables=asked) == "1 MayAB0"
+
+
+@pytest.mark.parametrize("name", ["messages", "tools", "xml_tools", "add_generation_prompt", "bos_token"])
+def test_what_is_set_by_other_means_is_no_variable(name):
+    with pytest.raises(UnsupportedOption, match=f"{name!r} is set from messages"):
+        render("{{ " + name + " }}", variables={name: 1})
+
+
+@pytest.mark.parametrize("name", ["enable_thinkin", "range", "strftime_now", "raise_exception", "i"])
+def test_a_variable_that_the_template_does_not_read_is_refused(name):
+    with pytest.raises(UnsupportedOption) as caught:
+        render(THINKING, variables={name: False})
+    assert str(caught.value) == (
+        f"the model's chat template reads no variable {name!r}; it reads: "
+        "date_string, documents, enable_thinking"
+    )
 
 
 def test_a_template_can_refuse_the_messages():

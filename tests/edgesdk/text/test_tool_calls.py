@@ -1,7 +1,10 @@
+import json
+
 import pytest
 
-from edgesdk.errors import ToolCallError, UnsupportedOption
-from edgesdk.text.tool_calls import ToolCall, call_format, described, parse_tool_calls
+from edgesdk.errors import ToolCallError
+from edgesdk.text.call_forms import CALL_FORMS
+from edgesdk.text.tool_calls import ToolCall, parse_tool_calls
 
 pytest.importorskip("jsonschema")
 
@@ -58,6 +61,26 @@ PARIS = ToolCall("weather", {"city": "Paris", "days": 2})
             (PARIS,),
         ),
         ("mistral", '[TOOL_CALLS][{"name": "clock", "arguments": {}, "id": "a1"}]', (ToolCall("clock", {}),)),
+        ("mistral", '[TOOL_CALLS] {"name": "clock", "arguments": {}}', (ToolCall("clock", {}),)),
+        ("llama3", '{"name": "clock", "arguments": {}}', (ToolCall("clock", {}),)),
+        ("llama3", '{"type": "function", "name": "clock", "parameters": {}}', (ToolCall("clock", {}),)),
+        ("llama3", 'I look.<|python_tag|>{"name": "clock", "parameters": {}}', (ToolCall("clock", {}),)),
+        ("llama3", '{"name": "Ada", "born": 1815}; {"name": "Alan", "born": 1912}', ()),
+        ("pythonic", "[1, 2] are numbers, [see](here) is a link.", ()),
+        (
+            "harmony",
+            "<|channel|>analysis<|message|>I look.<|end|><|start|>assistant<|channel|>commentary "
+            'to=functions.weather <|constrain|>json<|message|>{"city": "Paris", "days": 2}',
+            (PARIS,),
+        ),
+        ("phi4", '<|tool_call|>[{"name": "clock", "arguments": {}}]', (ToolCall("clock", {}),)),
+        (
+            "qwen-xml",
+            "I look.\n<function=weather>\n<parameter=city>\nParis\n</parameter>\n"
+            "<parameter=days>\n2\n</parameter>\n</function>\n</tool_call>",
+            (PARIS,),
+        ),
+        ("tool-code", "```tool_code\nprint(weather(city='Paris', days=2))\n```", (PARIS,)),
     ],
 )
 def test_calls_are_found(form, text, calls):
@@ -100,7 +123,21 @@ def test_calls_are_found(form, text, calls):
         ("llama3", '{"name": "rain", "parameters": {}}', "called rain"),
         ("llama3", "<|python_tag|>weather.call(city=1)", "no JSON"),
         ("mistral", "[TOOL_CALLS] weather", "no JSON"),
-        ("mistral", '[TOOL_CALLS] {"name": "clock"}', "not followed by a list"),
+        ("mistral", '[TOOL_CALLS] [{"name": "clock"}] and more', "no JSON"),
+        ("llama3", '{"name": "clock", "parameters": {}}; {"name": "wea', "no JSON"),
+        ("mistral-args", "[TOOL_CALLS]clock", "ends inside a tool call"),
+        ("mistral-args", "[TOOL_CALLS] [clock{}", "no JSON"),
+        ("functionary", "<function=clock>{}", "ends inside a tool call"),
+        ("qwen-xml", "<tool_call>\n<function=clock>\n", "ends inside a tool call"),
+        ("qwen-xml", "<tool_call>\nclock\n</tool_call>", "names no function"),
+        ("qwen-xml", "<function=clock>\nnow\n</function>", "more than parameters"),
+        ("qwen-xml", "<function=rain>\n</function>", "called rain"),
+        ("lfm2", "<|tool_call_start|>[clock(", "ends inside a tool call"),
+        ("lfm2", "<|tool_call_start|>[clock(now)]<|tool_call_end|>", "cannot be read"),
+        ("lfm2", "<|tool_call_start|>[clock(x=open('a'))]<|tool_call_end|>", "cannot be read"),
+        ("gemma4", "<|tool_call>call:clock{", "ends inside a tool call"),
+        ("gemma4", "<|tool_call>clock()<tool_call|>", "cannot be read"),
+        ("pythonic", "[weather(city=Paris)]", "cannot be read"),
     ],
 )
 def test_calls_that_cannot_be_made_are_one_line(form, text, message):
@@ -111,52 +148,120 @@ def test_calls_that_cannot_be_made_are_one_line(form, text, message):
     assert caught.value.answer == text
 
 
+TWO = (ToolCall("clock", {}), PARIS)
+CLOCK_JSON = '{"name": "clock", "arguments": {}}'
+PARIS_JSON = '{"name": "weather", "arguments": {"city": "Paris", "days": 2}}'
+SEVERAL = {
+    "hermes": [
+        f"<tool_call>\n{CLOCK_JSON}\n</tool_call>\n<tool_call>\n{PARIS_JSON}\n</tool_call>",
+        f"<tool_call>\n{CLOCK_JSON}\n{PARIS_JSON}\n</tool_call>",
+        f"<tool_call>[{CLOCK_JSON}, {PARIS_JSON}]</tool_call>",
+    ],
+    "llama3": [
+        f"{CLOCK_JSON}; {PARIS_JSON}",
+        f"{CLOCK_JSON}\n{PARIS_JSON}",
+        f"[{CLOCK_JSON}, {PARIS_JSON}]",
+        f"<|python_tag|>{CLOCK_JSON}; {PARIS_JSON}",
+    ],
+    "mistral": [
+        f"[TOOL_CALLS] [{CLOCK_JSON}, {PARIS_JSON}]",
+        f"[TOOL_CALLS][{CLOCK_JSON}][TOOL_CALLS][{PARIS_JSON}]",
+    ],
+    "mistral-args": [
+        '[TOOL_CALLS]clock[ARGS]{}[TOOL_CALLS]weather[ARGS]{"city": "Paris", "days": 2}',
+        '[TOOL_CALLS]clock{}[TOOL_CALLS]weather[CALL_ID]a1[ARGS]{"city": "Paris", "days": 2}',
+    ],
+    "phi4": [f"<|tool_call|>[{CLOCK_JSON}, {PARIS_JSON}]<|/tool_call|>"],
+    "granite": [f"<|tool_call|>[{CLOCK_JSON}, {PARIS_JSON}]"],
+    "nemotron": [f"<TOOLCALL>[{CLOCK_JSON}, {PARIS_JSON}]</TOOLCALL>"],
+    "functionary": [
+        '<function=clock>{}</function>\n<function=weather>{"city": "Paris", "days": 2}</function>'
+    ],
+    "harmony": [
+        "<|channel|>commentary to=functions.clock <|constrain|>json<|message|>{}<|call|><|start|>assistant"
+        '<|channel|>commentary to=functions.weather<|message|>{"city": "Paris", "days": 2}'
+    ],
+    "qwen-xml": [
+        "<tool_call>\n<function=clock>\n</function>\n</tool_call>\n<tool_call>\n<function=weather>\n"
+        "<parameter=city>\nParis\n</parameter>\n<parameter=days>\n2\n</parameter>\n</function>\n</tool_call>"
+    ],
+    "lfm2": ["<|tool_call_start|>[clock(), weather(city='Paris', days=2)]<|tool_call_end|>"],
+    "pythonic": ["[clock(), weather(city='Paris', days=2)]"],
+    "tool-code": ["```tool_code\nclock()\nweather(city='Paris', days=2)\n```"],
+    "gemma4": [
+        '<|tool_call>call:clock{}<tool_call|><|tool_call>call:weather{city:<|"|>Paris<|"|>,days:2}<tool_call|>'
+    ],
+    "function-gemma": [
+        "<start_function_call>call:clock{}<end_function_call>"
+        "<start_function_call>call:weather{city:<escape>Paris<escape>,days:2}<end_function_call>"
+    ],
+}
+
+
+def test_every_form_is_tried_with_several_calls():
+    assert SEVERAL.keys() == CALL_FORMS.keys()
+
+
 @pytest.mark.parametrize(
-    ("tools", "message"),
+    ("form", "text"), [(form, text) for form, texts in SEVERAL.items() for text in texts]
+)
+def test_several_calls(form, text):
+    assert parse_tool_calls(text, form, TOOLS) == TWO
+
+
+@pytest.mark.parametrize("form", CALL_FORMS)
+def test_no_form_takes_plain_text_for_a_call(form):
+    assert parse_tool_calls("It is 12 o'clock, {and} [so] on; f(x) = 3.", form, TOOLS) == ()
+
+
+DRAFT = f"<tool_call>\n{CLOCK_JSON}\n</tool_call>"
+CALL = f"<tool_call>\n{PARIS_JSON}\n</tool_call>"
+
+
+@pytest.mark.parametrize(
+    ("text", "thought_end", "calls"),
     [
-        ([{}], "name None"),
-        ([{"function": 3}], "name None"),
-        ([CLOCK, CLOCK], "that no other tool has"),
-        ([{"name": "f", "parameters": 3}], "is not a JSON schema"),
+        (f"<think>\nI would write {DRAFT}\n</think>\n\n{CALL}", None, (PARIS,)),
+        (f"<think>\nI could write {DRAFT}\n</think>\n\nI leave it.", None, ()),
+        (f"<think>\nThe form is <tool_call> and JSON.\n</think>\n\n{CALL}", None, (PARIS,)),
+        (f"I would write {DRAFT}\n</think>\n\n{CALL}", "</think>", (PARIS,)),
+        (f"<think>\nI would write {DRAFT} but", None, ()),
+        (f"[THINK]{DRAFT}[/THINK]{CALL}", None, (PARIS,)),
     ],
 )
-def test_tools_are_checked(tools, message):
-    with pytest.raises(UnsupportedOption, match=message):
-        described(tools)
+def test_what_is_only_thought_is_no_call(text, thought_end, calls):
+    assert parse_tool_calls(text, "hermes", TOOLS, thought_end=thought_end) == calls
+
+
+def test_an_argument_may_hold_the_marks_of_a_call():
+    text = "</think></tool_call>"
+    tool = {"name": "write", "parameters": {"type": "object", "properties": {"text": {"type": "string"}}}}
+    call = json.dumps({"name": "write", "arguments": {"text": text}})
+    assert parse_tool_calls(f"<tool_call>{call}</tool_call>", "hermes", [tool])[0].arguments == {"text": text}
 
 
 @pytest.mark.parametrize(
-    ("schema", "message"),
-    [({"type": "wrong"}, "is not a JSON schema"), ({"$ref": "https://example.org/x"}, "unknown reference")],
-)
-def test_a_schema_that_cannot_be_used_is_the_callers_error(schema, message):
-    with pytest.raises(UnsupportedOption, match=message):
-        parse_tool_calls(
-            '{"name": "f", "parameters": {"a": 1}}', "llama3", [{"name": "f", "parameters": schema}]
-        )
-
-
-@pytest.mark.parametrize(
-    ("template", "form"),
+    ("schema", "text", "value"),
     [
-        ("{% if tools %}call as <tool_call>{...}</tool_call>{% endif %}", "hermes"),
-        ("{% if tools %}[AVAILABLE_TOOLS]{% endif %}[TOOL_CALLS]", "mistral"),
-        ("{% if tools %}<|python_tag|>{% endif %}", "llama3"),
-        ('Environment: ipython {% if tools %}"parameters"{% endif %}', "llama3"),
+        ({"type": "string"}, "12", "12"),
+        ({"type": "string"}, "a\n<b>\n", "a\n<b>\n"),
+        ({"type": "integer"}, "12", 12),
+        ({"type": "number"}, "1.5", 1.5),
+        ({"type": "boolean"}, "True", True),
+        ({"type": "boolean"}, "false", False),
+        ({"type": ["string", "null"]}, "null", None),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, "None", None),
+        ({"anyOf": [{"type": "integer"}, {"type": "string"}]}, "many", "many"),
+        ({"type": "array", "items": {"type": "integer"}}, "[1, 2]", [1, 2]),
+        ({"type": "object"}, '{"a": [true]}', {"a": [True]}),
+        ({"$ref": "#/$defs/n"}, "7", 7),
+        ({"enum": ["1", "2"]}, "1", "1"),
+        ({}, "12", "12"),
     ],
 )
-def test_the_template_says_the_form(template, form):
-    assert call_format(template) == form
-
-
-@pytest.mark.parametrize(
-    ("template", "message"),
-    [
-        ("{{ messages }}", "no place for tools"),
-        ("{{ tools }}", "not known"),
-        ("{{ tools }}[TOOL_CALLS]x[ARGS]", "not known"),
-    ],
-)
-def test_other_templates_are_refused(template, message):
-    with pytest.raises(UnsupportedOption, match=message):
-        call_format(template)
+def test_a_value_without_quotes_is_what_its_schema_says(schema, text, value):
+    parameters = {"type": "object", "properties": {"x": schema}, "$defs": {"n": {"type": "integer"}}}
+    answer = f"<tool_call>\n<function=f>\n<parameter=x>\n{text}\n</parameter>\n</function>\n</tool_call>"
+    (call,) = parse_tool_calls(answer, "qwen-xml", [{"name": "f", "parameters": parameters}])
+    assert call.arguments == {"x": value}
+    assert type(call.arguments["x"]) is type(value)

@@ -1,0 +1,41 @@
+"""The part of an answer in which a reasoning model thinks, which is no answer yet: taken off before calls.
+
+A thought stands at the beginning, between two marks; where the prompt ends with the first of them, as some
+templates have it, the answer has the second alone. It does not keep or show thoughts.
+"""
+
+from __future__ import annotations
+
+MARKS = (
+    ("<think>", "</think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<thinking>", "</thinking>"),
+    ("<seed:think>", "</seed:think>"),
+    ("<|inner_prefix|>", "<|inner_suffix|>"),
+    ("<|channel>thought", "<channel|>"),
+)
+
+
+def open_thought(prompt: str) -> str | None:
+    """The mark that ends the thought which a prompt has begun; None if it has begun none."""
+    end = prompt.rstrip()
+    return next((close for start, close in MARKS if end.endswith(start)), None)
+
+
+def after_thought(answer: str, opened: str | None = None) -> str:
+    """An answer without the thought that it begins with; empty if it never came to an end of it.
+
+    Args:
+        answer: the text, with its special tokens.
+        opened: the mark that ends a thought begun by the prompt, from `open_thought`.
+    """
+    rest = answer
+    while True:
+        head = rest.lstrip()
+        begun = next(((start, close) for start, close in MARKS if head.startswith(start)), None)
+        if begun is None and opened is None:
+            return rest
+        close = opened if begun is None else begun[1]
+        assert close is not None
+        opened = None
+        _, _, rest = rest.partition(close)

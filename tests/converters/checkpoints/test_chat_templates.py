@@ -1,0 +1,38 @@
+"""Templates by name, in each of the places that have held them; files win, as in transformers."""
+
+import pytest
+
+from converters.checkpoints.chat_templates import ChatTemplates, choose_templates, read_chat_templates
+from edgesdk.errors import CheckpointError
+
+SEVERAL = {"default": "{{ d }}", "tool_use": "{{ t }}"}
+
+
+@pytest.mark.parametrize(
+    "value", [SEVERAL, [{"name": name, "template": template} for name, template in SEVERAL.items()]]
+)
+def test_a_list_in_the_settings(tmp_path, value):
+    found = read_chat_templates(tmp_path, {"chat_template": value})
+    assert found == ChatTemplates("{{ d }}", "{{ t }}", ())
+
+
+def test_files_beside_each_other_win(tmp_path):
+    (tmp_path / "chat_template.jinja").write_text("file")
+    assert read_chat_templates(tmp_path, {"chat_template": SEVERAL}) == ChatTemplates("file", None, ())
+    (tmp_path / "additional_chat_templates").mkdir()
+    (tmp_path / "additional_chat_templates" / "tool_use.jinja").write_text("tools")
+    (tmp_path / "additional_chat_templates" / "rag.jinja").write_text("rag")
+    found = read_chat_templates(tmp_path, {"chat_template": SEVERAL})
+    assert found == ChatTemplates("file", "tools", ("rag",))
+    assert found.notes() == ("the chat template named 'rag' is left out",)
+
+
+def test_without_a_default_none_is_used():
+    found = choose_templates({"tool_use": "t"})
+    assert found == ChatTemplates(None, None, ("tool_use",))
+    assert found.notes()[0].endswith("there is none named 'default', so none is used")
+
+
+def test_half_a_character_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="not valid Unicode"):
+        read_chat_templates(tmp_path, {"chat_template": {"default": "\ud800"}})
