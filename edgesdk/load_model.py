@@ -12,8 +12,8 @@ from edgesdk.backends import registry
 from edgesdk.backends.registry import Backend, find_backends
 from edgesdk.bundle.manifest import DeviceClass, Variant
 from edgesdk.bundle.reader import Bundle, open_bundle
-from edgesdk.devices.choose import GOALS, Goal
 from edgesdk.decoding.option_types import flag, whole_number
+from edgesdk.devices.choose import GOALS, Goal
 from edgesdk.devices.cpu import count_threads
 from edgesdk.devices.governor import Governor
 from edgesdk.devices.receipt import Phase, Receipt, Refusal

@@ -139,7 +139,8 @@ def _dataclass_builder(kind: type) -> Builder:
             unknown = min(set(value) - known)
             expected = ", ".join(name for name, _, _ in fields)
             raise BundleError(
-                f"{path} has unknown key {quoted(unknown)}, expected {expected}; it may come from a newer edgesdk"
+                f"{path} has unknown key {quoted(unknown)}, expected {expected}; "
+                "it may come from a newer edgesdk"
             )
         arguments = {}
         for name, build_field, required in fields:
