@@ -12,6 +12,7 @@ from edgesdk.backends import registry
 from edgesdk.backends.registry import Backend, find_backends
 from edgesdk.bundle.manifest import DeviceClass, Variant
 from edgesdk.bundle.reader import Bundle, open_bundle
+from edgesdk.decoding.option_types import flag, whole_number
 from edgesdk.devices.choose import GOALS, Goal
 from edgesdk.devices.cpu import count_threads
 from edgesdk.devices.governor import Governor
@@ -24,6 +25,8 @@ from edgesdk.errors import DeviceError, MissingExtra, UnsupportedOption, quoted
 from edgesdk.model import Model
 
 DEVICES = ("auto", *get_args(DeviceClass))
+_LONGEST_NAME = 200
+_ABSURD = 10**9
 
 
 class LoadOptions(TypedDict, total=False):
@@ -88,6 +91,10 @@ def load(
         DeviceError: nothing can run it, or, with `strict`, the first choice cannot.
         UnsupportedOption: an argument names something unknown.
     """
+    _check_types(path, (backend, variant, recipe), threads, cancelled, governor)
+    for name, value in (("strict", strict), ("serve_meanwhile", serve_meanwhile), ("measure", measure)):
+        if value is not None or name != "measure":
+            flag(name, value)
     started = time.perf_counter()
     device, goal = _check(device, goal, measure)
     if serve_meanwhile:
@@ -145,6 +152,25 @@ def load(
     reasons = "; ".join(f"{r.backend}: {r.reason}" for r in refusals) or "it has no variant for them"
     tried = ", ".join(dict.fromkeys(candidate.backend.name for candidate in candidates))
     raise DeviceError(f"nothing can run {bundle.manifest.name} (tried {tried}): {reasons}")
+
+
+def _check_types(
+    path: object, names: tuple[object, ...], threads: object, cancelled: object, governor: object
+) -> None:
+    """Refuses what is of no type that `load` takes, before anything is read."""
+    if not isinstance(path, str | Path):
+        raise UnsupportedOption(f"the bundle is {quoted(path)}, expected the path of a folder")
+    for option, name in zip(("backend", "variant", "recipe"), names, strict=True):
+        if name is not None and (not isinstance(name, str) or len(name) > _LONGEST_NAME):
+            raise UnsupportedOption(
+                f"{option} is {quoted(name)}, expected a name of at most {_LONGEST_NAME} characters"
+            )
+    if threads is not None:
+        whole_number("threads", threads, -_ABSURD, _ABSURD)  # `count_threads` says which numbers it takes
+    if cancelled is not None and not callable(cancelled):
+        raise UnsupportedOption(f"cancelled is {quoted(cancelled)}, expected a function")
+    if governor is not None and not isinstance(governor, Governor):
+        raise UnsupportedOption(f"governor is {quoted(governor)}, expected an edgesdk.Governor")
 
 
 def _check(device: str, goal: str | None, measure: bool | None) -> tuple[str, str | None]:
