@@ -183,6 +183,33 @@ def test_a_stored_head_of_a_tied_model_must_be_the_embedding_table(tiny):
             weights_for(checkpoint, read_spec(checkpoint.config))
 
 
+@pytest.mark.parametrize(
+    ("dialect", "embed", "head"),
+    [
+        ("huggingface", "model.embed_tokens.weight", "lm_head.weight"),
+        ("gguf", "token_embd.weight", "output.weight"),
+    ],
+)
+def test_the_table_of_a_tied_model_may_have_its_other_name(tiny, dialect, embed, head):
+    llama = tiny("llama")
+    arrays = to_gguf(llama.config, llama.arrays) if dialect == "gguf" else dict(llama.arrays)
+    arrays[head] = arrays.pop(embed)
+    checkpoint = llama.checkpoint(arrays=arrays, dialect=dialect)
+    for tokens, expected in zip(llama.sequences, llama.logits, strict=True):
+        (logits,) = sequence_logits(llama.program(checkpoint), [tokens])
+        np.testing.assert_allclose(logits, expected, atol=1e-4)
+    both = refused(
+        llama, config={**llama.config, "tie_word_embeddings": False}, arrays=arrays, dialect=dialect
+    )
+    assert f"{embed!r} is missing" in both
+    arrays[embed] = arrays.pop(head)
+    message = refused(
+        llama, config={**llama.config, "tie_word_embeddings": False}, arrays=arrays, dialect=dialect
+    )
+    assert f"{head!r} is missing" in message
+    assert "set tie_word_embeddings to true" in message
+
+
 def test_a_spec_of_an_unknown_architecture(tiny):
     import dataclasses
 
