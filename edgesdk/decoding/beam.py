@@ -16,7 +16,7 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from edgesdk.backends.protocol import Float
-from edgesdk.errors import UnsupportedOption
+from edgesdk.errors import DeviceError, UnsupportedOption
 
 Branch = TypeVar("Branch")
 
@@ -141,7 +141,10 @@ def _grow(
     found: list[tuple[float, int, int]] = []
     for index, (each, row) in enumerate(zip(live, rows, strict=True)):
         wide = row.astype(np.float64)
-        wide -= wide.max()
+        top = wide.max()
+        if not top < np.inf:  # NaN, too
+            raise DeviceError("the backend returned logits that are not finite numbers; try another backend")
+        wide -= top
         wide += each.logprob - np.log(np.exp(wide).sum())
         least = np.partition(wide, len(wide) - count)[len(wide) - count]
         kept = wide >= least

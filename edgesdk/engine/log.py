@@ -32,5 +32,5 @@ def log_step(plan: StepPlan, model_ms: float) -> None:
 
 
 def log_failure(plan: StepPlan, error: Exception) -> None:
-    """A step failed, and with it every request in it."""
+    """A step failed, and with it its requests, or those whose numbers were not finite."""
     _log.error("step failed", extra={"error": str(error), "branches": len(plan.work)})
