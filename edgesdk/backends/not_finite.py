@@ -48,9 +48,8 @@ def require_finite(kv: Cells) -> None:
 
 def _all_finite(numbers: Float | Float16) -> bool:
     if numbers.dtype == np.float16:  # numpy's own check takes float16 numbers one by one
-        if not numbers.flags.c_contiguous:
-            numbers = np.ascontiguousarray(numbers)
-        return bool((numbers.view(np.uint16) & _HALF_EXPONENT).max(initial=0) != _HALF_EXPONENT)
+        bits = np.ascontiguousarray(numbers).view(np.uint16)
+        return bool((bits & _HALF_EXPONENT).max(initial=0) != _HALF_EXPONENT)
     return bool(np.isfinite(numbers).all())
 
 

@@ -10,6 +10,9 @@ from converters.architectures.combine import AddOne, Copy, PairHalves, SliceRows
 from converters.architectures.registry import read_spec, weights_for
 from converters.graph.decoder import build_decoder
 from converters.graph.full_sequence import sequence_logits
+from converters.graph.weights import tensor_names
+from converters.prepare import prepare
+from converters.quantise.recipe import find_recipe
 from edgesdk.errors import CheckpointError, TransformError
 
 GGUF_ARCHITECTURE = {
@@ -217,3 +220,15 @@ def test_a_spec_of_an_unknown_architecture(tiny):
     spec = dataclasses.replace(llama.program().spec, architecture="rwkv")
     with pytest.raises(CheckpointError, match="'rwkv' is not known; known are llama, "):
         weights_for(llama.checkpoint(), spec)
+
+
+def test_weights_know_their_tensors_through_every_transform(tiny):
+    llama = tiny("llama")
+    program = llama.program()
+    assert tensor_names(program.weights, "layers.1.up") == ("model.layers.1.mlp.up_proj.weight",)
+    prepared = prepare(program, find_recipe("f16"))
+    assert tensor_names(prepared.weights, "layers.1.gate_up") == (
+        "model.layers.1.mlp.gate_proj.weight",
+        "model.layers.1.mlp.up_proj.weight",
+    )
+    assert tensor_names(prepared.weights, "nothing") == ()
