@@ -57,6 +57,8 @@ HARMLESS: Mapping[str, tuple[JsonValue, ...]] = {
     "add_cross_attention": (False,),
     "tie_encoder_decoder": (False,),
     "pruned_heads": ({},),
+    "quantization_config": ({},),
+    "auto_map": ({},),
     # rotary embedding of other kinds, or another encoding of positions
     "rope_interleaved": (False,),
     "use_mrope": (False,),

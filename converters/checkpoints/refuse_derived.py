@@ -37,7 +37,7 @@ def refuse_derived(folder: Path, config: Json) -> None:
     """
     for key in ("quantization_config", "quantization"):
         settings = config.get(key)
-        if settings is not None:
+        if settings not in (None, {}):
             raise CheckpointError(
                 f"{folder} holds {_describe(settings)} weights (config.{key}); edgesdk quantises itself, so "
                 "give the floating point checkpoint that they were made from, or a GGUF file of the model"

@@ -192,7 +192,8 @@ def test_both_rotary_styles_may_be_there_if_they_agree(config):
 @pytest.mark.parametrize(
     ("key", "value"),
     [("use_mrope", False), ("_flash_attn_2_enabled", True), ("num_experts", 0), ("alibi", False),
-     ("pruned_heads", {}), ("quantization_config", None), ("anything_new", None),
+     ("pruned_heads", {}), ("auto_map", {}), ("quantization_config", {}),
+     ("quantization_config", None), ("anything_new", None),
      ("logit_scale", 1.0), ("rope_parameters", {})],
 )  # fmt: skip
 def test_keys_that_change_nothing_are_harmless(config, key, value):

@@ -255,9 +255,10 @@ def test_quantised_weights_are_refused_with_a_way_out(llama, change, what):
     assert "give the floating point checkpoint" in message
 
 
-def test_a_null_among_the_quantisation_keys_is_absent(llama):
+@pytest.mark.parametrize("value", [None, {}])
+def test_an_empty_quantisation_key_is_absent(llama, value):
     config = json.loads((llama / "config.json").read_text())
-    (llama / "config.json").write_text(json.dumps({**config, "quantization_config": None}))
+    (llama / "config.json").write_text(json.dumps({**config, "quantization_config": value}))
     open_huggingface(llama)
 
 
