@@ -439,6 +439,9 @@ class Model:
         finally:
             self._give_back(sequence, reusable=sound)
 
+    def _is_closed(self) -> bool:
+        return self._closed
+
     def _borrow(self) -> protocol.Sequence:
         """An empty sequence: the idle one, whose memory is warm, or a new one."""
         if self._closed:
@@ -455,7 +458,7 @@ class Model:
             with contextlib.suppress(DeviceError):  # closed just now, or by a forked child
                 sequence.truncate(0)
                 self._idle.append(sequence)
-                if not self._closed:
+                if not self._is_closed():  # asked anew: by another thread since
                     return
                 sequence = self._idle.pop()
         sequence.close()

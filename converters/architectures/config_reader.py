@@ -6,7 +6,8 @@ an absurd size must fail here, not in an allocation. It knows no key names itsel
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import CheckpointError
@@ -28,6 +29,13 @@ class ConfigReader:
     def has(self, key: str) -> bool:
         """Whether the key is there and not null; takes nothing."""
         return self._values.get(key) is not None
+
+    def filled(self, key: str) -> bool:
+        """Whether the key is there and neither null nor an empty object or list; takes it if not."""
+        if self._values.get(key) in (None, {}, []):
+            self._taken.add(key)
+            return False
+        return True
 
     def stated(self, key: str) -> bool:
         """Whether the key is there, null or not; takes nothing."""
@@ -114,16 +122,26 @@ class ConfigReader:
         if self.has(key) and self._values[key] not in allowed:
             raise self.error(key, " or ".join(map(repr, (*allowed, None))) + "; nothing else is supported")
 
-    def finish(self, irrelevant: Iterable[str] = ()) -> None:
-        """Checks that no key is left.
+    def finish(
+        self,
+        irrelevant: Iterable[str] = (),
+        harmless: Mapping[str, Sequence[JsonValue]] = MappingProxyType({}),
+    ) -> None:
+        """Checks that no key with a value is left.
 
         Args:
             irrelevant: keys that cannot change the decoder.
+            harmless: keys that can, with values at which they do not.
 
         Raises:
             CheckpointError: naming a key that nobody took, and its value.
         """
-        unknown = sorted(set(self._values) - self._taken - set(irrelevant))
+        left = set(self._values) - self._taken - set(irrelevant)
+        unknown = sorted(
+            key
+            for key in left
+            if self._values[key] is not None and self._values[key] not in harmless.get(key, ())
+        )
         if unknown:
             raise CheckpointError(
                 f"{self._path} has the key {unknown[0]!r} with value {_short(self._values[unknown[0]])}, "

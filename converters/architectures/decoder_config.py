@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from converters.architectures.config_reader import ConfigReader
 from edgesdk.bundle.decoder_spec import Activation, DecoderSpec, LayerSpec, RotarySpec
+from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import CheckpointError
 
 MAX_LAYERS = 1024
@@ -28,7 +29,9 @@ IRRELEVANT = frozenset(
         "_name_or_path", "architectures", "model_type", "transformers_version", "transformers.js_config",
         "dtype", "torch_dtype", "unsloth_fixed", "unsloth_version", "is_llama_config",
         # training only
-        "attention_dropout", "initializer_range", "pretraining_tp",
+        "attention_dropout", "initializer_range", "pretraining_tp", "embd_pdrop", "resid_pdrop",
+        "hidden_dropout", "hidden_dropout_prob", "attention_probs_dropout_prob", "resid_dropout",
+        "gradient_checkpointing", "neftune_noise_alpha", "use_labels",
         # the tokenizer's and the sampler's business
         "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "decoder_start_token_id",
         "tokenizer_class", "prefix",
@@ -40,20 +43,50 @@ IRRELEVANT = frozenset(
         "suppress_tokens", "begin_suppress_tokens",
         # how transformers itself runs
         "use_cache", "cache_implementation", "_attn_implementation", "_attn_implementation_autoset",
-        "attn_implementation", "output_attentions", "output_hidden_states", "return_dict", "torchscript",
+        "attn_implementation", "_flash_attn_2_enabled", "use_flash_attn", "use_flash_attention",
+        "use_flash_attention_2", "_experts_implementation", "keys_to_ignore_at_inference",
+        "output_attentions", "output_hidden_states", "return_dict", "torchscript",
         "use_bfloat16", "tf_legacy_loss", "chunk_size_feed_forward", "finetuning_task", "problem_type",
-        "task_specific_params", "id2label", "label2id", "is_decoder",
+        "task_specific_params", "id2label", "label2id", "num_labels", "is_decoder",
     }
 )  # fmt: skip
 """Keys that cannot change the decoder of any architecture."""
 
-ONLY_DEFAULT: Mapping[str, bool] = {
-    "is_encoder_decoder": False,
-    "add_cross_attention": False,
-    "tie_encoder_decoder": False,
-    "rope_interleaved": False,
+HARMLESS: Mapping[str, tuple[JsonValue, ...]] = {
+    "is_encoder_decoder": (False,),
+    "add_cross_attention": (False,),
+    "tie_encoder_decoder": (False,),
+    "pruned_heads": ({},),
+    "quantization_config": ({},),
+    "auto_map": ({},),
+    # rotary embedding of other kinds, or another encoding of positions
+    "rope_interleaved": (False,),
+    "use_mrope": (False,),
+    "rope_ratio": (1,),
+    "alibi": (False,),
+    # other blocks
+    "attention_bias": (False,),
+    "mlp_bias": (False,),
+    "use_bias": (False,),
+    "use_qk_norm": (False,),
+    "use_parallel_residual": (False,),
+    "parallel_attn": (False,),
+    "use_sliding_window": (False,),
+    "use_bidirectional_attention": (False,),
+    "num_experts": (0, 1),
+    "num_local_experts": (0, 1),
+    "enable_moe_block": (False,),
+    "num_nextn_predict_layers": (0,),
+    # scales
+    "embedding_multiplier": (1,),
+    "residual_multiplier": (1,),
+    "logits_scaling": (1,),
+    "logit_scale": (1,),
 }
-"""Keys that would change the decoder, with the one value that is supported."""
+"""Keys that would change the decoder, with the values at which they do not.
+
+They matter where an architecture does not read the key itself. A null is harmless for every key.
+"""
 
 
 def read_common(
@@ -81,8 +114,6 @@ def read_common(
     Raises:
         CheckpointError: a key is missing, out of range or has a value that is not supported.
     """
-    for key, only in ONLY_DEFAULT.items():
-        config.expect(key, only)
     heads, hidden = config.integer("num_attention_heads"), config.integer("hidden_size")
     head_size = config.integer("head_dim", None if needs_head_size else max(hidden // heads, 1))
     if not config.has("head_dim") and head_size * heads != hidden:

@@ -40,7 +40,7 @@ def read_gemma3(config: ConfigReader) -> DecoderSpec:
     spec = _read_gemma(config, "gemma3")
     L = len(spec.layers)
     config.expect("attn_logit_softcapping")  # transformers has the key but applies no cap
-    every = config.integer("_sliding_window_pattern", config.integer("sliding_window_pattern", PATTERN))
+    every = config.integer("sliding_window_pattern", PATTERN)
     window = config.optional_integer("sliding_window")
     windows = read_windows(config, L, window, lambda i: (i + 1) % every != 0)
     everywhere, local = _read_rotaries(config, spec)
@@ -74,17 +74,33 @@ def _read_gemma(config: ConfigReader, name: str) -> DecoderSpec:
 
 
 def _read_rotaries(config: ConfigReader, spec: DecoderSpec) -> tuple[RotarySpec, RotarySpec]:
-    """Rotary settings of layers that see everything, and of layers with a window."""
-    local_theta = config.number("rope_local_base_freq", LOCAL_THETA)
-    if not config.has("rope_parameters"):
-        # Old style: scaling applies to the layers that see everything.
-        return read_rotary(config, spec, GLOBAL_THETA), RotarySpec("default", local_theta, spec.head_size)
-    config.expect("rope_scaling")
-    theta = config.number("rope_theta", GLOBAL_THETA)
-    both = config.section("rope_parameters")
-    everywhere = read_rotary_section(both.section("full_attention"), spec, theta)
-    local = read_rotary_section(both.section("sliding_attention"), spec, local_theta)
-    both.finish()
+    """Rotary settings of layers that see everything, and of layers with a window.
+
+    Scaling of the old style applies to the layers that see everything.
+    """
+    theta, local_theta = (
+        config.number("rope_theta", GLOBAL_THETA),
+        config.number("rope_local_base_freq", LOCAL_THETA),
+    )
+    everywhere = RotarySpec("default", theta, spec.head_size)
+    local = RotarySpec("default", local_theta, spec.head_size)
+    if config.filled("rope_parameters"):
+        both = config.section("rope_parameters")
+        everywhere = read_rotary_section(both.section("full_attention"), spec, theta)
+        local = read_rotary_section(both.section("sliding_attention"), spec, local_theta)
+        both.finish()
+    if config.filled("rope_scaling"):
+        scaling = config.section("rope_scaling")
+        if scaling.has("type") and not scaling.has("rope_type"):
+            raise scaling.error(
+                "type",
+                "the name rope_type for gemma3: transformers scales by 'type' up to version 4 and ignores it "
+                "from 5 on; name it rope_type if the model is scaled, or remove rope_scaling",
+            )
+        old = read_rotary_section(scaling, spec, everywhere.theta)
+        if config.filled("rope_parameters") and old != everywhere:
+            raise config.error("rope_scaling", "what rope_parameters says as well; remove one of them")
+        everywhere = old
     return everywhere, local
 
 
@@ -100,10 +116,14 @@ _ADD_ONE: Mapping[str, CombineFor] = {
 }
 _NAMES = llama_names(gguf_pairs=False, huggingface=_POST_NORMS, huggingface_combine=_ADD_ONE)
 
+# transformers reads `sliding_window_pattern` alone and writes the other name beside `layer_types`, which
+# decide where they are there.
+_IRRELEVANT_TO_GEMMA3 = frozenset({"hidden_act", "_sliding_window_pattern"})
+
 # hidden_act: transformers reads hidden_activation alone.
 GEMMA2 = Architecture("gemma2", ("gemma2",), read_gemma2, _NAMES, irrelevant=frozenset({"hidden_act"}))
 # `gemma3` is GGUF's name of the text model; in Hugging Face's files it is the one with vision, which
 # keeps its text settings in a nested object and is refused for it.
 GEMMA3 = Architecture(
-    "gemma3", ("gemma3_text", "gemma3"), read_gemma3, _NAMES, irrelevant=frozenset({"hidden_act"})
+    "gemma3", ("gemma3_text", "gemma3"), read_gemma3, _NAMES, irrelevant=_IRRELEVANT_TO_GEMMA3
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from converters.architectures.architecture import Architecture
 from converters.architectures.config_reader import ConfigReader
-from converters.architectures.decoder_config import IRRELEVANT
+from converters.architectures.decoder_config import HARMLESS, IRRELEVANT
 from converters.architectures.gemma import GEMMA2, GEMMA3
 from converters.architectures.llama import LLAMA
 from converters.architectures.mistral import MISTRAL
@@ -53,7 +53,7 @@ def read_spec(config: Mapping[str, JsonValue]) -> DecoderSpec:
         spec = architecture.read(reader)
     except ValueError as error:
         raise CheckpointError(f"the configuration describes no {model_type}: {error}") from error
-    reader.finish(IRRELEVANT | architecture.irrelevant)
+    reader.finish(IRRELEVANT | architecture.irrelevant, HARMLESS)
     return spec
 
 

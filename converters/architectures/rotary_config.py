@@ -33,8 +33,15 @@ def read_rotary(
     """
     theta = config.number("rope_theta", theta)
     share = config.number("partial_rotary_factor", 1.0)
-    settings = config.section(_settings_key(config))
-    rotary = read_rotary_section(settings, decoder, theta, share)
+    # A null or empty object says nothing. Where both styles are used, they must agree.
+    read = [
+        read_rotary_section(config.section(key), decoder, theta, share)
+        for key in ("rope_parameters", "rope_scaling")
+        if config.filled(key)
+    ]
+    if any(rotary != read[0] for rotary in read):
+        raise _disagree(config)
+    rotary = read[0] if read else read_rotary_section(ConfigReader({}), decoder, theta, share)
     if not partial and rotary.size != decoder.head_size:
         raise CheckpointError(
             f"config.partial_rotary_factor makes {rotary.size} of {decoder.head_size} channels rotate, but "
@@ -74,11 +81,10 @@ def read_rotary_section(
     return rotary
 
 
-def _settings_key(config: ConfigReader) -> str:
-    if config.has("rope_scaling") and config.has("rope_parameters"):
-        raise config.error("rope_scaling", "only one of rope_scaling and rope_parameters")
-    config.expect("rope_scaling" if config.has("rope_parameters") else "rope_parameters")
-    return "rope_parameters" if config.has("rope_parameters") else "rope_scaling"
+def _disagree(config: ConfigReader) -> CheckpointError:
+    return config.error(
+        "rope_scaling", "what rope_parameters and rope_theta say as well, since both are there; remove one"
+    )
 
 
 def _default(settings: ConfigReader, theta: float, size: int, context: int) -> RotarySpec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -93,6 +93,10 @@ class WeightMap:
         """The file's own type name of the tensor that a weight comes from."""
         return self.tensors.stored_type(self.source(name).tensor)
 
+    def tensor_names(self, name: str) -> tuple[str, ...]:
+        """The file's name of the tensor that a weight comes from."""
+        return (self.source(name).tensor,)
+
     def block_type(self, name: str) -> BlockType | None:
         """How a weight lies in blocks, without reading it; None if it does not."""
         source = self.source(name)
@@ -125,12 +129,14 @@ def map_weights(checkpoint: Checkpoint, spec: DecoderSpec, architecture: Archite
         weight.name: _find(names, spec, weight.name, tuple(int(d) for d in weight.shape))
         for weight in build_decoder(spec).weights
     }
+    if spec.tied_head:
+        sources = _take_other_name(sources, names, tensors)
     for name, source in sources.items():
         expected = source.combine.source_shape(source.shape)
         if source.tensor not in tensors:
             raise CheckpointError(
                 f"the tensor {source.tensor!r} is missing; {spec.architecture} with this configuration needs "
-                f"it, of shape {expected}, for {name}"
+                f"it, of shape {expected}, for {name}{_hint(name)}"
             )
         if tensors.shape(source.tensor) != expected:
             raise CheckpointError(
@@ -138,10 +144,29 @@ def map_weights(checkpoint: Checkpoint, spec: DecoderSpec, architecture: Archite
                 f"configuration says {expected}; file and configuration do not belong together"
             )
     _refuse_unexpected(tensors, names, spec, {source.tensor for source in sources.values()})
-    head = names.tensors["head"]
-    if spec.tied_head and head in tensors:
-        _require_equal(tensors, names.tensors["embed"], head)
+    embed, head = names.tensors["embed"], names.tensors["head"]
+    if spec.tied_head and head in tensors and embed in tensors:
+        _require_equal(tensors, embed, head)
     return WeightMap(tensors, sources)
+
+
+def _take_other_name(
+    sources: Mapping[str, WeightSource], names: WeightNames, tensors: TensorStore
+) -> dict[str, WeightSource]:
+    """Reads the one table of a tied model from its head's name, where a file kept that one of the two."""
+    embed, head = names.tensors["embed"], names.tensors["head"]
+    if embed in tensors or head not in tensors:
+        return dict(sources)
+    return {
+        name: replace(source, tensor=head) if source.tensor == embed else source
+        for name, source in sources.items()
+    }
+
+
+def _hint(name: str) -> str:
+    if name != "head":
+        return ""
+    return "; if the embedding table is the head too, set tie_word_embeddings to true"
 
 
 def _find(names: WeightNames, spec: DecoderSpec, target: str, shape: tuple[int, ...]) -> WeightSource:

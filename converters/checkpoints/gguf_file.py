@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from converters.checkpoints.gguf_blocks import BLOCK_TYPES, decode_blocks
 from converters.checkpoints.gguf_header import TensorEntry
+from converters.checkpoints.require_finite import require_finite
 from converters.checkpoints.stored_blocks import BlockType, StoredBlocks
 from edgesdk.errors import CheckpointError
 
@@ -29,12 +30,16 @@ _PLAIN = {
 
 
 class GgufTensors:
-    """Implements `TensorStore` and `BlockStore` over a checked header."""
+    """Implements `TensorStore` and `BlockStore` over a checked header.
+
+    Numbers are checked when a tensor is first read: what is not finite is refused by its name.
+    """
 
     def __init__(self, path: Path, entries: Mapping[str, TensorEntry]) -> None:
         """Maps the file; reads nothing."""
         self._path = path
         self._entries = dict(entries)
+        self._finite: set[str] = set()
         self._data = np.memmap(path, np.uint8, mode="r")
 
     def __iter__(self) -> Iterator[str]:
@@ -57,7 +62,9 @@ class GgufTensors:
         """The tensor as a new float32 array."""
         entry = self._entry(name)
         rows = entry.size_bytes // entry.row_bytes
-        return self._read(entry, 0, rows).reshape(entry.shape)
+        values = self._read(entry, 0, rows)
+        self._finite.add(name)
+        return values.reshape(entry.shape)
 
     def load_rows(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
         """Rows [start, stop) of the first axis as a new float32 array."""
@@ -103,13 +110,21 @@ class GgufTensors:
         if start == stop:  # which the gguf package cannot reshape
             return np.empty((0, entry.shape[-1]), np.float32)
         raw = self._raw(entry, start, stop)
+        values = self._decode(entry, raw)
+        if entry.name not in self._finite:
+            require_finite(values, self._path.name, entry.name)
+        return values
+
+    def _decode(self, entry: TensorEntry, raw: NDArray[np.uint8]) -> NDArray[np.float32]:
         if entry.type_name in _PLAIN:
-            return raw.view(_PLAIN[entry.type_name]).astype(np.float32)
+            with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinity, which is refused
+                return raw.view(_PLAIN[entry.type_name]).astype(np.float32)
         from gguf import GGMLQuantizationType
         from gguf.quants import dequantize
 
         try:
-            values = dequantize(raw, GGMLQuantizationType[entry.type_name])
+            with np.errstate(all="ignore"):  # infinity times zero is NaN, which is refused
+                values = dequantize(raw, GGMLQuantizationType[entry.type_name])
         except NotImplementedError as error:
             raise CheckpointError(
                 f"{self._path.name} stores {entry.name!r} as {entry.type_name}, which the installed gguf "

@@ -12,6 +12,7 @@ from converters.checkpoints.fetch_hub import fetch_hub, is_hub_id
 from converters.checkpoints.named_models import NAMED_MODELS
 from converters.checkpoints.open_gguf import open_gguf
 from converters.checkpoints.open_huggingface import CONFIG, open_huggingface
+from converters.checkpoints.refuse_derived import refuse_adapter
 from edgesdk.errors import CheckpointError, UnsupportedOption
 
 
@@ -62,6 +63,7 @@ def open_checkpoint(
 
 def _open_folder(folder: Path, progress: Progress | None) -> Checkpoint:
     if not (folder / CONFIG).is_file():
+        refuse_adapter(folder)
         ggufs = sorted(folder.glob("*.gguf"))
         hint = f"; did you mean {ggufs[0]}?" if ggufs else ""
         raise CheckpointError(f"{folder} has no {CONFIG}; expected a Hugging Face directory{hint}")

@@ -18,10 +18,12 @@ from typing import TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.checkpoints.require_finite import require_finite
 from edgesdk.errors import CheckpointError
 
 _HEADER_LIMIT = 100_000_000  # the format's own limit
 _MAX_DIMENSIONS = 8
+_COMPARED_BYTES = 16 << 20
 _TYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -46,23 +48,30 @@ class _Entry:
 
 
 class SafetensorsTensors:
-    """Implements `TensorStore` over one or many safetensors files."""
+    """Implements `TensorStore` over one or many safetensors files.
+
+    Numbers are checked when a tensor is first read: what is not finite is refused by its name.
+    """
 
     def __init__(self, paths: list[Path]) -> None:
         """Reads the headers.
 
         Raises:
-            CheckpointError: a file is damaged, or two files hold the same tensor.
+            CheckpointError: a file is damaged, or two files hold different tensors under one name.
         """
         self._entries: dict[str, _Entry] = {}
         self._maps: dict[Path, NDArray[np.uint8]] = {}
+        self._finite: set[str] = set()
+        self._files: dict[str, tuple[str, ...]] = {}
         for path in paths:
             for name, entry in _read_header(path).items():
-                if name in self._entries:
+                other = self._entries.setdefault(name, entry)
+                if other is not entry and not self._same(other, entry):
                     raise CheckpointError(
-                        f"{name!r} is in {self._entries[name].path.name} and in {path.name}"
+                        f"{name[:200]!r} is in {other.path.name} and in {path.name} with other numbers; "
+                        "remove the one that does not belong there"
                     )
-                self._entries[name] = entry
+                self._files[name] = (*self._files.get(name, ()), path.name)
 
     def __iter__(self) -> Iterator[str]:
         """Names, in file order."""
@@ -80,14 +89,16 @@ class SafetensorsTensors:
         """The safetensors type."""
         return self._entry(name).dtype
 
-    def file_of(self, name: str) -> str:
-        """Name of the file that holds a tensor."""
-        return self._entry(name).path.name
+    def files_of(self, name: str) -> tuple[str, ...]:
+        """Names of the files that hold a tensor, the same in each; none if there is no such tensor."""
+        return self._files.get(name, ())
 
     def load(self, name: str) -> NDArray[np.float32]:
         """The tensor as a new float32 array."""
         entry = self._entry(name)
-        return self._read(entry, 0, entry.size).reshape(entry.shape)
+        values = self._read(name, entry, 0, entry.size)
+        self._finite.add(name)
+        return values.reshape(entry.shape)
 
     def load_rows(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
         """Rows [start, stop) of the first axis as a new float32 array."""
@@ -95,23 +106,38 @@ class SafetensorsTensors:
         if not entry.shape or not 0 <= start <= stop <= entry.shape[0]:
             raise CheckpointError(f"rows {start} to {stop} of {name!r} lie outside its shape {entry.shape}")
         row = entry.size // max(entry.shape[0], 1)
-        return self._read(entry, start * row, stop * row).reshape(stop - start, *entry.shape[1:])
+        return self._read(name, entry, start * row, stop * row).reshape(stop - start, *entry.shape[1:])
 
     def _entry(self, name: str) -> _Entry:
         if name not in self._entries:
             raise CheckpointError(f"the checkpoint has no tensor {name!r}")
         return self._entries[name]
 
-    def _read(self, entry: _Entry, start: int, stop: int) -> NDArray[np.float32]:
-        if entry.path not in self._maps:
-            self._maps[entry.path] = np.memmap(entry.path, np.uint8, mode="r")
-        raw = np.asarray(self._maps[entry.path][entry.offset + start : entry.offset + stop])
-        values = raw.view(_TYPES[entry.dtype])
+    def _read(self, name: str, entry: _Entry, start: int, stop: int) -> NDArray[np.float32]:
+        values = self._bytes(entry)[start:stop].view(_TYPES[entry.dtype])
         if entry.dtype == "BF16":  # the upper half of a float32; shifted in place, there is one copy only
             bits = values.astype(np.uint32)
             bits <<= np.uint32(16)
-            return bits.view(np.float32)
-        return values.astype(np.float32)
+            numbers = bits.view(np.float32)
+        else:
+            with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinity, which is refused
+                numbers = values.astype(np.float32)
+        if name not in self._finite:
+            require_finite(numbers, entry.path.name, name)
+        return numbers
+
+    def _bytes(self, entry: _Entry) -> NDArray[np.uint8]:
+        if entry.path not in self._maps:
+            self._maps[entry.path] = np.memmap(entry.path, np.uint8, mode="r")
+        return np.asarray(self._maps[entry.path][entry.offset : entry.offset + entry.size])
+
+    def _same(self, a: _Entry, b: _Entry) -> bool:
+        """Whether two entries hold the same tensor, byte for byte."""
+        if (a.dtype, a.shape) != (b.dtype, b.shape):
+            return False
+        one, other = self._bytes(a), self._bytes(b)
+        cuts = range(0, a.size, _COMPARED_BYTES)
+        return all(np.array_equal(one[c : c + _COMPARED_BYTES], other[c : c + _COMPARED_BYTES]) for c in cuts)
 
 
 def _read_header(path: Path) -> dict[str, _Entry]:

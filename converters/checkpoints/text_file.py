@@ -16,7 +16,7 @@ LIMIT_BYTES = 16 << 20
 
 
 def read_text(path: Path, limit_bytes: int = LIMIT_BYTES) -> str:
-    """Reads a UTF-8 file.
+    """Reads a UTF-8 file; the byte order mark that some editors write is no part of it.
 
     Raises:
         CheckpointError: it cannot be read, is too large, or is not UTF-8.
@@ -29,7 +29,7 @@ def read_text(path: Path, limit_bytes: int = LIMIT_BYTES) -> str:
     if len(data) > limit_bytes:
         raise CheckpointError(f"{path} is larger than {limit_bytes >> 20} MB; it will not be read")
     try:
-        return data.decode("utf-8")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise CheckpointError(f"{path} is not UTF-8 text; download it again") from error
 

@@ -48,6 +48,21 @@ def stored_type(weights: Weights, name: str) -> str | None:
     return weights.stored_type(name)
 
 
+@runtime_checkable
+class NamedWeights(Protocol):
+    """What weights also are when they know the tensors of their file."""
+
+    def tensor_names(self, name: str) -> tuple[str, ...]:
+        """Names in the file of what a weight was made of; none for what no file has."""
+
+
+def tensor_names(weights: Weights, name: str) -> tuple[str, ...]:
+    """`NamedWeights.tensor_names` of weights that need not know them."""
+    if not isinstance(weights, NamedWeights) or all(name != known for known in weights):
+        return ()
+    return weights.tensor_names(name)
+
+
 def stored_blocks(weights: Weights, name: str) -> StoredBlocks:
     """The blocks of a weight.
 
@@ -138,6 +153,12 @@ class DerivedWeights:
         found = [stored_type(self._base, part) for part in parts or (name,)]
         return "+".join(dict.fromkeys(kind for kind in found if kind is not None)) or None
 
+    def tensor_names(self, name: str) -> tuple[str, ...]:
+        """Names in the file of what a weight was made of."""
+        parts = self._changed[name].parts if name in self._changed else ()
+        found = [tensor for part in parts or (name,) for tensor in tensor_names(self._base, part)]
+        return tuple(dict.fromkeys(found))
+
     def _check(self, name: str) -> None:
         if name in self._removed:
             raise TransformError(f"weight {name!r} was folded away by a transform")
@@ -176,3 +197,7 @@ class ResidentWeights:
     def stored_type(self, name: str) -> str | None:
         """The file's own type name, where it is known."""
         return stored_type(self._base, name)
+
+    def tensor_names(self, name: str) -> tuple[str, ...]:
+        """Names in the file of what a weight was made of, where they are known."""
+        return tensor_names(self._base, name)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from converters.graph.weights import Array, Weights, stored_blocks
+from converters.graph.weights import Array, Weights, stored_blocks, tensor_names
 from converters.quantise.palette_tensor import PaletteTensor, StoredTensor
 from converters.quantise.palettise import palettise
 from converters.quantise.quantised_tensor import QuantisedTensor
 from converters.quantise.recipe import Recipe, Scheme
 from converters.quantise.round_to_nearest import round_to_nearest
 from edgesdk.errors import TransformError
+
+_BEYOND_HALF = 65520.0  # from here on, float16 rounds to infinity
 
 
 class QuantisedWeights:
@@ -104,8 +106,26 @@ class QuantisedWeights:
         return QuantisedTensor(blocks.values, blocks.scales, blocks.kind.bits, blocks.kind.block)
 
     def load(self, name: str) -> Array:
-        """The weight as float32, after quantisation."""
-        return self._base.load(name) if self.scheme(name) is None else self.stored(name).dequantise()
+        """The weight as float32, after quantisation.
+
+        Raises:
+            TransformError: float16 is to hold it and cannot, or as for `stored`.
+        """
+        if self.scheme(name) is not None:
+            return self.stored(name).dequantise()
+        values = self._base.load(name)
+        if self.recipe.float_type == "float16" and values.ndim == 2:
+            self._require_half(name, values)
+        return values
+
+    def _require_half(self, name: str, values: Array) -> None:
+        largest = float(max(values.max(initial=0), -values.min(initial=0)))
+        if not largest < _BEYOND_HALF:  # NaN, too
+            tensors = ", ".join(tensor_names(self._base, name)) or name
+            raise TransformError(
+                f"the weight {name} ({tensors}) holds {largest:.6g}, which is not representable in float16 "
+                "(at most 65504); use recipe f32 or w8"
+            )
 
 
 def check_block(recipe: Recipe, name: str, columns: int, scheme: Scheme) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgesdk.backends.aligned_array import aligned_floats
 from edgesdk.backends.check_variant import checked
+from edgesdk.backends.not_finite import require_finite
 from edgesdk.backends.onnxruntime_session import PROVIDER, check_inputs, onnxruntime_errors, open_session
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.protocol import Between, Float, Int
@@ -102,7 +103,7 @@ class ResidentSequence:
     """One sequence with its cache; implements `Sequence`."""
 
     def __init__(self, session: InferenceSession, turns: Turns, spec: DecoderSpec, context: int) -> None:
-        """Allocates the cache: per layer keys and values, (1, K, context, D) float32 each."""
+        """Allocates the cache: (L, 2, K, context, D) float32."""
         self._turns = turns
         self._session: InferenceSession | None = session
         self._vocabulary = spec.vocab_size
@@ -112,10 +113,11 @@ class ResidentSequence:
         self._from: NDArray[np.int64] = np.zeros(1, np.int64)
         self._last = aligned_floats(1, 1, spec.vocab_size)
         self._binding = session.io_binding()
+        self._cells = aligned_floats(len(spec.layers), 2, spec.kv_heads, context, spec.head_size)
         self._caches = [
-            (f"{layer}.{kind}", aligned_floats(1, spec.kv_heads, context, spec.head_size))
+            (f"{layer}.{kind}", self._cells[layer, i : i + 1])
             for layer in range(len(spec.layers))
-            for kind in ("key", "value")
+            for i, kind in enumerate(("key", "value"))
         ]
         for name, cache in self._caches:
             # The same buffer as past and present is what makes the kernel append in place.
@@ -150,6 +152,7 @@ class ResidentSequence:
 
         Raises:
             CapacityError: they do not fit; nothing has changed.
+            NotFiniteError: the model gave NaN or infinity; nothing has changed.
         """
         self._check_room(tokens)
         self._from[0] = -1
@@ -195,6 +198,7 @@ class ResidentSequence:
         self._binding.clear_binding_inputs()
         self._binding.clear_binding_outputs()
         self._caches.clear()
+        self._cells = aligned_floats(0)
         self._session = None
         self._length = 0
 
@@ -206,6 +210,8 @@ class ResidentSequence:
         self._bind_input("attention_mask", self._ones[:, : length + len(tokens)])
         with onnxruntime_errors("failed"):
             self._session.run_with_iobinding(self._binding)
+        # Products on int8 activations hide NaN from the logits (docs/decisions/0016).
+        require_finite(self._cells[:, :, :, length : length + len(tokens)])
 
     def _bind_input(self, name: str, array: NDArray[np.generic]) -> None:
         self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgesdk.backends.protocol import Float
 from edgesdk.decoding.option_types import number, whole_number
-from edgesdk.errors import UnsupportedOption, quoted
+from edgesdk.errors import DeviceError, UnsupportedOption, quoted
 
 _STEEPEST = 100
 """The paper uses 0.6 to 0.7; to the power of much more, lengths are no numbers any longer."""
@@ -155,7 +155,10 @@ def _grow(
     found: list[tuple[float, int, int]] = []
     for index, (each, row) in enumerate(zip(live, rows, strict=True)):
         wide = row.astype(np.float64)
-        wide -= wide.max()
+        top = wide.max()
+        if not top < np.inf:  # NaN, too
+            raise DeviceError("the backend returned logits that are not finite numbers; try another backend")
+        wide -= top
         wide += each.logprob - np.log(np.exp(wide).sum())
         least = np.partition(wide, len(wide) - count)[len(wide) - count]
         kept = wide >= least

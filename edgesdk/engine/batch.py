@@ -13,6 +13,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk.backends.not_finite import NotFiniteError
 from edgesdk.decoding.completion import Chunk
 from edgesdk.decoding.stopping import FinishReason
 from edgesdk.engine.branch import Branch, Request, SessionState
@@ -165,8 +166,10 @@ class Batch:
             logits = self._run(plan, branches, wanted)
         except BaseException as error:  # noqa: BLE001 - whatever it was, every caller must hear of it
             log_failure(plan, error)
-            for branch in branches:
-                self.fail(branch.request, as_edge_error(error, "the step"))
+            broken = _broken(branches, error)
+            for branch, work in zip(branches, plan.work, strict=True):
+                if branch in broken or not _went_back(branch, work.start):
+                    self.fail(branch.request, as_edge_error(error, "the step"))
             return plan
         done = time.perf_counter()
         self._scheduler.ran(plan)
@@ -383,7 +386,24 @@ class Batch:
         log_end(request, outcome)
 
 
+def _went_back(branch: Branch, start: int) -> bool:
+    """Has a branch as it was before a step that failed for others, so that it can be planned anew."""
+    if branch.cells is not None and branch.cells.length > start:
+        try:
+            branch.cells.truncate(start)
+        except CapacityError:
+            return False
+    return True
+
+
 def _cells_of(branch: Branch) -> CellList:
     if branch.cells is None:
         raise DeviceError("a planned branch has no cells; please report this")
     return branch.cells
+
+
+def _broken(branches: list[Branch], error: BaseException) -> list[Branch]:
+    """Those that a failed step is the end of: all, unless it says whose numbers were not finite."""
+    if isinstance(error, NotFiniteError) and error.sequences:
+        return [branch for branch in branches if any(branch.cells is cells for cells in error.sequences)]
+    return branches

@@ -33,7 +33,7 @@ def log_step(plan: StepPlan, model_ms: float) -> None:
 
 
 def log_failure(plan: StepPlan, error: BaseException) -> None:
-    """A step failed, and with it every request in it."""
+    """A step failed, and with it its requests, or those whose numbers were not finite."""
     write_log(logging.ERROR, "step failed", error=describe(error), branches=len(plan.work))
 
 

@@ -18,6 +18,7 @@ from edgesdk.backends.onnxruntime_resident import ResidentSequence
 from edgesdk.backends.onnxruntime_session import onnxruntime_errors, open_session
 from edgesdk.backends.opened import OpenRequest
 from edgesdk.backends.protocol import Float, Int, StepBuffers
+from edgesdk.backends.turns import Turns
 from edgesdk.bundle.drafts import scratch_folder
 from edgesdk.errors import BundleError, DeviceError, MissingExtra
 from edgesdk.evaluation.profile_litert import Profiled
@@ -76,7 +77,9 @@ def profile_resident(request: OpenRequest, prompt: Int, tokens: Int, repeat: int
     weights = weight_bytes(path, len(tokens))
     with scratch_folder() as folder:
         session = open_session(path, request.threads, profile=Path(folder, "resident"))
-        sequence = ResidentSequence(session, bundle.manifest.decoder_of(variant), variant.context)
+        sequence = ResidentSequence(
+            session, Turns(session), bundle.manifest.decoder_of(variant), variant.context
+        )
         sequence.extend(prompt)
         for _ in range(repeat + 1):
             sequence.extend(tokens)

@@ -18,6 +18,7 @@ from weakref import WeakSet
 
 import numpy as np
 
+from edgesdk.backends.not_finite import require_finite
 from edgesdk.backends.protocol import Cells, Float, Float16, Int, Int8Cells
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import CellType
@@ -193,13 +194,17 @@ class CellPool:
             cells: (n,) int32, rising.
             kv_new: (L, 2, K, T, D) as a step gives them, or cells of this pool's type as `read` does.
             rows: (n,) int32, which of the T tokens; the first n when None.
+
+        Raises:
+            NotFiniteError: some are NaN or infinity; nothing has been copied.
         """
         count = len(cells)
         first, last = int(cells[0]), int(cells[-1])
-        if last >= self.size:
-            self.resize(self._sizes.capacity_for(last + 1))
         wanted = slice(count) if rows is None else rows
         source = kv_new.take(wanted) if isinstance(kv_new, Int8Cells) else kv_new[:, :, :, wanted]
+        require_finite(source)
+        if last >= self.size:
+            self.resize(self._sizes.capacity_for(last + 1))
         self._memory.write(slice(first, last + 1) if last - first == count - 1 else cells, source)
 
     def store_next(self, kv_new: Float | Float16) -> int:
@@ -207,16 +212,19 @@ class CellPool:
 
         Raises:
             CapacityError: no cell is free; nothing has changed.
+            NotFiniteError: some are NaN or infinity; nothing has been copied.
         """
         cell = self.frontier
         if self._used != cell or cell >= self.size or cell >= self.capacity:
             found = self.allocate(1)
             self.write(found, kv_new)
             return int(found[0])
+        source = kv_new[:, :, :, 0]
+        require_finite(source)
         self._counts[cell] = 1
         self._used += 1
         self.frontier = cell + 1
-        self._memory.write(cell, kv_new[:, :, :, 0])
+        self._memory.write(cell, source)
         return cell
 
     def read(self, cells: Int) -> Cells:

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from edgesdk.backends.not_finite import NotFiniteError
 from edgesdk.backends.protocol import Cells, Float, Float16, Int, StepBackend, StepBuffers
 from edgesdk.backends.turns import turns_of
 from edgesdk.bundle.decoder_spec import DecoderSpec
@@ -143,7 +144,7 @@ class StepRunner:
         Raises:
             CapacityError: tokens do not fit a sequence's context, the cells that are free, or a step.
                 Nothing has changed, as after any other exception.
-            DeviceError: the backend failed.
+            DeviceError: the backend failed; `NotFiniteError` says whose keys or values are no finite numbers.
             ValueError: an entry has no tokens, a sequence of another runner or one that occurs twice, or
                 parents that do not come before their children.
         """
@@ -223,10 +224,12 @@ class StepRunner:
             if self._reach is not None:
                 cells.release_unreachable()
             pool.end()
-        except BaseException:
+        except BaseException as error:
             cells.restore(length, first)
             pool.begin()  # counts the cells anew
             pool.end()
+            if isinstance(error, NotFiniteError):
+                error.sequences = (cells,)
             raise
         return logits
 
@@ -410,7 +413,12 @@ class StepRunner:
         pool.begin()
         try:
             places = pool.allocate(count)
-            pool.write(places, kv_new, rows)
+            try:
+                pool.write(places, kv_new, rows)
+            except NotFiniteError as error:
+                owners = np.repeat(np.arange(len(added)), [len(tokens) for _, tokens in added])
+                error.sequences = tuple(added[i][0] for i in np.unique(owners[error.columns]))
+                raise
             first = 0
             for cells, tokens in added:
                 cells.append(tokens, places[first : first + len(tokens)])

@@ -21,7 +21,7 @@ from converters.graph.graph import Node
 from converters.graph.ops import Activate, Attend, Embed, Linear, Op, RmsNorm
 from converters.quantise.activation_ranges import ActivationRange
 
-_LOWEST_MASK = -3e4  # in float16's range: a row that sees nothing must give numbers, not NaN
+_LOWEST_MASK = -3e4  # in float16's range: a row that sees nothing must give ordinary numbers
 _UNIT = 1 / 128  # what int8 integers are multiplied with before they are float16: -1 to 1
 _GELU_CUBE, _GELU_SCALE = 0.044715, 0.7978845608
 

@@ -45,7 +45,7 @@ def open_compiled(request: OpenRequest) -> Opened:
         weight_cache=cache,
         cell_type=variant.cell_type,
     )
-    notes = () if cache.note is None else (cache.note,)
+    notes: tuple[str, ...] = () if cache.note is None else (cache.note,)
     installed = version("ai-edge-litert")
     if not installed.startswith(TESTED):
         notes += (f"ai-edge-litert {installed} is not among the tested versions; a trial run found it right",)

@@ -42,8 +42,9 @@ def refusal_of_library(request: OpenRequest) -> str | None:
     record = _record(request)
     with contextlib.suppress(OSError, ValueError):
         kept = json.loads(record.read_text(encoding="utf-8"))
-        if isinstance(kept, dict) and isinstance(kept.get("refusal", 0), str | None):
-            return kept["refusal"]
+        said = kept.get("refusal", 0) if isinstance(kept, dict) else 0
+        if isinstance(said, str | None):
+            return said
     found = _prove(request, installed)
     with contextlib.suppress(OSError):
         record.parent.mkdir(parents=True, exist_ok=True)

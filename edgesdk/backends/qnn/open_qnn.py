@@ -9,9 +9,9 @@ from importlib.metadata import version
 
 from edgesdk.backends.check_variant import checked
 from edgesdk.backends.native_log import caught_native_log
-from edgesdk.backends.onnxruntime_step import OnnxStepBackend
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.qnn.provider import NAME, PACKAGE, is_simulated, qnn_provider
+from edgesdk.backends.qnn.step_backend import HexagonStepBackend
 from edgesdk.errors import DeviceError
 
 _SIMULATED = "Qualcomm's simulator on this CPU: right results, meaningless speed"
@@ -49,7 +49,7 @@ def open_qnn_compiled(request: OpenRequest) -> Opened:
 
 def _open(request: OpenRequest, notes: tuple[str, ...]) -> Opened:
     provider = qnn_provider()
-    backend = OnnxStepBackend(request.bundle, request.variant, threads=request.threads, provider=provider)
+    backend = HexagonStepBackend(request.bundle, request.variant, threads=request.threads, provider=provider)
     with caught_native_log(stdout=is_simulated()):  # the simulator greets on standard output
         backend.buffers(backend.shapes[0])
     if is_simulated():

@@ -175,6 +175,45 @@ def test_both_rotary_styles_say_the_same(config):
     assert read_spec({**new, "rope_parameters": parameters}) == read_spec(config)
 
 
+@pytest.mark.parametrize("config", [LLAMA32, GEMMA3], ids=lambda c: c["model_type"])
+def test_both_rotary_styles_may_be_there_if_they_agree(config):
+    scaling = config["rope_scaling"] or {"rope_type": "linear", "factor": 8.0}
+    config = {**config, "rope_scaling": scaling}
+    parameters = {**scaling, "rope_theta": config["rope_theta"]}
+    if config["model_type"] == "gemma3_text":
+        parameters = {"full_attention": parameters, "sliding_attention": {"rope_type": "default"}}
+    assert read_spec({**config, "rope_parameters": parameters}) == read_spec(config)
+    # transformers 5 lets rope_scaling win, whose base is config.rope_theta or the architecture's own
+    if config["model_type"] == "llama":
+        assert "rope_parameters" in refused({**without(config, "rope_theta"), "rope_parameters": parameters})
+
+
+@pytest.mark.parametrize("config", PUBLISHED, ids=lambda c: c["model_type"])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("use_mrope", False), ("_flash_attn_2_enabled", True), ("num_experts", 0), ("alibi", False),
+     ("pruned_heads", {}), ("auto_map", {}), ("quantization_config", {}),
+     ("quantization_config", None), ("anything_new", None),
+     ("logit_scale", 1.0), ("rope_parameters", {})],
+)  # fmt: skip
+def test_keys_that_change_nothing_are_harmless(config, key, value):
+    assert read_spec({**config, key: value}) == read_spec(config)
+
+
+def test_the_pattern_of_gemma3_is_what_transformers_reads():
+    config = without(GEMMA3, "sliding_window_pattern")
+    for changes, period in (
+        ({}, 6),
+        ({"sliding_window_pattern": 3}, 3),
+        ({"_sliding_window_pattern": 3}, 6),
+        ({"_sliding_window_pattern": 3, "sliding_window_pattern": 2}, 2),
+    ):
+        layers = read_spec({**config, **changes}).layers
+        assert [i for i, layer in enumerate(layers) if layer.window is None] == list(
+            range(period - 1, 26, period)
+        )
+
+
 def test_yarn():
     scaling = {"factor": 4.0, "original_max_position_embeddings": 32768, "type": "yarn"}
     rotary = read_spec({**QWEN25, "rope_scaling": scaling}).layers[0].rotary
@@ -216,7 +255,13 @@ def test_unknown_key_is_named_with_its_value(config):
         (SMOLLM2, {"rope_scaling": {"type": "linear", "factor": 2.0, "wide": 1}}, "the key 'wide'"),
         (SMOLLM2, {"rope_scaling": {"type": "linear", "rope_type": "yarn", "factor": 2}}, "scaling.type"),
         (SMOLLM2, {"rope_scaling": {"type": "linear"}}, "'factor'"),
-        (SMOLLM2, {"rope_scaling": {"type": "linear"}, "rope_parameters": {"factor": 2}}, "only one"),
+        (SMOLLM2, {"rope_scaling": {"type": "linear"}, "rope_parameters": {"rope_theta": 2}}, "'factor'"),
+        (LLAMA32, {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}, "rope_parameters"),
+        (GEMMA3, {"rope_scaling": {"type": "linear", "factor": 8.0}}, "rope_type"),
+        (GEMMA3, {"rope_scaling": {"rope_type": "linear", "factor": 8.0},
+                  "rope_parameters": {"full_attention": {"rope_theta": 1e6}}}, "rope_parameters"),
+        (QWEN25, {"use_mrope": True}, "'use_mrope'"),
+        (MISTRAL, {"attention_bias": True}, "'attention_bias'"),
         (SMOLLM2, {"rope_scaling": "linear"}, "an object"),
         (LLAMA32, {"rope_scaling": {**LLAMA32["rope_scaling"], "high_freq_factor": 1.0}}, "high_freq_factor"),
         (PHI3, {"rope_scaling": {"type": "longrope", "short_factor": [], "long_factor": []}}, "'longrope'"),

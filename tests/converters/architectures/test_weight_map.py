@@ -10,6 +10,9 @@ from converters.architectures.combine import AddOne, Copy, PairHalves, SliceRows
 from converters.architectures.registry import read_spec, weights_for
 from converters.graph.decoder import build_decoder
 from converters.graph.full_sequence import sequence_logits
+from converters.graph.weights import tensor_names
+from converters.prepare import prepare
+from converters.quantise.recipe import find_recipe
 from edgesdk.errors import CheckpointError, TransformError
 
 GGUF_ARCHITECTURE = {
@@ -183,6 +186,33 @@ def test_a_stored_head_of_a_tied_model_must_be_the_embedding_table(tiny):
             weights_for(checkpoint, read_spec(checkpoint.config))
 
 
+@pytest.mark.parametrize(
+    ("dialect", "embed", "head"),
+    [
+        ("huggingface", "model.embed_tokens.weight", "lm_head.weight"),
+        ("gguf", "token_embd.weight", "output.weight"),
+    ],
+)
+def test_the_table_of_a_tied_model_may_have_its_other_name(tiny, dialect, embed, head):
+    llama = tiny("llama")
+    arrays = to_gguf(llama.config, llama.arrays) if dialect == "gguf" else dict(llama.arrays)
+    arrays[head] = arrays.pop(embed)
+    checkpoint = llama.checkpoint(arrays=arrays, dialect=dialect)
+    for tokens, expected in zip(llama.sequences, llama.logits, strict=True):
+        (logits,) = sequence_logits(llama.program(checkpoint), [tokens])
+        np.testing.assert_allclose(logits, expected, atol=1e-4)
+    both = refused(
+        llama, config={**llama.config, "tie_word_embeddings": False}, arrays=arrays, dialect=dialect
+    )
+    assert f"{embed!r} is missing" in both
+    arrays[embed] = arrays.pop(head)
+    message = refused(
+        llama, config={**llama.config, "tie_word_embeddings": False}, arrays=arrays, dialect=dialect
+    )
+    assert f"{head!r} is missing" in message
+    assert "set tie_word_embeddings to true" in message
+
+
 def test_a_spec_of_an_unknown_architecture(tiny):
     import dataclasses
 
@@ -190,3 +220,15 @@ def test_a_spec_of_an_unknown_architecture(tiny):
     spec = dataclasses.replace(llama.program().spec, architecture="rwkv")
     with pytest.raises(CheckpointError, match="'rwkv' is not known; known are llama, "):
         weights_for(llama.checkpoint(), spec)
+
+
+def test_weights_know_their_tensors_through_every_transform(tiny):
+    llama = tiny("llama")
+    program = llama.program()
+    assert tensor_names(program.weights, "layers.1.up") == ("model.layers.1.mlp.up_proj.weight",)
+    prepared = prepare(program, find_recipe("f16"))
+    assert tensor_names(prepared.weights, "layers.1.gate_up") == (
+        "model.layers.1.mlp.gate_proj.weight",
+        "model.layers.1.mlp.up_proj.weight",
+    )
+    assert tensor_names(prepared.weights, "nothing") == ()

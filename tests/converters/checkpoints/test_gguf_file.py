@@ -103,3 +103,21 @@ def test_what_is_not_there_is_named(tmp_path, write_gguf):
     for start, stop in ((-1, 2), (0, 5), (3, 2)):
         with pytest.raises(CheckpointError, match="outside its 4"):
             tensors.load_rows("w", start, stop)
+
+
+@pytest.mark.parametrize("kind", [KIND.F32, KIND.F16, KIND.Q8_0, KIND.Q4_1, KIND.Q6_K, KIND.BF16])
+def test_numbers_that_are_not_finite_are_refused_by_their_tensor(tmp_path, write_gguf, kind):
+    values = np.ones((4, 512), np.float32)
+    if kind in PLAIN:
+        raw = values.astype(PLAIN[kind])
+        raw[2, 7] = np.nan
+    else:
+        raw = quantize(values, kind) if kind != KIND.Q6_K else np.zeros((4, 2 * 210), np.uint8)
+        bits = 0x7FC0 if kind == KIND.BF16 else 0x7E00
+        place = 208 if kind == KIND.Q6_K else 0  # its scale comes last
+        raw[2, place : place + 2] = np.array([bits], "<u2").view(np.uint8)
+    tensors = open_tensors(write_gguf(tmp_path / "m.gguf", {"blk.0.w": (raw, kind)}))
+    assert np.isfinite(tensors.load_rows("blk.0.w", 0, 2)).all()
+    for read in (lambda: tensors.load("blk.0.w"), lambda: tensors.load_rows("blk.0.w", 1, 3)):
+        with pytest.raises(CheckpointError, match=r"m\.gguf has \d+ of \d+ numbers in 'blk\.0\.w'"):
+            read()

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ml_dtypes import bfloat16  # lets numpy hold what the tiny checkpoints store
 from safetensors import deserialize
+from safetensors.numpy import load_file, save_file
 
 from converters.checkpoints.open_huggingface import open_huggingface
 from edgesdk.bundle.manifest import GenerationDefaults
@@ -112,7 +114,7 @@ def test_missing_files_are_named(llama, file, message):
 
 def test_pickled_weights_are_not_read(llama):
     (llama / "model.safetensors").rename(llama / "pytorch_model.bin")
-    assert "pytorch_model.bin; pickled weights are not read" in refused(llama)
+    assert "pytorch_model.bin: pickled weights are not read" in refused(llama)
 
 
 @pytest.mark.parametrize("file", ["config.json", "generation_config.json", "tokenizer_config.json"])
@@ -157,3 +159,132 @@ def test_sampling_settings(llama):
 def test_the_licence_is_what_the_model_card_says(llama, card, licence):
     (llama / "README.md").write_text(card)
     assert open_huggingface(llama).licence == licence
+
+
+def shift(folder, name, by=1.0):
+    """Writes the tensors of a file again under another name, each number moved."""
+    arrays = {n: a + bfloat16(by) for n, a in load_file(folder / "model.safetensors").items()}
+    save_file(arrays, folder / name, {"format": "pt"})
+    return arrays
+
+
+def test_two_sets_of_safetensors_are_refused_by_name(llama):
+    arrays = shift(llama, "model-00001-of-00001.safetensors")
+    (llama / INDEX).write_text(
+        json.dumps({"weight_map": dict.fromkeys(arrays, "model-00001-of-00001.safetensors")})
+    )
+    message = refused(llama)
+    assert "two sets of weights: model.safetensors, and model-00001-of-00001.safetensors" in message
+
+
+def test_an_index_left_over_is_not_read(llama):
+    before = {name: open_huggingface(llama).tensors.load(name) for name in open_huggingface(llama).tensors}
+    (llama / INDEX).write_text(
+        json.dumps({"weight_map": dict.fromkeys(before, "model-00001-of-00002.safetensors")})
+    )
+    tensors = open_huggingface(llama).tensors
+    assert set(tensors) == set(before)
+    for name, values in before.items():
+        np.testing.assert_array_equal(tensors.load(name), values)
+
+
+def test_an_index_may_name_the_one_file(llama):
+    names = list(open_huggingface(llama).tensors)
+    (llama / INDEX).write_text(json.dumps({"weight_map": dict.fromkeys(names, "model.safetensors")}))
+    assert [file.name for file in open_huggingface(llama).source.files] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["consolidated.safetensors", "model.fp8.safetensors", "model-awq.safetensors", "pytorch_model.bin"],
+)
+def test_other_weights_beside_are_not_read(llama, name):
+    before = open_huggingface(llama).tensors.load("model.norm.weight")
+    shift(llama, name)
+    checkpoint = open_huggingface(llama)
+    assert [file.name for file in checkpoint.source.files] == ["model.safetensors"]
+    np.testing.assert_array_equal(checkpoint.tensors.load("model.norm.weight"), before)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("model-00001-of-00002.safetensors", "get the index"),
+        ("consolidated.safetensors", "Mistral's own form"),
+        ("model.fp16.safetensors", "rename it to model.safetensors"),
+        ("flax_model.msgpack", "save it with save_pretrained"),
+        ("model.gguf", "give that file itself"),
+    ],
+)
+def test_weights_of_another_form_are_named_with_a_way_out(llama, name, advice):
+    (llama / "model.safetensors").rename(llama / name)
+    message = refused(llama)
+    assert f"it has {name}" in message
+    assert advice in message
+
+
+def test_a_tensor_may_be_in_two_shards(sharded):
+    index = json.loads((sharded / INDEX).read_text())["weight_map"]
+    name, file = "model.norm.weight", index["model.norm.weight"]
+    other = next(f for f in sorted(set(index.values())) if f != file)
+    arrays = load_file(sharded / other)
+    arrays[name] = load_file(sharded / file)[name]
+    save_file(arrays, sharded / other, {"format": "pt"})
+    assert set(open_huggingface(sharded).tensors) == set(index)
+    arrays[name] = arrays[name] + arrays[name]
+    save_file(arrays, sharded / other, {"format": "pt"})
+    message = refused(sharded)
+    assert name in message
+    assert file in message
+    assert other in message
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128}}, "AWQ"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "GPTQ"),
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "bitsandbytes"),
+        ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}, "float8"),
+        ({"quantization": {"group_size": 64, "bits": 4}}, "MLX"),
+        ({"quantization_config": "int4"}, "quantised"),
+    ],
+)
+def test_quantised_weights_are_refused_with_a_way_out(llama, change, what):
+    config = json.loads((llama / "config.json").read_text())
+    (llama / "config.json").write_text(json.dumps({**config, **change}))
+    message = refused(llama)
+    assert f"holds {what}" in message
+    assert "give the floating point checkpoint" in message
+
+
+@pytest.mark.parametrize("value", [None, {}])
+def test_an_empty_quantisation_key_is_absent(llama, value):
+    config = json.loads((llama / "config.json").read_text())
+    (llama / "config.json").write_text(json.dumps({**config, "quantization_config": value}))
+    open_huggingface(llama)
+
+
+def test_adapters_are_refused_with_a_way_out(llama):
+    (llama / "adapter_config.json").write_text(
+        '{"base_model_name_or_path": "owner/base", "peft_type": "LORA"}'
+    )
+    assert "beside config.json: it holds an adapter (LoRA) of 'owner/base'; merge it" in refused(llama)
+    (llama / "config.json").unlink()
+    assert "is no model: it holds an adapter (LoRA) of 'owner/base'; merge it" in refused(llama)
+    (llama / "adapter_config.json").write_text("{}")
+    assert "it holds an adapter (LoRA); merge it" in refused(llama)
+
+
+@pytest.mark.parametrize(
+    "file", ["config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"]
+)
+def test_a_byte_order_mark_is_no_part_of_a_file(llama, file):
+    before = open_huggingface(llama)
+    (llama / file).write_bytes(b"\xef\xbb\xbf" + (llama / file).read_bytes())
+    after = open_huggingface(llama)
+    assert (after.config, after.generation, after.tokenizer) == (
+        before.config,
+        before.generation,
+        before.tokenizer,
+    )

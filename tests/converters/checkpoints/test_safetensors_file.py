@@ -45,11 +45,45 @@ def test_types_become_float32(tmp_path, dtype):
     np.testing.assert_array_equal(tensors.load_rows("w", 1, 3), array[1:3].astype(np.float32))
 
 
-def test_two_files_may_not_hold_one_name(tmp_path):
-    array = np.zeros(2, np.float32)
-    files = [write(tmp_path / f"{i}.safetensors", {"w": ("F32", array)}) for i in range(2)]
-    with pytest.raises(CheckpointError, match=r"is in 0\.safetensors and in 1\.safetensors"):
-        SafetensorsTensors(files)
+def test_two_files_may_hold_one_name_if_they_hold_the_same(tmp_path):
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    write(tmp_path / "0.safetensors", {"w": ("F32", array)})
+    write(tmp_path / "same.safetensors", {"w": ("F32", array), "v": ("F32", array)})
+    tensors = SafetensorsTensors([tmp_path / "0.safetensors", tmp_path / "same.safetensors"])
+    np.testing.assert_array_equal(tensors.load("w"), array)
+    assert tensors.files_of("w") == ("0.safetensors", "same.safetensors")
+    others = {"1": ("F32", array + 1), "2": ("F32", array.T.copy()), "3": ("I32", array.astype(np.int32))}
+    for name, (dtype, other) in others.items():
+        file = write(tmp_path / f"{name}.safetensors", {"w": (dtype, other)})
+        with pytest.raises(CheckpointError, match=rf"'w' is in 0\.safetensors and in {name}\.safetensors"):
+            SafetensorsTensors([tmp_path / "0.safetensors", file])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["F64", "F32", "F16"])
+def test_numbers_that_are_not_finite_are_refused_by_their_tensor(tmp_path, dtype, value):
+    array = np.zeros((4, 6), TYPES[dtype])
+    array[2, 5] = value
+    file = write(
+        tmp_path / "m.safetensors", {"good": (dtype, np.ones((4, 6), TYPES[dtype])), "bad": (dtype, array)}
+    )
+    tensors = SafetensorsTensors([file])
+    tensors.load("good")
+    assert np.isfinite(tensors.load_rows("bad", 0, 2)).all()
+    kind = "NaN" if np.isnan(value) else "infinity"
+    for read in (lambda: tensors.load("bad"), lambda: tensors.load_rows("bad", 2, 3)):
+        for _ in range(2):  # what was refused once is refused again
+            with pytest.raises(CheckpointError, match=rf"m\.safetensors has 1 of \d+ .* in 'bad' .* {kind}"):
+                read()
+
+
+def test_bfloat16_that_is_not_finite_and_float64_beyond_float32_are_refused(tmp_path):
+    bits = np.full((2, 2), 0x3F80, np.uint16)
+    bits[1, 0] = 0x7FC0
+    for dtype, array in (("BF16", bits), ("F64", np.array([[1.0, 1e300]]))):
+        tensors = SafetensorsTensors([write(tmp_path / f"{dtype}.safetensors", {"w": (dtype, array)})])
+        with pytest.raises(CheckpointError, match=r"1 of . numbers in 'w' that are not finite"):
+            tensors.load("w")
 
 
 def header(entry):

@@ -81,3 +81,30 @@ def test_a_block_that_does_not_divide_the_row_is_refused(make_program):
     weights = QuantisedWeights(make_program("plain").weights, find_recipe("w4b64"))
     with pytest.raises(TransformError, match=r"multiple of 64, but 'layers.0.down' has 96 columns"):
         weights.quantised("layers.0.down")
+
+
+def test_float16_refuses_what_it_cannot_hold(make_program):
+    program = make_program("plain")
+
+    class Large:
+        def __iter__(self):
+            return iter(program.weights)
+
+        def shape(self, name):
+            return program.weights.shape(name)
+
+        def load(self, name):
+            values = np.array(program.weights.load(name))
+            if name in large:
+                values.flat[7] = large[name]
+            return values
+
+    large = {"layers.1.up": 65519.0, "layers.0.down": -65504.0, "final_norm": 1e6}  # vectors stay float32
+    for name in large:
+        QuantisedWeights(Large(), find_recipe("f16")).load(name)
+    for value in (65520.0, -1e5):
+        large = {"layers.1.up": value}
+        QuantisedWeights(Large(), find_recipe("f32")).load("layers.1.up")
+        with pytest.raises(TransformError, match=r"layers\.1\.up .* not representable in float16") as caught:
+            QuantisedWeights(Large(), find_recipe("f16")).load("layers.1.up")
+        assert f"{abs(value):.6g}" in str(caught.value)

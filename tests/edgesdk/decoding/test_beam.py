@@ -13,7 +13,7 @@ from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.decoding.beam import beam_search
 from edgesdk.decoding.beam_cells import CellBranches
-from edgesdk.errors import CapacityError, UnsupportedOption
+from edgesdk.errors import CapacityError, DeviceError, UnsupportedOption
 from edgesdk.kv.step_runner import StepRunner
 
 V = 4
@@ -131,6 +131,12 @@ def test_banned_tokens_are_never_followed():
         table, [], np.array([-np.inf, 1, -np.inf, -np.inf], np.float32), width=3, max_tokens=1
     )
     assert [beam.tokens for beam in beams] == [(1,)]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_logits_that_are_not_finite_are_refused(value):
+    with pytest.raises(DeviceError, match="not finite"):
+        beam_search(Table(0), [], np.array([0, value, 1, 2], np.float32), width=2, max_tokens=1)
 
 
 def test_a_failure_leaves_no_branch():

@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from edgesdk.errors import CapacityError, DeviceError, QueueFull, UnsupportedOption
@@ -192,6 +193,30 @@ def test_a_failing_step_ends_its_requests_and_nothing_else(make_engine, prompts,
     with pytest.raises(DeviceError, match="the step failed: ZeroDivisionError: odd"):
         list(failed)
     assert engine.generate(other, max_tokens=5, ignore_eos=True).tokens == greedy(other, 5)
+    engine.check()
+
+
+def test_numbers_that_are_not_finite_end_their_own_request_alone(make_engine, prompts, greedy):
+    engine = make_engine(token_budget=16)
+    good = prompts(3, 10)
+    answers = [greedy(p, 6) for p in good]
+    marked = min(set(range(2, 200)) - {token for known in (*good, *answers) for token in known})
+    bad = [*good[0][::-1][:7], marked, 5, 6]
+    run = engine.backend.run
+
+    def run_with_poison(shape, cells):
+        run(shape, cells)
+        buffers = engine.backend.buffers(shape)
+        buffers.kv_new[1, 0, 0, buffers.tokens == marked, 0] = np.inf
+
+    engine.backend.run = run_with_poison
+    engine.backend.gate = threading.Event()  # so that all are there when the second step is planned
+    asked = [engine.submit(p, max_tokens=6, ignore_eos=True) for p in (good[0], bad, *good[1:])]
+    engine.backend.gate.set()
+    failed = asked.pop(1)
+    with pytest.raises(DeviceError, match="infinity among the keys of layer 1"):
+        failed.result(20)
+    assert [g.result(20).tokens for g in asked] == answers
     engine.check()
 
 

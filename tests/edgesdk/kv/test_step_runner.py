@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edgesdk.backends.not_finite import NotFiniteError
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import CapacityError, DeviceError
 from edgesdk.kv.step_runner import StepEntry, StepRunner
@@ -362,3 +363,38 @@ def test_closing_gives_the_memory_back(build_runner):
     runner.close()
     assert runner.pool.nbytes == 0
     assert not backend.closed
+
+
+def poisoned(backend, token, value=np.nan):
+    """Has a backend give a number that is not finite among the values of a token."""
+    run = backend.run
+
+    def with_poison(shape, cells):
+        run(shape, cells)
+        buffers = backend.buffers(shape)
+        buffers.kv_new[1, 1, 0, buffers.tokens == token, 2] = value
+
+    backend.run = with_poison
+
+
+def test_numbers_that_are_not_finite_name_their_sequences_and_change_nothing(build_runner):
+    backend, runner = build_runner()
+    good, bad, worse = (runner.new_list() for _ in range(3))
+    for cells in (good, bad, worse):
+        runner.run([StepEntry(cells, ids(1, 2, 3))])
+    used, before = runner.pool.used, runner.pool.read(np.arange(runner.pool.frontier, dtype=np.int32))
+    poisoned(backend, 49)
+    entries = [StepEntry(good, ids(4, 5)), StepEntry(bad, ids(6, 49)), StepEntry(worse, ids(49))]
+    with pytest.raises(NotFiniteError, match="NaN among the values of layer 1") as caught:
+        runner.run(entries)
+    assert caught.value.sequences == (bad, worse)
+    for cells in (bad, worse):
+        with pytest.raises(NotFiniteError) as caught:
+            runner.run_next(cells, ids(49))
+        assert caught.value.sequences == (cells,)
+    assert runner.pool.used == used
+    runner.pool.check([good, bad, worse])
+    np.testing.assert_array_equal(runner.pool.read(np.arange(runner.pool.frontier, dtype=np.int32)), before)
+    (logits,) = runner.run([StepEntry(good, ids(4, 5))])
+    assert np.array_equal(logits, backend.expected_logits([1, 2, 3, 4, 5])[-1])
+    assert np.array_equal(runner.run_next(bad, ids(7)), backend.expected_logits([1, 2, 3, 7])[-1])

@@ -15,6 +15,7 @@ from converters.graph.graph import Node
 from converters.graph.program import Program
 from converters.quantise.quantised_weights import QuantisedWeights
 from converters.quantise.recipe import find_recipe
+from edgesdk.backends.not_finite import NotFiniteError
 from edgesdk.backends.onnxruntime_resident import ResidentModel
 from edgesdk.bundle.decoder_spec import LayerSpec
 from edgesdk.bundle.manifest import GenerationDefaults
@@ -148,3 +149,28 @@ def test_what_cannot_be_emitted_is_refused_before_a_weight_is_read(make_program,
     nodes = (Node(Unknown(), ("tokens",), ("y",)), *program.graph.nodes)
     graph = dataclasses.replace(program.graph, nodes=nodes)
     refuse(Program(program.spec, graph, program.weights), "no lowering for Unknown")
+
+
+@pytest.mark.parametrize("recipe", ["w8-round", "w4b32-round"])
+def test_a_nan_that_the_logits_do_not_show_is_named(make_program, tokens, emit, recipe):
+    sound = make_program("biases")
+
+    class Planted:
+        def __iter__(self):
+            return iter(sound.weights)
+
+        def shape(self, name):
+            return sound.weights.shape(name)
+
+        def load(self, name):
+            values = np.array(sound.weights.load(name))
+            if name == "layers.1.v.bias":
+                values[3] = np.nan
+            return values
+
+    _, model = emit(Program(sound.spec, sound.graph, Planted()), recipe, 4)
+    sequence = model.new_sequence()
+    for read in (sequence.extend, sequence.score):
+        with pytest.raises(NotFiniteError, match="NaN among the values of layer 1"):
+            read(tokens)
+        assert sequence.length == 0

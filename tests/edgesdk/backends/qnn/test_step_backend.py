@@ -1,0 +1,25 @@
+"""Numbers that the processor gives in place of NaN and infinity."""
+
+import numpy as np
+import pytest
+
+from edgesdk.backends.not_finite import NotFiniteError, require_finite
+from edgesdk.backends.qnn.step_backend import mark_overflow
+
+
+@pytest.mark.parametrize("value", [65504.0, 131008.0, -131008.0, -65504.0])
+def test_what_float16_cannot_hold_becomes_nan(value):
+    kv = np.ones((1, 2, 1, 3, 4), np.float32)
+    kv[0, 1, 0, 2, 3] = value
+    mark_overflow(kv)
+    assert np.isnan(kv[0, 1, 0, 2, 3])
+    assert np.isnan(kv).sum() == 1
+    with pytest.raises(NotFiniteError, match="NaN among the values"):
+        require_finite(kv)
+
+
+def test_what_float16_can_hold_stays():
+    logits = np.array([[65472.0, -65472.0, 0.0]], np.float32)
+    before = logits.copy()
+    mark_overflow(logits)
+    np.testing.assert_array_equal(logits, before)
