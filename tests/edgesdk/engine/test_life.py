@@ -15,20 +15,9 @@ from edgesdk.engine.loop import EngineLoop
 from edgesdk.errors import DeviceError
 
 
-def engine_threads():
-    return [each for each in threading.enumerate() if each.name == "edgesdk-engine"]
-
-
-def wait_until(holds, seconds=10):
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it never happened"
-        time.sleep(0.001)
-
-
 def test_a_forgotten_engine_ends_its_thread_and_releases_its_model(fake_runtime):
     engine = Engine(fake_runtime(), token_budget=8)
-    (thread,) = engine_threads()
+    thread = engine._loop._thread
     model = weakref.ref(engine.model)
     session = engine.session()
     assert engine.generate([5, 6, 7], max_tokens=3, ignore_eos=True).new_tokens == 3
@@ -44,10 +33,12 @@ def test_a_forgotten_engine_ends_its_thread_and_releases_its_model(fake_runtime)
 
 
 def test_whoever_waits_for_an_answer_keeps_the_engine(fake_runtime):
-    generation = Engine(fake_runtime(), token_budget=8).submit([5, 6], max_tokens=20, ignore_eos=True)
+    engine = Engine(fake_runtime(), token_budget=8)
+    thread = engine._loop._thread
+    generation = engine.submit([5, 6], max_tokens=20, ignore_eos=True)
+    del engine
     gc.collect()
     assert generation.result(20).finish_reason == "length"
-    (thread,) = engine_threads()
     del generation
     gc.collect()
     thread.join(10)
@@ -56,7 +47,7 @@ def test_whoever_waits_for_an_answer_keeps_the_engine(fake_runtime):
 
 def test_forgotten_with_its_answers_it_ends_in_its_own_thread(fake_runtime):
     engine = Engine(fake_runtime(), token_budget=8)
-    (thread,) = engine_threads()
+    thread = engine._loop._thread
     engine.submit([5, 6], max_tokens=60, ignore_eos=True)
     del engine
     gc.collect()
