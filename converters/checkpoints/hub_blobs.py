@@ -21,7 +21,7 @@ def damaged_files(snapshot: Path) -> list[Path]:
         snapshot: folder of links to blobs.
     """
     return [
-        path for path in sorted(snapshot.iterdir()) if path.is_symlink() and not _is_whole(path.resolve())
+        path for path in sorted(snapshot.rglob("*")) if path.is_symlink() and not _is_whole(path.resolve())
     ]
 
 
