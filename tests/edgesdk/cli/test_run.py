@@ -1,3 +1,5 @@
+import io
+
 import pytest
 
 QUESTION = "The fox?"
@@ -25,6 +27,26 @@ def test_the_answer_goes_to_stdout_and_the_receipt_to_stderr(edgesdk, fox):
 
 def test_a_prompt_can_come_from_stdin(edgesdk, fox):
     assert edgesdk("run", fox(), "-", stdin=f"{QUESTION}\n").out == f"{ANSWER}\n"
+
+
+def test_what_is_piped_in_is_the_prompt_or_comes_before_it(edgesdk, fox):
+    assert edgesdk("run", fox(), stdin=f"{QUESTION}\n").out == f"{ANSWER}\n"
+    both = fox(prompt=f"<|start|>user: A text.\n\n{QUESTION}\n<|start|>assistant: ")
+    assert edgesdk("run", both, QUESTION, stdin="A text.\n").out == f"{ANSWER}\n"
+    assert edgesdk("run", fox(), QUESTION, stdin="\n").out == f"{ANSWER}\n"
+
+
+def test_without_any_prompt_usage_is_shown(edgesdk, fox, monkeypatch):
+    result = edgesdk("run", fox())
+    assert (result.code, result.out) == (2, "")
+    assert "Missing argument 'PROMPT', and what is piped in is empty." in result.err
+    monkeypatch.setattr("io.TextIOWrapper", Terminal)
+    assert "Missing argument 'PROMPT', and nothing is piped in." in edgesdk("run", fox()).err
+
+
+class Terminal(io.TextIOWrapper):
+    def isatty(self):
+        return True
 
 
 def test_raw_prompts_skip_the_template(edgesdk, fox):
