@@ -16,10 +16,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edgesdk.bundle.reader import Bundle, open_bundle
+    from edgesdk.decoding.beam import Beam
     from edgesdk.decoding.completion import Chunk, Completion
+    from edgesdk.decoding.logprobs import TokenLogprob
+    from edgesdk.decoding.options import GenerationOptions
+    from edgesdk.decoding.stream import Stream
     from edgesdk.devices.governor import Governor, GovernorRule, GovernorSettings
     from edgesdk.devices.receipt import Receipt, Refusal
     from edgesdk.engine.engine import Engine
+    from edgesdk.engine.metrics import EngineMetrics, RequestMetrics
+    from edgesdk.engine.request_options import RequestOptions
+    from edgesdk.engine.session import Session
+    from edgesdk.engine.stream import Generation
     from edgesdk.errors import (
         BundleError,
         CapacityError,
@@ -34,9 +42,10 @@ if TYPE_CHECKING:
         TransformError,
         UnsupportedOption,
     )
-    from edgesdk.load_model import load
+    from edgesdk.load_model import LoadOptions, load
     from edgesdk.model import Model
-    from edgesdk.text.tool_calls import ToolCall
+    from edgesdk.text.messages import Message
+    from edgesdk.text.tool_calls import Tool, ToolCall
 
     __version__: str
 
@@ -45,6 +54,7 @@ if TYPE_CHECKING:
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
+    "Beam",
     "Bundle",
     "BundleError",
     "CapacityError",
@@ -55,15 +65,26 @@ __all__ = [
     "EdgeError",
     "EmitError",
     "Engine",
+    "EngineMetrics",
+    "Generation",
+    "GenerationOptions",
     "Governor",
     "GovernorRule",
     "GovernorSettings",
+    "LoadOptions",
+    "Message",
     "MissingExtra",
     "Model",
     "QueueFull",
     "Receipt",
     "Refusal",
+    "RequestMetrics",
+    "RequestOptions",
+    "Session",
     "SnapshotError",
+    "Stream",
+    "TokenLogprob",
+    "Tool",
     "ToolCall",
     "ToolCallError",
     "TransformError",
@@ -79,16 +100,28 @@ _ERRORS = {name for name in __all__ if name.endswith("Error")} | {
     "UnsupportedOption",
 }
 _HOMES = {
+    "Beam": "edgesdk.decoding.beam",
     "Bundle": "edgesdk.bundle.reader",
     "Chunk": "edgesdk.decoding.completion",
     "Completion": "edgesdk.decoding.completion",
     "Engine": "edgesdk.engine.engine",
+    "EngineMetrics": "edgesdk.engine.metrics",
+    "Generation": "edgesdk.engine.stream",
+    "GenerationOptions": "edgesdk.decoding.options",
     "Governor": "edgesdk.devices.governor",
     "GovernorRule": "edgesdk.devices.governor",
     "GovernorSettings": "edgesdk.devices.governor",
+    "LoadOptions": "edgesdk.load_model",
+    "Message": "edgesdk.text.messages",
     "Model": "edgesdk.model",
     "Receipt": "edgesdk.devices.receipt",
     "Refusal": "edgesdk.devices.receipt",
+    "RequestMetrics": "edgesdk.engine.metrics",
+    "RequestOptions": "edgesdk.engine.request_options",
+    "Session": "edgesdk.engine.session",
+    "Stream": "edgesdk.decoding.stream",
+    "TokenLogprob": "edgesdk.decoding.logprobs",
+    "Tool": "edgesdk.text.tool_calls",
     "ToolCall": "edgesdk.text.tool_calls",
     "load": "edgesdk.load_model",
     "open_bundle": "edgesdk.bundle.reader",

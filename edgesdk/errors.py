@@ -19,6 +19,34 @@ prints that line and exits with 1.
 
 from __future__ import annotations
 
+import reprlib
+
+_MOST_ITEMS = 6
+_MOST_LEVELS = 3
+
+
+def quoted(value: object, most: int = 80) -> str:
+    """A value as a message shows it: like `repr`, in one line, cut in the middle if it is long.
+
+    Callers' input may be a megabyte of text, or a number that Python refuses to print.
+
+    Args:
+        value: anything.
+        most: most characters.
+    """
+    short = reprlib.Repr()
+    short.maxlevel = _MOST_LEVELS
+    short.maxstring = short.maxother = most
+    short.maxlong = min(most, 40)
+    short.maxlist = short.maxtuple = short.maxdict = short.maxset = short.maxfrozenset = _MOST_ITEMS
+    try:
+        # A long text is cut before it is escaped: escaping may make ten characters of one.
+        text = short.repr(value[: most + 1] if type(value) in (str, bytes) else value)  # type: ignore[index]
+    except Exception:  # noqa: BLE001 - a repr of the caller's own, or an int of too many digits
+        text = f"<{type(value).__name__}>"
+    text = " ".join(text.split()) if "\n" in text else text
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
 
 class EdgeError(Exception):
     """Base of every error that edgesdk raises on purpose."""

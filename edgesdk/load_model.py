@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import cast, get_args
+from typing import TypedDict, cast, get_args
 
 from edgesdk.backends import registry
 from edgesdk.backends.registry import Backend, find_backends
@@ -25,6 +25,22 @@ from edgesdk.errors import DeviceError, MissingExtra, UnsupportedOption
 from edgesdk.model import Model
 
 DEVICES = ("auto", *get_args(DeviceClass))
+
+
+class LoadOptions(TypedDict, total=False):
+    """The options of `load`, as keywords of what loads a bundle itself; see there."""
+
+    device: str
+    backend: str
+    variant: str | None
+    recipe: str | None
+    strict: bool
+    threads: int | None
+    goal: str | None
+    measure: bool | None
+    cancelled: Callable[[], bool] | None
+    serve_meanwhile: bool
+    governor: Governor | None
 
 
 def load(

@@ -7,7 +7,7 @@ either: choosing tokens is `decoding`'s, holding state is the sequence's, choosi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from edgesdk.backends import protocol
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.manifest import CHAT_TEMPLATE_NAME, TOKENIZER_NAME
+from edgesdk.bundle.manifest import TOKENIZER_NAME
 from edgesdk.bundle.reader import Bundle
-from edgesdk.decoding.beam import Beam, beam_search
+from edgesdk.decoding.beam import Beam, beam_search, check_beams
 from edgesdk.decoding.beam_cells import CellBranches
 from edgesdk.decoding.choose import Chooser
 from edgesdk.decoding.completion import Chunk, Completion
@@ -28,33 +28,41 @@ from edgesdk.decoding.generate import check_request, generate_tokens
 from edgesdk.decoding.grammar import Grammar, GrammarTokenizer
 from edgesdk.decoding.options import GenerationKeywords, GenerationOptions, lists_options
 from edgesdk.decoding.stopping import StopStrings
+from edgesdk.decoding.stream import Cancelled, Stream
 from edgesdk.decoding.stream_text import stream_text
 from edgesdk.decoding.tool_answers import ToolAnswers
 from edgesdk.devices.governor import Governor
 from edgesdk.devices.receipt import Receipt
 from edgesdk.dispatch.live_receipt import live_receipt
-from edgesdk.errors import BundleError, DeviceError, UnsupportedOption
+from edgesdk.errors import DeviceError, UnsupportedOption
 from edgesdk.kv.step_model import StepModel
 from edgesdk.kv.step_runner import StepRunner
 from edgesdk.text.detokenize import Detokenizer
+from edgesdk.text.encode_prompt import Prompt as Prompt
+from edgesdk.text.encode_prompt import encode_prompt
+from edgesdk.text.messages import Message, plain_tools
+from edgesdk.text.prompt_limit import check_text_fits
+from edgesdk.text.read_chat_template import read_chat_template
+from edgesdk.text.render_conversation import render_conversation
 from edgesdk.text.tokenizer import Tokenizer
 from edgesdk.text.tool_calls import Tool as Tool
 from edgesdk.text.tool_calls import ToolChoice
 
 if TYPE_CHECKING:
-    from edgesdk.text.chat_template import ChatTemplate, Message  # with jinja2, which only templates need
+    from edgesdk.text.chat_template import ChatTemplate  # with jinja2, which only templates need
 
-Prompt = str | Sequence[int]
-"""Text, taken as it is, or token ids."""
+Read = Callable[[Iterator[Chunk]], Iterator[Chunk]]
 
 
 class Model:
     """A bundle opened by a backend; `edgesdk.load` makes one.
 
-    `generate`, `stream`, `chat` and `chat_stream` take the options that `GenerationOptions` describes.
-    They check everything before anything runs, and raise:
+    `generate` and `stream` continue a prompt as it is; `chat` and `chat_stream` answer a conversation by the
+    model's chat template, which is what the command `edgesdk run` does with a prompt. All take the options
+    that `GenerationOptions` describes, and `cancelled`, a function that is asked before each step of the
+    model whether to stop. They check everything before anything runs, and raise:
 
-    - UnsupportedOption: an option has no meaning, or the prompt is empty or holds unknown ids.
+    - UnsupportedOption: an option or a message has no meaning, or the prompt is empty or has unknown ids.
     - CapacityError: the prompt does not fit the context.
     - DeviceError: the model is closed, or the backend fails.
     - EdgeError: the chat template fails.
@@ -130,18 +138,7 @@ class Model:
         Raises:
             BundleError: its file cannot be read.
         """
-        if CHAT_TEMPLATE_NAME not in self._bundle.manifest.files:
-            return None
-        from edgesdk.text.chat_template import ChatTemplate
-
-        record = self._bundle.manifest.tokenizer
-        try:
-            source = self._bundle.file(CHAT_TEMPLATE_NAME).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise BundleError(
-                f"{CHAT_TEMPLATE_NAME} of {self._bundle.path} cannot be read: {error}"
-            ) from error
-        return ChatTemplate(source, bos_token=record.bos_token, eos_token=record.eos_token)
+        return read_chat_template(self._bundle)
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of plain text, with the start token where the model wants one."""
@@ -168,10 +165,12 @@ class Model:
 
         Raises:
             CapacityError: the text does not fit the context.
+            UnsupportedOption: it is empty or holds unknown ids.
         """
+        known = self._known_ids(ids, None, self.full_context)
         sequence = self._borrow()
         try:
-            return sequence.score(np.asarray(ids, np.int32)).copy()
+            return sequence.score(np.asarray(known, np.int32)).copy()
         finally:
             self._give_back(sequence, reusable=True)
 
@@ -183,44 +182,56 @@ class Model:
             raw: take the text as it is, although the model has a chat template.
 
         Raises:
+            CapacityError: it is far too long for the context.
             EdgeError: the template fails.
         """
         if raw or self.chat_template is None:
-            return self.tokenize(text)
+            return encode_prompt(text, self._tokenizer, self.full_context)
         return self.render_chat([{"role": "user", "content": text}])
 
     def render_chat(self, messages: Sequence[Message], *, tools: Sequence[Tool] | None = None) -> list[int]:
         """Token ids of a conversation, up to where the answer begins.
 
         Args:
-            messages: each with `role` and `content`.
+            messages: each with `role` and `content`: a text, or parts of type `text`.
             tools: functions that the model may call.
 
         Raises:
-            UnsupportedOption: the model has no chat template.
+            UnsupportedOption: the model has no chat template, or it leaves a message out, or a message is
+                not as it should be.
+            CapacityError: it is far too long for the context.
             EdgeError: the template fails.
         """
-        if self.chat_template is None:
+        template = self.chat_template
+        if template is None:
             name = self._bundle.manifest.name
             raise UnsupportedOption(
                 f"{name} has no chat template; use generate or stream with a plain prompt"
             )
-        text = self.chat_template.render(messages, add_generation_prompt=True, tools=tools)
+        text = render_conversation(template, messages, tools)
+        check_text_fits(text, self._tokenizer, self.full_context)
         # Templates write the start token themselves where the model wants one.
         return self._tokenizer.encode(text, add_bos=False)
 
     @lists_options
-    def generate(self, prompt: Prompt, **options: Unpack[GenerationKeywords]) -> Completion:
-        """Continues a prompt."""
-        return _completion(self._start(prompt, GenerationOptions(**options)))
+    def generate(
+        self, prompt: Prompt, *, cancelled: Cancelled | None = None, **options: Unpack[GenerationKeywords]
+    ) -> Completion:
+        """Continues a prompt as it is, without the chat template; `chat` asks a question.
+
+        It stops after `max_tokens`, 256 unless said otherwise.
+        """
+        return self._start(prompt, GenerationOptions(**options), cancelled).result()
 
     @lists_options
-    def stream(self, prompt: Prompt, **options: Unpack[GenerationKeywords]) -> Iterator[Chunk]:
-        """Continues a prompt piece by piece; the last piece brings the completion.
+    def stream(
+        self, prompt: Prompt, *, cancelled: Cancelled | None = None, **options: Unpack[GenerationKeywords]
+    ) -> Stream:
+        """Continues a prompt as `generate` does, piece by piece; the last piece brings the completion.
 
-        Closing the iterator, or no longer reading it, stops the model.
+        `Stream.cancel`, from any thread, ends it within a step; so does closing it or reading no further.
         """
-        return self._start(prompt, GenerationOptions(**options))
+        return self._start(prompt, GenerationOptions(**options), cancelled)
 
     @lists_options
     def chat(
@@ -229,21 +240,26 @@ class Model:
         *,
         tools: Sequence[Tool] | None = None,
         tool_choice: ToolChoice = "auto",
+        cancelled: Cancelled | None = None,
         **options: Unpack[GenerationKeywords],
     ) -> Completion:
         """Answers a conversation.
 
         Args:
-            messages: each with `role` and `content`.
+            messages: each with `role` and `content`: a text, or OpenAI's parts of type `text`.
             tools: functions that the model may call; its calls are in `Completion.tool_calls`, checked
                 against the schemas of the functions.
             tool_choice: `required` makes the answer one valid call; `auto` leaves it to the model.
+            cancelled: asked before each step of the model whether to stop.
             **options: see `GenerationOptions`.
 
         Raises:
             ToolCallError: the model wrote a call that cannot be made.
         """
-        return _completion(self.chat_stream(messages, tools=tools, tool_choice=tool_choice, **options))
+        asked = self.chat_stream(
+            messages, tools=tools, tool_choice=tool_choice, cancelled=cancelled, **options
+        )
+        return asked.result()
 
     @lists_options
     def chat_stream(
@@ -252,14 +268,16 @@ class Model:
         *,
         tools: Sequence[Tool] | None = None,
         tool_choice: ToolChoice = "auto",
+        cancelled: Cancelled | None = None,
         **options: Unpack[GenerationKeywords],
-    ) -> Iterator[Chunk]:
+    ) -> Stream:
         """Answers a conversation piece by piece, as `stream` and `chat` do."""
         asked = GenerationOptions(**options)
+        tools = plain_tools(tools)
         if not tools:
             if tool_choice == "required":
                 raise UnsupportedOption("tool_choice is 'required', but there are no tools")
-            return self._start(self.render_chat(messages), asked)
+            return self._start(self.render_chat(messages), asked, cancelled)
         if self.chat_template is None:
             raise UnsupportedOption(
                 f"{self._bundle.manifest.name} has no chat template, so it knows no tools"
@@ -267,7 +285,7 @@ class Model:
         answers = ToolAnswers(self.chat_template, self._tokenizer, tools)
         if tool_choice == "required":
             asked = answers.require(asked)
-        return answers.read_last(self._start(self.render_chat(messages, tools=tools), asked))
+        return self._start(self.render_chat(messages, tools=tools), asked, cancelled, answers.read_last)
 
     def beam_search(
         self, prompt: Prompt, *, width: int = 4, max_tokens: int = 128, length_penalty: float = 0.6
@@ -285,8 +303,8 @@ class Model:
             CapacityError: the prompt or the branches do not fit.
         """
         manifest = self._bundle.manifest
-        ids = self.tokenize(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]
-        check_request(ids, max_tokens, self.context, manifest.decoder.vocab_size)
+        check_beams(width, length_penalty)
+        ids = self._known_ids(prompt, max_tokens, self.context)
         if not isinstance(self._backend, StepModel):
             raise UnsupportedOption(
                 f"beam search needs a backend whose cells can be shared, {self._receipt.backend} keeps its "
@@ -344,31 +362,54 @@ class Model:
     def _grammar_tokenizer(self) -> GrammarTokenizer:
         return GrammarTokenizer(self._tokenizer, self._bundle.manifest.decoder.vocab_size)
 
-    def _start(self, prompt: Prompt, options: GenerationOptions) -> Iterator[Chunk]:
+    def _known_ids(
+        self, prompt: Prompt | NDArray[np.int32], max_tokens: int | None, context: int
+    ) -> list[int]:
+        """A prompt's token ids, after every check of it."""
+        ids = encode_prompt(prompt, self._tokenizer, context)
+        check_request(ids, max_tokens, context, self._bundle.manifest.decoder.vocab_size)
+        return ids
+
+    def _start(
+        self,
+        prompt: Prompt,
+        options: GenerationOptions,
+        cancelled: Cancelled | None,
+        read: Read = iter,
+    ) -> Stream:
         """Checks a request now, so that its errors come with the call and not with the first piece."""
         manifest = self._bundle.manifest
-        vocab_size = manifest.decoder.vocab_size
-        ids = self.tokenize(prompt) if isinstance(prompt, str) else [int(token) for token in prompt]
         context = self.context
-        check_request(ids, options.max_tokens, context, vocab_size)
+        ids = self._known_ids(prompt, options.max_tokens, context)
         if context < self.full_context:
             # As in a full context, the last token is chosen and never run.
             room = context - len(ids) + 1
             most = room if options.max_tokens is None else min(room, options.max_tokens)
             options = replace(options, max_tokens=most)
         stops = StopStrings(options.stop)
+        vocab_size = manifest.decoder.vocab_size
         chooser = Chooser(options, manifest.generation, vocab_size, grammar=self.grammar(options))
-        return self._run(ids, options, chooser, stops)
+        return Stream(lambda asked: read(self._run(ids, options, chooser, stops, asked)), cancelled)
 
     def _run(
-        self, ids: list[int], options: GenerationOptions, chooser: Chooser, stops: StopStrings
+        self,
+        ids: list[int],
+        options: GenerationOptions,
+        chooser: Chooser,
+        stops: StopStrings,
+        cancelled: Cancelled,
     ) -> Iterator[Chunk]:
         sequence = self._borrow()
         sound = False
         eos_ids = () if options.ignore_eos else self._bundle.manifest.tokenizer.eos_ids
         try:
             chosen = generate_tokens(
-                sequence, ids, chooser, max_tokens=options.max_tokens, eos_ids=frozenset(eos_ids)
+                sequence,
+                ids,
+                chooser,
+                max_tokens=options.max_tokens,
+                eos_ids=frozenset(eos_ids),
+                cancelled=cancelled,
             )
             yield from stream_text(chosen, Detokenizer(self._tokenizer), stops, len(ids))
             sound = True
@@ -391,10 +432,3 @@ class Model:
             self._idle = sequence
         else:
             sequence.close()
-
-
-def _completion(chunks: Iterator[Chunk]) -> Completion:
-    *_, last = chunks
-    if last.completion is None:
-        raise DeviceError("generation ended without a completion")
-    return last.completion

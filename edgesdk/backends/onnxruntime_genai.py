@@ -14,7 +14,7 @@ import numpy as np
 
 from edgesdk.backends.onnxruntime_telemetry import stop_telemetry
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
-from edgesdk.backends.protocol import Float, Int
+from edgesdk.backends.protocol import Between, Float, Int
 from edgesdk.backends.sequence_room import check_room, check_tokens
 from edgesdk.errors import CapacityError, DeviceError, MissingExtra
 
@@ -115,11 +115,12 @@ class GenaiSequence:
         """Tokens it holds."""
         return self._length
 
-    def extend(self, tokens: Int) -> Float:
+    def extend(self, tokens: Int, between: Between | None = None) -> Float:
         """Appends tokens.
 
         Args:
             tokens: (n,) int32, n at least 1.
+            between: as `protocol.Sequence` has it.
 
         Returns:
             (V,) float32 logits after the last of them.
@@ -129,6 +130,8 @@ class GenaiSequence:
         """
         self._check_room(tokens)
         for start in range(0, len(tokens), CHUNK_TOKENS):
+            if start and between is not None:
+                between()
             self._append(tokens[start : start + CHUNK_TOKENS])
         last: Float = np.asarray(self._generator.get_logits(), np.float32).reshape(-1)[-self._vocabulary :]
         return last

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgesdk.backends.aligned_array import aligned_floats
 from edgesdk.backends.onnxruntime_session import PROVIDER, check_inputs, onnxruntime_errors, open_session
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
-from edgesdk.backends.protocol import Float, Int
+from edgesdk.backends.protocol import Between, Float, Int
 from edgesdk.backends.sequence_room import check_room, check_tokens
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.errors import CapacityError, DeviceError
@@ -126,11 +126,12 @@ class ResidentSequence:
         """Bytes of its cache."""
         return sum(cache.nbytes for _, cache in self._caches)
 
-    def extend(self, tokens: Int) -> Float:
+    def extend(self, tokens: Int, between: Between | None = None) -> Float:
         """Appends tokens.
 
         Args:
             tokens: (n,) int32, n at least 1.
+            between: as `protocol.Sequence` has it.
 
         Returns:
             (V,) float32 logits after the last of them; valid until the next call.
@@ -143,6 +144,8 @@ class ResidentSequence:
         self._bind_output("logits", self._last)
         length = self._length
         for start in range(0, len(tokens), CHUNK_TOKENS):
+            if start and between is not None:
+                between()
             chunk = tokens[start : start + CHUNK_TOKENS]
             self._run(chunk, length)
             length += len(chunk)

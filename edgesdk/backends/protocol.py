@@ -11,6 +11,7 @@ implements it over any `StepBackend`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
@@ -24,6 +25,9 @@ Float = NDArray[np.float32]
 Float16 = NDArray[np.float16]
 Int = NDArray[np.int32]
 Int8 = NDArray[np.int8]
+
+Between = Callable[[], None]
+"""Looks, between two pieces of a prompt, whether to go on; raises if not."""
 
 MASKED = np.float32(-1e9)
 """Additive mask value of what may not be seen: finite, so that a row without any visible cell gives
@@ -132,11 +136,13 @@ class Sequence(Protocol):
     def length(self) -> int:
         """Tokens it holds."""
 
-    def extend(self, tokens: Int) -> Float:
+    def extend(self, tokens: Int, between: Between | None = None) -> Float:
         """Appends tokens.
 
         Args:
             tokens: (n,) int32, n at least 1.
+            between: called before each piece but the first, where the tokens are run in several; what it
+                raises ends the call, and the sequence then holds some of the tokens: shorten or close it.
 
         Returns:
             (V,) float32 logits after the last of them; valid until the next call.

@@ -16,7 +16,11 @@ from typing import Generic, Protocol, TypeVar
 import numpy as np
 
 from edgesdk.backends.protocol import Float
-from edgesdk.errors import UnsupportedOption
+from edgesdk.decoding.option_types import number, whole_number
+from edgesdk.errors import UnsupportedOption, quoted
+
+_STEEPEST = 100
+"""The paper uses 0.6 to 0.7; to the power of much more, lengths are no numbers any longer."""
 
 Branch = TypeVar("Branch")
 
@@ -65,6 +69,19 @@ class _Live(Generic[Branch]):
     logprob: float
 
 
+def check_beams(width: int, length_penalty: float) -> None:
+    """Refuses a search that has no meaning.
+
+    Raises:
+        UnsupportedOption: naming the argument.
+    """
+    whole_number("width", width, 1)
+    if not 0 <= number("length_penalty", length_penalty) <= _STEEPEST:
+        raise UnsupportedOption(
+            f"length_penalty is {quoted(length_penalty)}, expected between 0 and {_STEEPEST}"
+        )
+
+
 def beam_search(
     branches: Branches[Branch],
     root: Branch,
@@ -93,11 +110,8 @@ def beam_search(
         UnsupportedOption: an argument has no meaning.
         CapacityError: the branches do not fit; all but the root are dropped.
     """
-    if width < 1 or max_tokens < 1 or length_penalty < 0:
-        raise UnsupportedOption(
-            f"width is {width}, max_tokens {max_tokens}, length_penalty {length_penalty}; expected "
-            "1 or more, 1 or more, 0 or more"
-        )
+    check_beams(width, length_penalty)
+    whole_number("max_tokens", max_tokens, 1)
     done: list[Beam] = []
     live: list[_Live[Branch]] = []
     try:

@@ -71,7 +71,7 @@ class Chooser:
             UnsupportedOption: a value has no meaning.
         """
         self._sampler = Sampler(options.sampling(defaults), vocab_size)
-        self._logprobs = options.checked_logprobs() if logprobs is None else logprobs
+        self._logprobs = options.logprobs if logprobs is None else logprobs
         self._grammar = None if grammar is None else grammar.start()
 
     def observe(self, tokens: Sequence[int]) -> None:

@@ -17,7 +17,7 @@ class Completion:
         text: without the end token or stop string that ended it.
         tokens: every token chosen, an end token included.
         finish_reason: `stop` (end token, or a grammar that is complete), `stop_string`, `length`
-            (limit or end of the context), and from the engine also `cancelled` or `deadline`.
+            (limit or end of the context), `cancelled`, and from the engine also `deadline`.
         prompt_tokens: tokens of the prompt.
         new_tokens: tokens chosen.
         ttft_ms: time to first token: from the start of the prompt's processing until it was chosen.

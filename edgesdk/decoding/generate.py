@@ -6,7 +6,7 @@ asks for what follows it. Tokens that a grammar forces are run with the token be
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,10 @@ import numpy as np
 from edgesdk.backends import protocol
 from edgesdk.decoding.choose import Choice, Chooser
 from edgesdk.decoding.logprobs import TokenLogprob
+from edgesdk.decoding.option_types import whole_number
 from edgesdk.decoding.stopping import FinishReason
-from edgesdk.errors import CapacityError, UnsupportedOption
+from edgesdk.errors import CapacityError, UnsupportedOption, quoted
+from edgesdk.text.prompt_limit import check_count_fits
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,10 @@ class ChosenToken:
     complete: bool = False
 
 
+class _Cancelled(Exception):  # noqa: N818 - no error
+    """Leaves a prompt between two of its pieces."""
+
+
 def check_request(prompt: Sequence[int], max_tokens: int | None, context: int, vocab_size: int) -> None:
     """Refuses what cannot be generated, before anything runs.
 
@@ -51,19 +57,15 @@ def check_request(prompt: Sequence[int], max_tokens: int | None, context: int, v
         CapacityError: the prompt does not fit.
         UnsupportedOption: the prompt is empty or holds an unknown id, or `max_tokens` is below 1.
     """
-    if max_tokens is not None and max_tokens < 1:
-        raise UnsupportedOption(f"max_tokens is {max_tokens}, expected 1 or more")
+    if max_tokens is not None:
+        whole_number("max_tokens", max_tokens, 1)
     if not len(prompt):
         raise UnsupportedOption("the prompt has no tokens, expected at least one")
-    if len(prompt) > context:
-        raise CapacityError(
-            f"the prompt has {len(prompt)} tokens, the context holds {context}; "
-            "shorten the prompt or convert with a larger --context"
-        )
+    check_count_fits(len(prompt), context)
     for token in (min(prompt), max(prompt)):
         if not 0 <= token < vocab_size:
             raise UnsupportedOption(
-                f"the prompt holds token {token}, expected ids from 0 to {vocab_size - 1}"
+                f"the prompt holds token {quoted(token)}, expected ids from 0 to {vocab_size - 1}"
             )
 
 
@@ -74,6 +76,7 @@ def generate_tokens(
     *,
     max_tokens: int | None = None,
     eos_ids: Collection[int] = (),
+    cancelled: Callable[[], bool] | None = None,
 ) -> Iterator[ChosenToken]:
     """Appends `prompt` to a sequence and chooses tokens after it.
 
@@ -83,9 +86,11 @@ def generate_tokens(
         chooser: new; its history gets the prompt and what is chosen.
         max_tokens: most tokens to choose; None for as many as fit.
         eos_ids: tokens that end it.
+        cancelled: asked before every run of the model, those of a long prompt's pieces included.
 
     Yields:
-        Each token as it is chosen; the last one says why it is the last.
+        Each token as it is chosen; the last one says why it is the last, unless it was cancelled. Then the
+        sequence may hold a part of the prompt.
 
     Raises:
         CapacityError: the prompt does not fit; nothing has run.
@@ -99,15 +104,30 @@ def generate_tokens(
     if max_tokens is not None:
         left = min(left, max_tokens)
     chunk = np.asarray(prompt, np.int32)
+    between = None if cancelled is None else _raiser(cancelled)
     while True:
+        if cancelled is not None and cancelled():
+            return
         chooser.start_mask()
-        choice = chooser.choose(sequence.extend(chunk))
+        try:
+            logits = sequence.extend(chunk, between)
+        except _Cancelled:
+            return
+        choice = chooser.choose(logits)
         for step in _steps(choice, left, eos_ids):
             yield step
             if step.finish is not None:
                 return
         chunk = np.array([choice.token, *choice.forced], np.int32)
         left -= len(chunk)
+
+
+def _raiser(cancelled: Callable[[], bool]) -> Callable[[], None]:
+    def look() -> None:
+        if cancelled():
+            raise _Cancelled
+
+    return look
 
 
 def _steps(choice: Choice, left: int, eos_ids: Collection[int]) -> Iterator[ChosenToken]:

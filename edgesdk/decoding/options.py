@@ -9,8 +9,8 @@ from typing import ParamSpec, TypedDict, TypeVar
 
 from edgesdk.bundle.manifest import GenerationDefaults
 from edgesdk.bundle.records import JsonValue
+from edgesdk.decoding.option_types import biases, flag, number, stop_texts, whole_number, whole_text
 from edgesdk.decoding.sampling import SamplingOptions
-from edgesdk.errors import UnsupportedOption
 
 Number = TypeVar("Number", int, float)
 P = ParamSpec("P")
@@ -18,6 +18,15 @@ R = TypeVar("R")
 
 MOST_LOGPROBS = 100
 """More alternatives than anybody reads."""
+
+DEFAULT_MAX_TOKENS = 256
+"""Of `Model`, `Engine` and the command line alike: an answer that does not end must not take minutes."""
+
+_MOST_SEED = (1 << 64) - 1
+_NUMBERS = (
+    *("temperature", "top_p", "min_p", "repetition_penalty", "typical_p"),
+    *("presence_penalty", "frequency_penalty"),
+)
 
 JsonSchema = Mapping[str, JsonValue] | bool
 """A JSON Schema, draft 2020-12."""
@@ -28,17 +37,19 @@ class GenerationOptions:
     """How to answer.
 
     A sampling option that is None takes what the bundle recommends; where that says nothing, the
-    value that changes nothing (for the temperature 0, which is greedy).
+    value that changes nothing (for the temperature 0, which is greedy). Values are checked when it is made
+    and kept as plain Python values; those of numpy are taken, too.
 
     Attributes:
-        max_tokens: most tokens to generate; None for as many as the context holds.
+        max_tokens: most tokens to generate; None for as many as the context holds. An answer that is cut
+            says so by `finish_reason` "length".
         temperature: 0 always takes the most likely token; above, logits are divided by it.
         top_k: choose among this many of the most likely tokens; 0 among all.
         top_p: choose among the fewest tokens whose probabilities reach this sum; 1 among all.
         min_p: never choose tokens less likely than this share of the most likely one.
         repetition_penalty: above 1 makes tokens already in the sequence less likely.
         seed: makes sampling repeatable.
-        stop: texts that end the answer and are no part of it.
+        stop: texts that end the answer and are no part of it; at most 128 of 1,000 characters each.
         ignore_eos: go on after end tokens; for measurements.
         typical_p: choose among the tokens whose surprise is nearest to the expected one, up to this sum
             of probabilities; 1 among all.
@@ -52,7 +63,7 @@ class GenerationOptions:
         lark: the answer follows this context-free grammar, in the Lark-like language of llguidance.
     """
 
-    max_tokens: int | None = None
+    max_tokens: int | None = DEFAULT_MAX_TOKENS
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
@@ -70,15 +81,32 @@ class GenerationOptions:
     regex: str | None = None
     lark: str | None = None
 
-    def checked_logprobs(self) -> int | None:
-        """`logprobs`.
+    def __post_init__(self) -> None:
+        """Refuses values of the wrong type, and those without meaning that `sampling` does not know.
 
         Raises:
-            UnsupportedOption: it has no meaning.
+            UnsupportedOption: naming the option.
         """
-        if self.logprobs is not None and not 0 <= self.logprobs <= MOST_LOGPROBS:
-            raise UnsupportedOption(f"logprobs is {self.logprobs}, expected between 0 and {MOST_LOGPROBS}")
-        return self.logprobs
+        checked: dict[str, object] = {
+            name: number(name, getattr(self, name)) for name in _NUMBERS if getattr(self, name) is not None
+        }
+        for name, least, most in (
+            ("max_tokens", 1, None),
+            ("top_k", 0, None),
+            ("seed", 0, _MOST_SEED),
+            ("logprobs", 0, MOST_LOGPROBS),
+        ):
+            if getattr(self, name) is not None:
+                checked[name] = whole_number(name, getattr(self, name), least, most)
+        for name in ("regex", "lark"):
+            if getattr(self, name) is not None:
+                checked[name] = whole_text(name, getattr(self, name))
+        checked["stop"] = stop_texts(self.stop)
+        checked["ignore_eos"] = flag("ignore_eos", self.ignore_eos)
+        if self.logit_bias is not None:
+            checked["logit_bias"] = biases(self.logit_bias)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     def sampling(self, defaults: GenerationDefaults) -> SamplingOptions:
         """These options over a bundle's recommendations.
@@ -87,8 +115,6 @@ class GenerationOptions:
             UnsupportedOption: a value has no meaning.
         """
         top_k = _first(self.top_k, defaults.top_k, 0)
-        if top_k < 0:
-            raise UnsupportedOption(f"top_k is {top_k}, expected 0 or more")
         return SamplingOptions(
             temperature=_first(self.temperature, defaults.temperature, 0.0),
             top_k=top_k or None,
@@ -104,7 +130,7 @@ class GenerationOptions:
 
 
 class GenerationKeywords(TypedDict, total=False):
-    """The fields of `GenerationOptions`, as keywords of the methods that take them."""
+    """The fields of `GenerationOptions`, as keywords of the methods that take them; see there."""
 
     max_tokens: int | None
     temperature: float | None

@@ -29,7 +29,10 @@ from edgesdk.decoding.processors import (
     penalise_counts,
     weights,
 )
-from edgesdk.errors import DeviceError, UnsupportedOption
+from edgesdk.errors import DeviceError, UnsupportedOption, quoted
+
+_LARGEST = 1e30
+"""Times a logit, it is still a float32."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,12 @@ class SamplingOptions:
         _expect(0 <= self.min_p <= 1, "min_p", self.min_p, "between 0 and 1")
         _expect(0 < self.typical_p <= 1, "typical_p", self.typical_p, "above 0 and at most 1")
         penalty = self.repetition_penalty
-        _expect(0 < penalty < math.inf, "repetition_penalty", penalty, "above 0")
+        _expect(1 / _LARGEST <= penalty <= _LARGEST, "repetition_penalty", penalty, "above 0, below 1e30")
         for name in ("presence_penalty", "frequency_penalty"):
             value = getattr(self, name)
-            _expect(math.isfinite(value), name, value, "a finite number")
+            _expect(abs(value) <= _LARGEST, name, value, "a finite number, below 1e30")
         for token, bias in self.logit_bias.items():
-            _expect(bias < math.inf, f"logit_bias of token {token}", bias, "below infinity")
+            _expect(bias <= _LARGEST, f"logit_bias of token {token}", bias, "below infinity (1e30)")
         _expect(self.seed is None or self.seed >= 0, "seed", self.seed, "0 or more")
 
 
@@ -102,12 +105,14 @@ class Sampler:
         self._seen = np.zeros(vocab_size, np.bool_)
         self._presence, self._frequency = options.presence_penalty, options.frequency_penalty
         self._counts = np.zeros(vocab_size, np.int32)
+        for token in options.logit_bias:
+            if not 0 <= token < vocab_size:
+                raise UnsupportedOption(
+                    f"logit_bias names token {quoted(token)}, expected ids from 0 to {vocab_size - 1}"
+                )
         self._bias_ids = np.array(sorted(options.logit_bias), np.int64)
-        self._bias = np.array([options.logit_bias[int(i)] for i in self._bias_ids], np.float32)
-        for token in self._bias_ids[(self._bias_ids < 0) | (self._bias_ids >= vocab_size)]:
-            raise UnsupportedOption(
-                f"logit_bias names token {token}, expected ids from 0 to {vocab_size - 1}"
-            )
+        with np.errstate(over="ignore"):  # below the smallest float32 is as good as minus infinity
+            self._bias = np.array([options.logit_bias[int(i)] for i in self._bias_ids], np.float32)
         self._filters = filters_for(options)
         self._random = np.random.Generator(np.random.PCG64(options.seed))
 
@@ -192,4 +197,4 @@ def filters_for(options: SamplingOptions) -> tuple[Filter, ...]:
 
 def _expect(holds: bool, option: str, found: object, expected: str) -> None:
     if not holds:
-        raise UnsupportedOption(f"{option} is {found}, expected {expected}")
+        raise UnsupportedOption(f"{option} is {quoted(found)}, expected {expected}")

@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from edgesdk.errors import UnsupportedOption
+from edgesdk.decoding.option_types import stop_texts
 
 FinishReason = Literal["stop", "stop_string", "length", "cancelled", "deadline"]
 """`stop`: the model said an end token, or a grammar is complete; `stop_string`: its text reached one of
-the caller's; `length`: the caller's limit or the end of the context; `cancelled` and `deadline`: the
-engine was told to end it."""
+the caller's; `length`: the caller's limit or the end of the context; `cancelled`: somebody stopped it;
+`deadline`: its time was over."""
 
 
 class StopStrings:
@@ -29,13 +29,9 @@ class StopStrings:
             strings: any of these ends the text, and is no part of it.
 
         Raises:
-            UnsupportedOption: one is empty, or `strings` is a single text.
+            UnsupportedOption: one is empty, too long or no text, or `strings` is a single text.
         """
-        if isinstance(strings, str):
-            raise UnsupportedOption(f"stop is the text {strings!r}, expected a list of texts")
-        if not all(strings):
-            raise UnsupportedOption("a stop string is empty, expected at least one character")
-        self._strings = tuple(strings)
+        self._strings = stop_texts(strings)
         self._held = ""
         self.found: str | None = None
         """The stop string that ended the text, once there is one."""

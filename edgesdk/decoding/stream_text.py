@@ -22,8 +22,8 @@ def stream_text(
     """Turns chosen tokens into text.
 
     Args:
-        chosen: from `generate_tokens`: its last step says why it is the last. It is not asked for more
-            once a stop string has come.
+        chosen: from `generate_tokens`: its last step says why it is the last; if it ends without one, it
+            was cancelled. It is not asked for more once a stop string has come.
         detokenizer: new.
         stops: new.
         prompt_tokens: for the figures.
@@ -42,7 +42,10 @@ def stream_text(
             text.append(piece)
             yield Chunk(piece)
         began = time.perf_counter()
-        step = next(chosen)
+        step = next(chosen, None)
+        if step is None:
+            finish, piece = "cancelled", ""
+            break
         took = time.perf_counter() - began
         if tokens:
             later_s += took
@@ -62,7 +65,7 @@ def stream_text(
         prompt_tokens=prompt_tokens,
         new_tokens=len(tokens),
         ttft_ms=first_s * 1e3,
-        prefill_tokens_per_s=prompt_tokens / first_s,
+        prefill_tokens_per_s=prompt_tokens / first_s if first_s else 0.0,
         decode_tokens_per_s=(len(tokens) - 1) / later_s if later_s else None,
         logprobs=tuple(logprobs) or None,
     )

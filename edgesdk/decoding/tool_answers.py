@@ -87,7 +87,8 @@ class ToolAnswers:
             ToolCallError: one cannot be made; every piece has been given out before.
         """
         for chunk in chunks:
-            if chunk.completion is None:
+            # What was cut short may end inside a call.
+            if chunk.completion is None or chunk.completion.finish_reason in ("cancelled", "deadline"):
                 yield chunk
                 continue
             try:

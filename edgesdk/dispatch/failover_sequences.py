@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from edgesdk.backends.protocol import Float, Int, LoadedBackend, Sequence
+from edgesdk.backends.protocol import Between, Float, Int, LoadedBackend, Sequence
 from edgesdk.backends.sequence_room import check_tokens
 from edgesdk.devices.receipt import Runner
 from edgesdk.dispatch.mover import Mover, Opener
@@ -115,15 +115,19 @@ class FailoverSequence:
         """Tokens it holds."""
         return len(self._tokens)
 
-    def extend(self, tokens: Int) -> Float:
+    def extend(self, tokens: Int, between: Between | None = None) -> Float:
         """Appends tokens; returns (V,) float32 logits after the last, valid until the next call.
+
+        Args:
+            tokens: (n,) int32, n at least 1.
+            between: as `protocol.Sequence` has it.
 
         Raises:
             CapacityError: they do not fit; nothing has changed.
             DeviceError: every backend failed, or a token is unknown; likewise.
         """
         self._check(tokens)
-        logits = self._try(lambda sequence: sequence.extend(tokens))
+        logits = self._try(lambda sequence: sequence.extend(tokens, between))
         self._tokens += tokens.tolist()
         return logits
 

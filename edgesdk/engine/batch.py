@@ -6,6 +6,7 @@ brings along.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 from edgesdk.decoding.completion import Chunk
 from edgesdk.decoding.stopping import FinishReason
 from edgesdk.engine.branch import Branch, Request, SessionState
-from edgesdk.engine.cell_room import CellRoom
+from edgesdk.engine.cell_room import CellRoom, shorten
+from edgesdk.engine.failure import as_edge_error
 from edgesdk.engine.log import log_end, log_failure, log_step
 from edgesdk.engine.metrics import EngineMetrics
 from edgesdk.engine.scheduler import Policy, Scheduler
 from edgesdk.engine.step_plan import StepPlan
-from edgesdk.errors import CapacityError, DeviceError, EdgeError
+from edgesdk.errors import CapacityError, DeviceError
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.step_runner import StepEntry, StepRunner
 
@@ -61,20 +63,27 @@ class Batch:
     def add(self, request: Request) -> None:
         """Queues a request."""
         self.requests.add(request)
-        branch = self._new_branch(request, 0)
-        self._scheduler.add(branch.branch_id, branch.known, priority=request.priority, width=request.samples)
+        try:
+            branch = self._new_branch(request, 0)
+            priority, width = request.priority, request.samples
+            self._scheduler.add(branch.branch_id, branch.known, priority=priority, width=width)
+        except BaseException as error:  # noqa: BLE001 - what belongs to one request ends that one
+            self.fail(request, error)
 
     def end(self, request: Request, finish: FinishReason) -> None:
         """Ends what is left of a request, keeping its text so far."""
         if request.ended:
             return
-        for index in range(len(request.branches), request.samples):
-            self._new_branch(request, index)  # a sample that had not begun ends, too
-        for branch in request.branches:
-            if branch.branch_id in self._branches:
-                self._finish(branch, finish)
+        try:
+            for index in range(len(request.branches), request.samples):
+                self._new_branch(request, index)  # a sample that had not begun ends, too
+            for branch in request.branches:
+                if branch.branch_id in self._branches:
+                    self._finish(branch, finish)
+        except BaseException as error:  # noqa: BLE001 - as in `add`
+            self.fail(request, error)
 
-    def fail(self, request: Request, error: Exception) -> None:
+    def fail(self, request: Request, error: BaseException) -> None:
         """Ends a request with an error; its session is as it was before."""
         if request.ended:
             return
@@ -82,16 +91,16 @@ class Batch:
             state = request.session
             self._give_back(branch)
             if state is not None and state.cells is not None:
-                _shorten(state.cells, len(state.tokens))
+                shorten(state.cells, min(len(state.tokens), request.kept))
             self._drop(branch)
         self._end(request, "error")
-        request.generation.fail(error)
+        request.generation.fail(as_edge_error(error, "the answer"))
 
     def rewind_session(self, state: SessionState, length: int) -> None:
         """Has a session forget all tokens from `length` on."""
         state.tokens = state.tokens[:length].copy()
         if state.cells is not None:
-            _shorten(state.cells, length)
+            shorten(state.cells, length)
 
     def close_session(self, state: SessionState) -> None:
         """Takes a session's cells, after cancelling what is at work on it."""
@@ -146,19 +155,23 @@ class Batch:
         ]
         for branch, wants in zip(branches, wanted, strict=True):
             if wants and branch.chooser is not None:
-                branch.chooser.start_mask()
+                with contextlib.suppress(BaseException):  # `choose` meets it again, with the cells settled
+                    branch.chooser.start_mask()
         ready = time.perf_counter()
         try:
             logits = self._run(plan, branches, wanted)
-        except Exception as error:  # noqa: BLE001 - whatever it was, every caller must hear of it
+        except BaseException as error:  # noqa: BLE001 - whatever it was, every caller must hear of it
             log_failure(plan, error)
             for branch in branches:
-                self.fail(branch.request, _as_edge_error(error))
+                self.fail(branch.request, as_edge_error(error, "the step"))
             return plan
         done = time.perf_counter()
         self._scheduler.ran(plan)
         for branch, row in zip(branches, logits, strict=True):
-            self._advance(branch, row, done)
+            try:
+                self._advance(branch, row, done)
+            except BaseException as error:  # noqa: BLE001 - as in `add`
+                self.fail(branch.request, error)
         self._steps += 1
         self._tokens += plan.tokens
         self._model_s += done - ready
@@ -226,7 +239,7 @@ class Batch:
             self.room.open(branch)
             return
         branch.cells, state.cells = state.cells, None
-        _shorten(branch.cells, branch.known - 1)
+        shorten(branch.cells, min(branch.known - 1, branch.request.kept))
 
     def _give_back(self, branch: Branch) -> None:
         """Takes the cells of a branch, for its session if it has one."""
@@ -287,11 +300,7 @@ class Batch:
         chooser, request = branch.chooser, branch.request
         if chooser is None:
             return
-        try:
-            choice = chooser.choose(logits)
-        except EdgeError as error:
-            self.fail(request, error)
-            return
+        choice = chooser.choose(logits)
         text, finish, count = branch.answer.push(choice, now)
         for token in (choice.token, *choice.forced)[:count]:
             branch.append(token)
@@ -341,14 +350,16 @@ class Batch:
     def _finish(self, branch: Branch, finish: FinishReason, text: str = "") -> None:
         """Ends one branch: its cells first, so that they are free when the caller hears of it."""
         request, state = branch.request, branch.request.session
+        rest, completion = branch.answer.complete(finish, len(request.prompt), request.started_s)
         if state is not None:
+            if branch.cells is None and state.cells is not None:  # it never ran
+                shorten(state.cells, request.kept)
             state.tokens = branch.tokens.copy()
             state.used = self._steps
             self._give_back(branch)
         elif branch.cells is not None:
             self.room.remember(branch.cells)
         self._drop(branch)
-        rest, completion = branch.answer.complete(finish, len(request.prompt), request.started_s)
         last = all(other.branch_id not in self._branches for other in request.branches)
         if last and len(request.branches) >= request.samples:
             self._end(request, finish)
@@ -369,23 +380,7 @@ class Batch:
         log_end(request, outcome)
 
 
-def _shorten(cells: CellList, length: int) -> None:
-    """Keeps at most `length` tokens; none, if cells that would be seen have left every layer's window."""
-    try:
-        cells.truncate(min(cells.length, length))
-    except CapacityError:
-        cells.truncate(0)
-
-
 def _cells_of(branch: Branch) -> CellList:
     if branch.cells is None:
         raise DeviceError("a planned branch has no cells; please report this")
     return branch.cells
-
-
-def _as_edge_error(error: Exception) -> EdgeError:
-    if isinstance(error, EdgeError):
-        return error
-    wrapped = DeviceError(f"the step failed: {type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    return wrapped

@@ -47,6 +47,7 @@ class Request:
         choosers: what chooses the tokens of each sample; none to run the prompt only.
         answers: what collects them; at least one.
         session: whose tokens the prompt starts with.
+        kept: how many of them; the session forgets the others.
     """
 
     prompt: NDArray[np.int32]
@@ -57,6 +58,7 @@ class Request:
     choosers: tuple[Chooser, ...]
     answers: tuple[Answer, ...]
     session: SessionState | None = None
+    kept: int = 0
     generation: Generation = field(init=False)
     branches: list[Branch] = field(default_factory=list)
     started_s: float | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from edgesdk.engine.branch import Branch
+from edgesdk.errors import CapacityError
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.prefix_tree import PrefixTree
 from edgesdk.kv.step_runner import StepRunner
@@ -99,3 +100,11 @@ class CellRoom:
         if self._tree is not None:
             holders.append(self._tree)
         self._runner.pool.check(holders)
+
+
+def shorten(cells: CellList, length: int) -> None:
+    """Keeps at most `length` tokens; none, if cells that would be seen have left every layer's window."""
+    try:
+        cells.truncate(min(cells.length, length))
+    except CapacityError:
+        cells.truncate(0)

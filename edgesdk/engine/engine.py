@@ -14,7 +14,7 @@ the rest to the batch and its thread.
 from __future__ import annotations
 
 import asyncio
-import atexit
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -23,25 +23,29 @@ from typing import Self, TypeVar, Unpack
 import numpy as np
 
 from edgesdk.decoding.completion import Chunk, Completion
+from edgesdk.decoding.option_types import flag, seconds
 from edgesdk.decoding.tool_answers import ToolAnswers
 from edgesdk.engine.batch import Batch
 from edgesdk.engine.branch import Request, SessionState
 from edgesdk.engine.budget import BudgetProfile, count_seats, profile_budget
 from edgesdk.engine.capabilities import step_backend_of
+from edgesdk.engine.limits import EngineLimits
 from edgesdk.engine.loop import EngineLoop
 from edgesdk.engine.metrics import EngineMetrics
 from edgesdk.engine.prepare_request import prepare_request
+from edgesdk.engine.read_prompt import read_prompt
 from edgesdk.engine.request_options import RequestOptions
 from edgesdk.engine.scheduler import Policy
 from edgesdk.engine.session import Session
 from edgesdk.engine.snapshot_key import snapshot_key
-from edgesdk.engine.stream import Generation, Read
-from edgesdk.errors import CapacityError, UnsupportedOption
+from edgesdk.engine.stream import Generation, Read, read_pieces
+from edgesdk.errors import CapacityError, UnsupportedOption, quoted
 from edgesdk.kv.snapshot import load_snapshot, save_snapshot
 from edgesdk.kv.step_runner import StepRunner
-from edgesdk.load_model import load
-from edgesdk.model import Model, Prompt, Tool
-from edgesdk.text.chat_template import Message
+from edgesdk.load_model import LoadOptions, load
+from edgesdk.model import Model
+from edgesdk.text.encode_prompt import Prompt
+from edgesdk.text.messages import Message
 
 T = TypeVar("T")
 
@@ -52,10 +56,12 @@ class Engine:
     Its methods may be called from any thread; those that begin with `a` are for asyncio. Every request
     takes the options that `RequestOptions` lists. What is wrong with one is raised by the call:
 
-    - UnsupportedOption: an option has no meaning, or the prompt is empty or holds unknown ids.
+    - UnsupportedOption: an option or a message has no meaning, or the prompt is empty or has unknown ids.
     - CapacityError: the prompt does not fit the context.
     - QueueFull: as many requests are waiting as `max_queue` says.
-    - DeviceError: the engine is closed.
+    - DeviceError: the engine is closed, or was opened by the process that this one was forked from.
+
+    An engine that nobody refers to any more closes itself; requests keep it until they have ended.
     """
 
     def __init__(
@@ -70,6 +76,7 @@ class Engine:
         chunked: bool = True,
         hybrid: bool = True,
         check_steps: bool = False,
+        **loading: Unpack[LoadOptions],
     ) -> None:
         """Starts.
 
@@ -86,31 +93,33 @@ class Engine:
             chunked: run prompts in pieces; False is the baseline that the pieces are compared with.
             hybrid: mix prompts and decodes in a step; False is another such baseline.
             check_steps: check the accounts of the cells after every step; for tests.
+            **loading: the options of `edgesdk.load`, such as `threads` and `backend`, for a bundle's folder.
 
         Raises:
             UnsupportedOption: the backend keeps its cache to itself, or a limit has no meaning.
             BundleError, DeviceError: as `edgesdk.load`.
         """
-        for name, value in (
-            ("max_queue", max_queue),
-            ("max_running", max_running),
-            ("token_budget", token_budget),
-        ):
-            if value is not None and value < 1:
-                raise UnsupportedOption(f"{name} is {value}, expected 1 or more")
-        for name, limit in (("tbt_target_ms", tbt_target_ms), ("prefix_cache_mb", prefix_cache_mb)):
-            if limit is not None and not 0 <= limit < float("inf"):
-                raise UnsupportedOption(f"{name} is {limit}, expected 0 or more")
+        limits = EngineLimits(
+            max_queue=max_queue,
+            max_running=max_running,
+            tbt_target_ms=tbt_target_ms,
+            token_budget=token_budget,
+            prefix_cache_mb=prefix_cache_mb,
+            chunked=chunked,
+            hybrid=hybrid,
+            check_steps=check_steps,
+        )
         self._owned = not isinstance(model, Model)
-        self._model = model if isinstance(model, Model) else load(model)
+        self._model = _opened(model, loading)
         try:
             backend = step_backend_of(self._model.backend, self._model.receipt.backend)
             decoder = self._model.decoder
             self._context = self._model.full_context
             self._runner = StepRunner(backend, decoder, self._context)
             self.profile: BudgetProfile | None = None
+            token_budget = limits.token_budget
             if token_budget is None:
-                self.profile = profile_budget(self._runner, decoder, tbt_target_ms)
+                self.profile = profile_budget(self._runner, decoder, limits.tbt_target_ms)
                 token_budget = self.profile.budget
         except BaseException:
             if self._owned:
@@ -118,21 +127,22 @@ class Engine:
             raise
         largest = self._runner.token_budgets[-1]
         budget = min(token_budget, largest)
-        seats = min(max_running or budget, count_seats(self._runner, budget))
+        seats = min(limits.max_running or budget, count_seats(self._runner, budget))
         policy = Policy(
             budget=budget,
             seats=seats,
             idle_budget=largest,
-            chunked=chunked,
-            hybrid=hybrid,
+            chunked=limits.chunked,
+            hybrid=limits.hybrid,
         )
         pool = self._runner.pool
-        most = pool.capacity * pool.bytes_per_cell
-        prefix_bytes = most if prefix_cache_mb is None else min(most, int(prefix_cache_mb * (1 << 20)))
-        self._batch = Batch(self._runner, policy, prefix_bytes)
-        self._loop = EngineLoop(self._batch, max_queue, check_steps=check_steps)
-        self._closed = False
-        atexit.register(self._close_at_exit)
+        self._batch = Batch(self._runner, policy, limits.prefix_bytes(pool.capacity * pool.bytes_per_cell))
+        self._loop = EngineLoop(self._batch, limits.max_queue, check_steps=limits.check_steps)
+        # What the thread works with knows nothing of this object, so that it can be forgotten. It closes at
+        # the exit, too: a native step that is under way when the interpreter goes would crash it.
+        self._forget = weakref.finalize(
+            self, _give_up, self._loop, self._batch, self._runner, self._model if self._owned else None
+        )
 
     @property
     def model(self) -> Model:
@@ -175,12 +185,12 @@ class Engine:
         Returns:
             The request, to be read, waited for, or cancelled.
         """
-        tools = self._tool_answers(messages, options)
-        ids = self._ids(prompt, messages, options.get("tools"))
+        waits, most_s = flag("block", block), seconds("timeout", timeout)
+        ids, tools = read_prompt(self._model, prompt, messages, options)
         request = prepare_request(
             self._model, self._model.context, ids, options, self.policy.seats, tools=tools
         )
-        return self._hand_in(request, None if tools is None else tools.read, block=block, timeout=timeout)
+        return self._hand_in(request, None if tools is None else tools.read, block=waits, timeout=most_s)
 
     def generate(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Completion:
         """Continues a prompt; waits while the queue is full. An interrupt cancels it."""
@@ -200,7 +210,7 @@ class Engine:
         **options: Unpack[RequestOptions],
     ) -> Iterator[Chunk]:
         """Continues a prompt or answers a conversation piece by piece; closing the iterator cancels it."""
-        return _read(self.submit(prompt, messages=messages, block=True, **options))
+        return read_pieces(self.submit(prompt, messages=messages, block=True, **options))
 
     async def agenerate(
         self,
@@ -263,18 +273,19 @@ class Engine:
     def close(self, drain: bool = True) -> None:
         """Ends the engine and every stream; may be called again.
 
+        A model that was handed to it stays open.
+
         Args:
             drain: let what was handed in come to its end; else cancel it.
+
+        Raises:
+            DeviceError: it was opened by the process that this one was forked from, where it still runs.
         """
-        self._loop.close(drain=drain)
-        if self._closed:
-            return
-        self._closed = True
-        atexit.unregister(self._close_at_exit)
-        self._batch.room.clear()
-        self._runner.close()
-        if self._owned:
-            self._model.close()
+        self._loop.close(drain=drain, release=self._release)
+
+    def _release(self) -> None:
+        if self._forget.detach() is not None:
+            _release(self._batch, self._runner, self._model if self._owned else None)
 
     def __enter__(self) -> Self:
         """Returns the engine."""
@@ -283,8 +294,9 @@ class Engine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Closes the engine: after an error at once, else when all is done."""
-        self.close(drain=kind is None)
+        """Closes the engine: after an error at once, else when all is done; not in a forked child."""
+        if self._loop.here:
+            self.close(drain=kind is None)
 
     async def __aenter__(self) -> Self:
         """Returns the engine."""
@@ -294,29 +306,8 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Closes the engine as `with` does, without blocking the event loop."""
-        await asyncio.to_thread(self.close, kind is None)
-
-    def _ids(
-        self, prompt: Prompt | None, messages: Sequence[Message] | None, tools: Sequence[Tool] | None
-    ) -> list[int]:
-        if (prompt is None) == (messages is None):
-            raise UnsupportedOption("a request has either a prompt or messages, found both or neither")
-        if messages is not None:
-            return self._model.render_chat(messages, tools=tools)
-        return self._model.tokenize(prompt) if isinstance(prompt, str) else [int(t) for t in prompt or ()]
-
-    def _tool_answers(
-        self, messages: Sequence[Message] | None, options: RequestOptions
-    ) -> ToolAnswers | None:
-        tools = options.get("tools")
-        if not tools:
-            if options.get("tool_choice", "auto") == "required":
-                raise UnsupportedOption("tool_choice is 'required', but there are no tools")
-            return None
-        template = self._model.chat_template
-        if messages is None or template is None:
-            raise UnsupportedOption("tools go with messages, for a model that has a chat template")
-        return ToolAnswers(template, self._model.tokenizer, tools)
+        if self._loop.here:
+            await asyncio.to_thread(self.close, kind is None)
 
     def adopt_session(self, make: Callable[[], SessionState]) -> Session:
         """A session with a state that is made between two steps; for `Session`."""
@@ -349,28 +340,56 @@ class Engine:
         return self._loop.call(compute)
 
     def submit_in_session(
-        self, ids: Sequence[int], state: SessionState, options: RequestOptions, *, answers: bool
+        self,
+        ids: Sequence[int],
+        state: SessionState,
+        kept: int,
+        options: RequestOptions,
+        *,
+        answers: bool = True,
+        tools: ToolAnswers | None = None,
     ) -> Generation:
-        """Hands in a request that goes on with a session; for `Session`."""
+        """Hands in a request that goes on with a session, whose first `kept` tokens it has; for `Session`."""
         # A governor limits answers; what a session holds already may always be run, to be saved.
         context = self._model.context if answers else self._context
-        request = prepare_request(self._model, context, ids, options, self.policy.seats, answers=answers)
-        request.session = state
-        return self._hand_in(request, None, block=True, timeout=None)
+        request = prepare_request(
+            self._model, context, ids, options, self.policy.seats, answers=answers, tools=tools
+        )
+        request.session, request.kept = state, kept
+        return self._hand_in(request, None if tools is None else tools.read, block=True, timeout=None)
 
     def _hand_in(
         self, request: Request, read: Read | None, *, block: bool, timeout: float | None
     ) -> Generation:
+        # It keeps the engine: whoever waits for an answer alone is not to be cancelled for that.
         generation = Generation(request.samples, lambda: self._loop.cancel(request), request.metrics, read)
         request.generation = generation
         self._loop.submit(request, block=block, timeout=timeout)
         return generation
 
-    def _close_at_exit(self) -> None:
-        """A native step that is under way when the interpreter goes would crash it."""
-        self.close(drain=False)
+
+def _opened(model: Model | str | Path, loading: LoadOptions) -> Model:
+    if not isinstance(model, Model):
+        if not isinstance(model, str | Path):
+            raise UnsupportedOption(
+                f"the model is {quoted(model)}, expected a bundle's folder or what edgesdk.load returns"
+            )
+        return load(model, **loading)
+    if loading:
+        raise UnsupportedOption(
+            f"{', '.join(loading)} cannot be changed for a model that is loaded; give it to edgesdk.load"
+        )
+    return model
 
 
-def _read(generation: Generation) -> Iterator[Chunk]:
-    with generation:
-        yield from generation
+def _give_up(loop: EngineLoop, batch: Batch, runner: StepRunner, model: Model | None) -> None:
+    """Closes an engine that was forgotten, or at the exit; in a forked child nothing of it is touched."""
+    if loop.here:
+        loop.close(drain=False, release=lambda: _release(batch, runner, model))
+
+
+def _release(batch: Batch, runner: StepRunner, model: Model | None) -> None:
+    batch.room.clear()
+    runner.close()
+    if model is not None:
+        model.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 
 from edgesdk.engine.branch import Request
+from edgesdk.engine.failure import describe
 from edgesdk.engine.step_plan import StepPlan
 
 _log = logging.getLogger("edgesdk.engine")
@@ -22,15 +23,23 @@ def log_end(request: Request, outcome: str) -> None:
     names = ("prompt_tokens", "cached_tokens", "new_tokens", "preemptions")
     times = ("queue_ms", "ttft_ms", "tbt_p50_ms", "tbt_p99_ms", "decode_tokens_per_s")
     extra = {name: getattr(figures, name) for name in (*names, *times)}
-    _log.info("request ended", extra={"outcome": outcome, "samples": request.samples, **extra})
+    write_log(logging.INFO, "request ended", outcome=outcome, samples=request.samples, **extra)
 
 
 def log_step(plan: StepPlan, model_ms: float) -> None:
     """A step has run."""
     if _log.isEnabledFor(logging.DEBUG):
-        _log.debug("step", extra={"tokens": plan.tokens, "branches": len(plan.work), "model_ms": model_ms})
+        write_log(logging.DEBUG, "step", tokens=plan.tokens, branches=len(plan.work), model_ms=model_ms)
 
 
-def log_failure(plan: StepPlan, error: Exception) -> None:
+def log_failure(plan: StepPlan, error: BaseException) -> None:
     """A step failed, and with it every request in it."""
-    _log.error("step failed", extra={"error": str(error), "branches": len(plan.work)})
+    write_log(logging.ERROR, "step failed", error=describe(error), branches=len(plan.work))
+
+
+def write_log(level: int, message: str, **extra: object) -> None:
+    """A line with figures; whatever a handler of the caller's raises ends here, in the engine's thread."""
+    try:
+        _log.log(level, message, extra=extra)
+    except BaseException:  # noqa: BLE001 - other requests go on
+        return

@@ -15,9 +15,10 @@ from typing import TypeVar
 
 from edgesdk.engine.batch import Batch
 from edgesdk.engine.branch import Request
+from edgesdk.engine.failure import describe
+from edgesdk.engine.log import write_log
+from edgesdk.engine.owner_process import OwnerProcess
 from edgesdk.errors import DeviceError, QueueFull
-
-_log = logging.getLogger("edgesdk.engine")
 
 T = TypeVar("T")
 
@@ -44,8 +45,15 @@ class EngineLoop:
         self._closing = False
         self._drain = True
         self._failure: DeviceError | None = None
+        self._process = OwnerProcess()
+        self._release: Callable[[], None] | None = None
         self._thread = threading.Thread(target=self._work, name="edgesdk-engine", daemon=True)
         self._thread.start()
+
+    @property
+    def here(self) -> bool:
+        """Whether its thread is in this process, not in the one that this was forked from."""
+        return self._process.here
 
     def submit(self, request: Request, *, block: bool, timeout: float | None) -> None:
         """Hands a request in.
@@ -59,6 +67,7 @@ class EngineLoop:
             QueueFull: the queue is full.
             DeviceError: the engine is closed.
         """
+        self._settle_here()
         with self._condition:
             if block:
                 self._condition.wait_for(
@@ -76,6 +85,7 @@ class EngineLoop:
 
     def cancel(self, request: Request) -> None:
         """Ends a request before the next step."""
+        self._settle_here()
         with self._condition:
             if not request.ended:
                 self._commands.append(lambda: self._batch.end(request, "cancelled"))
@@ -83,6 +93,7 @@ class EngineLoop:
 
     def post(self, act: Callable[[], None]) -> None:
         """Has something done between two steps, without waiting for it; nothing once it is closed."""
+        self._settle_here()
         with self._condition:
             if not self._closing:
                 self._commands.append(act)
@@ -99,29 +110,47 @@ class EngineLoop:
         def act() -> None:
             try:
                 future.set_result(compute())
-            except Exception as error:  # noqa: BLE001 - raised again where it was asked for
+            except BaseException as error:  # noqa: BLE001 - raised again where it was asked for
                 future.set_exception(error)
 
         if threading.current_thread() is self._thread:
             return compute()
+        self._settle_here()
         with self._condition:
             self._expect_open()
             self._commands.append(act)
             self._condition.notify_all()
         return future.result()
 
-    def close(self, *, drain: bool) -> None:
+    def close(self, *, drain: bool, release: Callable[[], None]) -> None:
         """Ends the thread; may be called again.
 
         Args:
             drain: let everything that was handed in come to its end; else cancel it.
+            release: what the thread needs until its end; called once it has ended, or by itself if it is the
+                thread that closes. Does nothing when it is called again.
+
+        Raises:
+            DeviceError: another process opened it; nothing is touched.
         """
+        if not self._process.here:
+            raise self._process.error()
         with self._condition:
             self._closing = True
             self._drain = self._drain and drain
             self._condition.notify_all()
-        if threading.current_thread() is not self._thread:
+        if threading.current_thread() is self._thread:
+            self._release = release
+        else:
             self._thread.join()
+            release()
+
+    def _settle_here(self) -> None:
+        """In a forked child, where its thread is not, it is closed; its lock may have been held then."""
+        if not self._process.here and self._failure is None:
+            self._condition = threading.Condition()
+            self._closing = True
+            self._failure = self._process.error()
 
     def _expect_open(self) -> None:
         if self._failure is not None:
@@ -142,11 +171,13 @@ class EngineLoop:
                 if self._check_steps:
                     self._batch.check()
                 self._admit_callers()
-        except Exception as error:  # noqa: BLE001 - the thread's end must not leave anybody waiting
-            _log.exception("the engine stopped")
+        except BaseException as error:  # noqa: BLE001 - the thread's end must not leave anybody waiting
+            write_log(logging.ERROR, "the engine stopped", error=describe(error))
             self._give_up(error)
         finally:
             self._refuse_all()
+            if self._release is not None:
+                self._release()
 
     def _wait_for_work(self) -> bool:
         """Sleeps while there is nothing to do; False once it is closed and all is done."""
@@ -163,7 +194,10 @@ class EngineLoop:
                 command = self._commands.popleft()
             # Whoever waits for a command then sees the figures of everything before it.
             self.metrics = self._batch.metrics()
-            command()
+            try:
+                command()
+            except BaseException as error:  # noqa: BLE001 - a call's own are raised where it was made
+                write_log(logging.ERROR, "a command failed", error=describe(error))
 
     def _admit_callers(self) -> None:
         """Lets those go on who waited for room in the queue."""
@@ -173,8 +207,8 @@ class EngineLoop:
                 self._queued = left
                 self._condition.notify_all()
 
-    def _give_up(self, error: Exception) -> None:
-        failure = DeviceError(f"the engine stopped: {type(error).__name__}: {error}; open a new one")
+    def _give_up(self, error: BaseException) -> None:
+        failure = DeviceError(f"the engine stopped: {describe(error)}; open a new one")
         failure.__cause__ = error
         with self._condition:
             self._closing = True
@@ -194,8 +228,8 @@ class EngineLoop:
         for command in commands:
             try:
                 command()
-            except Exception as error:  # noqa: BLE001 - as above
-                _log.error("a last command failed", extra={"error": str(error)})
+            except BaseException as error:  # noqa: BLE001 - as above
+                write_log(logging.ERROR, "a last command failed", error=describe(error))
         for request in tuple(self._batch.requests):
             if not request.ended:
                 self._batch.end(request, "cancelled")

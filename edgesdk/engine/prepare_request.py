@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,8 +14,7 @@ from edgesdk.decoding.options import GenerationOptions
 from edgesdk.decoding.tool_answers import ToolAnswers
 from edgesdk.engine.answer import Answer
 from edgesdk.engine.branch import Request
-from edgesdk.engine.request_options import RequestOptions, generation_options
-from edgesdk.errors import UnsupportedOption
+from edgesdk.engine.request_options import RequestOptions, check_options
 from edgesdk.model import Model
 
 
@@ -46,12 +44,8 @@ def prepare_request(
         CapacityError: the prompt does not fit.
     """
     submitted_s = time.perf_counter()
-    samples, deadline_s = options.get("n", 1), options.get("deadline_s")
-    if not 1 <= samples <= seats:
-        raise UnsupportedOption(f"n is {samples}, expected 1 to {seats}, the answers that run at once")
-    if deadline_s is not None and not 0 < deadline_s < math.inf:
-        raise UnsupportedOption(f"deadline_s is {deadline_s}, expected seconds above 0")
-    wanted = generation_options(options)
+    checked = check_options(options, seats)
+    wanted = checked.answer
     if tools is not None and options.get("tool_choice", "auto") == "required":
         wanted = tools.require(wanted)
     manifest = model.bundle.manifest
@@ -61,19 +55,19 @@ def prepare_request(
     if wanted.max_tokens is not None:
         limit = min(limit, wanted.max_tokens)
     eos_ids = frozenset(() if wanted.ignore_eos else manifest.tokenizer.eos_ids)
-    choosers = _new_choosers(model, wanted, samples) if answers else ()
+    choosers = _new_choosers(model, wanted, checked.samples) if answers else ()
     for chooser in choosers:
         chooser.observe(ids)
     return Request(
         prompt=np.asarray(ids, np.int32),
         limit=limit,
-        priority=options.get("priority", 0),
-        deadline_s=None if deadline_s is None else submitted_s + deadline_s,
+        priority=checked.priority,
+        deadline_s=None if checked.deadline_s is None else submitted_s + checked.deadline_s,
         submitted_s=submitted_s,
         choosers=choosers,
         answers=tuple(
             Answer(model.tokenizer, wanted.stop, eos_ids, limit, logprobs=wanted.logprobs is not None)
-            for _ in range(samples)
+            for _ in range(checked.samples)
         ),
     )
 

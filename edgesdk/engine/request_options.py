@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import cast
 
+from edgesdk.decoding.option_types import seconds, whole_number
 from edgesdk.decoding.options import GenerationKeywords, GenerationOptions
+from edgesdk.errors import UnsupportedOption
 from edgesdk.text.tool_calls import Tool, ToolChoice
 
 
@@ -31,9 +34,46 @@ class RequestOptions(GenerationKeywords, total=False):
 
 
 _OWN = frozenset({"n", "priority", "deadline_s", "tools", "tool_choice"})
+_MOST_PRIORITY = 1_000_000
 
 
-def generation_options(options: RequestOptions) -> GenerationOptions:
-    """What `options` say about the answer itself."""
+@dataclass(frozen=True)
+class CheckedRequest:
+    """Options as plain values of the right type.
+
+    Attributes:
+        answer: about the answer itself.
+        samples: `n`.
+        priority: higher goes first.
+        deadline_s: seconds that it may take.
+    """
+
+    answer: GenerationOptions
+    samples: int
+    priority: int
+    deadline_s: float | None
+
+
+def check_options(options: RequestOptions, seats: int) -> CheckedRequest:
+    """The options of a request, all but those of its tools.
+
+    Args:
+        options: what the caller said.
+        seats: most samples.
+
+    Raises:
+        UnsupportedOption: one has no meaning.
+    """
     keywords = {name: value for name, value in options.items() if name not in _OWN}
-    return GenerationOptions(**cast(GenerationKeywords, keywords))
+    samples = whole_number("n", options.get("n", 1), -_MOST_PRIORITY)
+    if not 1 <= samples <= seats:
+        raise UnsupportedOption(f"n is {samples}, expected 1 to {seats}, the answers that run at once")
+    deadline_s = seconds("deadline_s", options.get("deadline_s"))
+    if deadline_s == 0:
+        raise UnsupportedOption("deadline_s is 0, expected seconds above 0")
+    return CheckedRequest(
+        answer=GenerationOptions(**cast(GenerationKeywords, keywords)),
+        samples=samples,
+        priority=whole_number("priority", options.get("priority", 0), -_MOST_PRIORITY, _MOST_PRIORITY),
+        deadline_s=deadline_s,
+    )

@@ -7,17 +7,20 @@ preempted, and is then computed again with its next request.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, Unpack
 
-from edgesdk.decoding.completion import Completion
+from edgesdk.decoding.completion import Chunk, Completion
+from edgesdk.decoding.option_types import whole_number
 from edgesdk.engine.branch import SessionState
+from edgesdk.engine.read_prompt import read_prompt
 from edgesdk.engine.request_options import RequestOptions
-from edgesdk.engine.stream import Generation
+from edgesdk.engine.stream import Generation, read_pieces
 from edgesdk.errors import CapacityError, DeviceError, UnsupportedOption
-from edgesdk.model import Prompt
+from edgesdk.text.encode_prompt import Prompt, encode_prompt
+from edgesdk.text.messages import Message
 
 if TYPE_CHECKING:
     from edgesdk.engine.engine import Engine
@@ -61,21 +64,51 @@ class Session:
         Raises:
             CapacityError: they do not fit.
         """
-        with self._submit(text, {}, answers=False) as generation:
+        with self._submit(text, None, {}, answers=False) as generation:
             generation.result()
 
-    def submit(self, prompt: Prompt = (), **options: Unpack[RequestOptions]) -> Generation:
-        """Adds a prompt, which may be empty, and an answer to it.
+    def submit(
+        self,
+        prompt: Prompt = (),
+        *,
+        messages: Sequence[Message] | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> Generation:
+        """Adds a prompt, which may be empty, and an answer to it; or answers a conversation.
+
+        A conversation is given whole each time, as to `Engine.chat`, and only what is new of it is run: the
+        session forgets the tokens that the conversation does not begin with, and gets the rest.
+
+        Args:
+            prompt: text, taken as it is, or token ids, added to what the session holds.
+            messages: a whole conversation to be answered, in place of a prompt.
+            **options: see `RequestOptions`; tools go with messages.
 
         Raises:
             UnsupportedOption: more than one sample is asked for (fork the session instead), or as `Engine`.
         """
-        return self._submit(prompt, options, answers=True)
+        return self._submit(prompt, messages, options, answers=True)
 
-    def generate(self, prompt: Prompt = (), **options: Unpack[RequestOptions]) -> Completion:
+    def generate(
+        self,
+        prompt: Prompt = (),
+        *,
+        messages: Sequence[Message] | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> Completion:
         """Like `submit`, and waits for the answer."""
-        with self.submit(prompt, **options) as generation:
+        with self.submit(prompt, messages=messages, **options) as generation:
             return generation.result()
+
+    def stream(
+        self,
+        prompt: Prompt = (),
+        *,
+        messages: Sequence[Message] | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> Iterator[Chunk]:
+        """Like `submit`, piece by piece; closing the iterator cancels it."""
+        return read_pieces(self.submit(prompt, messages=messages, **options))
 
     def fork(self) -> Session:
         """A second session with the same tokens, which share their cells."""
@@ -92,8 +125,8 @@ class Session:
         Raises:
             CapacityError: it does not hold as many.
         """
-
-        if not 0 <= length <= self.length:
+        length = whole_number("length", length, 0)
+        if length > self.length:
             raise CapacityError(f"cannot rewind a session of {self.length} tokens to {length}")
         self._change(lambda: self._engine.rewind_session(self._state, length))
 
@@ -128,26 +161,45 @@ class Session:
         """Closes the session."""
         self.close()
 
-    def _submit(self, prompt: Prompt, options: RequestOptions, *, answers: bool) -> Generation:
-        if options.get("n", 1) != 1:
+    def _submit(
+        self,
+        prompt: Prompt,
+        messages: Sequence[Message] | None,
+        options: RequestOptions,
+        *,
+        answers: bool,
+    ) -> Generation:
+        if whole_number("n", options.get("n", 1), 0) != 1:
             raise UnsupportedOption(f"n is {options['n']}, expected 1 in a session; fork the session instead")
-        if options.get("tools") or options.get("tool_choice", "auto") != "auto":
-            raise UnsupportedOption("a session takes prompts without tools; use Engine.chat for them")
         if self._closed:
             raise DeviceError("the session is closed; open a new one")
         self._change(self._mark_busy)
         try:
-            if isinstance(prompt, str):
-                encode = self._engine.model.tokenizer.encode
-                ids = encode(prompt, add_bos=None if self.length == 0 else False)
+            held: list[int] = self._state.tokens.tolist()
+            if messages is None:
+                ids, tools = [*held, *self._new_tokens(prompt, options)], None
+                kept = len(held)
+            elif prompt or not isinstance(prompt, str | tuple | list):
+                raise UnsupportedOption("a request has either a prompt or messages, found both")
             else:
-                ids = [int(token) for token in prompt]
+                ids, tools = read_prompt(self._engine.model, None, messages, options)
+                kept = _common(held, ids)
             return self._engine.submit_in_session(
-                [*self._state.tokens.tolist(), *ids], self._state, options, answers=answers
+                ids, self._state, kept, options, answers=answers, tools=tools
             )
         except BaseException:
             self._state.busy = False
             raise
+
+    def _new_tokens(self, prompt: Prompt, options: RequestOptions) -> list[int]:
+        """Token ids of a prompt; only the first text of a session gets a start token."""
+        if options.get("tools") or options.get("tool_choice", "auto") not in ("auto", "none"):
+            raise UnsupportedOption(
+                "a session's prompt goes without tools; give the conversation as messages="
+            )
+        model = self._engine.model
+        add_bos = None if self.length == 0 else False
+        return encode_prompt(prompt, model.tokenizer, model.full_context, add_bos=add_bos)
 
     def _mark_busy(self) -> None:
         self._state.busy = True
@@ -162,3 +214,13 @@ class Session:
         if self._state.busy:
             raise UnsupportedOption("a request is at work on the session; wait for it, or cancel it first")
         return act()
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two sequences have in common at their start."""
+    count = 0
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count

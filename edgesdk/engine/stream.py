@@ -7,6 +7,7 @@ nothing of how they are made.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
@@ -15,7 +16,9 @@ from types import TracebackType
 from typing import Self
 
 from edgesdk.decoding.completion import Chunk, Completion
+from edgesdk.decoding.option_types import seconds
 from edgesdk.engine.metrics import RequestMetrics
+from edgesdk.engine.owner_process import OwnerProcess
 from edgesdk.errors import EdgeError, ToolCallError
 
 Wake = Callable[[], None]
@@ -55,6 +58,7 @@ class Generation:
         self._ended = False
         self._error: Exception | None = None
         self._wakes: list[Wake] = []
+        self._process = OwnerProcess()
 
     @property
     def done(self) -> bool:
@@ -73,6 +77,7 @@ class Generation:
 
     def cancel(self) -> None:
         """Ends it within one step, keeping the text so far; does nothing once it has ended."""
+        self._settle_here()
         if not self._ended:
             self._cancel()
 
@@ -85,13 +90,16 @@ class Generation:
         Raises:
             TimeoutError: it has not ended by then.
             EdgeError: it failed.
+            UnsupportedOption: `timeout` is no time.
         """
         return self.results(timeout)[0]
 
     def results(self, timeout: float | None = None) -> tuple[Completion, ...]:
         """Waits for the end and returns every sample; raises what `result` does."""
+        most_s = seconds("timeout", timeout)
+        self._settle_here()
         with self._condition:
-            if not self._condition.wait_for(lambda: self._ended, timeout):
+            if not self._condition.wait_for(lambda: self._ended, most_s):
                 raise TimeoutError(f"the answer is not complete after {timeout} s")
         return self._outcome()
 
@@ -101,6 +109,7 @@ class Generation:
 
     def __next__(self) -> Chunk:
         """Waits for the next piece."""
+        self._settle_here()
         with self._condition:
             self._condition.wait_for(lambda: self._chunks or self._ended)
             chunk = self._take()
@@ -153,11 +162,22 @@ class Generation:
                 self._ended = True
                 self._wake()
 
+    def _settle_here(self) -> None:
+        """In a forked child nobody goes on writing; and its lock may have been held at that moment."""
+        if not self._process.here:
+            self._condition = threading.Condition()
+            if not self._ended:
+                self._error, self._ended = self._process.error(), True
+            self._process = OwnerProcess()
+
     def _wake(self) -> None:
         self._condition.notify_all()
         wakes, self._wakes = self._wakes, []
         for wake in wakes:
-            wake()
+            # An event loop may close at any moment, and then has nobody left to wake; whatever else it
+            # raises must not reach the engine's thread, which serves others.
+            with contextlib.suppress(BaseException):
+                wake()
 
     def _take(self) -> Chunk | None:
         if self._chunks:
@@ -194,6 +214,7 @@ class Generation:
         return self._outcome()[0]
 
     async def _wait_for(self, holds: Callable[[], bool]) -> None:
+        self._settle_here()
         loop = asyncio.get_running_loop()
         while True:
             with self._condition:
@@ -212,8 +233,12 @@ def _waker(loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> Wake
             woken.set_result(None)
 
     def wake() -> None:
-        # A loop that was closed in the meantime has nobody left to wake.
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(finish)
+        loop.call_soon_threadsafe(finish)
 
     return wake
+
+
+def read_pieces(generation: Generation) -> Iterator[Chunk]:
+    """Its pieces; closing the iterator cancels it."""
+    with generation:
+        yield from generation

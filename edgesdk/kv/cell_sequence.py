@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgesdk.backends.protocol import Float, Int, StepBackend
+from edgesdk.backends.protocol import Between, Float, Int, StepBackend
 from edgesdk.backends.sequence_room import check_room
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.kv.step_runner import StepEntry, StepRunner
@@ -52,11 +52,12 @@ class CellSequence:
         """Bytes of its cells."""
         return self._runner.pool.nbytes
 
-    def extend(self, tokens: Int) -> Float:
+    def extend(self, tokens: Int, between: Between | None = None) -> Float:
         """Appends tokens.
 
         Args:
             tokens: (n,) int32, n at least 1.
+            between: as `protocol.Sequence` has it.
 
         Returns:
             (V,) float32 logits after the last of them; valid until the next call.
@@ -70,6 +71,8 @@ class CellSequence:
         runner, cells = self._runner, self._cells
         done = 0
         while total - done > 1:
+            if done and between is not None:
+                between()
             count = runner.piece(total - done)
             last = done + count == total
             piece = StepEntry(cells, tokens[done : done + count], "last" if last else "none")
@@ -77,6 +80,8 @@ class CellSequence:
             done += count
             if logits is not None:
                 return logits
+        if done and between is not None:
+            between()
         return runner.run_next(cells, tokens[done:])
 
     def score(self, tokens: Int) -> Float:

@@ -26,8 +26,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import EdgeError
-
-Message = Mapping[str, JsonValue]
+from edgesdk.text.messages import Message as Message
 
 _OUTPUT_LIMIT_CHARS = 4 << 20
 """A million tokens of prompt or so; no runtime of this kind holds more."""

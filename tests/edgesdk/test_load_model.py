@@ -280,7 +280,7 @@ def test_a_lost_device_that_kept_its_cache_to_itself(tiny, monkeypatch):
                 sequence = make()
                 extend = sequence.extend
 
-                def failing_extend(tokens):
+                def failing_extend(tokens, between=None):
                     left[0] -= 1
                     if left[0] < 0:
                         raise DeviceError("device lost")

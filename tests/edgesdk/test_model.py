@@ -239,7 +239,7 @@ def test_every_method_offers_every_option():
         parameters = [
             n
             for n in inspect.signature(method).parameters
-            if n not in ("self", "prompt", "messages", "tools", "tool_choice")
+            if n not in ("self", "prompt", "messages", "tools", "tool_choice", "cancelled")
         ]
         assert parameters == names
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgesdk.backends.coreml.mil_program import Array, TensorType
 from edgesdk.backends.coreml.step_backend import LOWEST_MASK
-from edgesdk.backends.protocol import Float, Int
+from edgesdk.backends.protocol import Between, Float, Int
 from edgesdk.backends.sequence_room import check_room, check_tokens
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import StepShape
@@ -117,11 +117,12 @@ class StateSequence:
         """Tokens it holds."""
         return self._length
 
-    def extend(self, tokens: Int) -> Float:
+    def extend(self, tokens: Int, between: Between | None = None) -> Float:
         """Appends tokens.
 
         Args:
             tokens: (n,) int32, n at least 1.
+            between: as `protocol.Sequence` has it.
 
         Returns:
             (V,) float32 logits after the last of them.
@@ -133,6 +134,8 @@ class StateSequence:
         self._check_room(tokens)
         logits: Float = np.empty(0, np.float32)
         for shape, start, piece in self._pieces(tokens, self._shapes):
+            if start > self._length and between is not None:
+                between()
             last = np.full(shape.rows, len(piece) - 1, np.int32)
             logits = self._run(shape, start, piece, last)[0]
         self._length += len(tokens)
