@@ -39,7 +39,8 @@ def plan_stages(
             writing = _FIRST_WRITING_S if alone else _WRITING_S
             if options.onnx_accuracy is not None and target.name == ACCURACY_TARGET:
                 writing += _SEARCHING_S
-            plan += [("quantising", quantising)] * alone
+            if alone:
+                plan.append(("quantising", quantising))
             plan.append(("writing", writing))
     if options.prove:
         stacks, variants = 1 if options.shallow is None else 2, len(recipes) * len(targets)

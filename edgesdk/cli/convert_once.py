@@ -49,13 +49,11 @@ def find_or_convert(model: str) -> Path:
         source = _Source.of(model)
     if source is None:
         return find_bundle(model)
-    kept, stale = source.kept(), False
-    if kept is not None:
-        stale = source.newer_than(kept)
-        if not stale:
-            click.echo(f"{model} was converted before: it is {kept.name}", err=True)
-            return kept
-    return _convert(model, source, kept if stale else source.new_place())
+    kept = source.kept()
+    if kept is not None and not source.newer_than(kept):
+        click.echo(f"{model} was converted before: it is {kept.name}", err=True)
+        return kept
+    return _convert(model, source, kept or source.new_place())
 
 
 class _Source:

@@ -183,7 +183,7 @@ def _time(bundle: Bundle, line: ProgressLine) -> None:
     from edgesdk.evaluation.bench import measure_speed
     from edgesdk.load_model import load
 
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for variant in bundle.manifest.variants:
         name = _BACKENDS.get(variant.format)
         if name is None:
