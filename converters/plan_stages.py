@@ -44,6 +44,8 @@ def plan_stages(
             plan.append(("writing", writing))
     if options.prove:
         stacks, variants = 1 if options.shallow is None else 2, len(recipes) * len(targets)
-        plan += [("scoring", _SCORING_S)] * stacks + [("proving", _PROVING_S)] * (stacks * variants)
-        plan += [("comparing", _COMPARING_S * variants)] * stacks
+        for _ in range(stacks):
+            plan.append(("scoring", _SCORING_S))
+            plan.extend(("proving", _PROVING_S) for _ in range(variants))
+            plan.append(("comparing", _COMPARING_S * variants))
     return plan

@@ -78,7 +78,7 @@ def test_nobody_need_listen():
         ),
         (
             ConvertOptions(targets=("litert",), shallow="1", prove=True),
-            "reading quantising writing scoring scoring proving proving comparing comparing",
+            "reading quantising writing scoring proving comparing scoring proving comparing",
         ),
     ],
 )

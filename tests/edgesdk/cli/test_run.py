@@ -1,6 +1,9 @@
 import io
+import shutil
 
 import pytest
+
+from edgesdk.load_model import load
 
 QUESTION = "The fox?"
 ANSWER = "The quick brown fox 😀 jumps."
@@ -47,6 +50,25 @@ def test_without_any_prompt_usage_is_shown(edgesdk, fox, monkeypatch):
 class Terminal(io.TextIOWrapper):
     def isatty(self):
         return True
+
+
+def test_a_model_is_run_by_its_name_and_a_folder_here_wins(edgesdk, fox, shelf, tmp_path, monkeypatch):
+    bundle, here = fox(), tmp_path / "here"
+    shelf.mkdir()
+    here.mkdir()
+    monkeypatch.chdir(here)
+    shutil.copytree(bundle, shelf / "fox")
+    named = edgesdk("run", "fox", QUESTION)
+    assert (named.out, len(named.err.splitlines())) == (f"{ANSWER}\n", 2)
+    bundle.rename(here / "fox")
+    both = edgesdk("run", "fox", QUESTION)
+    assert both.out == f"{ANSWER}\n"
+    assert both.err.startswith("note: the folder fox is used, not the model of that name in ")
+    with load("fox") as model:
+        assert model.receipt.notes[0].startswith("the folder fox is used")
+    assert edgesdk("run", "dog", QUESTION).error.endswith(
+        "has fox; make one with: edgesdk convert SOURCE --name dog"
+    )
 
 
 def test_raw_prompts_skip_the_template(edgesdk, fox):
