@@ -26,7 +26,7 @@ from converters.parity.prove import (
 )
 from converters.parity.raise_accuracy import TEXTS as ACCURACY_TEXTS
 from converters.parity.raise_accuracy import raise_accuracy
-from converters.plan_stages import lines_of_quantising, plan_stages
+from converters.plan_stages import plan_stages, quantising_work, weight_of_line
 from converters.prepare import prepare
 from converters.progress import Progress, ProgressMeter, Report
 from converters.quantise.budget import Budget, Mixture
@@ -226,6 +226,10 @@ def _quantise(
     meter: ProgressMeter,
 ) -> Iterator[tuple[Target, QuantisedProgram]]:
     """The program for each target, made once for all where they take the same."""
+
+    def say(what: str) -> None:
+        meter.say(what, weight_of_line(what))
+
     meter.enter("quantising", f"quantising {recipe.name}")
     prepared = prepare(program, recipe)
     shared: QuantisedProgram | None = None
@@ -233,8 +237,8 @@ def _quantise(
         if shared is None or depends_on_target(recipe):
             if shared is not None:
                 meter.enter("quantising", f"quantising {recipe.name} for {target.name}")
-            meter.expect(lines_of_quantising(prepared, recipe))
-            shared = quantise_program(prepared, recipe, target.blocks, texts, budget, meter.say)
+            meter.expect(quantising_work(prepared, recipe))
+            shared = quantise_program(prepared, recipe, target.blocks, texts, budget, say)
         yield target, shared
 
 

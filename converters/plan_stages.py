@@ -16,11 +16,19 @@ from converters.targets import Target
 _READING_S, _RESHAPING_S, _ROUNDING_S, _CALIBRATING_S, _SEARCHING_S = 1.0, 2.0, 0.2, 70.0, 60.0
 _FIRST_WRITING_S, _WRITING_S, _SCORING_S, _PROVING_S, _COMPARING_S = 4.5, 0.7, 2.5, 3.2, 2.1
 
+_SCALING = 0.35
+"""Choosing the scales of one input, beside calibrating one matrix."""
 
-def lines_of_quantising(program: Program, recipe: Recipe) -> int:
-    """About how many lines quantising says: one for each product that is calibrated or rescaled."""
+
+def quantising_work(program: Program, recipe: Recipe) -> float:
+    """The weights of all lines that quantising says, one for each product or pair of products."""
     products = sum(isinstance(node.op, Linear) for node in program.graph.nodes)
-    return products * (recipe.calibrates + recipe.scale_channels)
+    return products * recipe.calibrates + products / 2 * recipe.scale_channels * _SCALING
+
+
+def weight_of_line(what: str) -> float:
+    """How long what a line of quantising announces takes, beside calibrating one matrix."""
+    return _SCALING if what.startswith("scaling ") else 1.0
 
 
 def plan_stages(

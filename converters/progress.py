@@ -72,30 +72,29 @@ class ProgressMeter:
         self._started = self._counted_from = time.perf_counter()
         self._skipped = 0.0
 
-    def enter(self, stage: Stage, what: str, lines: int = 0) -> None:
-        """A stage begins.
-
-        Args:
-            stage: which.
-            what: one line.
-            lines: how many lines it is about to say; 0 when that is not known.
-        """
+    def enter(self, stage: Stage, what: str) -> None:
+        """A stage begins; without `expect`, lines within it do not move it forward."""
         self._done += self._weight
         if self._stage == "reading" and stage != "reading":
             self._counted_from, self._skipped = time.perf_counter(), self._done
         self._weight = self._planned(stage)
         self._stage, self._inner, self._begun = stage, 0.0, self._begun + 1
-        self._step = 1 / lines if lines else 0.0
+        self._step = 0.0
         self._tell(what)
 
-    def say(self, what: str) -> None:
-        """One line within a stage."""
-        self._tell(what)
-        self._inner = min(_ALMOST, self._inner + self._step)
+    def say(self, what: str, weight: float = 1.0) -> None:
+        """One line within a stage, before what it announces.
 
-    def expect(self, lines: int) -> None:
-        """So many lines will be said in what is left of the stage."""
-        self._step = (1 - self._inner) / max(lines, 1)
+        Args:
+            what: the line.
+            weight: how long that takes, beside the other lines of the stage.
+        """
+        self._tell(what)
+        self._inner = min(_ALMOST, self._inner + self._step * weight)
+
+    def expect(self, weight: float) -> None:
+        """Lines of so much weight in all will be said in what is left of the stage."""
+        self._step = (1 - self._inner) / max(weight, 1.0)
 
     def _planned(self, stage: Stage) -> float:
         """The weight of the next stage of that kind; one that was not foreseen weighs nothing."""
