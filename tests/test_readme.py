@@ -1,7 +1,7 @@
 """The README's own examples, as they stand, with the default recipe on both runtimes.
 
-Lines that begin with `#>` are what the code above them prints. The demo's recipe (rounded) and float16 cells
-are run as well: no near-tie decides any of these answers.
+Lines that begin with `# ->` are what the code above them prints. The demo's recipe (rounded) and float16
+cells are run as well: no near-tie decides any of these answers.
 """
 
 import json
@@ -51,7 +51,7 @@ def shelve(bundle, shelf, variant_format):
 
 
 def expected(example):
-    return re.findall(r"^ *#> ?(.*)$", example, re.MULTILINE)
+    return re.findall(r"^ *# -> (.*)$", example, re.MULTILINE)
 
 
 def test_every_example_says_what_it_prints():
