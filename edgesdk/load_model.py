@@ -13,6 +13,7 @@ from edgesdk.backends.registry import Backend, find_backends
 from edgesdk.bundle.manifest import DeviceClass, Variant
 from edgesdk.bundle.reader import Bundle, open_bundle
 from edgesdk.bundle.shelf import find
+from edgesdk.decoding.option_types import flag, whole_number
 from edgesdk.devices.choose import GOALS, Goal
 from edgesdk.devices.cpu import count_threads
 from edgesdk.devices.governor import Governor
@@ -21,10 +22,12 @@ from edgesdk.dispatch.candidates import Candidate, list_candidates
 from edgesdk.dispatch.hold_back import hold_back
 from edgesdk.dispatch.join_candidates import Joined, Moves, join_candidates, runner_of
 from edgesdk.dispatch.plan import Plan, backends_for_goal, plan_in_order
-from edgesdk.errors import DeviceError, MissingExtra, UnsupportedOption
+from edgesdk.errors import DeviceError, MissingExtra, UnsupportedOption, quoted
 from edgesdk.model import Model
 
 DEVICES = ("auto", *get_args(DeviceClass))
+_LONGEST_NAME = 200
+_ABSURD = 10**9
 
 
 class LoadOptions(TypedDict, total=False):
@@ -89,6 +92,10 @@ def load(
         DeviceError: nothing can run it, or, with `strict`, the first choice cannot.
         UnsupportedOption: an argument names something unknown.
     """
+    _check_types(path, (backend, variant, recipe), threads, cancelled, governor)
+    for name, value in (("strict", strict), ("serve_meanwhile", serve_meanwhile), ("measure", measure)):
+        if value is not None or name != "measure":
+            flag(name, value)
     started = time.perf_counter()
     device, goal = _check(device, goal, measure)
     if serve_meanwhile:
@@ -150,17 +157,36 @@ def load(
     raise DeviceError(f"nothing can run {bundle.manifest.name} (tried {tried}): {reasons}")
 
 
+def _check_types(
+    path: object, names: tuple[object, ...], threads: object, cancelled: object, governor: object
+) -> None:
+    """Refuses what is of no type that `load` takes, before anything is read."""
+    if not isinstance(path, str | Path):
+        raise UnsupportedOption(f"the bundle is {quoted(path)}, expected the path of a folder")
+    for option, name in zip(("backend", "variant", "recipe"), names, strict=True):
+        if name is not None and (not isinstance(name, str) or len(name) > _LONGEST_NAME):
+            raise UnsupportedOption(
+                f"{option} is {quoted(name)}, expected a name of at most {_LONGEST_NAME} characters"
+            )
+    if threads is not None:
+        whole_number("threads", threads, -_ABSURD, _ABSURD)  # `count_threads` says which numbers it takes
+    if cancelled is not None and not callable(cancelled):
+        raise UnsupportedOption(f"cancelled is {quoted(cancelled)}, expected a function")
+    if governor is not None and not isinstance(governor, Governor):
+        raise UnsupportedOption(f"governor is {quoted(governor)}, expected an edgesdk.Governor")
+
+
 def _check(device: str, goal: str | None, measure: bool | None) -> tuple[str, str | None]:
     """Refuses what is unknown; a goal that is a device becomes one."""
     if device not in DEVICES:
-        raise UnsupportedOption(f"device {device!r} is unknown; expected {', '.join(DEVICES)}")
+        raise UnsupportedOption(f"device {quoted(device)} is unknown; expected {', '.join(DEVICES)}")
     if goal in get_args(DeviceClass):
         if device not in ("auto", goal):
             raise UnsupportedOption(f"the goal is {goal}, but device is {device}; give one of them")
         return str(goal), None
     if goal is not None and goal not in GOALS:
         expected = ", ".join((*GOALS, *get_args(DeviceClass)))
-        raise UnsupportedOption(f"goal {goal!r} is unknown; expected {expected}")
+        raise UnsupportedOption(f"goal {quoted(goal)} is unknown; expected {expected}")
     if goal is None and measure is not None:
         raise UnsupportedOption(f"measure={measure} needs a goal: {', '.join(GOALS)}")
     return device, goal
@@ -191,7 +217,7 @@ def _variants(bundle: Bundle, name: str | None, recipe: str | None) -> list[Vari
     suited = [v for v in variants if recipe is None or v.recipe == recipe]
     if not suited:
         there = ", ".join(sorted({v.recipe for v in variants}))
-        raise UnsupportedOption(f"no variant has the recipe {recipe!r}; the bundle has {there}")
+        raise UnsupportedOption(f"no variant has the recipe {quoted(recipe)}; the bundle has {there}")
     return suited
 
 

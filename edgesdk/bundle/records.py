@@ -14,7 +14,7 @@ import typing
 from collections.abc import Callable, Hashable, Mapping
 from typing import TypeVar, Union, cast
 
-from edgesdk.errors import BundleError
+from edgesdk.errors import BundleError, quoted
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ def _literal_builder(options: tuple[object, ...]) -> Builder:
     def build(value: object, path: str) -> object:
         if value in options:
             return value
-        raise BundleError(f"{path} is {value!r}, expected one of {options}")
+        raise BundleError(f"{path} is {quoted(value)}, expected one of {options}")
 
     return build
 
@@ -139,7 +139,8 @@ def _dataclass_builder(kind: type) -> Builder:
             unknown = min(set(value) - known)
             expected = ", ".join(name for name, _, _ in fields)
             raise BundleError(
-                f"{path} has unknown key {unknown!r}, expected {expected}; it may come from a newer edgesdk"
+                f"{path} has unknown key {quoted(unknown)}, expected {expected}; "
+                "it may come from a newer edgesdk"
             )
         arguments = {}
         for name, build_field, required in fields:

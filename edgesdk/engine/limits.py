@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from edgesdk.decoding.option_types import flag, number, whole_number
 from edgesdk.errors import UnsupportedOption, quoted
 
+_MOST = 1 << 20
+
 
 @dataclass(frozen=True)
 class EngineLimits:
@@ -39,10 +41,10 @@ class EngineLimits:
         Raises:
             UnsupportedOption: naming the limit.
         """
-        checked: dict[str, object] = {"max_queue": whole_number("max_queue", self.max_queue, 1)}
+        checked: dict[str, object] = {"max_queue": whole_number("max_queue", self.max_queue, 1, _MOST)}
         for name in ("max_running", "token_budget"):
             if getattr(self, name) is not None:
-                checked[name] = whole_number(name, getattr(self, name), 1)
+                checked[name] = whole_number(name, getattr(self, name), 1, _MOST)
         for name in ("tbt_target_ms", "prefix_cache_mb"):
             value = getattr(self, name)
             if value is None:

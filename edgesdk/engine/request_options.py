@@ -8,7 +8,7 @@ from typing import cast
 
 from edgesdk.decoding.option_types import seconds, whole_number
 from edgesdk.decoding.options import GenerationKeywords, GenerationOptions
-from edgesdk.errors import UnsupportedOption
+from edgesdk.errors import UnsupportedOption, quoted
 from edgesdk.text.tool_calls import Tool, ToolChoice
 
 
@@ -65,9 +65,10 @@ def check_options(options: RequestOptions, seats: int) -> CheckedRequest:
         UnsupportedOption: one has no meaning.
     """
     keywords = {name: value for name, value in options.items() if name not in _OWN}
-    samples = whole_number("n", options.get("n", 1), -_MOST_PRIORITY)
+    samples = whole_number("n", options.get("n", 1), 1)
     if not 1 <= samples <= seats:
-        raise UnsupportedOption(f"n is {samples}, expected 1 to {seats}, the answers that run at once")
+        found = quoted(samples)
+        raise UnsupportedOption(f"n is {found}, expected 1 to {seats}, the answers that run at once")
     deadline_s = seconds("deadline_s", options.get("deadline_s"))
     if deadline_s == 0:
         raise UnsupportedOption("deadline_s is 0, expected seconds above 0")

@@ -18,9 +18,9 @@ from edgesdk.engine.branch import SessionState
 from edgesdk.engine.read_prompt import read_prompt
 from edgesdk.engine.request_options import RequestOptions
 from edgesdk.engine.stream import Generation, read_pieces
-from edgesdk.errors import CapacityError, DeviceError, UnsupportedOption
+from edgesdk.errors import CapacityError, DeviceError, UnsupportedOption, quoted
 from edgesdk.text.encode_prompt import Prompt, encode_prompt
-from edgesdk.text.messages import Message
+from edgesdk.text.messages import Message, plain_tools
 
 if TYPE_CHECKING:
     from edgesdk.engine.engine import Engine
@@ -169,8 +169,9 @@ class Session:
         *,
         answers: bool,
     ) -> Generation:
-        if whole_number("n", options.get("n", 1), 0) != 1:
-            raise UnsupportedOption(f"n is {options['n']}, expected 1 in a session; fork the session instead")
+        if whole_number("n", options.get("n", 1), 1) != 1:
+            found = quoted(options["n"])
+            raise UnsupportedOption(f"n is {found}, expected 1 in a session; fork the session instead")
         if self._closed:
             raise DeviceError("the session is closed; open a new one")
         self._change(self._mark_busy)
@@ -193,7 +194,7 @@ class Session:
 
     def _new_tokens(self, prompt: Prompt, options: RequestOptions) -> list[int]:
         """Token ids of a prompt; only the first text of a session gets a start token."""
-        if options.get("tools") or options.get("tool_choice", "auto") not in ("auto", "none"):
+        if plain_tools(options.get("tools")) or options.get("tool_choice", "auto") not in ("auto", "none"):
             raise UnsupportedOption(
                 "a session's prompt goes without tools; give the conversation as messages="
             )

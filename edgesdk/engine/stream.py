@@ -151,7 +151,8 @@ class Generation:
             if chunk.completion is not None:
                 self._completions[chunk.index] = chunk.completion
                 self._unfinished -= 1
-                self._ended = self._unfinished == 0
+                if self._unfinished == 0:
+                    self._end()
             self._wake()
 
     def fail(self, error: Exception) -> None:
@@ -159,8 +160,12 @@ class Generation:
         with self._condition:
             if not self._ended:
                 self._error = error
-                self._ended = True
+                self._end()
                 self._wake()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._cancel = _do_nothing  # until now it has kept the engine
 
     def _settle_here(self) -> None:
         """In a forked child nobody goes on writing; and its lock may have been held at that moment."""
@@ -223,6 +228,10 @@ class Generation:
                 woken: asyncio.Future[None] = loop.create_future()
                 self._wakes.append(_waker(loop, woken))
             await woken
+
+
+def _do_nothing() -> None:
+    """There is nothing left to cancel."""
 
 
 def _waker(loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> Wake:

@@ -19,13 +19,16 @@ from edgesdk.text.tokenizer import Tokenizer
 _ALWAYS_TOKENISED = 8
 """Characters for each token of the context that cost too little to look closer."""
 
-_DROPS = 8
+_DROPS = 4
 """How much wider the bound is for tokenizers that drop characters."""
 
 _COMPOSES = 4
 """Most characters that Unicode composition makes one of."""
 
 _BYTES = 256
+_NEVER_IN_UTF8 = frozenset(map(chr, (0xC0, 0xC1, *range(0xF5, 0x100))))
+"""Bytes that no text has, as byte-level vocabularies write them; some leave them out."""
+
 _KEEPING = frozenset(
     ("Prepend", "Lowercase", "NFD", "NFKD", "ByteLevel", "Metaspace", "Digits", "UnicodeScripts")
 )
@@ -128,5 +131,5 @@ def _names_every_character(parts: Mapping[str, JsonValue]) -> bool:
     if '"ByteLevel"' in steps:
         from tokenizers.pre_tokenizers import ByteLevel
 
-        return pieces.issuperset(ByteLevel.alphabet())
+        return pieces.issuperset(set(ByteLevel.alphabet()) - _NEVER_IN_UTF8)
     return model.get("unk_token") is not None and not model.get("fuse_unk")

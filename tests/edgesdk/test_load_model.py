@@ -434,3 +434,19 @@ def test_a_governor_that_sees_nothing_says_so(tiny):
         "the governor finds neither a battery nor a temperature here, so it limits nothing"
     )
     assert receipt.incidents == ()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *({"threads": "4"}, {"threads": True}, {"threads": 1.5}, {"governor": 5}, {"strict": "yes"}),
+        *({"backend": 5}, {"backend": "x" * 200_000}, {"variant": "x" * 200_000}, {"recipe": [1]}),
+        *({"device": "x" * 200_000}, {"goal": [5]}, {"measure": 1}, {"cancelled": True}, {"path": 5}),
+    ],
+    ids=lambda bad: next(iter(bad)),
+)
+def test_arguments_of_a_wrong_type_are_one_line(fake_runtime, bad):
+    path = fake_runtime()
+    with pytest.raises(UnsupportedOption, match=next(iter(bad)) if "path" not in bad else "bundle") as caught:
+        edgesdk.load(bad.pop("path", path), **bad)
+    assert len(str(caught.value)) < 250

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import threading
 import typing
 
 import numpy as np
@@ -363,3 +364,141 @@ def test_beam_search_finds_the_likely_and_leaves_the_model_usable(make_model, by
     model._backend = object()
     with pytest.raises(UnsupportedOption, match="fake keeps its cache to itself"):
         model.beam_search(QUESTION)
+
+
+def long_prompt(model, tokens=100):
+    return (model.tokenize(QUESTION) * tokens)[:tokens]
+
+
+def test_a_stream_is_cancelled_between_two_tokens(make_model):
+    backend, model = make_model()
+    stream = model.stream(QUESTION)
+    said = next(stream).text
+    stream.cancel()
+    rest = list(stream)
+    runs = len(backend.runs)
+    assert [chunk.completion is not None for chunk in rest] == [True]
+    assert stream.completion is rest[-1].completion
+    assert stream.completion.finish_reason == "cancelled"
+    assert stream.completion.text == said + rest[-1].text
+    assert ANSWER.startswith(stream.completion.text)
+    stream.cancel()
+    assert list(stream) == []
+    assert len(backend.runs) == runs
+    assert model.generate(QUESTION).text == ANSWER
+
+
+def test_a_stream_is_cancelled_between_two_pieces_of_the_prompt(make_model, monkeypatch):
+    backend, model = make_model()
+    whole = model.generate(long_prompt(model), max_tokens=1)
+    pieces = len(backend.runs)
+    assert pieces > 3
+    stop, run = threading.Event(), backend.run
+
+    def run_and_stop(shape, cells):
+        run(shape, cells)
+        if len(backend.runs) == pieces + 2:
+            stop.set()
+
+    monkeypatch.setattr(backend, "run", run_and_stop)
+    done = model.generate(long_prompt(model), max_tokens=1, cancelled=stop.is_set)
+    assert (done.finish_reason, done.text, done.tokens, done.new_tokens) == ("cancelled", "", (), 0)
+    assert (done.ttft_ms, done.prefill_tokens_per_s, done.decode_tokens_per_s) == (0.0, 0.0, None)
+    assert done.prompt_tokens == 100
+    assert len(backend.runs) == pieces + 2
+    stop.clear()
+    monkeypatch.undo()
+    assert model.generate(long_prompt(model), max_tokens=1, cancelled=stop.is_set).tokens == whole.tokens
+
+
+def test_another_thread_cancels_or_closes(make_model, monkeypatch):
+    backend, model = make_model()
+    for end in ("cancel", "close"):
+        inside, going_on, run = threading.Event(), threading.Event(), FakeStepBackend.run
+
+        def run_slowly(shape, cells, inside=inside, going_on=going_on, run=run):
+            inside.set()
+            assert going_on.wait(20)
+            run(backend, shape, cells)
+
+        monkeypatch.setattr(backend, "run", run_slowly)
+        stream = model.stream(long_prompt(model))
+        read = []
+        worker = threading.Thread(target=lambda stream=stream, read=read: read.extend(stream))
+        worker.start()
+        assert inside.wait(20)
+        getattr(stream, end)()
+        going_on.set()
+        worker.join(20)
+        assert [chunk.completion.finish_reason for chunk in read] == ["cancelled"]
+        monkeypatch.undo()
+    assert model.generate(QUESTION).text == ANSWER
+
+
+def test_cancelled_before_it_began_nothing_runs(make_model):
+    backend, model = make_model()
+    with model.stream(QUESTION) as stream:
+        stream.cancel()
+        assert stream.result().finish_reason == "cancelled"
+    assert not backend.runs
+    assert model.chat([{"role": "user", "content": "x"}], cancelled=lambda: True).text == ""
+    with model.stream(QUESTION) as stream:
+        pass
+    with pytest.raises(DeviceError, match="given up before its end"):
+        stream.result()
+    for bad in (threading.Event(), True, "stop"):
+        with pytest.raises(UnsupportedOption, match="expected a function that says whether to stop"):
+            model.stream(QUESTION, cancelled=bad)
+
+
+def test_a_cancelled_conversation_with_tools_is_no_wrong_call(make_model):
+    answer = '<tool_call>{"name": "clock", "arguments": {"zone": "UTC"}}</tool_call>'
+    _, model = make_model(context=256, **asked_with_tools(answer))
+    stream = model.chat_stream([{"role": "user", "content": QUESTION}], tools=[CLOCK])
+    next(stream)
+    stream.cancel()
+    assert stream.result().finish_reason == "cancelled"
+    assert stream.completion.tool_calls == ()
+
+
+def test_an_answer_has_a_limit_unless_there_is_to_be_none(make_model, monkeypatch):
+    from edgesdk.decoding import options
+
+    _, model = make_model(context=256, answer="")
+    assert options.DEFAULT_MAX_TOKENS == 256
+    whole = model.generate(QUESTION, ignore_eos=True, max_tokens=None)
+    assert whole.new_tokens == 256 - whole.prompt_tokens + 1
+    for limit in (None, 10):
+        asked = model.generate(QUESTION, ignore_eos=True, max_tokens=limit)
+        assert asked.finish_reason == "length"
+
+
+def test_content_in_parts_and_messages_that_are_none(make_model):
+    _, model = make_model(prompt=f"<|start|>user: {QUESTION}\n<|start|>assistant: ")
+    parts = [{"role": "user", "content": [{"type": "text", "text": QUESTION}]}]
+    assert model.chat(parts).text == ANSWER
+    for bad in ("Hello", [], [{"role": "user"}], [{"role": "user", "content": [{"type": "image_url"}]}]):
+        for call in (model.chat, model.chat_stream, model.render_chat):
+            with pytest.raises(UnsupportedOption, match="messages"):
+                call(bad)
+    with pytest.raises(UnsupportedOption, match="a conversation goes to chat"):
+        model.generate([{"role": "user", "content": QUESTION}])
+
+
+def test_scoring_refuses_ids_that_the_model_does_not_have(make_model):
+    backend, model = make_model(context=20)
+    for bad in ([10**6], [-1], [10**30], [1.5], np.zeros((2, 2), np.int32), []):
+        with pytest.raises(UnsupportedOption, match="the prompt"):
+            model.score(bad)
+    with pytest.raises(CapacityError, match="21 tokens, the context holds 20"):
+        model.score([5] * 21)
+    assert not backend.runs
+    assert model.score(np.array([5, 6], np.int64)).shape == (2, model.decoder.vocab_size)
+
+
+@pytest.mark.parametrize("bad", [{"width": 1.5}, {"width": True}, {"length_penalty": "x"}, {"max_tokens": 0}])
+def test_a_beam_search_without_meaning_is_refused_before_anything_runs(make_model, bad):
+    backend, model = make_model()
+    with pytest.raises(UnsupportedOption, match=next(iter(bad))):
+        model.beam_search(QUESTION, **bad)
+    assert not backend.runs

@@ -103,3 +103,22 @@ def test_tokens_outside_the_vocabulary_are_refused(model, onnx_bundle):
     sequence = model.new_sequence()
     with pytest.raises(DeviceError):
         sequence.extend(np.array([64], np.int32))
+
+
+def test_a_prompt_can_be_left_between_two_pieces(model, onnx_bundle, monkeypatch):
+    for name in ("onnxruntime_resident", "onnxruntime_genai"):
+        monkeypatch.setattr(f"edgesdk.backends.{name}.CHUNK_TOKENS", 8)
+    asked = []
+    sequence = model.new_sequence()
+    near(sequence.extend(onnx_bundle.tokens, lambda: asked.append(True)), onnx_bundle.logits[-1])
+    assert asked
+    sequence.truncate(0)
+
+    def stop():
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        sequence.extend(onnx_bundle.tokens, stop)
+    assert sequence.length < 40
+    sequence.truncate(0)
+    near(sequence.extend(onnx_bundle.tokens), onnx_bundle.logits[-1])

@@ -71,3 +71,20 @@ def test_what_the_caller_did_wrong_changes_no_device(make, tokens):
     with pytest.raises(CapacityError):
         sequence.extend(np.resize(tokens, 65))
     assert (model.incidents, sequence.length) == ((), 0)
+
+
+def test_a_prompt_can_be_left_between_two_pieces(make, spec, shapes, tokens):
+    model, _, _ = make(10**9)
+    expected = FakeStepBackend(spec(), shapes()).expected_logits(tokens.tolist())
+    sequence = model.new_sequence()
+    sequence.extend(tokens[:2])
+
+    def stop():
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        sequence.extend(tokens[2:30], stop)
+    assert sequence.length == 2
+    sequence.truncate(2)
+    np.testing.assert_array_equal(sequence.extend(tokens[2:30]), expected[29])
+    assert not model.incidents

@@ -226,3 +226,82 @@ def test_text_starts_with_the_start_token_only_once(make_engine, fake_bundle):
     session.append("The fox")
     session.append(" runs")
     assert engine.model.tokenizer.decode(session.tokens) == "The fox runs"
+
+
+def chat(*turns):
+    roles = ("user", "assistant")
+    return [{"role": roles[i % 2], "content": text} for i, text in enumerate(turns)]
+
+
+def test_a_conversation_runs_only_what_is_new(make_engine, greedy):
+    engine = make_engine(prefix_cache_mb=0)
+    session = engine.session()
+    first = chat("The fox?")
+    whole = engine.model.render_chat(first)
+    assert session.generate(messages=first, max_tokens=4, ignore_eos=True).tokens == greedy(whole, 4)
+    assert session.tokens == (*whole, *greedy(whole, 4))
+    # Whatever the answer's tokens are once they are text: what differs is run again, and nothing else.
+    follow = chat("The fox?", "runs", "And?")
+    ids = engine.model.render_chat(follow)
+    held = session.tokens
+    common = next(i for i, (a, b) in enumerate(zip(held, ids, strict=False)) if a != b)
+    generation = session.submit(messages=follow, max_tokens=5, ignore_eos=True)
+    assert generation.result(20).tokens == greedy(ids, 5)
+    assert 12 < common == generation.metrics.cached_tokens < len(held)
+    assert session.tokens == (*ids, *greedy(ids, 5))
+    pieces = "".join(c.text for c in session.stream(messages=first, max_tokens=4, ignore_eos=True))
+    assert pieces == engine.generate(whole, max_tokens=4, ignore_eos=True).text
+    assert session.tokens == (*whole, *greedy(whole, 4))
+    engine.check()
+
+
+def test_an_answer_that_is_text_again_costs_no_token_twice(make_engine, byte_level):
+    question = "<|start|>user: The fox?\n<|start|>assistant: "
+    said = [*byte_level.encode("-runs"), *byte_level.encode("\n")]
+    engine = make_engine(script=[*byte_level.encode(question), *said], prefix_cache_mb=0)
+    session = engine.session()
+    session.generate(messages=chat("The fox?"), max_tokens=len(said))
+    held = session.length
+    again = session.submit(messages=chat("The fox?", "-runs", "And?"), max_tokens=1)
+    again.result(20)
+    assert again.metrics.cached_tokens == held - 1  # the last token of an answer is not run with it
+
+
+@pytest.mark.parametrize("how", ["cancelled in the queue", "refused", "failed"])
+def test_a_conversation_that_came_to_nothing_leaves_no_wrong_cells(make_engine, prompts, greedy, how):
+    engine = make_engine(max_running=1, prefix_cache_mb=0)
+    (other,) = prompts(1, 20)
+    session = engine.session()
+    held = engine.model.render_chat(chat("The dog sleeps"))
+    session.append(held)
+    different = chat("The fox?")
+    ids = engine.model.render_chat(different)
+    if how == "cancelled in the queue":
+        busy = engine.submit(other, max_tokens=30, ignore_eos=True)
+        waiting = session.submit(messages=different, max_tokens=5, ignore_eos=True)
+        waiting.cancel()
+        waiting.result(20)
+        busy.result(20)
+        expected = ids
+    elif how == "refused":
+        with pytest.raises(UnsupportedOption, match="temperature"):
+            session.submit(messages=different, temperature=-1)
+        expected = held
+    else:
+        engine.backend.failure = DeviceError("gone")
+        with pytest.raises(DeviceError, match="gone"):
+            session.generate(messages=different)
+        expected = held
+    assert session.tokens == tuple(expected)
+    assert answer(session, 4) == greedy(expected, 4)
+    engine.check()
+
+
+def test_a_conversation_or_a_prompt(make_engine):
+    session = make_engine().session()
+    for prompt in ("x", [5]):
+        with pytest.raises(UnsupportedOption, match="found both"):
+            session.submit(prompt, messages=chat("x"))
+    with pytest.raises(UnsupportedOption, match="no 'role'"):
+        session.submit(messages=[{"content": "x"}])
+    session.append("x")

@@ -89,7 +89,7 @@ TURNS = (
 def test_a_message_that_the_template_leaves_out_is_refused():
     template = ChatTemplate(TURNS)
     assert render_conversation(template, [ASK], None) == "U:HELLO\nA:"
-    with pytest.raises(UnsupportedOption, match=r"leaves out messages of the role 'system' \(messages\[0\]\)"):
+    with pytest.raises(UnsupportedOption, match=r"leaves out messages of the role 'system' \(messages"):
         render_conversation(template, [{"role": "system", "content": "Be kind."}, ASK], None)
 
 
