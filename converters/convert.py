@@ -22,10 +22,13 @@ from converters.parity.prove import (
     make_reference,
     measure,
     own_weights_forgotten,
+    parity_report,
 )
 from converters.parity.raise_accuracy import TEXTS as ACCURACY_TEXTS
 from converters.parity.raise_accuracy import raise_accuracy
+from converters.plan_stages import plan_stages, quantising_work, weight_of_line
 from converters.prepare import prepare
+from converters.progress import Progress, ProgressMeter, Report
 from converters.quantise.budget import Budget, Mixture
 from converters.quantise.calibrate import CalibrationRecord
 from converters.quantise.calibration.calibration_text import (
@@ -53,18 +56,21 @@ from edgesdk.bundle.manifest import (
     CalibrationSample,
     CellType,
     Manifest,
+    ParityReport,
     Variant,
 )
 from edgesdk.bundle.writer import BundleWriter
 from edgesdk.errors import EmitError, UnsupportedOption
+from edgesdk.evaluation.agreement import AgreementReport
 from edgesdk.evaluation.gate import misses_gate
 from edgesdk.evaluation.probe import write_probe
+from edgesdk.model import Model
 from edgesdk.text.tokenizer import Tokenizer
 
-__all__ = ["ConvertOptions", "convert"]
+__all__ = ["ConvertOptions", "Progress", "convert"]
 
-Report = Callable[[str], None]
-"""Called with one line before each stage."""
+Proven = Callable[[Model, ParityReport], None]
+"""Called with a variant that has met its gate, still loaded, before its greedy answers are compared."""
 
 _CELL_SUFFIXES: dict[CellType, str] = {"float32": "", "float16": "-cells16", "int8": "-cells8"}
 _WINDOW_TOKENS = 512
@@ -78,6 +84,7 @@ def convert(
     *,
     revision: str | None = None,
     report: Report | None = None,
+    proven: Proven | None = None,
 ) -> Path:
     """Converts a checkpoint into a bundle.
 
@@ -86,7 +93,10 @@ def convert(
         out: folder to write.
         options: targets, recipes, context, what to leave out.
         revision: commit, branch or tag of a hub id.
-        report: told what happens.
+        report: told how far it is (`converters.progress.Progress`), before every stage and in long ones
+            often. What it raises ends the conversion, which leaves nothing.
+        proven: handed every variant that has met its gate, loaded, with what was measured; `greedy` of that
+            is still None. The bundle is not finished then, and the model is closed afterwards.
 
     Returns:
         The bundle's folder.
@@ -100,7 +110,6 @@ def convert(
         MissingExtra: a package of the `convert` extra is missing.
     """
     options = options or ConvertOptions()
-    say = report or (lambda line: None)
     targets, recipes, budget = check_options(options)
     needs_text = options.needs_text(targets, recipes)
     if options.calibration is not None and not needs_text:
@@ -108,11 +117,15 @@ def convert(
             "a calibration text is given and nothing uses it; leave it out, or choose a calibrated recipe"
         )
     sample = _sample(options) if needs_text else None
+    meter = ProgressMeter(report, plan_stages(options, targets, recipes))
+    say = meter.say
     with BundleWriter(out, overwrite=options.overwrite) as writer:
-        say(f"reading {source}")
+        meter.enter("reading", f"reading {source}")
         checkpoint = open_checkpoint(source, revision=revision)
         for note in checkpoint.notes:
             say(f"note: {note}")
+        if options.reshaping.changes:
+            meter.enter("reshaping", "choosing what to leave out")
         checkpoint, kept = options.reshaping.prune(checkpoint, say)
         texts = _texts(checkpoint, sample)
         spec = read_spec(checkpoint.config)
@@ -124,8 +137,8 @@ def convert(
         draft = None if options.shallow is None else skip_layers(program, parse_skip(options.shallow))
         made = []
         for recipe in recipes:
-            for target, quantised in _quantise(program, recipe, targets, texts, budget, say):
-                say(f"writing {target.name} {quantised.weights.recipe.name}")
+            for target, quantised in _quantise(program, recipe, targets, texts, budget, meter):
+                meter.enter("writing", f"writing {target.name} {quantised.weights.recipe.name}")
                 shallow = None
                 if options.shallow is not None:
                     shallow = shallow_stack(quantised.program, options.shallow, context, target.steps)
@@ -166,12 +179,17 @@ def convert(
             return writer.finish(dataclasses.replace(manifest, variants=tuple(unproven)))
         preview, allow_miss = writer.preview(manifest), options.allow_parity_miss
         with own_weights_forgotten(preview):
-            variants = _prove(writer, preview, manifest, made, checkpoint, kept, allow_miss, say)
+            variants = _prove(writer, preview, manifest, made, checkpoint, kept, allow_miss, meter, proven)
             return writer.finish(dataclasses.replace(manifest, variants=tuple(variants)))
 
 
 def _raise(
-    writer: BundleWriter, variant: Variant, spec: DecoderSpec, texts: Texts, wish: float, say: Report
+    writer: BundleWriter,
+    variant: Variant,
+    spec: DecoderSpec,
+    texts: Texts,
+    wish: float,
+    say: Callable[[str], None],
 ) -> Variant:
     record = raise_accuracy(writer.path(variant.entry), spec, variant.context, texts, wish, say)
     return dataclasses.replace(variant, accuracy=record)
@@ -208,14 +226,21 @@ def _quantise(
     targets: Sequence[Target],
     texts: Texts,
     budget: Budget | None,
-    say: Report,
+    meter: ProgressMeter,
 ) -> Iterator[tuple[Target, QuantisedProgram]]:
     """The program for each target, made once for all where they take the same."""
-    say(f"quantising {recipe.name}")
+
+    def say(what: str) -> None:
+        meter.say(what, weight_of_line(what))
+
+    meter.enter("quantising", f"quantising {recipe.name}")
     prepared = prepare(program, recipe)
     shared: QuantisedProgram | None = None
     for target in targets:
         if shared is None or depends_on_target(recipe):
+            if shared is not None:
+                meter.enter("quantising", f"quantising {recipe.name} for {target.name}")
+            meter.expect(quantising_work(prepared, recipe))
             shared = quantise_program(prepared, recipe, target.blocks, texts, budget, say)
         yield target, shared
 
@@ -276,7 +301,8 @@ def _prove(
     checkpoint: Checkpoint,
     kept: KeptTokens | None,
     allow_miss: bool,
-    say: Report,
+    meter: ProgressMeter,
+    told: Proven | None,
 ) -> list[Variant]:
     """Measures every variant against its stack in float32, as it was before anything was quantised."""
     tokenizer = Tokenizer(preview / TOKENIZER_NAME, manifest.tokenizer)
@@ -289,19 +315,27 @@ def _prove(
     for program in {id(entry.reference): entry.reference for entry in made}.values():
         entries = [entry for entry in made if entry.reference is program]
         against = describe_reference(program, manifest.vocabulary)
-        say(f"scoring the reference: {against}")
+        meter.enter("scoring", f"scoring the reference: {against}")
         reference = make_reference(program, encode, writable)
         probe = None if entries[0].variant.decoder is None else SHALLOW_PARITY_NAME
         write_probe(writer.path(probe or PARITY_NAME), reference.texts, reference.logits)
         measured = []
         for entry in entries:
-            say(f"proving {entry.variant.name}")
-            measured.append(measure(preview, entry.variant, entry.target.proof_backend, reference))
-        say("scoring the answers")
+            meter.enter("proving", f"proving {entry.variant.name}")
+
+            def check(
+                model: Model, found: AgreementReport, entry: _Made = entry, against: str = against
+            ) -> None:
+                report = parity_report(entry.target.proof_backend, found, entry.recipe, against)
+                miss = misses_gate(report, report)
+                if miss is None and told is not None:
+                    told(model, report)
+                if miss is not None and not allow_miss:
+                    raise EmitError(explain_miss(entry.variant, miss, entry.calibration))
+
+            measured.append(measure(preview, entry.variant, entry.target.proof_backend, reference, check))
+        meter.enter("comparing", "comparing the answers with the reference's")
         reports = judge(program, measured, [entry.recipe for entry in entries], against, writable)
         for entry, report in zip(entries, reports, strict=True):
-            miss = misses_gate(report, report)
-            if miss is not None and not allow_miss:
-                raise EmitError(explain_miss(entry.variant, miss, entry.calibration))
             proven[entry.variant.name] = dataclasses.replace(entry.variant, parity=report, probe=probe)
     return [proven[variant.name] for variant in manifest.variants]

@@ -63,6 +63,11 @@ class Reshaping:
             raise UnsupportedOption("there is nothing to repair; give skip-layers or layer-budget, too")
 
     @property
+    def changes(self) -> bool:
+        """Whether anything is left out."""
+        return (self.prune_vocab, self.skip_layers, self.layer_budget) != (None, None, None)
+
+    @property
     def needs_text(self) -> bool:
         """Whether calibration text is run."""
         return self.layer_budget is not None or self.repair_layers is not None

@@ -12,6 +12,7 @@ from edgesdk.backends import registry
 from edgesdk.backends.registry import Backend, find_backends
 from edgesdk.bundle.manifest import DeviceClass, Variant
 from edgesdk.bundle.reader import Bundle, open_bundle
+from edgesdk.bundle.shelf import find
 from edgesdk.decoding.option_types import flag, whole_number
 from edgesdk.devices.choose import GOALS, Goal
 from edgesdk.devices.cpu import count_threads
@@ -66,7 +67,7 @@ def load(
     this machine, within 10 seconds, and kept; later loads look it up.
 
     Args:
-        path: the bundle's folder.
+        path: the bundle's folder, or its name on the shelf (`edgesdk.bundle.shelf`); a folder wins.
         device: `auto`, `cpu`, `gpu` or `npu`.
         backend: `auto` or the name of one.
         variant: name of a variant; None for the first that suits.
@@ -87,7 +88,7 @@ def load(
         The model; its `receipt` says what runs it and what was refused.
 
     Raises:
-        BundleError: the bundle is damaged or of another version.
+        BundleError: there is none of that name, or it is damaged or of another version.
         DeviceError: nothing can run it, or, with `strict`, the first choice cannot.
         UnsupportedOption: an argument names something unknown.
     """
@@ -101,7 +102,8 @@ def load(
         _check_meanwhile(device, goal, strict)
     counted = count_threads(threads)
     backends = _backends(backend, device, goal)
-    bundle = open_bundle(path)
+    found = find(path)
+    bundle = open_bundle(found.path)
     wanted = _variants(bundle, variant, recipe)
     kind = None if device == "auto" else cast(DeviceClass, device)
     candidates = list_candidates(bundle, backends, variants=wanted, device=kind)
@@ -146,7 +148,8 @@ def load(
             )
             continue
         receipt = _receipt(bundle, joined, plan, counted, refusals)
-        notes = (*receipt.notes, *_governor_notes(governor))
+        passed_over = () if found.note is None else (found.note,)
+        notes = (*passed_over, *receipt.notes, *_governor_notes(governor))
         receipt = replace(receipt, notes=notes, load_ms=(time.perf_counter() - started) * 1e3)
         return Model(bundle, joined.model, receipt, governor)
     reasons = "; ".join(f"{r.backend}: {r.reason}" for r in refusals) or "it has no variant for them"

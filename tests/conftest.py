@@ -12,9 +12,10 @@ REAL_CACHE = Path(os.environ.get("EDGESDK_TEST_CACHE", Path.home() / ".cache" / 
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory):
-    """Tests never touch the user's cache; only the downloaded model outlives them."""
+    """Tests touch neither the user's cache nor their models; only the downloaded model outlives them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGESDK_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("EDGESDK_MODELS", str(tmp_path_factory.mktemp("models")))
         yield
 
 

@@ -156,8 +156,8 @@ def test_one_flipped_byte_is_noticed(tmp_path):
 
 
 def test_an_interrupted_conversion_leaves_nothing(tmp_path):
-    def interrupt(line):
-        if line.startswith("proving"):
+    def interrupt(progress):
+        if progress.stage == "proving":
             raise KeyboardInterrupt
 
     options = ConvertOptions(targets=("litert",), recipes=("f32",), context=64)

@@ -11,7 +11,7 @@ from edgesdk.bundle.reader import open_bundle
 
 pytestmark = pytest.mark.real
 
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+QUESTION = [{"role": "user", "content": "What is the capital of South Korea?"}]
 PROMPTS = [
     "Name three primary colours.",
     "How many days are in a leap year?",
@@ -44,9 +44,9 @@ def test_conversion_meets_its_gate(bundle):
         assert variant.parity.top1_agreement > 0.92, variant.name
 
 
-def test_it_knows_the_capital_of_france(model):
+def test_it_knows_a_capital(model):
     answer = model.chat(QUESTION, max_tokens=24, temperature=0.0)
-    assert "Paris" in answer.text
+    assert answer.text.strip() == "The capital of South Korea is Seoul."
     assert answer.finish_reason == "stop"
 
 

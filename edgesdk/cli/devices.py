@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgesdk.cli.options import json_option
+from edgesdk.cli.options import json_option, optional_bundle_argument
 from edgesdk.cli.output import megabytes, print_facts, print_json, print_table
 from edgesdk.errors import UnsupportedOption
 
@@ -20,7 +20,7 @@ Examples:
 
 
 @click.command(short_help="List what this machine can run models on.", epilog=EXAMPLES)
-@click.argument("bundle", type=click.Path(path_type=Path), required=False)
+@optional_bundle_argument
 @click.option(
     "--ep-library",
     "libraries",

@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import click
 
-from edgesdk.cli.output import printable
+from edgesdk.bundle.printable import printable
 from edgesdk.errors import EdgeError
 from edgesdk.version import read_version
 

@@ -60,7 +60,43 @@ class Ruling(TypedDict):
     lark: str | None
 
 
-bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
+def find_bundle(name: str | Path) -> Path:
+    """The folder of a bundle that was given by its path or its name; says what was passed over.
+
+    Raises:
+        BundleError: there is none.
+    """
+    from edgesdk.bundle.shelf import find
+
+    found = find(name)
+    if found.note is not None:
+        click.echo(f"note: {found.note}", err=True)
+    return found.path
+
+
+def bundle_argument(function: Command) -> Command:
+    """Adds the argument BUNDLE, a path or a name, handed on as the folder `bundle`."""
+    return _bundle_argument(function, required=True)
+
+
+def optional_bundle_argument(function: Command) -> Command:
+    """The same where it may be left out."""
+    return _bundle_argument(function, required=False)
+
+
+def _bundle_argument(function: Command, required: bool) -> Command:
+    @functools.wraps(function)
+    def command(**arguments: object) -> None:
+        # Not in a callback of click's, which would come before what is wrong with other arguments.
+        name = cast(Path | None, arguments["bundle"])
+        arguments["bundle"] = None if name is None else find_bundle(name)
+        function(**arguments)
+
+    return click.argument("bundle", type=click.Path(path_type=Path), required=required)(command)
+
+
+model_argument = click.argument("model")
+"""A bundle, or a checkpoint to convert once: for `edgesdk.cli.convert_once`."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgesdk.bundle.printable import printable
 from edgesdk.bundle.records import JsonValue, to_json
 
 if TYPE_CHECKING:
@@ -20,21 +21,26 @@ if TYPE_CHECKING:
     from edgesdk.decoding.completion import Completion
     from edgesdk.devices.receipt import Receipt
 
-_NARROWEST = 120
+_WIDEST = 10_000
 """Columns of a table that does not go to a terminal: nobody wraps it there."""
 
 
-def print_json(document: object) -> None:
+def print_json(document: object, *, one_line: bool = False) -> None:
     """Prints one JSON document.
 
     Args:
         document: dataclasses, mappings, sequences and scalars; figures that are not finite become null.
+        one_line: for a stream of documents, each of which is read as soon as its line is there.
     """
-    click.echo(json.dumps(_finite(to_json(document)), indent=2, ensure_ascii=False))
+    indent = None if one_line else 2
+    click.echo(json.dumps(_finite(to_json(document)), indent=indent, ensure_ascii=False))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
-    """Prints a table.
+    """Prints a table, whose words are never broken.
+
+    Piped, each row is one line, however long. On a terminal cells are wrapped between words, the first
+    column not at all; where even that does not fit, each row becomes a list of its cells.
 
     Args:
         header: names of the columns; one that ends in `>` is set flush right.
@@ -43,18 +49,40 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: 
     """
     from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
+    names = [name.rstrip(">") for name in header]
+    cells = [[printable(cell) for cell in row] for row in rows]
+    terminal = sys.stdout.isatty()
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold", pad_edge=False)
-    for name in header:
+    for index, name in enumerate(header):
         right = name.endswith(">")
-        table.add_column(name.rstrip(">"), justify="right" if right else "left", overflow="fold")
-    for row in rows:
+        table.add_column(
+            names[index], justify="right" if right else "left", no_wrap=not terminal or index == 0
+        )
+    for row in cells:
         # Text, not markup: a name from a bundle must not be taken for a colour.
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    width = None if sys.stdout.isatty() else _NARROWEST
-    Console(file=sys.stdout, width=width, highlight=False).print(table)
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console(file=sys.stdout, width=None if terminal else _WIDEST, highlight=False)
+    unbounded = console.options.update(max_width=_WIDEST)  # measured within less, it is cut to that
+    if terminal and Measurement.get(console, unbounded, table).minimum > console.width:
+        _print_lists(names, cells, title)
+        return
+    with console.capture() as captured:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in captured.get().rstrip().splitlines()) + "\n")
+
+
+def _print_lists(names: Sequence[str], rows: Sequence[Sequence[str]], title: str | None) -> None:
+    """A table that is wider than the terminal, one line for each cell."""
+    if title is not None:
+        click.echo(printable(title))
+    for row in rows:
+        click.echo()
+        print_facts([(name, cell) for name, cell in zip(names, row, strict=True) if cell])
+    click.echo()
 
 
 def print_facts(facts: Sequence[tuple[str, str]]) -> None:
@@ -66,8 +94,7 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
 
 def show_receipt(receipt: Receipt) -> None:
     """Prints on standard error what runs a model, and everything that was refused on the way."""
-    for line in receipt_lines(receipt):
-        click.echo(line, err=True)
+    click.echo(str(receipt), err=True)
 
 
 def show_changes(before: Receipt, after: Receipt) -> None:
@@ -79,30 +106,6 @@ def show_changes(before: Receipt, after: Receipt) -> None:
     """
     for incident in after.incidents[len(before.incidents) :]:
         click.echo(printable(str(incident)), err=True)
-
-
-def receipt_lines(receipt: Receipt) -> list[str]:
-    """A receipt as text: refusals and notes, then what runs the model."""
-    lines = [str(refusal) for refusal in receipt.refusals]
-    lines += [str(incident) for incident in receipt.incidents]
-    lines += [f"note: {note}" for note in receipt.notes]
-    if receipt.goal is not None:
-        lines.append(f"chosen for {receipt.goal}, {receipt.choice}")
-    runners = {phase.runner for phase in receipt.phases}
-    if len(runners) > 1:
-        lines += [f"{phase.phase}: {phase.runner}" for phase in receipt.phases]
-    share = receipt.accelerated_share
-    provider = receipt.provider if share is None else f"{receipt.provider}, {share:.0%} of operations"
-    parts = [
-        f"{receipt.bundle} {receipt.variant}",
-        f"{receipt.backend} on {receipt.device} ({provider})",
-        f"{receipt.threads} thread{'s' if receipt.threads != 1 else ''}",
-        f"loaded in {receipt.load_ms:.0f} ms",
-        f"files {receipt.integrity}",
-    ]
-    if receipt.weight_cache is not None:
-        parts.append(f"packed weights {'found' if receipt.weight_cache == 'hit' else receipt.weight_cache}")
-    return [printable(line) for line in (*lines, "; ".join(parts))]
 
 
 def show_speed(completion: Completion) -> None:
@@ -126,11 +129,6 @@ def stage_printer() -> Callable[[str], None]:
         click.echo(f"[{time.perf_counter() - started:6.1f} s] {line}", err=True)
 
     return say
-
-
-def printable(text: str) -> str:
-    """The text in one line, without control characters: much of it comes from files of others."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
 
 
 def megabytes(size_bytes: int | None) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,10 +14,10 @@ from edgesdk.cli.options import (
     Loading,
     Ruling,
     answer_options,
-    bundle_argument,
     grammar_options,
     json_option,
     load_options,
+    model_argument,
     template_option,
 )
 from edgesdk.cli.output import print_json, show_changes, show_receipt, show_speed
@@ -29,20 +29,24 @@ if TYPE_CHECKING:
 _LONGEST_PROMPT_BYTES = 16 << 20
 """More than any context holds; a device or pipe without end must not fill the memory."""
 
+_PATIENCE_S = 2.0
+"""A pipe that nobody closes would wait for ever without a word."""
+
 EXAMPLES = """\b
 Examples:
-  edgesdk run smollm2 "What is the capital of France?"
+  edgesdk run smollm2 "What is the capital of South Korea?"
+  edgesdk run model.gguf "Name a red animal."
   edgesdk run smollm2 --raw "Once upon a time" --temperature 0.8 --seed 1
   edgesdk run smollm2 "Who wrote Hamlet?" --json-schema person.json
   edgesdk run smollm2 "Is the sea blue?" --regex "(yes|no)"
   edgesdk run qwen3.edge "What is 7 times 8?" --template-var enable_thinking=false
-  cat letter.txt | edgesdk run smollm2 - --json
+  cat letter.txt | edgesdk run smollm2 "Sum this up in one sentence."
 """
 
 
 @click.command(short_help="Answer one prompt.", epilog=EXAMPLES)
-@bundle_argument
-@click.argument("prompt")
+@model_argument
+@click.argument("prompt", required=False)
 @load_options
 @answer_options
 @grammar_options
@@ -52,8 +56,8 @@ Examples:
 @template_option
 @json_option
 def command(
-    bundle: Path,
-    prompt: str,
+    model: str,
+    prompt: str | None,
     loading: Loading,
     answering: Answering,
     ruling: Ruling,
@@ -61,35 +65,65 @@ def command(
     template_variables: Mapping[str, JsonValue],
     as_json: bool,
 ) -> None:
-    """Answers PROMPT with the model in BUNDLE; the prompt - is read from standard input.
+    """Answers PROMPT with MODEL.
+
+    MODEL is a bundle's folder, its name, or a checkpoint: a .gguf file, a Hugging Face folder, or a hub id,
+    owner/name or owner/name@revision. A checkpoint is converted once, which takes minutes, and kept under a
+    name made from it and the recipe; one whose weights have changed is converted anew. The hub is not asked
+    again about what was converted from it.
+
+    What is piped in is the prompt, or comes before PROMPT, with an empty line between. PROMPT - is what is
+    piped in, too.
 
     The answer streams to standard output. What ran it, what was refused on the way, and its speed go to
     standard error.
     """
+    from edgesdk.cli.convert_once import find_or_convert
     from edgesdk.load_model import load
 
-    if prompt == "-":
-        prompt = _read_prompt()
-    with load(bundle, **loading) as model:
-        ids = model.render_prompt(prompt, raw=raw, template_variables=template_variables)
-        receipt = model.receipt
+    text = _whole_prompt(prompt)
+    with load(find_or_convert(model), **loading) as opened:
+        ids = opened.render_prompt(text, raw=raw, template_variables=template_variables)
+        receipt = opened.receipt
         show_receipt(receipt)
         if as_json:
-            print_json({"completion": model.generate(ids, **answering, **ruling), "receipt": model.receipt})
+            print_json({"completion": opened.generate(ids, **answering, **ruling), "receipt": opened.receipt})
             return
         completion = None
-        for chunk in model.stream(ids, **answering, **ruling):
+        for chunk in opened.stream(ids, **answering, **ruling):
             click.echo(chunk.text, nl=False)
             completion = chunk.completion
         click.echo()
-        show_changes(receipt, model.receipt)
+        show_changes(receipt, opened.receipt)
         if completion is not None:
             show_speed(completion)
 
 
+def _whole_prompt(prompt: str | None) -> str:
+    """What is piped in, then the prompt of the command line."""
+    if sys.stdin is None or sys.stdin.isatty():
+        if prompt is None:
+            raise click.UsageError("Missing argument 'PROMPT', and nothing is piped in.")
+        return _read_prompt() if prompt == "-" else prompt
+    piped = _read_prompt()
+    if prompt in (None, "-"):
+        if prompt is None and not piped:
+            raise click.UsageError("Missing argument 'PROMPT', and what is piped in is empty.")
+        return piped
+    return f"{piped}\n\n{prompt}" if piped.strip() else str(prompt)
+
+
 def _read_prompt() -> str:
     """Standard input as text, without the newline that ends it."""
-    data = sys.stdin.buffer.read(_LONGEST_PROMPT_BYTES + 1)
+    waiting = threading.Timer(
+        _PATIENCE_S, click.echo, ["waiting for the end of standard input"], {"err": True}
+    )
+    waiting.daemon = True
+    waiting.start()
+    try:
+        data = sys.stdin.buffer.read(_LONGEST_PROMPT_BYTES + 1)
+    finally:
+        waiting.cancel()
     if len(data) > _LONGEST_PROMPT_BYTES:
         raise CapacityError(
             f"standard input has more than {_LONGEST_PROMPT_BYTES >> 20} MiB; no context holds that"

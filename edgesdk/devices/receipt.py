@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from edgesdk.bundle.printable import printable
 from edgesdk.devices.measurement import Measurement
 
 
@@ -127,3 +128,26 @@ class Receipt:
     phases: tuple[Phase, ...] = ()
     measured: tuple[Measurement, ...] = ()
     incidents: tuple[Incident, ...] = ()
+
+    def __str__(self) -> str:
+        """What runs the model, in a line; before it one for everything that was refused or is notable."""
+        lines = [str(refusal) for refusal in self.refusals]
+        lines += [str(incident) for incident in self.incidents]
+        lines += [f"note: {note}" for note in self.notes]
+        if self.goal is not None:
+            lines.append(f"chosen for {self.goal}, {self.choice}")
+        if len({phase.runner for phase in self.phases}) > 1:
+            lines += [f"{phase.phase}: {phase.runner}" for phase in self.phases]
+        share = self.accelerated_share
+        provider = self.provider if share is None else f"{self.provider}, {share:.0%} of operations"
+        parts = [
+            f"{self.bundle} {self.variant}",
+            f"{self.backend} on {self.device} ({provider})",
+            f"{self.threads} thread{'s' if self.threads != 1 else ''}",
+            f"loaded in {self.load_ms:.0f} ms",
+            f"files {self.integrity}",
+        ]
+        if self.weight_cache is not None:
+            parts.append(f"packed weights {'found' if self.weight_cache == 'hit' else self.weight_cache}")
+        # Names in it come from files of others: each stays one line, whatever it holds.
+        return "\n".join(printable(line) for line in (*lines, "; ".join(parts)))

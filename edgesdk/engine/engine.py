@@ -81,7 +81,7 @@ class Engine:
         """Starts.
 
         Args:
-            model: a bundle's folder, or a loaded model, which is the engine's until it is closed.
+            model: a bundle's folder or name, or a loaded model, which is the engine's until it is closed.
             max_queue: most requests that wait for their first step.
             max_running: most answers that run at once; None for as many as one step gives logits of.
             tbt_target_ms: limit for the time between tokens while prompts run beside them; None for four

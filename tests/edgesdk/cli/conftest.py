@@ -61,3 +61,11 @@ def tiny_bundle(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("EDGESDK_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def shelf(tmp_path, monkeypatch):
+    """Where models with names are kept; empty."""
+    folder = tmp_path / "shelf"
+    monkeypatch.setenv("EDGESDK_MODELS", str(folder))
+    return folder

@@ -1,4 +1,5 @@
 import io
+import json
 import sys
 
 from edgesdk.cli import chat
@@ -40,6 +41,48 @@ def test_exit_leaves(edgesdk, fake_runtime, byte_level):
     bundle = fake_runtime(conversation_script(byte_level))
     assert edgesdk("chat", bundle, stdin=f"{FIRST}\n/exit\n{SECOND}\n").out == f"{ANSWERS[0]}\n"
     assert edgesdk("chat", bundle, stdin="").code == 0
+
+
+def test_reset_begins_a_new_conversation(edgesdk, fake_runtime, byte_level):
+    bundle = fake_runtime(conversation_script(byte_level))
+    result = edgesdk("chat", bundle, stdin=f"{FIRST}\n/reset\n{FIRST}\n")
+    assert result.out == f"{ANSWERS[0]}\n{ANSWERS[0]}\n"
+    assert "a new conversation" in result.err
+
+
+def test_reset_keeps_the_system_message(edgesdk, fake_runtime, byte_level):
+    bundle = fake_runtime(conversation_script(byte_level, system="<|start|>system: Be brief.\n"))
+    result = edgesdk("chat", bundle, "--system", "Be brief.", stdin=f"/reset\n{FIRST}\n")
+    assert result.out == f"{ANSWERS[0]}\n"
+
+
+def test_save_writes_new_files_only(edgesdk, fake_runtime, byte_level, tmp_path):
+    bundle, file = fake_runtime(conversation_script(byte_level)), tmp_path / "my talk.json"
+    lines = f"{FIRST}\n/save {file}\n/save {file}\n/save\n/save {tmp_path}/no/where\n{SECOND}\n"
+    result = edgesdk("chat", bundle, stdin=lines)
+    assert result.out == f"{ANSWERS[0]}\n{ANSWERS[1]}\n"  # none of it reached the model
+    assert json.loads(file.read_text()) == [
+        {"role": "user", "content": FIRST},
+        {"role": "assistant", "content": ANSWERS[0]},
+    ]
+    assert f"2 messages in {file}" in result.err
+    assert "is there already; choose another file" in result.err
+    assert "/save needs a file: /save talk.json" in result.err
+    assert "cannot be written: No such file or directory" in result.err
+
+
+def test_unknown_commands_are_said_and_not_sent(edgesdk, fake_runtime, byte_level):
+    bundle = fake_runtime(conversation_script(byte_level))
+    result = edgesdk("chat", bundle, stdin=f"/rest\n/help\n{FIRST}\n")
+    assert result.out == f"{ANSWERS[0]}\n"
+    assert "there is no command /rest; /help lists them, //TEXT asks /TEXT" in result.err
+    assert "/save FILE  writes the conversation" in result.err
+
+
+def test_two_slashes_ask_one(edgesdk, fake_runtime, byte_level):
+    prompt = "<|start|>user: /etc?\n<|start|>assistant: "
+    script = [*byte_level.encode(prompt), *byte_level.encode("Yes."), byte_level.record.eos_ids[0]]
+    assert edgesdk("chat", fake_runtime(script), stdin="//etc?\n").out == "Yes.\n"
 
 
 def test_a_model_without_template_cannot_chat(edgesdk, fake_runtime):

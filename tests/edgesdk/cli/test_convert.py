@@ -11,8 +11,18 @@ def test_a_conversion_reports_itself(edgesdk, tiny_checkpoint, tmp_path):
     out = tmp_path / "out"
     result = edgesdk("convert", tiny_checkpoint, out, "--recipe", "f32", "--context", "64", "--json")
     assert result.code == 0
-    assert "writing litert f32" in result.err
-    document = result.json
+    assert result.err == ""
+    *events, document = map(json.loads, result.out.splitlines())
+    assert {event["event"] for event in events} == {"progress"}
+    stages = list(dict.fromkeys(event["stage"] for event in events))
+    assert stages == ["reading", "quantising", "writing", "scoring", "proving", "comparing"]
+    shares = [event["share"] for event in events]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1] < 1) == (0, True)
+    assert events[0]["remaining_s"] is None
+    assert events[-1]["remaining_s"] >= 0
+    assert {event["steps"] for event in events} == {events[-1]["step"]}
+    assert document["event"] == "done"
     assert document["bundle"] == str(out)
     assert document["wall_s"] > 0
     assert document["peak_rss_bytes"] > 1 << 20

@@ -2,6 +2,7 @@
 
 import pytest
 
+import edgesdk as sdk
 from edgesdk.cli import demo
 
 
@@ -12,21 +13,67 @@ def small(monkeypatch, tiny_checkpoint):
         monkeypatch.setattr(demo, name, value)
 
 
-def test_it_does_the_main_job(edgesdk, tmp_path):
-    result = edgesdk("demo", "--recipe", "f32", "--keep", tmp_path / "kept")
+def test_it_does_the_main_job_and_leaves_a_bundle_that_everything_finds(edgesdk, shelf):
+    result = edgesdk("demo", "--recipe", "f32")
     assert result.code == 0
-    assert result.err.startswith("Fetches ")
-    for text in (demo.QUESTION, "litert-f32", "onnx-f32", "passed", "litert on cpu", "instruction sets"):
+    for text in (
+        demo.QUESTION,
+        "litert-f32",
+        "onnx-f32",
+        "litert on cpu",
+        "onnxruntime",
+        "edgesdk chat smollm2",
+    ):
         assert text in result.out
-    speed = result.out[result.out.index("Speed on this machine") :]
-    assert all(backend in speed for backend in ("litert", "onnxruntime", "onnxruntime_genai"))
+    assert len(result.out[result.out.index("llama litert-f32; ") :].splitlines()) < 20
+    # Answered as soon as the first is proven, which is before the table can be known.
+    assert result.out.index(demo.QUESTION) < result.out.index("perplexity ratio")
+    assert [line.split("] ")[-1] for line in result.err.splitlines() if "proving" in line] == [
+        "proving litert-f32",
+        "proving onnx-f32",
+    ]
+    assert "timing onnx-f32" in result.err
+    with sdk.load("smollm2") as model:
+        assert model.bundle.path == shelf / "smollm2"
+    assert edgesdk("run", "smollm2", "x", "--max-tokens", 2).code == 0
+    assert edgesdk("inspect", "smollm2").out.startswith("model")
+
+
+def test_a_second_demo_uses_the_first_ones_bundle(edgesdk, shelf):
+    edgesdk("demo", "--recipe", "f32")
+    made = (shelf / "smollm2" / "manifest.json").stat().st_mtime_ns
+    again = edgesdk("demo")
+    assert again.code == 0
+    assert again.out.startswith("llama is there already, in ")
+    assert demo.QUESTION in again.out
+    assert (shelf / "smollm2" / "manifest.json").stat().st_mtime_ns == made
+    other = edgesdk("demo", "--recipe", "w8-round")
+    assert other.error.endswith("has recipe f32, not w8-round; add --again to convert anew")
+    assert edgesdk("demo", "--recipe", "f32", "--again").code == 0
+    assert (shelf / "smollm2" / "manifest.json").stat().st_mtime_ns > made
+
+
+def test_it_may_be_kept_elsewhere(edgesdk, shelf, tmp_path):
+    assert edgesdk("demo", "--recipe", "f32", "--keep", tmp_path / "kept").code == 0
     assert (tmp_path / "kept" / "manifest.json").exists()
-    again = edgesdk("demo", "--keep", tmp_path / "kept")
-    assert again.code == 1
-    assert again.error.endswith("kept holds a bundle; choose another folder")
+    assert not shelf.exists()
 
 
-def test_without_keep_nothing_stays(edgesdk, tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert edgesdk("demo", "--recipe", "f32").code == 0
-    assert not list(tmp_path.glob("edgesdk-demo-*"))
+def test_another_model_under_its_name_is_neither_used_nor_replaced(edgesdk, shelf, monkeypatch):
+    edgesdk("demo", "--recipe", "f32")
+    monkeypatch.setattr(demo, "MODEL", "smollm2-135m")
+    for arguments in ((), ("--again",)):
+        assert (
+            "holds llama, not the demo's model; give another folder with --keep"
+            in edgesdk("demo", *arguments).error
+        )
+
+
+def test_an_interruption_leaves_nothing(edgesdk, shelf, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "_answer", interrupt)
+    result = edgesdk("demo", "--recipe", "f32")
+    assert (result.code, result.err.splitlines()[-1]) == (1, "interrupted")
+    assert not shelf.exists()

@@ -1,4 +1,9 @@
+import io
+import shutil
+
 import pytest
+
+from edgesdk.load_model import load
 
 QUESTION = "The fox?"
 ANSWER = "The quick brown fox 😀 jumps."
@@ -25,6 +30,45 @@ def test_the_answer_goes_to_stdout_and_the_receipt_to_stderr(edgesdk, fox):
 
 def test_a_prompt_can_come_from_stdin(edgesdk, fox):
     assert edgesdk("run", fox(), "-", stdin=f"{QUESTION}\n").out == f"{ANSWER}\n"
+
+
+def test_what_is_piped_in_is_the_prompt_or_comes_before_it(edgesdk, fox):
+    assert edgesdk("run", fox(), stdin=f"{QUESTION}\n").out == f"{ANSWER}\n"
+    both = fox(prompt=f"<|start|>user: A text.\n\n{QUESTION}\n<|start|>assistant: ")
+    assert edgesdk("run", both, QUESTION, stdin="A text.\n").out == f"{ANSWER}\n"
+    assert edgesdk("run", fox(), QUESTION, stdin="\n").out == f"{ANSWER}\n"
+
+
+def test_without_any_prompt_usage_is_shown(edgesdk, fox, monkeypatch):
+    result = edgesdk("run", fox())
+    assert (result.code, result.out) == (2, "")
+    assert "Missing argument 'PROMPT', and what is piped in is empty." in result.err
+    monkeypatch.setattr("io.TextIOWrapper", Terminal)
+    assert "Missing argument 'PROMPT', and nothing is piped in." in edgesdk("run", fox()).err
+
+
+class Terminal(io.TextIOWrapper):
+    def isatty(self):
+        return True
+
+
+def test_a_model_is_run_by_its_name_and_a_folder_here_wins(edgesdk, fox, shelf, tmp_path, monkeypatch):
+    bundle, here = fox(), tmp_path / "here"
+    shelf.mkdir()
+    here.mkdir()
+    monkeypatch.chdir(here)
+    shutil.copytree(bundle, shelf / "fox")
+    named = edgesdk("run", "fox", QUESTION)
+    assert (named.out, len(named.err.splitlines())) == (f"{ANSWER}\n", 2)
+    bundle.rename(here / "fox")
+    both = edgesdk("run", "fox", QUESTION)
+    assert both.out == f"{ANSWER}\n"
+    assert both.err.startswith("note: the folder fox is used, not the model of that name in ")
+    with load("fox") as model:
+        assert model.receipt.notes[0].startswith("the folder fox is used")
+    assert edgesdk("run", "dog", QUESTION).error.endswith(
+        "has fox; make one with: edgesdk convert SOURCE --name dog"
+    )
 
 
 def test_raw_prompts_skip_the_template(edgesdk, fox):
