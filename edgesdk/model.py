@@ -330,8 +330,7 @@ class Model:
         Whoever reads an answer in another thread gets a DeviceError.
         """
         self._closed = True
-        with contextlib.suppress(IndexError):
-            self._idle.pop().close()
+        self._drop_idle()
         self._backend.close()
 
     def __enter__(self) -> Self:
@@ -394,14 +393,22 @@ class Model:
     def _give_back(self, sequence: protocol.Sequence, *, reusable: bool) -> None:
         if sys.is_finalizing():  # an unread answer at the end of the process: numpy is half gone
             return
-        if reusable and not self._idle and not self._closed:
-            with contextlib.suppress(DeviceError):  # closed just now, or by a forked child
+        keep = reusable and not self._idle and not self._closed
+        if keep:
+            try:
                 sequence.truncate(0)
-                self._idle.append(sequence)
-                if not self._closed:
-                    return
-                sequence = self._idle.pop()
-        sequence.close()
+            except DeviceError:  # closed just now, or let go of by a forked child
+                keep = False
+        if not keep:
+            sequence.close()
+            return
+        self._idle.append(sequence)
+        if self._closed:
+            self._drop_idle()
+
+    def _drop_idle(self) -> None:
+        with contextlib.suppress(IndexError):
+            self._idle.pop().close()
 
 
 def _completion(chunks: Iterator[Chunk]) -> Completion:

@@ -44,6 +44,7 @@ def open_compiled(request: OpenRequest) -> Opened:
         weight_cache=cache,
         cell_type=variant.cell_type,
     )
+    notes: tuple[str, ...]
     notes = () if cache is not None else ("the cache folder cannot be written: weights are packed anew",)
     installed = version("ai-edge-litert")
     if not installed.startswith(TESTED):

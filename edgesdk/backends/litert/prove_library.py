@@ -20,11 +20,14 @@ from pathlib import Path
 
 import numpy as np
 
+from edgesdk.backends.aligned_array import aligned_bytes, aligned_floats, aligned_halves
 from edgesdk.backends.litert.host_memory import library_path
 from edgesdk.backends.opened import OpenRequest
+from edgesdk.backends.protocol import Cells, Int8Cells
+from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.integrity import cache_folder
+from edgesdk.bundle.manifest import CellType
 from edgesdk.bundle.reader import open_bundle
-from edgesdk.devices.run_isolated import run_isolated
 from edgesdk.errors import DeviceError, EdgeError
 
 TESTED = ("2.3.",)
@@ -42,8 +45,9 @@ def refusal_of_library(request: OpenRequest) -> str | None:
     record = _record(request)
     with contextlib.suppress(OSError, ValueError):
         kept = json.loads(record.read_text(encoding="utf-8"))
-        if isinstance(kept, dict) and isinstance(kept.get("refusal", 0), str | None):
-            return kept["refusal"]
+        refusal = kept.get("refusal", 0) if isinstance(kept, dict) else 0
+        if refusal is None or isinstance(refusal, str):
+            return refusal
     found = _prove(request, installed)
     with contextlib.suppress(OSError):
         record.parent.mkdir(parents=True, exist_ok=True)
@@ -62,6 +66,8 @@ def _record(request: OpenRequest) -> Path:
 
 
 def _prove(request: OpenRequest, installed: str) -> str | None:
+    from edgesdk.devices.run_isolated import run_isolated  # with subprocess, which a load does without
+
     arguments = (str(request.bundle.path.resolve()), request.variant.name, str(request.threads))
     ended = run_isolated(("-m", "edgesdk.backends.litert.prove_library", *arguments), _LIMIT_S)
     answers = [line for line in ended.text.splitlines() if line.startswith(_MARK)]
@@ -78,7 +84,6 @@ def prove(path: Path, name: str, threads: int) -> None:
         EdgeError: it cannot be run, or gives what cannot be right.
     """
     from edgesdk.backends.litert.compiled import CompiledStepBackend
-    from edgesdk.kv.cell_memory import new_memory
 
     bundle = open_bundle(path)
     variant = bundle.variant(name)
@@ -93,8 +98,6 @@ def prove(path: Path, name: str, threads: int) -> None:
     )
     rows = []
     for shape in (backend.shapes[0], backend.shapes[-1], backend.shapes[0]):
-        memory = new_memory(spec, variant.cell_type, shape.cells)
-        memory.lay_out(shape.cells, 0)
         arrays = backend.buffers(shape)
         arrays.tokens[:] = np.arange(shape.tokens) % spec.vocab_size
         arrays.positions[:], arrays.rows[:] = 0, 0
@@ -103,7 +106,7 @@ def prove(path: Path, name: str, threads: int) -> None:
                 mask[:, : shape.cells] = -1e9
                 mask[:, shape.cells :] = np.where(np.eye(shape.tokens, dtype=bool), 0, -1e9)
         arrays.logits[:], arrays.kv_new[:] = np.nan, np.nan
-        backend.run(shape, memory.cells)
+        backend.run(shape, _empty_cells(spec, shape.cells, variant.cell_type))
         if not (np.isfinite(arrays.logits).all() and np.isfinite(arrays.kv_new).all()):
             raise DeviceError(f"its step {shape.signature} leaves results unwritten")
         rows.append(arrays.logits[0].copy())
@@ -111,6 +114,13 @@ def prove(path: Path, name: str, threads: int) -> None:
     spread = float(np.ptp(rows[0]))
     if not spread or not np.array_equal(rows[0], rows[2]) or np.abs(rows[0] - rows[1]).max() > spread / 4:
         raise DeviceError("its steps contradict one another")
+
+
+def _empty_cells(spec: DecoderSpec, count: int, cell_type: CellType) -> Cells:
+    shape = (len(spec.layers), 2, spec.kv_heads, count, spec.head_size)
+    if cell_type == "int8":
+        return Int8Cells(aligned_bytes(*shape), aligned_floats(*shape[:-1]))
+    return aligned_halves(*shape) if cell_type == "float16" else aligned_floats(*shape)
 
 
 def main(arguments: list[str]) -> None:
