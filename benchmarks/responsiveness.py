@@ -15,6 +15,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -155,7 +156,7 @@ def main(
     rows = []
     acts: dict[str, Callable[[Phases], None]] = {"-": idle}
     for name in backends:
-        acts[name] = lambda phases, name=name: work(bundle, name, threads, tokens, phases)
+        acts[name] = partial(work, bundle, name, threads, tokens)
     for backend, act in acts.items():
         for timer in TIMERS:
             best: dict[str, dict[str, float]] = {}

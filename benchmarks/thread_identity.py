@@ -23,16 +23,19 @@ def compare(model: edgesdk.Model, threads: int, count: int, tokens: int) -> dict
     """Runs all prompts alone, then in every thread, and counts what differs."""
     lines = (Path(__file__).parent / "prompts.txt").read_text(encoding="utf-8").splitlines()
     prompts = [model.render_prompt(line) for line in lines[:count]]
-    options = {"max_tokens": tokens, "temperature": 0.0, "repetition_penalty": 1.0}
+
+    def ask(prompt: list[int]) -> tuple[int, ...]:
+        return model.generate(prompt, max_tokens=tokens, temperature=0.0, repetition_penalty=1.0).tokens
+
     began = time.perf_counter()
-    alone = [model.generate(prompt, **options).tokens for prompt in prompts]
+    alone = [ask(prompt) for prompt in prompts]
     alone_s = time.perf_counter() - began
     barrier = threading.Barrier(threads)
 
     def work(index: int) -> int:
         barrier.wait()
         order = [(index * 7 + i) % len(prompts) for i in range(len(prompts))]
-        return sum(model.generate(prompts[i], **options).tokens != alone[i] for i in order)
+        return sum(ask(prompts[i]) != alone[i] for i in order)
 
     began = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:

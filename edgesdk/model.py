@@ -364,8 +364,7 @@ class Model:
         Whoever reads an answer in another thread gets a DeviceError.
         """
         self._closed = True
-        with contextlib.suppress(IndexError):
-            self._idle.pop().close()
+        self._drop_idle()
         self._backend.close()
 
     def __enter__(self) -> Self:
@@ -439,9 +438,6 @@ class Model:
         finally:
             self._give_back(sequence, reusable=sound)
 
-    def _is_closed(self) -> bool:
-        return self._closed
-
     def _borrow(self) -> protocol.Sequence:
         """An empty sequence: the idle one, whose memory is warm, or a new one."""
         if self._closed:
@@ -454,11 +450,19 @@ class Model:
     def _give_back(self, sequence: protocol.Sequence, *, reusable: bool) -> None:
         if sys.is_finalizing():  # an unread answer at the end of the process: numpy is half gone
             return
-        if reusable and not self._idle and not self._closed:
-            with contextlib.suppress(DeviceError):  # closed just now, or by a forked child
+        keep = reusable and not self._idle and not self._closed
+        if keep:
+            try:
                 sequence.truncate(0)
-                self._idle.append(sequence)
-                if not self._is_closed():  # asked anew: by another thread since
-                    return
-                sequence = self._idle.pop()
-        sequence.close()
+            except DeviceError:  # closed just now, or let go of by a forked child
+                keep = False
+        if not keep:
+            sequence.close()
+            return
+        self._idle.append(sequence)
+        if self._closed:
+            self._drop_idle()
+
+    def _drop_idle(self) -> None:
+        with contextlib.suppress(IndexError):
+            self._idle.pop().close()

@@ -79,3 +79,13 @@ def hush_the_end() -> None:
         libc.__cxa_atexit(libc.close, ctypes.c_void_p(2), None)
     except (OSError, AttributeError, TypeError):  # Windows; a few harmless lines are printed there
         return
+
+
+def _renew_lock() -> None:
+    """A thread of the parent may have held it when the process was forked, and is not here to let go."""
+    global _LOCK
+    _LOCK = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)

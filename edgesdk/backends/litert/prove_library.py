@@ -12,25 +12,28 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
+from edgesdk.backends.aligned_array import aligned_bytes, aligned_floats, aligned_halves
 from edgesdk.backends.litert.host_memory import library_path
 from edgesdk.backends.opened import OpenRequest
+from edgesdk.backends.protocol import Cells, Int8Cells
+from edgesdk.bundle.checked_json import read_checked, write_checked
+from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.integrity import cache_folder
+from edgesdk.bundle.manifest import CellType
 from edgesdk.bundle.reader import open_bundle
-from edgesdk.devices.run_isolated import run_isolated
 from edgesdk.errors import DeviceError, EdgeError
 
 TESTED = ("2.3.",)
 """Versions that the tests of this project run with."""
 
 _LIMIT_S = 300.0
+_RECORD_LIMIT_BYTES = 1 << 16
 _MARK = "proved: "
 
 
@@ -40,17 +43,13 @@ def refusal_of_library(request: OpenRequest) -> str | None:
     if installed.startswith(TESTED):
         return None
     record = _record(request)
-    with contextlib.suppress(OSError, ValueError):
-        kept = json.loads(record.read_text(encoding="utf-8"))
-        said = kept.get("refusal", 0) if isinstance(kept, dict) else 0
-        if isinstance(said, str | None):
-            return said
+    kept = read_checked(record, _RECORD_LIMIT_BYTES)
+    refusal = kept.get("refusal", 0) if isinstance(kept, dict) else 0
+    if refusal is None or isinstance(refusal, str):
+        return refusal
     found = _prove(request, installed)
     with contextlib.suppress(OSError):
-        record.parent.mkdir(parents=True, exist_ok=True)
-        building = record.with_suffix(f".{os.getpid()}")
-        building.write_text(json.dumps({"refusal": found}), encoding="utf-8")
-        os.replace(building, record)
+        write_checked(record, {"refusal": found})
     return found
 
 
@@ -63,6 +62,8 @@ def _record(request: OpenRequest) -> Path:
 
 
 def _prove(request: OpenRequest, installed: str) -> str | None:
+    from edgesdk.devices.run_isolated import run_isolated  # with subprocess, which a load does without
+
     arguments = (str(request.bundle.path.resolve()), request.variant.name, str(request.threads))
     ended = run_isolated(("-m", "edgesdk.backends.litert.prove_library", *arguments), _LIMIT_S)
     answers = [line for line in ended.text.splitlines() if line.startswith(_MARK)]
@@ -79,7 +80,6 @@ def prove(path: Path, name: str, threads: int) -> None:
         EdgeError: it cannot be run, or gives what cannot be right.
     """
     from edgesdk.backends.litert.compiled import CompiledStepBackend
-    from edgesdk.kv.cell_memory import new_memory
 
     bundle = open_bundle(path)
     variant = bundle.variant(name)
@@ -94,8 +94,6 @@ def prove(path: Path, name: str, threads: int) -> None:
     )
     rows = []
     for shape in (backend.shapes[0], backend.shapes[-1], backend.shapes[0]):
-        memory = new_memory(spec, variant.cell_type, shape.cells)
-        memory.lay_out(shape.cells, 0)
         arrays = backend.buffers(shape)
         arrays.tokens[:] = np.arange(shape.tokens) % spec.vocab_size
         arrays.positions[:], arrays.rows[:] = 0, 0
@@ -104,7 +102,7 @@ def prove(path: Path, name: str, threads: int) -> None:
                 mask[:, : shape.cells] = -1e9
                 mask[:, shape.cells :] = np.where(np.eye(shape.tokens, dtype=bool), 0, -1e9)
         arrays.logits[:], arrays.kv_new[:] = np.nan, np.nan
-        backend.run(shape, memory.cells)
+        backend.run(shape, _empty_cells(spec, shape.cells, variant.cell_type))
         if not (np.isfinite(arrays.logits).all() and np.isfinite(arrays.kv_new).all()):
             raise DeviceError(f"its step {shape.signature} leaves results unwritten")
         rows.append(arrays.logits[0].copy())
@@ -112,6 +110,13 @@ def prove(path: Path, name: str, threads: int) -> None:
     spread = float(np.ptp(rows[0]))
     if not spread or not np.array_equal(rows[0], rows[2]) or np.abs(rows[0] - rows[1]).max() > spread / 4:
         raise DeviceError("its steps contradict one another")
+
+
+def _empty_cells(spec: DecoderSpec, count: int, cell_type: CellType) -> Cells:
+    shape = (len(spec.layers), 2, spec.kv_heads, count, spec.head_size)
+    if cell_type == "int8":
+        return Int8Cells(aligned_bytes(*shape), aligned_floats(*shape[:-1]))
+    return aligned_halves(*shape) if cell_type == "float16" else aligned_floats(*shape)
 
 
 def main(arguments: list[str]) -> None:

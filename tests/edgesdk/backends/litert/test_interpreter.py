@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgesdk.backends.litert.interpreter import InterpreterStepBackend
 from edgesdk.backends.litert.open_litert import open_interpreter, open_tflite_runtime
 from edgesdk.backends.opened import OpenRequest
 from edgesdk.bundle.reader import open_bundle
@@ -74,3 +75,24 @@ def test_its_delegate_says_nothing_on_the_terminal(float_bundle):
     assert done.returncode == 0
     assert "litert-interpreter on cpu" in done.stderr
     assert "INFO" not in done.stderr
+
+
+def test_a_version_that_cannot_multiply_float16_cells_is_refused_when_it_opens(
+    request, tmp_path, monkeypatch
+):
+    """By its first step, not by its number: here one that fails as 2.1.6 does."""
+    from converters.convert import ConvertOptions, convert
+
+    options = ConvertOptions(targets=("litert",), recipes=("w8",), context=64, prove=False, cells="float16")
+    bundle = open_bundle(
+        convert(str(request.config.rootpath / "tests/data/tiny/qwen3"), tmp_path / "b", options)
+    )
+    (variant,) = bundle.manifest.variants
+    open_interpreter(OpenRequest(bundle, variant, 1)).model.close()
+
+    def fail(*_):
+        raise DeviceError("the interpreter failed in step step_1: it is not prepared")
+
+    monkeypatch.setattr(InterpreterStepBackend, "run", fail)
+    with pytest.raises(DeviceError, match="cannot multiply float16 cells: upgrade it"):
+        open_interpreter(OpenRequest(bundle, variant, 1))

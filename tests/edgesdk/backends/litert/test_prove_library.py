@@ -7,6 +7,7 @@ import edgesdk
 from edgesdk.backends.litert import host_memory, open_litert, prove_library
 from edgesdk.backends.litert.open_litert import open_compiled
 from edgesdk.backends.opened import OpenRequest
+from edgesdk.devices import run_isolated
 from edgesdk.devices.run_isolated import Ended
 from edgesdk.errors import DeviceError
 from edgesdk.kv.step_model import StepModel
@@ -31,7 +32,7 @@ def test_a_version_that_was_not_tested_is_tried_and_keeps_the_fast_path(request_
     assert np.isfinite(model.new_sequence().extend(np.array([5], np.int32))).all()
     model.close()
     # The answer is kept: nothing is started the second time.
-    monkeypatch.setattr(prove_library, "run_isolated", lambda *_: pytest.fail("it was tried again"))
+    monkeypatch.setattr(run_isolated, "run_isolated", lambda *_: pytest.fail("it was tried again"))
     open_compiled(request_).model.close()
 
 
@@ -41,7 +42,7 @@ def test_one_that_ends_the_process_is_refused_by_name_and_something_else_runs(
     def crashed(*_):
         return Ended("", False, "it was ended by signal 11")
 
-    monkeypatch.setattr(prove_library, "run_isolated", crashed)
+    monkeypatch.setattr(run_isolated, "run_isolated", crashed)
     with pytest.raises(DeviceError, match=r"ai-edge-litert .* was tried and cannot run it: .*signal 11"):
         open_compiled(request_)
     with edgesdk.load(request_.bundle.path, threads=1) as model:
