@@ -7,9 +7,6 @@ either: choosing tokens is `decoding`'s, holding state is the sequence's, choosi
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -20,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.backends import protocol
+from edgesdk.backends.idle_sequences import IdleSequences
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import TOKENIZER_NAME
 from edgesdk.bundle.reader import Bundle
-from edgesdk.decoding.beam import Beam, beam_search, check_beams
-from edgesdk.decoding.beam_cells import CellBranches
+from edgesdk.decoding.beam import Beam, check_beams
+from edgesdk.decoding.beam_cells import search_cells
 from edgesdk.decoding.choose import Chooser
 from edgesdk.decoding.completion import Chunk, Completion
 from edgesdk.decoding.generate import check_request, generate_tokens
@@ -37,7 +35,7 @@ from edgesdk.decoding.tool_answers import ToolAnswers
 from edgesdk.devices.governor import Governor
 from edgesdk.devices.receipt import Receipt
 from edgesdk.dispatch.live_receipt import live_receipt
-from edgesdk.errors import DeviceError, UnsupportedOption
+from edgesdk.errors import UnsupportedOption
 from edgesdk.kv.step_model import StepModel
 from edgesdk.kv.step_runner import StepRunner
 from edgesdk.text.detokenize import Detokenizer
@@ -91,9 +89,7 @@ class Model:
         self._receipt = receipt
         self._governor = governor
         self._tokenizer = Tokenizer(bundle.file(TOKENIZER_NAME), bundle.manifest.tokenizer)
-        # Handed out without a lock, which a forked child might find taken.
-        self._idle: deque[protocol.Sequence] = deque()
-        self._closed = False
+        self._sequences = IdleSequences(backend)
 
     @property
     def bundle(self) -> Bundle:
@@ -130,9 +126,9 @@ class Model:
     @cached_property
     def full_context(self) -> int:
         """Most tokens of prompt and answer together, whatever a governor says."""
-        sequence = self._borrow()
+        sequence = self._sequences.borrow()
         context = sequence.context
-        self._give_back(sequence, reusable=True)
+        self._sequences.give_back(sequence, reusable=True)
         return context
 
     @cached_property
@@ -154,9 +150,7 @@ class Model:
         Raises:
             DeviceError: the model is closed.
         """
-        if self._closed:
-            raise DeviceError("the model is closed; load it again")
-        return self._backend.new_sequence()
+        return self._sequences.new()
 
     def score(self, ids: Sequence[int] | NDArray[np.int32]) -> NDArray[np.float32]:
         """Logits after each token of a text, for measurements.
@@ -172,11 +166,11 @@ class Model:
             UnsupportedOption: it is empty or holds unknown ids.
         """
         known = self._known_ids(ids, None, self.full_context)
-        sequence = self._borrow()
+        sequence = self._sequences.borrow()
         try:
             return sequence.score(np.asarray(known, np.int32)).copy()
         finally:
-            self._give_back(sequence, reusable=True)
+            self._sequences.give_back(sequence, reusable=True)
 
     def render_prompt(
         self, text: str, *, raw: bool = False, template_variables: TemplateVariables | None = None
@@ -330,22 +324,16 @@ class Model:
                 f"beam search needs a backend whose cells can be shared, {self._receipt.backend} keeps its "
                 "cache to itself; load the bundle with backend='litert' or 'onnxruntime-step'"
             )
-        runner = StepRunner(self._backend.backend, self.decoder, self.context)
-        branches = CellBranches(runner, manifest.decoder.vocab_size)
-        root, logits = branches.start(ids)
-        try:
-            return beam_search(
-                branches,
-                root,
-                logits,
-                width=width,
-                # The last token of a beam is never run, as in generation.
-                max_tokens=min(max_tokens, self.context - len(ids) + 1),
-                eos_ids=manifest.tokenizer.eos_ids,
-                length_penalty=length_penalty,
-            )
-        finally:
-            root.close()
+        return search_cells(
+            StepRunner(self._backend.backend, self.decoder, self.context),
+            ids,
+            manifest.decoder.vocab_size,
+            width=width,
+            # The last token of a beam is never run, as in generation.
+            max_tokens=min(max_tokens, self.context - len(ids) + 1),
+            eos_ids=manifest.tokenizer.eos_ids,
+            length_penalty=length_penalty,
+        )
 
     def grammar(self, options: GenerationOptions) -> Grammar | None:
         """What answers must follow by these options, compiled for this model; None for free text.
@@ -363,8 +351,7 @@ class Model:
 
         Whoever reads an answer in another thread gets a DeviceError.
         """
-        self._closed = True
-        self._drop_idle()
+        self._sequences.close()
         self._backend.close()
 
     def __enter__(self) -> Self:
@@ -418,7 +405,7 @@ class Model:
         stops: StopStrings,
         cancelled: Cancelled,
     ) -> Iterator[Chunk]:
-        sequence = self._borrow()
+        sequence = self._sequences.borrow()
         sound = False
         eos_ids = () if options.ignore_eos else self._bundle.manifest.tokenizer.eos_ids
         try:
@@ -436,33 +423,4 @@ class Model:
             sound = True
             raise
         finally:
-            self._give_back(sequence, reusable=sound)
-
-    def _borrow(self) -> protocol.Sequence:
-        """An empty sequence: the idle one, whose memory is warm, or a new one."""
-        if self._closed:
-            raise DeviceError("the model is closed; load it again")
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self._backend.new_sequence()
-
-    def _give_back(self, sequence: protocol.Sequence, *, reusable: bool) -> None:
-        if sys.is_finalizing():  # an unread answer at the end of the process: numpy is half gone
-            return
-        keep = reusable and not self._idle and not self._closed
-        if keep:
-            try:
-                sequence.truncate(0)
-            except DeviceError:  # closed just now, or let go of by a forked child
-                keep = False
-        if not keep:
-            sequence.close()
-            return
-        self._idle.append(sequence)
-        if self._closed:
-            self._drop_idle()
-
-    def _drop_idle(self) -> None:
-        with contextlib.suppress(IndexError):
-            self._idle.pop().close()
+            self._sequences.give_back(sequence, reusable=sound)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from edgesdk.backends.protocol import Float
+from edgesdk.decoding.beam import Beam, beam_search
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.step_runner import StepEntry, StepRunner
 
@@ -74,3 +75,43 @@ class CellBranches:
     def drop(self, branch: CellList) -> None:
         """Releases a branch."""
         branch.close()
+
+
+def search_cells(
+    runner: StepRunner,
+    prompt: Sequence[int],
+    vocab_size: int,
+    *,
+    width: int,
+    max_tokens: int,
+    eos_ids: Collection[int],
+    length_penalty: float,
+) -> list[Beam]:
+    """The continuations of a prompt that `beam_search` finds, over a runner that nobody else uses.
+
+    Args:
+        runner: runs the branches.
+        prompt: token ids.
+        vocab_size: V.
+        width: how many branches to follow.
+        max_tokens: most tokens of each.
+        eos_ids: tokens that end one.
+        length_penalty: as for `beam_search`.
+
+    Raises:
+        CapacityError: the prompt or the branches do not fit.
+    """
+    branches = CellBranches(runner, vocab_size)
+    root, logits = branches.start(prompt)
+    try:
+        return beam_search(
+            branches,
+            root,
+            logits,
+            width=width,
+            max_tokens=max_tokens,
+            eos_ids=eos_ids,
+            length_penalty=length_penalty,
+        )
+    finally:
+        root.close()

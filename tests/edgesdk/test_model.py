@@ -217,7 +217,7 @@ def test_a_sequence_that_failed_is_not_used_again(make_model, monkeypatch):
     with pytest.raises(DeviceError, match="lost"):
         list(stream)
     monkeypatch.undo()
-    assert not model._idle
+    assert not model._sequences._idle
     assert model.generate(QUESTION).text == ANSWER
 
 
