@@ -92,11 +92,11 @@ def _texts(template: str | None) -> Iterator[str]:
     if template is None:
         return
     yield from _TOOL_TEXT
-    from jinja2 import Environment, TemplateSyntaxError, nodes
+    from jinja2 import Environment, nodes
 
     try:
         tree = Environment(extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"]).parse(template)
-    except TemplateSyntaxError:  # the runtime says so when the template is used
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, the runtime says so when the template is used
         return
     yield from (node.data for node in tree.find_all(nodes.TemplateData))
     yield from (node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str))

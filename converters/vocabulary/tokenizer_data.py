@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeGuard
 
+from edgesdk.bundle.native_calls import native_call
 from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import TransformError
 
@@ -118,11 +119,8 @@ def load_engine(text: str) -> Tokenizer:
     """
     from tokenizers import Tokenizer
 
-    try:
+    with native_call("the tokenizer does not load", TransformError):
         engine = Tokenizer.from_str(text)
-    except Exception as error:  # the package raises nothing more precise
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise TransformError(f"the tokenizer does not load: {reason}") from error
     engine.no_truncation()
     engine.no_padding()
     return engine

@@ -24,10 +24,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk.bundle.native_calls import native_call, on_deep_stack
 from edgesdk.bundle.records import JsonValue
+from edgesdk.decoding.compile_apart import check_apart
 from edgesdk.decoding.json_schema import grammar_schema
 from edgesdk.decoding.options import GenerationOptions
+from edgesdk.decoding.schema_limits import check_lark_limits, check_regex_limits
 from edgesdk.errors import MissingExtra, UnsupportedOption
+from edgesdk.text.sound_text import check_sound_text
 from edgesdk.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -71,10 +75,8 @@ class GrammarTokenizer:
         eos_ids = [token for token in self._tokenizer.record.eos_ids if token < size]
         if not eos_ids:
             raise UnsupportedOption("grammars need a model with an end token; the bundle names none")
-        try:
+        with native_call("grammars do not support this tokenizer", UnsupportedOption):
             return LLTokenizer(engine.to_str(), n_vocab=size, eos_token=eos_ids)
-        except ValueError as error:
-            raise UnsupportedOption(f"grammars do not support this tokenizer: {_line(error)}") from error
 
     @cached_property
     def workers(self) -> ThreadPoolExecutor:
@@ -99,7 +101,10 @@ class GrammarTokenizer:
         table = self.table
         from llguidance import LLMatcher
 
-        matcher = LLMatcher(table, _source(kind, text), log_level=0)
+        source = _source(kind, text)
+        check_apart(source, f"the {kind}")
+        with native_call(f"the {kind} cannot be used", UnsupportedOption):
+            matcher = on_deep_stack(lambda: LLMatcher(table, source, log_level=0))
         problem = matcher.get_error() or "; ".join(matcher.get_grammar_warnings())
         if problem:
             raise UnsupportedOption(f"the {kind} cannot be used: {_line(problem)}")
@@ -180,7 +185,8 @@ class GrammarState:
             UnsupportedOption: the grammar became too complex.
         """
         self.start_mask()
-        bits = self._mask.result() if self._mask is not None else b""
+        with native_call("the grammar cannot go on", UnsupportedOption):
+            bits = self._mask.result() if self._mask is not None else b""
         self._check()
         V = self._tokenizer.vocab_size
         mask = np.zeros(V, np.bool_)
@@ -194,9 +200,18 @@ class GrammarState:
         Raises:
             UnsupportedOption: the token may not come here, or the grammar became too complex.
         """
-        if self._mask is not None:
-            self._mask.result()
-            self._mask = None
+        with native_call("the grammar cannot go on", UnsupportedOption):
+            if self._mask is not None:
+                self._mask.result()
+                self._mask = None
+            forced = self._consume(token)
+        self._check()
+        self.finished = self._matcher.is_stopped()
+        self.start_mask()
+        return tuple(forced)
+
+    def _consume(self, token: int) -> list[int]:
+        """Takes a token and all that must follow; returns the latter."""
         matcher = self._matcher
         matcher.consume_token(token)
         forced: list[int] = []
@@ -206,10 +221,7 @@ class GrammarState:
                     break
                 forced.append(each)
             matcher.consume_tokens(forced)
-        self._check()
-        self.finished = matcher.is_stopped()
-        self.start_mask()
-        return tuple(forced)
+        return forced
 
     def _check(self) -> None:
         if self._matcher.is_error():
@@ -218,7 +230,10 @@ class GrammarState:
 
 def _checked_text(name: str, text: str) -> str:
     if not isinstance(text, str) or not text:
-        raise UnsupportedOption(f"{name} is {text!r}, expected a text that is not empty")
+        raise UnsupportedOption(f"{name} is {repr(text)[:60]}, expected a text that is not empty")
+    check_sound_text(text, name)
+    if name == "lark":
+        check_lark_limits(text)
     return text
 
 
@@ -236,7 +251,10 @@ def check_grammar(options: GenerationOptions) -> None:
         from llguidance import LLMatcher
     except ImportError as error:
         raise MissingExtra("llguidance", "structured") from error
-    problem = LLMatcher.validate_grammar(_source(*asked), None)
+    source = _source(*asked)
+    check_apart(source, f"the {asked[0]}")
+    with native_call(f"the {asked[0]} cannot be used", UnsupportedOption):
+        problem = on_deep_stack(lambda: LLMatcher.validate_grammar(source, None))
     if problem:
         raise UnsupportedOption(f"the {asked[0]} cannot be used: {_line(problem)}")
 
@@ -261,7 +279,10 @@ def _source(kind: Kind, text: str) -> str:
         raise UnsupportedOption(f"the {kind} has {len(text)} characters, expected at most {_MOST_CHARS}")
     if kind == "JSON schema":
         return LLMatcher.grammar_from_json_schema(text)
-    return LLMatcher.grammar_from_regex(text) if kind == "regex" else LLMatcher.grammar_from_lark(text)
+    if kind == "regex":
+        check_regex_limits(text, "the regex")
+        return LLMatcher.grammar_from_regex(text)
+    return LLMatcher.grammar_from_lark(text)
 
 
 def _line(problem: object) -> str:

@@ -12,7 +12,15 @@ import json
 from collections.abc import Iterator, Mapping
 
 from edgesdk.bundle.records import JsonValue
+from edgesdk.decoding.calendar_dates import PATTERNS
+from edgesdk.decoding.schema_limits import (
+    DEEPEST,
+    check_number_rules,
+    check_regex_limits,
+    check_schema_limits,
+)
 from edgesdk.errors import MissingExtra, UnsupportedOption
+from edgesdk.text.sound_text import check_sound_text
 
 _ENFORCED = frozenset(
     (
@@ -47,9 +55,8 @@ _LAYOUT: dict[str, JsonValue] = {
 """Options of llguidance: refuse what it does not know, and write as `json.dumps` does."""
 
 _MOST_CHARS = 1 << 20
-_DEEPEST = 100
 
-Schema = Mapping[str, JsonValue]
+Schema = dict[str, JsonValue]
 
 
 def grammar_schema(schema: Mapping[str, JsonValue] | bool) -> str:
@@ -63,15 +70,21 @@ def grammar_schema(schema: Mapping[str, JsonValue] | bool) -> str:
         found = "false, which allows no document" if schema is False else f"a {type(schema).__name__}"
         raise UnsupportedOption(f"json_schema is {found}; expected an object (dict), or true for any JSON")
     try:
-        text = json.dumps({} if schema is True else schema, allow_nan=False)
+        text = json.dumps({} if schema is True else schema, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise UnsupportedOption(f"json_schema cannot be written as JSON: {error}") from error
     if len(text) > _MOST_CHARS:
         raise UnsupportedOption(f"json_schema has {len(text)} characters, expected at most {_MOST_CHARS}")
+    check_sound_text(text, "json_schema")
     parsed = json.loads(text)
+    check_schema_limits(parsed)
     _check_shape(parsed)
-    for place, part in _parts(parsed, "#", 0):
+    for place, part in list(_parts(parsed, "#", 0)):
         _check_keywords(place, part)
+        check_number_rules(place, part)
+        _check_patterns(place, part)
+        _write_dates_out(part)
+        part.pop("uniqueItems", None)  # false, or it had been refused
     return json.dumps(parsed | {"x-guidance": _LAYOUT})
 
 
@@ -97,8 +110,8 @@ def _check_shape(schema: JsonValue) -> None:
 
 def _parts(schema: JsonValue, place: str, depth: int) -> Iterator[tuple[str, Schema]]:
     """Every schema inside a schema, with its JSON pointer; true and false have nothing to check."""
-    if depth > _DEEPEST:
-        raise UnsupportedOption(f"the JSON schema is nested more than {_DEEPEST} deep")
+    if depth > DEEPEST:
+        raise UnsupportedOption(f"the JSON schema is nested more than {DEEPEST} deep")
     if not isinstance(schema, dict):
         return
     yield place, schema
@@ -116,8 +129,32 @@ def _parts(schema: JsonValue, place: str, depth: int) -> Iterator[tuple[str, Sch
         yield from _parts(schema.get(key), f"{place}/{key}", depth + 1)
 
 
+def _check_patterns(place: str, schema: Schema) -> None:
+    pattern = schema.get("pattern")
+    if isinstance(pattern, str):
+        check_regex_limits(pattern, f"the JSON schema's 'pattern' at {place}")
+    names = schema.get("patternProperties")
+    for name in names if isinstance(names, dict) else ():
+        check_regex_limits(name, f"a name in the JSON schema's 'patternProperties' at {place}")
+
+
+def _write_dates_out(schema: Schema) -> None:
+    """Puts a pattern of dates that exist in the place of a `format` that allows others."""
+    pattern = PATTERNS.get(str(schema.get("format")))
+    if pattern is None:
+        return
+    del schema["format"]
+    if "pattern" not in schema:
+        schema["pattern"] = pattern
+        return
+    others = schema.get("allOf")
+    schema["allOf"] = [*(others if isinstance(others, list) else []), {"pattern": pattern}]
+
+
 def _check_keywords(place: str, schema: Schema) -> None:
     for key in schema:
+        if key == "uniqueItems" and schema[key] is False:  # what holds without it
+            continue
         if key == "x-guidance" or not (key in _ENFORCED or key in _NOTES or key.startswith("x-")):
             raise UnsupportedOption(
                 f"the JSON schema keyword {key!r} at {place} is not supported; without it the answer could "

@@ -12,8 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgesdk.backends.native_log import caught_native_log
 from edgesdk.bundle.manifest import TokenizerRecord
-from edgesdk.errors import BundleError
+from edgesdk.bundle.native_calls import native_call
+from edgesdk.errors import BundleError, EdgeError, UnsupportedOption
+from edgesdk.text.sound_text import check_sound_text
+
+_MOST_BYTES = 256 << 20
+"""Six times the largest published tokenizer.json."""
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Engine
@@ -41,13 +47,13 @@ class Tokenizer:
         """
         from tokenizers import Tokenizer as Engine
 
-        try:
+        self._check_file()
+        # A panic writes on the terminal by itself.
+        with (
+            native_call(f"{self._path} is not a tokenizer", BundleError, "convert the bundle again"),
+            caught_native_log(),
+        ):
             engine = Engine.from_file(str(self._path))
-        except Exception as error:  # the package raises nothing more precise
-            reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-            raise BundleError(
-                f"{self._path} is not a tokenizer: {reason}; convert the bundle again"
-            ) from error
         # Training leftovers that some files carry: a prompt is never cut or filled up.
         engine.no_truncation()
         engine.no_padding()
@@ -65,10 +71,14 @@ class Tokenizer:
         Args:
             text: any text; special tokens in it are recognised.
             add_bos: whether to start with `bos_id`; None does what the manifest says.
+
+        Raises:
+            UnsupportedOption: the text has half a character, or the tokenizer fails at it.
         """
-        # A lone surrogate is no Unicode text; it arises from undecodable command line arguments.
-        sound = text.encode("utf-8", "replace").decode("utf-8")
-        ids = self.engine.encode(sound, add_special_tokens=False).ids
+        check_sound_text(text, "the text")
+        engine = self.engine
+        with native_call("the tokenizer cannot encode the text", UnsupportedOption):
+            ids = engine.encode(text, add_special_tokens=False).ids
         wants_bos = self.record.add_bos if add_bos is None else add_bos
         if wants_bos and self.record.bos_id is not None:
             return [self.record.bos_id, *ids]
@@ -80,5 +90,28 @@ class Tokenizer:
         Args:
             ids: token ids.
             skip_special: leave special tokens out.
+
+        Raises:
+            UnsupportedOption: an id is no number that a token can have.
         """
-        return str(self.engine.decode(list(ids), skip_special_tokens=skip_special))
+        try:
+            return str(self.engine.decode(list(ids), skip_special_tokens=skip_special))
+        except (EdgeError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # as native_call, whose block would cost time at every token
+            with native_call("the tokenizer cannot decode these ids", UnsupportedOption):
+                raise error
+
+    def _check_file(self) -> None:
+        """Refuses a file that is larger than any tokenizer, before it is parsed."""
+        try:
+            size = self._path.stat().st_size
+        except OSError as error:
+            raise BundleError(
+                f"{self._path} cannot be read: {error.strerror}; convert the bundle again"
+            ) from error
+        if size > _MOST_BYTES:
+            raise BundleError(
+                f"{self._path} is not a tokenizer: {size} bytes, expected at most {_MOST_BYTES}; "
+                "convert the bundle again"
+            )

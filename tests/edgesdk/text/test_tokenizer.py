@@ -2,7 +2,7 @@ import pytest
 from tokenizers import Tokenizer as Engine
 
 from edgesdk.bundle.manifest import TokenizerRecord
-from edgesdk.errors import BundleError
+from edgesdk.errors import BundleError, UnsupportedOption
 from edgesdk.text.tokenizer import Tokenizer
 
 TEXTS = ["the dog", "  two  spaces\n", "naïve 日本 👩‍👩‍👧", "", "a\tb", "über <|end|> mid </s> x"]
@@ -28,8 +28,16 @@ def test_special_tokens_in_the_text_become_their_ids(byte_level):
     assert byte_level.decode(ids, skip_special=False) == "the<|end|>dog"
 
 
-def test_a_lone_surrogate_is_no_error(byte_level):
-    assert byte_level.decode(byte_level.encode("a\udc80b")) == "a?b"
+def test_half_a_character_is_refused(byte_level):
+    with pytest.raises(UnsupportedOption, match=r"half a character \(U\+DC80\) at position 1"):
+        byte_level.encode("a\udc80b")
+
+
+@pytest.mark.parametrize("ids", [[-1], [1 << 40], ["x"], [1.5]])
+def test_ids_that_are_none_are_one_line(byte_level, ids):
+    with pytest.raises(UnsupportedOption, match="cannot decode these ids") as caught:
+        byte_level.decode(ids)
+    assert "\n" not in str(caught.value)
 
 
 def test_truncation_and_padding_of_the_file_are_not_applied(byte_level, tmp_path):
