@@ -13,13 +13,14 @@ import stat
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from edgesdk.bundle.manifest import CHAT_TEMPLATE_NAME, ID_MAP_NAME, TOKENIZER_NAME
+from edgesdk.bundle.manifest import CHAT_TEMPLATE_NAME, ID_MAP_NAME, TOKENIZER_NAME, TOOL_TEMPLATE_NAME
 from edgesdk.bundle.names import check_name
 from edgesdk.errors import BundleError
 
 _TOP = (
     re.escape(TOKENIZER_NAME),
     re.escape(CHAT_TEMPLATE_NAME),
+    re.escape(TOOL_TEMPLATE_NAME),
     re.escape(ID_MAP_NAME),
     r"parity(-[a-z0-9]+)?\.npz",
 )
