@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from peer import WORKERS
 
 import edgesdk
-from converters.checkpoints.digests import describe_file
 from edgesdk.backends.registry import find_backends
 from edgesdk.bundle.manifest import Variant
 from edgesdk.bundle.reader import open_bundle
+from edgesdk_converters.checkpoints.digests import describe_file
 
 Window = NDArray[np.int32]
 

@@ -216,7 +216,7 @@ class Bench:
 
 def convert_tiny(scratch: Path, target: str) -> Path:
     """A small bundle."""
-    from converters.convert import ConvertOptions, convert
+    from edgesdk_converters.convert import ConvertOptions, convert
 
     path = scratch / f"bundle-{target}"
     if not path.exists():

@@ -70,7 +70,7 @@ class Payload:
     """A bundle of one kind, converted once, and the answer that it gives whole."""
 
     def __init__(self, name: str) -> None:
-        from converters.convert import ConvertOptions, convert
+        from edgesdk_converters.convert import ConvertOptions, convert
 
         self.kind, self.name = KINDS[name], name
         options = ConvertOptions((self.kind.target,), (self.kind.recipe,), 64, prove=False)

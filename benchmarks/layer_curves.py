@@ -21,21 +21,21 @@ import click
 import numpy as np
 from texts import TEXTS, EvaluationText
 
-from converters.architectures.registry import read_spec, weights_for
-from converters.calibration_windows import calibration_windows
-from converters.checkpoints.checkpoint import Checkpoint
-from converters.checkpoints.open_checkpoint import open_checkpoint
-from converters.graph.decoder import build_decoder
-from converters.graph.program import Program
-from converters.graph.weights import ResidentWeights
-from converters.layers.budget import Judge
-from converters.layers.rank_layers import LayerRanking, rank_layers, reorder
-from converters.layers.skip_request import SkipRequest, parse_skip
-from converters.layers.trial import Text, text_losses
-from converters.quantise.calibration.calibration_text import builtin_calibration
-from converters.transforms.skip_layers import skip_layers
-from converters.vocabulary.tokenizer_data import load_engine
 from edgesdk.errors import EdgeError
+from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.calibration_windows import calibration_windows
+from edgesdk_converters.checkpoints.checkpoint import Checkpoint
+from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.graph.weights import ResidentWeights
+from edgesdk_converters.layers.budget import Judge
+from edgesdk_converters.layers.rank_layers import LayerRanking, rank_layers, reorder
+from edgesdk_converters.layers.skip_request import SkipRequest, parse_skip
+from edgesdk_converters.layers.trial import Text, text_losses
+from edgesdk_converters.quantise.calibration.calibration_text import builtin_calibration
+from edgesdk_converters.transforms.skip_layers import skip_layers
+from edgesdk_converters.vocabulary.tokenizer_data import load_engine
 
 METHODS = ("influence", "loss", "greedy")
 WHOLE = "none"

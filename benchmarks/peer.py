@@ -13,9 +13,9 @@ from types import MappingProxyType
 import click
 from llama_build import arguments_here, build_name
 
-from converters.checkpoints.digests import describe_file
-from converters.checkpoints.gguf_header import read_gguf_header
 from edgesdk.bundle.integrity import cache_folder
+from edgesdk_converters.checkpoints.digests import describe_file
+from edgesdk_converters.checkpoints.gguf_header import read_gguf_header
 
 PEER_VERSION = "0.3.36"
 WORKERS = Path(__file__).parent / "workers"

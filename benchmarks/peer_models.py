@@ -14,8 +14,8 @@ from pathlib import Path
 import click
 from peer import WORKERS
 
-from converters.checkpoints.digests import describe_file
 from edgesdk.bundle.integrity import cache_folder
+from edgesdk_converters.checkpoints.digests import describe_file
 
 LITERT_LM_CACHES = (672, 2048)
 """Tokens that each of LiteRT-LM's files holds: 512 and 128 with room, and a whole context of 2,048. Its

@@ -25,11 +25,11 @@ from peer_report import Row, show
 from peer_setups import Entrant, Setup, SetupError, list_entrants
 from plot_peers import draw
 
-from converters.checkpoints.default_model import fetch_default_model
 from edgesdk.bundle.reader import Bundle, open_bundle
 from edgesdk.devices.bandwidth import measure_bandwidth
 from edgesdk.devices.cpu import read_processor
 from edgesdk.errors import EdgeError
+from edgesdk_converters.checkpoints.default_model import fetch_default_model
 
 
 def counts(text: str) -> tuple[int, ...]:

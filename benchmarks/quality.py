@@ -34,10 +34,6 @@ from rich.table import Table
 from texts import TEXTS, EvaluationText
 from window_figures import Measurements, sum_up
 
-from converters.checkpoints.checkpoint import Checkpoint
-from converters.checkpoints.default_model import fetch_default_model
-from converters.checkpoints.named_models import NAMED_MODELS
-from converters.checkpoints.open_checkpoint import open_checkpoint
 from edgesdk.backends.registry import find_backends
 from edgesdk.bundle.integrity import cache_folder
 from edgesdk.bundle.manifest import TOKENIZER_NAME, Source
@@ -46,6 +42,10 @@ from edgesdk.cli.reference import open_reference
 from edgesdk.devices.cpu import usable_cores
 from edgesdk.errors import EdgeError
 from edgesdk.text.tokenizer import Tokenizer
+from edgesdk_converters.checkpoints.checkpoint import Checkpoint
+from edgesdk_converters.checkpoints.default_model import fetch_default_model
+from edgesdk_converters.checkpoints.named_models import NAMED_MODELS
+from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
 
 _COMPARED_CHARACTERS = 20_000
 

@@ -23,13 +23,13 @@ from pathlib import Path
 import numpy as np
 
 import edgesdk
-from converters.convert import ConvertOptions, convert
-from converters.quantise.calibration.calibration_text import builtin_calibration
 from edgesdk.bundle.manifest import CHAT_TEMPLATE_NAME
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.bundle.records import JsonValue
 from edgesdk.model import Model
 from edgesdk.text.chat_template import ChatTemplate
+from edgesdk_converters.convert import ConvertOptions, convert
+from edgesdk_converters.quantise.calibration.calibration_text import builtin_calibration
 
 sys.path.insert(0, str(Path(__file__).parent))  # the scripts beside this one are no package
 from host_vectors import TOKENIZERS, sampling_vectors, step_vectors, text_vectors, train_tokenizers

@@ -22,7 +22,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="session")
 def smollm2_gguf(_own_cache) -> Path:
     """The GGUF file of SmolLM2-135M-Instruct, checked by sha256, kept between sessions."""
-    from converters.checkpoints.default_model import fetch_default_model
+    from edgesdk_converters.checkpoints.default_model import fetch_default_model
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGESDK_CACHE", str(REAL_CACHE))

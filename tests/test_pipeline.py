@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 import edgesdk
-from converters.architectures.registry import read_spec, weights_for
-from converters.checkpoints.open_checkpoint import open_checkpoint
-from converters.convert import ConvertOptions, convert
-from converters.graph.decoder import build_decoder
-from converters.graph.full_sequence import sequence_logits
-from converters.graph.program import Program
-from converters.reshape import Reshaping
 from edgesdk.bundle.integrity import check_integrity
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.errors import BundleError, CapacityError, EdgeError, EmitError, TransformError, UnsupportedOption
 from edgesdk.evaluation.greedy import NEAR_TIE
+from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+from edgesdk_converters.convert import ConvertOptions, convert
+from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.reshape import Reshaping
 
 TINY = Path(__file__).parent / "data" / "tiny"
 MODELS = sorted(p.parent.name for p in TINY.glob("*/config.json"))
@@ -120,7 +120,7 @@ def test_each_variant_says_what_was_done_to_it(tmp_path):
 def test_a_missed_gate_fails_the_conversion_and_leaves_nothing(tmp_path, monkeypatch):
     import dataclasses
 
-    from converters import convert_options
+    from edgesdk_converters import convert_options
 
     monkeypatch.setenv("EDGESDK_CACHE", str(tmp_path / "cache"))
     strict = dataclasses.replace(convert_options.find_recipe("w4c"), gate_top1_agreement=1.0)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from converters.convert import ConvertOptions, convert
 from edgesdk.cli import demo
 from edgesdk.load_model import load
+from edgesdk_converters.convert import ConvertOptions, convert
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import edgesdk
-from converters.convert import ConvertOptions, convert
 from edgesdk.bundle.reader import open_bundle
+from edgesdk_converters.convert import ConvertOptions, convert
 
 pytestmark = pytest.mark.real
 

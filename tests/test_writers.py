@@ -10,11 +10,11 @@ FILES = sorted([*(ROOT / "edgesdk").rglob("*.py"), *(ROOT / "converters").rglob(
 WRITERS = {"write_text", "write_bytes", "TemporaryDirectory", "mkdtemp", "mkstemp", "NamedTemporaryFile"}
 
 IN_DRAFTS = {
-    "converters.calibration_windows": "a scratch folder",
-    "converters.checkpoints.default_model": "a draft",
-    "converters.convert": "a bundle's draft",
-    "converters.emit": "a bundle's draft",
-    "converters.quantise.sensitivity": "appends lines with checksums to a file in the cache",
+    "edgesdk_converters.calibration_windows": "a scratch folder",
+    "edgesdk_converters.checkpoints.default_model": "a draft",
+    "edgesdk_converters.convert": "a bundle's draft",
+    "edgesdk_converters.emit": "a bundle's draft",
+    "edgesdk_converters.quantise.sensitivity": "appends lines with checksums to a file in the cache",
     "edgesdk.backends.litert.packing_memory": "a draft",
     "edgesdk.bundle.package_list": "a bundle's draft",
     "edgesdk.bundle.write_file": "the draft itself",
@@ -27,7 +27,8 @@ IN_DRAFTS = {
 
 
 def module_name(path):
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    root = ROOT / "converters" if path.is_relative_to(ROOT / "converters") else ROOT
+    return ".".join(path.relative_to(root).with_suffix("").parts)
 
 
 def writes(tree):

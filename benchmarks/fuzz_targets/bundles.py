@@ -20,7 +20,7 @@ from fuzz_targets.damage import TINY, damaged, odd_json, scratch
 @cache
 def tiny_bundle() -> Bundle:
     """A bundle of a tiny checkpoint, converted once per process."""
-    from converters.convert import ConvertOptions, convert
+    from edgesdk_converters.convert import ConvertOptions, convert
 
     options = ConvertOptions(targets=("litert-static", "onnx"), recipes=("f32",), context=64)
     return open_bundle(convert(str(TINY / "llama"), scratch() / "tiny", options))

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from converters.architectures.registry import read_spec, weights_for
-from converters.checkpoints.gguf_file import GgufTensors
-from converters.checkpoints.gguf_header import read_gguf_header
-from converters.checkpoints.open_checkpoint import open_checkpoint
-from converters.checkpoints.safetensors_file import SafetensorsTensors
+from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.checkpoints.gguf_file import GgufTensors
+from edgesdk_converters.checkpoints.gguf_header import read_gguf_header
+from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+from edgesdk_converters.checkpoints.safetensors_file import SafetensorsTensors
 from fuzz_targets.damage import TINY, damaged, odd_json, scratch
 
 ARCHITECTURES = ("llama", "gemma3", "phi3", "qwen2", "smollm3")

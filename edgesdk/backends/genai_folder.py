@@ -11,15 +11,16 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import cast
 
+from edgesdk.bundle.drafts import scratch_folder
 from edgesdk.bundle.genai_config import GENAI_CONFIG_NAME, genai_config
 from edgesdk.bundle.manifest import Variant
 from edgesdk.bundle.reader import Bundle
 from edgesdk.bundle.records import JsonValue
+from edgesdk.bundle.write_file import write_file
 from edgesdk.errors import BundleError, DeviceError
 
 _LIMIT_BYTES = 1 << 16
@@ -65,9 +66,9 @@ def genai_folder(bundle: Bundle, variant: Variant, threads: int) -> Iterator[Pat
     """
     entry = PurePosixPath(variant.entry)
     listed = [name for name in bundle.manifest.files if PurePosixPath(name).parent == entry.parent]
-    with TemporaryDirectory(prefix="edgesdk-genai-") as outer:
-        folder = Path(outer, variant.name)
+    with ExitStack() as stack:
         try:
+            folder = stack.enter_context(scratch_folder()) / variant.name
             folder.mkdir()
             for name in listed:
                 if name == variant.entry or name.endswith(".data"):
@@ -76,7 +77,7 @@ def genai_folder(bundle: Bundle, variant: Variant, threads: int) -> Iterator[Pat
             model = cast(dict[str, JsonValue], config["model"])
             options = cast(dict[str, dict[str, JsonValue]], model["decoder"])["session_options"]
             model["pad_token_id"], options["intra_op_num_threads"] = _NO_PADDING, threads
-            (folder / GENAI_CONFIG_NAME).write_text(json.dumps(config), encoding="utf-8")
+            write_file(folder / GENAI_CONFIG_NAME, json.dumps(config))
         except OSError as error:
             reason = error.strerror or error
             raise DeviceError(f"no folder can be made for onnxruntime-genai: {reason}") from error

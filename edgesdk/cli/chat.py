@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgesdk.bundle.printable import printable
+from edgesdk.bundle.write_file import write_file
 from edgesdk.cli.options import (
     Answering,
     Loading,
@@ -115,12 +117,11 @@ def _save(file: str, messages: list[Message]) -> None:
     if not file:
         click.echo("/save needs a file: /save talk.json", err=True)
         return
+    if os.path.lexists(file):
+        click.echo(f"error: {printable(file)} is there already; choose another file", err=True)
+        return
     try:
-        with Path(file).open("x", encoding="utf-8") as stream:
-            json.dump(messages, stream, indent=2, ensure_ascii=False)
-            stream.write("\n")
-    except FileExistsError:
-        click.echo(f"error: {file} is there already; choose another file", err=True)
+        write_file(Path(file), json.dumps(messages, indent=2, ensure_ascii=False) + "\n")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         click.echo(f"error: {printable(file)} cannot be written: {reason}", err=True)

@@ -173,8 +173,8 @@ def command(
     if not overwrite and (out / MANIFEST_NAME).is_file():
         raise BundleError(f"{out} holds a bundle; choose another folder, or give --overwrite to replace it")
     with converters_installed():
-        from converters.convert import ConvertOptions, convert
-        from converters.reshape import Reshaping
+        from edgesdk_converters.convert import ConvertOptions, convert
+        from edgesdk_converters.reshape import Reshaping
 
         options = ConvertOptions(
             targets=_names(target),
@@ -209,7 +209,7 @@ def converters_installed() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package in ("", "edgesdk", "converters"):
+        if package in ("", "edgesdk", "edgesdk_converters"):
             raise
         raise MissingExtra(package, "convert") from error
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,9 +16,11 @@ from pathlib import Path
 import click
 
 from edgesdk.bundle import shelf
+from edgesdk.bundle.checked_json import read_checked, write_checked
 from edgesdk.bundle.integrity import cache_folder
 from edgesdk.bundle.manifest import MANIFEST_NAME, Manifest
 from edgesdk.bundle.reader import open_bundle
+from edgesdk.bundle.records import JsonValue
 from edgesdk.cli.convert import converters_installed
 from edgesdk.cli.options import find_bundle
 from edgesdk.cli.progress_line import ProgressLine
@@ -71,8 +72,8 @@ class _Source:
     @classmethod
     def of(cls, model: str) -> _Source | None:
         """None for what is no checkpoint, or is on the shelf under that very name."""
-        from converters.checkpoints.fetch_hub import is_hub_id
-        from converters.checkpoints.named_models import NAMED_MODELS
+        from edgesdk_converters.checkpoints.fetch_hub import is_hub_id
+        from edgesdk_converters.checkpoints.named_models import NAMED_MODELS
 
         path = Path(model)
         if os.path.isfile(model):
@@ -144,7 +145,7 @@ def _is_plain(manifest: Manifest) -> bool:
 
 def _convert(model: str, source: _Source, folder: Path) -> Path:
     with converters_installed():
-        from converters.convert import ConvertOptions, convert
+        from edgesdk_converters.convert import ConvertOptions, convert
 
         click.echo(
             f"{model} is converted with recipe {RECIPE} and kept as {folder.name} "
@@ -159,23 +160,15 @@ def _convert(model: str, source: _Source, folder: Path) -> Path:
 def _digest(path: Path) -> str:
     """sha256 of a file, remembered with what the file system says of it."""
     stat = path.stat()
-    fingerprint = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    fingerprint: list[JsonValue] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
     key = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
     record = cache_folder() / "sources" / f"{key}.json"
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        with record.open("rb") as stream:
-            known = json.loads(stream.read(_RECORD_LIMIT_BYTES))
-        if isinstance(known, list) and known[:-1] == fingerprint and isinstance(known[-1], str):
-            return known[-1]
-    from converters.checkpoints.digests import describe_file
+    known = read_checked(record, _RECORD_LIMIT_BYTES)
+    if isinstance(known, list) and known[:-1] == fingerprint and isinstance(known[-1], str):
+        return known[-1]
+    from edgesdk_converters.checkpoints.digests import describe_file
 
     found = describe_file(path).sha256
-    draft = record.with_suffix(f".{os.getpid()}")
     with contextlib.suppress(OSError):  # a cache that cannot be written means hashing again
-        try:
-            record.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps([*fingerprint, found]), encoding="utf-8")
-            draft.replace(record)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_checked(record, [*fingerprint, found])
     return found

@@ -88,7 +88,7 @@ def _check_model(out: Path) -> None:
     from edgesdk.bundle.reader import open_bundle
 
     with converters_installed():
-        from converters.checkpoints.named_models import NAMED_MODELS
+        from edgesdk_converters.checkpoints.named_models import NAMED_MODELS
 
     manifest = open_bundle(out).manifest
     ours = NAMED_MODELS[MODEL].sha256 if MODEL in NAMED_MODELS else None
@@ -128,7 +128,7 @@ def _convert(out: Path, recipe: str, line: ProgressLine) -> Bundle:
             answered.append(model.receipt.variant)
 
     with converters_installed():
-        from converters.convert import ConvertOptions, convert
+        from edgesdk_converters.convert import ConvertOptions, convert
 
         convert(
             MODEL,

@@ -12,7 +12,7 @@ from edgesdk.cli.options import json_option
 from edgesdk.cli.output import print_facts, print_json, print_table, stage_printer
 
 if TYPE_CHECKING:
-    from converters.layers.report_layers import LayerReport
+    from edgesdk_converters.layers.report_layers import LayerReport
 
 EXAMPLES = """\b
 Examples:
@@ -106,14 +106,17 @@ def rank(
     can be given to `edgesdk convert --skip-layers`. Nothing is converted.
     """
     with converters_installed():
-        from converters.architectures.registry import read_spec, weights_for
-        from converters.calibration_windows import calibration_windows
-        from converters.checkpoints.open_checkpoint import open_checkpoint
-        from converters.graph.decoder import build_decoder
-        from converters.graph.program import Program
-        from converters.layers.plot_layers import check_plot, plot_layers
-        from converters.layers.report_layers import report_layers
-        from converters.quantise.calibration.calibration_text import builtin_calibration, read_calibration
+        from edgesdk_converters.architectures.registry import read_spec, weights_for
+        from edgesdk_converters.calibration_windows import calibration_windows
+        from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+        from edgesdk_converters.graph.decoder import build_decoder
+        from edgesdk_converters.graph.program import Program
+        from edgesdk_converters.layers.plot_layers import check_plot, plot_layers
+        from edgesdk_converters.layers.report_layers import report_layers
+        from edgesdk_converters.quantise.calibration.calibration_text import (
+            builtin_calibration,
+            read_calibration,
+        )
 
         if plot is not None:
             check_plot(plot)

@@ -14,7 +14,7 @@ from edgesdk.bundle.printable import printable
 from edgesdk.cli.output import print_json
 
 if TYPE_CHECKING:
-    from converters.progress import Progress
+    from edgesdk_converters.progress import Progress
 
 
 class ProgressLine:

@@ -30,14 +30,14 @@ def open_reference(source: str, bundle: Bundle) -> Scorer:
         MissingExtra: a package of the `convert` extra is missing.
     """
     with converters_installed():
-        from converters.architectures.registry import read_spec, weights_for
-        from converters.checkpoints.open_checkpoint import open_checkpoint
-        from converters.graph.decoder import build_decoder
-        from converters.graph.full_sequence import sequence_logits
-        from converters.graph.program import Program
-        from converters.graph.weights import ResidentWeights
-        from converters.vocabulary.kept_tokens import KeptTokens
-        from converters.vocabulary.prune_vocab import prune_vocab
+        from edgesdk_converters.architectures.registry import read_spec, weights_for
+        from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+        from edgesdk_converters.graph.decoder import build_decoder
+        from edgesdk_converters.graph.full_sequence import sequence_logits
+        from edgesdk_converters.graph.program import Program
+        from edgesdk_converters.graph.weights import ResidentWeights
+        from edgesdk_converters.vocabulary.kept_tokens import KeptTokens
+        from edgesdk_converters.vocabulary.prune_vocab import prune_vocab
 
         manifest = bundle.manifest
         if manifest.vocabulary is not None and manifest.vocabulary.output_only:

@@ -12,7 +12,7 @@ from edgesdk.cli.options import json_option
 from edgesdk.cli.output import megabytes, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
-    from converters.vocabulary.coverage_report import CoverageReport, TextCoverage
+    from edgesdk_converters.vocabulary.coverage_report import CoverageReport, TextCoverage
 
 EXAMPLES = """\b
 Examples:
@@ -61,11 +61,11 @@ def report(
     saved, and the speed of decoding that follows from reading less. Nothing is converted.
     """
     with converters_installed():
-        from converters.checkpoints.open_checkpoint import open_checkpoint
-        from converters.vocabulary.choose_tokens import choose_tokens
-        from converters.vocabulary.coverage_report import report_coverage
-        from converters.vocabulary.prune_request import parse_prune_option
-        from converters.vocabulary.prune_vocab import prune_vocab as prune
+        from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+        from edgesdk_converters.vocabulary.choose_tokens import choose_tokens
+        from edgesdk_converters.vocabulary.coverage_report import report_coverage
+        from edgesdk_converters.vocabulary.prune_request import parse_prune_option
+        from edgesdk_converters.vocabulary.prune_vocab import prune_vocab as prune
 
         request = parse_prune_option(prune_vocab)
         checkpoint = open_checkpoint(source, revision=revision)

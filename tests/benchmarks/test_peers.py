@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from converters.convert import ConvertOptions, convert
+from edgesdk_converters.convert import ConvertOptions, convert
 
 TINY = Path(__file__).parents[1] / "data" / "tiny"
 SMALL = ("--threads", "1", "--prefill", "32,40", "--decode", "8,40", "--new-tokens", "4", "--loads", "1")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from converters.convert import ConvertOptions, convert
+from edgesdk_converters.convert import ConvertOptions, convert
 
 TINY = Path(__file__).parents[1] / "data" / "tiny"
 STAND_IN = '''

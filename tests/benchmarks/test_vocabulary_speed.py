@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from converters.convert import ConvertOptions, convert
-from converters.reshape import Reshaping
+from edgesdk_converters.convert import ConvertOptions, convert
+from edgesdk_converters.reshape import Reshaping
 
 TINY = Path(__file__).parents[1] / "data" / "tiny"
 

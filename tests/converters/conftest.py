@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from converters.checkpoints.gguf_blocks import BLOCK_TYPES, decode_blocks
-from converters.checkpoints.stored_blocks import BlockType, StoredBlocks
-from converters.graph.decoder import build_decoder
-from converters.graph.program import Program
-from converters.graph.weights import Weights
 from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec, RotarySpec
+from edgesdk_converters.checkpoints.gguf_blocks import BLOCK_TYPES, decode_blocks
+from edgesdk_converters.checkpoints.stored_blocks import BlockType, StoredBlocks
+from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.graph.weights import Weights
 
 ROTARY = RotarySpec("default", 10000.0, 16)
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from converters import progress
-from converters.convert_options import ConvertOptions, check_options
-from converters.plan_stages import plan_stages
-from converters.progress import ProgressMeter
+from edgesdk_converters import progress
+from edgesdk_converters.convert_options import ConvertOptions, check_options
+from edgesdk_converters.plan_stages import plan_stages
+from edgesdk_converters.progress import ProgressMeter
 
 
 @pytest.fixture

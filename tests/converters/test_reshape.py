@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 import edgesdk
-from converters.checkpoints.open_checkpoint import open_checkpoint
-from converters.convert import ConvertOptions, convert
-from converters.reshape import Reshaping
-from converters.vocabulary.choose_tokens import choose_tokens
-from converters.vocabulary.prune_request import parse_prune_option
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.errors import UnsupportedOption
 from edgesdk.evaluation.verify_bundle import verify_bundle
+from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+from edgesdk_converters.convert import ConvertOptions, convert
+from edgesdk_converters.reshape import Reshaping
+from edgesdk_converters.vocabulary.choose_tokens import choose_tokens
+from edgesdk_converters.vocabulary.prune_request import parse_prune_option
 
 TINY = Path(__file__).parent.parent / "data" / "tiny"
 MODELS = sorted(p.parent.name for p in TINY.glob("*/config.json"))

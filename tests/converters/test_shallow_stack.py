@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import edgesdk
-from converters.convert import ConvertOptions, convert
-from converters.reshape import Reshaping
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.errors import TransformError, UnsupportedOption
 from edgesdk.evaluation.verify_bundle import verify_bundle
+from edgesdk_converters.convert import ConvertOptions, convert
+from edgesdk_converters.reshape import Reshaping
 
 TINY = Path(__file__).parent.parent / "data" / "tiny"
 REQUEST = "1.attention,0.mlp"

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 
-from converters.step_sizes import resizable_sizes, static_sizes
 from edgesdk.errors import UnsupportedOption
+from edgesdk_converters.step_sizes import resizable_sizes, static_sizes
 
 TOKENS = (1, 8, 16, 32, 64, 96, 128)
 

@@ -39,8 +39,8 @@ def test_every_public_name_has_a_place(site):
     with (site / "objects.inv").open("rb") as stream:
         found = set(inventory.Inventory.parse_sphinx(stream))
     names = [name for name in edgesdk.__all__ if name != "__version__"]
-    homes = {name: f"{getattr(edgesdk, name).__module__}.{name}" for name in names}
-    assert sorted(name for name, home in homes.items() if home not in found) == []
+    documented = {place.rpartition(".")[2] for place in found if place.startswith("edgesdk.")}
+    assert sorted(set(names) - documented) == []
 
 
 def test_pages_fetch_nothing(site):

@@ -165,7 +165,7 @@ def tool_templates(request):
 def npu_bundle(tmp_path_factory, request):
     """A tiny checkpoint converted for NPUs: the variant `onnx-npu-w8`, T of 1 and 128, S of 64."""
     pytest.importorskip("onnx", reason="needs the extra 'convert'")
-    from converters.convert import ConvertOptions, convert
+    from edgesdk_converters.convert import ConvertOptions, convert
 
     options = ConvertOptions(targets=("onnx-npu",), recipes=("w8",), context=64, prove=False)
     source = request.config.rootpath / "tests/data/tiny/llama"

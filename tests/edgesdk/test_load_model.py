@@ -28,7 +28,7 @@ PROMPT = [int(t) for t in np.random.default_rng(5).integers(3, 250, 40)]
 
 @pytest.fixture(scope="module", params=["llama", "gemma3"])
 def tiny(request, tmp_path_factory):
-    from converters.convert import ConvertOptions, convert
+    from edgesdk_converters.convert import ConvertOptions, convert
 
     targets = ("litert", "onnx-step", "onnx")
     options = ConvertOptions(targets=targets, recipes=("f32",), context=128, prove=False)

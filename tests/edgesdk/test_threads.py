@@ -23,7 +23,7 @@ THREADS = 8
 def tiny_bundle(tmp_path_factory, request):
     """A tiny model in float32, in the formats that run on a CPU."""
     pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
-    from converters.convert import ConvertOptions, convert
+    from edgesdk_converters.convert import ConvertOptions, convert
 
     options = ConvertOptions(
         targets=("litert", "onnx", "onnx-step"), recipes=("f32",), context=64, prove=False
@@ -312,7 +312,7 @@ running.wait(20)
 @pytest.mark.real
 @pytest.mark.parametrize("backend", ["litert", "onnxruntime"])
 def test_threads_give_what_each_gives_alone_on_the_real_model(smollm2_gguf, tmp_path_factory, backend):
-    from converters.convert import ConvertOptions, convert
+    from edgesdk_converters.convert import ConvertOptions, convert
 
     folder = tmp_path_factory.mktemp("real") / "bundle"
     target = {"litert": "litert", "onnxruntime": "onnx"}[backend]

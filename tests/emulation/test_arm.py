@@ -36,7 +36,7 @@ def convert_w8(answer_on_arm, tmp_path_factory):
     """Converts a checkpoint for every backend; asks for the emulator first, because that may skip."""
     pytest.importorskip("onnx", reason="needs the extra 'convert'")
     pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
-    from converters.convert import ConvertOptions, convert
+    from edgesdk_converters.convert import ConvertOptions, convert
 
     def make(source, targets, context):
         recipes = ("w8-round", "f32") if context == TINY_CONTEXT else ("w8-round",)

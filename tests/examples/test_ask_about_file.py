@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from converters.convert import ConvertOptions, convert
+from edgesdk_converters.convert import ConvertOptions, convert
 
 ROOT = Path(__file__).parents[2]
 

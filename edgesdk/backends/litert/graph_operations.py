@@ -1,7 +1,7 @@
 """Reads what one signature of a LiteRT file computes: its operators, their names, their weights.
 
-For profiles: operators are named by their first output, as `converters/emit/litert` names tensors. It reads
-offsets in place and never copies a weight. It knows nothing of what runs the file.
+For profiles: operators are named by their first output, as `edgesdk_converters/emit/litert` names
+tensors. It reads offsets in place and never copies a weight. It knows nothing of what runs the file.
 """
 
 from __future__ import annotations

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from converters.architectures.registry import read_spec, weights_for
-from converters.checkpoints.checkpoint import Checkpoint, Dialect, TokenizerFiles
-from converters.graph.decoder import build_decoder
-from converters.graph.program import Program
-from converters.graph.weights import ResidentWeights
 from edgesdk.bundle.manifest import GenerationDefaults, Source, TokenizerRecord
 from edgesdk.bundle.records import JsonValue
+from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.checkpoints.checkpoint import Checkpoint, Dialect, TokenizerFiles
+from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.graph.weights import ResidentWeights
 
 TINY = Path(__file__).parents[2] / "data" / "tiny"
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from converters.graph.evaluate import evaluate
-from converters.graph.full_sequence import MASKED, sequence_logits
+from edgesdk_converters.graph.evaluate import evaluate
+from edgesdk_converters.graph.full_sequence import MASKED, sequence_logits
 
 TOLERANCE = 1e-4  # of the largest logit; float32 against a float64 reference
 
@@ -78,7 +78,7 @@ def test_jax_gives_what_numpy_gives(any_tiny):
 
 
 def test_every_architecture_has_a_reference(tiny):
-    from converters.architectures.registry import ARCHITECTURES
+    from edgesdk_converters.architectures.registry import ARCHITECTURES
 
     folders = ["llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "smollm3"]
     covered = {tiny(folder).program().spec.architecture for folder in folders}

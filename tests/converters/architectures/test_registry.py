@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters.architectures.registry import ARCHITECTURES, read_spec
 from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec, RotarySpec
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.architectures.registry import ARCHITECTURES, read_spec
 
 # The decoder's part of published configurations, with the keys as they are spelled there.
 SMOLLM2 = {
@@ -336,7 +336,7 @@ def test_any_value_gives_a_decoder_or_one_clear_line(data):
         assert "\n" not in str(error)
     else:
         assert dataclasses.is_dataclass(spec)
-        from converters.graph.rotary import inverse_frequencies
+        from edgesdk_converters.graph.rotary import inverse_frequencies
 
         for rotary in {layer.rotary for layer in spec.layers if layer.rotary and layer.rotary.size < 4096}:
             inverse_frequencies(rotary)

@@ -6,14 +6,14 @@ import gguf
 import numpy as np
 import pytest
 
-from converters.architectures.combine import AddOne, Copy, PairHalves, SliceRows
-from converters.architectures.registry import read_spec, weights_for
-from converters.graph.decoder import build_decoder
-from converters.graph.full_sequence import sequence_logits
-from converters.graph.weights import tensor_names
-from converters.prepare import prepare
-from converters.quantise.recipe import find_recipe
 from edgesdk.errors import CheckpointError, TransformError
+from edgesdk_converters.architectures.combine import AddOne, Copy, PairHalves, SliceRows
+from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.graph.weights import tensor_names
+from edgesdk_converters.prepare import prepare
+from edgesdk_converters.quantise.recipe import find_recipe
 
 GGUF_ARCHITECTURE = {
     "llama": (gguf.MODEL_ARCH.LLAMA, True, 0.0),

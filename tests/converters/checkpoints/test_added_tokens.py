@@ -6,8 +6,8 @@ import shutil
 import pytest
 from tokenizers import Tokenizer
 
-from converters.checkpoints.huggingface_tokenizer import read_huggingface_tokenizer
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.checkpoints.huggingface_tokenizer import read_huggingface_tokenizer
 
 START, END = "<|turn|>", "<|done|>"
 

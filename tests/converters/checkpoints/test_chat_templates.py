@@ -2,8 +2,8 @@
 
 import pytest
 
-from converters.checkpoints.chat_templates import ChatTemplates, choose_templates, read_chat_templates
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.checkpoints.chat_templates import ChatTemplates, choose_templates, read_chat_templates
 
 SEVERAL = {"default": "{{ d }}", "tool_use": "{{ t }}"}
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from converters.checkpoints import default_model, named_models
-from converters.checkpoints.default_model import fetch_default_model, fetch_verified
-from converters.checkpoints.named_models import NAMED_MODELS, NamedModel
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.checkpoints import default_model, named_models
+from edgesdk_converters.checkpoints.default_model import fetch_default_model, fetch_verified
+from edgesdk_converters.checkpoints.named_models import NAMED_MODELS, NamedModel
 
 CONTENT = b"GGUF of a kind " + bytes(200_000)
 MEMBER = "edgesdk_test_model/tiny.gguf"
@@ -22,8 +22,8 @@ MEMBER = "edgesdk_test_model/tiny.gguf"
 CHILD = """
 import sys
 from pathlib import Path
-from converters.checkpoints.default_model import fetch_default_model
-from converters.checkpoints.named_models import NAMED_MODELS, NamedModel
+from edgesdk_converters.checkpoints.default_model import fetch_default_model
+from edgesdk_converters.checkpoints.named_models import NAMED_MODELS, NamedModel
 NAMED_MODELS["tiny"] = {model!r}
 {setup}
 try:

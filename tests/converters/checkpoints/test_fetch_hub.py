@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from converters.checkpoints import fetch_hub as module
-from converters.checkpoints.fetch_hub import fetch_hub, is_hub_id
-from converters.checkpoints.open_huggingface import open_huggingface
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.checkpoints import fetch_hub as module
+from edgesdk_converters.checkpoints.fetch_hub import fetch_hub, is_hub_id
+from edgesdk_converters.checkpoints.open_huggingface import open_huggingface
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NEEDED = {
@@ -189,7 +189,7 @@ def fetch_from(url, home, hub_id="someone/tiny", revision=None):
         "from pathlib import Path\n"
         "from huggingface_hub import constants\n"
         "constants.DOWNLOAD_CHUNK_SIZE = 1024\n"  # whole pieces survive a lost connection
-        "from converters.checkpoints.fetch_hub import fetch_hub\n"
+        "from edgesdk_converters.checkpoints.fetch_hub import fetch_hub\n"
         f"try: print(*fetch_hub({hub_id!r}, {revision!r}, Path({str(home)!r})))\n"
         "except Exception as error: print(type(error).__name__, error)\n"
     )

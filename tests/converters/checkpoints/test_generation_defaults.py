@@ -2,9 +2,9 @@
 
 import pytest
 
-from converters.checkpoints.generation_defaults import generation_defaults
 from edgesdk.bundle.manifest import GenerationDefaults
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.checkpoints.generation_defaults import generation_defaults
 
 GREEDY = GenerationDefaults()
 

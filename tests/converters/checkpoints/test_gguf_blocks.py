@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from gguf.quants import dequantize, quantize
 
-from converters.checkpoints.gguf_blocks import BLOCK_TYPES
-from converters.checkpoints.gguf_file import GgufTensors
-from converters.checkpoints.gguf_header import read_gguf_header
-from converters.checkpoints.stored_blocks import BlockStore, block_type, stack_blocks
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.checkpoints.gguf_blocks import BLOCK_TYPES
+from edgesdk_converters.checkpoints.gguf_file import GgufTensors
+from edgesdk_converters.checkpoints.gguf_header import read_gguf_header
+from edgesdk_converters.checkpoints.stored_blocks import BlockStore, block_type, stack_blocks
 
 KIND = gguf.GGMLQuantizationType
 SIZES = {"Q4_0": 18, "Q4_1": 20, "Q8_0": 34}  # bytes per block of 32

@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from converters.architectures.registry import read_spec
-from converters.checkpoints.gguf_config import config_from_gguf
-from converters.checkpoints.gguf_file import GgufTensors
-from converters.checkpoints.gguf_header import read_gguf_header
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.architectures.registry import read_spec
+from edgesdk_converters.checkpoints.gguf_config import config_from_gguf
+from edgesdk_converters.checkpoints.gguf_file import GgufTensors
+from edgesdk_converters.checkpoints.gguf_header import read_gguf_header
 
 BASE = {
     "general.architecture": "llama",

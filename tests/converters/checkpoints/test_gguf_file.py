@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from gguf.quants import dequantize, quantize
 
-from converters.checkpoints.gguf_file import GgufTensors
-from converters.checkpoints.gguf_header import read_gguf_header
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.checkpoints.gguf_file import GgufTensors
+from edgesdk_converters.checkpoints.gguf_header import read_gguf_header
 
 KIND = gguf.GGMLQuantizationType
 PLAIN = {

@@ -9,9 +9,9 @@ from gguf.quants import quantize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters.checkpoints.gguf_file import GgufTensors
-from converters.checkpoints.gguf_header import read_gguf_header, shorten
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.checkpoints.gguf_file import GgufTensors
+from edgesdk_converters.checkpoints.gguf_header import read_gguf_header, shorten
 
 KIND = gguf.GGMLQuantizationType
 VALUES = {

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from converters.checkpoints.gguf_rotary import rotary_config
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.checkpoints.gguf_rotary import rotary_config
 
 HEAD = 64
 

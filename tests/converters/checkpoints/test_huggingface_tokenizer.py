@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from converters.checkpoints.huggingface_tokenizer import read_huggingface_tokenizer
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.checkpoints.huggingface_tokenizer import read_huggingface_tokenizer
 
 BOS, EOS = "<|im_start|>", "<|im_end|>"
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from converters.checkpoints.open_checkpoint import open_checkpoint
 from edgesdk.errors import CheckpointError, UnsupportedOption
+from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
 
 
 def refused(source):

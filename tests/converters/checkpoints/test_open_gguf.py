@@ -5,15 +5,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from converters.architectures.registry import read_spec, weights_for
-from converters.checkpoints.gguf_header import read_gguf_header
-from converters.checkpoints.open_gguf import open_gguf
-from converters.graph.decoder import build_decoder
-from converters.graph.full_sequence import sequence_logits
-from converters.graph.program import Program
-from converters.graph.weights import ResidentWeights
 from edgesdk.bundle.manifest import GenerationDefaults
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.checkpoints.gguf_header import read_gguf_header
+from edgesdk_converters.checkpoints.open_gguf import open_gguf
+from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.graph.weights import ResidentWeights
 
 
 # Those tiny checkpoints that GGUF can describe fully.

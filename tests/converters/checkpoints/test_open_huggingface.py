@@ -12,9 +12,9 @@ from ml_dtypes import bfloat16  # lets numpy hold what the tiny checkpoints stor
 from safetensors import deserialize
 from safetensors.numpy import load_file, save_file
 
-from converters.checkpoints.open_huggingface import open_huggingface
 from edgesdk.bundle.manifest import GenerationDefaults
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.checkpoints.open_huggingface import open_huggingface
 
 INDEX = "model.safetensors.index.json"
 

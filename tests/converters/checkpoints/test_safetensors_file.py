@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from converters.checkpoints.safetensors_file import SafetensorsTensors
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.checkpoints.safetensors_file import SafetensorsTensors
 
 TYPES = {
     "F64": np.float64,

@@ -7,24 +7,24 @@ import numpy as np
 import pytest
 from gguf.quants import dequantize
 
-from converters.architectures.registry import read_spec, weights_for
-from converters.checkpoints.open_gguf import open_gguf
-from converters.emit.litert.emit_litert import emit_litert
-from converters.emit.onnx.resident import emit_resident
-from converters.emit.onnx.step import emit_step
-from converters.graph.decoder import build_decoder
-from converters.graph.full_sequence import MASKED, sequence_inputs, sequence_logits
-from converters.graph.program import Program
-from converters.quantise.block_kernels import LITERT_BLOCKS, ONNX_BLOCKS, ONNX_STEP_BLOCKS
-from converters.quantise.peak_activations import peak_activations
-from converters.quantise.quantised_weights import QuantisedWeights
-from converters.quantise.recipe import find_recipe
-from converters.transforms.keep_blocks import keep_blocks, needs_peaks
 from edgesdk.backends.onnxruntime_resident import ResidentModel
 from edgesdk.backends.onnxruntime_session import open_session
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import TransformError
 from edgesdk.kv.cell_sequence import CellSequence
+from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.checkpoints.open_gguf import open_gguf
+from edgesdk_converters.emit.litert.emit_litert import emit_litert
+from edgesdk_converters.emit.onnx.resident import emit_resident
+from edgesdk_converters.emit.onnx.step import emit_step
+from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.full_sequence import MASKED, sequence_inputs, sequence_logits
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.quantise.block_kernels import LITERT_BLOCKS, ONNX_BLOCKS, ONNX_STEP_BLOCKS
+from edgesdk_converters.quantise.peak_activations import peak_activations
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.quantise.recipe import find_recipe
+from edgesdk_converters.transforms.keep_blocks import keep_blocks, needs_peaks
 
 KIND = gguf.GGMLQuantizationType
 STEPS = (StepShape(1, 32, 1, "s1"), StepShape(32, 32, 32, "s32"))

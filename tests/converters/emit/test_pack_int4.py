@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from converters.emit.pack_int4 import pack_int4
+from edgesdk_converters.emit.pack_int4 import pack_int4
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import typing
 import numpy as np
 import pytest
 
-from converters.graph import ops
-from converters.graph.evaluate import LOWERINGS, evaluate
-from converters.graph.full_sequence import MASKED, sequence_logits
+from edgesdk_converters.graph import ops
+from edgesdk_converters.graph.evaluate import LOWERINGS, evaluate
+from edgesdk_converters.graph.full_sequence import MASKED, sequence_logits
 
 
 def test_every_operation_has_a_lowering():

@@ -2,10 +2,10 @@
 
 import pytest
 
-from converters.graph.decoder import build_decoder
-from converters.graph.graph import GraphBuilder, rebuild
-from converters.graph.ops import Add, Linear, RmsNorm, Split, SplitHeads
 from edgesdk.errors import TransformError
+from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.graph import GraphBuilder, rebuild
+from edgesdk_converters.graph.ops import Add, Linear, RmsNorm, Split, SplitHeads
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from converters.graph.evaluate import evaluate
-from converters.graph.full_sequence import sequence_inputs
-from converters.graph.replay import Replay
-from converters.graph.weights import Derived, DerivedWeights
 from edgesdk.errors import TransformError
+from edgesdk_converters.graph.evaluate import evaluate
+from edgesdk_converters.graph.full_sequence import sequence_inputs
+from edgesdk_converters.graph.replay import Replay
+from edgesdk_converters.graph.weights import Derived, DerivedWeights
 
 
 @pytest.fixture

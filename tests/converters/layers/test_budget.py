@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from converters.layers.budget import LayerBudget, choose_layers, parse_layer_budget, split_texts
-from converters.layers.trial import text_losses
 from edgesdk.errors import UnsupportedOption
+from edgesdk_converters.layers.budget import LayerBudget, choose_layers, parse_layer_budget, split_texts
+from edgesdk_converters.layers.trial import text_losses
 
 
 @pytest.mark.parametrize(

@@ -7,23 +7,23 @@ import numpy as np
 import pytest
 
 import edgesdk
-from converters.architectures.registry import read_spec, weights_for
-from converters.checkpoints.open_checkpoint import open_checkpoint
-from converters.emit.litert.emit_litert import emit_litert
-from converters.graph.decoder import build_decoder
-from converters.graph.full_sequence import sequence_logits
-from converters.graph.program import Program
-from converters.layers.repair_stack import repair_stack
-from converters.layers.skip_request import parse_skip
-from converters.prepare import prepare
-from converters.quantise.quantised_weights import QuantisedWeights
-from converters.quantise.recipe import find_recipe
-from converters.targets import EmitRequest, find_targets
-from converters.transforms.skip_layers import skip_layers
 from edgesdk.bundle.manifest import SCHEMA_VERSION, Manifest, StepShape, Variant
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.bundle.writer import BundleWriter
 from edgesdk.errors import BundleError, EmitError
+from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+from edgesdk_converters.emit.litert.emit_litert import emit_litert
+from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.layers.repair_stack import repair_stack
+from edgesdk_converters.layers.skip_request import parse_skip
+from edgesdk_converters.prepare import prepare
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.quantise.recipe import find_recipe
+from edgesdk_converters.targets import EmitRequest, find_targets
+from edgesdk_converters.transforms.skip_layers import skip_layers
 
 TINY = Path(__file__).parents[2] / "data" / "tiny"
 MODELS = sorted(p.parent.name for p in TINY.glob("*/config.json"))

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from converters.layers.plot_layers import check_plot, plot_layers
-from converters.layers.report_layers import report_layers
 from edgesdk.errors import MissingExtra, UnsupportedOption
+from edgesdk_converters.layers.plot_layers import check_plot, plot_layers
+from edgesdk_converters.layers.report_layers import report_layers
 
 
 @pytest.fixture

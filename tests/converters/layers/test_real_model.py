@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from converters.architectures.registry import read_spec, weights_for
-from converters.checkpoints.open_checkpoint import open_checkpoint
-from converters.graph.decoder import build_decoder
-from converters.graph.program import Program
-from converters.graph.weights import ResidentWeights
-from converters.layers.rank_layers import rank_layers
-from converters.layers.trial import text_losses
-from converters.transforms.skip_layers import skip_layers
+from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.graph.weights import ResidentWeights
+from edgesdk_converters.layers.rank_layers import rank_layers
+from edgesdk_converters.layers.trial import text_losses
+from edgesdk_converters.transforms.skip_layers import skip_layers
 
 TEXT = (
     "The lighthouse stands on a rock at the end of the bay. Every evening the keeper climbs the stairs, "

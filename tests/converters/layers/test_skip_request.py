@@ -2,9 +2,9 @@
 
 import pytest
 
-from converters.layers.skip_request import SkipRequest, parse_skip, whole_blocks
 from edgesdk.bundle.decoder_spec import Half
 from edgesdk.errors import UnsupportedOption
+from edgesdk_converters.layers.skip_request import SkipRequest, parse_skip, whole_blocks
 
 
 @pytest.mark.parametrize(

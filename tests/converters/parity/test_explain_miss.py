@@ -1,7 +1,7 @@
 import pytest
 
-from converters.parity.explain_miss import explain_miss
 from edgesdk.bundle.manifest import Variant
+from edgesdk_converters.parity.explain_miss import explain_miss
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from converters.checkpoints.checkpoint import TokenizerFiles
-from converters.emit.onnx.node_accuracy import quantised_products
-from converters.emit.onnx.resident import emit_resident
-from converters.graph.program import Program
-from converters.graph.weights import Derived, DerivedWeights
-from converters.parity.raise_accuracy import raise_accuracy
-from converters.prepare import prepare
-from converters.quantise.quantised_weights import QuantisedWeights
-from converters.quantise.recipe import find_recipe
 from edgesdk.backends.onnxruntime_resident import ResidentModel
 from edgesdk.bundle.manifest import GenerationDefaults, TokenizerRecord
+from edgesdk_converters.checkpoints.checkpoint import TokenizerFiles
+from edgesdk_converters.emit.onnx.node_accuracy import quantised_products
+from edgesdk_converters.emit.onnx.resident import emit_resident
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.graph.weights import Derived, DerivedWeights
+from edgesdk_converters.parity.raise_accuracy import raise_accuracy
+from edgesdk_converters.prepare import prepare
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.quantise.recipe import find_recipe
 
 CONTEXT = 64
 PLANTED = "layers.1.gate_up"

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from converters.graph.full_sequence import sequence_logits
-from converters.graph.ops import Linear
-from converters.quantise.activation_ranges import LEVELS, ActivationRange, measure_ranges
 from edgesdk.errors import TransformError
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.graph.ops import Linear
+from edgesdk_converters.quantise.activation_ranges import LEVELS, ActivationRange, measure_ranges
 
 
 def test_every_linear_layer_has_both(make_program, tokens):

@@ -5,15 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from converters.graph.full_sequence import sequence_logits
-from converters.graph.program import Program
-from converters.graph.weights import Derived, DerivedWeights
-from converters.quantise.budget import Budget, parse_budget, search_mixture
-from converters.quantise.recipe import Scheme
-from converters.quantise.round_to_nearest import round_to_nearest
-from converters.quantise.sensitivity import measure_sensitivities
 from edgesdk.errors import UnsupportedOption
 from edgesdk.evaluation.agreement import Agreement
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.graph.weights import Derived, DerivedWeights
+from edgesdk_converters.quantise.budget import Budget, parse_budget, search_mixture
+from edgesdk_converters.quantise.recipe import Scheme
+from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
+from edgesdk_converters.quantise.sensitivity import measure_sensitivities
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_sensitivities_are_ordered_by_what_a_byte_costs(program, high, low, text
 
 
 def test_a_sensitivity_is_the_divergence_of_that_matrix_alone(program, high, low, texts, monkeypatch):
-    monkeypatch.setattr("converters.quantise.sensitivity._SCORED_EVERY", 1)
+    monkeypatch.setattr("edgesdk_converters.quantise.sensitivity._SCORED_EVERY", 1)
     for entry in measure_sensitivities(program, high, low, texts):
         alone = divergence(program, {entry.weight: low[entry.weight]}, texts)
         assert entry.kl_nats == pytest.approx(alone.kl_nats, rel=1e-6)

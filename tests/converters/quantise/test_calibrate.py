@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from converters.graph.full_sequence import sequence_logits
-from converters.prepare import prepare
-from converters.quantise.calibrate import calibrate
-from converters.quantise.quantised_weights import QuantisedWeights
-from converters.quantise.recipe import Recipe, Rule, Scheme
 from edgesdk.errors import TransformError
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.prepare import prepare
+from edgesdk_converters.quantise.calibrate import calibrate
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.quantise.recipe import Recipe, Rule, Scheme
 
 INT8 = Scheme(8, None, "round")
 

@@ -5,16 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from converters.graph.evaluate import evaluate
-from converters.graph.full_sequence import sequence_inputs, sequence_logits
-from converters.graph.weights import Derived, DerivedWeights
-from converters.quantise.choose_scales import choose_scales
-from converters.quantise.int8_rows import round_rows_to_int8
-from converters.quantise.quantised_weights import QuantisedWeights
-from converters.quantise.recipe import Recipe, Rule, Scheme
-from converters.quantise.scalable_inputs import scalable_inputs
-from converters.quantise.token_runs import TokenRuns
-from converters.transforms.scale_channels import scale_channels
+from edgesdk_converters.graph.evaluate import evaluate
+from edgesdk_converters.graph.full_sequence import sequence_inputs, sequence_logits
+from edgesdk_converters.graph.weights import Derived, DerivedWeights
+from edgesdk_converters.quantise.choose_scales import choose_scales
+from edgesdk_converters.quantise.int8_rows import round_rows_to_int8
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.quantise.recipe import Recipe, Rule, Scheme
+from edgesdk_converters.quantise.scalable_inputs import scalable_inputs
+from edgesdk_converters.quantise.token_runs import TokenRuns
+from edgesdk_converters.transforms.scale_channels import scale_channels
 
 W8 = Recipe("own", (Rule("*", Scheme(8, None, "round")),))
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from converters.quantise.gptq import gptq, row_losses
-from converters.quantise.recipe import Scheme
-from converters.quantise.round_to_nearest import round_to_nearest
 from edgesdk.errors import TransformError
+from edgesdk_converters.quantise.gptq import gptq, row_losses
+from edgesdk_converters.quantise.recipe import Scheme
+from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
 
 SCHEMES = [Scheme(4, 32, "gptq"), Scheme(4, 64, "gptq"), Scheme(4, None, "gptq"), Scheme(8, None, "gptq")]
 

@@ -5,15 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from converters.quantise.calibrate import calibrate
-from converters.quantise.palette_tensor import PaletteTensor
-from converters.quantise.palettise import palettise, palettise_for
-from converters.quantise.quantised_weights import QuantisedWeights
-from converters.quantise.recipe import Recipe, Rule, Scheme, find_recipe
-from converters.quantise.round_to_nearest import round_to_nearest
-from converters.quantise_program import quantise_program
-from converters.targets import TARGETS, check_palettes, find_targets
 from edgesdk.errors import TransformError, UnsupportedOption
+from edgesdk_converters.quantise.calibrate import calibrate
+from edgesdk_converters.quantise.palette_tensor import PaletteTensor
+from edgesdk_converters.quantise.palettise import palettise, palettise_for
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.quantise.recipe import Recipe, Rule, Scheme, find_recipe
+from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
+from edgesdk_converters.quantise_program import quantise_program
+from edgesdk_converters.targets import TARGETS, check_palettes, find_targets
 
 PALETTE = Scheme(4, None, "palette", 16)
 
@@ -150,7 +150,7 @@ def test_it_is_refused_where_it_cannot_be_stored(make_program, tokens):
     with pytest.raises(UnsupportedOption, match=r"recipe p4 stores palettes.*found litert, onnx-step"):
         check_palettes(find_targets(["coreml", "litert", "onnx-step"]), recipes)
     (coreml,) = find_targets(["coreml"])
-    from converters.quantise.budget import parse_budget
+    from edgesdk_converters.quantise.budget import parse_budget
 
     with pytest.raises(TransformError, match="no calibrated int4"):
         quantise_program(

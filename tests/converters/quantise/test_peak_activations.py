@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from converters.graph.evaluate import evaluate
-from converters.graph.full_sequence import sequence_inputs
-from converters.graph.graph import rebuild
-from converters.quantise.peak_activations import outlier_channels, peak_activations
 from edgesdk.errors import TransformError
+from edgesdk_converters.graph.evaluate import evaluate
+from edgesdk_converters.graph.full_sequence import sequence_inputs
+from edgesdk_converters.graph.graph import rebuild
+from edgesdk_converters.quantise.peak_activations import outlier_channels, peak_activations
 
 
 def test_peaks_are_those_of_every_row_of_every_text(make_program, tokens):

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from converters.quantise.quantised_weights import QuantisedWeights
-from converters.quantise.recipe import Scheme, find_recipe
-from converters.quantise.round_to_nearest import round_to_nearest
 from edgesdk.errors import TransformError, UnsupportedOption
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.quantise.recipe import Scheme, find_recipe
+from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
 
 matrices = arrays.arrays(
     np.float32, st.tuples(st.integers(1, 5), st.just(64)), elements=st.floats(-100, 100, width=32)

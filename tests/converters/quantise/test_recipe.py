@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from converters.quantise.recipe import Recipe, Rule, Scheme, find_recipe
 from edgesdk.errors import UnsupportedOption
+from edgesdk_converters.quantise.recipe import Recipe, Rule, Scheme, find_recipe
 
 OWN = {
     "name": "first-layers-8",

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from converters.graph.full_sequence import sequence_logits
-from converters.quantise import tied_table
-from converters.quantise.gptq import row_losses
-from converters.quantise.recipe import Scheme
-from converters.quantise.round_to_nearest import round_to_nearest
-from converters.quantise.tied_table import gptq_table, head_grams
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.quantise import tied_table
+from edgesdk_converters.quantise.gptq import row_losses
+from edgesdk_converters.quantise.recipe import Scheme
+from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
+from edgesdk_converters.quantise.tied_table import gptq_table, head_grams
 
 INT4 = Scheme(4, 32, "gptq")
 

@@ -5,15 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from converters.quantise.block_kernels import LITERT_BLOCKS, ONNX_BLOCKS, kept_blocks, resolve_blocks
-from converters.quantise.peak_activations import peak_activations
-from converters.quantise.quantised_weights import QuantisedWeights
-from converters.quantise.recipe import find_recipe
-from converters.quantise.weight_records import weight_records
-from converters.transforms.fuse_linears import fuse_linears
-from converters.transforms.keep_blocks import keep_blocks
-from converters.transforms.split_minimums import split_minimums
 from edgesdk.errors import TransformError
+from edgesdk_converters.quantise.block_kernels import LITERT_BLOCKS, ONNX_BLOCKS, kept_blocks, resolve_blocks
+from edgesdk_converters.quantise.peak_activations import peak_activations
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.quantise.recipe import find_recipe
+from edgesdk_converters.quantise.weight_records import weight_records
+from edgesdk_converters.transforms.fuse_linears import fuse_linears
+from edgesdk_converters.transforms.keep_blocks import keep_blocks
+from edgesdk_converters.transforms.split_minimums import split_minimums
 
 
 def records(program, kernels):

@@ -6,8 +6,8 @@ import json
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from converters.tokenizers.from_gguf import tokenizer_from_gguf
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.tokenizers.from_gguf import tokenizer_from_gguf
 
 # Written out as published, so that a slip in how the patterns are put together shows.
 LLAMA3 = (

@@ -7,8 +7,8 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import normalizers
 
-from converters.tokenizers.charsmap import charsmap_normalizer
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.tokenizers.charsmap import charsmap_normalizer
 
 KEY = "tokenizer.ggml.precompiled_charsmap"
 

@@ -1,7 +1,7 @@
 """Merges from scores and from ranks."""
 
-from converters.tokenizers.derive_merges import merges_by_rank, merges_by_score
-from converters.tokenizers.vocabulary import read_vocabulary
+from edgesdk_converters.tokenizers.derive_merges import merges_by_rank, merges_by_score
+from edgesdk_converters.tokenizers.vocabulary import read_vocabulary
 
 TOKENS = ["<s>", "a", "b", "ab", "ba", "aba", "<0x0A>", "a b", "[PAD8]", "[PAD"]
 METADATA = {

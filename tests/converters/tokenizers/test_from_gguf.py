@@ -5,8 +5,8 @@ import json
 import pytest
 from tokenizers import Tokenizer
 
-from converters.checkpoints.gguf_header import read_gguf_header
-from converters.tokenizers.from_gguf import tokenizer_from_gguf
+from edgesdk_converters.checkpoints.gguf_header import read_gguf_header
+from edgesdk_converters.tokenizers.from_gguf import tokenizer_from_gguf
 
 pytestmark = pytest.mark.real
 

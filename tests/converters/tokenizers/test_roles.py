@@ -3,7 +3,7 @@
 import pytest
 from tokenizers import Tokenizer
 
-from converters.tokenizers.from_gguf import tokenizer_from_gguf
+from edgesdk_converters.tokenizers.from_gguf import tokenizer_from_gguf
 
 
 def made(tokens, **keys):

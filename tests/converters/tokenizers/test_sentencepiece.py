@@ -7,8 +7,8 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer
 
-from converters.tokenizers.from_gguf import tokenizer_from_gguf
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.tokenizers.from_gguf import tokenizer_from_gguf
 
 LLAMA = {
     "model_type": "bpe",

@@ -8,10 +8,10 @@ import pytest
 import regex
 from tokenizers import Regex, Tokenizer, pre_tokenizers
 
-from converters.tokenizers import split_patterns
-from converters.tokenizers.from_gguf import tokenizer_from_gguf
-from converters.tokenizers.split_rules import known_names, split_rule
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.tokenizers import split_patterns
+from edgesdk_converters.tokenizers.from_gguf import tokenizer_from_gguf
+from edgesdk_converters.tokenizers.split_rules import known_names, split_rule
 
 PINNED = json.loads((Path(__file__).parent / "words_by_name.json").read_text(encoding="utf-8"))
 BYTE_NAMES = [name for name in known_names() if split_rule(name).spelling == "bytes"]

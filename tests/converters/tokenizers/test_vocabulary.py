@@ -2,8 +2,8 @@
 
 import pytest
 
-from converters.tokenizers.from_gguf import tokenizer_from_gguf
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.tokenizers.from_gguf import tokenizer_from_gguf
 
 GPT2 = {
     "tokenizer.ggml.model": "gpt2",

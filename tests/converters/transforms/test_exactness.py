@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from converters.graph.full_sequence import sequence_logits
-from converters.graph.ops import Attend, Linear, RmsNorm
-from converters.prepare import prepare
-from converters.quantise.recipe import find_recipe
-from converters.transforms.fold_attention_scale import fold_attention_scale
-from converters.transforms.fold_norms import fold_norms
-from converters.transforms.fuse_linears import fuse_linears
-from converters.transforms.rotate_residual import can_rotate, random_rotation, rotate_residual
 from edgesdk.errors import TransformError
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.graph.ops import Attend, Linear, RmsNorm
+from edgesdk_converters.prepare import prepare
+from edgesdk_converters.quantise.recipe import find_recipe
+from edgesdk_converters.transforms.fold_attention_scale import fold_attention_scale
+from edgesdk_converters.transforms.fold_norms import fold_norms
+from edgesdk_converters.transforms.fuse_linears import fuse_linears
+from edgesdk_converters.transforms.rotate_residual import can_rotate, random_rotation, rotate_residual
 
 
 def assert_same_logits(before, after, tokens):

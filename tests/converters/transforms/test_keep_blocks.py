@@ -2,10 +2,10 @@
 
 import pytest
 
-from converters.graph.ops import BlockSums
-from converters.quantise.block_kernels import LITERT_BLOCKS, ONNX_BLOCKS
-from converters.quantise.recipe import Recipe, Rule, Scheme
-from converters.transforms.keep_blocks import keep_blocks
+from edgesdk_converters.graph.ops import BlockSums
+from edgesdk_converters.quantise.block_kernels import LITERT_BLOCKS, ONNX_BLOCKS
+from edgesdk_converters.quantise.recipe import Recipe, Rule, Scheme
+from edgesdk_converters.transforms.keep_blocks import keep_blocks
 
 GPTQ, INT8 = Scheme(4, 32, "gptq"), Scheme(8, None, "round")
 RULES = (

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from converters.graph.evaluate import evaluate
-from converters.graph.full_sequence import sequence_inputs, sequence_logits
-from converters.transforms.fold_norms import fold_norms
-from converters.transforms.fuse_linears import fuse_linears
-from converters.transforms.rotate_residual import rotate_residual
-from converters.transforms.rotate_values import rotate_values
 from edgesdk.errors import TransformError
+from edgesdk_converters.graph.evaluate import evaluate
+from edgesdk_converters.graph.full_sequence import sequence_inputs, sequence_logits
+from edgesdk_converters.transforms.fold_norms import fold_norms
+from edgesdk_converters.transforms.fuse_linears import fuse_linears
+from edgesdk_converters.transforms.rotate_residual import rotate_residual
+from edgesdk_converters.transforms.rotate_values import rotate_values
 
 
 def logits(program, tokens):

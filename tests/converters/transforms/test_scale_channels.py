@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from converters.graph.full_sequence import sequence_logits
-from converters.quantise.scalable_inputs import scalable_inputs
-from converters.transforms.fold_norms import fold_norms
-from converters.transforms.fuse_linears import fuse_linears
-from converters.transforms.scale_channels import scale_channels
 from edgesdk.errors import TransformError
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.quantise.scalable_inputs import scalable_inputs
+from edgesdk_converters.transforms.fold_norms import fold_norms
+from edgesdk_converters.transforms.fuse_linears import fuse_linears
+from edgesdk_converters.transforms.scale_channels import scale_channels
 
 
 def random_factors(program, seed=0):

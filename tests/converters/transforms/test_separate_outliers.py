@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from converters.graph.full_sequence import sequence_logits
-from converters.graph.ops import Add, BlockSums, Linear, ScaleColumns
-from converters.quantise.block_kernels import LITERT_BLOCKS, kept_blocks
-from converters.quantise.peak_activations import outlier_channels, peak_activations
-from converters.transforms.fuse_linears import fuse_linears
-from converters.transforms.separate_outliers import separate_outliers
-from converters.transforms.split_minimums import split_minimums
 from edgesdk.errors import TransformError
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.graph.ops import Add, BlockSums, Linear, ScaleColumns
+from edgesdk_converters.quantise.block_kernels import LITERT_BLOCKS, kept_blocks
+from edgesdk_converters.quantise.peak_activations import outlier_channels, peak_activations
+from edgesdk_converters.transforms.fuse_linears import fuse_linears
+from edgesdk_converters.transforms.separate_outliers import separate_outliers
+from edgesdk_converters.transforms.split_minimums import split_minimums
 
 
 def assert_same_logits(before, after, tokens):

@@ -5,18 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 
-from converters.graph.decoder import build_decoder
-from converters.graph.evaluate import evaluate
-from converters.graph.full_sequence import sequence_inputs, sequence_logits
-from converters.graph.ops import Attend, Rotate
-from converters.graph.program import Program
-from converters.layers.skip_request import SkipRequest, parse_skip
-from converters.prepare import prepare
-from converters.quantise.recipe import find_recipe
-from converters.transforms.skip_layers import skip_layers
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.records import from_json, to_json
 from edgesdk.errors import TransformError
+from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.evaluate import evaluate
+from edgesdk_converters.graph.full_sequence import sequence_inputs, sequence_logits
+from edgesdk_converters.graph.ops import Attend, Rotate
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.layers.skip_request import SkipRequest, parse_skip
+from edgesdk_converters.prepare import prepare
+from edgesdk_converters.quantise.recipe import find_recipe
+from edgesdk_converters.transforms.skip_layers import skip_layers
 
 REQUESTS = ("0", "1", "0.attention", "1.attention", "0.mlp", "1.mlp", "0-1.mlp", "0.attention,1.mlp")
 

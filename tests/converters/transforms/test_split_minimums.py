@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from converters.checkpoints.stored_blocks import block_type
-from converters.graph.full_sequence import sequence_logits
-from converters.graph.ops import BlockSums, Linear
-from converters.graph.weights import stored_blocks
-from converters.quantise.block_kernels import LITERT_BLOCKS, ONNX_BLOCKS, kept_blocks
-from converters.transforms.fuse_linears import fuse_linears
-from converters.transforms.split_minimums import split_minimums
 from edgesdk.errors import TransformError
+from edgesdk_converters.checkpoints.stored_blocks import block_type
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.graph.ops import BlockSums, Linear
+from edgesdk_converters.graph.weights import stored_blocks
+from edgesdk_converters.quantise.block_kernels import LITERT_BLOCKS, ONNX_BLOCKS, kept_blocks
+from edgesdk_converters.transforms.fuse_linears import fuse_linears
+from edgesdk_converters.transforms.split_minimums import split_minimums
 
 
 def assert_same_logits(before, after, tokens):

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converters.checkpoints.checkpoint import Checkpoint, TokenizerFiles
-from converters.checkpoints.open_checkpoint import open_checkpoint
 from edgesdk.bundle.manifest import TokenizerRecord
+from edgesdk_converters.checkpoints.checkpoint import Checkpoint, TokenizerFiles
+from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
 
 TINY = Path(__file__).parents[2] / "data" / "tiny"
 SPECIALS = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]

@@ -7,12 +7,12 @@ import sys
 import numpy as np
 import pytest
 
-from converters.vocabulary.choose_tokens import choose_tokens
-from converters.vocabulary.count_tokens import count_tokens
-from converters.vocabulary.prune_request import PruneRequest
-from converters.vocabulary.required_tokens import required_tokens
-from converters.vocabulary.tokenizer_data import TokenizerData
 from edgesdk.errors import MissingExtra, TransformError, UnsupportedOption
+from edgesdk_converters.vocabulary.choose_tokens import choose_tokens
+from edgesdk_converters.vocabulary.count_tokens import count_tokens
+from edgesdk_converters.vocabulary.prune_request import PruneRequest
+from edgesdk_converters.vocabulary.required_tokens import required_tokens
+from edgesdk_converters.vocabulary.tokenizer_data import TokenizerData
 
 
 def test_every_choice_is_closed_under_merges(grown, family, corpus):

@@ -2,16 +2,16 @@
 
 import pytest
 
-from converters.vocabulary.choose_tokens import choose_tokens
-from converters.vocabulary.prune_request import PruneRequest
-from converters.vocabulary.prune_vocab import prune_vocab
-from converters.vocabulary.tokenizer_data import load_engine
+from edgesdk_converters.vocabulary.choose_tokens import choose_tokens
+from edgesdk_converters.vocabulary.prune_request import PruneRequest
+from edgesdk_converters.vocabulary.prune_vocab import prune_vocab
+from edgesdk_converters.vocabulary.tokenizer_data import load_engine
 
 
 @pytest.mark.parametrize("tiny", ["llama", "llama-untied-bias"])
 def test_it_converts_proves_and_writes_the_same_text(grown, corpus, held_out, tiny, tmp_path, monkeypatch):
     import edgesdk
-    from converters import convert as pipeline
+    from edgesdk_converters import convert as pipeline
 
     full = grown("byte_level", tiny)
     kept = choose_tokens(full, PruneRequest(corpus=(corpus,), size=640))

@@ -2,13 +2,13 @@
 
 import pytest
 
-from converters.architectures.registry import read_spec
-from converters.vocabulary.choose_tokens import choose_tokens
-from converters.vocabulary.coverage_report import report_coverage
-from converters.vocabulary.prune_request import PruneRequest
-from converters.vocabulary.prune_vocab import prune_vocab
-from converters.vocabulary.tokenizer_data import load_engine
 from edgesdk.errors import UnsupportedOption
+from edgesdk_converters.architectures.registry import read_spec
+from edgesdk_converters.vocabulary.choose_tokens import choose_tokens
+from edgesdk_converters.vocabulary.coverage_report import report_coverage
+from edgesdk_converters.vocabulary.prune_request import PruneRequest
+from edgesdk_converters.vocabulary.prune_vocab import prune_vocab
+from edgesdk_converters.vocabulary.tokenizer_data import load_engine
 
 
 @pytest.fixture

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 
 import edgesdk
-from converters import convert as pipeline
-from converters.reshape import Reshaping
-from converters.vocabulary.choose_tokens import choose_tokens
-from converters.vocabulary.kept_speller import kept_speller
-from converters.vocabulary.prune_request import PruneRequest, parse_prune_option
-from converters.vocabulary.tokenizer_data import load_engine
 from edgesdk.bundle.id_map import read_id_map
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.cli.reference import open_reference
 from edgesdk.errors import BundleError, UnsupportedOption
 from edgesdk.evaluation.evaluate_text import text_windows
 from edgesdk.evaluation.verify_bundle import verify_bundle
+from edgesdk_converters import convert as pipeline
+from edgesdk_converters.reshape import Reshaping
+from edgesdk_converters.vocabulary.choose_tokens import choose_tokens
+from edgesdk_converters.vocabulary.kept_speller import kept_speller
+from edgesdk_converters.vocabulary.prune_request import PruneRequest, parse_prune_option
+from edgesdk_converters.vocabulary.tokenizer_data import load_engine
 
 VARIANTS = ("litert-f32", "onnx-step-f32", "litert-w8")
 
@@ -96,7 +96,7 @@ def test_it_is_proven_and_verified_on_texts_that_it_can_write(bundles):
 
 
 def choice_of(bundle):
-    from converters.vocabulary.kept_tokens import KeptTokens
+    from edgesdk_converters.vocabulary.kept_tokens import KeptTokens
 
     manifest = open_bundle(bundle).manifest
     return KeptTokens.from_bundle(read_id_map(bundle / "vocabulary.json"), manifest.vocabulary)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from converters.vocabulary.prune_request import PruneRequest, parse_prune_option
 from edgesdk.errors import UnsupportedOption
+from edgesdk_converters.vocabulary.prune_request import PruneRequest, parse_prune_option
 
 
 @pytest.mark.parametrize(

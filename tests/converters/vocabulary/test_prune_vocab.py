@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converters.architectures.registry import read_spec, weights_for
-from converters.checkpoints.open_checkpoint import open_checkpoint
-from converters.graph import evaluate
-from converters.graph.decoder import build_decoder
-from converters.graph.full_sequence import sequence_logits
-from converters.graph.ops import Linear
-from converters.graph.program import Program
-from converters.vocabulary.choose_tokens import choose_tokens
-from converters.vocabulary.kept_tokens import KeptTokens
-from converters.vocabulary.prune_request import PruneRequest
-from converters.vocabulary.prune_vocab import prune_vocab
 from edgesdk.bundle.id_map import read_id_map
 from edgesdk.errors import CheckpointError, TransformError
+from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+from edgesdk_converters.graph import evaluate
+from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.graph.ops import Linear
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.vocabulary.choose_tokens import choose_tokens
+from edgesdk_converters.vocabulary.kept_tokens import KeptTokens
+from edgesdk_converters.vocabulary.prune_request import PruneRequest
+from edgesdk_converters.vocabulary.prune_vocab import prune_vocab
 
 DATA = Path(__file__).parents[2] / "data" / "tiny"
 TINY = ("llama", "llama-untied-bias", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "smollm3")

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from converters.checkpoints.gguf_blocks import BLOCK_TYPES
-from converters.checkpoints.stored_blocks import StoredBlocks, block_type
-from converters.vocabulary.pruned_tensors import PrunedTensors
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.checkpoints.gguf_blocks import BLOCK_TYPES
+from edgesdk_converters.checkpoints.stored_blocks import StoredBlocks, block_type
+from edgesdk_converters.vocabulary.pruned_tensors import PrunedTensors
 
 KIND = BLOCK_TYPES["Q8_0"]
 VALUES = np.arange(6 * 32, dtype=np.int8).reshape(6, 32)

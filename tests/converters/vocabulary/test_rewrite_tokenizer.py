@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from converters.vocabulary.choose_tokens import choose_tokens
-from converters.vocabulary.kept_tokens import KeptTokens
-from converters.vocabulary.prune_request import PruneRequest
-from converters.vocabulary.rewrite_tokenizer import rewrite_tokenizer
-from converters.vocabulary.tokenizer_data import TokenizerData, load_engine
 from edgesdk.errors import TransformError
+from edgesdk_converters.vocabulary.choose_tokens import choose_tokens
+from edgesdk_converters.vocabulary.kept_tokens import KeptTokens
+from edgesdk_converters.vocabulary.prune_request import PruneRequest
+from edgesdk_converters.vocabulary.rewrite_tokenizer import rewrite_tokenizer
+from edgesdk_converters.vocabulary.tokenizer_data import TokenizerData, load_engine
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_an_added_token_without_a_row_is_left_out(grown):
 
 @pytest.mark.real
 def test_smollm2_round_trips(smollm2_gguf, corpus, mixed_lines, held_out):
-    from converters.checkpoints.open_checkpoint import open_checkpoint
+    from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(str(smollm2_gguf))
     data = TokenizerData(checkpoint.tokenizer.tokenizer_json)

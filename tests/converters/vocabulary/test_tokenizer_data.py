@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters.vocabulary.tokenizer_data import TokenizerData, last_merge, split_merge
 from edgesdk.errors import TransformError
+from edgesdk_converters.vocabulary.tokenizer_data import TokenizerData, last_merge, split_merge
 
 
 @settings(max_examples=200, deadline=None)

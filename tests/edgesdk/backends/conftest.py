@@ -72,14 +72,14 @@ class RandomWeights:
 def onnx_bundle(tmp_path_factory: pytest.TempPathFactory) -> OnnxBundle:
     """The bundle; weights are float32, so that every backend must agree with the evaluator."""
     pytest.importorskip("onnx", reason="needs the extra 'convert'")
-    from converters.checkpoints.checkpoint import TokenizerFiles
-    from converters.emit.onnx.resident import emit_resident
-    from converters.emit.onnx.step import emit_step
-    from converters.graph.decoder import build_decoder
-    from converters.graph.full_sequence import sequence_logits
-    from converters.graph.program import Program
-    from converters.quantise.quantised_weights import QuantisedWeights
-    from converters.quantise.recipe import find_recipe
+    from edgesdk_converters.checkpoints.checkpoint import TokenizerFiles
+    from edgesdk_converters.emit.onnx.resident import emit_resident
+    from edgesdk_converters.emit.onnx.step import emit_step
+    from edgesdk_converters.graph.decoder import build_decoder
+    from edgesdk_converters.graph.full_sequence import sequence_logits
+    from edgesdk_converters.graph.program import Program
+    from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+    from edgesdk_converters.quantise.recipe import find_recipe
 
     graph = build_decoder(SPEC)
     base = RandomWeights({v.name: tuple(int(d) for d in v.shape) for v in graph.weights})

@@ -11,7 +11,7 @@ from edgesdk.errors import BundleError
 
 onnx = pytest.importorskip("onnx", reason="needs the extra 'convert'")
 
-EMITTERS = Path(__file__).parents[3] / "converters" / "emit" / "onnx"
+EMITTERS = Path(__file__).parents[3] / "converters" / "edgesdk_converters" / "emit" / "onnx"
 
 
 @pytest.fixture

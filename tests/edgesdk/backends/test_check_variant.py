@@ -231,7 +231,7 @@ def test_every_command_refuses_what_no_bundle_lists(onnx_bundle, tmp_path, resea
 
 def test_verify_refuses_what_a_model_names(tmp_path, reseal, request):
     pytest.importorskip("onnx")
-    from converters.convert import ConvertOptions, convert
+    from edgesdk_converters.convert import ConvertOptions, convert
 
     source = request.config.rootpath / "tests/data/tiny/llama"
     options = ConvertOptions(targets=("onnx",), recipes=("f32",), context=64)

@@ -16,7 +16,7 @@ MOST_STEPS = 20_000
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory, request):
     pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
-    from converters.convert import ConvertOptions, convert
+    from edgesdk_converters.convert import ConvertOptions, convert
 
     options = ConvertOptions(targets=("litert", "onnx"), recipes=("f32",), context=64, prove=False)
     source = request.config.rootpath / "tests/data/tiny/llama"

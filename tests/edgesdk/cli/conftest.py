@@ -52,7 +52,7 @@ def tiny_checkpoint():
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory):
     """Read by many tests, written by none."""
-    from converters.convert import ConvertOptions, convert
+    from edgesdk_converters.convert import ConvertOptions, convert
 
     options = ConvertOptions(recipes=("f32", "w8"), context=128, allow_parity_miss=True)
     return convert(str(TINY), tmp_path_factory.mktemp("tiny") / "bundle", options)

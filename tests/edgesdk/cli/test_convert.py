@@ -82,7 +82,7 @@ def test_a_missing_package_names_the_extra():
 
 def test_a_module_of_our_own_is_no_missing_package():
     with pytest.raises(ModuleNotFoundError), converters_installed():
-        raise ModuleNotFoundError("No module named 'converters.x'", name="converters.x")
+        raise ModuleNotFoundError("No module named 'edgesdk_converters.x'", name="edgesdk_converters.x")
 
 
 def test_a_bundle_keeps_the_template_for_tools_and_says_what_is_left_out(edgesdk, tiny_checkpoint, tmp_path):

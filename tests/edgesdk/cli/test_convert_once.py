@@ -92,7 +92,7 @@ def test_an_interruption_leaves_nothing(edgesdk, checkpoint, shelf, monkeypatch)
 
 
 def test_without_what_converts_the_command_is_named(edgesdk, checkpoint, shelf, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "converters.convert", None)
+    monkeypatch.setitem(__import__("sys").modules, "edgesdk_converters.convert", None)
 
     def missing(*_, **__):
         raise ModuleNotFoundError("No module named 'gguf'", name="gguf")
@@ -107,7 +107,7 @@ def _raising(missing):
     real = __import__
 
     def find(name, *arguments, **options):
-        return missing() if name == "converters.convert" else real(name, *arguments, **options)
+        return missing() if name == "edgesdk_converters.convert" else real(name, *arguments, **options)
 
     return find
 

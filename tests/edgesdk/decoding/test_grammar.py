@@ -231,7 +231,7 @@ def test_without_the_package_the_extra_is_named(byte_level, monkeypatch):
 
 @pytest.fixture(params=["tiny", pytest.param("real", marks=pytest.mark.real)])
 def checkpoint_tokenizer(request, tmp_path):
-    from converters.checkpoints.open_checkpoint import open_checkpoint
+    from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
 
     tiny = Path(__file__).parents[2] / "data" / "tiny" / "llama"  # all tiny checkpoints share its tokenizer
     source = tiny if request.param == "tiny" else request.getfixturevalue("smollm2_gguf")

@@ -86,7 +86,7 @@ def tokens():
 @pytest.fixture(scope="session")
 def tiny_steps(tmp_path_factory):
     """A float32 bundle for LiteRT, and for ONNX Runtime with steps and without."""
-    from converters.convert import ConvertOptions, convert
+    from edgesdk_converters.convert import ConvertOptions, convert
 
     options = ConvertOptions(
         targets=("litert", "onnx-step", "onnx"), recipes=("f32",), context=128, prove=False

@@ -16,8 +16,8 @@ PROMPT = "The capital of France"
 @pytest.fixture(scope="module")
 def smollm2(smollm2_gguf, tmp_path_factory):
     pytest.importorskip("onnx", reason="needs the extra 'convert'")
-    from converters.convert import ConvertOptions, convert
-    from converters.reshape import Reshaping
+    from edgesdk_converters.convert import ConvertOptions, convert
+    from edgesdk_converters.reshape import Reshaping
 
     options = ConvertOptions(
         targets=("litert-static", "onnx-step"),

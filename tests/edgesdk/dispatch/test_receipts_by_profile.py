@@ -33,7 +33,7 @@ GREEDY = {"temperature": 0.0, "repetition_penalty": 1.0, "ignore_eos": True, "ma
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    from converters.convert import ConvertOptions, convert
+    from edgesdk_converters.convert import ConvertOptions, convert
 
     targets = ["litert", "litert-static", "onnx", "onnx-step"]
     if importlib.util.find_spec("coremltools") is not None:

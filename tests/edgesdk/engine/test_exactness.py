@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import edgesdk
-from converters.convert import ConvertOptions, convert
 from edgesdk.engine.engine import Engine
 from edgesdk.errors import SnapshotError, UnsupportedOption
+from edgesdk_converters.convert import ConvertOptions, convert
 
 TINY = Path(__file__).parents[2] / "data" / "tiny"
 CONTEXT = 128

@@ -27,7 +27,7 @@ MATRIX_WEIGHTS = LAYERS * (64 * (64 + 2 * 32) + 64 * 64 + 3 * 64 * 96) + 288 * 6
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     pytest.importorskip("onnx", reason="needs the extra 'convert'")
-    from converters.convert import ConvertOptions, convert
+    from edgesdk_converters.convert import ConvertOptions, convert
 
     options = ConvertOptions(("litert", "onnx", "onnx-step"), ("f32", "w8-round"), 128, prove=False)
     return convert(str(TINY), tmp_path_factory.mktemp("profile") / "bundle", options)
@@ -97,7 +97,7 @@ def test_what_cannot_be_profiled_is_passed_over_unless_it_was_named(bundle, tmp_
 
 @pytest.mark.parametrize(("kind", "head_bytes"), [("int8", 16 + 4), ("float16", 32)])
 def test_other_cells_are_profiled(tmp_path, kind, head_bytes):
-    from converters.convert import ConvertOptions, convert
+    from edgesdk_converters.convert import ConvertOptions, convert
 
     options = ConvertOptions(("litert",), ("w8-round",), 128, prove=False, cells=kind)
     found = profile_step(convert(str(TINY), tmp_path / "bundle", options), repeat=2, threads=1)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converters.convert import ConvertOptions, convert
 from edgesdk.backends.litert.open_litert import open_compiled
 from edgesdk.backends.onnxruntime_step import open_step
 from edgesdk.backends.opened import OpenRequest
@@ -16,6 +15,7 @@ from edgesdk.bundle.reader import open_bundle
 from edgesdk.kv.prefix_tree import PrefixTree
 from edgesdk.kv.snapshot import load_snapshot, save_snapshot
 from edgesdk.kv.step_runner import StepEntry, StepRunner
+from edgesdk_converters.convert import ConvertOptions, convert
 
 TINY = Path(__file__).parents[2] / "data" / "tiny"
 OPENERS = {"litert-f32": open_compiled, "onnx-step-f32": open_step}

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from converters.graph.program import Program
-from converters.prepare import prepare
-from converters.quantise.quantised_weights import QuantisedWeights
-from converters.quantise.recipe import find_recipe
 from edgesdk.bundle.manifest import StepShape
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.prepare import prepare
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.quantise.recipe import find_recipe
 
 pytest.importorskip("coremltools", reason="needs the extra 'coreml'")
 

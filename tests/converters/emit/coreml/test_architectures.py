@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converters.architectures.registry import read_spec, weights_for
-from converters.checkpoints.open_checkpoint import open_checkpoint
-from converters.emit.coreml.emit_coreml import emit_coreml
-from converters.graph.decoder import build_decoder
-from converters.graph.full_sequence import sequence_logits
-from converters.graph.program import Program
 from edgesdk.backends.coreml.interpreter import MilInterpreter
 from edgesdk.backends.coreml.step_backend import CoreMLStepBackend
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.kv.cell_sequence import CellSequence
+from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+from edgesdk_converters.emit.coreml.emit_coreml import emit_coreml
+from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.graph.program import Program
 
 TINY = Path(__file__).parents[4] / "tests" / "data" / "tiny"
 STEPS = (StepShape(1, 64, 1, "step_1"), StepShape(16, 64, 16, "step_16"))

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 import edgesdk
-from converters.architectures.registry import read_spec, weights_for
-from converters.checkpoints.open_checkpoint import open_checkpoint
-from converters.convert import ConvertOptions, convert
-from converters.graph.decoder import build_decoder
-from converters.graph.program import Program
-from converters.prepare import prepare
-from converters.quantise.quantised_weights import QuantisedWeights
-from converters.quantise.recipe import Scheme, find_recipe
-from converters.quantise.round_to_nearest import round_to_nearest
-from converters.targets import find_targets
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.errors import DeviceError, EmitError, UnsupportedOption
 from edgesdk.evaluation.verify_bundle import verify_bundle
+from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+from edgesdk_converters.convert import ConvertOptions, convert
+from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.prepare import prepare
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.quantise.recipe import Scheme, find_recipe
+from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
+from edgesdk_converters.targets import find_targets
 
 TINY = Path(__file__).parents[4] / "tests" / "data" / "tiny"
 

@@ -7,23 +7,23 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from converters.emit.coreml.emit_coreml import emit_coreml
-from converters.emit.coreml.lowering import LOWERINGS
-from converters.graph import ops
-from converters.graph.decoder import build_decoder
-from converters.graph.evaluate import evaluate
-from converters.graph.full_sequence import sequence_logits
-from converters.prepare import prepare
-from converters.quantise.block_kernels import COREML_BLOCKS
-from converters.quantise.quantised_weights import QuantisedWeights
-from converters.quantise.recipe import find_recipe
-from converters.quantise_program import quantise_program
 from edgesdk.backends.coreml.interpreter import MilInterpreter
 from edgesdk.backends.coreml.mil_program import MODEL_PATH, WEIGHTS_PATH, Stored, read_program
 from edgesdk.backends.coreml.step_backend import LOWEST_MASK, CoreMLStepBackend
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import EmitError
 from edgesdk.kv.cell_sequence import CellSequence
+from edgesdk_converters.emit.coreml.emit_coreml import emit_coreml
+from edgesdk_converters.emit.coreml.lowering import LOWERINGS
+from edgesdk_converters.graph import ops
+from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.evaluate import evaluate
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.prepare import prepare
+from edgesdk_converters.quantise.block_kernels import COREML_BLOCKS
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.quantise.recipe import find_recipe
+from edgesdk_converters.quantise_program import quantise_program
 
 STEPS = (StepShape(1, 40, 1, "step_1"), StepShape(5, 40, 3, "step_5"), StepShape(33, 40, 8, "step_33"))
 # Of the largest logit. The f32 recipe computes in float32, all others in float16.

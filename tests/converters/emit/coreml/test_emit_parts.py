@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import edgesdk
-from converters.convert import ConvertOptions, convert
 from edgesdk.bundle.package_list import read_package_list
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.cli.output import variant_bytes
 from edgesdk.errors import EmitError, UnsupportedOption
+from edgesdk_converters.convert import ConvertOptions, convert
 
 TINY = Path(__file__).parents[4] / "tests" / "data" / "tiny"
 TEXT = np.arange(3, 30, dtype=np.int32)

@@ -5,10 +5,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from converters.emit.coreml.split_graph import split_graph
-from converters.graph.evaluate import evaluate
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import EmitError
+from edgesdk_converters.emit.coreml.split_graph import split_graph
+from edgesdk_converters.graph.evaluate import evaluate
 
 STEP = StepShape(5, 24, 3, "step_5")
 

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from converters.emit.litert.emit_litert import emit_litert
-from converters.graph.program import Program
-from converters.prepare import prepare
-from converters.quantise.quantised_weights import QuantisedWeights
-from converters.quantise.recipe import find_recipe
 from edgesdk.backends.litert.compiled import CompiledStepBackend
 from edgesdk.backends.litert.interpreter import InterpreterStepBackend
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.kv.step_runner import StepEntry
+from edgesdk_converters.emit.litert.emit_litert import emit_litert
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.prepare import prepare
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.quantise.recipe import find_recipe
 
 
 class CellFiles:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from converters.emit.litert.drop_unread import drop_unread
-from converters.emit.litert.model_file import ModelFile, Quantisation
 from edgesdk.errors import EmitError
+from edgesdk_converters.emit.litert.drop_unread import drop_unread
+from edgesdk_converters.emit.litert.model_file import ModelFile, Quantisation
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT has no wheel for this platform")
 

@@ -5,15 +5,6 @@ import typing
 import numpy as np
 import pytest
 
-from converters.emit.litert.emit_litert import emit_litert
-from converters.emit.litert.lowering import LOWERINGS
-from converters.emit.litert.model_file import ModelFile
-from converters.graph import ops
-from converters.graph.full_sequence import sequence_logits
-from converters.graph.program import Program
-from converters.prepare import prepare
-from converters.quantise.quantised_weights import QuantisedWeights
-from converters.quantise.recipe import find_recipe
 from edgesdk.backends.aligned_array import aligned_floats
 from edgesdk.backends.litert.compiled import CompiledStepBackend
 from edgesdk.backends.litert.graph_operations import read_signature
@@ -22,6 +13,15 @@ from edgesdk.backends.litert.operator_profiler import OperatorProfiler
 from edgesdk.backends.step_buffers import allocate_buffers
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.kv.cell_sequence import CellSequence
+from edgesdk_converters.emit.litert.emit_litert import emit_litert
+from edgesdk_converters.emit.litert.lowering import LOWERINGS
+from edgesdk_converters.emit.litert.model_file import ModelFile
+from edgesdk_converters.graph import ops
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.prepare import prepare
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.quantise.recipe import find_recipe
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT has no wheel for this platform")
 
@@ -114,7 +114,7 @@ def test_a_file_beyond_two_gigabytes_finds_its_constants_by_offset(
     make_program, tokens, tmp_path, monkeypatch
 ):
     program = make_program("plain")
-    monkeypatch.setattr("converters.emit.litert.model_file._LARGEST_FLATBUFFER", 1000)
+    monkeypatch.setattr("edgesdk_converters.emit.litert.model_file._LARGEST_FLATBUFFER", 1000)
     quantised = emit(program, "w8-round", tmp_path / "m.tflite")
     backend = open_compiled(tmp_path / "m.tflite", program.spec)
     found = CellSequence(backend, program.spec, 64).score(tokens)

@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from converters.emit.litert.model_file import schema
-from converters.graph.full_sequence import sequence_logits
 from edgesdk.backends.aligned_array import aligned_floats
 from edgesdk.errors import DeviceError, SnapshotError
 from edgesdk.kv.snapshot import load_snapshot, save_snapshot
 from edgesdk.kv.step_runner import StepEntry, StepRunner
+from edgesdk_converters.emit.litert.model_file import schema
+from edgesdk_converters.graph.full_sequence import sequence_logits
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT has no wheel for this platform")
 

@@ -7,9 +7,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from converters.emit.litert.model_file import schema
-from converters.graph.evaluate import evaluate
-from converters.graph.full_sequence import sequence_logits
 from edgesdk.backends.aligned_array import aligned_floats
 from edgesdk.backends.litert.compiled import CompiledStepBackend
 from edgesdk.backends.protocol import MASKED
@@ -17,6 +14,9 @@ from edgesdk.errors import DeviceError, SnapshotError
 from edgesdk.kv.cell_memory import dequantise_cells, quantise_cells
 from edgesdk.kv.snapshot import load_snapshot, save_snapshot
 from edgesdk.kv.step_runner import StepEntry, StepRunner
+from edgesdk_converters.emit.litert.model_file import schema
+from edgesdk_converters.graph.evaluate import evaluate
+from edgesdk_converters.graph.full_sequence import sequence_logits
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT has no wheel for this platform")
 

@@ -4,10 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from converters.emit.litert.join_rotations import join_rotations
-from converters.graph.full_sequence import sequence_logits
-from converters.graph.ops import RmsNorm, Rotate
-from converters.transforms.fuse_linears import fuse_linears
+from edgesdk_converters.emit.litert.join_rotations import join_rotations
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.graph.ops import RmsNorm, Rotate
+from edgesdk_converters.transforms.fuse_linears import fuse_linears
 
 
 def rotations(graph):

@@ -7,17 +7,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from converters.emit.litert.emit_litert import emit_litert
-from converters.emit.litert.lowering import Lowering
-from converters.emit.litert.model_file import ModelFile, Varying, schema
-from converters.prepare import prepare
-from converters.quantise.quantised_weights import QuantisedWeights
-from converters.quantise.recipe import find_recipe
 from edgesdk.backends.litert.compiled import CompiledStepBackend
 from edgesdk.backends.litert.interpreter import InterpreterStepBackend
 from edgesdk.backends.litert.weight_cache import WeightCache
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.kv.cell_sequence import CellSequence
+from edgesdk_converters.emit.litert.emit_litert import emit_litert
+from edgesdk_converters.emit.litert.lowering import Lowering
+from edgesdk_converters.emit.litert.model_file import ModelFile, Varying, schema
+from edgesdk_converters.prepare import prepare
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.quantise.recipe import find_recipe
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT has no wheel for this platform")
 

@@ -7,9 +7,9 @@ It is planted in the bias of keys or of values, past what conversion refuses. Lo
 import numpy as np
 import pytest
 
-from converters.graph.program import Program
 from edgesdk.backends.not_finite import NotFiniteError
 from edgesdk.kv.step_runner import StepEntry, StepRunner
+from edgesdk_converters.graph.program import Program
 
 
 class PlantedWeights:

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from converters.emit.litert.emit_litert import emit_litert
-from converters.graph.full_sequence import sequence_logits
-from converters.graph.program import Program
-from converters.prepare import prepare
-from converters.quantise.quantised_weights import QuantisedWeights
-from converters.quantise.recipe import Recipe, Rule, Scheme
 from edgesdk.backends.litert.compiled import CompiledStepBackend
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.kv.cell_sequence import CellSequence
+from edgesdk_converters.emit.litert.emit_litert import emit_litert
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.prepare import prepare
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.quantise.recipe import Recipe, Rule, Scheme
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT has no wheel for this platform")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from converters.emit.litert.shared_packing import packed_once, shared_vectors
+from edgesdk_converters.emit.litert.shared_packing import packed_once, shared_vectors
 
 pytest.importorskip("flatbuffers", reason="needs the extra 'convert'")
 

@@ -4,12 +4,12 @@ import json
 
 import pytest
 
-from converters.checkpoints.checkpoint import TokenizerFiles
-from converters.graph.program import Program
-from converters.prepare import prepare
-from converters.quantise.quantised_weights import QuantisedWeights
-from converters.quantise.recipe import find_recipe
 from edgesdk.bundle.manifest import TokenizerRecord
+from edgesdk_converters.checkpoints.checkpoint import TokenizerFiles
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.prepare import prepare
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.quantise.recipe import find_recipe
 
 pytest.importorskip("onnx", reason="needs the extra 'convert'")
 

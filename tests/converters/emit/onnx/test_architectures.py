@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converters.architectures.registry import read_spec, weights_for
-from converters.checkpoints.open_checkpoint import open_checkpoint
-from converters.emit.onnx.resident import emit_resident
-from converters.emit.onnx.step import emit_step
-from converters.graph.decoder import build_decoder
-from converters.graph.program import Program
 from edgesdk.backends.onnxruntime_resident import ResidentModel
 from edgesdk.backends.onnxruntime_session import open_session
 from edgesdk.bundle.manifest import StepShape
+from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+from edgesdk_converters.emit.onnx.resident import emit_resident
+from edgesdk_converters.emit.onnx.step import emit_step
+from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.program import Program
 
 TINY = Path(__file__).parents[4] / "tests" / "data" / "tiny"
 TOLERANCE = 1e-4  # of the largest logit, float32 throughout

@@ -6,11 +6,11 @@ import json
 import numpy as np
 import pytest
 
-from converters.emit.onnx.resident import emit_resident
 from edgesdk.backends.onnxruntime_resident import ResidentModel
 from edgesdk.bundle.genai_config import genai_config
 from edgesdk.bundle.manifest import GenerationDefaults, TokenizerRecord
 from edgesdk.errors import EmitError
+from edgesdk_converters.emit.onnx.resident import emit_resident
 
 CONTEXT = 64
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from converters.emit.onnx.matrices import block_scales, kernel_block, pack_blocks
-from converters.quantise.recipe import Scheme
-from converters.quantise.round_to_nearest import round_to_nearest
+from edgesdk_converters.emit.onnx.matrices import block_scales, kernel_block, pack_blocks
+from edgesdk_converters.quantise.recipe import Scheme
+from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_blocks_unpack_to_the_weight(bits, block, columns):
 
 
 def test_extremes_survive():
-    from converters.quantise.quantised_tensor import QuantisedTensor
+    from edgesdk_converters.quantise.quantised_tensor import QuantisedTensor
 
     values = np.array([[-127, 127, 0, 1] * 8], np.int8)
     packed = pack_blocks(QuantisedTensor(values, np.ones((1, 1), np.float32), 8, None), 32)

@@ -5,8 +5,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from converters.emit.onnx.model_file import ExternalData, OnnxModel
 from edgesdk.errors import EmitError
+from edgesdk_converters.emit.onnx.model_file import ExternalData, OnnxModel
 
 
 def write(folder, names):

@@ -3,10 +3,10 @@
 import onnx
 import pytest
 
-from converters.emit.onnx.node_accuracy import quantised_products, set_float_activations
-from converters.emit.onnx.resident import emit_resident
 from edgesdk.bundle.manifest import GenerationDefaults
 from edgesdk.errors import EmitError
+from edgesdk_converters.emit.onnx.node_accuracy import quantised_products, set_float_activations
+from edgesdk_converters.emit.onnx.resident import emit_resident
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ import numpy as np
 import onnx
 import pytest
 
-from converters.emit.onnx.npu import emit_npu
-from converters.graph.evaluate import evaluate
-from converters.quantise.activation_ranges import ActivationRange, measure_ranges
 from edgesdk.backends.onnxruntime_session import open_session
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import EmitError
+from edgesdk_converters.emit.onnx.npu import emit_npu
+from edgesdk_converters.graph.evaluate import evaluate
+from edgesdk_converters.quantise.activation_ranges import ActivationRange, measure_ranges
 
 STEP = StepShape(5, 7, 3, "t5_s7")
 TOLERANCE = {"f32": 3e-3, "w8-round": 4e-3, "w4b32-round": 4e-3, "w4c-round": 4e-3}

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from converters.architectures.registry import read_spec, weights_for
-from converters.checkpoints.open_checkpoint import open_checkpoint
-from converters.emit.onnx.resident import emit_resident
-from converters.graph.decoder import build_decoder
-from converters.graph.full_sequence import sequence_logits
-from converters.graph.program import Program
 from edgesdk.backends.onnxruntime_genai import GenaiModel
 from edgesdk.backends.onnxruntime_resident import ResidentModel
+from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+from edgesdk_converters.emit.onnx.resident import emit_resident
+from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.graph.program import Program
 
 pytestmark = pytest.mark.real
 

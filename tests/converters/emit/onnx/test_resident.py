@@ -7,19 +7,19 @@ import numpy as np
 import onnx
 import pytest
 
-from converters.emit.onnx.resident import emit_resident
-from converters.emit.onnx.resident_lowering import LOWERINGS
-from converters.graph import ops
-from converters.graph.full_sequence import sequence_logits
-from converters.graph.graph import Node
-from converters.graph.program import Program
-from converters.quantise.quantised_weights import QuantisedWeights
-from converters.quantise.recipe import find_recipe
 from edgesdk.backends.not_finite import NotFiniteError
 from edgesdk.backends.onnxruntime_resident import ResidentModel
 from edgesdk.bundle.decoder_spec import LayerSpec
 from edgesdk.bundle.manifest import GenerationDefaults
 from edgesdk.errors import EmitError
+from edgesdk_converters.emit.onnx.resident import emit_resident
+from edgesdk_converters.emit.onnx.resident_lowering import LOWERINGS
+from edgesdk_converters.graph import ops
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.graph.graph import Node
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.quantise.recipe import find_recipe
 
 CONTEXT = 64
 

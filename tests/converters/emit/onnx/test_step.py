@@ -7,16 +7,16 @@ import numpy as np
 import onnx
 import pytest
 
-from converters.emit.onnx.step import emit_step
-from converters.emit.onnx.step_lowering import LOWERINGS
-from converters.graph import ops
-from converters.graph.evaluate import evaluate
-from converters.graph.full_sequence import sequence_logits
-from converters.quantise.quantised_weights import QuantisedWeights
-from converters.quantise.recipe import find_recipe
 from edgesdk.backends.onnxruntime_session import open_session
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import EmitError
+from edgesdk_converters.emit.onnx.step import emit_step
+from edgesdk_converters.emit.onnx.step_lowering import LOWERINGS
+from edgesdk_converters.graph import ops
+from edgesdk_converters.graph.evaluate import evaluate
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.quantise.recipe import find_recipe
 
 STEP = StepShape(5, 7, 3, "t5_s7")
 # Of the largest logit; weights are unpacked to float32. The evaluator does not round to float16.

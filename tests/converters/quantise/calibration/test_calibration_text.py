@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converters.quantise.calibration.calibration_text import (
+from edgesdk.errors import UnsupportedOption
+from edgesdk_converters.quantise.calibration.calibration_text import (
     LIMIT_BYTES,
     CalibrationText,
     Domain,
     builtin_calibration,
     read_calibration,
 )
-from edgesdk.errors import UnsupportedOption
 
 ROOT = Path(__file__).parents[4]
 
@@ -92,7 +92,7 @@ def test_the_builtin_sample_is_what_its_digest_says():
     sample = builtin_calibration()
     assert sample.name == "builtin"
     digest = hashlib.sha256()
-    folder = ROOT / "converters" / "quantise" / "calibration"
+    folder = ROOT / "converters" / "edgesdk_converters" / "quantise" / "calibration"
     for path in sorted([*folder.glob("*.txt"), *folder.glob("*.json")]):
         if path.name != "README.txt":
             digest.update(f"{path.name}\n{path.read_text('utf-8')}\n".encode())
@@ -127,7 +127,7 @@ def test_it_shares_nothing_with_what_is_reported():
             for message in chat:
                 mine |= _runs(message["content"])
     assert len(mine) > 5000
-    parity = ROOT / "converters" / "parity"
+    parity = ROOT / "converters" / "edgesdk_converters" / "parity"
     reported = [path.read_text("utf-8") for path in (parity / "passages.txt", parity / "prompts.txt")]
     from pydoc_data.topics import topics
 
@@ -197,17 +197,19 @@ def test_the_sample_is_packaged():
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    globs = project["tool"]["setuptools"]["package-data"]["converters"]
+    globs = project["tool"]["setuptools"]["package-data"]["edgesdk_converters"]
     assert {"**/*.txt", "**/*.json"} <= set(globs)
-    assert json.loads((ROOT / "converters/quantise/calibration/dialogue.json").read_text("utf-8"))
-    assert importlib.util.find_spec("converters.quantise.calibration").origin is not None
+    assert json.loads(
+        (ROOT / "converters/edgesdk_converters/quantise/calibration/dialogue.json").read_text("utf-8")
+    )
+    assert importlib.util.find_spec("edgesdk_converters.quantise.calibration").origin is not None
 
 
 @pytest.mark.real
 def test_it_is_long_enough_for_a_real_tokenizer(smollm2_gguf, tmp_path):
     from tokenizers import Tokenizer
 
-    from converters.checkpoints.open_checkpoint import open_checkpoint
+    from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
 
     engine = Tokenizer.from_str(open_checkpoint(str(smollm2_gguf)).tokenizer.tokenizer_json)
     windows = builtin_calibration().sequences(

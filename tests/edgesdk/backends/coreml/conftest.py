@@ -78,11 +78,11 @@ def inputs():
 @pytest.fixture(scope="session")
 def write_package(tmp_path_factory):
     """Writes packages of the tiny model, with int4 weights unless told, in any sizes and either layout."""
-    from converters.emit.coreml.emit_coreml import emit_coreml
-    from converters.graph.decoder import build_decoder
-    from converters.graph.program import Program
-    from converters.quantise.quantised_weights import QuantisedWeights
-    from converters.quantise.recipe import find_recipe
+    from edgesdk_converters.emit.coreml.emit_coreml import emit_coreml
+    from edgesdk_converters.graph.decoder import build_decoder
+    from edgesdk_converters.graph.program import Program
+    from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+    from edgesdk_converters.quantise.recipe import find_recipe
 
     def write(steps, layout="cells", recipe="w4b32-round") -> Path:
         graph = build_decoder(SPEC)

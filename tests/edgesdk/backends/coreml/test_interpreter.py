@@ -13,7 +13,7 @@ from edgesdk.errors import BundleError, DeviceError, EdgeError
 @pytest.fixture
 def build(tmp_path):
     """A package of one function of any operations; the operands are float16 of 16 elements."""
-    from converters.emit.coreml.mil_package import MilPackage
+    from edgesdk_converters.emit.coreml.mil_package import MilPackage
 
     def run(compute):
         package = MilPackage()

@@ -8,7 +8,7 @@ from edgesdk.bundle.reader import open_bundle
 @pytest.fixture(scope="session")
 def float_bundle(tmp_path_factory, request):
     pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
-    from converters.convert import ConvertOptions, convert
+    from edgesdk_converters.convert import ConvertOptions, convert
 
     options = ConvertOptions(targets=("litert",), recipes=("f32",), context=256, prove=False)
     source = request.config.rootpath / "tests/data/tiny/llama"

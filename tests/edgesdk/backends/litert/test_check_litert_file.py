@@ -46,7 +46,7 @@ def test_numbers_are_those_of_the_schema():
 
 def test_every_operator_that_the_emitter_names_is_known():
     named = set()
-    for path in (ROOT / "converters/emit/litert").glob("*.py"):
+    for path in (ROOT / "converters/edgesdk_converters/emit/litert").glob("*.py"):
         for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if getattr(getattr(call, "func", None), "attr", None) in ("emit", "op", "binary"):
                 named.update(
@@ -68,8 +68,8 @@ def test_every_operator_that_the_emitter_names_is_known():
     ],
 )
 def test_what_is_written_passes(checkpoint, target, recipe, cells, tmp_path):
-    from converters.convert import ConvertOptions, convert
     from edgesdk.bundle.reader import open_bundle
+    from edgesdk_converters.convert import ConvertOptions, convert
 
     options = ConvertOptions((target,), (recipe,), 64, prove=False, cells=cells)
     bundle = open_bundle(convert(str(ROOT / "tests/data/tiny" / checkpoint), tmp_path / "b", options))

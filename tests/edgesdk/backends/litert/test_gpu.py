@@ -21,7 +21,7 @@ def step_bundle(tmp_path_factory, request):
     """A tiny checkpoint for LiteRT in float and int8, and in int8 as ONNX steps."""
     pytest.importorskip("onnx", reason="needs the extra 'convert'")
     pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
-    from converters.convert import ConvertOptions, convert
+    from edgesdk_converters.convert import ConvertOptions, convert
 
     targets = ("litert", "litert-static", "onnx-step")
     options = ConvertOptions(targets=targets, recipes=("f32", "w8"), context=256, prove=False)

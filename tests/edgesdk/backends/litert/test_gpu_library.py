@@ -82,7 +82,7 @@ def test_this_machine_loads_it():
 
 def test_a_refusal_is_one_line_and_the_interpreter_goes_on(tmp_path, monkeypatch, request):
     pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
-    from converters.convert import ConvertOptions, convert
+    from edgesdk_converters.convert import ConvertOptions, convert
 
     options = ConvertOptions(targets=("litert",), recipes=("f32",), context=64, prove=False)
     source = request.config.rootpath / "tests/data/tiny/llama"

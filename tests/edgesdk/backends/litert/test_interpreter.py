@@ -25,7 +25,7 @@ def int8_bundle(tmp_path_factory, request):
     """A tiny checkpoint in int8, with scales inside its products and behind them."""
     pytest.importorskip("tflite_runtime", reason="needs tflite-runtime")
     pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
-    from converters.convert import ConvertOptions, convert
+    from edgesdk_converters.convert import ConvertOptions, convert
 
     options = ConvertOptions(
         targets=("litert", "litert-static"), recipes=("w8-round",), context=256, prove=False
@@ -81,7 +81,7 @@ def test_a_version_that_cannot_multiply_float16_cells_is_refused_when_it_opens(
     request, tmp_path, monkeypatch
 ):
     """By its first step, not by its number: here one that fails as 2.1.6 does."""
-    from converters.convert import ConvertOptions, convert
+    from edgesdk_converters.convert import ConvertOptions, convert
 
     options = ConvertOptions(targets=("litert",), recipes=("w8",), context=64, prove=False, cells="float16")
     bundle = open_bundle(

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 import edgesdk
-from converters.convert import ConvertOptions, convert
 from edgesdk.backends.litert import weight_cache
 from edgesdk.backends.litert.weight_cache import find_packed, forgotten_on_failure, open_weight_cache
 from edgesdk.bundle.reader import open_bundle
+from edgesdk_converters.convert import ConvertOptions, convert
 
 TINY = Path(__file__).parents[3] / "data" / "tiny"
 TOKENS = np.arange(5, 25, dtype=np.int32)

@@ -1,0 +1,77 @@
+"""The table of architectures, and the two questions asked of it: which decoder, and which weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.records import JsonValue
+from edgesdk.errors import CheckpointError
+from edgesdk_converters.architectures.architecture import Architecture
+from edgesdk_converters.architectures.config_reader import ConfigReader
+from edgesdk_converters.architectures.decoder_config import HARMLESS, IRRELEVANT
+from edgesdk_converters.architectures.gemma import GEMMA2, GEMMA3
+from edgesdk_converters.architectures.llama import LLAMA
+from edgesdk_converters.architectures.mistral import MISTRAL
+from edgesdk_converters.architectures.phi3 import PHI3
+from edgesdk_converters.architectures.qwen import QWEN2, QWEN3
+from edgesdk_converters.architectures.smollm3 import SMOLLM3
+from edgesdk_converters.architectures.weight_map import WeightMap, map_weights
+from edgesdk_converters.checkpoints.checkpoint import Checkpoint
+
+ARCHITECTURES: tuple[Architecture, ...] = (LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, PHI3, SMOLLM3)
+
+_BY_MODEL_TYPE = {model_type: a for a in ARCHITECTURES for model_type in a.model_types}
+_BY_NAME = {a.name: a for a in ARCHITECTURES}
+
+
+def read_spec(config: Mapping[str, JsonValue]) -> DecoderSpec:
+    """Turns a checkpoint's configuration into a decoder.
+
+    Args:
+        config: with Hugging Face's keys, whichever file it came from.
+
+    Returns:
+        The decoder's shape.
+
+    Raises:
+        CheckpointError: the architecture, a key or a value is not known.
+    """
+    reader = ConfigReader(config)
+    model_type = reader.text("model_type")
+    if model_type not in _BY_MODEL_TYPE:
+        raise CheckpointError(
+            f"the architecture {model_type!r} is not known; known are {', '.join(_BY_MODEL_TYPE)}"
+        )
+    if "text_config" in config:
+        raise CheckpointError(
+            f"{model_type!r} with a text_config is a model of several modalities; "
+            "convert a text-only checkpoint"
+        )
+    architecture = _BY_MODEL_TYPE[model_type]
+    try:
+        spec = architecture.read(reader)
+    except ValueError as error:
+        raise CheckpointError(f"the configuration describes no {model_type}: {error}") from error
+    reader.finish(IRRELEVANT | architecture.irrelevant, HARMLESS)
+    return spec
+
+
+def weights_for(checkpoint: Checkpoint, spec: DecoderSpec) -> WeightMap:
+    """Finds and checks every weight of a decoder in a checkpoint; reads none.
+
+    Args:
+        checkpoint: the opened checkpoint.
+        spec: what `read_spec` made of its configuration.
+
+    Returns:
+        Its weights under canonical names.
+
+    Raises:
+        CheckpointError: a tensor is missing, has another shape, or is there without being known.
+    """
+    if spec.architecture not in _BY_NAME:
+        raise CheckpointError(
+            f"the architecture {spec.architecture!r} is not known; known are {', '.join(_BY_NAME)}"
+        )
+    return map_weights(checkpoint, spec, _BY_NAME[spec.architecture])

@@ -1,0 +1,85 @@
+"""Opens a GGUF file as a checkpoint: header, configuration, tensors, tokenizer and digest in one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgesdk.bundle.manifest import GenerationDefaults, Source, SourceFile
+from edgesdk.bundle.records import JsonValue
+from edgesdk.errors import CheckpointError
+from edgesdk_converters.checkpoints.checkpoint import Checkpoint
+from edgesdk_converters.checkpoints.digests import Progress, describe_file
+from edgesdk_converters.checkpoints.generation_defaults import ABOVE_ZERO, checked_number
+from edgesdk_converters.checkpoints.gguf_config import config_from_gguf
+from edgesdk_converters.checkpoints.gguf_file import GgufTensors
+from edgesdk_converters.checkpoints.gguf_header import MetadataValue, read_gguf_header, shorten
+
+_SAMPLING = "general.sampling."
+
+
+def open_gguf(
+    path: Path,
+    *,
+    name: str | None = None,
+    described: SourceFile | None = None,
+    progress: Progress | None = None,
+) -> Checkpoint:
+    """Opens a GGUF file.
+
+    Args:
+        path: the file.
+        name: of the model; None for the file's name.
+        described: the file's digest, when it is known already.
+        progress: told how far hashing is.
+
+    Raises:
+        CheckpointError: it is damaged, in parts, no model, or says something this version does not know.
+        MissingExtra: the gguf package is not installed.
+    """
+    from edgesdk_converters.tokenizers.from_gguf import tokenizer_from_gguf
+
+    header = read_gguf_header(path)
+    kind = header.metadata.get("general.type", "model")
+    if kind != "model":
+        raise CheckpointError(f"{path.name} holds a general.type of {shorten(kind)}; expected 'model'")
+    parts = header.metadata.get("split.count", 1)
+    if isinstance(parts, int) and parts > 1:
+        raise CheckpointError(f"{path.name} is one of {parts} parts; join them with llama-gguf-split --merge")
+    tensors = GgufTensors(path, header.tensors)
+    config, tokenizer = config_from_gguf(header.metadata, tensors), tokenizer_from_gguf(header.metadata)
+    file = described or describe_file(path, progress)  # last: a file that is refused need not be hashed
+    licence = header.metadata.get("general.license")
+    return Checkpoint(
+        name=name or path.stem,
+        config=config,
+        dialect="gguf",
+        tensors=tensors,
+        tokenizer=tokenizer,
+        generation=_generation(header.metadata),
+        source=Source(kind="gguf", location=path.name, files=(file,)),
+        licence=licence if isinstance(licence, str) else None,
+        notes=tokenizer.notes,
+    )
+
+
+def _generation(metadata: Mapping[str, MetadataValue]) -> GenerationDefaults:
+    """Recommended sampling, which newer files carry."""
+    said: dict[str, JsonValue] = {
+        key: value if isinstance(value, int | float) else str(value)[:40]
+        for key, value in metadata.items()
+        if key.startswith(_SAMPLING)
+    }
+
+    def number(name: str, *, least: float = 0, most: float = 1e6, whole: bool = False) -> float | None:
+        return checked_number(said, _SAMPLING + name, "the file", least=least, most=most, whole=whole)
+
+    temperature, top_p = number("temp"), number("top_p", most=1)
+    top_k = number("top_k", least=-1, whole=True)
+    return GenerationDefaults(
+        temperature=None if top_p == 0 else temperature,  # nothing is left to draw from
+        top_k=None if top_k is None else max(int(top_k), 0),
+        top_p=top_p or None,
+        repetition_penalty=number("penalty_repeat", least=ABOVE_ZERO),
+        min_p=number("min_p", most=1),
+    )

@@ -1,0 +1,77 @@
+"""Opens a directory in the layout of Hugging Face as a checkpoint. It knows no architecture."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from edgesdk.bundle.manifest import Source
+from edgesdk.errors import CheckpointError
+from edgesdk_converters.checkpoints.checkpoint import Checkpoint
+from edgesdk_converters.checkpoints.digests import Progress, describe_file
+from edgesdk_converters.checkpoints.generation_defaults import generation_defaults
+from edgesdk_converters.checkpoints.huggingface_tokenizer import read_huggingface_tokenizer
+from edgesdk_converters.checkpoints.refuse_derived import refuse_adapter, refuse_derived
+from edgesdk_converters.checkpoints.safetensors_file import SafetensorsTensors
+from edgesdk_converters.checkpoints.text_file import read_json, read_optional_json
+from edgesdk_converters.checkpoints.weight_files import INDEX, find_weight_files
+
+CONFIG = "config.json"
+_MODEL_CARD, _CARD_LIMIT_BYTES = "README.md", 1 << 16
+# The card's head is YAML; its licence is one line in every published one.
+_LICENCE = re.compile(r"\A---\n(?:(?!---).*\n)*?license:[ \t]*['\"]?([\w.+-]{1,64})['\"]?[ \t]*\n")
+
+
+def open_huggingface(
+    folder: Path,
+    *,
+    location: str | None = None,
+    revision: str | None = None,
+    progress: Progress | None = None,
+) -> Checkpoint:
+    """Opens a directory with config.json, safetensors and tokenizer.json.
+
+    Args:
+        folder: the directory.
+        location: for the manifest; None for the directory's name.
+        revision: hub commit, when there is one.
+        progress: told how far hashing is.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the weights are quantised or an adapter.
+    """
+    if not (folder / CONFIG).is_file():
+        refuse_adapter(folder)
+    config = read_json(folder / CONFIG)
+    refuse_derived(folder, config)
+    generation = read_optional_json(folder / "generation_config.json")
+    weights = find_weight_files(folder)
+    tensors = SafetensorsTensors(list(weights.paths))
+    for name, file in weights.index.items():
+        if file not in tensors.files_of(name):
+            raise CheckpointError(f"{INDEX} puts {name[:80]!r} into {file}, which does not hold it")
+    tokenizer = read_huggingface_tokenizer(folder, config, generation)
+    recommended, notes = generation_defaults(generation)
+    place = location or folder.resolve().name
+    files = tuple(describe_file(path, progress) for path in weights.paths)
+    return Checkpoint(
+        name=place.rsplit("/", 1)[-1],
+        config=config,
+        dialect="huggingface",
+        tensors=tensors,
+        tokenizer=tokenizer,
+        generation=recommended,
+        source=Source("huggingface", place, files, revision),
+        licence=_licence(folder),
+        notes=(*tokenizer.notes, *notes),
+    )
+
+
+def _licence(folder: Path) -> str | None:
+    """What the model card says, when there is one."""
+    try:
+        with (folder / _MODEL_CARD).open(encoding="utf-8", errors="replace") as card:
+            found = _LICENCE.match(card.read(_CARD_LIMIT_BYTES))
+    except OSError:
+        return None
+    return found.group(1) if found else None

@@ -1,0 +1,156 @@
+"""What a conversion may be asked for, and which wishes are refused before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgesdk.bundle.manifest import CellType
+from edgesdk.errors import UnsupportedOption
+from edgesdk_converters.layers.skip_request import parse_skip
+from edgesdk_converters.quantise.budget import Budget, parse_budget
+from edgesdk_converters.quantise.recipe import Recipe, find_recipe
+from edgesdk_converters.quantise_program import check_mixable
+from edgesdk_converters.reshape import Reshaping
+from edgesdk_converters.step_sizes import LARGEST_CONTEXT
+from edgesdk_converters.targets import Target, check_package_limit, check_palettes, find_targets
+from edgesdk_converters.vocabulary.prune_request import parse_prune_option
+
+DEFAULT_TARGETS = ("litert", "onnx")
+DEFAULT_CONTEXT = 2048
+ACCURACY_TARGET = "onnx"
+OUTPUT_ONLY_TARGETS = ("litert", "litert-static", "onnx-step")
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """How to convert.
+
+    Attributes:
+        targets: names from `edgesdk_converters.targets`.
+        recipes: names in the grammar of `edgesdk_converters.quantise.recipe`; each target gets each.
+        context: longest sequence, in tokens; cut to what the checkpoint declares.
+        overwrite: replace a bundle that is there.
+        prove: measure every variant and fail when one misses its gate.
+        allow_parity_miss: record a miss instead of failing.
+        reshaping: tokens and layers to leave out.
+        calibration: text file to calibrate with; None for the built-in sample.
+        cells: type of cached keys and values; float16 takes half the memory, int8 a quarter (LiteRT only).
+        budget: mix the recipe with int8 to a budget (`quantise.budget`); None for no mixture.
+        shallow: what a second stack on the same weights goes without (`shallow_stack`, LiteRT
+            only); None for no second stack.
+        package_limit_mb: largest Core ML package, in 10^6 bytes: a variant that needs more is cut between
+            blocks into several; None for one of any size.
+        onnx_accuracy: raise products of the target onnx to float activations until so large a share of
+            first choices is that of float activations everywhere (`parity.raise_accuracy`);
+            None raises none.
+    """
+
+    targets: tuple[str, ...] = DEFAULT_TARGETS
+    recipes: tuple[str, ...] = ("w8",)
+    context: int = DEFAULT_CONTEXT
+    overwrite: bool = False
+    prove: bool = True
+    allow_parity_miss: bool = False
+    reshaping: Reshaping = field(default_factory=Reshaping)
+    calibration: Path | None = None
+    budget: str | None = None
+    cells: CellType = "float32"
+    shallow: str | None = None
+    package_limit_mb: float | None = None
+    onnx_accuracy: float | None = None
+
+    def needs_text(self, targets: Sequence[Target], recipes: Sequence[Recipe]) -> bool:
+        """Whether anything reads the calibration text."""
+        return (
+            self.reshaping.needs_text
+            or self.onnx_accuracy is not None
+            or any(recipe.needs_data for recipe in recipes)
+            or any(target.range_texts for target in targets)
+        )
+
+
+def check_options(
+    options: ConvertOptions,
+) -> tuple[tuple[Target, ...], list[Recipe], Budget | None]:
+    """Refuses what cannot come out well, before a checkpoint is opened.
+
+    Returns:
+        What the names stand for: targets, recipes, and the budget.
+
+    Raises:
+        UnsupportedOption: an option names something unknown or impossible, or suits no target or recipe.
+        TransformError: a recipe cannot be mixed to a budget.
+    """
+    targets = find_targets(options.targets)
+    recipes = [find_recipe(name) for name in dict.fromkeys(options.recipes)]
+    if not recipes:
+        raise UnsupportedOption("no recipe is named; expected for example w8")
+    check_palettes(targets, recipes)
+    check_package_limit(targets, options.package_limit_mb)
+    for target in targets:
+        target.steps(min(options.context, LARGEST_CONTEXT))  # the checkpoint may cut a longer one
+    others = ", ".join(target.name for target in targets if target.name != "litert")
+    if options.cells != "float32" and others:
+        raise UnsupportedOption(
+            f"{options.cells} cells are for the target litert only, found {others}; leave it out"
+        )
+    if options.shallow is not None:
+        parse_skip(options.shallow)
+        if others:
+            raise UnsupportedOption(
+                f"a shallow stack is for the target litert only, found {others}; leave it out"
+            )
+    options.reshaping.check()
+    _check_output_only(options, targets)
+    _check_accuracy(options, targets, recipes)
+    budget = None if options.budget is None else parse_budget(options.budget)
+    if budget is not None:
+        for recipe in recipes:
+            check_mixable(recipe)
+    return targets, recipes, budget
+
+
+def _check_output_only(options: ConvertOptions, targets: Sequence[Target]) -> None:
+    """Refuses a pruned head where something would take its columns for token ids.
+
+    Raises:
+        UnsupportedOption: naming it.
+    """
+    asked = options.reshaping.prune_vocab
+    if asked is None or not parse_prune_option(asked).output_only:
+        return
+    others = ", ".join(target.name for target in targets if target.name not in OUTPUT_ONLY_TARGETS)
+    if others:
+        raise UnsupportedOption(
+            f"an output-only vocabulary is for the targets {', '.join(OUTPUT_ONLY_TARGETS)}, found "
+            f"{others}, where ids would be those of the head; leave it out, or prune both vocabularies"
+        )
+    if options.budget is not None:
+        raise UnsupportedOption(
+            "a budget is measured on texts that an output-only vocabulary cannot write; give one of the two"
+        )
+
+
+def _check_accuracy(options: ConvertOptions, targets: Sequence[Target], recipes: Sequence[Recipe]) -> None:
+    """Refuses a wish that no target heeds, or that none or every file meets.
+
+    Raises:
+        UnsupportedOption: naming it.
+    """
+    wish = options.onnx_accuracy
+    if wish is None:
+        return
+    if not 0 < wish < 1:
+        raise UnsupportedOption(f"the accuracy wished for is {wish:g}, expected a share above 0 and below 1")
+    if all(target.name != ACCURACY_TARGET for target in targets):
+        raise UnsupportedOption(
+            f"an accuracy is for the target {ACCURACY_TARGET}, found "
+            f"{', '.join(target.name for target in targets)}; leave it out"
+        )
+    if not any(recipe.stores_integers for recipe in recipes):
+        raise UnsupportedOption(
+            f"an accuracy is for recipes that compute with int8, found "
+            f"{', '.join(recipe.name for recipe in recipes)}; leave it out"
+        )

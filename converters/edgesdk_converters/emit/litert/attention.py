@@ -1,0 +1,174 @@
+"""Attention in LiteRT operators: new tokens and cells apart, one softmax over both, new tokens first.
+
+Two forms with equal results. With few new tokens, scores over cells and over new tokens are two products
+whose results are joined. XNNPACK packs the right operand of a product anew on every step, so the cells'
+keys stand on the left, and their scores, which are small, are transposed; values cannot, because cells lie
+in rows. With many tokens, scores are larger than cells, so keys and values are joined instead. New tokens
+stand first because S may vary: what is cut from the front needs no number that depends on it. Queries that
+share a KV head are rows of one product, head by head, so the mask is tiled once for all layers. float16
+cells are multiplied as they are for one token, which reads them once; for more they become float32 first,
+because XNNPACK's float16 products take half as long again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from edgesdk_converters.emit.litert.half_cells import to_float, to_half
+from edgesdk_converters.emit.litert.int8_cells import cell_numbers
+from edgesdk_converters.graph.graph import Node
+from edgesdk_converters.graph.ops import Attend
+
+if TYPE_CHECKING:
+    from edgesdk_converters.emit.litert.lowering import Lowering
+
+JOIN_CELLS_FROM_TOKENS = 16
+"""Steps of at least this many tokens join keys and values (docs/decisions/0004)."""
+
+SHARES = 64.0
+"""What float16 shares are multiplied by; values of more than 1,023 would not fit (docs/decisions/0014)."""
+
+
+def lower_attend(state: Lowering, node: Node, x: list[int]) -> int:
+    """Appends the operators of an `Attend` node and returns the tensor of its output (T, H, D)."""
+    op, out = cast(Attend, node.op), node.outputs[0]
+    q, mask = x[0], x[3]
+    T, H, D = state.shape(state.graph.values[node.inputs[0]].shape)
+    K, S, _ = state.shape(state.graph.values[node.inputs[4]].shape)
+    G = H // K
+    if op.scale != 1.0:  # of queries: there are fewer numbers in them than in scores
+        q = state.binary(
+            "MUL", q, state.subgraph.number(op.scale), f"{out}.q.scaled", state.subgraph.shape(q)
+        )
+    query = _queries(state, q, f"{out}.q", (T, K, G, D))
+    sizes = _Sizes(T, S, K, G, D)
+    keys = _part(state, node.inputs[1], node.inputs[4], sizes)
+    values = _part(state, node.inputs[2], node.inputs[5], sizes)
+    joins = T >= JOIN_CELLS_FROM_TOKENS
+    scores = (_joined_scores if joins else _split_scores)(state, out, query, keys, sizes)
+    scores = _mask(state, op, scores, mask, f"{out}.masked", (K, G, T, S + T))
+    options = state.schema.SoftmaxOptionsT()
+    options.beta = 1.0
+    shares = state.emit("SOFTMAX", [scores], f"{out}.shares", (K, G * T, S + T), options)
+    y = (_joined_values if joins else _split_values)(state, out, shares, values, sizes)
+    return _rows_first(state, y, out, (T, K, G, D))
+
+
+class _Sizes(NamedTuple):
+    """New tokens, cells, KV heads, queries that share one, and head size."""
+
+    T: int
+    S: int
+    K: int
+    G: int
+    D: int
+
+
+class _Part(NamedTuple):
+    """Keys or values as attention reads them: new ones (K, T, D), cells (K, S, D), whether in float16."""
+
+    new: int
+    cells: int
+    half: bool = False
+
+
+def _part(state: Lowering, new_name: str, name: str, sizes: _Sizes) -> _Part:
+    """New keys or values and cells; of float16 cells the new ones are rounded, for the signature as well."""
+    T, S, K, _, D = sizes
+    new, cells = state.index[new_name], state.index[name]
+    if name not in state.half_cells:
+        return _Part(new, cell_numbers(state, name, cells, (K, S, D)))
+    new = state.index[new_name] = to_half(state, new, f"{new_name}.half", (K, T, D))
+    if T == 1:
+        return _Part(new, cells, half=True)
+    new = to_float(state, new, f"{new_name}.rounded", (K, T, D))
+    return _Part(new, to_float(state, cells, f"{name}.float", (K, S, D)))
+
+
+def _joined(state: Lowering, out: str, part: _Part, sizes: _Sizes) -> int:
+    """New ones and cells under each other, (K, T+S, D)."""
+    T, S, K, _, D = sizes
+    return state.concat([part.new, part.cells], 1, out, (K, S + T, D))
+
+
+def _joined_scores(state: Lowering, out: str, query: int, keys: _Part, sizes: _Sizes) -> int:
+    T, S, K, G, _ = sizes
+    joined = _joined(state, f"{out}.keys", keys, sizes)
+    return _product(state, query, joined, f"{out}.scores", (K, G * T, S + T), transpose_b=True)
+
+
+def _split_scores(state: Lowering, out: str, query: int, keys: _Part, sizes: _Sizes) -> int:
+    T, S, K, G, D = sizes
+    if keys.half:  # packing costs little where a number is short, less than turning the scores
+        query = to_half(state, query, f"{out}.q.half", (K, G * T, D))
+        old = _product(state, query, keys.cells, f"{out}.old", (K, G * T, S), transpose_b=True)
+    else:
+        columns = _product(state, keys.cells, query, f"{out}.old.columns", (K, S, G * T), transpose_b=True)
+        old = state.transpose(columns, f"{out}.old", (K, G * T, S), (0, 2, 1))
+    new = _product(state, query, keys.new, f"{out}.new", (K, G * T, T), transpose_b=True)
+    scores = state.concat([new, old], 2, f"{out}.scores", (K, G * T, S + T))
+    return to_float(state, scores, f"{out}.scores.float", (K, G * T, S + T)) if keys.half else scores
+
+
+def _joined_values(state: Lowering, out: str, shares: int, values: _Part, sizes: _Sizes) -> int:
+    T, _, K, G, D = sizes
+    joined = _joined(state, f"{out}.values", values, sizes)
+    return _product(state, shares, joined, f"{out}.y", (K, G * T, D), transpose_b=False)
+
+
+def _split_values(state: Lowering, out: str, shares: int, values: _Part, sizes: _Sizes) -> int:
+    T, S, K, G, D = sizes
+    if values.half:  # the smallest float16 that Arm's kernels keep is 6e-5, and shares are often less
+        larger = state.binary(
+            "MUL", shares, state.subgraph.number(SHARES), f"{out}.shares.larger", (K, G * T, S + T)
+        )
+        shares = to_half(state, larger, f"{out}.shares.half", (K, G * T, S + T))
+    old_shares = state.slice_last(shares, f"{out}.shares.old", (K, G * T, S), T)
+    new_shares = state.slice_last(shares, f"{out}.shares.new", (K, G * T, T), 0)
+    old_y = _product(state, old_shares, values.cells, f"{out}.y.old", (K, G * T, D), transpose_b=False)
+    if T == 1:  # a product of one row is that row, scaled
+        new_y = state.binary("MUL", new_shares, values.new, f"{out}.y.new", (K, G, D))
+    else:
+        new_y = _product(state, new_shares, values.new, f"{out}.y.new", (K, G * T, D), transpose_b=False)
+    y = state.binary("ADD", old_y, new_y, f"{out}.y", (K, G * T, D))
+    if not values.half:
+        return y
+    y = to_float(state, y, f"{out}.y.float", (K, G * T, D))
+    return state.binary("MUL", y, state.subgraph.number(1 / SHARES), f"{out}.y.smaller", (K, G * T, D))
+
+
+def _queries(state: Lowering, q: int, name: str, sizes: tuple[int, int, int, int]) -> int:
+    """(T, H, D) -> (K, G*T, D): queries that share a KV head become rows of one product."""
+    T, K, G, D = sizes
+    if T == 1:
+        return state.reshape(q, name, (K, G, D))
+    turned = state.transpose(q, f"{name}.turned", (K * G, T, D), (1, 0, 2))
+    return state.reshape(turned, name, (K, G * T, D))
+
+
+def _rows_first(state: Lowering, y: int, name: str, sizes: tuple[int, int, int, int]) -> int:
+    T, K, G, D = sizes
+    if T == 1:
+        return state.reshape(y, name, (1, K * G, D))
+    split = state.reshape(y, f"{name}.split", (K * G, T, D))
+    return state.transpose(split, name, (T, K * G, D), (1, 0, 2))
+
+
+def _mask(
+    state: Lowering, op: Attend, scores: int, mask: int, name: str, sizes: tuple[int, int, int, int]
+) -> int:
+    from edgesdk_converters.emit.litert.lowering import softcap
+
+    K, G, T, width = sizes
+    flat = (K, G * T, width)
+    if op.softcap is not None:
+        scores = softcap(state, scores, op.softcap, f"{name}.capped", flat)
+    if T > 1:
+        mask = state.tiled(mask, G, (G * T, width))
+    return state.binary("ADD", scores, mask, name, flat)
+
+
+def _product(state: Lowering, a: int, b: int, name: str, shape: tuple[int, ...], *, transpose_b: bool) -> int:
+    options = state.schema.BatchMatMulOptionsT()
+    options.adjY = transpose_b
+    return state.emit("BATCH_MATMUL", [a, b], name, shape, options)

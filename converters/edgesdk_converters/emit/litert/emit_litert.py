@@ -1,0 +1,109 @@
+"""Emits the step graph as one LiteRT file: a few signatures, one copy of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from edgesdk.bundle.manifest import CellType, StepShape
+from edgesdk.errors import EmitError
+from edgesdk_converters.emit.litert.drop_unread import drop_unread
+from edgesdk_converters.emit.litert.half_cells import half_cells
+from edgesdk_converters.emit.litert.int8_cells import int8_cells
+from edgesdk_converters.emit.litert.join_rotations import join_rotations
+from edgesdk_converters.emit.litert.lowering import LOWERINGS, Lowering, lower_node
+from edgesdk_converters.emit.litert.model_file import ModelFile
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+
+MASKS = ("mask", "window_mask")
+
+
+def emit_litert(
+    program: Program,
+    weights: QuantisedWeights,
+    path: Path,
+    steps: Sequence[StepShape],
+    context: int,
+    shallow: Sequence[tuple[Program, Sequence[StepShape]]] = (),
+    cell_type: CellType = "float32",
+    channel_scales: bool = True,
+) -> None:
+    """Writes a LiteRT model.
+
+    Inputs and outputs of a signature are those of the graph; `rows` is absent where a step has one
+    token. Columns of masks are in the order of attention, new tokens first: their inputs are named
+    `mask.new_first` and `window_mask.new_first`, (T, T+S). int8 cells have inputs for their scales beside
+    them: `k_scale.l` and `v_scale.l`, (K, 1, S); float16 cells are the inputs `k_half.l` and `v_half.l`, and
+    new keys and values are float16, too. Where sizes share a signature, whoever loads the file
+    resizes the inputs to the one that it runs; until then they have the largest.
+
+    Args:
+        program: the decoder.
+        weights: its weights under a recipe.
+        path: file to write.
+        steps: sizes.
+        context: positions that the rotary tables cover.
+        shallow: stacks that use some of the same weights, with sizes of their own: `skip_layers` of this
+            very program. Their signatures stand in the same file and add no weight to it.
+        cell_type: how cells are stored (docs/decisions/0009 and 0014).
+        channel_scales: whether int8 products have their scales inside (docs/decisions/0003).
+
+    Raises:
+        EmitError: an operation has no lowering, or a shallow stack has weights of its own.
+        MissingExtra: LiteRT is not installed.
+    """
+    for node in program.graph.nodes:
+        if type(node.op) not in LOWERINGS:
+            raise EmitError(f"the LiteRT emitter has no lowering for {type(node.op).__name__}")
+    model = ModelFile(f"edgesdk {program.spec.architecture} {weights.recipe.name}")
+    _lower_steps(program, weights, model, steps, context, cell_type, channel_scales)
+    for stack, sizes in shallow:
+        # Constants are shared by name, so other numbers under the same name would go unseen.
+        if stack.weights is not program.weights:
+            raise EmitError(
+                "the shallow stack has weights of its own, so it cannot share a file; make it with "
+                "skip_layers from the program that is written, without a repair"
+            )
+        _lower_steps(stack, weights, model, sizes, context, cell_type, channel_scales)
+    model.write(path)
+
+
+def _lower_steps(
+    program: Program,
+    weights: QuantisedWeights,
+    model: ModelFile,
+    steps: Sequence[StepShape],
+    context: int,
+    cell_type: CellType,
+    channel_scales: bool,
+) -> None:
+    graph = join_rotations(program.graph)
+    largest: dict[str, StepShape] = {}
+    for step in sorted(steps):
+        largest[step.signature] = step
+    for signature, step in largest.items():
+        sharing = [other for other in steps if other.signature == signature]
+        different = {"T": {s.tokens for s in sharing}, "S": {s.cells for s in sharing}}
+        varying = frozenset(name for name, sizes in different.items() if len(sizes) > 1)
+        state = Lowering(
+            model.subgraph(signature), graph, weights, step, context, varying, channel_scales=channel_scales
+        )
+        _lower_step(state, cell_type)
+        drop_unread(state.subgraph)
+
+
+def _lower_step(state: Lowering, cell_type: CellType) -> None:
+    graph = state.graph
+    for value in graph.inputs:
+        if value.name == "rows" and state.step.tokens == 1:
+            continue
+        if cell_type != "float32" and value.name.startswith(("k_cache.", "v_cache.")):
+            (int8_cells if cell_type == "int8" else half_cells)(state, value)
+            continue
+        name = f"{value.name}.new_first" if value.name in MASKS else value.name
+        state.index[value.name] = state.subgraph.input(name, state.shape(value.shape), value.dtype)
+    for node in graph.nodes:
+        lower_node(state, node)
+    for name in graph.outputs:
+        state.subgraph.output(name, state.index[name])

@@ -1,0 +1,115 @@
+"""Emits a model with dynamic shapes that keeps its cache on the device: the `resident` variant.
+
+For ONNX Runtime's own kernels: GroupQueryAttention with the cache updated in place, MatMulNBits,
+GatherBlockQuantized. The folder is also one that onnxruntime-genai loads as it stands.
+
+The model gives the logits of every new token, as onnxruntime-genai expects. Callers who want fewer
+set the optional input `logits_from`, e.g. to -1 for those after the last token; the head is then
+computed for those rows alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edgesdk.bundle.manifest import GenerationDefaults
+from edgesdk.errors import EmitError
+from edgesdk_converters.checkpoints.checkpoint import TokenizerFiles
+from edgesdk_converters.emit.onnx.genai_files import genai_files
+from edgesdk_converters.emit.onnx.model_file import ExternalData, OnnxModel
+from edgesdk_converters.emit.onnx.resident_attention import HEAD_MULTIPLE, lower_lengths
+from edgesdk_converters.emit.onnx.resident_lowering import (
+    LOGITS_FROM,
+    LOWERINGS,
+    ResidentLowering,
+    lower_node,
+)
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+
+MODEL_NAME = "model.onnx"
+DATA_NAME = "model.onnx.data"
+
+
+def emit_resident(
+    program: Program,
+    weights: QuantisedWeights,
+    folder: Path,
+    *,
+    context: int,
+    tokenizer: TokenizerFiles,
+    generation: GenerationDefaults,
+    accuracy_level: int = 4,
+) -> None:
+    """Writes `model.onnx`, `model.onnx.data`, `genai_config.json` and the tokenizer's files.
+
+    Args:
+        program: the decoder.
+        weights: its weights under a recipe.
+        folder: an existing folder.
+        context: most tokens of a sequence; the rotary tables are as long.
+        tokenizer: for onnxruntime-genai.
+        generation: recommended sampling, for onnxruntime-genai.
+        accuracy_level: what MatMulNBits may do with activations: 0 keeps float32, 4 quantises them to
+            int8 per block, which is several times as fast.
+
+    Raises:
+        EmitError: the target cannot express the program; nothing has been written.
+        MissingExtra: the package `onnx` is not installed.
+    """
+    check_resident(program, weights)
+    beside = genai_files(MODEL_NAME, program.spec, context, tokenizer, generation)
+    with ExternalData(folder / DATA_NAME) as data:
+        model = OnnxModel(f"{program.spec.architecture} {weights.recipe.name}", data)
+        _lower(program, weights, model, context, accuracy_level)
+        model.save(folder / MODEL_NAME)
+    for name, text in beside.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def check_resident(program: Program, weights: QuantisedWeights) -> None:
+    """Refuses what cannot be emitted, reading no weight.
+
+    Raises:
+        EmitError: naming the operation or the size.
+    """
+    spec = program.spec
+    for node in program.graph.nodes:
+        if type(node.op) not in LOWERINGS:
+            raise EmitError(f"the ONNX resident emitter has no lowering for {type(node.op).__name__}")
+    if spec.head_size % HEAD_MULTIPLE:
+        raise EmitError(
+            f"{spec.architecture} has heads of {spec.head_size} channels, GroupQueryAttention takes "
+            f"multiples of {HEAD_MULTIPLE}; emit the step variant instead"
+        )
+    for value in program.graph.weights:
+        scheme = weights.scheme(value.name)
+        if scheme is not None and scheme.bits not in (4, 8):
+            raise EmitError(f"MatMulNBits takes 4 or 8 bits, {value.name!r} has {scheme.bits}")
+
+
+def _lower(
+    program: Program, weights: QuantisedWeights, model: OnnxModel, context: int, accuracy_level: int
+) -> None:
+    spec = program.spec
+    state = ResidentLowering(model, program.graph, weights, context, accuracy_level)
+    state.names["tokens"] = model.input("input_ids", "INT64", ("batch", "sequence"))
+    model.input("attention_mask", "INT64", ("batch", "total_sequence"))
+    # An input with a default: sessions take it or leave it.
+    model.input(LOGITS_FROM, "INT64", (1,))
+    model.constant(LOGITS_FROM, "INT64", (1,), lambda: np.zeros(1, np.int64))
+    for layer in range(len(spec.layers)):
+        for kind in ("key", "value"):
+            shape = ("batch", spec.kv_heads, "past_sequence", spec.head_size)
+            model.input(f"past_key_values.{layer}.{kind}", "FLOAT", shape)
+    lower_lengths(state)
+    for node in program.graph.nodes:
+        lower_node(state, node)
+    state.use("logits")  # a sum is deferred until someone reads it
+    model.output("logits", "FLOAT", ("batch", "logits_sequence", spec.vocab_size))
+    for layer in range(len(spec.layers)):
+        for kind in ("key", "value"):
+            shape = ("batch", spec.kv_heads, "total_sequence", spec.head_size)
+            model.output(f"present.{layer}.{kind}", "FLOAT", shape)

@@ -1,0 +1,324 @@
+"""Lowers each operation of the graph to ONNX Runtime's operators with dynamic shapes.
+
+Values of the step graph get a batch axis: (T, E) becomes (batch, sequence, E), and heads stay inside
+the last axis, as GroupQueryAttention wants them. So splitting, merging and reordering heads cost
+nothing, and rotation is left to the attention operator wherever its kernel can do it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+
+from edgesdk.bundle.decoder_spec import RotarySpec
+from edgesdk_converters.emit.onnx.matrices import block_scales, kernel_block, pack_blocks
+from edgesdk_converters.emit.onnx.model_file import OnnxModel
+from edgesdk_converters.emit.onnx.resident_attention import lower_attend
+from edgesdk_converters.graph.graph import Graph, Node
+from edgesdk_converters.graph.ops import (
+    Activate,
+    Add,
+    Attend,
+    BlockSums,
+    Embed,
+    HeadsFirst,
+    Linear,
+    MergeHeads,
+    Multiply,
+    Op,
+    RmsNorm,
+    Rotate,
+    Scale,
+    ScaleColumns,
+    Softcap,
+    Split,
+    SplitHeads,
+    TakeRows,
+)
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+
+CONTRIB = "com.microsoft"
+LOGITS_FROM = "logits_from"
+_TO_THE_END = 2**62
+
+
+@dataclass
+class ResidentLowering:
+    """State while the model is built.
+
+    Attributes:
+        model: where nodes go.
+        graph: what is lowered.
+        weights: constants.
+        context: length of the rotary tables.
+        accuracy_level: of MatMulNBits: 0 computes in float32, 4 with activations in int8 blocks.
+        names: ONNX name of every value made so far.
+        rotations: values whose rotation is left to their attention: what rotates, and how.
+    """
+
+    model: OnnxModel
+    graph: Graph
+    weights: QuantisedWeights
+    context: int
+    accuracy_level: int
+    names: dict[str, str] = field(default_factory=dict)
+    rotations: dict[str, tuple[str, RotarySpec]] = field(default_factory=dict)
+    _splits: dict[str, Node] = field(default_factory=dict)
+    _sums: dict[str, Node] = field(default_factory=dict)
+
+    def use(self, name: str) -> str:
+        """The ONNX name of a value; what was deferred for its sake is done first."""
+        resolved = self.names[name]
+        parts = self.take_sum(resolved)
+        if parts is not None:
+            self.model.node("Add", parts, [resolved])
+        node = self._splits.get(resolved)
+        if node is not None:
+            for part in node.outputs:
+                del self._splits[part]
+            sizes = self.model.integers(cast(Split, node.op).sizes)
+            self.model.node("Split", [self.use(node.inputs[0]), sizes], node.outputs, {"axis": -1})
+        return resolved
+
+    def defer_split(self, node: Node) -> None:
+        """Remembers a split; attention may take the whole instead of the parts."""
+        self._splits.update(dict.fromkeys(node.outputs, node))
+
+    def defer_sum(self, node: Node) -> None:
+        """Remembers a sum; a norm that reads it next makes it too."""
+        self._sums[node.outputs[0]] = node
+
+    def take_sum(self, name: str) -> list[str] | None:
+        """What to add for a value, if nothing has yet; whoever asks does it."""
+        node = self._sums.pop(name, None)
+        return None if node is None else [self.use(part) for part in node.inputs]
+
+    def whole(self, parts: list[str]) -> str | None:
+        """The value whose split gives exactly `parts` in order, while nothing has split it."""
+        nodes = [self._splits.get(part) for part in parts]
+        if nodes[0] is None or list(nodes[0].outputs) != parts:
+            return None
+        return self.use(nodes[0].inputs[0])
+
+    def reshape(self, x: str, name: str, shape: list[int]) -> str:
+        """Gives a value another shape; 0 keeps a dimension."""
+        return self.model.node("Reshape", [x, self.model.integers(shape)], [name])
+
+    def widen(self, stored: str) -> str:
+        """A float16 constant in float32, made once; folded at load, because CPU kernels take float32."""
+        wide = f"{stored}.float32"
+        if wide not in self.names:
+            self.names[wide] = self.model.node("Cast", [stored], [wide], {"to": 1})
+        return wide
+
+    def vector(self, name: str) -> str:
+        """A one-dimensional weight."""
+        return self.model.constant(name, "FLOAT", self.weights.shape(name), lambda: self.weights.load(name))
+
+
+def lower_node(state: ResidentLowering, node: Node) -> None:
+    """Appends the operators of one node and records the names of its outputs."""
+    LOWERINGS[type(node.op)](state, node)
+    for name in node.outputs:
+        state.names.setdefault(name, name)
+
+
+def _blocks(state: ResidentLowering, name: str) -> tuple[str, str, dict[str, int]]:
+    """A quantised matrix: names of its integers and scales, and the attributes `bits`, `block_size`."""
+    weights = state.weights
+    rows, columns = weights.shape(name)
+    scheme = weights.scheme(name)
+    if scheme is None:
+        raise ValueError(f"{name!r} is not quantised")
+    block = kernel_block(scheme, columns)
+    count = -(-columns // block)
+    integers = state.model.constant(
+        f"{name}.integers",
+        "UINT8",
+        (rows, count, block * scheme.bits // 8),
+        lambda: pack_blocks(weights.quantised(name), block),
+    )
+    # Scales by block are float16 numbers; kernels take float32, so ONNX Runtime folds the cast at load.
+    half = scheme.block is not None and weights.recipe.float_type == "float16"
+    scales = state.model.constant(
+        f"{name}.scales",
+        "FLOAT16" if half else "FLOAT",
+        (rows, count),
+        lambda: block_scales(weights.quantised(name), block).astype(np.float16 if half else np.float32),
+    )
+    scales = state.widen(scales) if half else scales
+    return integers, scales, {"bits": scheme.bits, "block_size": block}
+
+
+def _matrix(state: ResidentLowering, name: str) -> tuple[str, bool]:
+    """A floating point matrix (O, I) as stored, and whether that is float16."""
+    half = state.weights.recipe.float_type == "float16"
+    kind = np.float16 if half else np.float32
+    stored = state.model.constant(
+        name,
+        "FLOAT16" if half else "FLOAT",
+        state.weights.shape(name),
+        lambda: state.weights.load(name).astype(kind),
+    )
+    return stored, half
+
+
+def _embed(state: ResidentLowering, node: Node) -> None:
+    table, out = node.inputs[1], node.outputs[0]
+    model, tokens = state.model, state.use(node.inputs[0])
+    if state.weights.scheme(table) is None:
+        stored, half = _matrix(state, table)
+        rows = model.node("Gather", [stored, tokens], [f"{out}.half" if half else out])
+        if half:
+            model.node("Cast", [rows], [out], {"to": 1})
+        return
+    # The head's matrix as it stands, (V, B, bytes): giving the rows their shape afterwards is free,
+    # while a reshaped constant would be a second copy in memory.
+    integers, scales, attributes = _blocks(state, table)
+    V, E = state.weights.shape(table)
+    count = -(-E // attributes["block_size"])
+    scales = state.reshape(scales, f"{table}.scales.3d", [V, count, 1])
+    rows = model.node(
+        "GatherBlockQuantized",
+        [integers, tokens, scales],
+        [f"{out}.blocks"],
+        {"gather_axis": 0, "quantize_axis": 2, **attributes},
+        CONTRIB,
+    )
+    width = count * attributes["block_size"]
+    if width == E:
+        state.reshape(rows, out, [0, 0, E])
+        return
+    rows = state.reshape(rows, f"{out}.padded", [0, 0, width])
+    bounds = [model.integers([start]) for start in (0, E, 2)]
+    model.node("Slice", [rows, *bounds], [out])
+
+
+def _take_rows(state: ResidentLowering, node: Node) -> None:
+    bounds = [LOGITS_FROM, state.model.integers([_TO_THE_END]), state.model.integers([1])]
+    state.model.node("Slice", [state.use(node.inputs[0]), *bounds], [node.outputs[0]])
+
+
+def _rms_norm(state: ResidentLowering, node: Node) -> None:
+    op, out = cast(RmsNorm, node.op), node.outputs[0]
+    shape = state.graph.values[out].shape
+    size = int(shape[-1])
+    if len(node.inputs) == 2:
+        weight = state.vector(node.inputs[1])
+    else:
+        weight = state.model.constant(f"ones.{size}", "FLOAT", [size], lambda: np.ones(size, np.float32))
+    # Registered by ONNX Runtime in ONNX's own domain.
+    attributes: dict[str, int | float | str] = {"axis": -1, "epsilon": op.eps, "stash_type": 1}
+    parts = state.take_sum(node.inputs[0]) if len(shape) == 2 else None
+    if parts is not None:  # the residual stream: its sum and its norm in one pass
+        outputs = [out, "", "", node.inputs[0]]
+        eps = {"epsilon": op.eps}
+        state.model.node("SkipSimplifiedLayerNormalization", [*parts, weight], outputs, eps, CONTRIB)
+        return
+    x = state.use(node.inputs[0])
+    if len(shape) == 2:
+        state.model.node("SimplifiedLayerNormalization", [x, weight], [out], attributes)
+        return
+    heads = state.reshape(x, f"{out}.heads", [0, 0, int(shape[1]), size])
+    y = state.model.node("SimplifiedLayerNormalization", [heads, weight], [f"{out}.normed"], attributes)
+    state.reshape(y, out, [0, 0, int(shape[1]) * size])
+
+
+def _linear(state: ResidentLowering, node: Node) -> None:
+    weight, out = node.inputs[1], node.outputs[0]
+    x = state.use(node.inputs[0])
+    bias = [state.vector(name) for name in node.inputs[2:]]
+    rows, columns = state.weights.shape(weight)
+    if state.weights.scheme(weight) is not None:
+        integers, scales, attributes = _blocks(state, weight)
+        attributes |= {"N": rows, "K": columns, "accuracy_level": state.accuracy_level}
+        # Slots 3 and 4, zero points and an obsolete index, stay empty.
+        inputs = [x, integers, scales, *(["", "", *bias] if bias else [])]
+        state.model.node("MatMulNBits", inputs, [out], attributes, CONTRIB)
+        return
+    matrix, half = _matrix(state, weight)
+    matrix = state.widen(matrix) if half else matrix
+    product = f"{out}.product" if bias else out
+    state.model.node("FusedMatMul", [x, matrix], [product], {"transB": 1}, CONTRIB)
+    if bias:
+        state.model.node("Add", [product, bias[0]], [out])
+
+
+def _split(state: ResidentLowering, node: Node) -> None:
+    state.defer_split(node)
+
+
+def _same(state: ResidentLowering, node: Node) -> None:
+    state.names[node.outputs[0]] = state.names[node.inputs[0]]
+
+
+def _rotate(state: ResidentLowering, node: Node) -> None:
+    state.rotations[node.outputs[0]] = (node.inputs[0], cast(Rotate, node.op).rotary)
+
+
+def _attend(state: ResidentLowering, node: Node) -> None:
+    lower_attend(state, node)
+
+
+def _activate(state: ResidentLowering, node: Node) -> None:
+    x, out = state.use(node.inputs[0]), node.outputs[0]
+    if cast(Activate, node.op).kind == "gelu_tanh":
+        state.model.node("Gelu", [x], [out], {"approximate": "tanh"})
+        return
+    gate = state.model.node("Sigmoid", [x], [f"{out}.gate"])
+    state.model.node("Mul", [x, gate], [out])
+
+
+def _add(state: ResidentLowering, node: Node) -> None:
+    state.defer_sum(node)
+
+
+def _multiply(state: ResidentLowering, node: Node) -> None:
+    state.model.node("Mul", [state.use(name) for name in node.inputs], node.outputs)
+
+
+def _scale(state: ResidentLowering, node: Node) -> None:
+    factor = state.model.number(cast(Scale, node.op).factor)
+    state.model.node("Mul", [state.use(node.inputs[0]), factor], node.outputs)
+
+
+def _scale_columns(state: ResidentLowering, node: Node) -> None:
+    state.model.node("Mul", [state.use(node.inputs[0]), state.vector(node.inputs[1])], node.outputs)
+
+
+def _block_sums(state: ResidentLowering, node: Node) -> None:
+    out, block = node.outputs[0], cast(BlockSums, node.op).block
+    blocks = state.reshape(state.use(node.inputs[0]), f"{out}.blocks", [0, 0, -1, block])
+    axes = state.model.integers([-1])
+    state.model.node("ReduceSum", [blocks, axes], [out], {"keepdims": 0})
+
+
+def _softcap(state: ResidentLowering, node: Node) -> None:
+    out, cap = node.outputs[0], state.model.number(cast(Softcap, node.op).cap)
+    small = state.model.node("Div", [state.use(node.inputs[0]), cap], [f"{out}.small"])
+    bent = state.model.node("Tanh", [small], [f"{out}.bent"])
+    state.model.node("Mul", [bent, cap], [out])
+
+
+LOWERINGS: Mapping[type[Op], Callable[[ResidentLowering, Node], None]] = {
+    Embed: _embed,
+    TakeRows: _take_rows,
+    RmsNorm: _rms_norm,
+    Linear: _linear,
+    Split: _split,
+    SplitHeads: _same,
+    MergeHeads: _same,
+    HeadsFirst: _same,
+    Rotate: _rotate,
+    Attend: _attend,
+    Activate: _activate,
+    Add: _add,
+    Multiply: _multiply,
+    Scale: _scale,
+    ScaleColumns: _scale_columns,
+    BlockSums: _block_sums,
+    Softcap: _softcap,
+}

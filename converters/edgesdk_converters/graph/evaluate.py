@@ -1,0 +1,189 @@
+"""The evaluator: runs a step graph with the array operations of a namespace (numpy or jax.numpy).
+
+It is the float32 oracle that every emitter is compared with, and, under JAX, the differentiable
+model. Weights are loaded when a node needs them and dropped after it, so a whole pass holds one
+weight at a time. It has no mask policy: see `edgesdk_converters.graph.full_sequence` for plain causal use.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Mapping
+from typing import TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk_converters.graph.graph import Graph
+from edgesdk_converters.graph.ops import (
+    Activate,
+    Add,
+    Attend,
+    BlockSums,
+    Embed,
+    HeadsFirst,
+    Linear,
+    MergeHeads,
+    Multiply,
+    Op,
+    RmsNorm,
+    Rotate,
+    Scale,
+    ScaleColumns,
+    Softcap,
+    Split,
+    SplitHeads,
+    TakeRows,
+)
+from edgesdk_converters.graph.rotary import inverse_frequencies
+from edgesdk_converters.graph.weights import Weights
+
+# jax arrays have numpy's interface; numpy's type stands for both.
+Array: TypeAlias = NDArray[np.float32]
+Namespace: TypeAlias = types.ModuleType
+
+
+def evaluate(
+    graph: Graph, weights: Weights, inputs: Mapping[str, NDArray[np.generic]], xp: Namespace = np
+) -> dict[str, Array]:
+    """Runs a graph.
+
+    Args:
+        graph: a step graph; T, S and R are whatever the inputs have.
+        weights: numbers for its weights.
+        inputs: an array for every input of the graph.
+        xp: `numpy` or `jax.numpy`.
+
+    Returns:
+        The graph's outputs by name, float32.
+    """
+    constants = {value.name for value in graph.weights}
+    last_use = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
+    values: dict[str, Array] = {name: xp.asarray(value) for name, value in inputs.items()}
+    for i, node in enumerate(graph.nodes):
+        arguments = [xp.asarray(weights.load(n)) if n in constants else values[n] for n in node.inputs]
+        results = LOWERINGS[type(node.op)](node.op, xp, *arguments)
+        values.update(zip(node.outputs, results, strict=True))
+        for name in node.inputs:
+            if last_use[name] == i and name in values and name not in graph.outputs:
+                del values[name]
+    return {name: values[name] for name in graph.outputs}
+
+
+def _embed(op: Embed, xp: Namespace, tokens: Array, table: Array) -> tuple[Array, ...]:
+    return (table[tokens],)
+
+
+def _take_rows(op: TakeRows, xp: Namespace, x: Array, rows: Array) -> tuple[Array, ...]:
+    return (x[rows],)
+
+
+def _rms_norm(op: RmsNorm, xp: Namespace, x: Array, *weight: Array) -> tuple[Array, ...]:
+    y = x / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + np.float32(op.eps))
+    return (y * weight[0] if weight else y,)
+
+
+def _linear(op: Linear, xp: Namespace, x: Array, weight: Array, *bias: Array) -> tuple[Array, ...]:
+    y = x @ weight.T
+    return (y + bias[0] if bias else y,)
+
+
+def _split(op: Split, xp: Namespace, x: Array) -> tuple[Array, ...]:
+    return tuple(xp.split(x, np.cumsum(op.sizes)[:-1].tolist(), axis=-1))
+
+
+def _split_heads(op: SplitHeads, xp: Namespace, x: Array) -> tuple[Array, ...]:
+    return (x.reshape(x.shape[0], op.heads, x.shape[1] // op.heads),)
+
+
+def _merge_heads(op: MergeHeads, xp: Namespace, x: Array) -> tuple[Array, ...]:
+    return (x.reshape(x.shape[0], -1),)
+
+
+def _heads_first(op: HeadsFirst, xp: Namespace, x: Array) -> tuple[Array, ...]:
+    return (xp.swapaxes(x, 0, 1),)
+
+
+def _rotate(op: Rotate, xp: Namespace, x: Array, positions: Array) -> tuple[Array, ...]:
+    # Angles in float64: float32 loses whole radians at long contexts.
+    angles = np.asarray(positions, np.float64)[:, None] * inverse_frequencies(op.rotary)[None, :]
+    cos = xp.asarray((np.cos(angles) * op.rotary.attention_factor).astype(np.float32))[:, None, :]
+    sin = xp.asarray((np.sin(angles) * op.rotary.attention_factor).astype(np.float32))[:, None, :]
+    half = op.rotary.size // 2
+    a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+    return (xp.concatenate([a * cos - b * sin, b * cos + a * sin, rest], axis=-1),)
+
+
+def _attend(
+    op: Attend, xp: Namespace, q: Array, k_new: Array, v_new: Array, mask: Array, k: Array, v: Array
+) -> tuple[Array, ...]:
+    T, H, D = q.shape
+    K = k.shape[0]
+    grouped = xp.transpose(q.reshape(T, K, H // K, D), (1, 2, 0, 3))  # (K, G, T, D)
+    keys = xp.swapaxes(xp.concatenate([k, k_new], axis=1), 1, 2)[:, None]  # (K, 1, D, S+T)
+    scores = (grouped @ keys) * np.float32(op.scale)
+    if op.softcap is not None:
+        scores = xp.tanh(scores / np.float32(op.softcap)) * np.float32(op.softcap)
+    scores = scores + mask[None, None]
+    scores = xp.exp(scores - xp.max(scores, axis=-1, keepdims=True))
+    weights = scores / xp.sum(scores, axis=-1, keepdims=True)
+    out = weights @ xp.concatenate([v, v_new], axis=1)[:, None]  # (K, G, T, D)
+    return (xp.transpose(out, (2, 0, 1, 3)).reshape(T, H, D),)
+
+
+def _activate(op: Activate, xp: Namespace, x: Array) -> tuple[Array, ...]:
+    if op.kind == "silu":
+        # The clip keeps exp from overflowing; sigmoid(-80) is already 0 in float32 products.
+        return (x / (np.float32(1) + xp.exp(-xp.clip(x, -80, 80))),)
+    inner = np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x * x * x)
+    return (np.float32(0.5) * x * (np.float32(1) + xp.tanh(inner)),)
+
+
+def _add(op: Add, xp: Namespace, a: Array, b: Array) -> tuple[Array, ...]:
+    return (a + b,)
+
+
+def _multiply(op: Multiply, xp: Namespace, a: Array, b: Array) -> tuple[Array, ...]:
+    return (a * b,)
+
+
+def _scale(op: Scale, xp: Namespace, x: Array) -> tuple[Array, ...]:
+    return (x * np.float32(op.factor),)
+
+
+def _scale_columns(op: ScaleColumns, xp: Namespace, x: Array, weight: Array) -> tuple[Array, ...]:
+    return (x * weight,)
+
+
+def _block_sums(op: BlockSums, xp: Namespace, x: Array) -> tuple[Array, ...]:
+    return (x.reshape(x.shape[0], -1, op.block).sum(axis=-1),)
+
+
+def _softcap(op: Softcap, xp: Namespace, x: Array) -> tuple[Array, ...]:
+    return (xp.tanh(x / np.float32(op.cap)) * np.float32(op.cap),)
+
+
+Lowering: TypeAlias = Callable[..., tuple[Array, ...]]
+
+LOWERINGS: Mapping[type[Op], Lowering] = cast(
+    "Mapping[type[Op], Lowering]",
+    {
+        Embed: _embed,
+        TakeRows: _take_rows,
+        RmsNorm: _rms_norm,
+        Linear: _linear,
+        Split: _split,
+        SplitHeads: _split_heads,
+        MergeHeads: _merge_heads,
+        HeadsFirst: _heads_first,
+        Rotate: _rotate,
+        Attend: _attend,
+        Activate: _activate,
+        Add: _add,
+        Multiply: _multiply,
+        Scale: _scale,
+        ScaleColumns: _scale_columns,
+        BlockSums: _block_sums,
+        Softcap: _softcap,
+    },
+)

@@ -1,0 +1,62 @@
+"""Plain causal evaluation of whole sequences with the step graph: no cells, every row's logits.
+
+Several sequences go through one pass as rows that cannot see each other, so each weight is read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk_converters.graph.evaluate import Namespace, evaluate
+from edgesdk_converters.graph.program import Program
+
+MASKED = np.float32(-1e9)
+
+
+def sequence_inputs(
+    program: Program, sequences: Sequence[NDArray[np.int32]]
+) -> dict[str, NDArray[np.generic]]:
+    """Inputs of one step that holds whole sequences side by side, with no cells (S = 0)."""
+    spec = program.spec
+    tokens = np.concatenate([np.asarray(s, np.int32) for s in sequences])
+    positions = np.concatenate([np.arange(len(s), dtype=np.int32) for s in sequences])
+    owner = np.concatenate([np.full(len(s), i, np.int32) for i, s in enumerate(sequences)])
+    distance = positions[:, None] - positions[None, :]
+    seen = (owner[:, None] == owner[None, :]) & (distance >= 0)
+    inputs: dict[str, NDArray[np.generic]] = {
+        "tokens": tokens,
+        "positions": positions,
+        "mask": np.where(seen, np.float32(0), MASKED),
+        "rows": np.arange(len(tokens), dtype=np.int32),
+    }
+    if spec.window is not None:
+        inputs["window_mask"] = np.where(seen & (distance < spec.window), np.float32(0), MASKED)
+    empty = np.zeros((spec.kv_heads, 0, spec.head_size), np.float32)
+    for layer in range(len(spec.layers)):
+        inputs[f"k_cache.{layer}"] = inputs[f"v_cache.{layer}"] = empty
+    return inputs
+
+
+def sequence_logits(
+    program: Program, sequences: Sequence[NDArray[np.int32]], xp: Namespace = np
+) -> Iterator[NDArray[np.float32]]:
+    """Logits after every token of each sequence.
+
+    Args:
+        program: the model.
+        sequences: (n,) int32 each.
+        xp: `numpy` or `jax.numpy`.
+
+    Yields:
+        (n, V) float32 for each sequence, in order.
+    """
+    logits = np.asarray(
+        evaluate(program.graph, program.weights, sequence_inputs(program, sequences), xp)["logits"]
+    )
+    start = 0
+    for sequence in sequences:
+        yield logits[start : start + len(sequence)]
+        start += len(sequence)

@@ -1,0 +1,176 @@
+"""Weights seen through a recipe: quantised once each, kept as integers, shared by all emitters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from edgesdk.errors import TransformError
+from edgesdk_converters.graph.weights import Array, Weights, stored_blocks, tensor_names
+from edgesdk_converters.quantise.palette_tensor import PaletteTensor, StoredTensor
+from edgesdk_converters.quantise.palettise import palettise
+from edgesdk_converters.quantise.quantised_tensor import QuantisedTensor
+from edgesdk_converters.quantise.recipe import Recipe, Scheme
+from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
+
+_BEYOND_HALF = 65520.0  # from here on, float16 rounds to infinity
+_ROWS_AT_ONCE = 4096
+
+
+class QuantisedWeights:
+    """A `Weights` whose matrices are what their integers, or indices, stand for.
+
+    Memory: the integers of every weight asked for, one byte each.
+    """
+
+    def __init__(
+        self, base: Weights, recipe: Recipe, precomputed: Mapping[str, StoredTensor] | None = None
+    ) -> None:
+        """Reads float weights from `base`.
+
+        Args:
+            base: float weights.
+            recipe: how each is quantised.
+            precomputed: integers or palettes that calibration has chosen
+                (`quantise.calibrate`); every matrix whose algorithm needs data must be there.
+        """
+        self._base = base
+        self.recipe = recipe
+        self._kept: dict[str, StoredTensor] = dict(precomputed or {})
+        self._errors: dict[str, float] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        """All names."""
+        return iter(self._base)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of one weight."""
+        return self._base.shape(name)
+
+    def scheme(self, name: str) -> Scheme | None:
+        """How a weight is quantised; None if it stays floating point. Vectors always do."""
+        return self.recipe.scheme(name) if len(self.shape(name)) == 2 else None
+
+    def quantised(self, name: str) -> QuantisedTensor:
+        """Integers and scales of one weight.
+
+        Raises:
+            TransformError: the recipe stores a palette, or as for `stored`.
+        """
+        found = self.stored(name)
+        if isinstance(found, PaletteTensor):
+            raise TransformError(
+                f"recipe {self.recipe.name} stores a palette for {name!r}, which only Core ML takes"
+            )
+        return found
+
+    def palettised(self, name: str) -> PaletteTensor:
+        """Indices and palettes of one weight.
+
+        Raises:
+            TransformError: the recipe stores integers, or as for `stored`.
+        """
+        found = self.stored(name)
+        if isinstance(found, QuantisedTensor):
+            raise TransformError(f"recipe {self.recipe.name} stores integers for {name!r}, not a palette")
+        return found
+
+    def stored(self, name: str) -> StoredTensor:
+        """One weight as its recipe stores it.
+
+        Raises:
+            TransformError: the recipe leaves it floating point, its block does not divide the row, or
+                its algorithm needs calibration and it has had none.
+        """
+        if name in self._kept:
+            return self._kept[name]
+        scheme = self.scheme(name)
+        if scheme is None:
+            raise TransformError(f"recipe {self.recipe.name} does not quantise {name!r}")
+        check_block(self.recipe, name, self.shape(name)[1], scheme)
+        if scheme.needs_data:
+            without = "palette" if scheme.palette else "clip_search"
+            raise TransformError(
+                f"recipe {self.recipe.name} quantises {name!r} with calibration data, and got none; "
+                f"calibrate first, or use algorithm {without}"
+            )
+        if scheme.algorithm == "stored":
+            self._kept[name] = self._blocks(name)
+        else:
+            weight = self._base.load(name)
+            self._kept[name] = (palettise if scheme.palette else round_to_nearest)(weight, scheme)
+            # While the floats are at hand: making them again takes as long as quantising them.
+            self._errors[name] = relative_error(weight, self._kept[name])
+        return self._kept[name]
+
+    def relative_error(self, name: str) -> float:
+        """|stored - weight| / |weight| of a weight that the recipe quantises.
+
+        Raises:
+            TransformError: as for `stored`.
+        """
+        stored = self.stored(name)
+        if name not in self._errors:
+            self._errors[name] = relative_error(self._base.load(name), stored)
+        return self._errors[name]
+
+    def _blocks(self, name: str) -> QuantisedTensor:
+        blocks = stored_blocks(self._base, name)
+        if blocks.minimums is not None:
+            raise TransformError(f"the blocks of {name!r} have minimums; split those off first")
+        return QuantisedTensor(blocks.values, blocks.scales, blocks.kind.bits, blocks.kind.block)
+
+    def load(self, name: str) -> Array:
+        """The weight as float32, after quantisation.
+
+        Raises:
+            TransformError: float16 is to hold it and cannot, or as for `stored`.
+        """
+        if self.scheme(name) is not None:
+            return self.stored(name).dequantise()
+        values = self._base.load(name)
+        if self.recipe.float_type == "float16" and values.ndim == 2:
+            self._require_half(name, values)
+        return values
+
+    def _require_half(self, name: str, values: Array) -> None:
+        largest = float(max(values.max(initial=0), -values.min(initial=0)))
+        if not largest < _BEYOND_HALF:  # NaN, too
+            tensors = ", ".join(tensor_names(self._base, name)) or name
+            raise TransformError(
+                f"the weight {name} ({tensors}) holds {largest:.6g}, which is not representable in float16 "
+                "(at most 65504); use recipe f32 or w8"
+            )
+
+
+def check_block(recipe: Recipe, name: str, columns: int, scheme: Scheme) -> None:
+    """Refuses blocks that do not fit into a row.
+
+    Raises:
+        TransformError: the block does not divide the columns.
+    """
+    if scheme.block is not None and columns % scheme.block:
+        raise TransformError(
+            f"recipe {recipe.name} needs rows of a multiple of {scheme.block}, but {name!r} has "
+            f"{columns} columns; use w8 or w4c"
+        )
+
+
+def relative_error(weight: Array, stored: StoredTensor | None) -> float:
+    """|stored - weight| / |weight|, a few rows at a time: embeddings are large.
+
+    Args:
+        weight: (O, I) float32.
+        stored: what stands for it; None for the nearest float16 numbers.
+    """
+    lost = whole = 0.0
+    for start in range(0, len(weight), _ROWS_AT_ONCE):
+        rows = weight[start : start + _ROWS_AT_ONCE]
+        if stored is None:
+            kept = rows.astype(np.float16).astype(np.float32)
+        else:
+            kept = stored.rows(start, start + _ROWS_AT_ONCE).dequantise()
+        lost += float(np.square(kept - rows, dtype=np.float64).sum())
+        whole += float(np.square(rows, dtype=np.float64).sum())
+    return (lost / whole) ** 0.5 if whole else 0.0

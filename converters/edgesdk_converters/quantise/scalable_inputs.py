@@ -1,0 +1,116 @@
+"""Finds the inputs of linear layers whose channels may be scaled, and what can take the inverse.
+
+It reads a graph, fused or not, and changes nothing; `edgesdk_converters.transforms.scale_channels` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk_converters.graph.graph import Graph, Node
+from edgesdk_converters.graph.ops import (
+    Attend,
+    HeadsFirst,
+    Linear,
+    MergeHeads,
+    Multiply,
+    RmsNorm,
+    Split,
+    SplitHeads,
+)
+from edgesdk_converters.graph.program import Program
+
+
+@dataclass(frozen=True)
+class Scalable:
+    """One input that linear layers share.
+
+    Attributes:
+        value: its name.
+        channels: its width.
+        readers: weights (O, channels) of the linear layers that read it.
+        makers: weights whose rows (or vector) make it, each with the row at which its channels begin.
+        kv_heads: more than 0 where the makers have one channel for several: values of attention.
+        heads: query heads, where `kv_heads` is more than 0.
+    """
+
+    value: str
+    channels: int
+    readers: tuple[str, ...]
+    makers: tuple[tuple[str, int], ...]
+    kv_heads: int = 0
+    heads: int = 0
+
+    def reduce(self, factor: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Factors (channels,) as the makers' rows have them: one for each KV channel."""
+        if not self.kv_heads:
+            return factor
+        first: NDArray[np.float32] = factor.reshape(self.kv_heads, self.heads // self.kv_heads, -1)[:, 0]
+        return first.reshape(-1)
+
+    def share(self, wish: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The nearest factors that query heads with the same KV head share (largest of each)."""
+        if not self.kv_heads:
+            return wish
+        grouped = wish.reshape(self.kv_heads, self.heads // self.kv_heads, -1)
+        return np.broadcast_to(grouped.max(axis=1, keepdims=True), grouped.shape).reshape(-1).copy()
+
+
+def scalable_inputs(program: Program) -> tuple[Scalable, ...]:
+    """All inputs of linear layers that can be scaled, in graph order."""
+    graph = program.graph
+    found: list[Scalable] = []
+    for node in graph.nodes:
+        if not isinstance(node.op, Linear):
+            continue
+        value = node.inputs[0]
+        readers = tuple(user.inputs[1] for user in graph.users(value))
+        # A weight that others read too (a tied head) cannot be scaled for one of them.
+        alone = all(
+            isinstance(u.op, Linear) and u.inputs[0] == value and len(graph.users(u.inputs[1])) == 1
+            for u in graph.users(value)
+        )
+        if not alone or any(place.value == value for place in found):
+            continue
+        makers, kv_heads = _makers(program, value)
+        if makers:
+            channels = program.weights.shape(node.inputs[1])[1]
+            found.append(
+                Scalable(value, channels, readers, makers, kv_heads, program.spec.heads if kv_heads else 0)
+            )
+    return tuple(found)
+
+
+def _makers(program: Program, value: str) -> tuple[tuple[tuple[str, int], ...], int]:
+    graph = program.graph
+    node = graph.producer(value)
+    if node is None or value in graph.outputs:
+        return (), 0
+    if isinstance(node.op, RmsNorm) and len(node.inputs) == 2:
+        return ((node.inputs[1], 0),), 0
+    if isinstance(node.op, Multiply):
+        return _linear_rows(graph, node.inputs[1]), 0
+    if isinstance(node.op, MergeHeads):
+        attend = graph.producer(node.inputs[0])
+        if attend is not None and isinstance(attend.op, Attend) and len(graph.users(attend.outputs[0])) == 1:
+            return _linear_rows(graph, attend.inputs[2]), program.spec.kv_heads
+    return (), 0
+
+
+def _linear_rows(graph: Graph, value: str) -> tuple[tuple[str, int], ...]:
+    """Weight and bias of the linear layer that makes a value, through splits and changes of layout."""
+    start = 0
+    node: Node | None = graph.producer(value)
+    while node is not None and isinstance(node.op, HeadsFirst | SplitHeads | Split):
+        if isinstance(node.op, Split):
+            start = sum(node.op.sizes[: node.outputs.index(value)])
+        if not isinstance(node.op, Split) and len(graph.users(node.outputs[0])) != 1:
+            return ()
+        value = node.inputs[0]
+        node = graph.producer(value)
+    if node is None or not isinstance(node.op, Linear):
+        return ()
+    return tuple((name, start) for name in node.inputs[1:])

@@ -1,0 +1,282 @@
+"""The targets that a checkpoint can be converted to: one row each, what it writes and what proves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.bundle.manifest import CellType, DeviceClass, Format, StepShape
+from edgesdk.bundle.package_list import PACKAGE_LIST_NAME
+from edgesdk.errors import UnsupportedOption
+from edgesdk_converters.checkpoints.checkpoint import Checkpoint
+from edgesdk_converters.emit.coreml.emit_coreml import Layout, emit_coreml
+from edgesdk_converters.emit.coreml.emit_parts import emit_parts
+from edgesdk_converters.emit.litert.emit_litert import emit_litert
+from edgesdk_converters.emit.onnx.npu import emit_npu
+from edgesdk_converters.emit.onnx.resident import emit_resident
+from edgesdk_converters.emit.onnx.step import emit_step
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.quantise.activation_ranges import measure_ranges
+from edgesdk_converters.quantise.block_kernels import (
+    COREML_BLOCKS,
+    LITERT_BLOCKS,
+    ONNX_BLOCKS,
+    ONNX_STEP_BLOCKS,
+    BlockKernels,
+)
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.quantise.recipe import Recipe
+from edgesdk_converters.step_sizes import SMALLEST_CELLS, resizable_sizes, static_sizes
+
+
+@dataclass(frozen=True)
+class EmitRequest:
+    """What to emit.
+
+    Attributes:
+        checkpoint: for what stands beside the weights (tokenizer, generation defaults).
+        program: prepared decoder.
+        weights: its weights under the recipe.
+        folder: the variant's folder.
+        context: longest sequence, in tokens.
+        steps: static sizes, for targets that have them.
+        cell_type: of the cache, for targets that can choose.
+        shallow: stacks on the same weights with their sizes, for targets that can hold them.
+        package_limit_bytes: most of one package, for targets that write packages; None for one of any size.
+        texts: calibration text as token ids, for targets with `range_texts`.
+    """
+
+    checkpoint: Checkpoint
+    program: Program
+    weights: QuantisedWeights
+    folder: Path
+    context: int
+    steps: tuple[StepShape, ...]
+    cell_type: CellType = "float32"
+    shallow: tuple[tuple[Program, tuple[StepShape, ...]], ...] = ()
+    package_limit_bytes: int | None = None
+    texts: Sequence[NDArray[np.int32]] = ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """One target.
+
+    Attributes:
+        name: as users write it.
+        format: of the variant.
+        device_classes: where the variant is meant to run.
+        entry: main file inside the variant's folder.
+        proof_backend: backend that measures parity at conversion.
+        steps: static sizes for a context; empty for dynamic shapes.
+        emit: writes the variant.
+        blocks: which of a file's own blocks its kernels take.
+        palettes: whether it takes weights as indices into palettes.
+        range_texts: calibration texts on which it measures how large activations get; 0 for none.
+    """
+
+    name: str
+    format: Format
+    device_classes: tuple[DeviceClass, ...]
+    entry: str
+    proof_backend: str
+    steps: Callable[[int], tuple[StepShape, ...]]
+    emit: Callable[[EmitRequest], None]
+    blocks: BlockKernels
+    palettes: bool = False
+    range_texts: int = 0
+
+    @property
+    def packages(self) -> bool:
+        """Whether it writes Core ML packages, which a size limit can cut into several."""
+        return self.format in ("coreml", "coreml-state")
+
+    def entry_for(self, package_limit_bytes: int | None, steps: Sequence[StepShape]) -> str:
+        """The main file inside the variant's folder."""
+        if self.packages and package_limit_bytes is not None:
+            return PACKAGE_LIST_NAME
+        return self.entry or f"{steps[0].signature}.onnx"
+
+
+def _litert(request: EmitRequest, *, channel_scales: bool = True) -> None:
+    path = request.folder / "model.tflite"
+    emit_litert(
+        request.program,
+        request.weights,
+        path,
+        request.steps,
+        request.context,
+        request.shallow,
+        request.cell_type,
+        channel_scales,
+    )
+
+
+def _litert_static(request: EmitRequest) -> None:
+    """For old boards too, where a product's own scales give zeros (docs/decisions/0003)."""
+    _litert(request, channel_scales=False)
+
+
+def _onnx(request: EmitRequest) -> None:
+    emit_resident(
+        request.program,
+        request.weights,
+        request.folder,
+        context=request.context,
+        tokenizer=request.checkpoint.tokenizer,
+        generation=request.checkpoint.generation,
+    )
+
+
+def _onnx_step(request: EmitRequest) -> None:
+    emit_step(request.program, request.weights, request.folder, request.steps, request.context)
+
+
+def _onnx_npu(request: EmitRequest) -> None:
+    program = replace(request.program, weights=request.weights)
+    ranges = measure_ranges(program, request.texts)
+    emit_npu(request.program, request.weights, request.folder, request.steps, request.context, ranges)
+
+
+def _few_steps(context: int) -> tuple[StepShape, ...]:
+    """One file per size: an NPU compiles each for minutes, so there is one to decode and one to prefill."""
+    return static_sizes(context, (1, 128))
+
+
+def _coreml(request: EmitRequest, layout: Layout = "cells") -> None:
+    program, weights, steps, context = request.program, request.weights, request.steps, request.context
+    if request.package_limit_bytes is None:
+        emit_coreml(program, weights, request.folder / "model.mlpackage", steps, context, layout)
+    else:
+        emit_parts(program, weights, request.folder, steps, context, layout, request.package_limit_bytes)
+
+
+def _coreml_state(request: EmitRequest) -> None:
+    _coreml(request, "state")
+
+
+def _coreml_state_steps(context: int) -> tuple[StepShape, ...]:
+    """Functions that share states have one S, and a step writes all of its T cells."""
+    return static_sizes(context, (tokens for tokens in (1, 8, 128) if tokens <= context))
+
+
+def _compiled_steps(context: int) -> tuple[StepShape, ...]:
+    """A graph per size, to decode, to verify drafts and to prefill, for short and for full caches.
+
+    What is compiled for a GPU or a neural engine takes seconds to minutes per graph at first use (and half a
+    megabyte each in Core ML), so S has two sizes.
+    """
+    return static_sizes(context, (1, 8, 128), (SMALLEST_CELLS,))
+
+
+TARGETS = (
+    Target("litert", "litert", ("cpu",), "model.tflite", "litert", resizable_sizes, _litert, LITERT_BLOCKS),
+    Target(
+        "litert-static",
+        "litert",
+        ("gpu", "npu", "cpu"),
+        "model.tflite",
+        "litert",
+        _compiled_steps,
+        _litert_static,
+        LITERT_BLOCKS,
+    ),
+    Target(
+        "onnx", "onnx-resident", ("cpu", "gpu"), "model.onnx", "onnxruntime", lambda _: (), _onnx, ONNX_BLOCKS
+    ),
+    Target(
+        "onnx-step",
+        "onnx-step",
+        ("npu", "gpu", "cpu"),
+        "",
+        "onnxruntime-step",
+        _few_steps,
+        _onnx_step,
+        ONNX_STEP_BLOCKS,
+    ),
+    Target(
+        "onnx-npu",
+        "onnx-step",
+        ("npu", "cpu"),
+        "",
+        "onnxruntime-step",
+        _few_steps,
+        _onnx_npu,
+        ONNX_STEP_BLOCKS,
+        range_texts=2,  # the largest values are the same in every text
+    ),
+    Target(
+        "coreml",
+        "coreml",
+        ("npu", "gpu", "cpu"),
+        "model.mlpackage/Manifest.json",
+        "coreml-interpreter",
+        _compiled_steps,
+        _coreml,
+        COREML_BLOCKS,
+        palettes=True,
+    ),
+    Target(
+        "coreml-state",
+        "coreml-state",
+        ("npu", "gpu", "cpu"),
+        "model.mlpackage/Manifest.json",
+        "coreml-state-interpreter",
+        _coreml_state_steps,
+        _coreml_state,
+        COREML_BLOCKS,
+        palettes=True,
+    ),
+)
+
+
+def find_targets(names: Sequence[str]) -> tuple[Target, ...]:
+    """Targets by name, in the order of `TARGETS`.
+
+    Raises:
+        UnsupportedOption: there is no target of that name, or none is named.
+    """
+    known = {target.name: target for target in TARGETS}
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        what = f"target {unknown[0]!r} is unknown" if unknown else "no target is named"
+        raise UnsupportedOption(f"{what}; expected {', '.join(known)}")
+    return tuple(target for target in TARGETS if target.name in names)
+
+
+def check_palettes(targets: Sequence[Target], recipes: Sequence[Recipe]) -> None:
+    """Refuses recipes that store palettes for targets that have none.
+
+    Raises:
+        UnsupportedOption: there is such a pair.
+    """
+    without = ", ".join(target.name for target in targets if not target.palettes)
+    named = next((recipe.name for recipe in recipes if recipe.palettes), None)
+    if named is not None and without:
+        takes = ", ".join(target.name for target in TARGETS if target.palettes)
+        raise UnsupportedOption(
+            f"recipe {named} stores palettes, which only {takes} take, found {without}; leave it out or "
+            "choose an int4 recipe"
+        )
+
+
+def check_package_limit(targets: Sequence[Target], limit_mb: float | None) -> None:
+    """Refuses a limit that no target heeds, or that nothing can keep.
+
+    Raises:
+        UnsupportedOption: a target writes no packages, or the limit is not above zero.
+    """
+    if limit_mb is None:
+        return
+    without = ", ".join(target.name for target in targets if not target.packages)
+    if without:
+        takes = ", ".join(target.name for target in TARGETS if target.packages)
+        raise UnsupportedOption(
+            f"a package limit is for the targets {takes} only, found {without}; leave it out"
+        )
+    if not 0 < limit_mb < 1e6:
+        raise UnsupportedOption(f"the package limit is {limit_mb} MB, expected more than 0")

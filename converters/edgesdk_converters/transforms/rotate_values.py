@@ -1,0 +1,86 @@
+"""Rotates values within each head and the output projection back: exact, free at run time.
+
+Attention mixes values of one head with scalars only, so an orthogonal matrix may stand between the
+value projection and the output projection: one per KV head, shared by the query heads that read it.
+Cells hold rotated values. (SpinQuant, arXiv 2405.16406, section 3.1, "R2"; QuaRot, arXiv 2404.00456,
+section 4, stage 1b.) It knows nothing of the residual stream, which `rotate_residual` turns.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.bundle.manifest import TransformRecord
+from edgesdk.errors import TransformError
+from edgesdk_converters.graph.graph import Graph, Node
+from edgesdk_converters.graph.ops import Attend, HeadsFirst, Linear, MergeHeads, SplitHeads
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights
+from edgesdk_converters.transforms.rotate_residual import random_rotation
+
+
+def rotate_values(program: Program, seed: int = 0) -> Program:
+    """Returns the program with the values of every head rotated at random; exact but for rounding.
+
+    Args:
+        program: before `fuse_linears`.
+        seed: of the rotations.
+
+    Raises:
+        TransformError: something other than two projections stands around the values.
+    """
+    spec, graph = program.spec, program.graph
+    changed: dict[str, Derived] = {}
+    for node in graph.nodes:
+        if not isinstance(node.op, Attend):
+            continue
+        first = seed + 1 + node.op.layer * spec.kv_heads  # 0 would repeat the stream's rotation
+        turns = np.stack([random_rotation(spec.head_size, first + head) for head in range(spec.kv_heads)])
+        value, output = value_neighbours(graph, node)
+        for name in value.inputs[1:]:
+            changed[name] = Derived(
+                program.weights.shape(name),
+                lambda base, n=name, t=turns: _turn_rows(base.load(n), t),  # type: ignore[misc]
+            )
+        name = output.inputs[1]
+        per_query = np.repeat(turns, spec.heads // spec.kv_heads, axis=0)
+        changed[name] = Derived(
+            program.weights.shape(name),
+            lambda base, n=name, t=per_query: _turn_rows(base.load(n).T, t).T,  # type: ignore[misc]
+        )
+    return Program(
+        spec=spec,
+        graph=graph,
+        weights=DerivedWeights(program.weights, changed, frozenset()),
+        history=(*program.history, TransformRecord("rotate_values", {"seed": seed})),
+    )
+
+
+def value_neighbours(graph: Graph, attend: Node) -> tuple[Node, Node]:
+    """The linear layers that make the values of an attention and read its result.
+
+    Raises:
+        TransformError: something else stands there.
+    """
+    before = _chain_up(graph, attend.inputs[2])
+    merged = [n for n in graph.users(attend.outputs[0]) if isinstance(n.op, MergeHeads)]
+    after = [user for n in merged for user in graph.users(n.outputs[0])]
+    if before is None or len(after) != 1 or not isinstance(after[0].op, Linear):
+        raise TransformError(f"{attend.outputs[0]!r} has no value and output projection of its own")
+    return before, after[0]
+
+
+def _chain_up(graph: Graph, value: str) -> Node | None:
+    node = graph.producer(value)
+    while node is not None and isinstance(node.op, HeadsFirst | SplitHeads):
+        node = graph.producer(node.inputs[0])
+    return node if node is not None and isinstance(node.op, Linear) else None
+
+
+def _turn_rows(weight: Array, turns: NDArray[np.float64]) -> Array:
+    """Multiplies each head's rows (D of them) by its matrix; also takes a bias (heads * D,)."""
+    heads, size, _ = turns.shape
+    blocks = weight.reshape(heads, size, -1).astype(np.float64)
+    turned = np.swapaxes(turns, 1, 2) @ blocks
+    return turned.reshape(weight.shape).astype(np.float32)

@@ -1,0 +1,126 @@
+"""Removes blocks, or halves of blocks, from a stack: what they would have added is not added.
+
+Every half of a block writes to the residual stream in one place, an addition. Without the half, what
+reads that sum reads the stream before it; nothing else changes, and no weight gets another name. So it
+may come before or after any other transform, and a stack and its shallow copy can use the same weights.
+
+Static removal of whole layers: ShortGPT (arXiv 2403.03853, section 3); of halves: "What Matters in
+Transformers? Not All Attention is Needed" (arXiv 2406.15786). It does not choose what to remove.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from edgesdk.bundle.decoder_spec import DecoderSpec, Half
+from edgesdk.bundle.manifest import TransformRecord
+from edgesdk.errors import TransformError
+from edgesdk_converters.graph.graph import Graph, GraphBuilder, Node
+from edgesdk_converters.graph.ops import Add, Attend
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.layers.skip_request import SkipRequest
+
+_CACHES = ("k_cache.", "v_cache.")
+_NEW = ("k_new.", "v_new.")
+
+
+def skip_layers(program: Program, request: SkipRequest) -> Program:
+    """Returns the program without some halves of its blocks; without any change for an empty request.
+
+    Args:
+        program: a decoder, before or after other transforms.
+        request: what to remove, numbered as in the checkpoint.
+
+    Raises:
+        TransformError: the stack lacks one of the halves, or nothing with cells would be left.
+    """
+    if not request.halves:
+        return program
+    spec, cells = remaining_spec(program.spec, request)
+    graph = _bypass(program.graph, request, cells, windowed=spec.window is not None)
+    record = TransformRecord("skip_layers", {"skipped": request.describe(), "layers": len(spec.layers)})
+    return Program(spec, graph, program.weights, (*program.history, record))
+
+
+def remaining_spec(spec: DecoderSpec, request: SkipRequest) -> tuple[DecoderSpec, tuple[int, ...]]:
+    """What is left of a stack.
+
+    Returns:
+        Its shape, and the index that each of its layers has in `spec.layers`.
+
+    Raises:
+        TransformError: the stack lacks one of the halves, or no attention would be left.
+    """
+    there = spec.halves
+    missing = [half for half in request.halves if half not in there]
+    if missing:
+        last = max(half.layer for half in there)
+        what = "was removed already" if missing[0].layer <= last else f"the last block is {last}"
+        raise TransformError(f"block {missing[0]} cannot be skipped: {what}")
+    attention = [half for half in there if half.kind == "attention"]
+    cells = tuple(i for i, half in enumerate(attention) if half not in request.halves)
+    if not cells:
+        raise TransformError(
+            f"skipping {request.describe()} leaves no attention of {len(attention)} layers; keep at least one"
+        )
+    left = dataclasses.replace(
+        spec,
+        layers=tuple(spec.layers[i] for i in cells),
+        attention_layers=tuple(attention[i].layer for i in cells),
+        mlp_layers=tuple(h.layer for h in there if h.kind == "mlp" and h not in request.halves),
+    )
+    return left, cells
+
+
+def residual_sum(graph: Graph, half: Half) -> Node:
+    """The addition by which a half joins the stream: its first input is the stream before it.
+
+    Raises:
+        TransformError: the graph has none.
+    """
+    name = f"layers.{half.layer}.{'attn' if half.kind == 'attention' else 'mlp'}.sum"
+    node = graph.producer(name)
+    if node is None or not isinstance(node.op, Add):
+        raise TransformError(f"the graph has no half {half} to skip")
+    return node
+
+
+def _bypass(graph: Graph, request: SkipRequest, cells: tuple[int, ...], *, windowed: bool) -> Graph:
+    """The graph without some additions and all that only they need, its cells numbered anew."""
+    renamed = {
+        f"{kind}_{side}.{old}": f"{kind}_{side}.{new}"
+        for new, old in enumerate(cells)
+        for kind in "kv"
+        for side in ("cache", "new")
+    }
+    dropped = {residual_sum(graph, half).outputs[0] for half in request.halves}
+    gone = {v.name for v in graph.inputs if v.name.startswith(_CACHES)} - set(renamed)
+    if not windowed:
+        gone.add("window_mask")
+    outputs = [n for n in graph.outputs if n in renamed or not n.startswith(_NEW)]
+    needed = _needed(graph, outputs, dropped)
+    builder = GraphBuilder()
+    for value in graph.inputs:
+        if value.name not in gone:
+            builder.input(renamed.get(value.name, value.name), value.shape, value.dtype)
+    for value in graph.weights:
+        builder.weight(value.name, value.shape)
+    for node in graph.nodes:
+        if node.outputs[0] in dropped:
+            renamed[node.outputs[0]] = renamed.get(node.inputs[0], node.inputs[0])
+        elif needed.intersection(node.outputs):
+            op = node.op
+            if isinstance(op, Attend):
+                op = dataclasses.replace(op, layer=cells.index(op.layer))
+            inputs = [renamed.get(name, name) for name in node.inputs]
+            builder.add(op, inputs, *(renamed.get(name, name) for name in node.outputs))
+    return builder.build([renamed.get(name, name) for name in outputs])
+
+
+def _needed(graph: Graph, outputs: list[str], dropped: set[str]) -> set[str]:
+    """Every value that the outputs need once the dropped sums pass their first input through."""
+    needed = set(outputs)
+    for node in reversed(graph.nodes):
+        if needed.intersection(node.outputs):
+            needed.update(node.inputs[:1] if node.outputs[0] in dropped else node.inputs)
+    return needed

@@ -1,0 +1,110 @@
+"""Splits weights whose blocks have minimums into symmetric blocks and a small product of block sums.
+
+`x (d q + m)' = x (d q)' + sums(x) m'`, where sums(x) has one number per block of columns: kernels
+for symmetric blocks then hold the file's own integers and scales. Exact, whatever the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from edgesdk.bundle.manifest import TransformRecord
+from edgesdk.errors import TransformError
+from edgesdk_converters.checkpoints.stored_blocks import BlockType, StoredBlocks, block_type
+from edgesdk_converters.graph.graph import Node, Value, rebuild
+from edgesdk_converters.graph.ops import Add, BlockSums, Linear
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights, Weights, stored_blocks
+
+
+def split_minimums(program: Program, names: Collection[str], *, positive_scales: bool = False) -> Program:
+    """Returns the program with the minimums of some weights split off; logits stay the same.
+
+    Weights without minimums are left alone. `NAME` keeps its name and shape (O, I) and loses its
+    minimums; `NAME.minimums` is (O, I / block).
+
+    Args:
+        program: any.
+        names: weights whose blocks are to be kept; those with minimums feed linear layers only.
+        positive_scales: also split weights of 4 bits so that no scale is zero or negative.
+
+    Raises:
+        TransformError: a weight does not lie in blocks, or something else than a linear layer reads it.
+    """
+    graph = program.graph
+    changed: dict[str, Derived] = {}
+    added: list[Value] = []
+    sums: dict[tuple[str, int], str] = {}
+    split = {name: _kind(program, name) for name in names}
+    split = {n: k for n, k in split.items() if k.minimums or (positive_scales and k.bits == 4)}
+    nodes: list[Node] = []
+    for name, kind in split.items():
+        _change(program.weights, name, kind, positive_scales, changed, added)
+    for node in graph.nodes:
+        found = [name for name in node.inputs if name in split]
+        if not found:
+            nodes.append(node)
+        elif isinstance(node.op, Linear):
+            nodes.extend(_split(node, split[found[0]].block, sums))
+        else:
+            raise TransformError(f"{type(node.op).__name__} reads {found[0]!r}, whose blocks have minimums")
+    return Program(
+        spec=program.spec,
+        graph=rebuild(graph, nodes, [*graph.weights, *added]),
+        weights=DerivedWeights(program.weights, changed, frozenset()),
+        history=(*program.history, TransformRecord("split_minimums", {"weights": len(split)})),
+    )
+
+
+def _kind(program: Program, name: str) -> BlockType:
+    kind = block_type(program.weights, name)
+    if kind is None:
+        raise TransformError(f"weight {name!r} does not lie in blocks")
+    return kind
+
+
+def _change(
+    weights: Weights,
+    name: str,
+    kind: BlockType,
+    positive: bool,
+    changed: dict[str, Derived],
+    added: list[Value],
+) -> None:
+    rows, columns = weights.shape(name)
+    shape = (rows, columns // kind.block)
+
+    def bare(base: Weights) -> StoredBlocks:
+        return stored_blocks(base, name).split(positive_scales=positive)[0]
+
+    def minimums(base: Weights) -> Array:
+        found = stored_blocks(base, name).split(positive_scales=positive)[1]
+        return np.zeros(shape, np.float32) if found is None else found
+
+    changed[name] = Derived(
+        (rows, columns),
+        lambda base: bare(base).dequantise(),
+        kind=BlockType(kind.name, kind.bits, kind.block, minimums=False),
+        blocks=bare,
+    )
+    changed[f"{name}.minimums"] = Derived(shape, minimums, parts=(name,))
+    added.append(Value(f"{name}.minimums", shape))
+
+
+def _split(node: Node, block: int, sums: dict[tuple[str, int], str]) -> list[Node]:
+    """The nodes in place of one linear layer; siblings share their input's block sums."""
+    x, weight, *bias = node.inputs
+    out = node.outputs[0]
+    nodes = []
+    if (x, block) not in sums:
+        sums[x, block] = f"{x}.sums.{block}"
+        nodes.append(Node(BlockSums(block), (x,), (sums[x, block],)))
+    main, side = f"{out}.symmetric", f"{out}.minimums"
+    return [
+        *nodes,
+        Node(Linear(), (x, weight, *bias), (main,)),
+        Node(Linear(), (sums[x, block], f"{weight}.minimums"), (side,)),
+        Node(Add(), (main, side), (out,)),
+    ]
