@@ -152,7 +152,7 @@ class GenerationKeywords(TypedDict, total=False):
 
 
 def lists_options(function: Callable[P, R]) -> Callable[P, R]:
-    """Makes `help()` list the options of a function that takes them as `**options`, with their defaults.
+    """Makes `help()` list the options of a function that takes them as `**options`: defaults and meanings.
 
     Type checkers see the keywords by themselves (PEP 692).
     """
@@ -166,6 +166,9 @@ def lists_options(function: Callable[P, R]) -> Callable[P, R]:
     ]
     # setattr, because type checkers do not know that a function has one.
     setattr(function, "__signature__", signature.replace(parameters=[*own, *options]))  # noqa: B010
+    if function.__doc__:  # there is none under -OO
+        listed = inspect.cleandoc(GenerationOptions.__doc__ or "").partition("Attributes:\n")[2]
+        function.__doc__ = f"{inspect.cleandoc(function.__doc__)}\n\nOptions:\n{listed.rstrip()}\n"
     return function
 
 

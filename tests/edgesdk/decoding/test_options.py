@@ -1,7 +1,10 @@
+import inspect
+from dataclasses import fields
+
 import pytest
 
 from edgesdk.bundle.manifest import GenerationDefaults
-from edgesdk.decoding.options import GenerationOptions
+from edgesdk.decoding.options import GenerationOptions, lists_options
 from edgesdk.decoding.sampling import SamplingOptions
 from edgesdk.errors import UnsupportedOption
 
@@ -24,3 +27,14 @@ def test_what_is_asked_wins_even_where_it_is_zero():
 def test_values_without_meaning_are_refused():
     with pytest.raises(UnsupportedOption, match="top_k is -1"):
         GenerationOptions(top_k=-1).sampling(RECOMMENDED)
+
+
+def test_help_says_what_every_option_means():
+    @lists_options
+    def answer(prompt, **options):
+        """Answers."""
+
+    said = inspect.getdoc(answer)
+    assert said.startswith("Answers.")
+    for field in fields(GenerationOptions):
+        assert f"    {field.name}: " in said
