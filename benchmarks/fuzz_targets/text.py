@@ -61,11 +61,7 @@ def damage(text: str, random: Random) -> str:
 
 
 def template(random: Random) -> None:
-    _allow(
-        lambda: SandboxedTemplate(damage(_TEMPLATE, random)).render(
-            {"messages": [{"role": "user", "content": "x"}]}
-        )
-    )
+    SandboxedTemplate(damage(_TEMPLATE, random)).render({"messages": [{"role": "user", "content": "x"}]})
 
 
 def schema(random: Random) -> None:
@@ -73,15 +69,15 @@ def schema(random: Random) -> None:
         changed = json.loads(damage(json.dumps(_SCHEMA), random))
     except ValueError:
         return
-    _allow(lambda: check_grammar(GenerationOptions(json_schema=changed)))
+    check_grammar(GenerationOptions(json_schema=changed))
 
 
 def regex(random: Random) -> None:
-    _allow(lambda: check_grammar(GenerationOptions(regex=damage(_REGEX, random))))
+    check_grammar(GenerationOptions(regex=damage(_REGEX, random)))
 
 
 def lark(random: Random) -> None:
-    _allow(lambda: check_grammar(GenerationOptions(lark=damage(_LARK, random))))
+    check_grammar(GenerationOptions(lark=damage(_LARK, random)))
 
 
 def tokenizer(random: Random) -> None:
@@ -89,7 +85,7 @@ def tokenizer(random: Random) -> None:
         path = Path(folder) / "tokenizer.json"
         path.write_text(damage(json.dumps(_TOKENIZER), random), "utf-8", "replace")
         loaded = Tokenizer(path, TokenizerRecord(None, (), False))
-        _allow(lambda: loaded.decode(loaded.encode("ab a<s>")))
+        loaded.decode(loaded.encode("ab a<s>"))
 
 
 TARGETS: dict[str, Callable[[Random], None]] = {

@@ -123,7 +123,7 @@ def convert(
         meter.enter("reading", f"reading {source}")
         checkpoint = open_checkpoint(source, revision=revision)
         for note in checkpoint.notes:
-            say(f"note: {note}")
+            meter.note(f"note: {note}")
         if options.reshaping.changes:
             meter.enter("reshaping", "choosing what to leave out")
         checkpoint, kept = options.reshaping.prune(checkpoint, say)

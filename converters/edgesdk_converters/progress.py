@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Stage = Literal["reading", "reshaping", "quantising", "writing", "scoring", "proving", "comparing"]
+Stage = Literal["reading", "reshaping", "quantising", "writing", "scoring", "proving", "comparing", "note"]
 
 _LEAST_KNOWN = 0.04
 """Share of the work after which the pace says something about the rest."""
@@ -27,7 +27,7 @@ class Progress:
     """What happens now.
 
     Attributes:
-        stage: one of a few words, for programs.
+        stage: one of a few words, for programs; `note` is no stage, but something to be kept in view.
         step: how many stages have begun.
         steps: how many there will be, as far as can be foreseen.
         what: one line, for people.
@@ -92,6 +92,12 @@ class ProgressMeter:
         self._tell(what)
         self._inner = min(_ALMOST, self._inner + self._step * weight)
 
+    def note(self, what: str) -> None:
+        """Says what the user should know when all is done, too."""
+        stage, self._stage = self._stage, "note"
+        self._tell(what)
+        self._stage = stage
+
     def expect(self, weight: float) -> None:
         """Lines of so much weight in all will be said in what is left of the stage."""
         self._step = (1 - self._inner) / max(weight, 1.0)
@@ -111,7 +117,7 @@ class ProgressMeter:
         done = self._done + self._inner * self._weight
         self._share = max(self._share, min(_ALMOST, done / self._total))
         counted, left = done - self._skipped, self._total - done
-        known = self._stage != "reading" and counted >= _LEAST_KNOWN * self._total
+        known = self._stage not in ("reading", "note") and counted >= _LEAST_KNOWN * self._total
         remaining = (now - self._counted_from) * max(left, 0.0) / counted if known else None
         steps = self._begun + len(self._plan)
         self._report(

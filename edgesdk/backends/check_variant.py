@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from edgesdk.backends.opened import Opened, OpenRequest
+from edgesdk.bundle.drafts import in_draft
 from edgesdk.bundle.integrity import cache_folder
 from edgesdk.bundle.manifest import Variant
 from edgesdk.bundle.reader import Bundle
@@ -55,7 +56,7 @@ def check_variant(bundle: Bundle, variant: Variant) -> None:
         spec = bundle.manifest.decoder_of(variant)
         contract = LitertContract(spec, variant.steps, variant.cell_type, variant.context)
         check_litert_file(bundle.file(variant.entry), contract)
-    if bundle.path.name.endswith(".partial"):  # a draft, of which nothing may be left should it fail
+    if in_draft(bundle.path):  # nothing may be left of it should it fail
         return
     with contextlib.suppress(OSError):  # then it is checked again
         marker.parent.mkdir(parents=True, exist_ok=True)

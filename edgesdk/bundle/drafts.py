@@ -112,6 +112,11 @@ class Draft:
             self._handle = None
 
 
+def in_draft(path: Path) -> bool:
+    """Whether a path lies in a draft: what is there may be gone at any moment."""
+    return any(_NAME.fullmatch(part) for part in path.absolute().parts)
+
+
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A folder among the system's temporary ones, for files that are wanted only meanwhile.

@@ -41,7 +41,11 @@ class ProgressLine:
         self.clear()
 
     def __call__(self, progress: Progress) -> None:
-        """Shows where a conversion is."""
+        """Shows where a conversion is; notes stay on the screen."""
+        if progress.stage == "note":
+            self.clear()
+            click.echo(printable(progress.what), err=True)
+            return
         left = "" if progress.remaining_s is None else f", about {_duration(progress.remaining_s)} left"
         self.show(
             f"[{progress.share:4.0%}, {_duration(progress.seconds)}{left}] {progress.what}", progress.step

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from edgesdk.bundle.records import JsonValue
-from edgesdk.errors import UnsupportedOption
+from edgesdk.errors import UnsupportedOption, quoted
 from edgesdk.text.messages import Message as Message
 from edgesdk.text.render_sandbox import SandboxedTemplate
 from edgesdk.text.tools import wrap_tools
@@ -77,7 +77,7 @@ class ChatTemplate:
             if tools and name not in template.variables:
                 name = next((other for other in _TOOL_NAMES if other in template.variables), name)
             given[name] = wrap_tools(tools)
-        if variables:
+        if variables is not None:
             _check_names(variables, template.variables)
             given |= variables
         return template.render(
@@ -91,6 +91,10 @@ class ChatTemplate:
 
 
 def _check_names(variables: TemplateVariables, read: frozenset[str]) -> None:
+    if not isinstance(variables, Mapping):
+        raise UnsupportedOption(
+            f"template_variables is {quoted(variables)}, expected a mapping of names and values"
+        )
     for name in variables:
         if name in _OWN:
             raise UnsupportedOption(

@@ -68,7 +68,7 @@ def test_save_writes_new_files_only(edgesdk, fake_runtime, byte_level, tmp_path)
     assert f"2 messages in {file}" in result.err
     assert "is there already; choose another file" in result.err
     assert "/save needs a file: /save talk.json" in result.err
-    assert "cannot be written: No such file or directory" in result.err
+    assert "cannot be written: its folder does not exist" in result.err
 
 
 def test_unknown_commands_are_said_and_not_sent(edgesdk, fake_runtime, byte_level):

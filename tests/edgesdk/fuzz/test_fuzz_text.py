@@ -1,8 +1,10 @@
+from contextlib import suppress
 from random import Random
 
 import pytest
 
 from benchmarks.fuzz_targets.text import TARGETS
+from edgesdk.errors import EdgeError
 
 pytest.importorskip("llguidance")
 pytest.importorskip("jsonschema")
@@ -11,4 +13,5 @@ pytest.importorskip("jsonschema")
 @pytest.mark.parametrize("name", TARGETS)
 def test_only_our_own_errors_come_out(name):
     for seed in range(200):
-        TARGETS[name](Random(seed))
+        with suppress(EdgeError):
+            TARGETS[name](Random(seed))

@@ -103,14 +103,19 @@ public struct GenerationDefaults: Decodable, Sendable {
     public let temperature: Float?
     public let topK: Int?
     public let topP: Float?
+    public let minP: Float?
     public let repetitionPenalty: Float?
 
     enum CodingKeys: String, CodingKey, CaseIterable {
         case temperature
         case topK = "top_k"
         case topP = "top_p"
+        case minP = "min_p"
         case repetitionPenalty = "repetition_penalty"
     }
+
+    // The sampler has no typical sampling; a checkpoint that recommends it is sampled without.
+    static let unread = ["typical_p"]
 }
 
 /// One static size of the step: a function of the package.
@@ -195,7 +200,7 @@ extension Manifest {
     private static func refuseUnknownKeys(_ object: [String: Any]) throws {
         try check(object, CodingKeys.self, unread, "manifest")
         try check(object["tokenizer"], TokenizerRecord.CodingKeys.self, TokenizerRecord.unread, "tokenizer")
-        try check(object["generation"], GenerationDefaults.CodingKeys.self, [], "generation")
+        try check(object["generation"], GenerationDefaults.CodingKeys.self, GenerationDefaults.unread, "generation")
         try check(decoder: object["decoder"], "decoder")
         for (index, variant) in (object["variants"] as? [[String: Any]] ?? []).enumerated() {
             let path = "variants[\(index)]"

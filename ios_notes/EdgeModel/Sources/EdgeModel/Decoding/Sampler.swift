@@ -37,7 +37,7 @@ public struct SamplingOptions: Sendable, Equatable {
     public init(_ defaults: GenerationDefaults) {
         self.init(
             temperature: defaults.temperature ?? 0, topK: defaults.topK, topP: defaults.topP ?? 1,
-            repetitionPenalty: defaults.repetitionPenalty ?? 1)
+            minP: defaults.minP ?? 0, repetitionPenalty: defaults.repetitionPenalty ?? 1)
     }
 
     func check() throws {
