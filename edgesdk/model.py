@@ -188,7 +188,7 @@ class Model:
             UnsupportedOption: there are variables and no template, or one that does not read them.
         """
         if raw or self.chat_template is None:
-            if template_variables:
+            if template_variables is not None:
                 raise UnsupportedOption("template variables go with a chat template; this prompt has none")
             return encode_prompt(text, self._tokenizer, self.full_context)
         return self.render_chat([{"role": "user", "content": text}], template_variables=template_variables)

@@ -83,7 +83,7 @@ def command(
 
     text = _whole_prompt(prompt)
     with load(find_or_convert(model), **loading) as opened:
-        ids = opened.render_prompt(text, raw=raw, template_variables=template_variables)
+        ids = opened.render_prompt(text, raw=raw, template_variables=template_variables or None)
         receipt = opened.receipt
         show_receipt(receipt)
         if as_json:

@@ -46,5 +46,5 @@ def check_no_template(options: RequestOptions) -> None:
     """
     if plain_tools(options.get("tools")) or options.get("tool_choice", "auto") not in ("auto", "none"):
         raise UnsupportedOption("tools go with messages; this request has a plain prompt")
-    if options.get("template_variables"):
+    if options.get("template_variables") is not None:
         raise UnsupportedOption("template variables go with messages; this request has a plain prompt")
