@@ -4,13 +4,18 @@
 
 Random arrivals with common beginnings, several samples, priorities, cancels while queued, in the prompt and
 in the answer, deadlines that are missed, prompts that do not fit, a full queue, sessions that are appended
-to, forked, rewound, forgotten and closed under a request. The accounts of the cells are checked after every
-step. It ends with status 1 if a cell was lost, a request is stuck, or memory grew.
+to, forked, rewound, forgotten and closed under a request; and bad requests among them: options of wrong types
+and values, grammars and prompts that are none, event loops that end under their answers. The accounts of the
+cells are checked after every step. It ends with status 1 if a cell was lost, a request is stuck, a good
+request failed, a bad one raised anything but an EdgeError, or memory grew.
 """
 
+import asyncio
+import contextlib
 import dataclasses
 import gc
 import json
+import math
 import random
 import sys
 import time
@@ -44,6 +49,8 @@ class Report:
     leaked_cells: int = 0
     stuck_requests: int = 0
     wrong_answers: int = 0
+    bad_requests: int = 0
+    other_errors: int = 0
     rss_mb: list[int] = dataclasses.field(default_factory=list)
 
     @property
@@ -52,8 +59,39 @@ class Report:
         # The first half lays out the cells and the arrays of every size as they are first used.
         later = self.rss_mb[len(self.rss_mb) // 2 :]
         grown = later[-1] - later[0] if later else 0
-        lost = self.leaked_cells or self.stuck_requests or self.wrong_answers
+        lost = self.leaked_cells or self.stuck_requests or self.wrong_answers or self.other_errors
         return not lost and grown <= GROWTH_MB
+
+
+BAD_REQUESTS: tuple[dict[str, object], ...] = (
+    {"stop": [5]},
+    {"stop": "x" * 100_000},
+    {"logprobs": "3"},
+    {"priority": "high"},
+    {"temperature": math.nan},
+    {"max_tokens": 10**400},
+    {"max_tokens": True},
+    {"seed": -1.5},
+    {"n": object()},
+    {"deadline_s": math.inf},
+    {"logit_bias": {"a": 1}},
+    {"top_p": [1]},
+    {"json_schema": {"type": "integer", "maximum": 10**400}},
+    {"json_schema": {"$ref": "#/$defs/missing"}},
+    {"regex": "(" * 5},
+    {"lark": "start: missing"},
+    {"tools": [{"name": 1}]},
+    {"template_variables": 3},
+    {"prompt": "\ud800"},
+    {"prompt": "a b " * 2_000_000},
+    {"prompt": [-1, 10**9]},
+    {"prompt": [0.5]},
+    {"prompt": b"bytes"},
+    {"prompt": None, "messages": [{"role": "nobody", "content": object()}]},
+    {"prompt": None, "messages": "a text"},
+    {"no_such_option": 1},
+)
+"""Each is refused, with an EdgeError; an option that does not exist is a TypeError, as anywhere in Python."""
 
 
 class Soak:
@@ -72,7 +110,7 @@ class Soak:
         self.longest = longest
         self.expected = expected
         self.outcomes: Counter[str] = Counter()
-        self.wrong = 0
+        self.wrong = self.bad = self.other = 0
         self.running: list[tuple[Generation, list[int] | None]] = []
         self.sessions: list[Session] = []
         manifest = engine.model.bundle.manifest
@@ -102,12 +140,15 @@ class Soak:
             leaked_cells=figures.cells_used - figures.cached_cells,
             stuck_requests=self.outcomes["stuck"],
             wrong_answers=self.wrong,
+            bad_requests=self.bad,
+            other_errors=self.other,
             rss_mb=[*memory, rss_bytes() >> 20],
         )
 
     def act(self) -> None:
         """Does one random thing."""
-        acts = [self.submit] * 8 + [self.cancel] * 2 + [self.use_session] * 4 + [self.oversized, self.flood]
+        acts = [self.submit] * 8 + [self.cancel] * 2 + [self.use_session] * 4
+        acts += [self.misbehave] * 3 + [self.abandon_loop, self.oversized, self.flood]
         try:
             self.random.choice(acts)()
         except (QueueFull, CapacityError, UnsupportedOption) as error:
@@ -154,6 +195,45 @@ class Soak:
         """More requests than the queue takes."""
         for _ in range(self.random.randint(1, 12)):
             self.submit()
+
+    def misbehave(self) -> None:
+        """A request that is none."""
+        asked = {"prompt": self.stems[0][:4], "max_tokens": 4, **self.random.choice(BAD_REQUESTS)}
+        self.bad += 1
+        try:
+            self.engine.submit(**asked, block=False).cancel()  # type: ignore[arg-type]
+        except QueueFull:
+            return  # before anything else was looked at
+        except EdgeError:
+            self.outcomes["bad request refused"] += 1
+            return
+        except TypeError:
+            if "no_such_option" in asked:
+                self.outcomes["bad request refused"] += 1
+                return
+            self.other += 1
+            return
+        except BaseException:
+            self.other += 1
+            raise
+        self.outcomes["bad request taken"] += 1
+        self.other += 1
+
+    def abandon_loop(self) -> None:
+        """An event loop that ends in the middle of an answer."""
+        self.bad += 1
+        loop = asyncio.new_event_loop()
+        asked = self.engine.agenerate(self.random.choice(self.stems)[:8], max_tokens=40, ignore_eos=True)
+        task = loop.create_task(asked)
+        with contextlib.suppress(EdgeError, asyncio.TimeoutError):
+            loop.run_until_complete(asyncio.wait_for(asyncio.shield(task), 0.02))
+        if self.random.random() < 0.5:
+            task.cancel()
+            with contextlib.suppress(EdgeError, asyncio.CancelledError):
+                loop.run_until_complete(task)
+        else:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        loop.close()
 
     def use_session(self) -> None:
         """Opens a session, or does something with one that may be busy."""
