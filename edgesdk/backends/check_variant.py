@@ -12,9 +12,10 @@ import contextlib
 import functools
 import hashlib
 from collections.abc import Callable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from edgesdk.backends.opened import Opened, OpenRequest
+from edgesdk.bundle.drafts import is_draft
 from edgesdk.bundle.integrity import cache_folder
 from edgesdk.bundle.manifest import Variant
 from edgesdk.bundle.reader import Bundle
@@ -45,8 +46,8 @@ def check_variant(bundle: Bundle, variant: Variant) -> None:
         BundleError: a file is damaged, or holds or names what no bundle of edgesdk does.
         DeviceError: a file has other inputs or outputs than the manifest says.
     """
-    marker = cache_folder() / "checked" / _key(bundle, variant)
-    if marker.exists():
+    marker = _marker(bundle, variant)
+    if marker is not None and marker.exists():
         return
     check_references(bundle, variant)
     if variant.format == "litert":
@@ -55,7 +56,7 @@ def check_variant(bundle: Bundle, variant: Variant) -> None:
         spec = bundle.manifest.decoder_of(variant)
         contract = LitertContract(spec, variant.steps, variant.cell_type, variant.context)
         check_litert_file(bundle.file(variant.entry), contract)
-    if bundle.path.name.endswith(".partial"):  # a draft, of which nothing may be left should it fail
+    if marker is None or is_draft(bundle.path):  # of a draft nothing may be left should it fail
         return
     with contextlib.suppress(OSError):  # then it is checked again
         marker.parent.mkdir(parents=True, exist_ok=True)
@@ -97,6 +98,14 @@ def _beside(bundle: Bundle, variant: Variant) -> dict[str, int]:
         for name, record in bundle.manifest.files.items()
         if name.startswith(prefix) and "/" not in name.removeprefix(prefix)
     }
+
+
+def _marker(bundle: Bundle, variant: Variant) -> Path | None:
+    """A file that is there once the check has passed; None for a user without a cache."""
+    try:
+        return cache_folder() / "checked" / _key(bundle, variant)
+    except FileNotFoundError:
+        return None
 
 
 def _key(bundle: Bundle, variant: Variant) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,11 +128,12 @@ class Done:
 
 
 @pytest.fixture
-def edgesdk_command(capfd: pytest.CaptureFixture[str]):
+def edgesdk_command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     """Runs a command of the command line in this process."""
     from edgesdk.cli.main import main
 
     def run(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "stdin", None)  # nothing is piped in
         with pytest.raises(SystemExit) as end:
             main([str(argument) for argument in arguments])
         code = end.value.code
