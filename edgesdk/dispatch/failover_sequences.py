@@ -24,7 +24,7 @@ from edgesdk.backends.turns import Turns
 from edgesdk.devices.receipt import Runner
 from edgesdk.dispatch.mover import Mover, Opener
 from edgesdk.dispatch.succession import Guarded, Succession
-from edgesdk.errors import DeviceError
+from edgesdk.errors import CapacityError, DeviceError
 
 T = TypeVar("T")
 
@@ -159,8 +159,18 @@ class FailoverSequence:
         return logits
 
     def truncate(self, length: int) -> None:
-        """Forgets all tokens from `length` on."""
-        self._try(lambda sequence: sequence.truncate(length))
+        """Forgets all tokens from `length` on; runs nothing.
+
+        Raises:
+            CapacityError: it does not hold as many.
+        """
+        if not 0 <= length <= len(self._tokens):
+            raise CapacityError(f"cannot shorten {len(self._tokens)} tokens to {length}")
+        if self._sequence is not None and self._changes == self._model.changes:
+            try:
+                self._sequence.truncate(length)
+            except DeviceError:  # it is made anew of the tokens
+                self._sequence = None
         del self._tokens[length:]
 
     def close(self) -> None:
