@@ -21,7 +21,7 @@ from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.protocol import Between, Float, Int
 from edgesdk.backends.sequence_room import check_room, check_tokens
 from edgesdk.backends.turns import CLOSED, Turns
-from edgesdk.errors import CapacityError, DeviceError, MissingExtra
+from edgesdk.errors import CapacityError, DeviceError, MissingExtra, first_line
 
 if TYPE_CHECKING:
     from onnxruntime_genai import Generator
@@ -80,7 +80,7 @@ class GenaiModel:
             config.overlay(json.dumps(settings))
             self._model = self._package.Model(config)
         except (RuntimeError, ValueError) as error:
-            raise DeviceError(f"onnxruntime-genai cannot load {folder.name}: {_line(error)}") from error
+            raise DeviceError(f"onnxruntime-genai cannot load {folder.name}: {first_line(error)}") from error
         self._turns = Turns(self._model)
 
     def new_sequence(self) -> GenaiSequence:
@@ -128,7 +128,7 @@ class GenaiSequence:
             params.set_search_options(max_length=context, batch_size=1, do_sample=False)
             self._generator: Generator | None = package.Generator(model, params)
         except (RuntimeError, ValueError) as error:
-            raise DeviceError(f"onnxruntime-genai cannot start a sequence: {_line(error)}") from error
+            raise DeviceError(f"onnxruntime-genai cannot start a sequence: {first_line(error)}") from error
 
     @property
     def context(self) -> int:
@@ -205,7 +205,7 @@ class GenaiSequence:
                 self._held = self._length
             generator.append_tokens(np.ascontiguousarray(tokens, np.int32))
         except (RuntimeError, ValueError) as error:
-            raise DeviceError(f"onnxruntime-genai failed: {_line(error)}") from error
+            raise DeviceError(f"onnxruntime-genai failed: {first_line(error)}") from error
         self._length += len(tokens)
         self._held = self._length
         return generator
@@ -226,7 +226,3 @@ def _import() -> ModuleType:
     stop_telemetry(onnxruntime_genai)
     module: ModuleType = onnxruntime_genai
     return module
-
-
-def _line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:300]
