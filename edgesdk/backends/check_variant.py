@@ -20,7 +20,7 @@ from edgesdk.bundle.integrity import cache_folder
 from edgesdk.bundle.manifest import Variant
 from edgesdk.bundle.reader import Bundle
 
-_VERSION = 1
+_VERSION = 2
 """To be raised with every change of a check, so that what passed before is checked again."""
 
 
@@ -51,7 +51,8 @@ def check_variant(bundle: Bundle, variant: Variant) -> None:
         return
     check_references(bundle, variant)
     if variant.format == "litert":
-        from edgesdk.backends.litert.check_litert_file import LitertContract, check_litert_file
+        from edgesdk.backends.litert.check_litert_file import check_litert_file
+        from edgesdk.backends.litert.step_contract import LitertContract
 
         spec = bundle.manifest.decoder_of(variant)
         contract = LitertContract(spec, variant.steps, variant.cell_type, variant.context)
