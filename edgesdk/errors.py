@@ -48,6 +48,17 @@ def quoted(value: object, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
+def first_line(error: BaseException, most: int = 300) -> str:
+    """The first line of an error's message that says something, or the name of its class where none does.
+
+    Args:
+        error: of a library, whose messages may have any form.
+        most: most characters.
+    """
+    lines = (" ".join(line.split()) for line in str(error)[:10_000].splitlines())
+    return next(filter(None, lines), type(error).__name__)[:most]
+
+
 class EdgeError(Exception):
     """Base of every error that edgesdk raises on purpose."""
 

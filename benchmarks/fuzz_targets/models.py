@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.backends.check_onnx_file import OPERATORS, check_onnx_file
-from edgesdk.backends.litert.check_litert_file import LitertContract, check_litert_file
+from edgesdk.backends.litert.check_litert_file import check_litert_file
 from edgesdk.backends.litert.graph_operations import read_signature
+from edgesdk.backends.litert.step_contract import LitertContract
 from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec, RotarySpec
 from edgesdk.bundle.manifest import StepShape
 from edgesdk_converters.graph.program import Program

@@ -9,6 +9,7 @@ package and copies no tensor; whether a graph makes sense is ONNX Runtime's busi
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -266,10 +267,10 @@ class _OnnxFile:
     def _bytes(self, name: str, kind: int, dims: list[int]) -> int:
         if kind not in _BITS:
             raise self._refuse(f"has the tensor {name[:60]!r} of element type {kind}")
-        elements = 1
-        for size in dims:
-            elements *= size
-        if len(dims) > _MOST_DIMENSIONS or any(size < 0 for size in dims) or elements > _LARGEST_TENSOR:
+        # The count first: a product of very many numbers would take long.
+        odd = len(dims) > _MOST_DIMENSIONS or any(size < 0 for size in dims)
+        elements = 0 if odd else math.prod(dims)
+        if odd or elements > _LARGEST_TENSOR:
             raise self._refuse(f"has the tensor {name[:60]!r} of an impossible shape")
         return (elements * _BITS[kind] + 7) // 8
 

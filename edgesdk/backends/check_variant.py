@@ -12,15 +12,15 @@ import contextlib
 import functools
 import hashlib
 from collections.abc import Callable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from edgesdk.backends.opened import Opened, OpenRequest
-from edgesdk.bundle.drafts import in_draft
+from edgesdk.bundle.drafts import is_draft
 from edgesdk.bundle.integrity import cache_folder
 from edgesdk.bundle.manifest import Variant
 from edgesdk.bundle.reader import Bundle
 
-_VERSION = 1
+_VERSION = 2
 """To be raised with every change of a check, so that what passed before is checked again."""
 
 
@@ -46,17 +46,18 @@ def check_variant(bundle: Bundle, variant: Variant) -> None:
         BundleError: a file is damaged, or holds or names what no bundle of edgesdk does.
         DeviceError: a file has other inputs or outputs than the manifest says.
     """
-    marker = cache_folder() / "checked" / _key(bundle, variant)
-    if marker.exists():
+    marker = _marker(bundle, variant)
+    if marker is not None and marker.exists():
         return
     check_references(bundle, variant)
     if variant.format == "litert":
-        from edgesdk.backends.litert.check_litert_file import LitertContract, check_litert_file
+        from edgesdk.backends.litert.check_litert_file import check_litert_file
+        from edgesdk.backends.litert.step_contract import LitertContract
 
         spec = bundle.manifest.decoder_of(variant)
         contract = LitertContract(spec, variant.steps, variant.cell_type, variant.context)
         check_litert_file(bundle.file(variant.entry), contract)
-    if in_draft(bundle.path):  # nothing may be left of it should it fail
+    if marker is None or is_draft(bundle.path):  # of a draft nothing may be left should it fail
         return
     with contextlib.suppress(OSError):  # then it is checked again
         marker.parent.mkdir(parents=True, exist_ok=True)
@@ -98,6 +99,14 @@ def _beside(bundle: Bundle, variant: Variant) -> dict[str, int]:
         for name, record in bundle.manifest.files.items()
         if name.startswith(prefix) and "/" not in name.removeprefix(prefix)
     }
+
+
+def _marker(bundle: Bundle, variant: Variant) -> Path | None:
+    """A file that is there once the check has passed; None for a user without a cache."""
+    try:
+        return cache_folder() / "checked" / _key(bundle, variant)
+    except FileNotFoundError:
+        return None
 
 
 def _key(bundle: Bundle, variant: Variant) -> str:

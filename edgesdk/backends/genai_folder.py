@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import cast
 
 from edgesdk.bundle.drafts import scratch_folder
 from edgesdk.bundle.genai_config import GENAI_CONFIG_NAME, genai_config
@@ -26,9 +25,6 @@ from edgesdk.errors import BundleError, DeviceError
 _LIMIT_BYTES = 1 << 16
 _ENDS = "model.eos_token_id"
 """One number, or a list of them."""
-
-_NO_PADDING = -1
-"""With a padding token set, logits after a prompt that ends with that very token would be another's."""
 
 
 def check_genai_config(bundle: Bundle, variant: Variant) -> None:
@@ -53,13 +49,12 @@ def check_genai_config(bundle: Bundle, variant: Variant) -> None:
 
 
 @contextmanager
-def genai_folder(bundle: Bundle, variant: Variant, threads: int) -> Iterator[Path]:
+def genai_folder(bundle: Bundle, variant: Variant) -> Iterator[Path]:
     """A folder for onnxruntime-genai, which needs it until the model is loaded.
 
     Args:
         bundle: the bundle.
         variant: a resident one, already checked.
-        threads: CPU threads.
 
     Raises:
         DeviceError: the folder cannot be made.
@@ -73,11 +68,7 @@ def genai_folder(bundle: Bundle, variant: Variant, threads: int) -> Iterator[Pat
             for name in listed:
                 if name == variant.entry or name.endswith(".data"):
                     _reach(bundle.file(name), folder / PurePosixPath(name).name)
-            config = _config(bundle, variant)
-            model = cast(dict[str, JsonValue], config["model"])
-            options = cast(dict[str, dict[str, JsonValue]], model["decoder"])["session_options"]
-            model["pad_token_id"], options["intra_op_num_threads"] = _NO_PADDING, threads
-            write_file(folder / GENAI_CONFIG_NAME, json.dumps(config))
+            write_file(folder / GENAI_CONFIG_NAME, json.dumps(_config(bundle, variant)))
         except OSError as error:
             reason = error.strerror or error
             raise DeviceError(f"no folder can be made for onnxruntime-genai: {reason}") from error

@@ -17,7 +17,9 @@ from contextlib import contextmanager
 from functools import cache
 from typing import BinaryIO, cast
 
-_LOCK = threading.Lock()  # standard error belongs to the process: one redirection at a time
+# Standard error belongs to the process: one thread at a time redirects it. That thread may do so again
+# inside: Python's collector runs where it likes, and may free a model whose end is caught as well.
+_LOCK = threading.RLock()
 _LOG = logging.getLogger("edgesdk.native")
 
 
@@ -84,7 +86,7 @@ def hush_the_end() -> None:
 def _renew_lock() -> None:
     """A thread of the parent may have held it when the process was forked, and is not here to let go."""
     global _LOCK
-    _LOCK = threading.Lock()
+    _LOCK = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -10,6 +10,7 @@ import json
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,7 +21,10 @@ from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.protocol import Between, Float, Int
 from edgesdk.backends.sequence_room import check_room, check_tokens
 from edgesdk.backends.turns import CLOSED, Turns
-from edgesdk.errors import CapacityError, DeviceError, MissingExtra
+from edgesdk.errors import CapacityError, DeviceError, MissingExtra, first_line
+
+if TYPE_CHECKING:
+    from onnxruntime_genai import Generator
 
 CHUNK_TOKENS = 512
 """Most tokens of one call: this runtime computes the logits of all of them."""
@@ -41,7 +45,7 @@ def open_genai(request: OpenRequest) -> Opened:
     require_float_cells(request.variant, "onnxruntime_genai")
     bundle, variant = request.bundle, request.variant
     vocabulary = bundle.manifest.decoder.vocab_size
-    with genai_folder(bundle, variant, request.threads) as folder:
+    with genai_folder(bundle, variant) as folder:
         model = GenaiModel(folder, vocabulary, variant.context, threads=request.threads)
     return Opened(model, "CPUExecutionProvider")
 
@@ -76,7 +80,7 @@ class GenaiModel:
             config.overlay(json.dumps(settings))
             self._model = self._package.Model(config)
         except (RuntimeError, ValueError) as error:
-            raise DeviceError(f"onnxruntime-genai cannot load {folder.name}: {_line(error)}") from error
+            raise DeviceError(f"onnxruntime-genai cannot load {folder.name}: {first_line(error)}") from error
         self._turns = Turns(self._model)
 
     def new_sequence(self) -> GenaiSequence:
@@ -117,12 +121,14 @@ class GenaiSequence:
         self._vocabulary = vocabulary
         self._context = context
         self._length = 0
+        self._held = 0
+        """Tokens that the generator holds: more where some were forgotten and nothing has run since."""
         try:
             params = package.GeneratorParams(model)
             params.set_search_options(max_length=context, batch_size=1, do_sample=False)
-            self._generator = package.Generator(model, params)
+            self._generator: Generator | None = package.Generator(model, params)
         except (RuntimeError, ValueError) as error:
-            raise DeviceError(f"onnxruntime-genai cannot start a sequence: {_line(error)}") from error
+            raise DeviceError(f"onnxruntime-genai cannot start a sequence: {first_line(error)}") from error
 
     @property
     def context(self) -> int:
@@ -172,47 +178,37 @@ class GenaiSequence:
         """
         if not 0 <= length <= self._length:
             raise CapacityError(f"cannot shorten {self._length} tokens to {length}")
-        if self._turns.refusal is None:  # else nothing will be run after it
-            self._turns.take(partial(self._rewind, length))
+        # Done with the next step: who forgets may be the collector, in a thread that waits for a turn.
         self._length = length
 
     def close(self) -> None:
-        """Releases the generator, once the step that runs is over."""
-        if self._turns.refusal is None:
-            self._turns.take(self._drop)
-        else:
-            self._drop()
-
-    def _drop(self) -> None:
+        """Releases the generator, once the step that runs is over: that one holds it as well."""
         self._generator = None
         self._length = 0
 
-    def _rewind(self, length: int) -> None:
-        if self._generator is None:
-            return
-        try:
-            self._generator.rewind_to(length)
-        except RuntimeError as error:
-            raise DeviceError(f"onnxruntime-genai cannot forget tokens: {_line(error)}") from error
-
     def _last(self, tokens: Int) -> Float:
-        self._append(tokens)
-        found: Float = np.asarray(self._generator.get_logits(), np.float32).reshape(-1)[-self._vocabulary :]
+        logits = self._append(tokens).get_logits()
+        found: Float = np.asarray(logits, np.float32).reshape(-1)[-self._vocabulary :]
         return found
 
     def _all(self, tokens: Int) -> Float:
-        self._append(tokens)
-        found: Float = self._generator.get_output("logits")[0]
+        found: Float = self._append(tokens).get_output("logits")[0]
         return found
 
-    def _append(self, tokens: Int) -> None:
-        if self._generator is None:
+    def _append(self, tokens: Int) -> Generator:
+        generator = self._generator
+        if generator is None:
             raise DeviceError("the sequence was closed; start another")
         try:
-            self._generator.append_tokens(np.ascontiguousarray(tokens, np.int32))
+            if self._held > self._length:
+                generator.rewind_to(self._length)
+                self._held = self._length
+            generator.append_tokens(np.ascontiguousarray(tokens, np.int32))
         except (RuntimeError, ValueError) as error:
-            raise DeviceError(f"onnxruntime-genai failed: {_line(error)}") from error
+            raise DeviceError(f"onnxruntime-genai failed: {first_line(error)}") from error
         self._length += len(tokens)
+        self._held = self._length
+        return generator
 
     def _check_room(self, tokens: Int) -> None:
         check_room(len(tokens), self._length, self._context)
@@ -230,7 +226,3 @@ def _import() -> ModuleType:
     stop_telemetry(onnxruntime_genai)
     module: ModuleType = onnxruntime_genai
     return module
-
-
-def _line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:300]

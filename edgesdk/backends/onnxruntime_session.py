@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgesdk.backends.onnxruntime_provider import Provider, add_provider
 from edgesdk.backends.onnxruntime_telemetry import stop_telemetry
-from edgesdk.errors import DeviceError
+from edgesdk.errors import DeviceError, first_line
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -81,8 +81,7 @@ def onnxruntime_errors(what: str) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise DeviceError(f"onnxruntime {what}: {reason[:300]}") from error
+        raise DeviceError(f"onnxruntime {what}: {first_line(error)}") from error
 
 
 def check_inputs(session: InferenceSession, path: Path, expected: dict[str, tuple[int | None, ...]]) -> None:

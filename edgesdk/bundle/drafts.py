@@ -96,7 +96,7 @@ class Draft:
         """Makes the folder with its lock; False if a sweep took it before it was locked."""
         self._release()
         with contextlib.suppress(FileExistsError):
-            self.path.mkdir()
+            self.path.mkdir(mode=0o700)  # it may be among the system's temporary files
         try:
             self._handle = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except FileNotFoundError:
@@ -112,11 +112,6 @@ class Draft:
             self._handle = None
 
 
-def in_draft(path: Path) -> bool:
-    """Whether a path lies in a draft: what is there may be gone at any moment."""
-    return any(_NAME.fullmatch(part) for part in path.absolute().parts)
-
-
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A folder among the system's temporary ones, for files that are wanted only meanwhile.
@@ -128,6 +123,11 @@ def scratch_folder() -> Iterator[Path]:
 
     with Draft(Path(tempfile.gettempdir())) as draft:
         yield draft.path
+
+
+def is_draft(folder: Path) -> bool:
+    """Whether a folder is a draft, or inside of one: it may be gone in a moment."""
+    return any(_NAME.fullmatch(part) for part in folder.parts)
 
 
 def sweep_drafts(folder: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from edgesdk.errors import EdgeError
+from edgesdk.errors import EdgeError, first_line
 
 _Result = TypeVar("_Result")
 
@@ -40,9 +40,7 @@ def native_call(what: str, error_class: type[EdgeError] = EdgeError, advice: str
     except (EdgeError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:
-        lines = str(error)[:2000].splitlines()
-        reason = " ".join((lines[0] if lines and lines[0].strip() else type(error).__name__).split())[:160]
-        raise error_class(f"{what}: {reason}{'; ' if advice else ''}{advice}") from error
+        raise error_class(f"{what}: {first_line(error, 160)}{'; ' if advice else ''}{advice}") from error
 
 
 def on_deep_stack(call: Callable[[], _Result]) -> _Result:

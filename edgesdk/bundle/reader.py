@@ -23,7 +23,7 @@ from edgesdk.bundle.manifest import (
 )
 from edgesdk.bundle.names import check_name
 from edgesdk.bundle.records import from_json
-from edgesdk.errors import BundleError
+from edgesdk.errors import BundleError, first_line
 
 MANIFEST_LIMIT_BYTES = 16 << 20
 """Far above any real manifest (tens of kilobytes), far below what hurts to parse."""
@@ -111,7 +111,7 @@ def _parse(folder: Path) -> dict[str, object]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deep
-        reason = str(error).splitlines()[0][:120]
+        reason = first_line(error, 120)
         raise BundleError(f"{file} is not valid JSON ({reason}); copy or convert the bundle again") from error
     if not isinstance(document, dict):
         raise BundleError(f"{file} holds a {type(document).__name__}, expected an object")

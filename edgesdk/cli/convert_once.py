@@ -17,10 +17,9 @@ import click
 
 from edgesdk.bundle import shelf
 from edgesdk.bundle.checked_json import read_checked, write_checked
-from edgesdk.bundle.integrity import cache_folder
+from edgesdk.bundle.integrity import cache_folder, fingerprint
 from edgesdk.bundle.manifest import MANIFEST_NAME, Manifest
 from edgesdk.bundle.reader import open_bundle
-from edgesdk.bundle.records import JsonValue
 from edgesdk.cli.convert import converters_installed
 from edgesdk.cli.options import find_bundle
 from edgesdk.cli.progress_line import ProgressLine
@@ -159,16 +158,20 @@ def _convert(model: str, source: _Source, folder: Path) -> Path:
 
 def _digest(path: Path) -> str:
     """sha256 of a file, remembered with what the file system says of it."""
-    stat = path.stat()
-    fingerprint: list[JsonValue] = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
     key = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
     record = cache_folder() / "sources" / f"{key}.json"
     known = read_checked(record, _RECORD_LIMIT_BYTES)
-    if isinstance(known, list) and known[:-1] == fingerprint and isinstance(known[-1], str):
+    if (
+        isinstance(known, list)
+        and known
+        and isinstance(known[-1], str)
+        and known == fingerprint(path, known[-1])
+    ):
         return known[-1]
     from edgesdk_converters.checkpoints.digests import describe_file
 
+    before = fingerprint(path, "")[:-1]
     found = describe_file(path).sha256
     with contextlib.suppress(OSError):  # a cache that cannot be written means hashing again
-        write_checked(record, [*fingerprint, found])
+        write_checked(record, [*before, found])
     return found

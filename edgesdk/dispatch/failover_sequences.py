@@ -18,13 +18,14 @@ from typing import TypeVar
 
 import numpy as np
 
+from edgesdk.backends.not_finite import NotFiniteError
 from edgesdk.backends.protocol import Between, Float, Int, LoadedBackend, Sequence
 from edgesdk.backends.sequence_room import check_tokens
 from edgesdk.backends.turns import Turns
 from edgesdk.devices.receipt import Runner
 from edgesdk.dispatch.mover import Mover, Opener
 from edgesdk.dispatch.succession import Guarded, Succession
-from edgesdk.errors import DeviceError
+from edgesdk.errors import CapacityError, DeviceError
 
 T = TypeVar("T")
 
@@ -159,8 +160,18 @@ class FailoverSequence:
         return logits
 
     def truncate(self, length: int) -> None:
-        """Forgets all tokens from `length` on."""
-        self._try(lambda sequence: sequence.truncate(length))
+        """Forgets all tokens from `length` on; runs nothing.
+
+        Raises:
+            CapacityError: it does not hold as many.
+        """
+        if not 0 <= length <= len(self._tokens):
+            raise CapacityError(f"cannot shorten {len(self._tokens)} tokens to {length}")
+        if self._sequence is not None and self._changes == self._model.changes:
+            try:
+                self._sequence.truncate(length)
+            except DeviceError:  # it is made anew of the tokens
+                self._sequence = None
         del self._tokens[length:]
 
     def close(self) -> None:
@@ -178,6 +189,8 @@ class FailoverSequence:
             changes = self._model.changes
             try:
                 return act(self._current())
+            except NotFiniteError:  # of this request's numbers, which others need not suffer for
+                raise
             except (DeviceError, MemoryError) as error:
                 self._sequence = None
                 self._model.replace(error, changes)

@@ -10,7 +10,7 @@ from typing import Generic
 
 from edgesdk.devices.receipt import Runner
 from edgesdk.dispatch.mover import M, Opener
-from edgesdk.errors import EdgeError
+from edgesdk.errors import EdgeError, first_line
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class OpenBeside(Generic[M]):
             try:
                 opened, backend = opener()
             except Exception as error:  # noqa: BLE001 - drivers raise what they like; the receipt tells it
-                refused.append((runner, one_line(error)))
+                refused.append((runner, first_line(error)))
             else:
                 found = (opened, backend, opener)
                 break
@@ -77,11 +77,6 @@ class OpenBeside(Generic[M]):
                 self._ended = ended
                 return
         _close(ended)
-
-
-def one_line(error: Exception) -> str:
-    """The first line of an error's message, or its name where it says nothing."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def _close(ended: OpenedBeside[M] | None) -> None:

@@ -14,8 +14,7 @@ from typing import Generic
 
 from edgesdk.devices.receipt import Incident, Runner
 from edgesdk.dispatch.mover import M, Move, Mover, Opener
-from edgesdk.dispatch.open_beside import one_line
-from edgesdk.errors import DeviceError, EdgeError
+from edgesdk.errors import DeviceError, EdgeError, first_line
 
 _log = logging.getLogger("edgesdk.dispatch")
 
@@ -73,7 +72,7 @@ class Succession(Generic[M]):
         Raises:
             DeviceError: there is none; it is the error that led here.
         """
-        reason, failed = one_line(error), self.runner
+        reason, failed = first_line(error), self.runner
         self._close_backend()
         self._quarantine(failed)
         while self._successors:
@@ -83,7 +82,7 @@ class Succession(Generic[M]):
                 self._take(backend)
             except (EdgeError, MemoryError) as refused:
                 self._quarantine(runner)
-                self._note(Incident(runner, f"could not take over: {one_line(refused)}", None))
+                self._note(Incident(runner, f"could not take over: {first_line(refused)}", None))
                 continue
             self.backend, self.runner, self._reopen, self.threads = backend, opened, opener, None
             self._note(Incident(failed, reason, opened))
@@ -103,7 +102,7 @@ class Succession(Generic[M]):
         try:
             self._take(found.backend)
         except (EdgeError, MemoryError) as refused:
-            reason = f"could not take over: {one_line(refused)}"
+            reason = f"could not take over: {first_line(refused)}"
             self._note(Incident(found.runner, reason, None, found.kind))
             return
         self._close_backend()

@@ -22,7 +22,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.errors import BundleError
+from edgesdk.errors import BundleError, first_line
 from edgesdk.evaluation.agreement import log_softmax, perplexity_of
 from edgesdk.model import Model
 
@@ -127,7 +127,7 @@ def read_probe(path: Path, vocab_size: int) -> Probe:
         ids = _read_array(members["top_ids"], np.int32, 2)
         kept = _read_array(members["top_log_probs"], np.float32, 2)
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
-        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        reason = first_line(error, 120)
         raise BundleError(f"{path.name} is no parity probe: {reason}; convert the bundle again") from error
     positions = len(tokens) - len(lengths)
     with np.errstate(over="ignore"):

@@ -19,7 +19,7 @@ from edgesdk.backends.protocol import Cells, Int, Int8Cells
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import CellType
 from edgesdk.bundle.write_file import check_target, write_file
-from edgesdk.errors import SnapshotError
+from edgesdk.errors import SnapshotError, first_line
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.step_runner import StepRunner
 
@@ -67,7 +67,7 @@ def save_snapshot(path: Path, runner: StepRunner, cells: CellList, model: str) -
     try:
         write_file(path, lambda draft: save_file(tensors, draft, metadata=header))
     except (SafetensorError, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise SnapshotError(f"{path} cannot be written: {reason}") from error
 
 
@@ -109,7 +109,7 @@ def _read(path: Path, spec: DecoderSpec, model: str, runner: StepRunner) -> tupl
             tokens, kv = file.get_tensor("tokens"), file.get_tensor("kv")
             scales = file.get_tensor("scales") if "scales" in shapes else None
     except (SafetensorError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise SnapshotError(f"{path} cannot be read as a snapshot: {reason}") from error
     cells: Cells = kv if scales is None else Int8Cells(kv, scales)
     if header.get("sha256") != _digest(tokens, cells):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgesdk.errors import quoted
+from edgesdk.errors import first_line, quoted
 
 
 class Silent:
@@ -28,3 +28,18 @@ def test_long_values_are_cut_to_one_line(value):
     assert len(quoted(value, 20)) <= 20
     assert "\n" not in quoted(value)
     quoted(value).encode("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("one\ntwo", "one"),
+        ("\n \n  a\tb \r\nc", "a b"),
+        ("", "ValueError"),
+        ("\n", "ValueError"),
+        ("x" * 999, "x" * 300),
+    ],
+)
+def test_an_error_of_a_library_is_its_first_line_or_its_name(message, expected):
+    assert first_line(ValueError(message)) == expected
+    assert len(first_line(ValueError(message), 20)) <= 20

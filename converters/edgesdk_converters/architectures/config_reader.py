@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from edgesdk.bundle.records import JsonValue
-from edgesdk.errors import CheckpointError
+from edgesdk.errors import CheckpointError, quoted
 
 MAX_INTEGER = 2**31 - 1  # sizes, positions and token ids are int32 in every emitted graph
 # Far outside of what any model uses, and close enough that no formula on such numbers overflows.
@@ -144,13 +144,13 @@ class ConfigReader:
         )
         if unknown:
             raise CheckpointError(
-                f"{self._path} has the key {unknown[0]!r} with value {_short(self._values[unknown[0]])}, "
+                f"{self._path} has the key {unknown[0]!r} with value {quoted(self._values[unknown[0]])}, "
                 "which this version does not know; it may change the model, so it is not ignored"
             )
 
     def error(self, key: str, expected: str) -> CheckpointError:
         """An error about the value of `key`."""
-        return CheckpointError(f"{self._path}.{key} is {_short(self._values.get(key))}, expected {expected}")
+        return CheckpointError(f"{self._path}.{key} is {quoted(self._values.get(key))}, expected {expected}")
 
     def _take(self, key: str, default: JsonValue) -> JsonValue:
         self._taken.add(key)
@@ -158,8 +158,3 @@ class ConfigReader:
         if value is None and default is None:
             raise CheckpointError(f"{self._path} lacks the key {key!r}, which this architecture needs")
         return default if value is None else value
-
-
-def _short(value: JsonValue) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from edgesdk.bundle.records import JsonValue
-from edgesdk.errors import CheckpointError
+from edgesdk.errors import CheckpointError, quoted
 from edgesdk_converters.checkpoints.checkpoint import TensorStore
-from edgesdk_converters.checkpoints.gguf_header import MetadataValue, shorten
+from edgesdk_converters.checkpoints.gguf_header import MetadataValue
 from edgesdk_converters.checkpoints.gguf_rotary import HANDLED as ROTARY_HANDLED
 from edgesdk_converters.checkpoints.gguf_rotary import rotary_config
 
@@ -87,20 +87,20 @@ def config_from_gguf(metadata: Metadata, tensors: TensorStore) -> Config:
 def _check_keys(architecture: str, own: Metadata) -> None:
     for key in _NEEDED:
         if key not in own:
-            raise CheckpointError(f"the GGUF file lacks the key {shorten(f'{architecture}.{key}')}")
+            raise CheckpointError(f"the GGUF file lacks the key {quoted(f'{architecture}.{key}')}")
     known = {*_INTEGERS, *_NUMBERS, *_ONLY, *_HANDLED}
     if architecture in _WITH_PATTERN:
         known.add(_WINDOW_PATTERN)
     for key, value in sorted(own.items()):
-        name = shorten(f"{architecture}.{key}")
+        name = quoted(f"{architecture}.{key}")
         if key not in known:
             raise CheckpointError(
-                f"the GGUF file has the key {name} with value {shorten(value)}, which this version does not "
+                f"the GGUF file has the key {name} with value {quoted(value)}, which this version does not "
                 "know; it may change the model, so it is not ignored"
             )
         if key in _ONLY and value not in _ONLY[key]:
             raise CheckpointError(
-                f"the GGUF file has {name} = {shorten(value)}, expected {_ONLY[key][0]!r}; nothing else is "
+                f"the GGUF file has {name} = {quoted(value)}, expected {_ONLY[key][0]!r}; nothing else is "
                 "supported"
             )
 
@@ -117,7 +117,7 @@ def _set_heads(config: Config, own: Metadata) -> None:
     size, values = _get(config, "head_dim"), own.get("attention.value_length")
     if values is not None and values != size:
         raise CheckpointError(
-            f"the GGUF file has keys of size {size} and values of size {shorten(values)}; different "
+            f"the GGUF file has keys of size {size} and values of size {quoted(values)}; different "
             "sizes are not supported"
         )
 
@@ -174,7 +174,7 @@ def _layer_types(config: Config, own: Metadata, period: int) -> list[JsonValue]:
         slides = [bool(v) for v in pattern]
     else:
         raise CheckpointError(
-            f"the GGUF file has {_WINDOW_PATTERN} = {shorten(pattern)}, expected a number or one flag for "
+            f"the GGUF file has {_WINDOW_PATTERN} = {quoted(pattern)}, expected a number or one flag for "
             f"each of {layers} layers"
         )
     return ["sliding_attention" if slide else "full_attention" for slide in slides]
@@ -199,7 +199,7 @@ def _one(prefix: str, key: str, value: MetadataValue) -> MetadataValue:
     if value and all(item == value[0] for item in value):
         return value[0]
     raise CheckpointError(
-        f"the GGUF file has {shorten(prefix + key)} = {shorten(value)}, which differs from layer to layer; "
+        f"the GGUF file has {quoted(prefix + key)} = {quoted(value)}, which differs from layer to layer; "
         "that is not supported"
     )
 
@@ -209,7 +209,7 @@ def _integer(prefix: str, key: str, value: MetadataValue) -> int:
     least = 0 if key == _WINDOW else 1
     if type(one) is not int or one < least:
         raise CheckpointError(
-            f"the GGUF file has {shorten(prefix + key)} = {shorten(one)}, expected a whole number, at "
+            f"the GGUF file has {quoted(prefix + key)} = {quoted(one)}, expected a whole number, at "
             f"least {least}"
         )
     return one
@@ -218,9 +218,7 @@ def _integer(prefix: str, key: str, value: MetadataValue) -> int:
 def _number(prefix: str, key: str, value: MetadataValue) -> float:
     one = _one(prefix, key, value)
     if isinstance(one, bool) or not isinstance(one, int | float):
-        raise CheckpointError(
-            f"the GGUF file has {shorten(prefix + key)} = {shorten(one)}, expected a number"
-        )
+        raise CheckpointError(f"the GGUF file has {quoted(prefix + key)} = {quoted(one)}, expected a number")
     return float(one)
 
 

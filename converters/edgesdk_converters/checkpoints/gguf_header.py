@@ -12,13 +12,12 @@ import itertools
 import math
 import mmap
 import os
-import reprlib
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgesdk.errors import CheckpointError, MissingExtra
+from edgesdk.errors import CheckpointError, MissingExtra, quoted
 
 Scalar = int | float | bool | str
 MetadataValue = Scalar | list[int] | list[float] | list[bool] | list[str]
@@ -86,15 +85,6 @@ def read_gguf_header(path: Path) -> GgufHeader:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
 
 
-_REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = 80
-
-
-def shorten(value: object) -> str:
-    """A value for a message, on one line and no longer than that line bears."""
-    return _REPR.repr(value)
-
-
 class _Parser:
     def __init__(self, name: str, data: mmap.mmap) -> None:
         self.name = name
@@ -119,12 +109,12 @@ class _Parser:
         for _ in range(pairs):
             key = self.string("a metadata key", _MAX_NAME_BYTES)
             if key in metadata:
-                raise CheckpointError(f"{self.name} has the metadata key {shorten(key)} twice")
-            metadata[key] = self.value(int(self.number("I", f"the type of {shorten(key)}")), shorten(key))
+                raise CheckpointError(f"{self.name} has the metadata key {quoted(key)} twice")
+            metadata[key] = self.value(int(self.number("I", f"the type of {quoted(key)}")), quoted(key))
         alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
         if type(alignment) is not int or alignment not in _ALIGNMENTS:
             raise CheckpointError(
-                f"{self.name} has general.alignment {shorten(alignment)}; expected a power of two up to 2^20"
+                f"{self.name} has general.alignment {quoted(alignment)}; expected a power of two up to 2^20"
             )
         entries = [self.tensor_info() for _ in range(tensors)]
         start = -(-self.at // alignment) * alignment
@@ -194,7 +184,7 @@ class _Parser:
 
     def tensor_info(self) -> tuple[str, tuple[int, ...], int, int]:
         name = self.string("a tensor name", _MAX_NAME_BYTES)
-        short = shorten(name)
+        short = quoted(name)
         axes = int(self.number("I", f"the rank of {short}"))
         if not 1 <= axes <= _MAX_DIMENSIONS:
             raise CheckpointError(f"{self.name} gives tensor {short} {axes} axes; expected 1 to 4")
@@ -208,7 +198,7 @@ class _Parser:
         sizes = _type_sizes()
         placed: dict[str, TensorEntry] = {}
         for name, shape, kind, offset in entries:
-            short = shorten(name)
+            short = quoted(name)
             if name in placed:
                 raise CheckpointError(f"{self.name} has the tensor {short} twice")
             if kind not in sizes:
@@ -243,8 +233,7 @@ class _Parser:
         for before, after in itertools.pairwise(ordered):
             if after.offset < before.offset + before.size_bytes:
                 raise CheckpointError(
-                    f"{self.name} lets {shorten(before.name)} and {shorten(after.name)} overlap; it is "
-                    "damaged"
+                    f"{self.name} lets {quoted(before.name)} and {quoted(after.name)} overlap; it is damaged"
                 )
 
 

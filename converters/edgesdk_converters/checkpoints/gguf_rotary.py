@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.bundle.records import JsonValue
-from edgesdk.errors import CheckpointError
+from edgesdk.errors import CheckpointError, quoted
 from edgesdk_converters.checkpoints.checkpoint import TensorStore
-from edgesdk_converters.checkpoints.gguf_header import MetadataValue, shorten
+from edgesdk_converters.checkpoints.gguf_header import MetadataValue
 
 Config = dict[str, JsonValue]
 Metadata = Mapping[str, MetadataValue]
@@ -73,7 +73,7 @@ def rotary_config(prefix: str, own: Metadata, tensors: TensorStore, head_size: i
     if _BANDS in tensors:
         if scaling is not None:
             raise CheckpointError(
-                f"the GGUF file has both {_BANDS} and {shorten(prefix + _TYPE)}; expected one"
+                f"the GGUF file has both {_BANDS} and {quoted(prefix + _TYPE)}; expected one"
             )
         if tensors.shape(_BANDS) != (head_size // 2,):
             raise CheckpointError(
@@ -92,13 +92,11 @@ def _scaling(prefix: str, own: Metadata, numbers: Mapping[str, float]) -> Config
     # The loader takes a factor without a type for linear scaling.
     kind = own.get(_TYPE, "linear")
     if not isinstance(kind, str):
-        raise CheckpointError(
-            f"the GGUF file has {shorten(prefix + _TYPE)} = {shorten(kind)}, expected a name"
-        )
+        raise CheckpointError(f"the GGUF file has {quoted(prefix + _TYPE)} = {quoted(kind)}, expected a name")
     for key in _ONLY_ONE:
         if kind != "longrope" and numbers.get(key, 1.0) != 1.0:  # longrope has them, and is not supported
             raise CheckpointError(
-                f"the GGUF file has {shorten(prefix + key)} = {numbers[key]}, expected 1.0; nothing else "
+                f"the GGUF file has {quoted(prefix + key)} = {numbers[key]}, expected 1.0; nothing else "
                 "is supported"
             )
     if kind == "none" or (kind == "linear" and factor == 1.0):
@@ -156,6 +154,6 @@ def _bands(count: int, theta: float, factor: float, original: float) -> NDArray[
 def _number(prefix: str, key: str, value: MetadataValue) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise CheckpointError(
-            f"the GGUF file has {shorten(prefix + key)} = {shorten(value)}, expected a number"
+            f"the GGUF file has {quoted(prefix + key)} = {quoted(value)}, expected a number"
         )
     return value

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from edgesdk.bundle.manifest import GenerationDefaults, Source, SourceFile
 from edgesdk.bundle.records import JsonValue
-from edgesdk.errors import CheckpointError
+from edgesdk.errors import CheckpointError, quoted
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.checkpoints.digests import Progress, describe_file
 from edgesdk_converters.checkpoints.generation_defaults import ABOVE_ZERO, checked_number
 from edgesdk_converters.checkpoints.gguf_config import config_from_gguf
 from edgesdk_converters.checkpoints.gguf_file import GgufTensors
-from edgesdk_converters.checkpoints.gguf_header import MetadataValue, read_gguf_header, shorten
+from edgesdk_converters.checkpoints.gguf_header import MetadataValue, read_gguf_header
 
 _SAMPLING = "general.sampling."
 
@@ -42,7 +42,7 @@ def open_gguf(
     header = read_gguf_header(path)
     kind = header.metadata.get("general.type", "model")
     if kind != "model":
-        raise CheckpointError(f"{path.name} holds a general.type of {shorten(kind)}; expected 'model'")
+        raise CheckpointError(f"{path.name} holds a general.type of {quoted(kind)}; expected 'model'")
     parts = header.metadata.get("split.count", 1)
     if isinstance(parts, int) and parts > 1:
         raise CheckpointError(f"{path.name} is one of {parts} parts; join them with llama-gguf-split --merge")

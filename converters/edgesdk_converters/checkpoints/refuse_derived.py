@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgesdk.bundle.printable import printable
 from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import CheckpointError
 from edgesdk_converters.checkpoints.text_file import Json, read_json
@@ -64,7 +65,7 @@ def _describe(settings: JsonValue) -> str:
         return "quantised"
     method = settings.get("quant_method")
     if isinstance(method, str):
-        return _METHODS.get(method, method[:_LONGEST_NAME])
+        return _METHODS.get(method, printable(method[:_LONGEST_NAME]))
     if "group_size" in settings and "bits" in settings:
         return "MLX's quantised"
     return "quantised"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgesdk.bundle.records import JsonValue
-from edgesdk.errors import CheckpointError
+from edgesdk.errors import CheckpointError, first_line
 
 Json = Mapping[str, JsonValue]
 
@@ -47,7 +47,7 @@ def parse_json(path: Path, text: str) -> Json:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0][:80]
+        reason = first_line(error, 80)
         raise CheckpointError(f"{path} is not valid JSON ({reason}); download it again") from error
     if not isinstance(document, dict):
         raise CheckpointError(f"{path} holds a {type(document).__name__}, expected an object")

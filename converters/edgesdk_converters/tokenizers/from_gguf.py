@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 
 from edgesdk.bundle.records import JsonValue
-from edgesdk.errors import CheckpointError
+from edgesdk.errors import CheckpointError, first_line
 from edgesdk_converters.checkpoints.chat_templates import ChatTemplates, choose_templates
 from edgesdk_converters.checkpoints.checkpoint import TokenizerFiles
 from edgesdk_converters.tokenizers.byte_level import byte_level_parts, gemma4_parts
@@ -116,7 +116,7 @@ def _check(text: str, vocabulary: Vocabulary, added: list[AddedToken]) -> None:
     try:
         tokenizer = Tokenizer.from_str(text)
     except Exception as error:  # the package raises nothing more precise
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        reason = first_line(error, 160)
         raise CheckpointError(f"the rebuilt tokenizer does not load: {reason}") from error
     size = tokenizer.get_vocab_size(with_added_tokens=True)
     if size != len(vocabulary.tokens):

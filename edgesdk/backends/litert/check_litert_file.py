@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edgesdk.backends.litert.cell_inputs import MASKS, check_cell_inputs
 from edgesdk.backends.litert.flatbuffer import Flatbuffer, FlatbufferError, Table
 from edgesdk.backends.litert.operator_shapes import (
     BITS,
@@ -32,9 +31,8 @@ from edgesdk.backends.litert.operator_shapes import (
     Operator,
     OperatorError,
 )
-from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.manifest import CellType, StepShape
-from edgesdk.errors import BundleError, DeviceError
+from edgesdk.backends.litert.step_contract import LitertContract, check_contract
+from edgesdk.errors import BundleError
 
 _IDENTIFIER = b"TFL3"
 _VERSION = 3
@@ -47,23 +45,6 @@ _MOST_OPERANDS = 64
 _SMALL_ELEMENTS = 64  # axes, bounds and shapes
 _MODEL_FIELDS = {0, 1, 2, 3, 4, 7}
 _TENSOR_FIELDS = {0, 1, 2, 3, 4, 7, 8}
-
-
-@dataclass(frozen=True)
-class LitertContract:
-    """What the manifest says of a file.
-
-    Attributes:
-        spec: shape of the decoder.
-        steps: sizes of its signatures.
-        cell_type: how cells are stored.
-        context: longest sequence, in tokens.
-    """
-
-    spec: DecoderSpec
-    steps: tuple[StepShape, ...]
-    cell_type: CellType
-    context: int
 
 
 @dataclass
@@ -131,7 +112,14 @@ class _LitertFile:
         largest = {step.signature: step for step in sorted(contract.steps)}
         for name, step in largest.items():
             if name in named:
-                _check_contract(contract, step, *named[name])
+                inputs, outputs, graph = named[name]
+                check_contract(
+                    contract,
+                    step,
+                    {label: graph.operands[place] for label, place in inputs.items()},
+                    {label: graph.operands[place] for label, place in outputs.items()},
+                    {n: graph.picked_by[at] for n, at in inputs.items() if at in graph.picked_by},
+                )
 
     def _code(self, table: Table) -> tuple[Operator, int]:
         flat = self._flat
@@ -287,7 +275,9 @@ class _LitertFile:
         if (result.shape, result.type) != (out.shape, out.type):
             raise OperatorError(f"{operator.name} gives {result.shape}, the file says {out.shape}")
         _check_version(operator, version, operands)
-        if operator.name == "GATHER" and inputs[1] in graph.inputs and operands[0] is not None:
+        if operator.name == "GATHER" and operands[0] is not None:
+            if inputs[1] not in graph.inputs:  # whose values the host writes, within known bounds
+                raise OperatorError("GATHER picks rows by what is no input")
             rows = operands[0].shape[0]
             graph.picked_by[inputs[1]] = min(rows, graph.picked_by.get(inputs[1], rows))
         graph.made.add(place)
@@ -336,71 +326,3 @@ def _check_version(operator: Operator, version: int, operands: Sequence[Operand 
         least = {FLOAT32: 5, INT8: 5, INT4: 12}[operands[1].type]
         if version < least:
             raise OperatorError(f"{operator.name} {version} has no such weights")
-
-
-def _check_contract(
-    contract: LitertContract,
-    step: StepShape,
-    inputs: Mapping[str, int],
-    outputs: Mapping[str, int],
-    graph: _Graph,
-) -> None:
-    """Refuses a signature for which other memory would be bound than it reads and writes."""
-    name = step.signature
-    check_cell_inputs(inputs, len(contract.spec.layers), contract.cell_type)
-    for kind, found, expected in (
-        ("input", inputs, _expected_inputs(contract, step)),
-        ("output", outputs, _expected_outputs(contract, step)),
-    ):
-        if set(found) != set(expected):
-            odd = min(set(found) ^ set(expected))
-            raise DeviceError(
-                f"{kind} {odd[:60]!r} of {name!r} is not as its manifest says; convert the bundle again"
-            )
-        for label, (shape, dtype) in expected.items():
-            operand = graph.operands[found[label]]
-            if (operand.shape, operand.type) != (shape, dtype):
-                raise DeviceError(
-                    f"{kind} {label!r} of {name!r} has the shape {operand.shape}, its manifest says "
-                    f"{shape}; convert the bundle again"
-                )
-    for label, rows in (("tokens", contract.spec.vocab_size), ("positions", contract.context)):
-        if graph.picked_by.get(inputs[label], rows) < rows:
-            raise DeviceError(
-                f"a table of {name!r} has fewer rows than there are {label}; convert the bundle again"
-            )
-
-
-_Expected = dict[str, tuple[tuple[int, ...], int]]
-
-
-def _expected_inputs(contract: LitertContract, step: StepShape) -> _Expected:
-    spec, T, S = contract.spec, step.tokens, step.cells
-    expected: _Expected = {"tokens": ((T,), INT32), "positions": ((T,), INT32)}
-    expected[MASKS[0]] = ((T, T + S), FLOAT32)
-    if spec.window is not None:
-        expected[MASKS[1]] = ((T, T + S), FLOAT32)
-    if T > 1:
-        expected["rows"] = ((step.rows,), INT32)
-    cells = (spec.kv_heads, S, spec.head_size)
-    for layer in range(len(spec.layers)):
-        for letter in "kv":
-            if contract.cell_type == "float16":
-                expected[f"{letter}_half.{layer}"] = (cells, FLOAT16)
-            else:
-                kind = INT8 if contract.cell_type == "int8" else FLOAT32
-                expected[f"{letter}_cache.{layer}"] = (cells, kind)
-            if contract.cell_type == "int8":
-                expected[f"{letter}_scale.{layer}"] = ((spec.kv_heads, 1, S), FLOAT32)
-    return expected
-
-
-def _expected_outputs(contract: LitertContract, step: StepShape) -> _Expected:
-    spec = contract.spec
-    rows = spec.vocab_size if spec.head_rows is None else spec.head_rows
-    expected: _Expected = {"logits": ((step.rows, rows), FLOAT32)}
-    kind = FLOAT16 if contract.cell_type == "float16" else FLOAT32
-    for layer in range(len(spec.layers)):
-        for letter in "kv":
-            expected[f"{letter}_new.{layer}"] = ((spec.kv_heads, step.tokens, spec.head_size), kind)
-    return expected

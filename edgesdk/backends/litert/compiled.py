@@ -183,6 +183,8 @@ class CompiledStepBackend:
     def close(self) -> None:
         """Releases the model and its buffers, not the arrays."""
         self._model.close()
+        if self._weight_cache is not None:
+            self._weight_cache.release()
         self._signatures.clear()
         self._sizes.clear()
         self._turned.clear()
@@ -321,6 +323,6 @@ def _load(
             weight_cache.finish()
     except DeviceError:
         if weight_cache is not None:
-            weight_cache.abandon()
+            weight_cache.release()
         raise
     return model

@@ -18,6 +18,12 @@ _VTABLE = struct.Struct("<HH")
 _SCALARS = {code: struct.Struct(f"<{code}") for code in "?bBhHiIqQf"}
 _MOST_FIELDS = 64
 
+_MOST_WORK = 1_000_000
+"""Tables, and one more for every `_ELEMENTS` numbers, read of a file; a model of 30 layers has 15,000.
+Offsets may lead to one place many times: without a limit a small file could ask for any amount of work."""
+
+_ELEMENTS = 256
+
 
 class FlatbufferError(ValueError):
     """Something lies outside the file, or where it cannot."""
@@ -40,6 +46,7 @@ class Flatbuffer:
         self._data = data
         self._size = len(data)
         self._vtables: dict[int, tuple[int, tuple[int, ...]]] = {}
+        self._left = _MOST_WORK
 
     def root(self, identifier: bytes) -> Table:
         """The root table.
@@ -75,6 +82,7 @@ class Flatbuffer:
         start, count = self.vector(table, field, 4)
         if count > most:
             raise FlatbufferError(f"{count} tables in field {field}, expected {most} at most")
+        self._spend(count)
         return [self._table(self._follow(start + 4 * i)) for i in range(count)]
 
     def vector(self, table: Table, field: int, width: int) -> tuple[int, int]:
@@ -97,10 +105,12 @@ class Flatbuffer:
         start, count = self.vector(table, field, 4)
         if count > most:
             raise FlatbufferError(f"{count} numbers in field {field}, expected {most} at most")
+        self._spend(count // _ELEMENTS)
         return struct.unpack_from(f"<{count}i", self._data, start)
 
     def array(self, start: int, count: int, dtype: str) -> NDArray[np.generic]:
         """Elements whose place `vector` gave, not copied."""
+        self._spend(count // _ELEMENTS)
         return np.frombuffer(self._data, np.dtype(dtype).newbyteorder("<"), count, start)
 
     def text(self, table: Table, field: int, most: int = 1024) -> str:
@@ -114,6 +124,11 @@ class Flatbuffer:
             return str(self._data[start : start + count], "utf-8")
         except UnicodeDecodeError as error:
             raise FlatbufferError("a name is not UTF-8") from error
+
+    def _spend(self, work: int) -> None:
+        self._left -= work
+        if self._left < 0:
+            raise FlatbufferError("its tables refer to one another far more often than any model's")
 
     def _field(self, table: Table, field: int) -> int | None:
         inner = table.fields[field] if field < len(table.fields) else 0

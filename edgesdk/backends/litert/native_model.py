@@ -91,7 +91,9 @@ class NativeModel:
     def fully_accelerated(self) -> bool:
         """Whether every operation runs on the delegate."""
         found = ctypes.c_bool()
-        status = self._library.LiteRtCompiledModelIsFullyAccelerated(self.handle, ctypes.byref(found))
+        with self._running:
+            self._expect_open()
+            status = self._library.LiteRtCompiledModelIsFullyAccelerated(self.handle, ctypes.byref(found))
         return not status and found.value
 
     def index(self, signature: str) -> int:
@@ -107,9 +109,11 @@ class NativeModel:
     def input_shape(self, index: int, place: int) -> tuple[int, ...]:
         """Shape of an input, as the library describes it; () where it does not."""
         layout = Layout()
-        status = self._library.LiteRtGetCompiledModelInputTensorLayout(
-            self.handle, ctypes.c_size_t(index), ctypes.c_size_t(place), ctypes.byref(layout)
-        )
+        with self._running:
+            self._expect_open()
+            status = self._library.LiteRtGetCompiledModelInputTensorLayout(
+                self.handle, ctypes.c_size_t(index), ctypes.c_size_t(place), ctypes.byref(layout)
+            )
         return () if status else layout.shape
 
     def resize(self, index: int, shapes: Iterable[tuple[int, ...]]) -> None:

@@ -43,25 +43,31 @@ def refusal_of_library(request: OpenRequest) -> str | None:
     if installed.startswith(TESTED):
         return None
     record = _record(request)
-    kept = read_checked(record, _RECORD_LIMIT_BYTES)
+    kept = None if record is None else read_checked(record, _RECORD_LIMIT_BYTES)
     refusal = kept.get("refusal", 0) if isinstance(kept, dict) else 0
     if refusal is None or isinstance(refusal, str):
         return refusal
-    found = _prove(request, installed)
-    with contextlib.suppress(OSError):
-        write_checked(record, {"refusal": found})
+    found, lasting = _prove(request, installed)
+    if lasting and record is not None:
+        with contextlib.suppress(OSError):
+            write_checked(record, {"refusal": found})
     return found
 
 
-def _record(request: OpenRequest) -> Path:
+def _record(request: OpenRequest) -> Path | None:
+    """Where the answer is kept; None for a user without a cache."""
     library = library_path()
     found = library.stat()
     digest = request.bundle.manifest.files[request.variant.entry].sha256
     about = f"{library}|{found.st_size}|{found.st_mtime_ns}|{digest}|{version('edgesdk')}"
-    return cache_folder() / "litert" / f"{hashlib.sha256(about.encode()).hexdigest()[:32]}.json"
+    try:
+        return cache_folder() / "litert" / f"{hashlib.sha256(about.encode()).hexdigest()[:32]}.json"
+    except FileNotFoundError:
+        return None
 
 
-def _prove(request: OpenRequest, installed: str) -> str | None:
+def _prove(request: OpenRequest, installed: str) -> tuple[str | None, bool]:
+    """What speaks against the library, and whether it would say so again: a busy machine may not."""
     from edgesdk.devices.run_isolated import run_isolated  # with subprocess, which a load does without
 
     arguments = (str(request.bundle.path.resolve()), request.variant.name, str(request.threads))
@@ -69,8 +75,9 @@ def _prove(request: OpenRequest, installed: str) -> str | None:
     answers = [line for line in ended.text.splitlines() if line.startswith(_MARK)]
     said = answers[-1].removeprefix(_MARK) if answers else ended.reason or "it gave no answer"
     if said == "yes":
-        return None
-    return f"ai-edge-litert {installed} was tried and cannot run it: {said}; upgrade ai-edge-litert"
+        return None, True
+    refusal = f"ai-edge-litert {installed} was tried and cannot run it: {said}; upgrade ai-edge-litert"
+    return refusal, not ended.stopped
 
 
 def prove(path: Path, name: str, threads: int) -> None:

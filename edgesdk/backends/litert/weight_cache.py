@@ -80,8 +80,8 @@ class WeightCache:
         else:
             self.state = "built"
 
-    def abandon(self) -> None:
-        """Gives the memory back when LiteRT could not load the model; otherwise it goes with this object."""
+    def release(self) -> None:
+        """Gives the memory back, once LiteRT has let go of the model or could not load it."""
         if self._memory is not None:
             self._memory.close()
             self._memory = None

@@ -15,7 +15,7 @@ from edgesdk.backends.litert.host_memory import described_shape
 from edgesdk.backends.litert.native_model import Arguments
 from edgesdk.backends.native_log import caught_native_log
 from edgesdk.backends.turns import keep_for_ever
-from edgesdk.errors import DeviceError
+from edgesdk.errors import DeviceError, first_line
 
 if TYPE_CHECKING:
     from ai_edge_litert.compiled_model import CompiledModel
@@ -40,8 +40,7 @@ class WrappedModel:
             except ImportError as error:
                 raise DeviceError(f"LiteRT cannot be imported: {error}") from error
             except (RuntimeError, ValueError) as error:
-                failure = str(error).splitlines()[0]
-                raise DeviceError(f"LiteRT cannot load {path.name}: {failure}") from error
+                raise DeviceError(f"LiteRT cannot load {path.name}: {first_line(error)}") from error
         # LiteRT prints when its environment goes away, also when the interpreter ends.
         self._release = weakref.finalize(self, _release, self._model, os.getpid())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +133,7 @@ def edgesdk_command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
     from edgesdk.cli.main import main
 
     def run(*arguments: object) -> Done:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b""), encoding="utf-8"))
+        monkeypatch.setattr(sys, "stdin", None)  # nothing is piped in
         with pytest.raises(SystemExit) as end:
             main([str(argument) for argument in arguments])
         code = end.value.code

@@ -1,6 +1,7 @@
 """The check of ONNX files: the emitters' own operators and no other, agreement with the `onnx` package."""
 
 import ast
+import math
 import random
 from pathlib import Path
 
@@ -97,3 +98,13 @@ def test_what_is_no_model_is_one_line(data, tmp_path):
     with pytest.raises(BundleError, match=r"^m\.onnx .*\.?") as caught:
         check_onnx_file(path, {})
     assert "\n" not in str(caught.value)
+
+
+def test_dimensions_are_counted_before_they_are_multiplied(tmp_path, monkeypatch):
+    tensor = onnx.TensorProto(name="w", data_type=1, dims=[1] * 9, raw_data=b"1234")
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], [tensor]), producer_name="")
+    path = tmp_path / "m.onnx"
+    path.write_bytes(model.SerializeToString())
+    monkeypatch.setattr(math, "prod", lambda _: pytest.fail("they were multiplied"))
+    with pytest.raises(BundleError, match="the tensor 'w' of an impossible shape"):
+        check_onnx_file(path, {})

@@ -8,10 +8,12 @@ import shutil
 import pytest
 
 import edgesdk
+from edgesdk.backends import check_variant as check_variant_module
 from edgesdk.backends.check_variant import check_references, check_variant
 from edgesdk.backends.opened import OpenRequest
 from edgesdk.backends.registry import BACKENDS
 from edgesdk.bundle.reader import open_bundle
+from edgesdk.bundle.writer import BundleWriter
 from edgesdk.compile.compile_bundle import compile_bundle
 from edgesdk.errors import BundleError
 from edgesdk.evaluation.verify_bundle import verify_bundle
@@ -143,6 +145,26 @@ def test_what_is_written_passes_and_is_remembered(copy, monkeypatch, tmp_path):
     changed = dataclasses.replace(bundle.variant("resident"), context=32)
     check_variant(bundle, changed)
     assert len(list((tmp_path / "cache/checked").iterdir())) == len(bundle.manifest.variants) + 1
+
+
+def test_of_a_draft_nothing_is_remembered(copy, monkeypatch, tmp_path):
+    monkeypatch.setenv("EDGESDK_CACHE", str(tmp_path / "cache"))
+    manifest = open_bundle(copy).manifest
+    with BundleWriter(tmp_path / "new") as writer:
+        for name in manifest.files:
+            shutil.copyfile(copy / name, writer.path(name))
+        bundle = open_bundle(writer.preview(manifest))
+        check_variant(bundle, bundle.variant("resident"))
+    assert not (tmp_path / "cache/checked").exists()
+
+
+def test_a_user_without_a_cache_folder_opens_bundles_all_the_same(copy, monkeypatch):
+    def nowhere():
+        raise FileNotFoundError(2, "this user has no home folder")
+
+    monkeypatch.setattr(check_variant_module, "cache_folder", nowhere)
+    bundle = open_bundle(copy)
+    check_variant(bundle, bundle.variant("resident"))
 
 
 def test_files_that_are_not_listed_are_neither_read_nor_in_the_way(copy, onnx_bundle):

@@ -42,3 +42,22 @@ def test_a_child_that_is_forked_meanwhile_does_not_wait_for_ever():
     assert os.waitpid(child, 0)[1] == 0
     leave.set()
     thread.join(20)
+
+
+def test_a_model_that_is_freed_meanwhile_is_caught_too(capfd):
+    """The collector may run in the thread that catches, and its finalizers catch as well."""
+    inner = []
+
+    def catch_twice():
+        with caught_native_log(known=("INFO:",)) as outer:
+            os.write(2, b"INFO: before\n")
+            with caught_native_log(known=("INFO:",)) as found:
+                os.write(2, b"INFO: a library's end\nof another thread\n")
+            inner.extend(found)
+        inner.extend(outer)
+
+    thread = threading.Thread(target=catch_twice, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert inner == ["INFO: a library's end", "INFO: before"]
+    assert capfd.readouterr().err == "of another thread\n"

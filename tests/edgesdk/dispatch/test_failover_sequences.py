@@ -88,3 +88,37 @@ def test_a_prompt_can_be_left_between_two_pieces(make, spec, shapes, tokens):
     sequence.truncate(2)
     np.testing.assert_array_equal(sequence.extend(tokens[2:30]), expected[29])
     assert not model.incidents
+
+
+def test_forgetting_runs_nothing_even_after_a_change(make, spec, shapes, tokens):
+    model, _, second = make(2)
+    one, other = model.new_sequence(), model.new_sequence()
+    one.extend(tokens[:1])
+    other.extend(tokens[:1])
+    one.extend(tokens[1:2])  # the first fails here
+    before = len(second.runs)
+    other.truncate(0)
+    assert len(second.runs) == before
+    expected = FakeStepBackend(spec(), shapes()).expected_logits(tokens.tolist())
+    np.testing.assert_array_equal(other.extend(tokens[:3]), expected[2])
+    with pytest.raises(CapacityError, match="cannot shorten 3 tokens to 4"):
+        other.truncate(4)
+
+
+def test_numbers_of_one_request_change_no_device(make, tokens, monkeypatch):
+    model, first, _ = make(99)
+    sequence = model.new_sequence()
+    sequence.extend(tokens[:4])
+    run = first.run
+
+    def run_to_nan(shape, cells):
+        run(shape, cells)
+        first.buffers(shape).kv_new[:] = np.nan
+
+    monkeypatch.setattr(first, "run", run_to_nan)
+    with pytest.raises(DeviceError, match="NaN"):
+        sequence.extend(tokens[4:5])
+    monkeypatch.undo()
+    assert (model.incidents, sequence.length) == ((), 4)
+    sequence.extend(tokens[4:5])
+    assert sequence.length == 5

@@ -1,6 +1,7 @@
 """Every file that the emitter writes passes; damaged ones and those of another contract do not."""
 
 import ast
+import copy
 import dataclasses
 import random
 from pathlib import Path
@@ -8,8 +9,14 @@ from pathlib import Path
 import pytest
 
 from edgesdk.backends.litert import check_litert_file as module
-from edgesdk.backends.litert.check_litert_file import LitertContract, check_litert_file
-from edgesdk.backends.litert.operator_shapes import OPERATORS
+from edgesdk.backends.litert.check_litert_file import check_litert_file
+from edgesdk.backends.litert.operator_shapes import OPERATORS, Operand
+from edgesdk.backends.litert.step_contract import (
+    LitertContract,
+    check_contract,
+    expected_inputs,
+    expected_outputs,
+)
 from edgesdk.errors import BundleError, DeviceError
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="needs ai-edge-litert")
@@ -121,6 +128,16 @@ def test_tables_must_reach_as_far_as_ids_do(file, contract):
         check_litert_file(file, dataclasses.replace(contract, context=10_000))
 
 
+def test_rows_must_be_picked_from_all_tokens(contract):
+    step = max(contract.steps)
+    assert step.tokens > 1
+    inputs = {name: Operand(*kind) for name, kind in expected_inputs(contract, step).items()}
+    outputs = {name: Operand(*kind) for name, kind in expected_outputs(contract, step).items()}
+    check_contract(contract, step, inputs, outputs, {"rows": step.tokens})
+    with pytest.raises(DeviceError, match="fewer rows than there are rows"):
+        check_contract(contract, step, inputs, outputs, {"rows": step.tokens - 1})
+
+
 @pytest.fixture
 def edited(file, contract, tmp_path, monkeypatch):
     """Checks the file after a change of the schema's own objects, which are packed without alignment."""
@@ -147,6 +164,16 @@ def first(model, name):
     return next(op for op in model.subgraphs[0].operators if codes[op.opcodeIndex] == wanted)
 
 
+def by_constants(model):
+    """Rows that the file picks itself, all of them there."""
+    gather, graph = first(model, "GATHER"), model.subgraphs[0]
+    model.buffers.append(schema.BufferT(data=bytes(4 * graph.tensors[gather.inputs[1]].shape[0])))
+    constant = copy.deepcopy(graph.tensors[gather.inputs[1]])
+    constant.buffer, constant.name, constant.shapeSignature = len(model.buffers) - 1, b"constant", None
+    graph.tensors.append(constant)
+    gather.inputs = [gather.inputs[0], len(graph.tensors) - 1]
+
+
 def test_packed_anew_it_is_the_same_file(edited):
     edited(lambda model: None)
 
@@ -163,6 +190,7 @@ def test_a_custom_operator_is_refused(edited):
     ("change", "match"),
     [
         (lambda m: setattr(m.operatorCodes[0], "version", 99), "in version 99"),
+        (lambda m: by_constants(m), "by what is no input"),
         (lambda m: setattr(first(m, "FULLY_CONNECTED"), "inputs", [0, 10**6, -1]), "not there"),
         (lambda m: setattr(first(m, "MUL"), "outputs", [0]), "taken|gives"),
         (lambda m: setattr(first(m, "RESHAPE"), "inputs", [0, 0]), "constants|not there|nothing has made"),

@@ -1,8 +1,11 @@
+import os
+
 import pytest
 
 from edgesdk.backends.litert import compiled
 from edgesdk.backends.litert.open_litert import open_compiled
 from edgesdk.backends.opened import OpenRequest
+from edgesdk.errors import DeviceError
 from edgesdk.kv.cell_memory import new_memory
 
 
@@ -24,3 +27,19 @@ def test_an_interrupted_first_run_still_ends_quietly(float_bundle, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         model.run(shape, memory.cells)
     assert hushed
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs memory with the name of a file")
+def test_after_closing_nothing_is_asked_of_the_library_and_its_memory_is_given_back(
+    float_bundle, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("EDGESDK_CACHE", str(tmp_path))
+    model = open_compiled(OpenRequest(float_bundle, float_bundle.variant("litert-f32"), 1)).model
+    memory = model._weight_cache._memory
+    assert os.path.exists(memory.path)
+    model.close()
+    assert not os.path.exists(memory.path)
+    with pytest.raises(DeviceError, match="was closed"):
+        model.accelerated_share  # noqa: B018
+    with pytest.raises(DeviceError, match="was closed"):
+        model._model.input_shape(0, 0)

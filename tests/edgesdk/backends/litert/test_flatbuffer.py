@@ -91,3 +91,13 @@ def test_limits_and_kinds():
         flat.root(b"NONE")
     with pytest.raises(FlatbufferError):
         Flatbuffer(memoryview(struct.pack("<I4s", 2**32 - 4, b"TEST"))).root(b"TEST")
+
+
+def test_tables_that_are_referred_to_again_and_again_are_counted(monkeypatch):
+    flat = Flatbuffer(memoryview(build(small)))
+    root = flat.root(b"TEST")
+    monkeypatch.setattr(flat, "_left", 5)
+    for _ in range(5):
+        flat.tables(root, 4, 10)
+    with pytest.raises(FlatbufferError, match="far more often"):
+        flat.tables(root, 4, 10)

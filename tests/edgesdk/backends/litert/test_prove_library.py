@@ -50,6 +50,26 @@ def test_one_that_ends_the_process_is_refused_by_name_and_something_else_runs(
         assert any("was tried" in refusal.reason for refusal in model.receipt.refusals)
 
 
+def test_a_trial_that_took_too_long_is_made_again(request_, untested, monkeypatch):
+    def slow(*_):
+        return Ended("", True, "it did not end within 300.0 s")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_isolated, "run_isolated", slow)
+        with pytest.raises(DeviceError, match="did not end"):
+            open_compiled(request_)
+    open_compiled(request_).model.close()
+
+
+def test_a_user_without_a_cache_folder_has_it_tried_each_time(request_, untested, monkeypatch):
+    def nowhere():
+        raise FileNotFoundError(2, "this user has no home folder")
+
+    monkeypatch.setattr(prove_library, "cache_folder", nowhere)
+    monkeypatch.setattr(run_isolated, "run_isolated", lambda *_: Ended("proved: yes", False, None))
+    assert prove_library.refusal_of_library(request_) is None
+
+
 def test_what_the_trial_finds_is_one_line(float_bundle, capsys):
     prove_library.main([str(float_bundle.path), "no-such-variant", "1"])
     said = capsys.readouterr().out.strip()

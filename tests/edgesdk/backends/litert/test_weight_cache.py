@@ -127,7 +127,7 @@ def test_every_version_and_processor_has_its_own(folder, tmp_path, monkeypatch):
 
     def key(digest="ab" * 32):
         cache = open_weight_cache(digest, model)
-        cache.abandon()
+        cache.release()
         return cache._key
 
     first = key()
