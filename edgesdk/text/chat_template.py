@@ -49,6 +49,10 @@ class ChatTemplate:
         self._template = SandboxedTemplate(source)
         self._tool_template = self._template if tool_source is None else SandboxedTemplate(tool_source)
 
+    def mentions(self, word: str, *, with_tools: bool) -> bool:
+        """Whether a word stands in the template for conversations with or without tools."""
+        return word in (self._tool_template if with_tools else self._template).source
+
     def render(
         self,
         messages: Sequence[Message],
