@@ -44,7 +44,7 @@ def check_no_template(options: RequestOptions) -> None:
     Raises:
         UnsupportedOption: it has one.
     """
-    if plain_tools(options.get("tools")) or options.get("tool_choice", "auto") not in ("auto", "none"):
+    if plain_tools(options.get("tools")) or options.get("tool_choice", "auto") not in (None, "auto", "none"):
         raise UnsupportedOption("tools go with messages; this request has a plain prompt")
     if options.get("template_variables"):
         raise UnsupportedOption("template variables go with messages; this request has a plain prompt")

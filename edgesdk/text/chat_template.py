@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from edgesdk.bundle.records import JsonValue
-from edgesdk.errors import UnsupportedOption
+from edgesdk.errors import UnsupportedOption, quoted
 from edgesdk.text.messages import Message as Message
 from edgesdk.text.render_sandbox import SandboxedTemplate
 from edgesdk.text.tools import wrap_tools
@@ -95,6 +95,10 @@ class ChatTemplate:
 
 
 def _check_names(variables: TemplateVariables, read: frozenset[str]) -> None:
+    if not isinstance(variables, Mapping):
+        raise UnsupportedOption(
+            f"template_variables is {quoted(variables)}, expected a dict of names and values"
+        )
     for name in variables:
         if name in _OWN:
             raise UnsupportedOption(
@@ -103,5 +107,5 @@ def _check_names(variables: TemplateVariables, read: frozenset[str]) -> None:
         if name not in read:
             names = ", ".join(sorted(read - _OWN)) or "none"
             raise UnsupportedOption(
-                f"the model's chat template reads no variable {str(name)[:60]!r}; it reads: {names[:300]}"
+                f"the model's chat template reads no variable {quoted(name, 60)}; it reads: {names[:300]}"
             )

@@ -29,7 +29,7 @@ FINE = {  # of the above, what an option takes, by its place there
     "min_p": (5,),
     "repetition_penalty": (2, 5),
     "seed": (5,),
-    "stop": (),
+    "stop": (5,),
     "ignore_eos": (4,),
     "typical_p": (5,),
     "presence_penalty": (2, 5, 12),
