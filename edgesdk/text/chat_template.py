@@ -81,7 +81,7 @@ class ChatTemplate:
             if tools and name not in template.variables:
                 name = next((other for other in _TOOL_NAMES if other in template.variables), name)
             given[name] = wrap_tools(tools)
-        if variables:
+        if variables is not None:
             _check_names(variables, template.variables)
             given |= variables
         return template.render(

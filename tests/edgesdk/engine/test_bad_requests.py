@@ -43,6 +43,7 @@ FINE = {  # of the above, what an option takes, by its place there
     "priority": (12,),
     "deadline_s": (2, 5),
     "tools": (5,),
+    "template_variables": (5, 8),
     "messages": (5,),
 }
 OWN = ("n", "priority", "deadline_s")
@@ -55,6 +56,8 @@ def bad_values(name):
 def ask_model(model, prompt, name, value):
     if name == "messages":
         return model.chat_stream(value)
+    if name == "template_variables":
+        return model.chat_stream([{"role": "user", "content": "x"}], template_variables=value)
     if name == "tools":
         return model.chat_stream([{"role": "user", "content": "x"}], tools=value)
     return model.stream(prompt, **{name: value})
