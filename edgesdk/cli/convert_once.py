@@ -19,6 +19,7 @@ from edgesdk.bundle import shelf
 from edgesdk.bundle.checked_json import read_checked, write_checked
 from edgesdk.bundle.integrity import cache_folder, fingerprint
 from edgesdk.bundle.manifest import MANIFEST_NAME, Manifest
+from edgesdk.bundle.printable import printable
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.cli.convert import converters_installed
 from edgesdk.cli.options import find_bundle
@@ -48,6 +49,9 @@ def find_or_convert(model: str) -> Path:
     with converters_installed():
         source = _Source.of(model)
     if source is None:
+        missing = not os.path.lexists(model) and model not in shelf.names()
+        if missing and model.lower().endswith(".gguf"):
+            raise BundleError(f"there is no file {printable(model[:300])}; give the path of a .gguf file")
         return find_bundle(model)
     kept = source.kept()
     if kept is not None and not source.newer_than(kept):

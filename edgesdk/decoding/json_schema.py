@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from decimal import ROUND_DOWN, Decimal
+from operator import ge, gt, le, lt
 
 from edgesdk.bundle.records import JsonValue
 from edgesdk.decoding.calendar_dates import PATTERNS
@@ -18,6 +20,8 @@ from edgesdk.decoding.schema_limits import (
     check_number_rules,
     check_regex_limits,
     check_schema_limits,
+    fraction_digits,
+    number_bounds,
 )
 from edgesdk.errors import MissingExtra, UnsupportedOption
 from edgesdk.text.sound_text import check_sound_text
@@ -32,8 +36,14 @@ _ENFORCED = frozenset(
     )
 )
 _NOTES = frozenset(
-    ("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$comment")
+    (
+        *("title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$comment"),
+        "example",  # OpenAPI's
+    )
 )
+_FORMATS_OF_ANY_TEXT = frozenset(("password", "binary", "path", "file-path", "directory-path"))
+"""OpenAPI's and pydantic's; they say how a text is used, not which texts there are."""
+
 _BY_NAME = ("properties", "patternProperties", "$defs", "definitions")
 _LISTS = ("anyOf", "allOf", "oneOf", "prefixItems")
 _SINGLE = ("items", "additionalProperties")
@@ -83,7 +93,8 @@ def grammar_schema(schema: Mapping[str, JsonValue] | bool) -> str:
         _check_keywords(place, part)
         check_number_rules(place, part)
         _check_patterns(place, part)
-        _write_dates_out(part)
+        _write_formats_out(part)
+        _add_short_numbers(part)
         part.pop("uniqueItems", None)  # false, or it had been refused
     return json.dumps(parsed | {"x-guidance": _LAYOUT})
 
@@ -138,8 +149,10 @@ def _check_patterns(place: str, schema: Schema) -> None:
         check_regex_limits(name, f"a name in the JSON schema's 'patternProperties' at {place}")
 
 
-def _write_dates_out(schema: Schema) -> None:
-    """Puts a pattern of dates that exist in the place of a `format` that allows others."""
+def _write_formats_out(schema: Schema) -> None:
+    """Takes a `format` away that allows any text, and puts a pattern in the place of one of dates."""
+    if schema.get("format") in _FORMATS_OF_ANY_TEXT:
+        del schema["format"]
     pattern = PATTERNS.get(str(schema.get("format")))
     if pattern is None:
         return
@@ -151,9 +164,33 @@ def _write_dates_out(schema: Schema) -> None:
     schema["allOf"] = [*(others if isinstance(others, list) else []), {"pattern": pattern}]
 
 
+def _add_short_numbers(schema: Schema) -> None:
+    """Allows what llguidance (1.3) leaves out of a range: beginnings of a bound, such as 0.9 of 0.95."""
+    bounds, kinds = number_bounds(schema), schema.get("type", "number")
+    has_numbers = kinds == "number" or (isinstance(kinds, list) and "number" in kinds)
+    if not has_numbers or set(schema) - _NOTES - {"type", *bounds}:
+        return
+    short: set[Decimal] = set()
+    for bound in bounds.values():
+        for digits in range(1, fraction_digits(bound)):
+            short.add(bound.quantize(Decimal(1).scaleb(-digits), ROUND_DOWN))
+    within = sorted(value for value in short if value and _is_within(value, bounds))
+    if within:
+        ranged = dict(schema)
+        schema.clear()
+        schema["anyOf"] = [ranged, {"enum": [float(value) for value in within]}]
+
+
+def _is_within(value: Decimal, bounds: Mapping[str, Decimal]) -> bool:
+    fits = {"minimum": ge, "maximum": le, "exclusiveMinimum": gt, "exclusiveMaximum": lt}
+    return all(fits[key](value, bound) for key, bound in bounds.items())
+
+
 def _check_keywords(place: str, schema: Schema) -> None:
     for key in schema:
         if key == "uniqueItems" and schema[key] is False:  # what holds without it
+            continue
+        if key == "discriminator" and ("oneOf" in schema or "anyOf" in schema):  # which of them to try first
             continue
         if key == "x-guidance" or not (key in _ENFORCED or key in _NOTES or key.startswith("x-")):
             raise UnsupportedOption(

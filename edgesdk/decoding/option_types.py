@@ -91,11 +91,13 @@ def whole_text(name: str, value: object) -> str:
 
 
 def stop_texts(value: object) -> tuple[str, ...]:
-    """Stop strings.
+    """Stop strings; None is the same as none.
 
     Raises:
         UnsupportedOption: they are no list of texts, or one is empty or too long, or there are too many.
     """
+    if value is None:
+        return ()
     if isinstance(value, str):
         raise UnsupportedOption(f"stop is the text {quoted(value)}, expected a list of texts")
     if isinstance(value, bytes | Mapping) or not isinstance(value, Iterable):

@@ -70,7 +70,7 @@ class GenerationOptions:
     min_p: float | None = None
     repetition_penalty: float | None = None
     seed: int | None = None
-    stop: Sequence[str] = ()
+    stop: Sequence[str] | None = ()
     ignore_eos: bool = False
     typical_p: float | None = None
     presence_penalty: float | None = None
@@ -139,7 +139,7 @@ class GenerationKeywords(TypedDict, total=False):
     min_p: float | None
     repetition_penalty: float | None
     seed: int | None
-    stop: Sequence[str]
+    stop: Sequence[str] | None
     ignore_eos: bool
     typical_p: float | None
     presence_penalty: float | None

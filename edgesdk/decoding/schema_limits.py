@@ -7,9 +7,11 @@ well below what was found to fail (docs/structured_output.md has the numbers). N
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from fractions import Fraction
 
 from edgesdk.bundle.records import JsonValue
@@ -27,6 +29,10 @@ MOST_LEVELS = 2000
 
 MOST_PARTS = 20_000
 MOST_MULTIPLE = 20_000
+MOST_DIGITS = 6
+LARGEST_FRACTION = 1_000_000
+"""As far as fractions of bounds were held against exact ones, over millions of numbers."""
+
 MOST_REGEX_CHARS = 10_000
 MOST_REGEX_DEPTH = 50
 MOST_REGEX_SIZE = 100_000
@@ -37,6 +43,7 @@ MOST_RULES = 500
 MOST_LARK_DEPTH = 60
 
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+"""Lower and upper ones in turn."""
 _RULE = re.compile(r"^[ \t]*[?!]?[A-Za-z_][^:\"/\n]*:", re.MULTILINE)
 _COUNT = re.compile(r"\{(\d+)(,?)(\d*)\}")
 
@@ -76,33 +83,60 @@ def check_schema_limits(schema: JsonValue) -> None:
 
 
 def check_number_rules(place: str, schema: Mapping[str, JsonValue]) -> None:
-    """Refuses bounds of numbers that llguidance would not keep exactly.
+    """Refuses bounds of numbers that llguidance would not keep.
 
     Raises:
         UnsupportedOption: by keyword and place.
     """
-    bounds = {key: schema[key] for key in _BOUNDS if isinstance(schema.get(key), int | float)}
-    broken = {key for key, value in bounds.items() if isinstance(value, float) and not value.is_integer()}
+    bounds = number_bounds(schema)
     for key, value in bounds.items():
-        assert isinstance(value, int | float)
         if abs(value) > LARGEST_INTEGER:
-            raise UnsupportedOption(f"the JSON schema's {key!r} at {place} is {value}, expected up to 2**53")
-        if key in broken and Fraction(repr(value)) * 10 % 1:
             raise UnsupportedOption(
-                f"the JSON schema's {key!r} at {place} is {value}; bounds are kept exactly up to one digit "
-                "after the point, so round it, or scale it to an integer"
+                f"the JSON schema's {key!r} at {place} is {schema[key]}, expected up to 2**53"
             )
-    if broken and any(key.startswith("exclusive") for key in bounds):
-        raise UnsupportedOption(
-            f"the JSON schema at {place} has an exclusive bound and one with a fraction "
-            f"({', '.join(sorted(bounds))}), which are not kept exactly; use minimum and maximum"
-        )
+        digits = fraction_digits(value)
+        if digits > MOST_DIGITS or (digits and abs(value) > LARGEST_FRACTION):
+            raise UnsupportedOption(
+                f"the JSON schema's {key!r} at {place} is {schema[key]}; bounds are kept up to {MOST_DIGITS} "
+                f"digits after the point, and with such digits up to {LARGEST_FRACTION}, so round it"
+            )
+    for lower, upper in itertools.product(_BOUNDS[::2], _BOUNDS[1::2]):
+        if lower in bounds and upper in bounds and _lets_a_bound_in(lower, upper, bounds):
+            raise UnsupportedOption(
+                f"the JSON schema's {lower!r} and {upper!r} at {place} have an excluded integer within 1 of "
+                "a fraction, which would not be kept out; use 'minimum' and 'maximum', with 0.001, say, for 0"
+            )
     multiple = schema.get("multipleOf")
     if isinstance(multiple, int | float) and Fraction(repr(multiple)).numerator > MOST_MULTIPLE:
         raise UnsupportedOption(
             f"the JSON schema's 'multipleOf' at {place} is {multiple}, expected at most {MOST_MULTIPLE} "
             "units of its last digit"
         )
+
+
+def number_bounds(schema: Mapping[str, JsonValue]) -> dict[str, Decimal]:
+    """The bounds of numbers in a schema, as they are written."""
+    found = {}
+    for key in _BOUNDS:
+        value = schema.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            found[key] = Decimal(repr(value))
+    return found
+
+
+def fraction_digits(value: Decimal) -> int:
+    """Digits after the point, without zeros at the end."""
+    exponent = value.normalize().as_tuple().exponent
+    return max(-exponent, 0) if isinstance(exponent, int) else 0
+
+
+def _lets_a_bound_in(lower: str, upper: str, bounds: Mapping[str, Decimal]) -> bool:
+    """Whether llguidance (1.3) allows an integer that is excluded: where the other bound is in its cell."""
+    least, most = bounds[lower], bounds[upper]
+    if not (fraction_digits(least) or fraction_digits(most)) or most - least >= 1:
+        return False
+    shut = [bounds[key] for key in (lower, upper) if key.startswith("exclusive")]
+    return any(not fraction_digits(value) for value in shut)
 
 
 def check_regex_limits(pattern: str, what: str) -> None:

@@ -22,7 +22,7 @@ the caller's; `length`: the caller's limit or the end of the context; `cancelled
 class StopStrings:
     """Watches one stream of text for stop strings."""
 
-    def __init__(self, strings: Sequence[str]) -> None:
+    def __init__(self, strings: Sequence[str] | None) -> None:
         """Starts with no text.
 
         Args:

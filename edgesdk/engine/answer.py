@@ -22,7 +22,7 @@ class Answer:
     def __init__(
         self,
         tokenizer: Tokenizer,
-        stop: Sequence[str],
+        stop: Sequence[str] | None,
         eos_ids: Collection[int],
         limit: int,
         *,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from edgesdk.decoding.tool_answers import ToolAnswers
 from edgesdk.engine.request_options import RequestOptions
@@ -44,7 +44,8 @@ def check_no_template(options: RequestOptions) -> None:
     Raises:
         UnsupportedOption: it has one.
     """
-    if plain_tools(options.get("tools")) or options.get("tool_choice", "auto") not in ("auto", "none"):
+    if plain_tools(options.get("tools")) or options.get("tool_choice", "auto") not in (None, "auto", "none"):
         raise UnsupportedOption("tools go with messages; this request has a plain prompt")
-    if options.get("template_variables") is not None:
+    variables = options.get("template_variables")
+    if variables is not None and (not isinstance(variables, Mapping) or variables):
         raise UnsupportedOption("template variables go with messages; this request has a plain prompt")

@@ -180,7 +180,7 @@ class Session:
             if messages is None:
                 ids, tools = [*held, *self._new_tokens(prompt, options)], None
                 kept = len(held)
-            elif prompt or not isinstance(prompt, str | tuple | list):
+            elif not isinstance(prompt, str | tuple | list) or prompt:
                 raise UnsupportedOption("a request has either a prompt or messages, found both")
             else:
                 ids, tools = read_prompt(self._engine.model, None, messages, options)

@@ -18,6 +18,7 @@ from edgesdk.errors import EdgeError, UnsupportedOption
 from edgesdk.text.call_forms import CALL_FORMS, CallForm
 from edgesdk.text.call_styles import BadCallError, RawCall
 from edgesdk.text.loose_values import NoValueError
+from edgesdk.text.messages import shows_python
 from edgesdk.text.tools import described
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ def _rendered_calls(template: ChatTemplate, prompt: str) -> tuple[str, int] | No
             try:
                 text = template.render([_USER, answer], tools=_TOOLS, add_generation_prompt=False)
             except EdgeError:
+                continue
+            if not as_text and shows_python([answer], text):
                 continue
             if text.startswith(prompt):
                 turn = text[len(prompt) :]

@@ -49,6 +49,10 @@ class ChatTemplate:
         self._template = SandboxedTemplate(source)
         self._tool_template = self._template if tool_source is None else SandboxedTemplate(tool_source)
 
+    def mentions(self, word: str, *, with_tools: bool) -> bool:
+        """Whether a word stands in the template for conversations with or without tools."""
+        return word in (self._tool_template if with_tools else self._template).source
+
     def render(
         self,
         messages: Sequence[Message],
@@ -93,7 +97,7 @@ class ChatTemplate:
 def _check_names(variables: TemplateVariables, read: frozenset[str]) -> None:
     if not isinstance(variables, Mapping):
         raise UnsupportedOption(
-            f"template_variables is {quoted(variables)}, expected a mapping of names and values"
+            f"template_variables is {quoted(variables)}, expected a dict of names and values"
         )
     for name in variables:
         if name in _OWN:
@@ -103,5 +107,5 @@ def _check_names(variables: TemplateVariables, read: frozenset[str]) -> None:
         if name not in read:
             names = ", ".join(sorted(read - _OWN)) or "none"
             raise UnsupportedOption(
-                f"the model's chat template reads no variable {str(name)[:60]!r}; it reads: {names[:300]}"
+                f"the model's chat template reads no variable {quoted(name, 60)}; it reads: {names[:300]}"
             )

@@ -8,6 +8,7 @@ found by rendering without it. It knows no template and no tokens.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
@@ -26,7 +27,9 @@ def plain_messages(messages: Sequence[Message]) -> list[dict[str, JsonValue]]:
     """A conversation with one text as the content of each message, copied.
 
     Parts of a content are joined with newlines. An assistant's message that calls tools may do without
-    content.
+    content. Keys that say nothing (`"refusal": None`, an empty `tool_calls`) are left out, because templates
+    ask whether a key is there; arguments of calls that are JSON in a text, as OpenAI has them, become the
+    object that most templates expect (`with_text_arguments` is the way back).
 
     Args:
         messages: each with `role` and `content`.
@@ -90,6 +93,60 @@ def check_all_shown(
             )
 
 
+def with_text_arguments(messages: Sequence[Message]) -> list[dict[str, JsonValue]]:
+    """The same conversation with the arguments of calls as JSON in a text, which some templates join."""
+    return [
+        {**message, "tool_calls": _map_arguments(message["tool_calls"], _write_object)}
+        if "tool_calls" in message
+        else dict(message)
+        for message in messages
+    ]
+
+
+def shows_python(messages: Sequence[Message], text: str) -> bool:
+    """Whether a template wrote arguments as Python prints an object, which no model was taught."""
+    found: list[str] = []
+
+    def look(value: JsonValue) -> JsonValue:
+        if isinstance(value, dict) and value:
+            found.append(str(value))
+        return value
+
+    for message in messages:
+        _map_arguments(message.get("tool_calls"), look)
+    contents = [str(message["content"]) for message in messages]
+    # Somebody may have quoted it.
+    return any(text.count(each) > sum(content.count(each) for content in contents) for each in found)
+
+
+def _map_arguments(calls: JsonValue, change: Callable[[JsonValue], JsonValue]) -> JsonValue:
+    """Calls, of which every function's arguments are changed."""
+    if not isinstance(calls, list):
+        return calls
+    changed: list[JsonValue] = []
+    for call in calls:
+        inner = call.get("function") if isinstance(call, dict) else None
+        if isinstance(call, dict) and isinstance(inner, dict) and "arguments" in inner:
+            call = {**call, "function": {**inner, "arguments": change(inner["arguments"])}}
+        changed.append(call)
+    return changed
+
+
+def _read_object(arguments: JsonValue) -> JsonValue:
+    """Arguments as an object; a text that is none stays, for the template to show as it was."""
+    if not isinstance(arguments, str):
+        return arguments
+    try:
+        value: JsonValue = json.loads(arguments)
+        return _plain_value(value, "a call", 0, [_MOST_VALUES]) if isinstance(value, dict) else arguments
+    except (ValueError, RecursionError, UnsupportedOption):
+        return arguments
+
+
+def _write_object(arguments: JsonValue) -> JsonValue:
+    return json.dumps(arguments, ensure_ascii=False) if isinstance(arguments, dict) else arguments
+
+
 def _plain_message(message: object, place: str) -> dict[str, JsonValue]:
     if not isinstance(message, Mapping):
         raise UnsupportedOption(f"{place} is {quoted(message)}, expected a dict with 'role' and 'content'")
@@ -101,8 +158,11 @@ def _plain_message(message: object, place: str) -> dict[str, JsonValue]:
     plain = {
         _key(key, place): _plain_value(value, place, 0, left)
         for key, value in message.items()
-        if key != "content"
+        if key != "content" and value is not None
     }
+    calls = plain.pop("tool_calls", None)
+    if calls:
+        plain["tool_calls"] = _map_arguments(calls, _read_object)
     content = _text(message.get("content"), place, optional=bool(message.get("tool_calls")))
     # Templates print keys in order where they print a whole message.
     return {"role": role, "content": content} | {key: value for key, value in plain.items() if key != "role"}

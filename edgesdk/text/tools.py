@@ -20,9 +20,10 @@ Tool = Mapping[str, JsonValue]
 """JSON schema of a function that a model may call: `name`, `description`, `parameters`; also, as
 OpenAI's interface has it, inside `{"type": "function", "function": ...}`."""
 
-ToolChoice = Literal["auto", "none", "required"] | Mapping[str, JsonValue]
-"""`auto`: the model decides whether to call; `none`: it is told of no function; `required`: a grammar makes
-the answer one valid call; `{"type": "function", "function": {"name": ...}}`: a call of that function."""
+ToolChoice = Literal["auto", "none", "required"] | Mapping[str, JsonValue] | None
+"""`auto`, or None: the model decides whether to call; `none`: it is told of no function; `required`: a
+grammar makes the answer one valid call; `{"type": "function", "function": {"name": ...}}`: a call of that
+function."""
 
 _SCHEMA_KEYS = ("parameters", "inputSchema", "input_schema")
 _NO_ARGUMENTS: Mapping[str, JsonValue] = {"type": "object", "properties": {}}
@@ -88,7 +89,7 @@ def named_function(choice: ToolChoice) -> str | None:
         name = inner.get("name") if isinstance(inner, Mapping) else None
         if isinstance(name, str):
             return name
-    elif choice in ("auto", "none", "required"):
+    elif choice in (None, "auto", "none", "required"):
         return None
     raise UnsupportedOption(
         f"tool_choice is {str(choice)[:80]!r}, expected 'auto', 'none', 'required' or "

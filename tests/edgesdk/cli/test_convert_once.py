@@ -137,3 +137,9 @@ def test_convert_keeps_under_a_name_or_in_a_folder(edgesdk, tiny_checkpoint, she
     assert edgesdk("convert", tiny_checkpoint, tmp_path / "out", "--name", "x").code == 2
     assert "is no name for a model" in edgesdk("convert", tiny_checkpoint, "--name", "../x").error
     assert "mine holds a bundle" in edgesdk("convert", tiny_checkpoint, "--name", "mine").error
+
+
+def test_a_file_that_is_not_there_is_named_as_a_file(edgesdk, shelf):
+    run = edgesdk("run", "models/none.gguf", "x")
+    assert run.code == 1
+    assert run.err == "error: there is no file models/none.gguf; give the path of a .gguf file\n"

@@ -26,6 +26,10 @@ def test_a_schema_gets_the_layout_and_keeps_the_rest():
         {"title": "t", "description": "d", "default": {"not": 1}, "examples": [{"if": 1}], "$comment": "c"},
         {"enum": [{"uniqueItems": True}], "const": {"then": 1}},
         {"type": "object", "required": ["a", "b"], "minProperties": 3},
+        # As pydantic writes tagged unions, secrets and paths.
+        {"oneOf": [{"const": 1}, {"const": 2}], "discriminator": {"propertyName": "kind"}},
+        {"type": "string", "format": "password", "writeOnly": True, "example": "x"},
+        {"type": "string", "format": "file-path"},
     ],
 )
 def test_what_can_be_enforced_is_taken(schema):

@@ -21,7 +21,7 @@ BAD = {
     ),
     "presence_penalty": NO_NUMBER,
     "frequency_penalty": NO_NUMBER,
-    "stop": ("text", 5, [5], [None], [""], [b"x"], {"a": 1}, ["\ud800"], ["x" * 1001], ["x"] * 129, None),
+    "stop": ("text", 5, [5], [None], [""], [b"x"], {"a": 1}, ["\ud800"], ["x" * 1001], ["x"] * 129),
     "ignore_eos": ("yes", 1, None, []),
     "logit_bias": ([1], {"1": 1.0}, {1: "x"}, {1: math.nan}, {True: 1.0}, 5),
     "regex": (5, b"x", "\ud800"),
@@ -63,6 +63,7 @@ def test_numbers_of_numpy_become_plain_ones():
 
 
 def test_what_was_checked_cannot_be_changed_any_more():
+    assert GenerationOptions(stop=None).stop == ()
     stop, bias = ["a"], {1: 1.0}
     given = GenerationOptions(stop=stop, logit_bias=bias)
     stop.append("")

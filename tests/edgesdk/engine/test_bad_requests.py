@@ -29,7 +29,7 @@ FINE = {  # of the above, what an option takes, by its place there
     "min_p": (5,),
     "repetition_penalty": (2, 5),
     "seed": (5,),
-    "stop": (),
+    "stop": (5,),
     "ignore_eos": (4,),
     "typical_p": (5,),
     "presence_penalty": (2, 5, 12),
@@ -56,8 +56,10 @@ def bad_values(name):
 def ask_model(model, prompt, name, value):
     if name == "messages":
         return model.chat_stream(value)
-    if name in ("tools", "template_variables"):
-        return model.chat_stream([{"role": "user", "content": "x"}], **{name: value})
+    if name == "template_variables":
+        return model.chat_stream([{"role": "user", "content": "x"}], template_variables=value)
+    if name == "tools":
+        return model.chat_stream([{"role": "user", "content": "x"}], tools=value)
     return model.stream(prompt, **{name: value})
 
 

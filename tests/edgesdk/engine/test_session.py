@@ -4,6 +4,7 @@ import gc
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from edgesdk.errors import CapacityError, DeviceError, SnapshotError, UnsupportedOption
@@ -299,7 +300,7 @@ def test_a_conversation_that_came_to_nothing_leaves_no_wrong_cells(make_engine, 
 
 def test_a_conversation_or_a_prompt(make_engine):
     session = make_engine().session()
-    for prompt in ("x", [5]):
+    for prompt in ("x", [5], np.array([5, 6])):
         with pytest.raises(UnsupportedOption, match="found both"):
             session.submit(prompt, messages=chat("x"))
     with pytest.raises(UnsupportedOption, match="no 'role'"):

@@ -66,3 +66,12 @@ def test_other_templates_are_refused(template, message):
     with pytest.raises(UnsupportedOption, match=message) as caught:
         call_format(template)
     assert "\n" not in str(caught.value)
+
+
+def test_a_template_that_prints_arguments_is_asked_with_arguments_in_a_text():
+    template = (
+        "{{ tools | tojson }}{% for m in messages %}{{ m.content }}{% for call in m.tool_calls or [] %}"
+        '<tool_call>{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments }}}'
+        "</tool_call>{% endfor %}{% endfor %}"
+    )
+    assert call_format(template) == "hermes"

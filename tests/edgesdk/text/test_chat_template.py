@@ -152,3 +152,9 @@ def test_messages_are_not_changed():
     with pytest.raises(EdgeError):
         render("{% set _ = messages[0].update({'role': 'y'}) %}", messages)
     assert messages == [{"role": "user", "content": "x"}]
+
+
+@pytest.mark.parametrize("variables", [["a"], "a", 5])
+def test_variables_are_a_dict(variables):
+    with pytest.raises(UnsupportedOption, match=r"template_variables is .*, expected a dict"):
+        ChatTemplate("{{ a }}").render([], variables=variables)

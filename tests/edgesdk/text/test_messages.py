@@ -1,15 +1,18 @@
 """Conversations: OpenAI's forms become one text, everything else is one line, nothing is dropped."""
 
+import json
+
 import numpy as np
 import pytest
 
 from edgesdk.errors import UnsupportedOption
+from edgesdk.text.call_forms import CALL_FORMS
 from edgesdk.text.chat_template import ChatTemplate
 from edgesdk.text.messages import MOST_MESSAGES, check_all_shown, plain_messages, plain_tools
 from edgesdk.text.render_conversation import render_conversation
 
 ASK = {"role": "user", "content": "Hello"}
-CALL = [{"type": "function", "function": {"name": "f", "arguments": "{}"}}]
+CALL = [{"type": "function", "function": {"name": "f", "arguments": {}}}]
 
 
 def test_texts_and_parts_of_text_become_texts():
@@ -19,6 +22,84 @@ def test_texts_and_parts_of_text_become_texts():
         {"role": "user", "content": "one\ntwo"},
     ]
     assert plain_messages(({"role": "user", "content": []},))[0]["content"] == ""
+
+
+def openai_turns(arguments):
+    """A conversation as OpenAI's client writes it out: keys that say nothing, arguments as JSON in a text."""
+    nothing = {"refusal": None, "audio": None, "function_call": None, "annotations": None}
+    call = {"name": "weather", "arguments": arguments}
+    return [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": "Weather?", "name": "ann"},
+        {
+            **nothing,
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "abcdefghi", "type": "function", "function": call}],
+        },
+        {"role": "tool", "tool_call_id": "abcdefghi", "content": "21 C"},
+        {**nothing, "role": "assistant", "content": "21 C.", "tool_calls": None},
+        {**nothing, "role": "assistant", "content": "Yes.", "tool_calls": []},
+        {"role": "user", "content": [{"type": "text", "text": "Thanks"}]},
+    ]
+
+
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+ARGUMENTS = {"city": "Paris", "days": [1, 2]}
+
+
+@pytest.mark.parametrize("form", CALL_FORMS)
+def test_arguments_in_a_text_are_rendered_as_those_in_an_object(tool_templates, form):
+    template = ChatTemplate(tool_templates[form])
+    texts = [
+        render_conversation(template, openai_turns(arguments), [WEATHER])
+        for arguments in (ARGUMENTS, json.dumps(ARGUMENTS))
+    ]
+    assert texts[0] == texts[1]
+    assert '\\"city' not in texts[0]
+
+
+@pytest.mark.parametrize("joined", ["call.function.arguments", "'' + call.function.arguments"])
+def test_a_template_that_joins_arguments_to_text_gets_them_as_json(joined):
+    template = ChatTemplate(
+        "{% for m in messages %}{{ m.role }}:{{ m.content }}{% for call in m.tool_calls or [] %}"
+        "{{ " + joined + " }}{% endfor %}\n{% endfor %}"
+    )
+    for arguments in (ARGUMENTS, json.dumps(ARGUMENTS)):
+        assert json.dumps(ARGUMENTS) in render_conversation(template, openai_turns(arguments), None)
+
+
+def test_arguments_that_somebody_quotes_as_python_change_nothing():
+    template = ChatTemplate(
+        "{% for m in messages %}{{ m.content }}{% for call in m.tool_calls or [] %}"
+        "{{ call.function.arguments | tojson }}{% endfor %}{% endfor %}"
+    )
+    turns = [*openai_turns(ARGUMENTS), {"role": "user", "content": f"Why {ARGUMENTS}?"}]
+    assert json.dumps(ARGUMENTS) in render_conversation(template, turns, None)
+
+
+def test_arguments_that_are_no_object_stay_as_they_are():
+    for text in ("", "{", "[1]", '"x"', "{" * 5000):
+        call = {"type": "function", "function": {"name": "f", "arguments": text}}
+        assert plain_messages([{"role": "assistant", "tool_calls": [call]}])[0]["tool_calls"] == [call]
+    for odd in ("f", {"a": 1}, [5], [{"function": 5}], [{"function": {"name": "f"}}]):
+        assert plain_messages([{"role": "assistant", "tool_calls": odd}])[0]["tool_calls"] == odd
+
+
+def test_keys_that_say_nothing_are_left_out():
+    asks = ChatTemplate("{% for m in messages %}{{ m.keys() | list }}{% endfor %}")
+    text = render_conversation(asks, openai_turns("{}"), None)
+    assert "refusal" not in text
+    assert text.count("tool_calls") == 1
+
+
+def test_the_developer_is_the_system_where_a_template_knows_no_developer():
+    turns = [{"role": "developer", "content": "Be kind."}, ASK]
+    strict = "{% if m.role not in ['system', 'user'] %}{{ raise_exception('role') }}{% endif %}"
+    body = "{% for m in messages %}" + strict + "{{ m.role }}:{{ m.content }}\n{% endfor %}"
+    assert render_conversation(ChatTemplate(body), turns, None) == "system:Be kind.\nuser:Hello\n"
+    knows = ChatTemplate("{# developer #}" + body.replace("'user'", "'user', 'developer'"))
+    assert render_conversation(knows, turns, None) == "developer:Be kind.\nuser:Hello\n"
 
 
 def test_a_call_may_do_without_content_and_other_keys_stay():
