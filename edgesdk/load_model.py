@@ -15,7 +15,7 @@ from edgesdk.bundle.reader import Bundle, open_bundle
 from edgesdk.bundle.shelf import find
 from edgesdk.decoding.option_types import flag, whole_number
 from edgesdk.devices.choose import GOALS, Goal
-from edgesdk.devices.cpu import count_threads
+from edgesdk.devices.cpu import MOST_THREADS, count_threads
 from edgesdk.devices.governor import Governor
 from edgesdk.devices.receipt import Phase, Receipt, Refusal
 from edgesdk.dispatch.candidates import Candidate, list_candidates
@@ -27,7 +27,6 @@ from edgesdk.model import Model
 
 DEVICES = ("auto", *get_args(DeviceClass))
 _LONGEST_NAME = 200
-_ABSURD = 10**9
 
 
 class LoadOptions(TypedDict, total=False):
@@ -169,7 +168,7 @@ def _check_types(
                 f"{option} is {quoted(name)}, expected a name of at most {_LONGEST_NAME} characters"
             )
     if threads is not None:
-        whole_number("threads", threads, -_ABSURD, _ABSURD)  # `count_threads` says which numbers it takes
+        count_threads(whole_number("threads", threads, 1, MOST_THREADS))
     if cancelled is not None and not callable(cancelled):
         raise UnsupportedOption(f"cancelled is {quoted(cancelled)}, expected a function")
     if governor is not None and not isinstance(governor, Governor):

@@ -232,7 +232,7 @@ class Model:
 
         It stops after `max_tokens`, 256 unless said otherwise.
         """
-        return self._start(prompt, GenerationOptions(**options), cancelled).result()
+        return self._start(prompt, GenerationOptions.of(options), cancelled).result()
 
     @lists_options
     def stream(
@@ -242,7 +242,7 @@ class Model:
 
         `Stream.cancel`, from any thread, ends it within a step; so does closing it or reading no further.
         """
-        return self._start(prompt, GenerationOptions(**options), cancelled)
+        return self._start(prompt, GenerationOptions.of(options), cancelled)
 
     @lists_options
     def chat(
@@ -292,7 +292,7 @@ class Model:
         **options: Unpack[GenerationKeywords],
     ) -> Stream:
         """Answers a conversation piece by piece, as `stream` and `chat` do."""
-        asked = GenerationOptions(**options)
+        asked = GenerationOptions.of(options)
         answers = ToolAnswers.of(self.chat_template, self._tokenizer, plain_tools(tools), tool_choice)
         ids = self.render_chat(
             messages, tools=None if answers is None else answers.tools, template_variables=template_variables

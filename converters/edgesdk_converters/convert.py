@@ -119,6 +119,8 @@ def convert(
     sample = _sample(options) if needs_text else None
     meter = ProgressMeter(report, plan_stages(options, targets, recipes))
     say = meter.say
+    if needs_text:
+        meter.note("note: calibrating takes minutes; recipes that end in -round do without and lose more")
     with BundleWriter(out, overwrite=options.overwrite) as writer:
         meter.enter("reading", f"reading {source}")
         checkpoint = open_checkpoint(source, revision=revision)

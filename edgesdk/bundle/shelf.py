@@ -25,6 +25,7 @@ _LONGEST_NAME = 80
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9_-])?")
 # Devices on Windows whatever follows the dot; a shelf that is copied there must not meet them.
 _DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _OTHERS = re.compile(r"[^a-z0-9._-]+")
 _MOST_NAMED = 8
 _SHOWN = 80
@@ -108,7 +109,8 @@ def find(name_or_path: str | Path) -> Found:
     exists = os.path.lexists(text)
     if _is_path(text):
         if not exists:
-            raise BundleError(f"{text[:_SHOWN]} is not a folder; {_what_to_type(text)}")
+            what = "file" if text.lower().endswith(".gguf") else "folder"
+            raise BundleError(f"there is no {what} {text[:_SHOWN]}; {_what_to_type(text)}")
         return _opened(text, path)
     shelved = place(text.lower()) if is_name(text.lower()) else None
     if shelved is not None and _is_bundle(shelved):
@@ -119,7 +121,8 @@ def find(name_or_path: str | Path) -> Found:
         return Found(shelved, f"the model in {shelved} is used; {text} here is not a bundle")
     if exists:
         return _opened(text, path)
-    raise BundleError(f"there is no folder and no model {text[:_SHOWN]!r}; {_what_to_type(text)}")
+    what = "file" if text.lower().endswith(".gguf") else "folder and no model"
+    raise BundleError(f"there is no {what} {text[:_SHOWN]!r}; {_what_to_type(text)}")
 
 
 def _opened(text: str, path: Path) -> Found:
@@ -152,5 +155,7 @@ def _what_to_type(text: str) -> str:
     if text.lower() == DEMO_NAME:
         how = "edgesdk demo"
     else:
-        how = f"edgesdk convert SOURCE --name {text if is_name(text) else 'NAME'}"
+        missing = text.lower().endswith(".gguf")
+        source = text[:_SHOWN] if _HUB_ID.fullmatch(text) and not missing else "SOURCE"
+        how = f"edgesdk convert {source} --name {text if is_name(text) and not missing else 'NAME'}"
     return f"{kept}; make one with: {how}"

@@ -35,7 +35,7 @@ _PATIENCE_S = 2.0
 EXAMPLES = """\b
 Examples:
   edgesdk run smollm2 "What is the capital of South Korea?"
-  edgesdk run model.gguf "Name a red animal."
+  edgesdk run model.gguf "What is the plural of child?"
   edgesdk run smollm2 --raw "Once upon a time" --temperature 0.8 --seed 1
   edgesdk run smollm2 "Who wrote Hamlet?" --json-schema person.json
   edgesdk run smollm2 "Is the sea blue?" --regex "(yes|no)"

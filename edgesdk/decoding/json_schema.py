@@ -69,7 +69,7 @@ _MOST_CHARS = 1 << 20
 Schema = dict[str, JsonValue]
 
 
-def grammar_schema(schema: Mapping[str, JsonValue] | bool) -> str:
+def grammar_schema(schema: Mapping[str, object] | bool) -> str:
     """The JSON text of a schema for llguidance, once it is sure that all of it will be enforced.
 
     Raises:
@@ -89,13 +89,17 @@ def grammar_schema(schema: Mapping[str, JsonValue] | bool) -> str:
     parsed = json.loads(text)
     check_schema_limits(parsed)
     _check_shape(parsed)
-    for place, part in list(_parts(parsed, "#", 0)):
+    parts = list(_parts(parsed, "#", 0))
+    combined = any(_is_combined(part) for _, part in parts)
+    for place, part in parts:
         _check_keywords(place, part)
         check_number_rules(place, part)
         _check_patterns(place, part)
         _write_formats_out(part)
         _add_short_numbers(part)
         part.pop("uniqueItems", None)  # false, or it had been refused
+        if not combined:
+            _close(part)
     return json.dumps(parsed | {"x-guidance": _LAYOUT})
 
 
@@ -147,6 +151,29 @@ def _check_patterns(place: str, schema: Schema) -> None:
     names = schema.get("patternProperties")
     for name in names if isinstance(names, dict) else ():
         check_regex_limits(name, f"a name in the JSON schema's 'patternProperties' at {place}")
+
+
+def _is_combined(schema: Schema) -> bool:
+    """Whether several schemas hold for one object at once."""
+    every = schema.get("allOf")
+    if isinstance(every, list) and len(every) > 1:
+        return True
+    return "properties" in schema and any(key in schema for key in (*_LISTS[:3], "$ref"))
+
+
+def _close(schema: Schema) -> None:
+    """Leaves an object the properties that its schema lists, where it says nothing of others.
+
+    The standard allows any others then, and a model that may write them does, the same ones again and again.
+    A document without them is valid all the same. Where several schemas hold for one object none is closed,
+    for neither lists the other's.
+    """
+    rest = ("additionalProperties", "patternProperties", "minProperties")
+    listed = schema.get("properties")
+    if isinstance(listed, dict) and listed and not any(key in schema for key in rest):
+        required = schema.get("required", [])
+        if isinstance(required, list) and set(map(str, required)) <= set(listed):
+            schema["additionalProperties"] = False
 
 
 def _write_formats_out(schema: Schema) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import ParamSpec, TypedDict, TypeVar
+from typing import ParamSpec, TypedDict, TypeVar, cast
 
 from edgesdk.bundle.manifest import GenerationDefaults
-from edgesdk.bundle.records import JsonValue
 from edgesdk.decoding.option_types import biases, flag, number, stop_texts, whole_number, whole_text
 from edgesdk.decoding.sampling import SamplingOptions
+from edgesdk.errors import UnsupportedOption, quoted
 
 Number = TypeVar("Number", int, float)
 P = ParamSpec("P")
@@ -28,8 +29,12 @@ _NUMBERS = (
     *("presence_penalty", "frequency_penalty"),
 )
 
-JsonSchema = Mapping[str, JsonValue] | bool
+JsonSchema = Mapping[str, object] | bool
 """A JSON Schema, draft 2020-12."""
+
+
+_ELSEWHERE = {"max_new_tokens": "max_tokens", "n_predict": "max_tokens", "stop_sequences": "stop"}
+"""What others call options of ours."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +112,21 @@ class GenerationOptions:
             checked["logit_bias"] = biases(self.logit_bias)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+    @classmethod
+    def of(cls, options: Mapping[str, object]) -> GenerationOptions:
+        """Options from the keywords of a method.
+
+        Raises:
+            UnsupportedOption: there is no such option, or one has no meaning.
+        """
+        names = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in names:
+                near = difflib.get_close_matches(_ELSEWHERE.get(name, name), names, 1)
+                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+                raise UnsupportedOption(f"there is no option {quoted(name)}; {hint}")
+        return cls(**cast(GenerationKeywords, options))
 
     def sampling(self, defaults: GenerationDefaults) -> SamplingOptions:
         """These options over a bundle's recommendations.

@@ -192,9 +192,18 @@ class Engine:
         )
         return self._hand_in(request, None if tools is None else tools.read, block=waits, timeout=most_s)
 
-    def generate(self, prompt: Prompt, **options: Unpack[RequestOptions]) -> Completion:
-        """Continues a prompt; waits while the queue is full. An interrupt cancels it."""
-        with self.submit(prompt, block=True, **options) as generation:
+    def generate(
+        self,
+        prompt: Prompt | None = None,
+        *,
+        messages: Sequence[Message] | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> Completion:
+        """Continues a prompt or answers a conversation; waits while the queue is full.
+
+        An interrupt cancels it.
+        """
+        with self.submit(prompt, messages=messages, block=True, **options) as generation:
             return generation.result()
 
     def chat(self, messages: Sequence[Message], **options: Unpack[RequestOptions]) -> Completion:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 from edgesdk.bundle.records import JsonValue
 from edgesdk.decoding.option_types import seconds, whole_number
@@ -78,7 +77,7 @@ def check_options(options: RequestOptions, seats: int) -> CheckedRequest:
     if deadline_s == 0:
         raise UnsupportedOption("deadline_s is 0, expected seconds above 0")
     return CheckedRequest(
-        answer=GenerationOptions(**cast(GenerationKeywords, keywords)),
+        answer=GenerationOptions.of(keywords),
         samples=samples,
         priority=whole_number("priority", options.get("priority", 0), -_MOST_PRIORITY, _MOST_PRIORITY),
         deadline_s=deadline_s,

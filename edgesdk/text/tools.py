@@ -16,7 +16,7 @@ from edgesdk.errors import MissingExtra, UnsupportedOption
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
-Tool = Mapping[str, JsonValue]
+Tool = Mapping[str, object]
 """JSON schema of a function that a model may call: `name`, `description`, `parameters`; also, as
 OpenAI's interface has it, inside `{"type": "function", "function": ...}`."""
 

@@ -272,7 +272,7 @@ def test_every_method_offers_every_option():
 
 def test_an_option_that_does_not_exist_is_refused(make_model):
     _, model = make_model()
-    with pytest.raises(TypeError, match="temprature"):
+    with pytest.raises(UnsupportedOption, match="'temprature'; did you mean temperature"):
         model.generate(QUESTION, temprature=1.0)
 
 

@@ -66,7 +66,7 @@ def test_an_answer_can_be_stopped_and_the_next_is_whole(example, bundle):
 
 def test_what_cannot_be_loaded_is_a_line(example, tmp_path):
     talk = example.Talk(str(tmp_path / "nothing"))
-    assert "is not a folder" in until(talk, "error")[-1][1]
+    assert "there is no folder" in until(talk, "error")[-1][1]
     talk.close()
 
 

@@ -89,7 +89,7 @@ def test_what_is_no_bundle_hides_no_name(folder, tmp_path, is_folder):
 def test_a_path_is_never_a_name(folder, tmp_path):
     put(folder / "mine")
     with pytest.raises(
-        BundleError, match=r"^\./mine is not a folder; the shelf .* has mine; make one with: "
+        BundleError, match=r"^there is no folder \./mine; the shelf .* has mine; make one with: "
     ):
         shelf.find("./mine")
     put(tmp_path / "here" / "mine")

@@ -10,6 +10,7 @@ pytest.importorskip("jsonschema")
 
 def test_a_schema_gets_the_layout_and_keeps_the_rest():
     schema = {"type": "object", "properties": {"b": {"type": "integer"}, "a": {}}, "x-note": 1}
+    schema["additionalProperties"] = True
     text = json.loads(grammar_schema(schema))
     assert text.pop("x-guidance")["lenient"] is False
     assert text == schema
@@ -110,3 +111,35 @@ def test_endless_nesting_is_refused(depth):
         schema = {"items": schema}
     with pytest.raises(UnsupportedOption, match=r"nested|JSON"):
         grammar_schema(schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "closed"),
+    [
+        ({"type": "object", "properties": {"a": {"type": "integer"}}}, True),
+        ({"type": "object", "properties": {"a": {}}, "additionalProperties": True}, False),
+        ({"type": "object", "properties": {"a": {}}, "patternProperties": {"^b": {}}}, False),
+        ({"type": "object"}, False),
+        ({"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]}, False),
+        ({"properties": {"a": {}}, "anyOf": [{"properties": {"b": {}}}, {"required": ["a"]}]}, False),
+        ({"properties": {"a": {}}, "required": ["b"]}, False),
+    ],
+)
+def test_an_object_that_lists_its_properties_has_no_others(schema, closed):
+    written = json.loads(grammar_schema(schema))
+    assert (written.get("additionalProperties") is False) == closed
+    if not closed:
+        assert '"additionalProperties": false' not in json.dumps(written)
+
+
+def test_objects_inside_are_closed_as_pydantic_writes_them():
+    inner = {"type": "object", "properties": {"zip": {"anyOf": [{"type": "string"}, {"type": "null"}]}}}
+    schema = {
+        "$defs": {"Address": inner},
+        "type": "object",
+        "properties": {"home": {"$ref": "#/$defs/Address"}, "others": {"type": "array", "items": inner}},
+        "required": ["home"],
+    }
+    written = json.loads(grammar_schema(schema))
+    assert written["$defs"]["Address"]["additionalProperties"] is False
+    assert written["properties"]["others"]["items"]["additionalProperties"] is False

@@ -38,3 +38,14 @@ def test_help_says_what_every_option_means():
     assert said.startswith("Answers.")
     for field in fields(GenerationOptions):
         assert f"    {field.name}: " in said
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("max_new_tokens", "max_tokens"), ("temprature", "temperature"), ("stop_sequences", "stop")],
+)
+def test_an_option_that_does_not_exist_is_one_line(name, hint):
+    with pytest.raises(UnsupportedOption, match=rf"there is no option '{name}'; did you mean {hint}\?"):
+        GenerationOptions.of({name: 1})
+    with pytest.raises(UnsupportedOption, match="'xyzzy'; there are max_tokens, temperature"):
+        GenerationOptions.of({"xyzzy": 1})
