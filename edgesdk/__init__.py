@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from edgesdk.load_model import LoadOptions, load
     from edgesdk.model import Model
     from edgesdk.text.messages import Message
-    from edgesdk.text.tool_calls import Tool, ToolCall
+    from edgesdk.text.tools import Tool, ToolCall
 
     __version__: str
 
@@ -121,8 +121,8 @@ _HOMES = {
     "Session": "edgesdk.engine.session",
     "Stream": "edgesdk.decoding.stream",
     "TokenLogprob": "edgesdk.decoding.logprobs",
-    "Tool": "edgesdk.text.tool_calls",
-    "ToolCall": "edgesdk.text.tool_calls",
+    "Tool": "edgesdk.text.tools",
+    "ToolCall": "edgesdk.text.tools",
     "load": "edgesdk.load_model",
     "open_bundle": "edgesdk.bundle.reader",
 } | dict.fromkeys(_ERRORS, "edgesdk.errors")

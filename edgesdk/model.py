@@ -31,7 +31,6 @@ from edgesdk.decoding.options import GenerationKeywords, GenerationOptions, list
 from edgesdk.decoding.stopping import StopStrings
 from edgesdk.decoding.stream import Cancelled, Stream
 from edgesdk.decoding.stream_text import stream_text
-from edgesdk.decoding.tool_answers import ToolAnswers
 from edgesdk.devices.governor import Governor
 from edgesdk.devices.receipt import Receipt
 from edgesdk.dispatch.live_receipt import live_receipt
@@ -46,8 +45,8 @@ from edgesdk.text.prompt_limit import check_text_fits
 from edgesdk.text.read_chat_template import read_chat_template
 from edgesdk.text.render_conversation import render_conversation
 from edgesdk.text.tokenizer import Tokenizer
-from edgesdk.text.tool_calls import Tool as Tool
-from edgesdk.text.tool_calls import ToolChoice
+from edgesdk.text.tools import Tool as Tool
+from edgesdk.text.tools import ToolChoice
 
 if TYPE_CHECKING:
     from edgesdk.text.chat_template import ChatTemplate, TemplateVariables  # with jinja2
@@ -293,6 +292,8 @@ class Model:
     ) -> Stream:
         """Answers a conversation piece by piece, as `stream` and `chat` do."""
         asked = GenerationOptions.of(options)
+        from edgesdk.decoding.tool_answers import ToolAnswers  # with every form of calls: not before a chat
+
         answers = ToolAnswers.of(self.chat_template, self._tokenizer, plain_tools(tools), tool_choice)
         ids = self.render_chat(
             messages, tools=None if answers is None else answers.tools, template_variables=template_variables

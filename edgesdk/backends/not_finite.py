@@ -8,6 +8,8 @@ memory: a masked cell counts zero times, and zero times NaN is NaN.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,7 +52,10 @@ def _all_finite(numbers: Float | Float16) -> bool:
     if numbers.dtype == np.float16:  # numpy's own check takes float16 numbers one by one
         bits = np.ascontiguousarray(numbers).view(np.uint16)
         return bool((bits & _HALF_EXPONENT).max(initial=0) != _HALF_EXPONENT)
-    return bool(np.isfinite(numbers).all())
+    flat = numbers.reshape(-1)
+    # A product is one pass without a temporary array; squares of sound numbers may overflow, then it is asked
+    # of each.
+    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())
 
 
 def _describe(finite: NDArray[np.bool_], numbers: Float | Float16, axes: int) -> NotFiniteError:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edgesdk.decoding.logprobs import TokenLogprob
 from edgesdk.decoding.stopping import FinishReason
-from edgesdk.text.tool_calls import ToolCall
+from edgesdk.text.tools import ToolCall
 
 
 @dataclass(frozen=True)

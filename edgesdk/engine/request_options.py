@@ -9,7 +9,7 @@ from edgesdk.bundle.records import JsonValue
 from edgesdk.decoding.option_types import seconds, whole_number
 from edgesdk.decoding.options import GenerationKeywords, GenerationOptions
 from edgesdk.errors import UnsupportedOption, quoted
-from edgesdk.text.tool_calls import Tool, ToolChoice
+from edgesdk.text.tools import Tool, ToolChoice
 
 
 class RequestOptions(GenerationKeywords, total=False):

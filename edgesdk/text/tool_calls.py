@@ -8,10 +8,8 @@ here, and prompts are rendered by `chat_template`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import ToolCallError
 from edgesdk.text.call_format import call_format as call_format
 from edgesdk.text.call_forms import CALL_FORMS
@@ -19,25 +17,13 @@ from edgesdk.text.call_grammar import call_grammar as call_grammar
 from edgesdk.text.call_styles import BadCallError, RawCall, short
 from edgesdk.text.thoughts import after_thought
 from edgesdk.text.tools import Tool as Tool
+from edgesdk.text.tools import ToolCall as ToolCall
 from edgesdk.text.tools import ToolChoice as ToolChoice
 from edgesdk.text.tools import argument_validators
 from edgesdk.text.tools import described as described
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
-
-
-@dataclass(frozen=True)
-class ToolCall:
-    """A function that the model wants called.
-
-    Attributes:
-        name: of one of the tools.
-        arguments: by name; they satisfy the tool's schema.
-    """
-
-    name: str
-    arguments: Mapping[str, JsonValue]
 
 
 def parse_tool_calls(

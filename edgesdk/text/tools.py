@@ -8,6 +8,7 @@ on. A schema that could not be held against arguments is refused here, before an
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from edgesdk.bundle.records import JsonValue
@@ -24,6 +25,20 @@ ToolChoice = Literal["auto", "none", "required"] | Mapping[str, JsonValue] | Non
 """`auto`, or None: the model decides whether to call; `none`: it is told of no function; `required`: a
 grammar makes the answer one valid call; `{"type": "function", "function": {"name": ...}}`: a call of that
 function."""
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A function that the model wants called.
+
+    Attributes:
+        name: of one of the tools.
+        arguments: by name; they satisfy the tool's schema.
+    """
+
+    name: str
+    arguments: Mapping[str, JsonValue]
+
 
 _SCHEMA_KEYS = ("parameters", "inputSchema", "input_schema")
 _NO_ARGUMENTS: Mapping[str, JsonValue] = {"type": "object", "properties": {}}
