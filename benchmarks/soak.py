@@ -69,7 +69,6 @@ BAD_REQUESTS: tuple[dict[str, object], ...] = (
     {"logprobs": "3"},
     {"priority": "high"},
     {"temperature": math.nan},
-    {"max_tokens": 10**400},
     {"max_tokens": True},
     {"seed": -1.5},
     {"n": object()},
