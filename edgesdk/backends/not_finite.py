@@ -55,7 +55,9 @@ def _all_finite(numbers: Float | Float16) -> bool:
     flat = numbers.reshape(-1)
     # A product is one pass without a temporary array; squares of sound numbers may overflow, then it is asked
     # of each.
-    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = flat.dot(flat)
+    return math.isfinite(total) or bool(np.isfinite(flat).all())
 
 
 def _describe(finite: NDArray[np.bool_], numbers: Float | Float16, axes: int) -> NotFiniteError:
