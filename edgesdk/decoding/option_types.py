@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 
 from edgesdk.errors import UnsupportedOption, quoted
+from edgesdk.text.sound_text import check_sound_text
 
 MOST_STOPS = 128
 MOST_STOP_CHARS = 1_000
@@ -81,12 +82,7 @@ def whole_text(name: str, value: object) -> str:
     """
     if not isinstance(value, str):
         raise UnsupportedOption(f"{name} is {quoted(value)}, expected a text")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise UnsupportedOption(
-            f"{name} holds half a character (a lone surrogate, at {error.start}); decode the text as UTF-8"
-        ) from error
+    check_sound_text(value, name)
     return str(value)
 
 
