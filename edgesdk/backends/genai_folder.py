@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from edgesdk.bundle.drafts import scratch_folder
 from edgesdk.bundle.genai_config import GENAI_CONFIG_NAME, genai_config
 from edgesdk.bundle.manifest import Variant
+from edgesdk.bundle.read_json import read_json
 from edgesdk.bundle.reader import Bundle
 from edgesdk.bundle.records import JsonValue
 from edgesdk.bundle.write_file import write_file
@@ -37,14 +38,7 @@ def check_genai_config(bundle: Bundle, variant: Variant) -> None:
     if name not in bundle.manifest.files:
         return
     path = bundle.file(name)
-    try:
-        with path.open("rb") as stream:
-            text = stream.read(_LIMIT_BYTES + 1)
-        found = json.loads(text) if len(text) <= _LIMIT_BYTES else None
-    except OSError as error:
-        raise BundleError(f"{name} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{name} is not valid JSON; copy or convert the bundle again") from error
+    found = read_json(path, name, _LIMIT_BYTES)
     _compare(found, _config(bundle, variant), "", name)
 
 

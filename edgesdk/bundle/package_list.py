@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edgesdk.bundle.names import check_name
+from edgesdk.bundle.read_json import read_json
 from edgesdk.bundle.records import from_json
 from edgesdk.errors import BundleError
 
@@ -39,14 +40,7 @@ def read_package_list(path: Path) -> PackageList:
     Raises:
         BundleError: it cannot be read, or names no packages, too many, or one that a bundle may not hold.
     """
-    try:
-        with path.open("rb") as stream:
-            text = stream.read(_LIMIT_BYTES + 1)
-        document = json.loads(text) if len(text) <= _LIMIT_BYTES else None
-    except OSError as error:
-        raise BundleError(f"{path.name} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path.name} is not valid JSON; copy or convert the bundle again") from error
+    document = read_json(path, path.name, _LIMIT_BYTES)
     found = from_json(PackageList, document, path.name)
     if not 0 < len(found.packages) <= _MOST_PACKAGES or len(set(found.packages)) != len(found.packages):
         raise BundleError(

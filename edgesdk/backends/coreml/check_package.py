@@ -6,10 +6,10 @@ bundle does not list.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import cast
 
+from edgesdk.bundle.read_json import read_json
 from edgesdk.errors import BundleError
 
 _LIMIT_BYTES = 1 << 16
@@ -24,14 +24,7 @@ def check_package(path: Path) -> None:
     Raises:
         BundleError: it cannot be read, has an unknown key, or names a path that no package of edgesdk has.
     """
-    try:
-        with path.open("rb") as stream:
-            text = stream.read(_LIMIT_BYTES + 1)
-        document = json.loads(text) if len(text) <= _LIMIT_BYTES else None
-    except OSError as error:
-        raise BundleError(f"{path.name} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path.name} is not valid JSON; copy or convert the bundle again") from error
+    document = read_json(path, path.name, _LIMIT_BYTES)
     entries = document.get("itemInfoEntries") if isinstance(document, dict) else None
     fits = isinstance(document, dict) and isinstance(entries, dict) and _KEYS.issuperset(document)
     if not fits:
