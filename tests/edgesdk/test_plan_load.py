@@ -8,7 +8,7 @@ from edgesdk.backends import registry
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.devices.governor import Governor, GovernorRule, GovernorSettings
 from edgesdk.devices.power_readings import PowerReadings
-from edgesdk.errors import DeviceError, UnsupportedOption
+from edgesdk.errors import BundleError, DeviceError, UnsupportedOption
 from edgesdk.load_options import LoadOptions
 from edgesdk.plan_load import plan_load
 
@@ -19,7 +19,7 @@ def bundle(fake_runtime, monkeypatch):
     found = open_bundle(fake_runtime())
     first, second = registry.BACKENDS
     npu = replace(second, name="fast", device_classes=("npu",), automatic=False, open=None)
-    monkeypatch.setattr(registry, "BACKENDS", (first, second, npu))
+    monkeypatch.setattr(registry, "BACKENDS", (first, replace(second, automatic=True), npu))
     (only,) = found.manifest.variants
     variants = (replace(only, device_classes=("cpu", "npu")),)
     return replace(found, manifest=replace(found.manifest, variants=variants))
@@ -71,5 +71,5 @@ def test_a_governor_reaches_the_devices_of_its_rules(bundle):
 def test_what_the_bundle_does_not_have_is_refused(bundle):
     with pytest.raises(UnsupportedOption, match="no variant has the recipe 'w8'; the bundle has f32"):
         plan_load(bundle, LoadOptions(recipe="w8"))
-    with pytest.raises(UnsupportedOption, match="other"):
+    with pytest.raises(BundleError, match="has no variant .other.; it has: only"):
         plan_load(bundle, LoadOptions(variant="other"))
