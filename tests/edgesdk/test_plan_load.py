@@ -71,5 +71,5 @@ def test_a_governor_reaches_the_devices_of_its_rules(bundle):
 def test_what_the_bundle_does_not_have_is_refused(bundle):
     with pytest.raises(UnsupportedOption, match="no variant has the recipe 'w8'; the bundle has f32"):
         plan_load(bundle, LoadOptions(recipe="w8"))
-    with pytest.raises(BundleError, match="has no variant .other.; it has: only"):
+    with pytest.raises(BundleError, match=r"has no variant .other.; it has: only"):
         plan_load(bundle, LoadOptions(variant="other"))
