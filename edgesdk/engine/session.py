@@ -18,6 +18,7 @@ from edgesdk.decoding.tool_answers import ToolAnswers
 from edgesdk.engine.branch import SessionState
 from edgesdk.engine.read_prompt import check_no_template, read_prompt
 from edgesdk.engine.request_options import RequestOptions
+from edgesdk.engine.session_store import SessionStore
 from edgesdk.engine.stream import Generation, read_pieces
 from edgesdk.errors import CapacityError, DeviceError, UnsupportedOption, quoted
 from edgesdk.model import Model
@@ -34,20 +35,18 @@ class SessionHost(Protocol):
     def model(self) -> Model:
         """The model that answers."""
 
+    @property
+    def sessions(self) -> SessionStore:
+        """The open sessions; to be touched between two steps only."""
+
     def call(self, compute: Callable[[], T]) -> T:
         """Has something computed between two steps."""
 
     def adopt_session(self, make: Callable[[], SessionState]) -> Session:
-        """A session with a state that is made between two steps."""
+        """A session with a state that is added to `sessions` between two steps."""
 
     def drop_session(self, state: SessionState) -> None:
         """Takes a session's cells, after ending what is at work on it."""
-
-    def rewind_session(self, state: SessionState, length: int) -> None:
-        """Has a session forget its last tokens; between two steps."""
-
-    def save_session(self, state: SessionState, path: Path) -> None:
-        """Writes a session to a file; between two steps."""
 
     def submit_in_session(
         self,
