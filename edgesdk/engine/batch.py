@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.backends.not_finite import NotFiniteError
-from edgesdk.decoding.completion import Chunk
 from edgesdk.decoding.stopping import FinishReason
 from edgesdk.engine.branch import Branch, Request, SessionState
 from edgesdk.engine.cell_room import CellRoom, shorten
@@ -92,7 +91,7 @@ class Batch:
             state = request.session
             self._give_back(branch)
             if state is not None and state.cells is not None:
-                shorten(state.cells, min(len(state.tokens), request.kept))
+                shorten(state.cells, min(len(state.tokens), request.asked.held))
             self._drop(branch)
         self._end(request, "error")
         request.generation.fail(as_edge_error(error, "the answer"))
@@ -245,7 +244,7 @@ class Batch:
             self.room.open(branch)
             return
         branch.cells, state.cells = state.cells, None
-        shorten(branch.cells, min(branch.known - 1, branch.request.kept))
+        shorten(branch.cells, min(branch.known - 1, branch.request.asked.held))
 
     def _give_back(self, branch: Branch) -> None:
         """Takes the cells of a branch, for its session if it has one."""
@@ -303,24 +302,21 @@ class Batch:
         return copy
 
     def _choose(self, branch: Branch, logits: NDArray[np.float32], now: float) -> None:
-        chooser, request = branch.chooser, branch.request
+        chooser = branch.chooser
         if chooser is None:
             return
-        choice = chooser.choose(logits)
-        text, finish, count = branch.answer.push(choice, now)
-        for token in (choice.token, *choice.forced)[:count]:
-            branch.append(token)
-        self._chosen += count
+        tokens, finish = branch.answer.push(chooser.choose(logits), now)
+        branch.append(tokens)
+        self._chosen += len(tokens)
         if finish is not None:
-            self._finish(branch, finish, text)
+            self._finish(branch, finish)
             return
-        self._scheduler.grow(branch.branch_id, count)
-        if text:
-            request.generation.put(Chunk(text, index=branch.index))
+        self._scheduler.grow(branch.branch_id, len(tokens))
+        for chunk in branch.answer.take():
+            branch.request.generation.put(chunk)
 
     def _new_branch(self, request: Request, index: int) -> Branch:
-        chooser = request.choosers[index] if request.choosers else None
-        branch = Branch(next(self._ids), request, index, chooser, request.answers[index])
+        branch = Branch(next(self._ids), request, index)
         request.branches.append(branch)
         self._branches[branch.branch_id] = branch
         return branch
@@ -353,13 +349,13 @@ class Batch:
             ),
         )
 
-    def _finish(self, branch: Branch, finish: FinishReason, text: str = "") -> None:
+    def _finish(self, branch: Branch, finish: FinishReason) -> None:
         """Ends one branch: its cells first, so that they are free when the caller hears of it."""
         request, state = branch.request, branch.request.session
-        rest, completion = branch.answer.complete(finish, len(request.prompt), request.started_s)
+        last_chunk = branch.answer.complete(finish, request.started_s)
         if state is not None:
             if branch.cells is None and state.cells is not None:  # it never ran
-                shorten(state.cells, request.kept)
+                shorten(state.cells, request.asked.held)
             state.tokens = branch.tokens.copy()
             state.used = self._steps
             self._give_back(branch)
@@ -369,7 +365,7 @@ class Batch:
         last = all(other.branch_id not in self._branches for other in request.branches)
         if last and len(request.branches) >= request.samples:
             self._end(request, finish)
-        request.generation.put(Chunk(text + rest, completion, branch.index))
+        request.generation.put(last_chunk)
 
     def _drop(self, branch: Branch) -> None:
         self._scheduler.remove(branch.branch_id)

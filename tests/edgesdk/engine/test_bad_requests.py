@@ -11,8 +11,8 @@ import typing
 import numpy as np
 import pytest
 
+from edgesdk.decoding.answer import Answer
 from edgesdk.decoding.choose import Chooser
-from edgesdk.engine.answer import Answer
 from edgesdk.engine.engine import Engine
 from edgesdk.errors import CapacityError, DeviceError, EdgeError, UnsupportedOption
 from edgesdk.load_model import LoadOptions, load
@@ -168,9 +168,9 @@ def test_what_one_answer_raises_ends_that_one(
 def _parts(engine, generation, part):
     """The objects of one class that a request has."""
     (request,) = [r for r in engine.call(lambda: set(engine._batch.requests)) if r.generation is generation]
-    answers = request.answers
+    answers = request.asked.answers
     return {
-        Chooser: request.choosers,
+        Chooser: request.asked.choosers,
         Answer: answers,
         Detokenizer: [answer._detokenizer for answer in answers],
     }[part]
