@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgesdk.backends import protocol
 from edgesdk.backends.idle_sequences import IdleSequences
+from edgesdk.backends.registry import host_cell_backends
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.reader import Bundle
 from edgesdk.decoding.beam import Beam, check_beams
@@ -64,6 +65,8 @@ class Model:
         backend: protocol.LoadedBackend,
         receipt: Receipt,
         governor: Governor | None = None,
+        *,
+        isolate_grammars: bool | None = None,
     ) -> None:
         """Takes over a backend.
 
@@ -72,12 +75,13 @@ class Model:
             backend: makes sequences; closed with this object.
             receipt: what the load did.
             governor: may limit the context of new requests.
+            isolate_grammars: as in `LoadOptions`.
         """
         self._bundle = bundle
         self._backend = backend
         self._receipt = receipt
         self._governor = governor
-        self._reader = RequestReader(bundle)
+        self._reader = RequestReader(bundle, isolate_grammars=isolate_grammars)
         self._sequences = IdleSequences(backend)
 
     @property
@@ -302,7 +306,7 @@ class Model:
         if not isinstance(self._backend, StepModel):
             raise UnsupportedOption(
                 f"beam search needs a backend whose cells can be shared, {self._receipt.backend} keeps its "
-                "cache to itself; load the bundle with backend='litert' or 'onnxruntime-step'"
+                f"cache to itself; load the bundle with backend= one of {', '.join(host_cell_backends())}"
             )
         return search_cells(
             StepRunner(self._backend.backend, self.decoder, self.context),

@@ -59,9 +59,15 @@ class AnswerRequest:
 class RequestReader:
     """Reads the requests to one model."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        """Remembers where things are; they are read when they are first used."""
+    def __init__(self, bundle: Bundle, *, isolate_grammars: bool | None = None) -> None:
+        """Remembers where things are; they are read when they are first used.
+
+        Args:
+            bundle: the model's.
+            isolate_grammars: as for `check_apart`.
+        """
         self._bundle = bundle
+        self._isolate_grammars = isolate_grammars
         self.tokenizer = Tokenizer(bundle.file(TOKENIZER_NAME), bundle.manifest.tokenizer)
         """The model's tokenizer."""
 
@@ -174,7 +180,8 @@ class RequestReader:
 
     @cached_property
     def _grammar_tokenizer(self) -> GrammarTokenizer:
-        return GrammarTokenizer(self.tokenizer, self._bundle.manifest.decoder.vocab_size)
+        vocab_size = self._bundle.manifest.decoder.vocab_size
+        return GrammarTokenizer(self.tokenizer, vocab_size, isolated=self._isolate_grammars)
 
 
 def _derive_seed(seed: int | None, index: int) -> int | None:

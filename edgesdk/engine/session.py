@@ -10,22 +10,48 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+from typing import Protocol, Self, TypeVar, Unpack
 
 from edgesdk.decoding.completion import Chunk, Completion
 from edgesdk.decoding.option_types import whole_number
 from edgesdk.engine.branch import SessionState
 from edgesdk.engine.prepare_request import prompt_or_conversation
 from edgesdk.engine.request_options import RequestOptions
+from edgesdk.engine.session_store import SessionStore
 from edgesdk.engine.stream import Generation, read_pieces
 from edgesdk.errors import CapacityError, DeviceError, UnsupportedOption, quoted
+from edgesdk.text.conversation import Conversation
 from edgesdk.text.encode_prompt import Prompt
 from edgesdk.text.messages import Message
 
-if TYPE_CHECKING:
-    from edgesdk.engine.engine import Engine
-
 T = TypeVar("T")
+
+
+class SessionHost(Protocol):
+    """What a session asks of the engine that it belongs to."""
+
+    @property
+    def sessions(self) -> SessionStore:
+        """Holds the sessions' states; to be used between two steps."""
+
+    def call(self, compute: Callable[[], T]) -> T:
+        """Has something computed between two steps."""
+
+    def adopt_session(self, make: Callable[[], SessionState]) -> Session:
+        """A session with a state that is added to `sessions` between two steps."""
+
+    def drop_session(self, state: SessionState) -> None:
+        """Takes a session's cells, after ending what is at work on it."""
+
+    def submit_in_session(
+        self,
+        asked: Prompt | Conversation,
+        state: SessionState,
+        options: RequestOptions,
+        *,
+        answers: bool = True,
+    ) -> Generation:
+        """Hands in a request that goes on with a session."""
 
 
 class Session:
@@ -34,7 +60,7 @@ class Session:
     One request at a time may work on it; anything else meanwhile raises UnsupportedOption.
     """
 
-    def __init__(self, engine: Engine, state: SessionState) -> None:
+    def __init__(self, engine: SessionHost, state: SessionState) -> None:
         """Belongs to an engine.
 
         Args:
@@ -115,7 +141,8 @@ class Session:
 
         def copy() -> SessionState:
             cells = self._state.cells
-            return SessionState(self._state.tokens.copy(), None if cells is None else cells.fork())
+            copied = SessionState(self._state.tokens.copy(), None if cells is None else cells.fork())
+            return self._engine.sessions.add(copied)
 
         return self._engine.adopt_session(lambda: self._exclusively(copy))
 
@@ -128,7 +155,7 @@ class Session:
         length = whole_number("length", length, 0)
         if length > self.length:
             raise CapacityError(f"cannot rewind a session of {self.length} tokens to {length}")
-        self._change(lambda: self._engine.rewind_session(self._state, length))
+        self._change(lambda: self._engine.sessions.rewind(self._state, length))
 
     def save(self, path: str | Path) -> None:
         """Writes it to a file, which any backend goes on with: `Engine.load_session`.
@@ -143,7 +170,7 @@ class Session:
         if self.length and (cells is None or cells.length < self.length):
             self.append(())
         self._engine.call(
-            lambda: self._exclusively(lambda: self._engine.save_session(self._state, Path(path)))
+            lambda: self._exclusively(lambda: self._engine.sessions.save(self._state, Path(path)))
         )
 
     def close(self) -> None:
