@@ -70,8 +70,7 @@ class Admission:
 
     def new_branch(self, request: Request, index: int) -> Branch:
         """A branch of a request, which neither waits nor runs yet."""
-        chooser = request.choosers[index] if request.choosers else None
-        branch = Branch(next(self._ids), request, index, chooser, request.answers[index])
+        branch = Branch(next(self._ids), request, index)
         request.branches.append(branch)
         self._branches[branch.branch_id] = branch
         return branch
@@ -175,7 +174,7 @@ class Admission:
             self._room.open(branch)
             return
         branch.cells, state.cells = state.cells, None
-        shorten(branch.cells, min(branch.known - 1, branch.request.kept))
+        shorten(branch.cells, min(branch.known - 1, branch.request.asked.held))
 
     def _preempt(self, branch_id: int) -> int:
         """Takes the cells of a branch; returns how many are free then."""
