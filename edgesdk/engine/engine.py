@@ -119,7 +119,7 @@ class Engine:
             self.profile: BudgetProfile | None = None
             token_budget = limits.token_budget
             if token_budget is None:
-                self.profile = profile_budget(self._runner, decoder, limits.tbt_target_ms)
+                self.profile = profile_budget(self._runner, limits.tbt_target_ms)
                 token_budget = self.profile.budget
         except BaseException:
             if self._owned:

@@ -2,11 +2,11 @@ import os
 
 import pytest
 
+from edgesdk.backends.cell_arrays import allocate_cells
 from edgesdk.backends.litert import compiled
 from edgesdk.backends.litert.open_litert import open_compiled
 from edgesdk.backends.opened import OpenRequest
 from edgesdk.errors import DeviceError
-from edgesdk.kv.cell_memory import new_memory
 
 
 def test_an_interrupted_first_run_still_ends_quietly(float_bundle, monkeypatch):
@@ -22,10 +22,9 @@ def test_an_interrupted_first_run_still_ends_quietly(float_bundle, monkeypatch):
     monkeypatch.setattr(model._model, "run", interrupt)
     shape = model.shapes[0]
     model.buffers(shape)
-    memory = new_memory(float_bundle.manifest.decoder_of(variant), variant.cell_type, shape.cells)
-    memory.lay_out(shape.cells, 0)
+    cells = allocate_cells(model.contracts[shape.stack].groups, shape.cells)
     with pytest.raises(KeyboardInterrupt):
-        model.run(shape, memory.cells)
+        model.run(shape, cells)
     assert hushed
 
 
