@@ -16,11 +16,9 @@ def test_what_float16_cannot_hold_becomes_nan(value):
     mark_overflow(kv)
     assert np.isnan(kv[0, 1, 0, 2, 3])
     assert np.isnan(kv).sum() == 1
+    layers, kind = ((1, 4),), "float32"
+    steps = StepContract((), (), cell_groups(layers, kind), new_groups(layers, kind), kind, None)
     with pytest.raises(NotFiniteError, match="NaN among the values"):
-        layers = ((1, 4),)
-        steps = StepContract(
-            (), (), cell_groups(layers, "float32"), new_groups(layers, "float32"), "float32", None
-        )
         require_finite(Cells((kv,)), steps)
 
 
