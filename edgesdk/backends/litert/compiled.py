@@ -27,11 +27,9 @@ from edgesdk.backends.native_log import caught_native_log, hush_the_end
 from edgesdk.backends.protocol import Array, Cells, StepBuffers
 from edgesdk.backends.step_buffers import StepArrays
 from edgesdk.bundle.manifest import StepShape
-from edgesdk.bundle.step_contract import NUMBER_BYTES, CellGroup, StepContract
+from edgesdk.bundle.step_contract import NUMBER_BYTES, StepContract
 from edgesdk.bundle.step_names import PortTensor, litert_tensors
 from edgesdk.errors import DeviceError
-
-Groups = tuple[CellGroup, ...]
 
 _BOUND_CELLS = 4
 """Cell arrays whose buffers are kept: a sequence has one, and leaves it when it grows."""
@@ -43,7 +41,6 @@ class _Size:
 
     Attributes:
         index: of its signature.
-        groups: of its stack's contract; equal ones are one object.
         arrays: its arrays.
         turned: each mask, and the array that has it in the order of the file.
         inputs: for each input in order its buffer, or which of the buffers over cells goes there.
@@ -51,7 +48,6 @@ class _Size:
     """
 
     index: int
-    groups: Groups
     arrays: StepBuffers
     turned: list[tuple[Array, Array]]
     inputs: tuple[HostBuffer | int, ...]
@@ -63,16 +59,33 @@ class _Bound:
     """Cells that are bound, and what runs each size over them.
 
     Attributes:
-        groups: of the contract that they are of.
         cells: kept, so that their address cannot pass to others meanwhile.
         buffers: over each layer's keys and values.
         arguments: by size.
     """
 
-    groups: Groups
     cells: Cells
     buffers: list[HostBuffer]
     arguments: dict[StepShape, Arguments]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class _Ready:
+    """What the last step ran with. The next one of a sequence mostly has the same size and cells.
+
+    Attributes:
+        shape: its size.
+        cells: its cells.
+        turned: as `_Size` has it.
+        index: of the signature, which is laid out for this size.
+        arguments: inputs and outputs.
+    """
+
+    shape: StepShape
+    cells: Cells
+    turned: list[tuple[Array, Array]]
+    index: int
+    arguments: Arguments
 
 
 class CompiledStepBackend:
@@ -120,7 +133,7 @@ class CompiledStepBackend:
         self._sizes: dict[StepShape, _Size] = {}
         self._turned: dict[tuple[str, int], Array] = {}
         self._bound: OrderedDict[tuple[object, ...], _Bound] = OrderedDict()
-        self._newest: _Bound | None = None
+        self._ready: _Ready | None = None
 
     @property
     def shapes(self) -> tuple[StepShape, ...]:
@@ -142,27 +155,18 @@ class CompiledStepBackend:
         Raises:
             DeviceError: LiteRT failed, or the cells have another type than the file's.
         """
-        size = self._size(shape)
-        bound = self._newest
-        if bound is None or bound.cells is not cells or bound.groups is not size.groups:
-            bound = self._newest = self._bind(size.groups, shape, cells)
-        for mask, turned in size.turned:
+        ready = self._ready
+        if ready is None or ready.shape is not shape or ready.cells is not cells:
+            ready = self._make_ready(shape, cells)
+        for mask, turned in ready.turned:
             turn_mask(mask, turned)
-        arguments = bound.arguments.get(shape)
-        if arguments is None:
-            check_cells(cells, self.contracts[shape.stack], shape.cells, "the LiteRT file")
-            inputs = [bound.buffers[place] if isinstance(place, int) else place for place in size.inputs]
-            arguments = bound.arguments[shape] = Arguments(inputs, size.outputs)
-        index = size.index
         try:
-            if self._laid.get(index) != (shape.tokens, shape.cells):
-                self._resize(index, (shape.tokens, shape.cells), arguments)
             if self._started:
-                self._model.run(index, arguments)
+                self._model.run(ready.index, ready.arguments)
             else:
-                self._first_run(index, arguments)
+                self._first_run(ready.index, ready.arguments)
         except RuntimeError as error:
-            raise DeviceError(f"LiteRT failed in step {shape.signature}: {error}") from error
+            raise _failed(shape, error) from error
 
     def close(self) -> None:
         """Releases the model and its buffers, not the arrays."""
@@ -175,6 +179,25 @@ class CompiledStepBackend:
         self._bound.clear()
         self._buffers.clear()
         self._arrays.clear()
+        self._ready = None
+
+    def _make_ready(self, shape: StepShape, cells: Cells) -> _Ready:
+        """Looks up what a step needs, and gives its signature the size."""
+        self._ready = None
+        size = self._size(shape)
+        bound = self._bind(shape, cells)
+        arguments = bound.arguments.get(shape)
+        if arguments is None:
+            check_cells(cells, self.contracts[shape.stack], shape.cells, "the LiteRT file")
+            inputs = [bound.buffers[place] if isinstance(place, int) else place for place in size.inputs]
+            arguments = bound.arguments[shape] = Arguments(inputs, size.outputs)
+        if self._laid.get(size.index) != (shape.tokens, shape.cells):
+            try:
+                self._resize(size.index, (shape.tokens, shape.cells), arguments)
+            except RuntimeError as error:
+                raise _failed(shape, error) from error
+        self._ready = _Ready(shape, cells, size.turned, size.index, arguments)
+        return self._ready
 
     def _first_run(self, index: int, arguments: Arguments) -> None:
         """LiteRT sets up a second environment with the first run, talks about it, and again at the end."""
@@ -243,10 +266,7 @@ class CompiledStepBackend:
         for new, view in zip(tensors.new, cell_views(tensors.new, arrays.kv_new), strict=True):
             results[new.name] = view
         outputs = [self._buffer(results[name]) for name in self._model.names(index)[1]]
-        groups = self.contracts[shape.stack].groups
-        for size in self._sizes.values():
-            groups = size.groups if size.groups == groups else groups
-        return _Size(index, groups, arrays, turned, tuple(inputs[name] for name in names), outputs)
+        return _Size(index, arrays, turned, tuple(inputs[name] for name in names), outputs)
 
     def _buffer(self, array: Array) -> HostBuffer:
         """The buffer over an array, the same for all sizes that share it."""
@@ -265,21 +285,26 @@ class CompiledStepBackend:
             memory = self._turned[tensor.name, T] = aligned_array(tensor.dtype, T * (T + most))
         return memory[: T * width].reshape(T, width)
 
-    def _bind(self, groups: Groups, shape: StepShape, cells: Cells) -> _Bound:
+    def _bind(self, shape: StepShape, cells: Cells) -> _Bound:
         """Buffers over each layer's keys and values, kept for the arrays used last."""
+        contract = self.contracts[shape.stack]
         # Stacks that read the same groups read the same arrays.
-        key = (groups, cells.count, *(array.ctypes.data for array in cells.arrays))
+        key = (contract.groups, cells.count, *(array.ctypes.data for array in cells.arrays))
         found = self._bound.pop(key, None)
         if found is None:
-            check_cells(cells, self.contracts[shape.stack], shape.cells, "the LiteRT file")
+            check_cells(cells, contract, shape.cells, "the LiteRT file")
             views = cell_views(self._tensors[shape.stack].cells, cells)
-            found = _Bound(groups, cells, [HostBuffer(view) for view in views], {})
+            found = _Bound(cells, [HostBuffer(view) for view in views], {})
         elif found.cells is not cells:
             found = dataclasses.replace(found, cells=cells)
         self._bound[key] = found
         while len(self._bound) > _BOUND_CELLS:
             self._bound.popitem(last=False)
         return found
+
+
+def _failed(shape: StepShape, error: RuntimeError) -> DeviceError:
+    return DeviceError(f"LiteRT failed in step {shape.signature}: {error}")
 
 
 def _unaligned(contract: StepContract, shape: StepShape) -> str | None:
