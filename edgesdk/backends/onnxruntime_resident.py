@@ -51,7 +51,7 @@ def open_resident(request: OpenRequest) -> Opened:
 
 
 class ResidentModel:
-    """A resident model; implements `LoadedBackend`."""
+    """A resident model; implements `SequenceBackend`."""
 
     def __init__(self, path: Path, spec: DecoderSpec, context: int, *, threads: int) -> None:
         """Loads a model.
@@ -101,7 +101,7 @@ class ResidentModel:
 
 
 class ResidentSequence:
-    """One sequence with its cache; implements `Sequence`."""
+    """One sequence with its cache; implements `TokenSequence`."""
 
     def __init__(self, session: InferenceSession, turns: Turns, spec: DecoderSpec, context: int) -> None:
         """Allocates the cache: float32 cells for the whole context."""
@@ -148,7 +148,7 @@ class ResidentSequence:
 
         Args:
             tokens: (n,) int32, n at least 1.
-            between: as `protocol.Sequence` has it.
+            between: as `protocol.TokenSequence` has it.
 
         Returns:
             (V,) float32 logits after the last of them; valid until the next call.

@@ -4,9 +4,9 @@
 masks and cells. The host owns the cells, so everything above it (sequences, batching, speculation)
 is the same for every backend of this kind.
 
-`Sequence` is one sequence of tokens with its cached state. Backends whose cache cannot leave the
-device (ONNX `resident`, onnxruntime-genai) implement it directly; `edgesdk.kv.cell_sequence`
-implements it over any `StepBackend`.
+`SequenceBackend` makes `TokenSequence`s, each of which holds tokens with their cached state. Backends whose
+cache cannot leave the device (ONNX `resident`, onnxruntime-genai, Core ML with states) implement it directly;
+`edgesdk.kv.step_model` implements it over any `StepBackend`.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class StepBackend(Protocol):
         """Releases the model."""
 
 
-class Sequence(Protocol):
+class TokenSequence(Protocol):
     """One sequence of tokens and its cached state."""
 
     @property
@@ -166,10 +166,10 @@ class Sequence(Protocol):
 
 
 @runtime_checkable
-class LoadedBackend(Protocol):
-    """A variant opened by a backend that keeps its own cache."""
+class SequenceBackend(Protocol):
+    """Makes sequences of one opened variant, wherever their cells lie: with the host, or with the backend."""
 
-    def new_sequence(self) -> Sequence:
+    def new_sequence(self) -> TokenSequence:
         """An empty sequence."""
 
     def close(self) -> None:

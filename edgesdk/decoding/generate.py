@@ -1,6 +1,6 @@
 """The loop: run the prompt, choose a token, run it, choose the next, until something ends it.
 
-It works on any `Sequence` and knows nothing of text. The last token chosen is never run: nobody
+It works on any `TokenSequence` and knows nothing of text. The last token chosen is never run: nobody
 asks for what follows it. Tokens that a grammar forces are run with the token before them, as one chunk.
 """
 
@@ -70,7 +70,7 @@ def check_request(prompt: Sequence[int], max_tokens: int | None, context: int, v
 
 
 def generate_tokens(
-    sequence: protocol.Sequence,
+    sequence: protocol.TokenSequence,
     prompt: Sequence[int],
     chooser: Chooser,
     *,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgesdk.backends.protocol import Cells, LoadedBackend, Sequence, StepBackend
+from edgesdk.backends.protocol import Cells, SequenceBackend, StepBackend, TokenSequence
 from edgesdk.backends.registry import find_backends
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import Variant
@@ -73,11 +73,11 @@ def measure_candidate(
     # Packing weights, which only the first load does, takes more than any request.
     forget_peak()
     spec = bundle.manifest.decoder_of(variant)
-    model: LoadedBackend
+    model: SequenceBackend
     steps = found.step_backend
     if steps is not None:
         model = StepModel(steps, spec, variant.context)
-    elif isinstance(found.opened.model, LoadedBackend):
+    elif isinstance(found.opened.model, SequenceBackend):
         model = found.opened.model
     else:
         raise EdgeError(f"{candidate.backend.name} opened neither steps nor a model")
@@ -142,7 +142,7 @@ def measure_candidate(
     return measured
 
 
-def _run_long(steps: StepBackend | None, model: LoadedBackend, spec: DecoderSpec, variant: Variant) -> None:
+def _run_long(steps: StepBackend | None, model: SequenceBackend, spec: DecoderSpec, variant: Variant) -> None:
     """Takes the memory that a long request takes, in as little time as that can be done.
 
     Of steps the largest that such a request needs is enough, over cells that hold nothing; what keeps its
@@ -176,7 +176,7 @@ def _cells(contract: StepContract, count: int) -> Cells:
 
 
 def _batch(
-    sequence: Sequence, length: int, tokens: np.ndarray[tuple[int], np.dtype[np.int32]]
+    sequence: TokenSequence, length: int, tokens: np.ndarray[tuple[int], np.dtype[np.int32]]
 ) -> PhaseFigures:
     """One step of several tokens, each with logits: what one step of as many answers costs."""
     sequence.truncate(length)

@@ -19,7 +19,7 @@ from edgesdk.backends.litert.open_litert import open_compiled
 from edgesdk.backends.onnxruntime_resident import open_resident
 from edgesdk.backends.onnxruntime_step import open_step
 from edgesdk.backends.opened import OpenRequest
-from edgesdk.backends.protocol import Cells, Int, LoadedBackend, StepBackend, StepBuffers
+from edgesdk.backends.protocol import Cells, Int, SequenceBackend, StepBackend, StepBuffers
 from edgesdk.backends.registry import first_backend
 from edgesdk.bundle.integrity import check_integrity
 from edgesdk.bundle.manifest import Format, StepShape, Variant
@@ -171,7 +171,7 @@ def _static(request: OpenRequest, shape: StepShape, repeat: int) -> tuple[float,
     bundle, variant = request.bundle, request.variant
     is_litert = variant.format == "litert"
     model = (open_compiled if is_litert else open_step)(request).model
-    if isinstance(model, LoadedBackend):
+    if isinstance(model, SequenceBackend):
         raise DeviceError(f"{variant.name} keeps a cache of its own, expected a step")
     cells = _new_cells(model.contracts[shape.stack], shape.cells)
     try:
@@ -195,7 +195,7 @@ def _resident(request: OpenRequest, tokens: int, cells: int, repeat: int) -> tup
     cells = min(cells, context - tokens)
     prompt, new = _spread(request, cells), _spread(request, tokens)
     model = open_resident(request).model
-    if not isinstance(model, LoadedBackend):
+    if not isinstance(model, SequenceBackend):
         raise DeviceError(f"{request.variant.name} runs steps, expected a cache of its own")
     sequence = model.new_sequence()
 

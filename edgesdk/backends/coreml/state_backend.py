@@ -44,7 +44,7 @@ class StatePredictor(Protocol):
 
 
 class CoreMLStateModel:
-    """A stateful package; implements `LoadedBackend`."""
+    """A stateful package; implements `SequenceBackend`."""
 
     def __init__(
         self, predictor: StatePredictor, spec: DecoderSpec, shapes: tuple[StepShape, ...], context: int
@@ -106,7 +106,7 @@ class CoreMLStateModel:
 
 
 class StateSequence:
-    """One sequence over states of its own; implements `Sequence`."""
+    """One sequence over states of its own; implements `TokenSequence`."""
 
     def __init__(
         self, predict: Predict, turns: Turns, spec: DecoderSpec, shapes: tuple[StepShape, ...], context: int
@@ -135,7 +135,7 @@ class StateSequence:
 
         Args:
             tokens: (n,) int32, n at least 1.
-            between: as `protocol.Sequence` has it.
+            between: as `protocol.TokenSequence` has it.
 
         Returns:
             (V,) float32 logits after the last of them.
