@@ -32,10 +32,6 @@ class SessionHost(Protocol):
 
     @property
     def sessions(self) -> SessionStore:
-        """Holds the sessions' states; to be used between two steps."""
-
-    @property
-    def sessions(self) -> SessionStore:
         """The open sessions; to be touched between two steps only."""
 
     def call(self, compute: Callable[[], T]) -> T:

@@ -21,7 +21,7 @@ def edited(bundle):
 
 
 def test_a_newer_schema_says_so(edited):
-    with pytest.raises(BundleError, match="schema 99, this edgesdk reads 1; upgrade"):
+    with pytest.raises(BundleError, match="schema 99, this edgesdk reads 2; upgrade"):
         edited(lambda m: m.update(schema_version=99, added_later=True))
 
 
