@@ -9,7 +9,7 @@ import Foundation
 /// Everything that a bundle says about itself and that a step on Core ML depends on.
 public struct Manifest: Decodable, Sendable {
     /// The one schema that this package reads.
-    public static let supportedSchema = 1
+    public static let supportedSchema = 2
 
     public let schemaVersion: Int
     public let name: String
@@ -160,7 +160,7 @@ public struct Variant: Decodable, Sendable {
 
     static let unread = [
         "device_classes", "parity", "parity_skipped", "transforms", "weights", "calibration", "budget", "probe",
-        "compatibility", "accuracy",
+        "compatibility", "accuracy", "numbers",
     ]
 }
 
