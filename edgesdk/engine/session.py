@@ -115,7 +115,8 @@ class Session:
 
         def copy() -> SessionState:
             cells = self._state.cells
-            return SessionState(self._state.tokens.copy(), None if cells is None else cells.fork())
+            copied = SessionState(self._state.tokens.copy(), None if cells is None else cells.fork())
+            return self._engine.sessions.add(copied)
 
         return self._engine.adopt_session(lambda: self._exclusively(copy))
 
@@ -128,7 +129,7 @@ class Session:
         length = whole_number("length", length, 0)
         if length > self.length:
             raise CapacityError(f"cannot rewind a session of {self.length} tokens to {length}")
-        self._change(lambda: self._engine.rewind_session(self._state, length))
+        self._change(lambda: self._engine.sessions.rewind(self._state, length))
 
     def save(self, path: str | Path) -> None:
         """Writes it to a file, which any backend goes on with: `Engine.load_session`.
@@ -143,7 +144,7 @@ class Session:
         if self.length and (cells is None or cells.length < self.length):
             self.append(())
         self._engine.call(
-            lambda: self._exclusively(lambda: self._engine.save_session(self._state, Path(path)))
+            lambda: self._exclusively(lambda: self._engine.sessions.save(self._state, Path(path)))
         )
 
     def close(self) -> None:
