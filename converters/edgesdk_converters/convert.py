@@ -36,7 +36,6 @@ from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
 from edgesdk_converters.convert_options import ACCURACY_TARGET, ConvertOptions, check_options
 from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.program import Program
-from edgesdk_converters.layers.skip_request import parse_skip
 from edgesdk_converters.parity.explain_miss import explain_miss
 from edgesdk_converters.parity.prove import (
     describe_reference,
@@ -65,6 +64,7 @@ from edgesdk_converters.shallow_stack import SHALLOW_PARITY_NAME, ShallowStack, 
 from edgesdk_converters.targets import EmitRequest, Target
 from edgesdk_converters.transforms.prune_head import prune_head
 from edgesdk_converters.transforms.skip_layers import skip_layers
+from edgesdk_converters.transforms.skip_request import parse_skip
 from edgesdk_converters.vocabulary.kept_speller import kept_speller
 from edgesdk_converters.vocabulary.kept_tokens import KeptTokens
 

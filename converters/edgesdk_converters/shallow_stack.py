@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 from edgesdk.bundle.manifest import StepShape, Variant
 from edgesdk_converters.graph.program import Program
-from edgesdk_converters.layers.skip_request import parse_skip
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.weight_numbers import weight_numbers
 from edgesdk_converters.step_sizes import resizable_sizes
 from edgesdk_converters.transforms.skip_layers import skip_layers
+from edgesdk_converters.transforms.skip_request import parse_skip
 
 SUFFIX = "-shallow"
 SHALLOW_PARITY_NAME = "parity-shallow.npz"

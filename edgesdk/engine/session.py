@@ -10,22 +10,55 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+from typing import Protocol, Self, TypeVar, Unpack
 
 from edgesdk.decoding.completion import Chunk, Completion
 from edgesdk.decoding.option_types import whole_number
+from edgesdk.decoding.tool_answers import ToolAnswers
 from edgesdk.engine.branch import SessionState
 from edgesdk.engine.read_prompt import check_no_template, read_prompt
 from edgesdk.engine.request_options import RequestOptions
+from edgesdk.engine.session_store import SessionStore
 from edgesdk.engine.stream import Generation, read_pieces
 from edgesdk.errors import CapacityError, DeviceError, UnsupportedOption, quoted
+from edgesdk.model import Model
 from edgesdk.text.encode_prompt import Prompt, encode_prompt
 from edgesdk.text.messages import Message
 
-if TYPE_CHECKING:
-    from edgesdk.engine.engine import Engine
-
 T = TypeVar("T")
+
+
+class SessionHost(Protocol):
+    """What a session asks of the engine that it belongs to."""
+
+    @property
+    def model(self) -> Model:
+        """The model that answers."""
+
+    @property
+    def sessions(self) -> SessionStore:
+        """What holds their cells; used between two steps only."""
+
+    def call(self, compute: Callable[[], T]) -> T:
+        """Has something computed between two steps."""
+
+    def adopt_session(self, make: Callable[[], SessionState]) -> Session:
+        """A session with a state that is made between two steps."""
+
+    def drop_session(self, state: SessionState) -> None:
+        """Takes a session's cells, after ending what is at work on it."""
+
+    def submit_in_session(
+        self,
+        ids: Sequence[int],
+        state: SessionState,
+        kept: int,
+        options: RequestOptions,
+        *,
+        answers: bool = True,
+        tools: ToolAnswers | None = None,
+    ) -> Generation:
+        """Hands in a request that goes on with a session, whose first `kept` tokens it has."""
 
 
 class Session:
@@ -34,7 +67,7 @@ class Session:
     One request at a time may work on it; anything else meanwhile raises UnsupportedOption.
     """
 
-    def __init__(self, engine: Engine, state: SessionState) -> None:
+    def __init__(self, engine: SessionHost, state: SessionState) -> None:
         """Belongs to an engine.
 
         Args:

@@ -15,8 +15,8 @@ from edgesdk.bundle.manifest import TokenizerRecord
 from edgesdk.errors import CheckpointError
 from edgesdk_converters.checkpoints.added_tokens import add_tokens, listed_tokens, read_settings
 from edgesdk_converters.checkpoints.chat_templates import read_chat_templates
-from edgesdk_converters.checkpoints.checkpoint import TokenizerFiles
 from edgesdk_converters.checkpoints.text_file import Json, parse_json, read_text
+from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -18,13 +18,13 @@ from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.full_sequence import sequence_logits
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.layers.repair_stack import repair_stack
-from edgesdk_converters.layers.skip_request import parse_skip
 from edgesdk_converters.prepare import prepare
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.recipe import find_recipe
 from edgesdk_converters.quantise.weight_numbers import weight_numbers
 from edgesdk_converters.targets import EmitRequest, find_targets
 from edgesdk_converters.transforms.skip_layers import skip_layers
+from edgesdk_converters.transforms.skip_request import parse_skip
 
 TINY = Path(__file__).parents[2] / "data" / "tiny"
 MODELS = sorted(p.parent.name for p in TINY.glob("*/config.json"))

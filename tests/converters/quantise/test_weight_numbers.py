@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from edgesdk_converters.layers.skip_request import parse_skip
 from edgesdk_converters.prepare import prepare
 from edgesdk_converters.quantise.palette_tensor import PaletteTensor
 from edgesdk_converters.quantise.quantised_tensor import QuantisedTensor
@@ -13,6 +12,7 @@ from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.recipe import find_recipe
 from edgesdk_converters.quantise.weight_numbers import digest_floats, digest_stored, weight_numbers
 from edgesdk_converters.transforms.skip_layers import skip_layers
+from edgesdk_converters.transforms.skip_request import parse_skip
 
 
 class Changed:

@@ -73,7 +73,6 @@ class RandomWeights:
 def onnx_bundle(tmp_path_factory: pytest.TempPathFactory) -> OnnxBundle:
     """The bundle; weights are float32, so that every backend must agree with the evaluator."""
     pytest.importorskip("onnx", reason="needs the extra 'convert'")
-    from edgesdk_converters.checkpoints.checkpoint import TokenizerFiles
     from edgesdk_converters.emit.onnx.resident import emit_resident
     from edgesdk_converters.emit.onnx.step import emit_step
     from edgesdk_converters.graph.decoder import build_decoder
@@ -81,6 +80,7 @@ def onnx_bundle(tmp_path_factory: pytest.TempPathFactory) -> OnnxBundle:
     from edgesdk_converters.graph.program import Program
     from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
     from edgesdk_converters.quantise.recipe import find_recipe
+    from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
 
     graph = build_decoder(SPEC)
     base = RandomWeights({v.name: tuple(int(d) for d in v.shape) for v in graph.weights})

@@ -13,8 +13,8 @@ from edgesdk.backends.litert.weight_cache import open_weight_cache
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.kv.cell_sequence import CellSequence
 from edgesdk_converters.emit.litert.emit_litert import emit_litert
-from edgesdk_converters.emit.litert.lowering import Lowering
 from edgesdk_converters.emit.litert.model_file import ModelFile, Varying, schema
+from edgesdk_converters.emit.litert.state import Lowering
 from edgesdk_converters.prepare import prepare
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.recipe import find_recipe
