@@ -36,6 +36,7 @@ from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
 from edgesdk_converters.convert_options import ACCURACY_TARGET, ConvertOptions, check_options
 from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.program import Program
+from edgesdk_converters.parity.answer_questions import ReferenceAnswers
 from edgesdk_converters.parity.explain_miss import explain_miss
 from edgesdk_converters.parity.prove import (
     describe_reference,
@@ -322,7 +323,7 @@ def _prove(
         meter.enter("scoring", f"scoring the reference: {against}")
         reference = make_reference(program, encode, writable)
         probe = None if entries[0].variant.decoder is None else SHALLOW_PARITY_NAME
-        write_probe(writer.path(probe or PARITY_NAME), reference.texts, reference.logits)
+        answers = ReferenceAnswers(program, manifest.tokenizer.eos_ids, writable, meter.say)
         measured = []
         for entry in entries:
             meter.enter("proving", f"proving {entry.variant.name}")
@@ -337,7 +338,9 @@ def _prove(
                 if miss is not None and not allow_miss:
                     raise EmitError(explain_miss(entry.variant, miss, entry.calibration))
 
-            measured.append(measure(preview, entry.variant, entry.target.proof_backend, reference, check))
+            backend = entry.target.proof_backend
+            measured.append(measure(preview, entry.variant, backend, reference, answers, check))
+        write_probe(writer.path(probe or PARITY_NAME), reference.texts, reference.logits, chats=answers.found)
         meter.enter("comparing", "comparing the answers with the reference's")
         reports = judge(program, measured, [entry.recipe for entry in entries], against, writable)
         for entry, report in zip(entries, reports, strict=True):

@@ -159,6 +159,21 @@ class GreedyAgreement:
 
 
 @dataclass(frozen=True)
+class ChatAgreement:
+    """Questions whose greedy answer is the reference's, token by token.
+
+    Attributes:
+        questions: how many were put.
+        tokens: of an answer that were compared, at most; an end token counts.
+        equal: questions all of whose tokens were the reference's.
+    """
+
+    questions: int
+    tokens: int
+    equal: int
+
+
+@dataclass(frozen=True)
 class ParityReport:
     """How close an emitted variant, as executed, is to the float32 evaluator.
 
@@ -174,6 +189,7 @@ class ParityReport:
         gate_top1_agreement: the recipe's limit; `convert` fails below it.
         greedy: agreement of generated text, when it was measured.
         against: what the reference is: the source, and what was left out of it before.
+        chats: agreement on short questions, when it was measured.
     """
 
     backend: str
@@ -187,6 +203,7 @@ class ParityReport:
     gate_top1_agreement: float
     greedy: GreedyAgreement | None = None
     against: str = "the source"
+    chats: ChatAgreement | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import click
 
 from edgesdk.bundle.manifest import MANIFEST_NAME, CellType
 from edgesdk.bundle.shelf import make_name, place
-from edgesdk.cli.output import greedy_text, megabytes, print_json, print_table, variant_bytes
+from edgesdk.cli.output import chats_text, greedy_text, megabytes, print_json, print_table, variant_bytes
 from edgesdk.cli.progress_line import ProgressLine, print_event
 from edgesdk.errors import BundleError, MissingExtra
 
@@ -239,17 +239,18 @@ def show_conversion(folder: Path, wall_s: float, as_json: bool = False) -> None:
         }
         print_json(document, one_line=True)
         return
-    header = ("variant", "recipe", "size MB>", "perplexity ratio>", "KL nats>", "top-1>", "greedy")
+    header = ("variant", "recipe", "size MB>", "perplexity ratio>", "KL nats>", "top-1>", "chats>", "greedy")
     rows = []
     for variant in variants:
         report = variant.parity
         if report is None:
-            figures = ("-", "-", "-", f"not proven: {variant.parity_skipped}")
+            figures = ("-", "-", "-", "-", f"not proven: {variant.parity_skipped}")
         else:
             figures = (
                 f"{report.perplexity_ratio:.4f}",
                 f"{report.kl_nats:.4f}",
                 f"{report.top1_agreement:.3f}",
+                chats_text(report.chats),
                 greedy_text(report.greedy),
             )
         rows.append((variant.name, variant.recipe, megabytes(sizes[variant.name]), *figures))
