@@ -21,8 +21,9 @@ from edgesdk.bundle.integrity import cache_folder
 from edgesdk.bundle.keep_newest import MOST_RECORDS, keep_newest
 from edgesdk.bundle.manifest import Variant
 from edgesdk.bundle.reader import Bundle
+from edgesdk.bundle.step_contract import step_contracts
 
-_VERSION = 2
+_VERSION = 3
 """To be raised with every change of a check, so that what passed before is checked again."""
 
 
@@ -54,10 +55,11 @@ def check_variant(bundle: Bundle, variant: Variant) -> None:
     check_references(bundle, variant)
     if variant.format == "litert":
         from edgesdk.backends.litert.check_litert_file import check_litert_file
-        from edgesdk.backends.litert.step_contract import LitertContract
+        from edgesdk.backends.litert.check_signature import LitertContract
 
-        spec = bundle.manifest.decoder_of(variant)
-        contract = LitertContract(spec, variant.steps, variant.cell_type, variant.context)
+        contracts = step_contracts(bundle.manifest, variant)
+        vocab_size = bundle.manifest.decoder_of(variant).vocab_size
+        contract = LitertContract(contracts, variant.steps, vocab_size, variant.context)
         check_litert_file(bundle.file(variant.entry), contract)
     if marker is None or is_draft(bundle.path):  # of a draft nothing may be left should it fail
         return
@@ -129,10 +131,9 @@ def _marker(bundle: Bundle, variant: Variant) -> Path | None:
 
 def _key(bundle: Bundle, variant: Variant) -> str:
     """Everything that the checks depend on, hashed."""
-    spec = bundle.manifest.decoder_of(variant)
+    vocab_size = bundle.manifest.decoder_of(variant).vocab_size
     listed = bundle.manifest.files
     files = sorted((name, listed[name].sha256, listed[name].size_bytes) for name in _files(bundle, variant))
-    sizes = (spec.vocab_size, spec.head_rows, spec.heads, spec.kv_heads, spec.head_size, len(spec.layers))
-    step = [(s.tokens, s.cells, s.rows, s.signature) for s in variant.steps]
-    kind = (_VERSION, variant.format, variant.entry, variant.context, variant.cell_type, spec.window)
-    return hashlib.sha256(repr((kind, sizes, step, files)).encode()).hexdigest()
+    kind = (_VERSION, variant.format, variant.entry, variant.context, vocab_size, variant.steps)
+    contracts = step_contracts(bundle.manifest, variant)
+    return hashlib.sha256(repr((kind, contracts, files)).encode()).hexdigest()

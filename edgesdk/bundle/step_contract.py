@@ -75,6 +75,7 @@ class StepContract:
         new: arrays of new keys and values that a step gives, with T in place of S; one for each kind of
             layer, whatever the cells are kept in.
         cell_type: how cells are stored.
+        window: what `window_mask` shows: so many tokens back; None without one.
     """
 
     inputs: tuple[Port, ...]
@@ -82,6 +83,7 @@ class StepContract:
     groups: tuple[CellGroup, ...]
     new: tuple[CellGroup, ...]
     cell_type: CellType
+    window: int | None
 
     @cached_property
     def cell_bytes(self) -> int:
@@ -128,7 +130,13 @@ def step_contract(
         groups=cell_groups(layers, cell_type),
         new=new_groups(layers, cell_type),
         cell_type=cell_type,
+        window=spec.window,
     )
+
+
+def main_stack(spec: DecoderSpec, cell_type: CellType = "float32") -> dict[str, StepContract]:
+    """The contracts of a file that has one stack, the decoder itself."""
+    return {MAIN: step_contract(spec, cell_type)}
 
 
 def step_contracts(manifest: Manifest, variant: Variant) -> dict[str, StepContract]:

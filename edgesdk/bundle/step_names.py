@@ -123,6 +123,11 @@ class StepTensors:
         """Inputs of one size, cells apart."""
         return tuple(tensor for tensor in self.ports_in if not (tensor.absent_alone and step.tokens == 1))
 
+    def input_shapes(self, step: StepShape) -> dict[str, tuple[int, ...]]:
+        """Shape of every input of one size, by its name."""
+        shapes = {tensor.name: tensor.shape(step) for tensor in self.inputs_of(step)}
+        return shapes | {tensor.name: tensor.shape(step) for tensor in self.cells}
+
 
 def graph_tensors(contract: StepContract) -> StepTensors:
     """Names in the graph of a decoder, whatever its cells become in a file."""

@@ -140,10 +140,9 @@ def _guard(
     movers = _movers(mine, others, moves, threads, opener, tells_context=tells_context)
     if not able and not movers:
         return steps
-    spec = bundle.manifest.decoder_of(mine.variant)
     waiting = [(Runner(*candidate.key, ""), opener(candidate, threads)) for candidate in able]
     reopen = opener(mine, threads) if moves.falls_back else None
-    return FailoverStepBackend(steps, runner_of(found), waiting, spec, movers=movers, reopen=reopen)
+    return FailoverStepBackend(steps, runner_of(found), waiting, movers=movers, reopen=reopen)
 
 
 def _guard_model(

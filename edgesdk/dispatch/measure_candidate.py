@@ -18,12 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edgesdk.backends.protocol import Cells, Int8Cells, LoadedBackend, Sequence, StepBackend
+from edgesdk.backends.protocol import Cells, LoadedBackend, Sequence, StepBackend
 from edgesdk.backends.registry import find_backends
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.manifest import CellType, Variant
+from edgesdk.bundle.manifest import Variant
 from edgesdk.bundle.reader import Bundle, open_bundle
 from edgesdk.bundle.records import to_json
+from edgesdk.bundle.step_contract import StepContract
+from edgesdk.bundle.step_shape import MAIN
 from edgesdk.devices.energy import joules_between, read_joules
 from edgesdk.devices.measurement import Measurement, PhaseFigures
 from edgesdk.devices.probes.answer import MARK
@@ -31,7 +33,7 @@ from edgesdk.devices.process_memory import forget_peak, peak_rss_bytes
 from edgesdk.dispatch.candidates import Candidate, list_candidates
 from edgesdk.dispatch.open_candidate import open_candidate
 from edgesdk.errors import EdgeError
-from edgesdk.kv.cell_memory import new_memory
+from edgesdk.kv.cell_memory import CellMemory
 from edgesdk.kv.step_model import StepModel
 
 PROMPT_TOKENS = 128
@@ -154,24 +156,21 @@ def _run_long(steps: StepBackend | None, model: LoadedBackend, spec: DecoderSpec
         finally:
             sequence.close()
         return
-    cells = min(
-        (s.cells for s in steps.shapes if s.cells >= LONG_CELLS), default=max(s.cells for s in steps.shapes)
-    )
-    shape = max(s for s in steps.shapes if s.cells == cells)
+    main = [shape for shape in steps.shapes if shape.stack == MAIN]
+    cells = min((s.cells for s in main if s.cells >= LONG_CELLS), default=max(s.cells for s in main))
+    shape = max(s for s in main if s.cells == cells)
     arrays = steps.buffers(shape)
-    arrays.tokens[:], arrays.positions[:], arrays.rows[:] = 0, 0, 0
-    arrays.mask[...] = 0
-    if arrays.window_mask is not None:
-        arrays.window_mask[...] = 0
-    steps.run(shape, _cells(spec, cells, steps.cell_type))
+    for port in steps.contracts[MAIN].inputs:
+        arrays.port(port.name)[...] = 0
+    steps.run(shape, _cells(steps.contracts[MAIN], cells))
 
 
-def _cells(spec: DecoderSpec, count: int, cell_type: CellType) -> Cells:
+def _cells(contract: StepContract, count: int) -> Cells:
     """Cells, of which as many are in memory as a long request writes."""
-    memory = new_memory(spec, cell_type, count)
+    memory = CellMemory(contract, count)
     memory.lay_out(count, 0)
     cells = memory.cells
-    for array in (cells.values, cells.scales) if isinstance(cells, Int8Cells) else (cells,):
+    for array in cells.arrays:
         array[:, :, :, :LONG_CELLS] = 1
     return cells
 

@@ -21,6 +21,8 @@ from edgesdk.backends.sequence_room import check_room, check_tokens
 from edgesdk.backends.turns import CLOSED, Turns
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import step_contract
+from edgesdk.bundle.step_names import coreml_tensors
 from edgesdk.errors import CapacityError, DeviceError
 
 Predict = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
@@ -248,7 +250,6 @@ def _inputs(spec: DecoderSpec, shape: StepShape) -> dict[str, tuple[tuple[int, .
         inputs["window_mask"] = ((T, S), False)
     if T > 1:
         inputs["rows"] = ((shape.rows,), False)
-    for layer in range(len(spec.layers)):
-        for kind in "kv":
-            inputs[f"{kind}_cache_{layer}"] = ((spec.kv_heads, S, spec.head_size), True)
+    for tensor in coreml_tensors(step_contract(spec)).cells:
+        inputs[tensor.name] = (tensor.shape(shape), True)
     return inputs

@@ -113,7 +113,7 @@ def test_numbers_of_one_request_change_no_device(make, tokens, monkeypatch):
 
     def run_to_nan(shape, cells):
         run(shape, cells)
-        first.buffers(shape).kv_new[:] = np.nan
+        first.buffers(shape).kv_new.arrays[0][:] = np.nan
 
     monkeypatch.setattr(first, "run", run_to_nan)
     with pytest.raises(DeviceError, match="NaN"):
