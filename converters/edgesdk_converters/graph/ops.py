@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from edgesdk.bundle.decoder_spec import Activation, RotarySpec
+from edgesdk.bundle.decoder_block import Activation, RotarySpec
 from edgesdk.errors import TransformError
 
 Dim = int | Literal["T", "S", "R", "S+T"]
@@ -137,7 +137,7 @@ class Attend:
     Attributes:
         scale: scores are multiplied by it.
         softcap: scores become cap * tanh(scores / cap).
-        layer: index of the layer, from 0.
+        layer: number of the layer whose cells it reads, from 0: its own or an earlier one.
         window: sliding window in tokens; already in the mask, kept for emitters whose kernel has it.
     """
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgesdk.bundle.manifest import CellType, StepShape
+from edgesdk.bundle.step_contract import StepContract
+from edgesdk.bundle.step_names import CellName, litert_tensors
 from edgesdk.errors import EmitError
 from edgesdk_converters.emit.litert.drop_unread import drop_unread
 from edgesdk_converters.emit.litert.half_cells import half_cells
@@ -15,9 +17,8 @@ from edgesdk_converters.emit.litert.lowering import LOWERINGS, lower_node
 from edgesdk_converters.emit.litert.model_file import ModelFile
 from edgesdk_converters.emit.litert.state import Lowering
 from edgesdk_converters.graph.program import Program
+from edgesdk_converters.graph.program_contract import program_contract
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
-
-MASKS = ("mask", "window_mask")
 
 
 def emit_litert(
@@ -79,7 +80,7 @@ def _lower_steps(
     cell_type: CellType,
     channel_scales: bool,
 ) -> None:
-    graph = join_rotations(program.graph)
+    graph, contract = join_rotations(program.graph), program_contract(program, cell_type)
     largest: dict[str, StepShape] = {}
     for step in sorted(steps):
         largest[step.signature] = step
@@ -90,19 +91,21 @@ def _lower_steps(
         state = Lowering(
             model.subgraph(signature), graph, weights, step, context, varying, channel_scales=channel_scales
         )
-        _lower_step(state, cell_type)
+        _lower_step(state, contract)
         drop_unread(state.subgraph)
 
 
-def _lower_step(state: Lowering, cell_type: CellType) -> None:
-    graph = state.graph
+def _lower_step(state: Lowering, contract: StepContract) -> None:
+    graph, cell_type = state.graph, contract.cell_type
+    names = {tensor.port.name: tensor.name for tensor in litert_tensors(contract).ports_in}
     for value in graph.inputs:
         if value.name == "rows" and state.step.tokens == 1:
             continue
-        if cell_type != "float32" and value.name.startswith(("k_cache.", "v_cache.")):
-            (int8_cells if cell_type == "int8" else half_cells)(state, value)
+        cell = CellName.parse(value.name)
+        if cell is not None and cell_type != "float32":
+            (int8_cells if cell_type == "int8" else half_cells)(state, value, cell)
             continue
-        name = f"{value.name}.new_first" if value.name in MASKS else value.name
+        name = names.get(value.name, value.name)
         state.index[value.name] = state.subgraph.input(name, state.shape(value.shape), value.dtype)
     for node in graph.nodes:
         lower_node(state, node)
