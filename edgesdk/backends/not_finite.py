@@ -55,7 +55,7 @@ def _all_finite(numbers: Array) -> bool:
     if numbers.itemsize == 4:
         flat = numbers.reshape(-1)
         # A product is one pass without a temporary array. Squares of sound numbers may overflow: then it is
-        # asked of each. dot would report that, and hushing it cost more than the product; vdot is quiet.
+        # asked of each. dot reports that, and keeping it quiet cost more than the product; vdot does not.
         return math.isfinite(np.vdot(flat, flat)) or bool(np.isfinite(flat).all())
     if numbers.itemsize == 2:  # float16: numpy's own check takes float16 numbers one by one
         bits = np.ascontiguousarray(numbers).view(np.uint16)

@@ -344,6 +344,9 @@ class Variant:
         entry: main file, relative to the bundle.
         steps: static sizes; empty for a graph with dynamic shapes.
         context: longest sequence this variant can hold, in tokens.
+        numbers: digest (hex) of what its weights are: integers with their scales, or floating point numbers,
+            under their names, before a file packs them. Variants with the same one may go on with each
+            other's cells.
         parity: measured at conversion; None when it was switched off, which `inspect` shows.
         parity_skipped: why there is no report.
         transforms: what was done to the checkpoint's graph and weights, in order.
@@ -365,6 +368,7 @@ class Variant:
     device_classes: tuple[DeviceClass, ...]
     entry: str
     context: int
+    numbers: str = field(kw_only=True)
     steps: tuple[StepShape, ...] = ()
     parity: ParityReport | None = None
     parity_skipped: str | None = None

@@ -98,15 +98,13 @@ class FailoverModel(Guarded[SequenceBackend]):
         self._turns.end(self._line.close)
 
     def _open_sequence(self) -> tuple[int, TokenSequence]:
-        if self._line.failure is not None:
-            raise self._line.failure
+        self._line.expect_working()
         return self.changes, self._line.backend.new_sequence()
 
     def _replace(self, error: Exception, changes: int) -> None:
         if changes != self.changes:
             return
-        if self._line.failure is not None:
-            raise self._line.failure
+        self._line.expect_working()
         self._line.replace(error)
 
     def _accept(self, backend: SequenceBackend) -> None:

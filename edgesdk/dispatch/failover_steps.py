@@ -77,8 +77,7 @@ class FailoverStepBackend(Guarded[StepBackend]):
         Raises:
             DeviceError: every backend failed; nothing has changed.
         """
-        if self._line.failure is not None:
-            raise self._line.failure
+        self._line.expect_working()
         self._line.follow_movers()
         while True:
             try:

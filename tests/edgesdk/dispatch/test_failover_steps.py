@@ -89,8 +89,12 @@ def test_when_all_fail_nothing_has_changed(spec, shapes, failing, tokens):
         sequence.extend(tokens[3:4])
     assert sequence.length == 3
     first.left = 99  # it could run again, but is closed, and must not be asked
-    with pytest.raises(DeviceError, match="nothing is left"):
-        sequence.extend(tokens[3:4])
+    raised = []
+    for _ in range(3):
+        with pytest.raises(DeviceError, match="nothing is left") as caught:
+            sequence.extend(tokens[3:4])
+        raised.append(caught.value)
+    assert len(set(map(id, raised))) == 3  # one for each caller, whose frames it holds
 
 
 def test_cells_of_another_type_do_not_take_over(spec, shapes, failing, tokens):

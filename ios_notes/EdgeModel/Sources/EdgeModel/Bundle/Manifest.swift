@@ -163,7 +163,7 @@ public struct Variant: Decodable, Sendable {
 
     static let unread = [
         "device_classes", "parity", "parity_skipped", "transforms", "weights", "calibration", "budget", "probe",
-        "compatibility", "accuracy", "stacks",
+        "compatibility", "accuracy", "numbers", "stacks",
     ]
 
     /// Sizes of the model itself: an app runs no other stack.
