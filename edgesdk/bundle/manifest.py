@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.port import Port
+from edgesdk.bundle.port import Port, is_port_name
 from edgesdk.bundle.step_shape import MAIN
 from edgesdk.bundle.step_shape import StepShape as StepShape  # part of this record
 
@@ -123,11 +123,15 @@ class StackRecord:
     decoder: DecoderSpec | None = None
 
     def __post_init__(self) -> None:
-        """Refuses ports that a step cannot have.
+        """Refuses what no stack is called, and ports that a step cannot have.
 
         Raises:
-            ValueError: naming the port; readers turn it into their own error.
+            ValueError: naming it; readers turn it into their own error.
         """
+        if not is_port_name(self.name):
+            raise ValueError(f"{self.name[:60]!r} names no stack, expected an identifier in lower case")
+        if self.name == MAIN and self.decoder is not None:
+            raise ValueError("the main stack has the variant's own decoder, found another")
         names = [port.name for port in (*self.inputs, *self.outputs)]
         taken = set(names) & RESERVED_PORTS or {name for name in names if names.count(name) > 1}
         if taken:

@@ -96,7 +96,9 @@ def written(make_program, tmp_path):
             else:
                 entry = "variants/v/one.onnx"
                 emit_step(program, weights, writer.path(entry).parent, STEPS, 64)
-            variant = Variant("v", format_, "f32", ("cpu",), entry, 32, steps, stacks=tuple(stacks))
+            variant = Variant(
+                "v", format_, "f32", ("cpu",), entry, 32, steps, stacks=tuple(stacks), numbers="0" * 64
+            )
             writer.finish(
                 Manifest(
                     schema_version=SCHEMA_VERSION,

@@ -24,7 +24,7 @@ STEPS = (StepShape(1, 16, 1, "t1"),)
 
 
 def variant(**changes):
-    fields = {"steps": STEPS, **changes}
+    fields = {"steps": STEPS, "numbers": "0" * 64, **changes}
     return Variant("v", "litert", "f32", ("cpu",), "variants/v/x", 16, **fields)
 
 
@@ -76,6 +76,8 @@ def test_a_variant_has_the_contract_of_each_stack(manifest):
 @pytest.mark.parametrize(
     ("record", "match"),
     [
+        ({"name": "a b"}, "'a b' names no stack"),
+        ({"name": "main", "decoder": to_json(SPEC)}, "the main stack has the variant's own decoder"),
         ({"name": "x", "outputs": [{"name": "logits", "dims": ["R", 2]}]}, "the port 'logits' twice"),
         ({"name": "x", "inputs": [{"name": "a", "dims": ["T"]}] * 2}, "the port 'a' twice"),
         ({"name": "x", "outputs": [{"name": "a", "dims": ["S"]}]}, "expected \\(R, ..\\) or \\(T, ..\\)"),
