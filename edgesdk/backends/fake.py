@@ -24,10 +24,10 @@ from edgesdk.backends.cell_arrays import check_cells
 from edgesdk.backends.protocol import MASKED, Array, Cells, Float, StepBuffers
 from edgesdk.backends.step_buffers import StepArrays
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.manifest import RESERVED_PORTS, StepShape
 from edgesdk.bundle.port import NumberType
+from edgesdk.bundle.stack_record import RESERVED_PORTS
 from edgesdk.bundle.step_contract import StepContract, main_stack
-from edgesdk.bundle.step_shape import MAIN
+from edgesdk.bundle.step_shape import MAIN, StepShape
 from edgesdk.errors import DeviceError
 
 Hash = NDArray[np.uint64]
