@@ -1,4 +1,4 @@
-"""How close a variant is to the float32 evaluator, as it was measured at conversion and stands in the manifest."""
+"""How close a variant is to the float32 evaluator: measured at conversion, kept in the manifest."""
 
 from __future__ import annotations
 
