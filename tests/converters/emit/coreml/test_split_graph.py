@@ -37,7 +37,7 @@ def test_parts_in_a_row_give_what_the_whole_gives(uniform_program, random_step, 
 
 
 def test_keys_that_later_blocks_read_are_not_cut_off(make_program):
-    """Only the residual stream goes from package to package, so a block and those that read it stay together."""
+    """Only the stream goes from package to package, so a block and those that read it stay together."""
     graph = make_program("mixed").graph
     with pytest.raises(EmitError, match=r"what reads 'layers\.0\..*' to 'layers\.4\.o' alone"):
         split_graph(graph, count, 30)

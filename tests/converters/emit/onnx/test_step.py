@@ -133,21 +133,3 @@ def test_refusals(make_program, tmp_path):
         with pytest.raises(EmitError, match="a signature of its own"):
             emit_step(program, weights, tmp_path, steps, 64)
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("pieces", [(24,), (5, 1, 1, 12, 5)], ids=["whole", "chunks"])
-def test_the_runtime_gives_the_evaluators_logits_however_the_text_is_cut(
-    any_program, tokens, tmp_path, pieces
-):
-    steps = [StepShape(count, 32, count, f"t{count}") for count in (1, 8)]
-    weights = QuantisedWeights(any_program.weights, find_recipe("f32"))
-    emit_step(any_program, weights, tmp_path, steps, 64)
-    contracts = {MAIN: program_contract(any_program)}
-    backend = OnnxStepBackend(tmp_path, contracts, steps, threads=1)
-    sequence, rows, start = CellSequence(backend, any_program.spec, 32), [], 0
-    for count in pieces:
-        rows.append(sequence.score(tokens[start : start + count]))
-        start += count
-    backend.close()
-    expected = next(sequence_logits(any_program, [tokens]))
-    assert np.abs(np.concatenate(rows) - expected).max() < 2e-4 * np.abs(expected).max()
