@@ -131,8 +131,8 @@ class Rotate:
 class Attend:
     """Attention of new tokens over cells and over each other, one softmax over both.
 
-    q (T, H, D), k_new (K, T, D), v_new (K, T, D), mask (T, S+T), k_cache (K, S, D),
-    v_cache (K, S, D) -> (T, H, D). The mask is added to the scaled (and soft-capped) scores.
+    queries (T, H, D), new keys and new values (K, T, D) each, mask (T, S+T), cells of keys and of values
+    (K, S, D) each -> (T, H, D). The mask is added to the scaled (and soft-capped) scores.
 
     Attributes:
         scale: scores are multiplied by it.

@@ -5,7 +5,7 @@ Two layouts. `cells`: the contract of docs/architecture.md, "The step": the call
 (T, S), `start` (1,) int32 says which cell the first new token goes to, and there are no outputs but
 `logits`.
 
-Names follow Core ML: `k_cache.0` is `k_cache_0`. Floating point inputs and outputs are float16, so
+Names follow Core ML: a dot is an underscore there. Floating point inputs and outputs are float16, so
 masked entries must be finite there: -30000, not -1e9. Where a step has one token, `rows` is absent.
 """
 

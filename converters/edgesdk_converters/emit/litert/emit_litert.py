@@ -33,12 +33,11 @@ def emit_litert(
 ) -> None:
     """Writes a LiteRT model.
 
-    Inputs and outputs of a signature are those of the graph; `rows` is absent where a step has one
-    token. Columns of masks are in the order of attention, new tokens first: their inputs are named
-    `mask.new_first` and `window_mask.new_first`, (T, T+S). int8 cells have inputs for their scales beside
-    them: `k_scale.l` and `v_scale.l`, (K, 1, S); float16 cells are the inputs `k_half.l` and `v_half.l`, and
-    new keys and values are float16, too. Where sizes share a signature, whoever loads the file
-    resizes the inputs to the one that it runs; until then they have the largest.
+    Inputs and outputs of a signature are those of the graph under the names that LiteRT files give them
+    (`edgesdk.bundle.step_names`); `rows` is absent where a step has one token. Columns of masks are in the
+    order of attention, new tokens first. int8 cells have inputs for their scales, (K, 1, S), beside them;
+    with float16 cells new keys and values are float16, too. Where sizes share a signature, whoever loads the
+    file resizes the inputs to the one that it runs; until then they have the largest.
 
     Args:
         program: the decoder.
