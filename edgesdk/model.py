@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgesdk.backends import protocol
 from edgesdk.backends.idle_sequences import IdleSequences
+from edgesdk.backends.registry import host_cell_backends
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import TOKENIZER_NAME
 from edgesdk.bundle.reader import Bundle
@@ -74,6 +75,8 @@ class Model:
         backend: protocol.LoadedBackend,
         receipt: Receipt,
         governor: Governor | None = None,
+        *,
+        isolate_grammars: bool | None = None,
     ) -> None:
         """Takes over a backend.
 
@@ -82,11 +85,13 @@ class Model:
             backend: makes sequences; closed with this object.
             receipt: what the load did.
             governor: may limit the context of new requests.
+            isolate_grammars: as in `LoadOptions`.
         """
         self._bundle = bundle
         self._backend = backend
         self._receipt = receipt
         self._governor = governor
+        self._isolate_grammars = isolate_grammars
         self._tokenizer = Tokenizer(bundle.file(TOKENIZER_NAME), bundle.manifest.tokenizer)
         self._sequences = IdleSequences(backend)
 
@@ -323,7 +328,7 @@ class Model:
         if not isinstance(self._backend, StepModel):
             raise UnsupportedOption(
                 f"beam search needs a backend whose cells can be shared, {self._receipt.backend} keeps its "
-                "cache to itself; load the bundle with backend='litert' or 'onnxruntime-step'"
+                f"cache to itself; load the bundle with backend= one of {', '.join(host_cell_backends())}"
             )
         return search_cells(
             StepRunner(self._backend.backend, self.decoder, self.context),
@@ -367,7 +372,9 @@ class Model:
 
     @cached_property
     def _grammar_tokenizer(self) -> GrammarTokenizer:
-        return GrammarTokenizer(self._tokenizer, self._bundle.manifest.decoder.vocab_size)
+        return GrammarTokenizer(
+            self._tokenizer, self._bundle.manifest.decoder.vocab_size, isolated=self._isolate_grammars
+        )
 
     def _known_ids(
         self, prompt: Prompt | NDArray[np.int32], max_tokens: int | None, context: int

@@ -2,8 +2,8 @@
 
 A bundle is untrusted, and runtimes are not: they load native libraries, other files and settings that a
 model or a configuration names, and some end the process on a damaged file. Digests do not help against a
-bundle that was made so. What was found right is remembered by the digests of its files, in the user's cache;
-`load` compares these digests first.
+bundle that was made so. What was found right is remembered by the digests of its files, in the user's cache,
+for the variants that were opened last; `load` compares these digests first.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from edgesdk.backends.opened import Opened, OpenRequest
 from edgesdk.bundle.drafts import is_draft
 from edgesdk.bundle.integrity import cache_folder
+from edgesdk.bundle.keep_newest import MOST_RECORDS, keep_newest
 from edgesdk.bundle.manifest import Variant
 from edgesdk.bundle.reader import Bundle
 
@@ -47,7 +49,7 @@ def check_variant(bundle: Bundle, variant: Variant) -> None:
         DeviceError: a file has other inputs or outputs than the manifest says.
     """
     marker = _marker(bundle, variant)
-    if marker is not None and marker.exists():
+    if marker is not None and _is_there(marker):
         return
     check_references(bundle, variant)
     if variant.format == "litert":
@@ -62,6 +64,7 @@ def check_variant(bundle: Bundle, variant: Variant) -> None:
     with contextlib.suppress(OSError):  # then it is checked again
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.touch()
+        keep_newest(marker.parent, most=MOST_RECORDS)
 
 
 def check_references(bundle: Bundle, variant: Variant) -> None:
@@ -85,20 +88,35 @@ def check_references(bundle: Bundle, variant: Variant) -> None:
     elif variant.format.startswith("coreml"):
         from edgesdk.backends.coreml.check_package import check_package
 
-        inside = folder.parent if folder.suffix == ".mlpackage" else folder
-        for name in bundle.manifest.files:
-            if name.startswith(f"{inside}/") and name.endswith(".mlpackage/Manifest.json"):
+        for name in _files(bundle, variant):
+            if name.endswith(".mlpackage/Manifest.json"):
                 check_package(bundle.file(name))
 
 
 def _beside(bundle: Bundle, variant: Variant) -> dict[str, int]:
     """Size of every listed file in the folder of the entry, by name."""
-    prefix = f"{PurePosixPath(variant.entry).parent}/"
-    return {
-        name.removeprefix(prefix): record.size_bytes
-        for name, record in bundle.manifest.files.items()
-        if name.startswith(prefix) and "/" not in name.removeprefix(prefix)
-    }
+    folder = PurePosixPath(variant.entry).parent
+    listed = ((PurePosixPath(name), record) for name, record in bundle.manifest.files.items())
+    return {path.name: record.size_bytes for path, record in listed if path.parent == folder}
+
+
+def _files(bundle: Bundle, variant: Variant) -> list[str]:
+    """Names of the listed files of a variant: below the folder of its entry, or around its package."""
+    folder = PurePosixPath(variant.entry).parent
+    if folder.suffix == ".mlpackage":
+        folder = folder.parent
+    return [name for name in bundle.manifest.files if PurePosixPath(name).is_relative_to(folder)]
+
+
+def _is_there(marker: Path) -> bool:
+    """Whether the check has passed before; it is as good as new then."""
+    try:
+        os.utime(marker)
+    except FileNotFoundError:
+        return False
+    except OSError:  # of another user, or on a disk that is only read
+        return marker.exists()
+    return True
 
 
 def _marker(bundle: Bundle, variant: Variant) -> Path | None:
@@ -112,12 +130,8 @@ def _marker(bundle: Bundle, variant: Variant) -> Path | None:
 def _key(bundle: Bundle, variant: Variant) -> str:
     """Everything that the checks depend on, hashed."""
     spec = bundle.manifest.decoder_of(variant)
-    prefix = "/".join(PurePosixPath(variant.entry).parts[:2])
-    files = sorted(
-        (name, record.sha256, record.size_bytes)
-        for name, record in bundle.manifest.files.items()
-        if name.startswith(prefix)
-    )
+    listed = bundle.manifest.files
+    files = sorted((name, listed[name].sha256, listed[name].size_bytes) for name in _files(bundle, variant))
     sizes = (spec.vocab_size, spec.head_rows, spec.heads, spec.kv_heads, spec.head_size, len(spec.layers))
     step = [(s.tokens, s.cells, s.rows, s.signature) for s in variant.steps]
     kind = (_VERSION, variant.format, variant.entry, variant.context, variant.cell_type, spec.window)

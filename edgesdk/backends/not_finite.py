@@ -49,15 +49,13 @@ def require_finite(kv: Cells) -> None:
 
 
 def _all_finite(numbers: Float | Float16) -> bool:
-    if numbers.dtype == np.float16:  # numpy's own check takes float16 numbers one by one
+    if numbers.itemsize == 2:  # float16: numpy's own check takes float16 numbers one by one
         bits = np.ascontiguousarray(numbers).view(np.uint16)
         return bool((bits & _HALF_EXPONENT).max(initial=0) != _HALF_EXPONENT)
     flat = numbers.reshape(-1)
-    # A product is one pass without a temporary array; squares of sound numbers may overflow, then it is asked
-    # of each.
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = flat.dot(flat)
-    return math.isfinite(total) or bool(np.isfinite(flat).all())
+    # A product is one pass without a temporary array. Squares of sound numbers may overflow: then it is asked of
+    # each. vdot says nothing of that, whatever numpy was told to do; to have dot keep quiet cost 10 us a step.
+    return math.isfinite(np.vdot(flat, flat)) or bool(np.isfinite(flat).all())
 
 
 def _describe(finite: NDArray[np.bool_], numbers: Float | Float16, axes: int) -> NotFiniteError:

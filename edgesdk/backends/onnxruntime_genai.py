@@ -7,7 +7,6 @@ and stopping stay with edgesdk; onnxruntime-genai's own are not used.
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -158,7 +157,7 @@ class GenaiSequence:
         for start in range(0, len(tokens), CHUNK_TOKENS):
             if start and between is not None:
                 between()
-            logits = self._turns.take(partial(self._last, tokens[start : start + CHUNK_TOKENS]))
+            logits = self._turns.take(self._last, tokens[start : start + CHUNK_TOKENS])
         return logits
 
     def score(self, tokens: Int) -> Float:
@@ -167,7 +166,7 @@ class GenaiSequence:
         logits = np.empty((len(tokens), self._vocabulary), np.float32)
         for start in range(0, len(tokens), CHUNK_TOKENS):
             chunk = tokens[start : start + CHUNK_TOKENS]
-            logits[start : start + len(chunk)] = self._turns.take(partial(self._all, chunk))
+            logits[start : start + len(chunk)] = self._turns.take(self._all, chunk)
         return logits
 
     def truncate(self, length: int) -> None:

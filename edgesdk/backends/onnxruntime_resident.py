@@ -6,7 +6,6 @@ support sharing cells between sequences: that needs a step variant.
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -162,7 +161,7 @@ class ResidentSequence:
             if start and between is not None:
                 between()
             chunk = tokens[start : start + CHUNK_TOKENS]
-            self._turns.take(partial(self._run, chunk, length))
+            self._turns.take(self._run, chunk, length)
             length += len(chunk)
         self._length = length
         last: Float = self._last[0, 0]
@@ -177,7 +176,7 @@ class ResidentSequence:
         for start in range(0, len(tokens), CHUNK_TOKENS):
             chunk = tokens[start : start + CHUNK_TOKENS]
             self._bind_output("logits", logits[:, start : start + len(chunk)])
-            self._turns.take(partial(self._run, chunk, length))
+            self._turns.take(self._run, chunk, length)
             length += len(chunk)
         self._length = length
         scored: Float = logits[0]

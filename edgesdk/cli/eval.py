@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgesdk.cli.options import Loading, bundle_argument, json_option, load_options
+from edgesdk.cli.load_options import load_options
+from edgesdk.cli.options import bundle_argument, json_option
 from edgesdk.cli.output import print_facts, print_json, show_receipt
 from edgesdk.errors import UnsupportedOption
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from edgesdk.bundle.manifest import GreedyAgreement
     from edgesdk.evaluation.agreement import AgreementReport
     from edgesdk.evaluation.evaluate_text import Scorer, Window
+    from edgesdk.load_options import LoadOptions
     from edgesdk.model import Model
 
 EXAMPLES = """\b
@@ -79,7 +81,7 @@ def command(
     window: int,
     greedy_prompts: Path | None,
     greedy_tokens: int,
-    loading: Loading,
+    loading: LoadOptions,
     as_json: bool,
 ) -> None:
     """Measures the model in BUNDLE on a text.
@@ -94,10 +96,10 @@ def command(
     from edgesdk.evaluation.evaluate_text import evaluate_text, text_windows
     from edgesdk.load_model import load
 
-    with load(bundle, **loading) as model:
+    with load(bundle, loading) as model:
         windows = text_windows(model, _read_text(text), tokens=tokens, window=window)
         prompts = [] if greedy_prompts is None else _read_text(greedy_prompts).splitlines()
-        show_receipt(model.receipt)
+        show_receipt(model.receipt, loading)
         scorer = None if reference is None else open_reference(reference, model.bundle)
         report = evaluate_text(model, _with_progress(windows), scorer)
         prompts = [prompt for prompt in prompts if prompt.strip()]

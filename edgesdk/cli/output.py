@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgesdk.bundle.reader import Bundle
     from edgesdk.decoding.completion import Completion
     from edgesdk.devices.receipt import Receipt
+    from edgesdk.load_options import LoadOptions
 
 _WIDEST = 10_000
 """Columns of a table that does not go to a terminal: nobody wraps it there."""
@@ -92,9 +93,17 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
         click.echo(f"{name:{width}}  {printable(value)}")
 
 
-def show_receipt(receipt: Receipt) -> None:
-    """Prints on standard error what runs a model, and everything that was refused on the way."""
+def show_receipt(receipt: Receipt, asked: LoadOptions) -> None:
+    """Prints on standard error what runs a model, and everything that was refused on the way.
+
+    Args:
+        receipt: of the load.
+        asked: how it was loaded; that a device was named and another one answers is said last.
+    """
     click.echo(str(receipt), err=True)
+    if asked.kind not in (None, receipt.device) and not asked.serve_meanwhile:
+        line = f"note: {asked.device} was asked for, and {receipt.device} answers; --strict fails instead"
+        click.echo(line, err=True)
 
 
 def show_changes(before: Receipt, after: Receipt) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as Listed
-from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -93,7 +92,7 @@ class FailoverModel(Guarded[LoadedBackend]):
         Raises:
             DeviceError: there is none left.
         """
-        self._turns.take(partial(self._replace, error, changes))
+        self._turns.take(self._replace, error, changes)
 
     def close(self) -> None:
         """Releases what is open."""

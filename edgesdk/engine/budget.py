@@ -1,4 +1,4 @@
-"""How many tokens a step may run: measured once, against a limit for the time between tokens.
+"""How many tokens and branches a step may run: measured once, against a limit for the time between tokens.
 
 The largest size whose step takes no longer than the limit, while other branches decode (Sarathi-Serve,
 section 4.3), with all cells in use but those that the largest step takes: attention costs what S is, and
@@ -20,6 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.engine.engine_options import EngineOptions
+from edgesdk.engine.scheduler import Policy
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.step_runner import StepEntry, StepRunner
 
@@ -44,6 +46,25 @@ class BudgetProfile:
     step_ms: Mapping[int, float]
     target_ms: float
     budget: int
+
+
+def choose_policy(
+    runner: StepRunner, spec: DecoderSpec, options: EngineOptions
+) -> tuple[Policy, BudgetProfile | None]:
+    """How steps are to be filled, and the measurement that says so; None where the budget is known."""
+    profile = None
+    if options.token_budget is None:
+        profile = profile_budget(runner, spec, options.tbt_target_ms)
+    largest = runner.token_budgets[-1]
+    budget = min(profile.budget if profile is not None else options.token_budget or 1, largest)
+    policy = Policy(
+        budget=budget,
+        seats=min(options.max_running or budget, count_seats(runner, budget)),
+        idle_budget=largest,
+        chunked=options.chunked,
+        hybrid=options.hybrid,
+    )
+    return policy, profile
 
 
 def profile_budget(runner: StepRunner, spec: DecoderSpec, target_ms: float | None = None) -> BudgetProfile:

@@ -18,6 +18,7 @@ from edgesdk.decoding.tool_answers import ToolAnswers
 from edgesdk.engine.branch import SessionState
 from edgesdk.engine.read_prompt import check_no_template, read_prompt
 from edgesdk.engine.request_options import RequestOptions
+from edgesdk.engine.session_store import SessionStore
 from edgesdk.engine.stream import Generation, read_pieces
 from edgesdk.errors import CapacityError, DeviceError, UnsupportedOption, quoted
 from edgesdk.model import Model
@@ -34,20 +35,18 @@ class SessionHost(Protocol):
     def model(self) -> Model:
         """The model that answers."""
 
+    @property
+    def sessions(self) -> SessionStore:
+        """The open sessions; to be touched between two steps only."""
+
     def call(self, compute: Callable[[], T]) -> T:
         """Has something computed between two steps."""
 
     def adopt_session(self, make: Callable[[], SessionState]) -> Session:
-        """A session with a state that is made between two steps."""
+        """A session with a state that is added to `sessions` between two steps."""
 
     def drop_session(self, state: SessionState) -> None:
         """Takes a session's cells, after ending what is at work on it."""
-
-    def rewind_session(self, state: SessionState, length: int) -> None:
-        """Has a session forget its last tokens; between two steps."""
-
-    def save_session(self, state: SessionState, path: Path) -> None:
-        """Writes a session to a file; between two steps."""
 
     def submit_in_session(
         self,
@@ -149,7 +148,8 @@ class Session:
 
         def copy() -> SessionState:
             cells = self._state.cells
-            return SessionState(self._state.tokens.copy(), None if cells is None else cells.fork())
+            copied = SessionState(self._state.tokens.copy(), None if cells is None else cells.fork())
+            return self._engine.sessions.add(copied)
 
         return self._engine.adopt_session(lambda: self._exclusively(copy))
 
@@ -162,7 +162,7 @@ class Session:
         length = whole_number("length", length, 0)
         if length > self.length:
             raise CapacityError(f"cannot rewind a session of {self.length} tokens to {length}")
-        self._change(lambda: self._engine.rewind_session(self._state, length))
+        self._change(lambda: self._engine.sessions.rewind(self._state, length))
 
     def save(self, path: str | Path) -> None:
         """Writes it to a file, which any backend goes on with: `Engine.load_session`.
@@ -177,7 +177,7 @@ class Session:
         if self.length and (cells is None or cells.length < self.length):
             self.append(())
         self._engine.call(
-            lambda: self._exclusively(lambda: self._engine.save_session(self._state, Path(path)))
+            lambda: self._exclusively(lambda: self._engine.sessions.save(self._state, Path(path)))
         )
 
     def close(self) -> None:

@@ -28,19 +28,20 @@ from edgesdk.backends.protocol import (
     StepBuffers,
     float_cells,
 )
+from edgesdk.backends.registry import first_backend
 from edgesdk.bundle.integrity import check_integrity
-from edgesdk.bundle.manifest import StepShape, Variant
+from edgesdk.bundle.manifest import Format, StepShape, Variant
 from edgesdk.bundle.reader import Bundle, open_bundle
 from edgesdk.devices.bandwidth import measure_bandwidth
 from edgesdk.devices.cpu import count_threads
-from edgesdk.errors import CapacityError, DeviceError, UnsupportedOption
+from edgesdk.errors import CapacityError, DeviceError, UnsupportedOption, quoted
 from edgesdk.evaluation.profile_litert import Profiled, profile_litert
 from edgesdk.evaluation.profile_onnx import profile_resident, profile_step_file
 from edgesdk.evaluation.step_profile import StepProfile
 from edgesdk.kv.cell_memory import new_memory
 
-BACKENDS = {"litert": "litert", "onnx-resident": "onnxruntime", "onnx-step": "onnxruntime-step"}
-"""Which backend is profiled, by the format of a variant."""
+FORMATS: tuple[Format, ...] = ("litert", "onnx-resident", "onnx-step")
+"""What can be profiled, on the backend that is tried first for it."""
 
 
 def profile_step(
@@ -108,7 +109,7 @@ def _profile(request: OpenRequest, tokens: int, asked_cells: int, repeat: int) -
     return StepProfile(
         bundle=bundle.manifest.name,
         variant=chosen.name,
-        backend=BACKENDS[chosen.format],
+        backend=_profiled()[chosen.format],
         threads=request.threads,
         tokens=tokens,
         cells=cells,
@@ -143,22 +144,29 @@ def pick_shape(variant: Variant, tokens: int, cells: int) -> StepShape:
     return next((shape for shape in ordered if shape.cells >= cells), ordered[-1])
 
 
+def _profiled() -> dict[Format, str]:
+    """Names of the backends that are profiled, by format."""
+    first = {found: first_backend(found) for found in FORMATS}
+    return {found: backend.name for found, backend in first.items() if backend is not None}
+
+
 def _suited(bundle: Bundle, name: str | None, backend: str | None) -> list[Variant]:
     """Variants of a format that can be profiled, in the order of the bundle."""
-    if backend is not None and backend not in BACKENDS.values():
+    profiled = _profiled()
+    if backend is not None and backend not in profiled.values():
         raise UnsupportedOption(
-            f"backend {backend!r} cannot be profiled; expected {', '.join(BACKENDS.values())}"
+            f"backend {quoted(backend)} cannot be profiled; expected {', '.join(profiled.values())}"
         )
     wanted = (bundle.variant(name),) if name is not None else bundle.manifest.variants
     found = []
     for variant in wanted:
-        able = BACKENDS.get(variant.format)
+        able = profiled.get(variant.format)
         if able is not None and backend in (None, able):
             found.append(variant)
     if not found:
         formats = ", ".join(sorted({variant.format for variant in wanted}))
         raise UnsupportedOption(
-            f"nothing to profile: found the formats {formats}, expected {', '.join(BACKENDS)}"
+            f"nothing to profile: found the formats {formats}, expected {', '.join(profiled)}"
             + (f" for {backend}" if backend else "")
         )
     return found

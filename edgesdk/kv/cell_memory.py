@@ -130,11 +130,15 @@ class Int8Memory:
         planes = (len(spec.layers), 2, spec.kv_heads)
         self._values = PlaneArray(np.int8, planes, (spec.head_size,), most)
         self._scales = PlaneArray(np.float32, planes, (), most)
+        self._cells = Int8Cells(self._values.array, self._scales.array)
 
     @property
     def cells(self) -> Int8Cells:
-        """Aligned, C-contiguous arrays of S cells."""
-        return Int8Cells(self._values.array, self._scales.array)
+        """Aligned, C-contiguous arrays of S cells; the same object as long as they are laid out so."""
+        values, scales = self._values.array, self._scales.array
+        if self._cells.values is not values or self._cells.scales is not scales:
+            self._cells = Int8Cells(values, scales)
+        return self._cells
 
     @property
     def size(self) -> int:

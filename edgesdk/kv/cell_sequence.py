@@ -6,8 +6,6 @@ back. It knows nothing of text, sampling or other sequences: it has a pool of it
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from edgesdk.backends.protocol import Between, Float, Int, StepBackend
@@ -94,7 +92,7 @@ class CellSequence:
         while done < total:
             count = self._runner.piece(total - done, all_rows=True)
             piece = tokens[done : done + count]
-            self._runner.take_turn(partial(self._score, piece, logits[done : done + count]))
+            self._runner.take_turn(self._score, piece, logits[done : done + count])
             done += count
         return logits
 

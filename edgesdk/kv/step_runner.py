@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from edgesdk.kv.step_mask import MaskBlock, StepMask, masks_of
 from edgesdk.kv.step_sizes import StepSizes
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -121,13 +121,13 @@ class StepRunner:
         """An empty sequence; close it to give its cells back."""
         return CellList(self.pool, self._reach)
 
-    def take_turn(self, act: Callable[[], T]) -> T:
+    def take_turn(self, act: Callable[[*Ts], T], *given: *Ts) -> T:
         """Does something with the backend to itself, such as reading logits where they are.
 
         Raises:
             DeviceError: the backend is closed, or was opened before the process was forked.
         """
-        return self._turns.take(act)
+        return self._turns.take(act, *given)
 
     def run(self, entries: Sequence[StepEntry]) -> list[Float | None]:
         """Runs one step for all entries and adds their tokens to their sequences.
@@ -153,10 +153,10 @@ class StepRunner:
             if len(entry.tokens) == 1 and entry.logits == "last" and entry.parents is None:
                 return [self.run_next(entry.cells, entry.tokens)]
         if self._turns.mine:
-            return self._run(entries)
-        return self._turns.take(partial(self._run, entries, apart=True))
+            return self._run(entries, False)
+        return self._turns.take(self._run, entries, True)
 
-    def _run(self, entries: Sequence[StepEntry], *, apart: bool = False) -> list[Float | None]:
+    def _run(self, entries: Sequence[StepEntry], apart: bool) -> list[Float | None]:
         """One step, in a turn; `apart` copies what it gives out of the backend's arrays."""
         total, wanted, kept = self._check(entries)
         self._drafts.clear()
@@ -191,10 +191,11 @@ class StepRunner:
             (V,) float32 logits after it, valid as those of `run`.
         """
         if self._turns.mine:
-            return self._run_next(cells, token)
-        return self._turns.take(partial(self._run_next, cells, token, apart=True))
+            return self._run_next(cells, token, False)
+        return self._turns.take(self._run_next, cells, token, True)
 
-    def _run_next(self, cells: CellList, token: Int, *, apart: bool = False) -> Float:
+    def _run_next(self, cells: CellList, token: Int, apart: bool) -> Float:
+        """One step of one token, in a turn; `apart` copies what it gives out of the backend's arrays."""
         pool, length = self.pool, cells.length
         if cells.closed or cells.pool is not pool or length >= self.context or pool.used >= pool.capacity:
             self._check([StepEntry(cells, token)])  # says what is wrong

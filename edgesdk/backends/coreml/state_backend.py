@@ -9,7 +9,6 @@ forgetting costs nothing; cells cannot be shared, forked or read. It does not kn
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -217,7 +216,7 @@ class StateSequence:
             inputs["window_mask"] = _mask((distance >= 0) & (distance < self._window))
         if T > 1:
             inputs["rows"] = rows
-        outputs = self._turns.take(partial(self._predict, shape.signature, inputs))
+        outputs = self._turns.take(self._predict, shape.signature, inputs)
         logits = outputs.get("logits")
         if logits is None or logits.shape != (shape.rows, self._vocabulary):
             found = None if logits is None else logits.shape

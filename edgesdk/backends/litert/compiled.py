@@ -88,6 +88,25 @@ class _Bound:
     arguments: dict[StepShape, Arguments]
 
 
+@dataclasses.dataclass(frozen=True, eq=False, slots=True)
+class _Ready:
+    """What the last step ran with. The next one of a sequence mostly has the same size and cells.
+
+    Attributes:
+        shape: its size.
+        cells: its cells.
+        turned: as `_Size` has it.
+        index: of the signature, which is laid out for this size.
+        arguments: inputs and outputs.
+    """
+
+    shape: StepShape
+    cells: Cells
+    turned: list[tuple[Float, Float]]
+    index: int
+    arguments: Arguments
+
+
 class CompiledStepBackend:
     """Runs the step graph with LiteRT's CompiledModel."""
 
@@ -140,6 +159,7 @@ class CompiledStepBackend:
         self._sizes: dict[StepShape, _Size] = {}
         self._turned: dict[tuple[str, int], Float] = {}
         self._bound: OrderedDict[tuple[int, int], _Bound] = OrderedDict()
+        self._ready: _Ready | None = None
 
     @property
     def shapes(self) -> tuple[StepShape, ...]:
@@ -161,24 +181,18 @@ class CompiledStepBackend:
         Raises:
             DeviceError: LiteRT failed, or the cells have another type than the file's.
         """
-        size = self._size(shape)
-        signature = size.signature
-        bound = self._bind(cells)
-        for mask, turned in size.turned:
+        ready = self._ready
+        if ready is None or ready.shape is not shape or ready.cells is not cells:
+            ready = self._make_ready(shape, cells)
+        for mask, turned in ready.turned:
             turn_mask(mask, turned)
-        arguments = bound.arguments.get(shape)
-        if arguments is None:
-            inputs = [bound.buffers[place] if isinstance(place, int) else place for place in size.inputs]
-            arguments = bound.arguments[shape] = Arguments(inputs, signature.outputs)
         try:
-            if self._laid.get(signature.index) != (shape.tokens, shape.cells):
-                self._resize(signature.index, (shape.tokens, shape.cells), arguments)
             if self._started:
-                self._model.run(signature.index, arguments)
+                self._model.run(ready.index, ready.arguments)
             else:
-                self._first_run(signature.index, arguments)
+                self._first_run(ready.index, ready.arguments)
         except RuntimeError as error:
-            raise DeviceError(f"LiteRT failed in step {shape.signature}: {error}") from error
+            raise _failed(shape, error) from error
 
     def close(self) -> None:
         """Releases the model and its buffers, not the arrays."""
@@ -189,6 +203,25 @@ class CompiledStepBackend:
         self._sizes.clear()
         self._turned.clear()
         self._bound.clear()
+        self._ready = None
+
+    def _make_ready(self, shape: StepShape, cells: Cells) -> _Ready:
+        """Looks up what a step needs, and gives its signature the size."""
+        self._ready = None
+        size = self._size(shape)
+        signature = size.signature
+        bound = self._bind(cells)
+        arguments = bound.arguments.get(shape)
+        if arguments is None:
+            inputs = [bound.buffers[place] if isinstance(place, int) else place for place in size.inputs]
+            arguments = bound.arguments[shape] = Arguments(inputs, signature.outputs)
+        if self._laid.get(signature.index) != (shape.tokens, shape.cells):
+            try:
+                self._resize(signature.index, (shape.tokens, shape.cells), arguments)
+            except RuntimeError as error:
+                raise _failed(shape, error) from error
+        self._ready = _Ready(shape, cells, size.turned, signature.index, arguments)
+        return self._ready
 
     def _first_run(self, index: int, arguments: Arguments) -> None:
         """LiteRT sets up a second environment with the first run, talks about it, and again at the end."""
@@ -293,6 +326,10 @@ class CompiledStepBackend:
         while len(self._bound) > _BOUND_CELLS:
             self._bound.popitem(last=False)
         return self._bound[key]
+
+
+def _failed(shape: StepShape, error: RuntimeError) -> DeviceError:
+    return DeviceError(f"LiteRT failed in step {shape.signature}: {error}")
 
 
 def _unaligned(spec: DecoderSpec, shapes: tuple[StepShape, ...]) -> str | None:

@@ -37,8 +37,9 @@ def test_one_number_is_found_wherever_it_is(dtype, value):
 def test_the_largest_and_smallest_numbers_are_finite(dtype):
     kv = sound(dtype)
     kv[0, 0, 0, 0, :4] = np.finfo(dtype).max, np.finfo(dtype).min, np.finfo(dtype).smallest_subnormal, -0.0
-    require_finite(kv)
-    require_finite(kv[:, :, :, :0])
+    with np.errstate(all="raise"):  # what an app may ask of numpy for itself
+        require_finite(kv)
+        require_finite(kv[:, :, :, :0])
 
 
 def test_every_bad_token_is_told():

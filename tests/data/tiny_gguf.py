@@ -1,0 +1,171 @@
+"""GGUF files as llama.cpp's converter writes them, made of tiny checkpoints and of anything else."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import gguf
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import deserialize
+
+TINY = Path(__file__).parent / "tiny"
+KINDS = gguf.GGMLQuantizationType
+
+# model_type -> architecture in the gguf package, whether q and k are permuted, what norms have added
+ARCHITECTURES = {
+    "llama": (gguf.MODEL_ARCH.LLAMA, True, 0.0),
+    "mistral": (gguf.MODEL_ARCH.LLAMA, True, 0.0),
+    "smollm3": (gguf.MODEL_ARCH.SMOLLM3, True, 0.0),
+    "qwen2": (gguf.MODEL_ARCH.QWEN2, False, 0.0),
+    "qwen3": (gguf.MODEL_ARCH.QWEN3, False, 0.0),
+    "gemma2": (gguf.MODEL_ARCH.GEMMA2, False, 1.0),
+    "gemma3_text": (gguf.MODEL_ARCH.GEMMA3, False, 1.0),
+    "phi3": (gguf.MODEL_ARCH.PHI3, False, 0.0),
+}
+
+Tensor = tuple[NDArray[np.generic], gguf.GGMLQuantizationType]
+
+
+def write_gguf(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    fill: Callable[[gguf.GGUFWriter], None] = lambda writer: None,
+    architecture: str = "llama",
+) -> Path:
+    writer = gguf.GGUFWriter(path, architecture)
+    fill(writer)
+    for name, (data, kind) in tensors.items():
+        writer.add_tensor(name, data, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _permute(rows, heads):
+    split = rows.reshape(heads, 2, rows.shape[0] // heads // 2, *rows.shape[1:])
+    return np.ascontiguousarray(split.swapaxes(1, 2).reshape(rows.shape))
+
+
+def _tensors(folder: Path, config) -> dict[str, Tensor]:
+    architecture, permuted, one = ARCHITECTURES[config["model_type"]]
+    names = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
+    found: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        for name, tensor in deserialize(file.read_bytes()):
+            bits = np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16
+            values = bits.view(np.float32).reshape(tensor["shape"])
+            if permuted and re.search(r"\.q_proj\.(weight|bias)$", name):
+                values = _permute(values, config["num_attention_heads"])
+            elif permuted and re.search(r"\.k_proj\.(weight|bias)$", name):
+                values = _permute(values, config["num_key_value_heads"])
+            elif name.endswith("norm.weight"):
+                values = values + np.float32(one)
+            found[names.get_name(name, try_suffixes=(".weight", ".bias"))] = values, KINDS.F32
+    return found
+
+
+def _llama3_factors(rope, head: int) -> NDArray[np.float32]:
+    """Band by band, as llama.cpp's converter computes them."""
+    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+    original, factors = rope["original_max_position_embeddings"], []
+    for wavelength in 2 * np.pi * rope["rope_theta"] ** (np.arange(0, head, 2) / head):
+        if wavelength < original / high:
+            factors.append(1.0)
+        elif wavelength > original / low:
+            factors.append(rope["factor"])
+        else:
+            smooth = (original / wavelength - low) / (high - low)
+            factors.append(1 / ((1 - smooth) / rope["factor"] + smooth))
+    return np.array(factors, np.float32)
+
+
+def _add_rope(writer, rope) -> None:
+    writer.add_rope_freq_base(rope["rope_theta"])
+    if rope["rope_type"] in ("linear", "yarn"):
+        writer.add_rope_scaling_type(gguf.RopeScalingType(rope["rope_type"]))
+        writer.add_rope_scaling_factor(rope["factor"])
+    if rope["rope_type"] == "yarn":
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+        for key, add in (
+            ("attention_factor", writer.add_rope_scaling_yarn_attn_factor),
+            ("beta_fast", writer.add_rope_scaling_yarn_beta_fast),
+            ("beta_slow", writer.add_rope_scaling_yarn_beta_slow),
+        ):
+            if rope.get(key) is not None:
+                add(rope[key])
+
+
+def _add_tokenizer(writer, folder: Path) -> None:
+    document = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    vocabulary = sorted(document["model"]["vocab"].items(), key=lambda pair: pair[1])
+    special = {token["content"] for token in document["added_tokens"]}
+    control, normal = gguf.TokenType.CONTROL, gguf.TokenType.NORMAL
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list([text for text, _ in vocabulary])
+    writer.add_token_types([control if text in special else normal for text, _ in vocabulary])
+    writer.add_token_merges([" ".join(pair) for pair in document["model"]["merges"]])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_add_bos_token(False)
+
+
+def write_tiny_gguf(
+    out: Path,
+    name: str,
+    config_name: str = "config.json",
+    more: Callable[[gguf.GGUFWriter], None] = lambda writer: None,
+    kind_of: Callable[[str], gguf.GGMLQuantizationType] = lambda name: KINDS.F32,
+) -> Path:
+    """A tiny checkpoint, as far as GGUF can say what it is; `kind_of` chooses the type of matrices."""
+    folder = TINY / name
+    config = json.loads((folder / config_name).read_text(encoding="utf-8"))
+    kind = config["model_type"]
+    rope = config["rope_parameters"]
+    rope = rope.get("full_attention", rope)
+    head = config.get("head_dim", config["hidden_size"] // config["num_attention_heads"])
+    tensors = _tensors(folder, config)
+    for tensor, (values, _) in tensors.items():
+        if values.ndim == 2 and kind_of(tensor) != KINDS.F32:
+            quantised = gguf.quants.quantize(values.astype(np.float32), kind_of(tensor))
+            tensors[tensor] = quantised, kind_of(tensor)
+    if rope["rope_type"] == "llama3":
+        tensors["rope_freqs.weight"] = _llama3_factors(rope, head), KINDS.F32
+
+    def fill(writer: gguf.GGUFWriter) -> None:
+        writer.add_name("Tiny")
+        writer.add_license("apache-2.0")
+        writer.add_block_count(config["num_hidden_layers"])
+        writer.add_context_length(config["max_position_embeddings"])
+        writer.add_embedding_length(config["hidden_size"])
+        writer.add_feed_forward_length(config["intermediate_size"])
+        writer.add_head_count(config["num_attention_heads"])
+        writer.add_head_count_kv(config["num_key_value_heads"])
+        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+        writer.add_rope_dimension_count(int(head * config.get("partial_rotary_factor", 1.0)))
+        writer.add_vocab_size(config["vocab_size"])
+        writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+        if "head_dim" in config:
+            writer.add_key_length(head)
+            writer.add_value_length(head)
+        if kind in ("gemma2", "gemma3_text", "phi3"):
+            writer.add_sliding_window(config["sliding_window"])
+        if kind == "gemma2":
+            writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
+        if kind in ("gemma2", "gemma3_text"):
+            writer.add_final_logit_softcapping(config["final_logit_softcapping"])
+        if kind == "gemma3_text":
+            writer.add_sliding_window_pattern([t == "sliding_attention" for t in config["layer_types"]])
+        if kind == "phi3":
+            writer.add_rope_scaling_orig_ctx_len(config["original_max_position_embeddings"])
+        _add_rope(writer, rope)
+        _add_tokenizer(writer, folder)
+        more(writer)
+
+    return write_gguf(out, tensors, fill, gguf.MODEL_ARCH_NAMES[ARCHITECTURES[kind][0]])
