@@ -16,7 +16,7 @@ from edgesdk.bundle.printable import printable
 from edgesdk.bundle.records import JsonValue, to_json
 
 if TYPE_CHECKING:
-    from edgesdk.bundle.manifest import GreedyAgreement, Variant
+    from edgesdk.bundle.manifest import ChatAgreement, GreedyAgreement, Variant
     from edgesdk.bundle.reader import Bundle
     from edgesdk.decoding.completion import Completion
     from edgesdk.devices.receipt import Receipt
@@ -158,6 +158,11 @@ def greedy_text(greedy: GreedyAgreement | None) -> str:
         return "-"
     near = f", {greedy.near_ties} near-tie{'s' if greedy.near_ties != 1 else ''}" if greedy.near_ties else ""
     return f"{greedy.identical} of {greedy.prompts} identical{near}"
+
+
+def chats_text(chats: ChatAgreement | None) -> str:
+    """Chat agreement in a few words."""
+    return "-" if chats is None else f"{chats.equal} of {chats.questions}"
 
 
 def _finite(value: JsonValue) -> JsonValue:

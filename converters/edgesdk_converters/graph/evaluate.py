@@ -25,7 +25,11 @@ Namespace: TypeAlias = types.ModuleType
 
 
 def evaluate(
-    graph: Graph, weights: Weights, inputs: Mapping[str, NDArray[np.generic]], xp: Namespace = np
+    graph: Graph,
+    weights: Weights,
+    inputs: Mapping[str, NDArray[np.generic]],
+    xp: Namespace = np,
+    lowerings: Mapping[type[ops.Op], Lowering] | None = None,
 ) -> dict[str, Array]:
     """Runs a graph.
 
@@ -34,16 +38,18 @@ def evaluate(
         weights: numbers for its weights.
         inputs: an array for every input of the graph.
         xp: `numpy` or `jax.numpy`.
+        lowerings: how operations compute; None for `LOWERINGS`.
 
     Returns:
         The graph's outputs by name, float32.
     """
+    lowerings = LOWERINGS if lowerings is None else lowerings
     constants = {value.name for value in graph.weights}
     last_use = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
     values: dict[str, Array] = {name: xp.asarray(value) for name, value in inputs.items()}
     for i, node in enumerate(graph.nodes):
         arguments = [xp.asarray(weights.load(n)) if n in constants else values[n] for n in node.inputs]
-        results = LOWERINGS[type(node.op)](node.op, xp, *arguments)
+        results = lowerings[type(node.op)](node.op, xp, *arguments)
         values.update(zip(node.outputs, results, strict=True))
         for name in node.inputs:
             if last_use[name] == i and name in values and name not in graph.outputs:
