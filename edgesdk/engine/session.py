@@ -34,10 +34,6 @@ class SessionHost(Protocol):
     def sessions(self) -> SessionStore:
         """The open sessions; to be touched between two steps only."""
 
-    @property
-    def sessions(self) -> SessionStore:
-        """The open sessions; to be touched between two steps only."""
-
     def call(self, compute: Callable[[], T]) -> T:
         """Has something computed between two steps."""
 
