@@ -90,8 +90,12 @@ def _only_user(graph: Graph, value: str) -> Node | None:
 
 
 def _chain_up(graph: Graph, value: str) -> Node | None:
-    """The linear layer that makes values for one attention; new values are cells of that, too."""
-    node = graph.producer(value) if len(graph.users(value)) == 1 else None
+    """The linear layer that makes the values of one layer's cells, which are outputs, too.
+
+    Several attentions may read those, which are turned alike; nothing else may.
+    """
+    layers = {node.op.layer if isinstance(node.op, Attend) else None for node in graph.users(value)}
+    node = graph.producer(value) if len(layers) == 1 and None not in layers else None
     while node is not None and isinstance(node.op, HeadsFirst | SplitHeads):
         value = node.inputs[0]
         node = None if _only_user(graph, value) is None else graph.producer(value)
