@@ -143,7 +143,7 @@ class Model:
         return self.tokenizer.encode(text)
 
     def new_sequence(self) -> protocol.Sequence:
-        """An empty sequence of its own, for callers that choose tokens themselves; theirs to close.
+        """An empty sequence of its own; for those who choose tokens themselves, and theirs to close.
 
         Raises:
             DeviceError: the model is closed.

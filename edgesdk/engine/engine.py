@@ -117,7 +117,7 @@ class Engine:
 
     @property
     def runner(self) -> StepRunner:
-        """What runs the steps; to be used within `call` only."""
+        """What runs the steps; for tests and measurements, within `call` only."""
         return self._runner
 
     @property
