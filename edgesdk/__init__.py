@@ -73,12 +73,12 @@ if TYPE_CHECKING:
     from edgesdk.devices.receipt import Runner as Runner
     from edgesdk.engine.engine import Engine as Engine
     from edgesdk.engine.engine_options import EngineKeywords as EngineKeywords
+    from edgesdk.engine.generation import Generation as Generation
     from edgesdk.engine.metrics import EngineMetrics as EngineMetrics
     from edgesdk.engine.metrics import RequestMetrics as RequestMetrics
     from edgesdk.engine.request_options import RequestOptions as RequestOptions
     from edgesdk.engine.scheduler import Policy as Policy
     from edgesdk.engine.session import Session as Session
-    from edgesdk.engine.stream import Generation as Generation
     from edgesdk.errors import BundleError as BundleError
     from edgesdk.errors import CapacityError as CapacityError
     from edgesdk.errors import CheckpointError as CheckpointError
@@ -136,7 +136,7 @@ _NAMES = {
     "edgesdk.engine.request_options": "RequestOptions",
     "edgesdk.engine.scheduler": "Policy",
     "edgesdk.engine.session": "Session",
-    "edgesdk.engine.stream": "Generation",
+    "edgesdk.engine.generation": "Generation",
     "edgesdk.errors": (
         "BundleError CapacityError CheckpointError DeviceError EdgeError EmitError MissingExtra "
         "QueueFull SnapshotError ToolCallError TransformError UnsupportedOption"

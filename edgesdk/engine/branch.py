@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from edgesdk.decoding.answer import Answer
 from edgesdk.decoding.choose import Chooser
 from edgesdk.decoding.request_reader import AnswerRequest
+from edgesdk.engine.generation import Generation
 from edgesdk.engine.metrics import RequestMetrics
-from edgesdk.engine.stream import Generation
 from edgesdk.kv.cell_list import CellList
 
 
