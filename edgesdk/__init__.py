@@ -15,22 +15,18 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgesdk.bundle.decoder_spec import Activation as Activation
+    from edgesdk.backends.protocol import Between as Between
+    from edgesdk.backends.protocol import TokenSequence as TokenSequence
     from edgesdk.bundle.decoder_spec import DecoderSpec as DecoderSpec
     from edgesdk.bundle.decoder_spec import Half as Half
-    from edgesdk.bundle.decoder_spec import HalfKind as HalfKind
     from edgesdk.bundle.decoder_spec import LayerSpec as LayerSpec
-    from edgesdk.bundle.decoder_spec import RotaryKind as RotaryKind
     from edgesdk.bundle.decoder_spec import RotarySpec as RotarySpec
     from edgesdk.bundle.manifest import AccuracyRecord as AccuracyRecord
     from edgesdk.bundle.manifest import BudgetRecord as BudgetRecord
     from edgesdk.bundle.manifest import CalibrationSample as CalibrationSample
-    from edgesdk.bundle.manifest import CellType as CellType
     from edgesdk.bundle.manifest import ChatAgreement as ChatAgreement
     from edgesdk.bundle.manifest import Compatibility as Compatibility
-    from edgesdk.bundle.manifest import DeviceClass as DeviceClass
     from edgesdk.bundle.manifest import FileRecord as FileRecord
-    from edgesdk.bundle.manifest import Format as Format
     from edgesdk.bundle.manifest import FrontierPoint as FrontierPoint
     from edgesdk.bundle.manifest import GenerationDefaults as GenerationDefaults
     from edgesdk.bundle.manifest import GreedyAgreement as GreedyAgreement
@@ -38,15 +34,17 @@ if TYPE_CHECKING:
     from edgesdk.bundle.manifest import ParityReport as ParityReport
     from edgesdk.bundle.manifest import Source as Source
     from edgesdk.bundle.manifest import SourceFile as SourceFile
-    from edgesdk.bundle.manifest import StepShape as StepShape
+    from edgesdk.bundle.manifest import StackRecord as StackRecord
     from edgesdk.bundle.manifest import TokenizerRecord as TokenizerRecord
     from edgesdk.bundle.manifest import TransformRecord as TransformRecord
     from edgesdk.bundle.manifest import Variant as Variant
     from edgesdk.bundle.manifest import VocabularyRecord as VocabularyRecord
     from edgesdk.bundle.manifest import WeightRecord as WeightRecord
+    from edgesdk.bundle.port import Port as Port
     from edgesdk.bundle.reader import Bundle as Bundle
     from edgesdk.bundle.reader import open_bundle as open_bundle
     from edgesdk.bundle.records import JsonValue as JsonValue
+    from edgesdk.bundle.step_shape import StepShape as StepShape
     from edgesdk.decoding.beam import Beam as Beam
     from edgesdk.decoding.completion import Chunk as Chunk
     from edgesdk.decoding.completion import Completion as Completion
@@ -57,7 +55,6 @@ if TYPE_CHECKING:
     from edgesdk.decoding.stopping import FinishReason as FinishReason
     from edgesdk.decoding.stream import Cancelled as Cancelled
     from edgesdk.decoding.stream import Stream as Stream
-    from edgesdk.devices.choose import Goal as Goal
     from edgesdk.devices.governor import Governor as Governor
     from edgesdk.devices.governor import GovernorLimits as GovernorLimits
     from edgesdk.devices.governor import GovernorRule as GovernorRule
@@ -66,7 +63,6 @@ if TYPE_CHECKING:
     from edgesdk.devices.measurement import PhaseFigures as PhaseFigures
     from edgesdk.devices.power_readings import PowerReadings as PowerReadings
     from edgesdk.devices.receipt import Incident as Incident
-    from edgesdk.devices.receipt import IncidentKind as IncidentKind
     from edgesdk.devices.receipt import Phase as Phase
     from edgesdk.devices.receipt import Receipt as Receipt
     from edgesdk.devices.receipt import Refusal as Refusal
@@ -111,32 +107,34 @@ if TYPE_CHECKING:
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _NAMES = {
-    "edgesdk.bundle.decoder_spec": ("Activation DecoderSpec Half HalfKind LayerSpec RotaryKind RotarySpec"),
+    "edgesdk.backends.protocol": "Between TokenSequence",
+    "edgesdk.bundle.decoder_spec": "DecoderSpec Half LayerSpec RotarySpec",
     "edgesdk.bundle.manifest": (
-        "AccuracyRecord BudgetRecord CalibrationSample CellType ChatAgreement Compatibility DeviceClass "
-        "FileRecord Format FrontierPoint GenerationDefaults GreedyAgreement Manifest ParityReport Source "
-        "SourceFile StepShape TokenizerRecord TransformRecord Variant VocabularyRecord WeightRecord"
+        "AccuracyRecord BudgetRecord CalibrationSample ChatAgreement Compatibility "
+        "FileRecord FrontierPoint GenerationDefaults GreedyAgreement Manifest ParityReport Source "
+        "SourceFile StackRecord TokenizerRecord TransformRecord Variant VocabularyRecord WeightRecord"
     ),
+    "edgesdk.bundle.port": "Port",
     "edgesdk.bundle.reader": "Bundle open_bundle",
     "edgesdk.bundle.records": "JsonValue",
+    "edgesdk.bundle.step_shape": "StepShape",
     "edgesdk.decoding.beam": "Beam",
     "edgesdk.decoding.completion": "Chunk Completion",
     "edgesdk.decoding.logprobs": "TokenLogprob",
     "edgesdk.decoding.options": "GenerationKeywords GenerationOptions JsonSchema",
     "edgesdk.decoding.stopping": "FinishReason",
     "edgesdk.decoding.stream": "Cancelled Stream",
-    "edgesdk.devices.choose": "Goal",
     "edgesdk.devices.governor": "Governor GovernorLimits GovernorRule GovernorSettings",
     "edgesdk.devices.measurement": "Measurement PhaseFigures",
     "edgesdk.devices.power_readings": "PowerReadings",
-    "edgesdk.devices.receipt": "Incident IncidentKind Phase Receipt Refusal Runner",
+    "edgesdk.devices.receipt": "Incident Phase Receipt Refusal Runner",
     "edgesdk.engine.engine": "Engine",
     "edgesdk.engine.engine_options": "EngineKeywords",
+    "edgesdk.engine.generation": "Generation",
     "edgesdk.engine.metrics": "EngineMetrics RequestMetrics",
     "edgesdk.engine.request_options": "RequestOptions",
     "edgesdk.engine.scheduler": "Policy",
     "edgesdk.engine.session": "Session",
-    "edgesdk.engine.generation": "Generation",
     "edgesdk.errors": (
         "BundleError CapacityError CheckpointError DeviceError EdgeError EmitError MissingExtra "
         "QueueFull SnapshotError ToolCallError TransformError UnsupportedOption"

@@ -62,7 +62,7 @@ class Model:
     def __init__(
         self,
         bundle: Bundle,
-        backend: protocol.LoadedBackend,
+        backend: protocol.SequenceBackend,
         receipt: Receipt,
         governor: Governor | None = None,
         *,
@@ -95,7 +95,7 @@ class Model:
         return live_receipt(self._receipt, self._backend)
 
     @property
-    def backend(self) -> protocol.LoadedBackend:
+    def backend(self) -> protocol.SequenceBackend:
         """What makes its sequences; for the engine, which schedules steps itself."""
         return self._backend
 
@@ -142,8 +142,8 @@ class Model:
         """Token ids of plain text, with the start token where the model wants one."""
         return self.tokenizer.encode(text)
 
-    def new_sequence(self) -> protocol.Sequence:
-        """An empty sequence of its own; for those who choose tokens themselves, and theirs to close.
+    def new_sequence(self) -> protocol.TokenSequence:
+        """An empty sequence of its own, for callers that choose tokens themselves; theirs to close.
 
         Raises:
             DeviceError: the model is closed.

@@ -1,6 +1,6 @@
 """The loop: run the prompt, choose a token, run it, choose the next, until something ends the answer.
 
-It works on any sequence of a backend. The last token chosen is never run: nobody asks for what follows it.
+It works on any `TokenSequence`. The last token chosen is never run: nobody asks for what follows it.
 Tokens that a grammar forces are run with the token before them, as one chunk. The clock stops while the
 consumer holds a piece, so slow readers do not look like slow decoding.
 """
@@ -23,7 +23,7 @@ class _Cancelled(Exception):  # noqa: N818 - no error
 
 
 def generate(
-    sequence: protocol.Sequence,
+    sequence: protocol.TokenSequence,
     prompt: protocol.Int,
     chooser: Chooser,
     answer: Answer,

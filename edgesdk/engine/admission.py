@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import replace
 
 from edgesdk.engine.branch import Branch, Request
 from edgesdk.engine.cell_room import CellRoom, shorten
@@ -127,6 +128,14 @@ class Admission:
                 self.give_back(branch)
                 scheduler.reuse(branch.branch_id, 0)
         return plan
+
+    def without_ended(self, plan: StepPlan) -> StepPlan:
+        """A plan without branches that have ended since: who is refused takes its request's others along."""
+        return replace(
+            plan,
+            work=tuple(work for work in plan.work if work.branch_id in self._branches),
+            admitted=tuple(branch_id for branch_id in plan.admitted if branch_id in self._branches),
+        )
 
     def admit(self, branch: Branch, now: float) -> None:
         """Lets a branch of a plan leave the queue.

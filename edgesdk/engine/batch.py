@@ -112,8 +112,10 @@ class Batch:
         began = time.perf_counter()
         admission = self._admission
         plan = admission.plan()
-        for branch in admission.find(plan.refused):
-            self._refuse(branch)
+        if plan.refused:
+            for branch in admission.find(plan.refused):
+                self._refuse(branch)
+            plan = admission.without_ended(plan)
         for branch in admission.find(plan.admitted):
             admission.admit(branch, began)
         branches = admission.find(work.branch_id for work in plan.work)

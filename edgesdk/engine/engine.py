@@ -93,7 +93,7 @@ class Engine:
             backend = step_backend_of(self._model.backend, receipt.backend, formats)
             self._context = self._model.full_context
             self._runner = StepRunner(backend, decoder, self._context)
-            policy, self.profile = choose_policy(self._runner, decoder, asked)
+            policy, self.profile = choose_policy(self._runner, asked)
         except BaseException:
             if self._owned:
                 self._model.close()

@@ -32,7 +32,7 @@ class SessionHost(Protocol):
 
     @property
     def sessions(self) -> SessionStore:
-        """Holds the sessions' states; to be used between two steps."""
+        """The open sessions; to be touched between two steps only."""
 
     def call(self, compute: Callable[[], T]) -> T:
         """Has something computed between two steps."""

@@ -7,23 +7,23 @@ import sys
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, get_origin
 
+import numpy as np
 import pytest
 
 import edgesdk
 
 NAMES = [
     "AccuracyRecord",
-    "Activation",
     "Beam",
+    "Between",
     "BudgetRecord",
     "Bundle",
     "BundleError",
     "CalibrationSample",
     "Cancelled",
     "CapacityError",
-    "CellType",
     "ChatAgreement",
     "ChatTemplate",
     "CheckpointError",
@@ -31,7 +31,6 @@ NAMES = [
     "Compatibility",
     "Completion",
     "DecoderSpec",
-    "DeviceClass",
     "DeviceError",
     "EdgeError",
     "EmitError",
@@ -40,22 +39,18 @@ NAMES = [
     "EngineMetrics",
     "FileRecord",
     "FinishReason",
-    "Format",
     "FrontierPoint",
     "Generation",
     "GenerationDefaults",
     "GenerationKeywords",
     "GenerationOptions",
-    "Goal",
     "Governor",
     "GovernorLimits",
     "GovernorRule",
     "GovernorSettings",
     "GreedyAgreement",
     "Half",
-    "HalfKind",
     "Incident",
-    "IncidentKind",
     "JsonSchema",
     "JsonValue",
     "LayerSpec",
@@ -70,6 +65,7 @@ NAMES = [
     "Phase",
     "PhaseFigures",
     "Policy",
+    "Port",
     "PowerReadings",
     "Prompt",
     "QueueFull",
@@ -77,17 +73,18 @@ NAMES = [
     "Refusal",
     "RequestMetrics",
     "RequestOptions",
-    "RotaryKind",
     "RotarySpec",
     "Runner",
     "Session",
     "SnapshotError",
     "Source",
     "SourceFile",
+    "StackRecord",
     "StepShape",
     "Stream",
     "TemplateVariables",
     "TokenLogprob",
+    "TokenSequence",
     "Tokenizer",
     "TokenizerRecord",
     "Tool",
@@ -114,7 +111,6 @@ HOUSE = {
     "Generation.__init__",
     "Model.__init__",
     "Model.backend",
-    "Model.new_sequence",
     "Model.reader",
     "Session.__init__",
     "Stream.__init__",
@@ -203,28 +199,36 @@ def annotations(module, name):
 
 
 def types_in(annotation, known):
-    """The objects of ours that an annotation names."""
+    """The objects of ours that an annotation names; an array of numpy's by a short name is none."""
     for node in ast.walk(annotation):
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) in known:
             inside = meaning(*known[ast.unparse(node.value)])
             yield node.attr, getattr(inside, node.attr)
         elif isinstance(node, ast.Name) and node.id in known:
             value = meaning(*known[node.id])
-            if not isinstance(value, ModuleType | TypeVar | ParamSpec):
+            if (
+                not isinstance(value, ModuleType | TypeVar | ParamSpec)
+                and get_origin(value) is not np.ndarray
+            ):
                 yield node.id, value
 
 
 def test_every_type_that_a_public_name_takes_or_returns_is_public():
+    """Of attributes the classes only: texts among a few, as a `Literal`, need no name to be written."""
     missing = {}
     looked_at = 0
     for name, module in edgesdk._HOMES.items():
         known = known_names(module)
+        assert known[name] == (module, name), f"{name} comes from {known[name][0]}"
         for place, annotation in annotations(module, name):
             if place in HOUSE:
                 continue
             looked_at += 1
+            called = (
+                callable(getattr(getattr(edgesdk, name), place.partition(".")[2], None)) or "." not in place
+            )
             for used, value in types_in(annotation, known):
-                if getattr(edgesdk, used, None) is not value:
+                if getattr(edgesdk, used, None) is not value and (called or isinstance(value, type)):
                     missing[used] = place
     assert not missing
     assert looked_at > 400
@@ -235,9 +239,7 @@ def test_members_for_the_house_say_so():
         owner, member = place.split(".")
         cls = getattr(edgesdk, owner)
         said = cls.__doc__ if member == "__init__" else getattr(cls, member).__doc__
-        assert re.search(r"\bmakes? one\b|; for (the|tests|those)\b|; for `Session`", said), (
-            f"{place}: {said}"
-        )
+        assert re.search(r"\bmakes? one\b|; for (the|tests)\b|; for `Session`", said), f"{place}: {said}"
 
 
 def test_every_error_of_the_tree_is_public():

@@ -54,7 +54,16 @@ def fake_bundle(byte_level, tmp_path_factory):
         tokenizer=byte_level.record,
         generation=GenerationDefaults(),
         variants=(
-            Variant("only", "litert", "f32", ("cpu",), "variants/only/model.tflite", CONTEXT, fake_shapes()),
+            Variant(
+                "only",
+                "litert",
+                "f32",
+                ("cpu",),
+                "variants/only/model.tflite",
+                CONTEXT,
+                fake_shapes(),
+                numbers="0" * 64,
+            ),
         ),
         files={},
     )
