@@ -133,5 +133,6 @@ class Branch:
 
     def append(self, tokens: Sequence[int]) -> None:
         """Adds chosen tokens."""
-        self._tokens[self.known : self.known + len(tokens)] = tokens
-        self.known += len(tokens)
+        for token in tokens:  # mostly one, for which a slice takes longer
+            self._tokens[self.known] = token
+            self.known += 1
