@@ -12,6 +12,7 @@ from edgesdk_converters.vocabulary.tokenizer_data import load_engine
 def test_it_converts_proves_and_writes_the_same_text(grown, corpus, held_out, tiny, tmp_path, monkeypatch):
     import edgesdk
     from edgesdk_converters import convert as pipeline
+    from edgesdk_converters import read_source
 
     full = grown("byte_level", tiny)
     kept = choose_tokens(full, PruneRequest(corpus=(corpus,), size=640))
@@ -19,7 +20,7 @@ def test_it_converts_proves_and_writes_the_same_text(grown, corpus, held_out, ti
     answers = []
     prompts = [" ".join(line.split()[:2]) for line in held_out[:120]]
     for name, checkpoint in (("full", full), ("pruned", pruned)):
-        monkeypatch.setattr(pipeline, "open_checkpoint", lambda source, revision=None, c=checkpoint: c)
+        monkeypatch.setattr(read_source, "open_checkpoint", lambda source, revision=None, c=checkpoint: c)
         options = pipeline.ConvertOptions(
             targets=("litert", "onnx", "onnx-step"),
             recipes=("f32", "w8", "w4b32"),

@@ -14,6 +14,7 @@ from edgesdk.errors import BundleError, UnsupportedOption
 from edgesdk.evaluation.evaluate_text import text_windows
 from edgesdk.evaluation.verify_bundle import verify_bundle
 from edgesdk_converters import convert as pipeline
+from edgesdk_converters import read_source
 from edgesdk_converters.reshape import Reshaping
 from edgesdk_converters.vocabulary.choose_tokens import choose_tokens
 from edgesdk_converters.vocabulary.kept_speller import kept_speller
@@ -26,7 +27,7 @@ VARIANTS = ("litert-f32", "onnx-step-f32", "litert-w8")
 def convert(
     monkeypatch, checkpoint, folder, *, recipes=("f32", "w8"), targets=("litert", "onnx-step"), **more
 ):
-    monkeypatch.setattr(pipeline, "open_checkpoint", lambda source, revision=None: checkpoint)
+    monkeypatch.setattr(read_source, "open_checkpoint", lambda source, revision=None: checkpoint)
     options = pipeline.ConvertOptions(targets, recipes, context=96, allow_parity_miss=True, **more)
     return pipeline.convert("given", folder, options)
 
