@@ -31,10 +31,10 @@ from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import ResidentWeights
 from edgesdk_converters.layers.budget import Judge
 from edgesdk_converters.layers.rank_layers import LayerRanking, rank_layers, reorder
-from edgesdk_converters.layers.skip_request import SkipRequest, parse_skip
 from edgesdk_converters.layers.trial import Text, text_losses
 from edgesdk_converters.quantise.calibration.calibration_text import builtin_calibration
 from edgesdk_converters.transforms.skip_layers import skip_layers
+from edgesdk_converters.transforms.skip_request import SkipRequest, parse_skip
 from edgesdk_converters.vocabulary.tokenizer_data import load_engine
 
 METHODS = ("influence", "loss", "greedy")

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
         TransformError,
         UnsupportedOption,
     )
-    from edgesdk.load_model import LoadOptions, load
+    from edgesdk.load_model import load
+    from edgesdk.load_options import LoadOptions
     from edgesdk.model import Model
     from edgesdk.text.messages import Message
     from edgesdk.text.tools import Tool, ToolCall
@@ -111,7 +112,7 @@ _HOMES = {
     "Governor": "edgesdk.devices.governor",
     "GovernorRule": "edgesdk.devices.governor",
     "GovernorSettings": "edgesdk.devices.governor",
-    "LoadOptions": "edgesdk.load_model",
+    "LoadOptions": "edgesdk.load_options",
     "Message": "edgesdk.text.messages",
     "Model": "edgesdk.model",
     "Receipt": "edgesdk.devices.receipt",

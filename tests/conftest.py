@@ -68,6 +68,20 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory):
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _few_questions():
+    """Conversions ask 8 of the 100 questions: hundreds of tiny models are converted here."""
+    with pytest.MonkeyPatch.context() as patch:
+        try:
+            from edgesdk_converters.parity import answer_questions as module
+        except ImportError:  # without the extra `convert` nothing is converted
+            yield
+            return
+        all_of_them = module.questions
+        patch.setattr(module, "questions", lambda: all_of_them()[:8])
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that the processes of this run share."""

@@ -36,7 +36,7 @@ from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
 from edgesdk_converters.convert_options import ACCURACY_TARGET, ConvertOptions, check_options
 from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.program import Program
-from edgesdk_converters.layers.skip_request import parse_skip
+from edgesdk_converters.parity.answer_questions import ReferenceAnswers
 from edgesdk_converters.parity.explain_miss import explain_miss
 from edgesdk_converters.parity.prove import (
     describe_reference,
@@ -59,11 +59,13 @@ from edgesdk_converters.quantise.calibration.calibration_text import (
     read_calibration,
 )
 from edgesdk_converters.quantise.recipe import Recipe
+from edgesdk_converters.quantise.weight_numbers import weight_numbers
 from edgesdk_converters.quantise_program import QuantisedProgram, Texts, depends_on_target, quantise_program
 from edgesdk_converters.shallow_stack import SHALLOW_PARITY_NAME, ShallowStack, shallow_stack
 from edgesdk_converters.targets import EmitRequest, Target
 from edgesdk_converters.transforms.prune_head import prune_head
 from edgesdk_converters.transforms.skip_layers import skip_layers
+from edgesdk_converters.transforms.skip_request import parse_skip
 from edgesdk_converters.vocabulary.kept_speller import kept_speller
 from edgesdk_converters.vocabulary.kept_tokens import KeptTokens
 
@@ -160,7 +162,7 @@ def convert(
                     )
                 made.append(_Made(variant, target, recipe, quantised.calibration, program))
                 if shallow is not None and draft is not None:
-                    second = shallow.variant(variant)
+                    second = shallow.variant(variant, quantised.weights)
                     made.append(_Made(second, target, recipe, quantised.calibration, draft))
         _write_text(writer, checkpoint, kept)
         manifest = Manifest(
@@ -281,6 +283,7 @@ def _emit(
         steps=steps,
         weights=quantised.records,
         cell_type=cells,
+        numbers=weight_numbers(program, weights),
     )
 
 
@@ -320,7 +323,7 @@ def _prove(
         meter.enter("scoring", f"scoring the reference: {against}")
         reference = make_reference(program, encode, writable)
         probe = None if entries[0].variant.decoder is None else SHALLOW_PARITY_NAME
-        write_probe(writer.path(probe or PARITY_NAME), reference.texts, reference.logits)
+        answers = ReferenceAnswers(program, manifest.tokenizer.eos_ids, writable, meter.say)
         measured = []
         for entry in entries:
             meter.enter("proving", f"proving {entry.variant.name}")
@@ -335,7 +338,9 @@ def _prove(
                 if miss is not None and not allow_miss:
                     raise EmitError(explain_miss(entry.variant, miss, entry.calibration))
 
-            measured.append(measure(preview, entry.variant, entry.target.proof_backend, reference, check))
+            backend = entry.target.proof_backend
+            measured.append(measure(preview, entry.variant, backend, reference, answers, check))
+        write_probe(writer.path(probe or PARITY_NAME), reference.texts, reference.logits, chats=answers.found)
         meter.enter("comparing", "comparing the answers with the reference's")
         reports = judge(program, measured, [entry.recipe for entry in entries], against, writable)
         for entry, report in zip(entries, reports, strict=True):

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from edgesdk.bundle.manifest import CellType
 from edgesdk.errors import UnsupportedOption
-from edgesdk_converters.layers.skip_request import parse_skip
 from edgesdk_converters.quantise.budget import Budget, parse_budget
 from edgesdk_converters.quantise.recipe import Recipe, find_recipe
 from edgesdk_converters.quantise_program import check_mixable
 from edgesdk_converters.reshape import Reshaping
 from edgesdk_converters.step_sizes import LARGEST_CONTEXT
 from edgesdk_converters.targets import Target, check_package_limit, check_palettes, find_targets
+from edgesdk_converters.transforms.skip_request import parse_skip
 from edgesdk_converters.vocabulary.prune_request import parse_prune_option
 
 DEFAULT_TARGETS = ("litert", "onnx")

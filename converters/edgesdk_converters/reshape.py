@@ -17,8 +17,8 @@ from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.layers.budget import choose_layers, parse_layer_budget
 from edgesdk_converters.layers.repair_stack import RepairMethod, repair_stack
-from edgesdk_converters.layers.skip_request import parse_skip
 from edgesdk_converters.transforms.skip_layers import skip_layers
+from edgesdk_converters.transforms.skip_request import parse_skip
 from edgesdk_converters.vocabulary.choose_tokens import choose_tokens
 from edgesdk_converters.vocabulary.kept_tokens import KeptTokens
 from edgesdk_converters.vocabulary.prune_request import parse_prune_option
@@ -33,7 +33,7 @@ class Reshaping:
 
     Attributes:
         prune_vocab: tokens to keep (`edgesdk_converters.vocabulary.prune_request`); None for all.
-        skip_layers: layers to leave out (`edgesdk_converters.layers.skip_request`); None for none.
+        skip_layers: layers to leave out (`edgesdk_converters.transforms.skip_request`); None for none.
         layer_budget: leave out what a budget allows (`edgesdk_converters.layers.budget`); None for nothing.
         repair_layers: fit the layer before each gap to what is gone; None leaves it as it is.
     """

@@ -2,25 +2,25 @@
 
 A bundle is untrusted, and runtimes are not: they load native libraries, other files and settings that a
 model or a configuration names, and some end the process on a damaged file. Digests do not help against a
-bundle that was made so. What was found right is remembered by the digests of its files, in the user's cache;
-`load` compares these digests first.
+bundle that was made so. What was found right is remembered by the digests of its files, in the user's cache,
+for the variants that were opened last; `load` compares these digests first.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from edgesdk.backends.opened import Opened, OpenRequest
 from edgesdk.bundle.drafts import is_draft
-from edgesdk.bundle.integrity import cache_folder
 from edgesdk.bundle.manifest import Variant
+from edgesdk.bundle.passed_checks import has_passed, remember_passed
 from edgesdk.bundle.reader import Bundle
+from edgesdk.bundle.step_contract import step_contracts
 
-_VERSION = 2
+_VERSION = 3
 """To be raised with every change of a check, so that what passed before is checked again."""
 
 
@@ -46,22 +46,20 @@ def check_variant(bundle: Bundle, variant: Variant) -> None:
         BundleError: a file is damaged, or holds or names what no bundle of edgesdk does.
         DeviceError: a file has other inputs or outputs than the manifest says.
     """
-    marker = _marker(bundle, variant)
-    if marker is not None and marker.exists():
+    key = _key(bundle, variant)
+    if has_passed("checked", key):
         return
     check_references(bundle, variant)
     if variant.format == "litert":
         from edgesdk.backends.litert.check_litert_file import check_litert_file
-        from edgesdk.backends.litert.step_contract import LitertContract
+        from edgesdk.backends.litert.check_signature import LitertContract
 
-        spec = bundle.manifest.decoder_of(variant)
-        contract = LitertContract(spec, variant.steps, variant.cell_type, variant.context)
+        contracts = step_contracts(bundle.manifest, variant)
+        vocab_size = bundle.manifest.decoder_of(variant).vocab_size
+        contract = LitertContract(contracts, variant.steps, vocab_size, variant.context)
         check_litert_file(bundle.file(variant.entry), contract)
-    if marker is None or is_draft(bundle.path):  # of a draft nothing may be left should it fail
-        return
-    with contextlib.suppress(OSError):  # then it is checked again
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.touch()
+    if not is_draft(bundle.path):  # of a draft nothing may be left should it fail
+        remember_passed("checked", key)
 
 
 def check_references(bundle: Bundle, variant: Variant) -> None:
@@ -85,40 +83,31 @@ def check_references(bundle: Bundle, variant: Variant) -> None:
     elif variant.format.startswith("coreml"):
         from edgesdk.backends.coreml.check_package import check_package
 
-        inside = folder.parent if folder.suffix == ".mlpackage" else folder
-        for name in bundle.manifest.files:
-            if name.startswith(f"{inside}/") and name.endswith(".mlpackage/Manifest.json"):
+        for name in _files(bundle, variant):
+            if name.endswith(".mlpackage/Manifest.json"):
                 check_package(bundle.file(name))
 
 
 def _beside(bundle: Bundle, variant: Variant) -> dict[str, int]:
     """Size of every listed file in the folder of the entry, by name."""
-    prefix = f"{PurePosixPath(variant.entry).parent}/"
-    return {
-        name.removeprefix(prefix): record.size_bytes
-        for name, record in bundle.manifest.files.items()
-        if name.startswith(prefix) and "/" not in name.removeprefix(prefix)
-    }
+    folder = PurePosixPath(variant.entry).parent
+    listed = ((PurePosixPath(name), record) for name, record in bundle.manifest.files.items())
+    return {path.name: record.size_bytes for path, record in listed if path.parent == folder}
 
 
-def _marker(bundle: Bundle, variant: Variant) -> Path | None:
-    """A file that is there once the check has passed; None for a user without a cache."""
-    try:
-        return cache_folder() / "checked" / _key(bundle, variant)
-    except FileNotFoundError:
-        return None
+def _files(bundle: Bundle, variant: Variant) -> list[str]:
+    """Names of the listed files of a variant: below the folder of its entry, or around its package."""
+    folder = PurePosixPath(variant.entry).parent
+    if folder.suffix == ".mlpackage":
+        folder = folder.parent
+    return [name for name in bundle.manifest.files if PurePosixPath(name).is_relative_to(folder)]
 
 
 def _key(bundle: Bundle, variant: Variant) -> str:
     """Everything that the checks depend on, hashed."""
-    spec = bundle.manifest.decoder_of(variant)
-    prefix = "/".join(PurePosixPath(variant.entry).parts[:2])
-    files = sorted(
-        (name, record.sha256, record.size_bytes)
-        for name, record in bundle.manifest.files.items()
-        if name.startswith(prefix)
-    )
-    sizes = (spec.vocab_size, spec.head_rows, spec.heads, spec.kv_heads, spec.head_size, len(spec.layers))
-    step = [(s.tokens, s.cells, s.rows, s.signature) for s in variant.steps]
-    kind = (_VERSION, variant.format, variant.entry, variant.context, variant.cell_type, spec.window)
-    return hashlib.sha256(repr((kind, sizes, step, files)).encode()).hexdigest()
+    vocab_size = bundle.manifest.decoder_of(variant).vocab_size
+    listed = bundle.manifest.files
+    files = sorted((name, listed[name].sha256, listed[name].size_bytes) for name in _files(bundle, variant))
+    kind = (_VERSION, variant.format, variant.entry, variant.context, vocab_size, variant.steps)
+    contracts = step_contracts(bundle.manifest, variant)
+    return hashlib.sha256(repr((kind, contracts, files)).encode()).hexdigest()

@@ -7,7 +7,6 @@ and stopping stay with edgesdk; onnxruntime-genai's own are not used.
 from __future__ import annotations
 
 import json
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -51,7 +50,7 @@ def open_genai(request: OpenRequest) -> Opened:
 
 
 class GenaiModel:
-    """A folder opened by onnxruntime-genai; implements `LoadedBackend`."""
+    """A folder opened by onnxruntime-genai; implements `SequenceBackend`."""
 
     def __init__(self, folder: Path, vocabulary: int, context: int, *, threads: int) -> None:
         """Loads a model.
@@ -107,7 +106,7 @@ class GenaiModel:
 
 
 class GenaiSequence:
-    """One generator; implements `Sequence`."""
+    """One generator; implements `TokenSequence`."""
 
     def __init__(
         self, package: ModuleType, model: object, turns: Turns, vocabulary: int, context: int
@@ -145,7 +144,7 @@ class GenaiSequence:
 
         Args:
             tokens: (n,) int32, n at least 1.
-            between: as `protocol.Sequence` has it.
+            between: as `protocol.TokenSequence` has it.
 
         Returns:
             (V,) float32 logits after the last of them.
@@ -158,7 +157,7 @@ class GenaiSequence:
         for start in range(0, len(tokens), CHUNK_TOKENS):
             if start and between is not None:
                 between()
-            logits = self._turns.take(partial(self._last, tokens[start : start + CHUNK_TOKENS]))
+            logits = self._turns.take(self._last, tokens[start : start + CHUNK_TOKENS])
         return logits
 
     def score(self, tokens: Int) -> Float:
@@ -167,7 +166,7 @@ class GenaiSequence:
         logits = np.empty((len(tokens), self._vocabulary), np.float32)
         for start in range(0, len(tokens), CHUNK_TOKENS):
             chunk = tokens[start : start + CHUNK_TOKENS]
-            logits[start : start + len(chunk)] = self._turns.take(partial(self._all, chunk))
+            logits[start : start + len(chunk)] = self._turns.take(self._all, chunk)
         return logits
 
     def truncate(self, length: int) -> None:

@@ -15,12 +15,13 @@ import atexit
 import os
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 from weakref import WeakKeyDictionary, WeakSet
 
 from edgesdk.errors import DeviceError
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 CLOSED = "the model is closed; load it again"
 
@@ -37,10 +38,17 @@ class _Ticket:
 
     __slots__ = ("before", "lock", "thread")
 
-    def __init__(self) -> None:
+    def __init__(self, thread: int) -> None:
         self.lock = threading.Lock()
         self.before: _Ticket | None = None
-        self.thread = threading.get_ident()
+        self.thread = thread
+
+    def wait(self) -> None:
+        """Returns once those before are over; may be called again from within."""
+        while (before := self.before) is not None:
+            with before.lock:
+                pass
+            self.before = before.before
 
 
 class Turns:
@@ -55,9 +63,11 @@ class Turns:
         self.refusal: str | None = None
         """Why there are no turns any more."""
         self._natives = list(natives)
-        self._gate = threading.Lock()
+        self._gate = threading.RLock()
         self._last: _Ticket | None = None
         self._serving: _Ticket | None = None
+        self._drawn: dict[int, _Ticket] = {}  # by thread: those in the queue
+        self._at_the_end: list[Callable[[], object]] = []
         _ALL.add(self)
 
     @property
@@ -84,36 +94,48 @@ class Turns:
         """Lets go of what `guard` was given."""
         self._natives.clear()
 
-    def take(self, act: Callable[[], T]) -> T:
+    def take(self, act: Callable[[*Ts], T], *given: *Ts) -> T:
         """Does something in a turn; within a turn of the same thread at once.
+
+        Args:
+            act: what to do.
+            given: what to call it with.
 
         Raises:
             DeviceError: the backend is closed, or was opened before the process was forked.
         """
+        if self.refusal is not None:  # without waiting: in a child, nobody might ever release what is held
+            self.expect_open()
         if self.mine:
-            return self._act(act)
-        self.expect_open()  # without waiting: in a child, nobody might ever release what is held
-        ticket = _Ticket()
+            return act(*given)
+        thread = threading.get_ident()
+        ticket = self._drawn.get(thread)
+        if ticket is not None and ticket.lock.locked():  # this thread waits, and has been struck
+            return self._serve(ticket, act, given)
+        ticket = _Ticket(thread)
         with ticket.lock:
-            with self._gate:
-                ticket.before, self._last = self._last, ticket
-            while ticket.before is not None:
-                with ticket.before.lock:
-                    pass
-                ticket.before = ticket.before.before
-            self._serving = ticket
             try:
-                return self._act(act)
+                with self._gate:
+                    # Python strikes after calls only, so this is done as one, and so is the end of it below.
+                    ticket.before, self._last = self._last, ticket
+                    self._drawn[thread] = ticket
+                return self._serve(ticket, act, given)
             finally:
-                self._serving = None
+                if thread in self._drawn:
+                    del self._drawn[thread]
 
     def end(self, release: Callable[[], object]) -> None:
         """Refuses turns from now on, after the one that runs; then calls `release`. May be called again.
 
-        In a forked child nothing is released: that would wait for threads that are not there.
+        Within a turn of the same thread, that turn releases when it is over. In a forked child nothing is
+        released: that would wait for threads that are not there.
         """
 
         if self.refusal is not None:
+            return
+        if self.mine:
+            self.refusal = CLOSED
+            self._at_the_end.append(release)
             return
         begun = False
 
@@ -152,9 +174,17 @@ class Turns:
         for native in self._natives:
             keep_for_ever(native)
 
-    def _act(self, act: Callable[[], T]) -> T:
-        self.expect_open()
-        return act()
+    def _serve(self, ticket: _Ticket, act: Callable[[*Ts], T], given: tuple[*Ts]) -> T:
+        ticket.wait()
+        self._serving = ticket
+        try:
+            if self.refusal is not None:
+                self.expect_open()
+            return act(*given)
+        finally:
+            if self._at_the_end:
+                self._at_the_end.pop()()
+            self._serving = None
 
 
 def keep_for_ever(native: object) -> None:

@@ -1,4 +1,8 @@
-"""JSON documents in the cache, with a checksum: what a disk or a killed process damaged is not believed."""
+"""JSON documents in the cache, with a checksum: what a disk or a killed process damaged is not believed.
+
+A folder keeps the records that were written last (`keep_newest`): those of bundles that are gone would stay
+for ever.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,13 @@ import hashlib
 import json
 from pathlib import Path
 
+from edgesdk.bundle.keep_newest import MOST_RECORDS, keep_newest
 from edgesdk.bundle.records import JsonValue
 from edgesdk.bundle.write_file import write_file
 
 
 def write_checked(path: Path, document: JsonValue) -> None:
-    """Writes a document; missing folders are made.
+    """Writes a document; missing folders are made, and the oldest of many documents beside it removed.
 
     Raises:
         OSError: it cannot be written.
@@ -19,6 +24,7 @@ def write_checked(path: Path, document: JsonValue) -> None:
     text = json.dumps(document, indent=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}\n")
+    keep_newest(path.parent, path.suffix, MOST_RECORDS)
 
 
 def read_checked(path: Path, limit_bytes: int) -> JsonValue:

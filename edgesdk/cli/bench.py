@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from edgesdk.cli.options import Loading, bundle_argument, json_option, load_options
+from edgesdk.cli.load_options import load_options
+from edgesdk.cli.options import bundle_argument, json_option
 from edgesdk.cli.output import megabytes, print_facts, print_json, print_table, show_receipt
 from edgesdk.errors import UnsupportedOption
+
+if TYPE_CHECKING:
+    from edgesdk.load_options import LoadOptions
 
 EXAMPLES = """\b
 Examples:
@@ -68,7 +73,7 @@ def command(
     repeat: int,
     streams: int | None,
     inject_prompt: int | None,
-    loading: Loading,
+    loading: LoadOptions,
     as_json: bool,
 ) -> None:
     """Measures the speed of the model in BUNDLE on this machine.
@@ -85,8 +90,8 @@ def command(
     from edgesdk.evaluation.bench import measure_speed
     from edgesdk.load_model import load
 
-    with load(bundle, **loading) as model:
-        show_receipt(model.receipt)
+    with load(bundle, loading) as model:
+        show_receipt(model.receipt, loading)
         report = measure_speed(model, prompt_tokens, new_tokens, repeat)
     if as_json:
         print_json(report)
@@ -105,12 +110,14 @@ def command(
     )
 
 
-def _bench_streams(bundle: Path, streams: int, inject_prompt: int, loading: Loading, as_json: bool) -> None:
+def _bench_streams(
+    bundle: Path, streams: int, inject_prompt: int, loading: LoadOptions, as_json: bool
+) -> None:
     from edgesdk.evaluation.bench_streams import measure_streams
     from edgesdk.load_model import load
 
-    with load(bundle, **loading) as model:
-        show_receipt(model.receipt)
+    with load(bundle, loading) as model:
+        show_receipt(model.receipt, loading)
         report = measure_streams(model, streams, inject_prompt=inject_prompt)
         whole = None
         if inject_prompt:

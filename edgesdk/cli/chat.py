@@ -14,11 +14,10 @@ import click
 
 from edgesdk.bundle.printable import printable
 from edgesdk.bundle.write_file import write_file
+from edgesdk.cli.load_options import load_options
 from edgesdk.cli.options import (
     Answering,
-    Loading,
     answer_options,
-    load_options,
     model_argument,
     template_option,
 )
@@ -27,6 +26,7 @@ from edgesdk.errors import CapacityError
 
 if TYPE_CHECKING:
     from edgesdk.bundle.records import JsonValue
+    from edgesdk.load_options import LoadOptions
     from edgesdk.model import Model
     from edgesdk.text.chat_template import Message
 
@@ -56,7 +56,7 @@ Ctrl-C stops an answer."""
 def command(
     model: str,
     system: str | None,
-    loading: Loading,
+    loading: LoadOptions,
     answering: Answering,
     template_variables: Mapping[str, JsonValue],
 ) -> None:
@@ -74,10 +74,10 @@ def command(
         # Line editing for input(); there is none on Windows, whose console has its own.
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401
-    with load(find_or_convert(model), **loading) as opened:
+    with load(find_or_convert(model), loading) as opened:
         if opened.chat_template is None:
             raise UnsupportedOption(f"{opened.bundle.manifest.name} has no chat template; use `edgesdk run`")
-        show_receipt(opened.receipt)
+        show_receipt(opened.receipt, loading)
         if interactive:
             click.echo("/help lists commands", err=True)
         first: list[Message] = [] if system is None else [{"role": "system", "content": system}]

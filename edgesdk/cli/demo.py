@@ -30,8 +30,6 @@ Examples:
   edgesdk demo --again --recipe w8,w4b32
 """
 
-# Of each variant only what is tried first for it; `edgesdk bench` times the others, and for longer.
-_BACKENDS = {"litert": "litert", "onnx-resident": "onnxruntime"}
 _PROMPT_TOKENS, _NEW_TOKENS, _REPEAT = 256, 32, 2
 
 
@@ -179,23 +177,27 @@ def _show_variants(bundle: Bundle) -> None:
 
 
 def _time(bundle: Bundle, line: ProgressLine) -> None:
-    """Prints a row for each variant on what runs it here first, or why nothing does."""
+    """Prints a row for each variant on what runs it here first, or why nothing does.
+
+    `edgesdk bench` times the other backends, and for longer.
+    """
+    from edgesdk.backends.registry import first_backend
     from edgesdk.evaluation.bench import measure_speed
     from edgesdk.load_model import load
 
     rows: list[tuple[str, ...]] = []
     for variant in bundle.manifest.variants:
-        name = _BACKENDS.get(variant.format)
-        if name is None:
+        first = first_backend(variant.format)
+        if first is None:
             continue
         line.show(f"timing {variant.name}: {_PROMPT_TOKENS} prompt tokens, {_NEW_TOKENS} new ones")
         try:
-            with load(bundle.path, backend=name, variant=variant.name, strict=True) as model:
+            with load(bundle.path, backend=first.name, variant=variant.name, strict=True) as model:
                 report = measure_speed(model, _PROMPT_TOKENS, _NEW_TOKENS, _REPEAT)
         except (DeviceError, MissingExtra) as error:
-            rows.append((variant.name, name, "-", "-", "-", f"not timed: {error}"))
+            rows.append((variant.name, first.name, "-", "-", "-", f"not timed: {error}"))
             continue
         figures = (report.prefill_tokens_per_s, report.decode_tokens_per_s, report.load_ms)
-        rows.append((variant.name, name, *(f"{figure:.0f}" for figure in figures), ""))
+        rows.append((variant.name, first.name, *(f"{figure:.0f}" for figure in figures), ""))
     line.clear()
     print_table(("variant", "backend", "prefill tokens/s>", "decode tokens/s>", "load ms>", ""), rows)

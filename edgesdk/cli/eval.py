@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgesdk.cli.options import Loading, bundle_argument, json_option, load_options
-from edgesdk.cli.output import print_facts, print_json, show_receipt
+from edgesdk.cli.load_options import load_options
+from edgesdk.cli.options import bundle_argument, json_option
+from edgesdk.cli.output import chats_text, print_facts, print_json, show_receipt
 from edgesdk.errors import UnsupportedOption
 
 if TYPE_CHECKING:
-    from edgesdk.bundle.manifest import GreedyAgreement
+    from edgesdk.bundle.manifest import ChatAgreement, GreedyAgreement
     from edgesdk.evaluation.agreement import AgreementReport
     from edgesdk.evaluation.evaluate_text import Scorer, Window
+    from edgesdk.load_options import LoadOptions
     from edgesdk.model import Model
 
 EXAMPLES = """\b
@@ -79,35 +81,40 @@ def command(
     window: int,
     greedy_prompts: Path | None,
     greedy_tokens: int,
-    loading: Loading,
+    loading: LoadOptions,
     as_json: bool,
 ) -> None:
     """Measures the model in BUNDLE on a text.
 
-    Prints the perplexity. With --reference also the ratio to the reference's, the KL divergence and how
-    often both find the same token most likely; with --greedy-prompts how many greedy answers are the
-    reference's own, near-ties counted apart.
+    Prints the perplexity, and of how many built-in questions the first 16 tokens of the greedy answer are
+    those of the float32 reference that the bundle carries. With --reference also the ratio to the
+    reference's perplexity, the KL divergence and how often both find the same token most likely; with
+    --greedy-prompts how many greedy answers are the reference's own, near-ties counted apart.
     """
     if greedy_prompts is not None and reference is None:
         raise click.UsageError("--greedy-prompts needs --reference")
     from edgesdk.cli.reference import open_reference
+    from edgesdk.evaluation.chats import check_chats
     from edgesdk.evaluation.evaluate_text import evaluate_text, text_windows
+    from edgesdk.evaluation.probe import probe_of
     from edgesdk.load_model import load
 
-    with load(bundle, **loading) as model:
+    with load(bundle, loading) as model:
+        probe = probe_of(model.bundle, model.bundle.variant(model.receipt.variant))
         windows = text_windows(model, _read_text(text), tokens=tokens, window=window)
         prompts = [] if greedy_prompts is None else _read_text(greedy_prompts).splitlines()
-        show_receipt(model.receipt)
+        show_receipt(model.receipt, loading)
         scorer = None if reference is None else open_reference(reference, model.bundle)
         report = evaluate_text(model, _with_progress(windows), scorer)
+        chats = None if probe is None or probe.chats is None else check_chats(model, probe.chats)
         prompts = [prompt for prompt in prompts if prompt.strip()]
         greedy = None
         if scorer is not None and prompts:
             greedy = _compare_greedy(model, scorer, prompts, greedy_tokens)
         if as_json:
-            print_json({"agreement": report, "greedy": greedy, "receipt": model.receipt})
+            print_json({"agreement": report, "chats": chats, "greedy": greedy, "receipt": model.receipt})
         else:
-            _show(report, greedy)
+            _show(report, chats, greedy)
 
 
 def _read_text(path: Path) -> str:
@@ -133,7 +140,7 @@ def _compare_greedy(model: Model, scorer: Scorer, prompts: list[str], tokens: in
     return summarise(divergences, tokens)
 
 
-def _show(report: AgreementReport, greedy: GreedyAgreement | None) -> None:
+def _show(report: AgreementReport, chats: ChatAgreement | None, greedy: GreedyAgreement | None) -> None:
     facts = [("scored positions", str(report.positions)), ("perplexity", f"{report.perplexity:.4f}")]
     if report.reference_perplexity is not None:
         facts += [
@@ -142,6 +149,8 @@ def _show(report: AgreementReport, greedy: GreedyAgreement | None) -> None:
             ("KL divergence, nats", f"{report.kl_nats:.4f}"),
             ("top-1 agreement", f"{report.top1_agreement:.4f}"),
         ]
+    if chats is not None:
+        facts.append(("built-in questions answered as by the reference", chats_text(chats)))
     if greedy is not None:
         facts.append(
             (

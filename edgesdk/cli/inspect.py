@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from edgesdk.cli.options import bundle_argument, json_option
-from edgesdk.cli.output import greedy_text, megabytes, print_facts, print_json, print_table, variant_bytes
+from edgesdk.cli.output import (
+    chats_text,
+    greedy_text,
+    megabytes,
+    print_facts,
+    print_json,
+    print_table,
+    variant_bytes,
+)
 
 if TYPE_CHECKING:
     from edgesdk.bundle.manifest import Manifest, TransformRecord, Variant
@@ -66,7 +74,17 @@ def command(bundle: Path, as_json: bool) -> None:
             title="Matrices, by how they came from the source",
         )
     print_table(
-        ("variant", "proven with", "against", "perplexity ratio>", "KL nats>", "top-1>", "gate", "greedy"),
+        (
+            "variant",
+            "proven with",
+            "against",
+            "perplexity ratio>",
+            "KL nats>",
+            "top-1>",
+            "chats>",
+            "gate",
+            "greedy",
+        ),
         [_parity_row(variant) for variant in opened.manifest.variants],
         title="Parity with the reference in float32",
     )
@@ -162,7 +180,7 @@ def _weights_row(variant: Variant) -> tuple[str, ...]:
 def _parity_row(variant: Variant) -> tuple[str, ...]:
     report = variant.parity
     if report is None:
-        return (variant.name, "-", "-", "-", "-", "-", "-", f"not proven: {variant.parity_skipped}")
+        return (variant.name, "-", "-", "-", "-", "-", "-", "-", f"not proven: {variant.parity_skipped}")
     return (
         variant.name,
         report.backend,
@@ -170,6 +188,7 @@ def _parity_row(variant: Variant) -> tuple[str, ...]:
         f"{report.perplexity_ratio:.4f}",
         f"{report.kl_nats:.4f}",
         f"{report.top1_agreement:.3f}",
+        chats_text(report.chats),
         f"ratio <= {report.gate_perplexity_ratio:g}, top-1 >= {report.gate_top1_agreement:g}",
         greedy_text(report.greedy),
     )

@@ -1,7 +1,7 @@
 """Arguments and options that several commands share, as decorators.
 
-`load_options`, `answer_options` and `grammar_options` hand their values on as one argument each, with the
-names of what `edgesdk.load` and `Model.stream` take.
+`answer_options` and `grammar_options` hand their values on as one argument each, with the names of what
+`Model.stream` takes; so does `edgesdk.cli.load_options`.
 """
 
 from __future__ import annotations
@@ -15,28 +15,14 @@ from typing import TYPE_CHECKING, TypedDict, cast
 import click
 
 from edgesdk.devices.cpu import MOST_THREADS
-from edgesdk.errors import BundleError, UnsupportedOption
+from edgesdk.errors import UnsupportedOption
 
 if TYPE_CHECKING:
     from edgesdk.bundle.records import JsonValue
     from edgesdk.decoding.options import JsonSchema
-    from edgesdk.devices.governor import Governor
 
 Command = Callable[..., None]
 Decorator = Callable[[Command], Command]
-
-
-class Loading(TypedDict):
-    """How to load a bundle."""
-
-    backend: str
-    device: str
-    variant: str | None
-    strict: bool
-    threads: int | None
-    goal: str | None
-    serve_meanwhile: bool
-    governor: Governor | None
 
 
 class Answering(TypedDict):
@@ -139,12 +125,14 @@ threads_option = click.option(
 )
 
 _LONGEST_FILE_BYTES = 1 << 20
-_DEFAULT_RULES = "default"
-_EXAMPLE_RULES = "docs/devices.md shows an example of a governor's rules"
 
 
-def _read_text(path: Path) -> str:
-    """A file with a schema, a grammar or rules."""
+def read_text_file(path: Path) -> str:
+    """A file with a schema, a grammar or rules.
+
+    Raises:
+        UnsupportedOption: it cannot be read, is too large, or is no text.
+    """
     try:
         with path.open("rb") as file:
             data = file.read(_LONGEST_FILE_BYTES + 1)
@@ -160,77 +148,19 @@ def _read_text(path: Path) -> str:
         raise UnsupportedOption(f"{path} cannot be read: {reason}; give a UTF-8 text file") from error
 
 
-def _read_json(path: Path) -> JsonValue:
+def read_json_file(path: Path) -> JsonValue:
+    """A file with a JSON document.
+
+    Raises:
+        UnsupportedOption: as `read_text_file`, or it is no JSON.
+    """
     try:
-        value: JsonValue = json.loads(_read_text(path))
+        value: JsonValue = json.loads(read_text_file(path))
     except RecursionError as error:
         raise UnsupportedOption(f"{path} is not JSON to read here: it is nested too deeply") from error
     except ValueError as error:
         raise UnsupportedOption(f"{path} is not JSON: {error}") from error
     return value
-
-
-def _make_governor(_: click.Context, __: click.Parameter, rules: str | None) -> Governor | None:
-    if rules is None:
-        return None
-    from edgesdk.bundle.records import from_json
-    from edgesdk.devices.governor import Governor, GovernorSettings
-
-    if rules == _DEFAULT_RULES:
-        return Governor()
-    read = _read_json(Path(rules))
-    try:
-        return Governor(from_json(GovernorSettings, read, rules))
-    except BundleError as error:
-        raise UnsupportedOption(f"{error}; {_EXAMPLE_RULES}") from error
-    except UnsupportedOption as error:
-        raise UnsupportedOption(f"{rules}: {error}; {_EXAMPLE_RULES}") from error
-
-
-_LOADING: tuple[Decorator, ...] = (
-    click.option(
-        "--backend",
-        default="auto",
-        show_default=True,
-        metavar="NAME",
-        help="Backend to run on; `edgesdk devices` lists them.",
-    ),
-    click.option(
-        "--device",
-        type=click.Choice(["auto", "cpu", "gpu", "npu"]),
-        default="auto",
-        show_default=True,
-        help="Device to run on.",
-    ),
-    click.option(
-        "--variant",
-        metavar="NAME",
-        help="Variant of the bundle; `edgesdk inspect` lists them. Default: the first that suits.",
-    ),
-    click.option(
-        "--strict", is_flag=True, help="Fail instead of falling back to a less preferred backend or device."
-    ),
-    threads_option,
-    click.option(
-        "--goal",
-        type=click.Choice(["latency", "throughput", "power", "memory", "cpu", "gpu", "npu"]),
-        help="Choose what runs prompts and what runs answers by measuring, once for each bundle and machine "
-        "and within 10 s; `edgesdk explain` shows the figures. Default: a fixed order.",
-    ),
-    click.option(
-        "--serve-meanwhile",
-        is_flag=True,
-        help="Do not wait for a GPU or NPU to open, which may mean compiling for minutes: answer on the CPU "
-        "and move there between two tokens. With --device or --goal.",
-    ),
-    click.option(
-        "--governor",
-        callback=_make_governor,
-        metavar="default|FILE",
-        help="Lower threads, device or context while the machine is hot or its battery is low: by the "
-        "default rules, or by those of a JSON file (docs/devices.md). Default: never.",
-    ),
-)
 
 
 def _check_stop(_: click.Context, __: click.Parameter, texts: Sequence[str]) -> Sequence[str]:
@@ -298,14 +228,14 @@ _ANSWERING: tuple[Decorator, ...] = (
 def _read_schema(_: click.Context, __: click.Parameter, path: Path | None) -> JsonSchema | None:
     if path is None:
         return None
-    schema = _read_json(path)
+    schema = read_json_file(path)
     if not isinstance(schema, dict | bool):
         raise UnsupportedOption(f"{path} holds no JSON schema: expected an object")
     return schema
 
 
 def _read_grammar(_: click.Context, __: click.Parameter, path: Path | None) -> str | None:
-    return None if path is None else _read_text(path)
+    return None if path is None else read_text_file(path)
 
 
 _RULING: tuple[Decorator, ...] = (
@@ -332,14 +262,9 @@ _RULING: tuple[Decorator, ...] = (
 )
 
 
-def load_options(function: Command) -> Command:
-    """Adds the options of `Loading`, handed on as `loading`."""
-    return _grouped(function, "loading", tuple(Loading.__annotations__), _LOADING)
-
-
 def answer_options(function: Command) -> Command:
     """Adds the options of `Answering`, handed on as `answering`."""
-    return _grouped(function, "answering", tuple(Answering.__annotations__), _ANSWERING)
+    return grouped(function, "answering", tuple(Answering.__annotations__), _ANSWERING)
 
 
 def grammar_options(function: Command) -> Command:
@@ -350,7 +275,7 @@ def grammar_options(function: Command) -> Command:
         _check_ruling(cast(Ruling, arguments["ruling"]))
         function(**arguments)
 
-    return _grouped(command, "ruling", tuple(Ruling.__annotations__), _RULING)
+    return grouped(command, "ruling", tuple(Ruling.__annotations__), _RULING)
 
 
 def _check_ruling(ruling: Ruling) -> None:
@@ -365,7 +290,16 @@ def _check_ruling(ruling: Ruling) -> None:
         check_grammar(GenerationOptions(**ruling))
 
 
-def _grouped(function: Command, name: str, keys: Sequence[str], options: Sequence[Decorator]) -> Command:
+def grouped(function: Command, name: str, keys: Sequence[str], options: Sequence[Decorator]) -> Command:
+    """Adds options, handed on as one mapping.
+
+    Args:
+        function: a command.
+        name: of its parameter that gets the mapping.
+        keys: names of the options' values.
+        options: in the order in which help shows them.
+    """
+
     @functools.wraps(function)
     def command(**arguments: object) -> None:
         arguments[name] = {key: arguments.pop(key) for key in keys}

@@ -16,10 +16,11 @@ from edgesdk.bundle.printable import printable
 from edgesdk.bundle.records import JsonValue, to_json
 
 if TYPE_CHECKING:
-    from edgesdk.bundle.manifest import GreedyAgreement, Variant
+    from edgesdk.bundle.manifest import ChatAgreement, GreedyAgreement, Variant
     from edgesdk.bundle.reader import Bundle
     from edgesdk.decoding.completion import Completion
     from edgesdk.devices.receipt import Receipt
+    from edgesdk.load_options import LoadOptions
 
 _WIDEST = 10_000
 """Columns of a table that does not go to a terminal: nobody wraps it there."""
@@ -92,9 +93,17 @@ def print_facts(facts: Sequence[tuple[str, str]]) -> None:
         click.echo(f"{name:{width}}  {printable(value)}")
 
 
-def show_receipt(receipt: Receipt) -> None:
-    """Prints on standard error what runs a model, and everything that was refused on the way."""
+def show_receipt(receipt: Receipt, asked: LoadOptions) -> None:
+    """Prints on standard error what runs a model, and everything that was refused on the way.
+
+    Args:
+        receipt: of the load.
+        asked: how it was loaded; that a device was named and another one answers is said last.
+    """
     click.echo(str(receipt), err=True)
+    if asked.kind not in (None, receipt.device) and not asked.serve_meanwhile:
+        line = f"note: {asked.device} was asked for, and {receipt.device} answers; --strict fails instead"
+        click.echo(line, err=True)
 
 
 def show_changes(before: Receipt, after: Receipt) -> None:
@@ -149,6 +158,11 @@ def greedy_text(greedy: GreedyAgreement | None) -> str:
         return "-"
     near = f", {greedy.near_ties} near-tie{'s' if greedy.near_ties != 1 else ''}" if greedy.near_ties else ""
     return f"{greedy.identical} of {greedy.prompts} identical{near}"
+
+
+def chats_text(chats: ChatAgreement | None) -> str:
+    """Chat agreement in a few words."""
+    return "-" if chats is None else f"{chats.equal} of {chats.questions}"
 
 
 def _finite(value: JsonValue) -> JsonValue:

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgesdk.cli.load_options import load_options
 from edgesdk.cli.options import (
     Answering,
-    Loading,
     Ruling,
     answer_options,
     grammar_options,
     json_option,
-    load_options,
     model_argument,
     template_option,
 )
@@ -25,6 +24,7 @@ from edgesdk.errors import CapacityError
 
 if TYPE_CHECKING:
     from edgesdk.bundle.records import JsonValue
+    from edgesdk.load_options import LoadOptions
 
 _LONGEST_PROMPT_BYTES = 16 << 20
 """More than any context holds; a device or pipe without end must not fill the memory."""
@@ -58,7 +58,7 @@ Examples:
 def command(
     model: str,
     prompt: str | None,
-    loading: Loading,
+    loading: LoadOptions,
     answering: Answering,
     ruling: Ruling,
     raw: bool,
@@ -82,10 +82,10 @@ def command(
     from edgesdk.load_model import load
 
     text = _whole_prompt(prompt)
-    with load(find_or_convert(model), **loading) as opened:
+    with load(find_or_convert(model), loading) as opened:
         ids = opened.render_prompt(text, raw=raw, template_variables=template_variables or None)
         receipt = opened.receipt
-        show_receipt(receipt)
+        show_receipt(receipt, loading)
         if as_json:
             print_json({"completion": opened.generate(ids, **answering, **ruling), "receipt": opened.receipt})
             return

@@ -1,8 +1,9 @@
 """Compiles a grammar in a process of its own first, for servers that take grammars from strangers.
 
 What ends that process (a stack overflow, too much memory or time) is a refusal here, and nothing else
-stops. Switched on by EDGESDK_ISOLATE_GRAMMARS=1; it costs a start of Python for each new grammar. The
-process reads a grammar in llguidance's own form from standard input and writes what is wrong with it.
+stops. Switched on by `LoadOptions.isolate_grammars` or EDGESDK_ISOLATE_GRAMMARS=1; it costs a start of
+Python for each new grammar. The process reads a grammar in llguidance's own form from standard input and
+writes what is wrong with it.
 """
 
 from __future__ import annotations
@@ -18,17 +19,20 @@ _MOST_S = 20
 _MOST_BYTES = 2 << 30
 
 
-def check_apart(source: str, what: str) -> None:
-    """Compiles a grammar elsewhere, where the environment asks for it.
+def check_apart(source: str, what: str, isolated: bool | None = None) -> None:
+    """Compiles a grammar elsewhere, where that was asked for.
 
     Args:
         source: in llguidance's form.
         what: what it is, as the start of a message.
+        isolated: whether it was; None for what the environment says.
 
     Raises:
         UnsupportedOption: it is not valid, or compiling it ended or outlived the process.
     """
-    if os.environ.get(SWITCH, "") not in ("1", "true", "yes"):
+    if isolated is None:
+        isolated = os.environ.get(SWITCH, "") in ("1", "true", "yes")
+    if not isolated:
         return
     import subprocess  # only here: loading a model needs none
 
@@ -45,7 +49,7 @@ def check_apart(source: str, what: str) -> None:
             f"{what} takes more than {2 * _MOST_S} s to compile; make it simpler"
         ) from None
     except OSError as error:
-        raise UnsupportedOption(f"{what} cannot be compiled apart ({error}); unset {SWITCH}") from error
+        raise UnsupportedOption(f"{what} cannot be compiled apart ({error}); switch {SWITCH} off") from error
     if done.returncode != 0:
         raise UnsupportedOption(
             f"{what} ended the process that compiled it (code {done.returncode}); make it simpler"

@@ -46,13 +46,15 @@ _MOST_CHARS = 1 << 20
 class GrammarTokenizer:
     """A model's tokenizer as llguidance wants it, made once; and the grammars compiled for it."""
 
-    def __init__(self, tokenizer: Tokenizer, vocab_size: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, vocab_size: int, *, isolated: bool | None = None) -> None:
         """Remembers the tokenizer; its table is built on first use, which takes a second for 50,000 tokens.
 
         Args:
             tokenizer: of the model.
             vocab_size: V, which may be more or less than the tokenizer's own.
+            isolated: as for `check_apart`, for every grammar.
         """
+        self._isolated = isolated
         self._tokenizer = tokenizer
         self.vocab_size = vocab_size
         self._compiled: OrderedDict[tuple[str, str], LLMatcher] = OrderedDict()
@@ -102,7 +104,7 @@ class GrammarTokenizer:
         from llguidance import LLMatcher
 
         source = _source(kind, text)
-        check_apart(source, f"the {kind}")
+        check_apart(source, f"the {kind}", self._isolated)
         with native_call(f"the {kind} cannot be used", UnsupportedOption):
             matcher = on_deep_stack(lambda: LLMatcher(table, source, log_level=0))
         problem = matcher.get_error() or "; ".join(matcher.get_grammar_warnings())

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import ParamSpec, TypedDict, TypeVar, cast
+from typing import TypedDict, TypeVar, cast
 
 from edgesdk.bundle.manifest import GenerationDefaults
+from edgesdk.decoding.option_names import check_names, lists_fields
 from edgesdk.decoding.option_types import biases, flag, number, stop_texts, whole_number, whole_text
 from edgesdk.decoding.sampling import SamplingOptions
-from edgesdk.errors import UnsupportedOption, quoted
 
 Number = TypeVar("Number", int, float)
-P = ParamSpec("P")
-R = TypeVar("R")
 
 MOST_LOGPROBS = 100
 """More alternatives than anybody reads."""
@@ -120,12 +116,7 @@ class GenerationOptions:
         Raises:
             UnsupportedOption: there is no such option, or one has no meaning.
         """
-        names = [field.name for field in fields(cls)]
-        for name in options:
-            if name not in names:
-                near = difflib.get_close_matches(_ELSEWHERE.get(name, name), names, 1)
-                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-                raise UnsupportedOption(f"there is no option {quoted(name)}; {hint}")
+        check_names(options, [field.name for field in fields(cls)], _ELSEWHERE)
         return cls(**cast(GenerationKeywords, options))
 
     def sampling(self, defaults: GenerationDefaults) -> SamplingOptions:
@@ -171,25 +162,8 @@ class GenerationKeywords(TypedDict, total=False):
     lark: str | None
 
 
-def lists_options(function: Callable[P, R]) -> Callable[P, R]:
-    """Makes `help()` list the options of a function that takes them as `**options`: defaults and meanings.
-
-    Type checkers see the keywords by themselves (PEP 692).
-    """
-    signature = inspect.signature(function)
-    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    options = [
-        inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type
-        )
-        for field in fields(GenerationOptions)
-    ]
-    # setattr, because type checkers do not know that a function has one.
-    setattr(function, "__signature__", signature.replace(parameters=[*own, *options]))  # noqa: B010
-    if function.__doc__:  # there is none under -OO
-        listed = inspect.cleandoc(GenerationOptions.__doc__ or "").partition("Attributes:\n")[2]
-        function.__doc__ = f"{inspect.cleandoc(function.__doc__)}\n\nOptions:\n{listed.rstrip()}\n"
-    return function
+lists_options = lists_fields(GenerationOptions)
+"""Makes `help()` list the options of an answer, for functions that take them as `**options`."""
 
 
 def _first(asked: Number | None, recommended: Number | None, neutral: Number) -> Number:

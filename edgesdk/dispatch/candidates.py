@@ -75,7 +75,7 @@ def list_candidates(
                     refusal = f"the package {backend.package} is not installed"
                 if refusal is None and kind not in variant.device_classes and kind != "cpu":
                     refusal = f"the variant is made for {', '.join(variant.device_classes)}"
-                if refusal is None and variant.cell_type != "float32" and backend.format != "litert":
+                if refusal is None and variant.cell_type not in backend.cell_types:
                     refusal = f"{backend.name} has no {variant.cell_type} cells"
                 found.append(Candidate(variant, backend, kind, refusal))
     return tuple(found)

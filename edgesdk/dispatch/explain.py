@@ -13,7 +13,7 @@ from edgesdk.devices.choose import GOALS, choose
 from edgesdk.devices.cpu import count_threads
 from edgesdk.devices.measurement import Measurement
 from edgesdk.dispatch.candidates import Candidate, list_candidates
-from edgesdk.dispatch.measure import BUDGET_S
+from edgesdk.dispatch.measuring import BUDGET_S, Measuring
 from edgesdk.dispatch.plan import backends_for_goal, plan_in_order, same_results
 from edgesdk.dispatch.plan_for_goal import known_measurements, plan_for_goal
 from edgesdk.errors import DeviceError, UnsupportedOption
@@ -79,9 +79,8 @@ def explain(
         raise DeviceError(f"nothing can run {bundle.manifest.name}: {reasons}")
     alike = [c for c in candidates if same_results(c.variant, usable[0].variant)]
     if measure:
-        plan = plan_for_goal(
-            bundle, alike, "latency", threads, measure=True, budget_s=budget_s, cancelled=cancelled, say=say
-        )
+        anew = Measuring(True, budget_s, cancelled, say)
+        plan = plan_for_goal(bundle, alike, "latency", threads, anew)
         known = {row.key: row for row in plan.measured}
     else:
         known = {row.key: row for row in known_measurements(bundle, threads)}

@@ -16,9 +16,8 @@ from edgesdk.devices.measurement import Measurement
 from edgesdk.devices.probes.answer import MARK
 from edgesdk.devices.run_isolated import run_isolated
 from edgesdk.dispatch.candidates import Candidate
+from edgesdk.dispatch.measuring import BUDGET_S
 from edgesdk.errors import BundleError
-
-BUDGET_S = 10.0
 
 _LEAST_S = 0.5
 """Less than this is not worth starting a process for."""

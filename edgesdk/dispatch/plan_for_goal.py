@@ -6,7 +6,7 @@ is nearly always faster, and that is the user's to decide. A load without a goal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from edgesdk.backends import registry
@@ -18,7 +18,8 @@ from edgesdk.devices.measurement_cache import key_facts, read_measurements, writ
 from edgesdk.devices.packages import installed_version
 from edgesdk.devices.system_devices import driver_versions
 from edgesdk.dispatch.candidates import Candidate
-from edgesdk.dispatch.measure import BUDGET_S, measure_all
+from edgesdk.dispatch.measure import measure_all
+from edgesdk.dispatch.measuring import AS_NEEDED, Measuring
 from edgesdk.dispatch.plan import Plan, plan_in_order, same_results
 
 MEASURED_NOW = "measured now"
@@ -30,11 +31,7 @@ def plan_for_goal(
     candidates: Sequence[Candidate],
     goal: Goal,
     threads: int,
-    *,
-    measure: bool | None = None,
-    budget_s: float = BUDGET_S,
-    cancelled: Callable[[], bool] | None = None,
-    say: Callable[[str], None] | None = None,
+    measuring: Measuring = AS_NEEDED,
 ) -> Plan:
     """The order of what was measured, measuring what was not.
 
@@ -43,10 +40,7 @@ def plan_for_goal(
         candidates: that may be used, in order of preference.
         goal: see `edgesdk.devices.choose.choose`.
         threads: CPU threads.
-        measure: None to measure what is not in the cache; False never; True anew.
-        budget_s: seconds for measuring.
-        cancelled: ends the measurement early when it says so.
-        say: told what is being measured.
+        measuring: whether and how far to measure.
 
     Returns:
         The plan; the fixed order with a note where nothing could be measured.
@@ -54,12 +48,12 @@ def plan_for_goal(
     usable = [candidate for candidate in candidates if candidate.refusal is None]
     alike = [c for c in candidates if usable and same_results(c.variant, usable[0].variant)]
     facts = _facts(bundle, threads)
-    known = {} if measure is True else _known(facts)
+    known = {} if measuring.measure is True else _known(facts)
     lacking = [candidate for candidate in alike if candidate.key not in known]
     choice = "measured before"
-    if lacking and measure is not False:
+    if lacking and measuring.measure is not False:
         choice = MEASURED_NOW
-        known = _measure(bundle, facts, alike, known, threads, budget_s, cancelled, say)
+        known |= _measure(bundle, facts, lacking, known, threads, measuring)
     measured = tuple(known[candidate.key] for candidate in alike if candidate.key in known)
     chosen = choose(measured, goal)
     if chosen is None:
@@ -77,30 +71,29 @@ def plan_for_goal(
 def _measure(
     bundle: Bundle,
     facts: dict[str, str],
-    candidates: Sequence[Candidate],
+    lacking: Sequence[Candidate],
     known: dict[tuple[str, str, str], Measurement],
     threads: int,
-    budget_s: float,
-    cancelled: Callable[[], bool] | None,
-    say: Callable[[str], None] | None,
+    measuring: Measuring,
 ) -> dict[tuple[str, str, str], Measurement]:
-    """Measures what is not known and keeps it.
+    """Measures what is not known, and keeps it with what is.
 
     Drivers are not asked beforehand whether they are there: each candidate is opened in a process of its own.
     """
-    lacking = [candidate for candidate in candidates if candidate.key not in known]
     stopped: list[bool] = []
 
     def stop() -> bool:
-        if cancelled is not None and cancelled():
+        if measuring.cancelled is not None and measuring.cancelled():
             stopped.append(True)
         return bool(stopped)
 
-    rows_now = measure_all(bundle, lacking, threads, budget_s=budget_s, cancelled=stop, say=say)
-    found = {**known, **{row.key: row for row in rows_now}}
+    rows_now = measure_all(
+        bundle, lacking, threads, budget_s=measuring.budget_s, cancelled=stop, say=measuring.say
+    )
+    found = {row.key: row for row in rows_now}
     # Without any figures there is nothing to choose from, so the next load tries again.
     if not stopped and any(row.reason is None for row in rows_now):
-        write_measurements(facts, list(found.values()))
+        write_measurements(facts, list({**known, **found}.values()))
     return found
 
 

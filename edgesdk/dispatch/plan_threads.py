@@ -8,14 +8,14 @@ processor suggests. A number that was asked for is not questioned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from edgesdk.bundle.reader import Bundle
 from edgesdk.devices.choose import Goal, choose
 from edgesdk.devices.cpu import Processor, read_processor
 from edgesdk.dispatch.candidates import Candidate
-from edgesdk.dispatch.measure import BUDGET_S
+from edgesdk.dispatch.measuring import AS_NEEDED, Measuring
 from edgesdk.dispatch.plan import Plan
 from edgesdk.dispatch.plan_for_goal import MEASURED_NOW, plan_for_goal
 
@@ -38,11 +38,7 @@ def plan_threads(
     bundle: Bundle,
     candidates: Sequence[Candidate],
     goal: Goal,
-    *,
-    measure: bool | None = None,
-    budget_s: float = BUDGET_S,
-    cancelled: Callable[[], bool] | None = None,
-    say: Callable[[str], None] | None = None,
+    measuring: Measuring = AS_NEEDED,
 ) -> tuple[Plan, int]:
     """A plan for a goal, and the number of threads to run it with.
 
@@ -50,18 +46,13 @@ def plan_threads(
         bundle: the bundle.
         candidates: that may be used, in order of preference.
         goal: `memory` takes every core, which hardly changes it.
-        measure: as for `plan_for_goal`.
-        budget_s: seconds for measuring.
-        cancelled: ends the measurement early when it says so.
-        say: told what is being measured.
+        measuring: whether and how far to measure.
     """
     first, *others = thread_counts(read_processor())
     if goal == "memory":
         others = []
-    share = budget_s * _FIRST_PART if others else budget_s
-    plan = plan_for_goal(
-        bundle, candidates, goal, first, measure=measure, budget_s=share, cancelled=cancelled, say=say
-    )
+    share = measuring.budget_s * _FIRST_PART if others else measuring.budget_s
+    plan = plan_for_goal(bundle, candidates, goal, first, replace(measuring, budget_s=share))
     chosen = choose(plan.measured, goal)
     if chosen is None or not others or all(c.device != "cpu" for c in plan.attempts[0]):
         return plan, first
@@ -73,10 +64,7 @@ def plan_threads(
             list({candidate.key: candidate for candidate in plan.attempts[0]}.values()),
             goal,
             count,
-            measure=measure,
-            budget_s=(budget_s - share) / len(others),
-            cancelled=cancelled,
-            say=say,
+            replace(measuring, budget_s=(measuring.budget_s - share) / len(others)),
         )
         if other.choice == MEASURED_NOW:
             choice = other.choice

@@ -1,8 +1,12 @@
-"""What the engine asks of a backend, and which backends have it: the one place that says so."""
+"""What the engine asks of a backend: that the host owns its cells. Which do is a field of the registry."""
 
 from __future__ import annotations
 
-from edgesdk.backends.protocol import LoadedBackend, StepBackend
+from collections.abc import Iterable
+
+from edgesdk.backends.protocol import SequenceBackend, StepBackend
+from edgesdk.backends.registry import host_cell_backends
+from edgesdk.bundle.manifest import Format
 from edgesdk.errors import UnsupportedOption
 from edgesdk.kv.step_model import StepModel
 
@@ -16,28 +20,27 @@ ENGINE_FEATURES = (
 )
 """What needs a cache in the host's memory; `Model` does without on every backend."""
 
-STEP_BACKENDS = ("litert", "litert-interpreter", "tflite-runtime", "onnxruntime-step")
-"""Backends whose cache the host owns, so that one step can serve many requests."""
 
-
-def engine_features(backend: str) -> tuple[str, ...]:
-    """What of `ENGINE_FEATURES` a backend supports, by the name in the registry or a receipt."""
-    return ENGINE_FEATURES if backend in STEP_BACKENDS else ()
-
-
-def step_backend_of(loaded: LoadedBackend, name: str) -> StepBackend:
+def step_backend_of(loaded: SequenceBackend, name: str, formats: Iterable[Format]) -> StepBackend:
     """The step backend inside a loaded model.
 
     Args:
         loaded: what a model runs on.
         name: of the backend, for the message.
+        formats: of the bundle's variants, which say what else could run it.
 
     Raises:
         UnsupportedOption: it keeps its cache to itself.
     """
     if isinstance(loaded, StepModel):
         return loaded.backend
+    able = host_cell_backends(formats)
+    instead = (
+        f"load the bundle with backend= one of {', '.join(able)}"
+        if able
+        else "convert to a target whose steps the host feeds, such as litert or onnx-step"
+    )
     raise UnsupportedOption(
         f"the engine cannot run on {name}, which keeps its cache to itself: it lacks "
-        f"{', '.join(ENGINE_FEATURES)}; load the bundle with backend= one of {', '.join(STEP_BACKENDS)}"
+        f"{', '.join(ENGINE_FEATURES)}; {instead}"
     )

@@ -23,27 +23,29 @@ from typing import Self, TypeVar, Unpack
 import numpy as np
 
 from edgesdk.decoding.completion import Chunk, Completion
+from edgesdk.decoding.option_names import lists_fields
 from edgesdk.decoding.option_types import flag, seconds
-from edgesdk.decoding.tool_answers import ToolAnswers
 from edgesdk.engine.batch import Batch
 from edgesdk.engine.branch import Request, SessionState
-from edgesdk.engine.budget import BudgetProfile, count_seats, profile_budget
+from edgesdk.engine.budget import choose_policy
 from edgesdk.engine.capabilities import step_backend_of
-from edgesdk.engine.limits import EngineLimits
+from edgesdk.engine.cell_room import CellRoom
+from edgesdk.engine.engine_options import EngineKeywords, EngineOptions, split_keywords
 from edgesdk.engine.loop import EngineLoop
 from edgesdk.engine.metrics import EngineMetrics
-from edgesdk.engine.prepare_request import prepare_request
-from edgesdk.engine.read_prompt import read_prompt
+from edgesdk.engine.prepare_request import prepare_request, prompt_or_conversation
 from edgesdk.engine.request_options import RequestOptions
 from edgesdk.engine.scheduler import Policy
 from edgesdk.engine.session import Session
+from edgesdk.engine.session_store import SessionStore
 from edgesdk.engine.snapshot_key import snapshot_key
-from edgesdk.engine.stream import Generation, Read, read_pieces
-from edgesdk.errors import CapacityError, UnsupportedOption, quoted
-from edgesdk.kv.snapshot import load_snapshot, save_snapshot
+from edgesdk.engine.stream import Generation, read_pieces
+from edgesdk.errors import UnsupportedOption, quoted
 from edgesdk.kv.step_runner import StepRunner
-from edgesdk.load_model import LoadOptions, load
+from edgesdk.load_model import load
+from edgesdk.load_options import LoadKeywords, LoadOptions
 from edgesdk.model import Model
+from edgesdk.text.conversation import Conversation
 from edgesdk.text.encode_prompt import Prompt
 from edgesdk.text.messages import Message
 
@@ -64,84 +66,48 @@ class Engine:
     An engine that nobody refers to any more closes itself; requests keep it until they have ended.
     """
 
+    @lists_fields(EngineOptions, LoadOptions)
     def __init__(
         self,
         model: Model | str | Path,
-        *,
-        max_queue: int = 64,
-        max_running: int | None = None,
-        tbt_target_ms: float | None = None,
-        token_budget: int | None = None,
-        prefix_cache_mb: float | None = None,
-        chunked: bool = True,
-        hybrid: bool = True,
-        check_steps: bool = False,
-        **loading: Unpack[LoadOptions],
+        loading: LoadOptions | None = None,
+        **options: Unpack[EngineKeywords],
     ) -> None:
         """Starts.
 
         Args:
             model: a bundle's folder or name, or a loaded model, which is the engine's until it is closed.
-            max_queue: most requests that wait for their first step.
-            max_running: most answers that run at once; None for as many as one step gives logits of.
-            tbt_target_ms: limit for the time between tokens while prompts run beside them; None for four
-                times the smallest step in which several answers decode. It takes about a second to find
-                the budget that keeps it.
-            token_budget: that budget, if it is known: most tokens of a step in which something decodes.
-            prefix_cache_mb: most MiB of cells kept for prompts that begin like earlier ones; None for all
-                that nothing else needs, 0 for none.
-            chunked: run prompts in pieces; False is the baseline that the pieces are compared with.
-            hybrid: mix prompts and decodes in a step; False is another such baseline.
-            check_steps: check the accounts of the cells after every step; for tests.
-            **loading: the options of `edgesdk.load`, such as `threads` and `backend`, for a bundle's folder.
+            loading: how to load a bundle; None for the defaults.
+            **options: fields of `EngineOptions`, and for a bundle those of `LoadOptions`.
 
         Raises:
-            UnsupportedOption: the backend keeps its cache to itself, or a limit has no meaning.
+            UnsupportedOption: the backend keeps its cache to itself, or an option has no meaning.
             BundleError, DeviceError: as `edgesdk.load`.
         """
-        limits = EngineLimits(
-            max_queue=max_queue,
-            max_running=max_running,
-            tbt_target_ms=tbt_target_ms,
-            token_budget=token_budget,
-            prefix_cache_mb=prefix_cache_mb,
-            chunked=chunked,
-            hybrid=hybrid,
-            check_steps=check_steps,
-        )
+        asked, changed = split_keywords(options)
         self._owned = not isinstance(model, Model)
-        self._model = _opened(model, loading)
+        self._model = _opened(model, loading, changed)
         try:
-            backend = step_backend_of(self._model.backend, self._model.receipt.backend)
-            decoder = self._model.decoder
+            bundle, receipt, decoder = self._model.bundle, self._model.receipt, self._model.decoder
+            formats = [variant.format for variant in bundle.manifest.variants]
+            backend = step_backend_of(self._model.backend, receipt.backend, formats)
             self._context = self._model.full_context
             self._runner = StepRunner(backend, decoder, self._context)
-            self.profile: BudgetProfile | None = None
-            token_budget = limits.token_budget
-            if token_budget is None:
-                self.profile = profile_budget(self._runner, decoder, limits.tbt_target_ms)
-                token_budget = self.profile.budget
+            policy, self.profile = choose_policy(self._runner, asked)
         except BaseException:
             if self._owned:
                 self._model.close()
             raise
-        largest = self._runner.token_budgets[-1]
-        budget = min(token_budget, largest)
-        seats = min(limits.max_running or budget, count_seats(self._runner, budget))
-        policy = Policy(
-            budget=budget,
-            seats=seats,
-            idle_budget=largest,
-            chunked=limits.chunked,
-            hybrid=limits.hybrid,
-        )
         pool = self._runner.pool
-        self._batch = Batch(self._runner, policy, limits.prefix_bytes(pool.capacity * pool.bytes_per_cell))
-        self._loop = EngineLoop(self._batch, limits.max_queue, check_steps=limits.check_steps)
+        room = CellRoom(self._runner, asked.prefix_bytes(pool.capacity * pool.bytes_per_cell))
+        self._room = room
+        self._sessions = SessionStore(self._runner, decoder, room, snapshot_key(bundle, receipt.variant))
+        self._batch = Batch(self._runner, policy, room, self._sessions)
+        self._loop = EngineLoop(self._batch, asked.max_queue, check_steps=asked.check_steps)
         # What the thread works with knows nothing of this object, so that it can be forgotten. It closes at
         # the exit, too: a native step that is under way when the interpreter goes would crash it.
         self._forget = weakref.finalize(
-            self, _give_up, self._loop, self._batch, self._runner, self._model if self._owned else None
+            self, _give_up, self._loop, room, self._runner, self._model if self._owned else None
         )
 
     @property
@@ -186,11 +152,9 @@ class Engine:
             The request, to be read, waited for, or cancelled.
         """
         waits, most_s = flag("block", block), seconds("timeout", timeout)
-        ids, tools = read_prompt(self._model, prompt, messages, options)
-        request = prepare_request(
-            self._model, self._model.context, ids, options, self.policy.seats, tools=tools
-        )
-        return self._hand_in(request, None if tools is None else tools.read, block=waits, timeout=most_s)
+        asked = prompt_or_conversation(prompt, messages, options)
+        request = prepare_request(self._model.reader, asked, options, self._model.context, self.policy.seats)
+        return self._hand_in(request, block=waits, timeout=most_s)
 
     def generate(
         self,
@@ -249,7 +213,7 @@ class Engine:
 
     def session(self) -> Session:
         """A sequence that keeps its cells between requests: to append, fork, rewind, save and load."""
-        return self.adopt_session(lambda: SessionState(np.empty(0, np.int32)))
+        return self.adopt_session(lambda: self._sessions.add(SessionState(np.empty(0, np.int32))))
 
     def load_session(self, path: str | Path) -> Session:
         """A session from a file that `Session.save` wrote, on this or on another backend.
@@ -258,18 +222,7 @@ class Engine:
             SnapshotError: it is damaged, of another version, or of another model or recipe.
             CapacityError: there are not enough free cells.
         """
-        decoder = self._model.decoder
-        key = snapshot_key(self._model.bundle, self._model.receipt.variant)
-
-        def read() -> SessionState:
-            try:
-                cells = load_snapshot(Path(path), self._runner, decoder, key)
-            except CapacityError:
-                self._batch.make_room(self._runner.pool.capacity)
-                cells = load_snapshot(Path(path), self._runner, decoder, key)
-            return SessionState(cells.tokens.copy(), cells)
-
-        return self.adopt_session(read)
+        return self.adopt_session(lambda: self._sessions.load(Path(path)))
 
     def check(self) -> None:
         """Checks that every cell is accounted for; for tests.
@@ -294,7 +247,7 @@ class Engine:
 
     def _release(self) -> None:
         if self._forget.detach() is not None:
-            _release(self._batch, self._runner, self._model if self._owned else None)
+            _release(self._room, self._runner, self._model if self._owned else None)
 
     def __enter__(self) -> Self:
         """Returns the engine."""
@@ -318,31 +271,18 @@ class Engine:
         if self._loop.here:
             await asyncio.to_thread(self.close, kind is None)
 
+    @property
+    def sessions(self) -> SessionStore:
+        """What holds their cells; for `Session`, to be used within `call` only."""
+        return self._sessions
+
     def adopt_session(self, make: Callable[[], SessionState]) -> Session:
-        """A session with a state that is made between two steps; for `Session`."""
-
-        def adopt() -> SessionState:
-            state = make()
-            self._batch.sessions.add(state)
-            return state
-
-        return Session(self, self._loop.call(adopt))
+        """A session with a state that is added to `sessions` between two steps; for `Session`."""
+        return Session(self, self._loop.call(make))
 
     def drop_session(self, state: SessionState) -> None:
         """Takes a session's cells, after ending what is at work on it; for `Session`."""
         self._loop.post(lambda: self._batch.close_session(state))
-
-    def rewind_session(self, state: SessionState, length: int) -> None:
-        """Has a session forget its last tokens; for `Session`, between two steps."""
-        self._batch.rewind_session(state, length)
-
-    def save_session(self, state: SessionState, path: Path) -> None:
-        """Writes a session to a file; for `Session`, between two steps."""
-        cells = self._runner.new_list() if state.cells is None else state.cells
-        if cells.length < len(state.tokens):
-            raise CapacityError("the session's cells were taken by others just now; save it again")
-        key = snapshot_key(self._model.bundle, self._model.receipt.variant)
-        save_snapshot(path, self._runner, cells, key)
 
     def call(self, compute: Callable[[], T]) -> T:
         """Has something computed between two steps, in the thread that may touch the cells."""
@@ -350,55 +290,58 @@ class Engine:
 
     def submit_in_session(
         self,
-        ids: Sequence[int],
+        asked: Prompt | Conversation,
         state: SessionState,
-        kept: int,
         options: RequestOptions,
         *,
         answers: bool = True,
-        tools: ToolAnswers | None = None,
     ) -> Generation:
-        """Hands in a request that goes on with a session, whose first `kept` tokens it has; for `Session`."""
+        """Hands in a request that goes on with a session; for `Session`."""
         # A governor limits answers; what a session holds already may always be run, to be saved.
         context = self._model.context if answers else self._context
         request = prepare_request(
-            self._model, context, ids, options, self.policy.seats, answers=answers, tools=tools
+            self._model.reader,
+            asked,
+            options,
+            context,
+            self.policy.seats,
+            session=state,
+            answers=answers,
         )
-        request.session, request.kept = state, kept
-        return self._hand_in(request, None if tools is None else tools.read, block=True, timeout=None)
+        return self._hand_in(request, block=True, timeout=None)
 
-    def _hand_in(
-        self, request: Request, read: Read | None, *, block: bool, timeout: float | None
-    ) -> Generation:
+    def _hand_in(self, request: Request, *, block: bool, timeout: float | None) -> Generation:
         # It keeps the engine: whoever waits for an answer alone is not to be cancelled for that.
+        read = None if request.asked.tools is None else request.asked.tools.read
         generation = Generation(request.samples, lambda: self._loop.cancel(request), request.metrics, read)
         request.generation = generation
         self._loop.submit(request, block=block, timeout=timeout)
         return generation
 
 
-def _opened(model: Model | str | Path, loading: LoadOptions) -> Model:
+def _opened(model: Model | str | Path, loading: LoadOptions | None, changed: LoadKeywords) -> Model:
     if not isinstance(model, Model):
         if not isinstance(model, str | Path):
             raise UnsupportedOption(
                 f"the model is {quoted(model)}, expected a bundle's folder or what edgesdk.load returns"
             )
-        return load(model, **loading)
-    if loading:
+        return load(model, loading, **changed)
+    if loading is not None or changed:
         raise UnsupportedOption(
-            f"{', '.join(loading)} cannot be changed for a model that is loaded; give it to edgesdk.load"
+            f"{', '.join(changed) or 'loading'} cannot be changed for a model that is loaded; give it to "
+            "edgesdk.load"
         )
     return model
 
 
-def _give_up(loop: EngineLoop, batch: Batch, runner: StepRunner, model: Model | None) -> None:
+def _give_up(loop: EngineLoop, room: CellRoom, runner: StepRunner, model: Model | None) -> None:
     """Closes an engine that was forgotten, or at the exit; in a forked child nothing of it is touched."""
     if loop.here:
-        loop.close(drain=False, release=lambda: _release(batch, runner, model))
+        loop.close(drain=False, release=lambda: _release(room, runner, model))
 
 
-def _release(batch: Batch, runner: StepRunner, model: Model | None) -> None:
-    batch.room.clear()
+def _release(room: CellRoom, runner: StepRunner, model: Model | None) -> None:
+    room.clear()
     runner.close()
     if model is not None:
         model.close()

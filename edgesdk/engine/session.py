@@ -10,22 +10,48 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, Unpack
+from typing import Protocol, Self, TypeVar, Unpack
 
 from edgesdk.decoding.completion import Chunk, Completion
 from edgesdk.decoding.option_types import whole_number
 from edgesdk.engine.branch import SessionState
-from edgesdk.engine.read_prompt import check_no_template, read_prompt
+from edgesdk.engine.prepare_request import prompt_or_conversation
 from edgesdk.engine.request_options import RequestOptions
+from edgesdk.engine.session_store import SessionStore
 from edgesdk.engine.stream import Generation, read_pieces
 from edgesdk.errors import CapacityError, DeviceError, UnsupportedOption, quoted
-from edgesdk.text.encode_prompt import Prompt, encode_prompt
+from edgesdk.text.conversation import Conversation
+from edgesdk.text.encode_prompt import Prompt
 from edgesdk.text.messages import Message
 
-if TYPE_CHECKING:
-    from edgesdk.engine.engine import Engine
-
 T = TypeVar("T")
+
+
+class SessionHost(Protocol):
+    """What a session asks of the engine that it belongs to."""
+
+    @property
+    def sessions(self) -> SessionStore:
+        """The open sessions; to be touched between two steps only."""
+
+    def call(self, compute: Callable[[], T]) -> T:
+        """Has something computed between two steps."""
+
+    def adopt_session(self, make: Callable[[], SessionState]) -> Session:
+        """A session with a state that is added to `sessions` between two steps."""
+
+    def drop_session(self, state: SessionState) -> None:
+        """Takes a session's cells, after ending what is at work on it."""
+
+    def submit_in_session(
+        self,
+        asked: Prompt | Conversation,
+        state: SessionState,
+        options: RequestOptions,
+        *,
+        answers: bool = True,
+    ) -> Generation:
+        """Hands in a request that goes on with a session."""
 
 
 class Session:
@@ -34,7 +60,7 @@ class Session:
     One request at a time may work on it; anything else meanwhile raises UnsupportedOption.
     """
 
-    def __init__(self, engine: Engine, state: SessionState) -> None:
+    def __init__(self, engine: SessionHost, state: SessionState) -> None:
         """Belongs to an engine.
 
         Args:
@@ -115,7 +141,8 @@ class Session:
 
         def copy() -> SessionState:
             cells = self._state.cells
-            return SessionState(self._state.tokens.copy(), None if cells is None else cells.fork())
+            copied = SessionState(self._state.tokens.copy(), None if cells is None else cells.fork())
+            return self._engine.sessions.add(copied)
 
         return self._engine.adopt_session(lambda: self._exclusively(copy))
 
@@ -128,7 +155,7 @@ class Session:
         length = whole_number("length", length, 0)
         if length > self.length:
             raise CapacityError(f"cannot rewind a session of {self.length} tokens to {length}")
-        self._change(lambda: self._engine.rewind_session(self._state, length))
+        self._change(lambda: self._engine.sessions.rewind(self._state, length))
 
     def save(self, path: str | Path) -> None:
         """Writes it to a file, which any backend goes on with: `Engine.load_session`.
@@ -143,7 +170,7 @@ class Session:
         if self.length and (cells is None or cells.length < self.length):
             self.append(())
         self._engine.call(
-            lambda: self._exclusively(lambda: self._engine.save_session(self._state, Path(path)))
+            lambda: self._exclusively(lambda: self._engine.sessions.save(self._state, Path(path)))
         )
 
     def close(self) -> None:
@@ -176,28 +203,14 @@ class Session:
             raise DeviceError("the session is closed; open a new one")
         self._change(self._mark_busy)
         try:
-            held: list[int] = self._state.tokens.tolist()
-            if messages is None:
-                ids, tools = [*held, *self._new_tokens(prompt, options)], None
-                kept = len(held)
-            elif not isinstance(prompt, str | tuple | list) or prompt:
-                raise UnsupportedOption("a request has either a prompt or messages, found both")
+            if messages is not None and isinstance(prompt, str | tuple | list) and not prompt:
+                asked = prompt_or_conversation(None, messages, options)
             else:
-                ids, tools = read_prompt(self._engine.model, None, messages, options)
-                kept = _common(held, ids)
-            return self._engine.submit_in_session(
-                ids, self._state, kept, options, answers=answers, tools=tools
-            )
+                asked = prompt_or_conversation(prompt, messages, options)
+            return self._engine.submit_in_session(asked, self._state, options, answers=answers)
         except BaseException:
             self._state.busy = False
             raise
-
-    def _new_tokens(self, prompt: Prompt, options: RequestOptions) -> list[int]:
-        """Token ids of a prompt; only the first text of a session gets a start token."""
-        check_no_template(options)
-        model = self._engine.model
-        add_bos = None if self.length == 0 else False
-        return encode_prompt(prompt, model.tokenizer, model.full_context, add_bos=add_bos)
 
     def _mark_busy(self) -> None:
         self._state.busy = True
@@ -212,13 +225,3 @@ class Session:
         if self._state.busy:
             raise UnsupportedOption("a request is at work on the session; wait for it, or cancel it first")
         return act()
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two sequences have in common at their start."""
-    count = 0
-    for a, b in zip(one, other, strict=False):
-        if a != b:
-            break
-        count += 1
-    return count

@@ -3,7 +3,8 @@
 With it any device can repeat the comparison that `convert` made, without the source. The reference's
 whole logits would take 100 MB; kept are, for every position, the log-probability of the token that
 follows and the most likely tokens with theirs. From these the perplexity ratio and the top-1
-agreement come out exactly, and a lower bound of the KL divergence.
+agreement come out exactly, and a lower bound of the KL divergence. Beside the texts it may carry short
+questions with the reference's answers (`edgesdk.evaluation.chats`).
 
 The file is an uncompressed .npz (numpy.lib.format, version 1). It comes with a bundle and is not
 trusted: sizes and types are checked before anything is allocated. It knows nothing of recipes.
@@ -17,19 +18,23 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk.bundle.manifest import PARITY_NAME, ChatAgreement, Variant
+from edgesdk.bundle.reader import Bundle
 from edgesdk.errors import BundleError, first_line
 from edgesdk.evaluation.agreement import log_softmax, perplexity_of
+from edgesdk.evaluation.chats import Chats, check_chats
 from edgesdk.model import Model
 
 LIMIT_BYTES = 64 << 20
 """Far above any real probe (a few hundred kilobytes)."""
 
 _NAMES = ("tokens", "lengths", "next_log_probs", "top_ids", "top_log_probs")
+_CHAT_NAMES = ("chat_tokens", "chat_questions", "chat_answers")
 _INT, _FLOAT = np.dtype("<i4"), np.dtype("<f4")
 T = TypeVar("T", np.int32, np.float32)
 
@@ -45,12 +50,14 @@ class Probe:
         next_log_probs: (P,) float32, of the token that follows.
         top_ids: (P, top) int32, most likely tokens first.
         top_log_probs: (P, top) float32.
+        chats: questions with the reference's answers; None without.
     """
 
     texts: tuple[NDArray[np.int32], ...]
     next_log_probs: NDArray[np.float32]
     top_ids: NDArray[np.int32]
     top_log_probs: NDArray[np.float32]
+    chats: Chats | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,7 @@ class ProbeReport:
         top1_agreement: share of positions where both find the same token most likely.
         kl_nats: mean KL(reference || model) over the probe's most likely tokens and all others taken
             together: a lower bound of the whole divergence.
+        chats: agreement on short questions; None where the probe has none that fit.
     """
 
     positions: int
@@ -73,10 +81,15 @@ class ProbeReport:
     perplexity_ratio: float
     top1_agreement: float
     kl_nats: float
+    chats: ChatAgreement | None = None
 
 
 def write_probe(
-    path: Path, texts: Sequence[NDArray[np.int32]], logits: Sequence[NDArray[np.float32]], top: int = 64
+    path: Path,
+    texts: Sequence[NDArray[np.int32]],
+    logits: Sequence[NDArray[np.float32]],
+    top: int = 64,
+    chats: Chats | None = None,
 ) -> None:
     """Writes a probe.
 
@@ -85,6 +98,7 @@ def write_probe(
         texts: token ids, at least two each.
         logits: (n, V) of the reference, after each token.
         top: most likely tokens to keep.
+        chats: questions with the reference's answers.
     """
     following, ids, kept = [], [], []
     for text, rows in zip(texts, logits, strict=True):
@@ -98,15 +112,20 @@ def write_probe(
         following.append(log_probs[np.arange(len(text) - 1), text[1:]])
         ids.append(best)
         kept.append(np.take_along_axis(log_probs, best, -1))
+    arrays: dict[str, NDArray[Any]] = {
+        "tokens": np.concatenate(texts).astype(_INT),
+        "lengths": np.array([len(text) for text in texts], _INT),
+        "next_log_probs": np.concatenate(following).astype(_FLOAT),
+        "top_ids": np.concatenate(ids).astype(_INT),
+        "top_log_probs": np.concatenate(kept).astype(_FLOAT),
+    }
+    if chats is not None:
+        # All questions, then all answers, with the length of each.
+        arrays["chat_tokens"] = np.concatenate([*chats.questions, *chats.answers]).astype(_INT)
+        arrays["chat_questions"] = np.array([len(text) for text in chats.questions], _INT)
+        arrays["chat_answers"] = np.array([len(text) for text in chats.answers], _INT)
     with path.open("wb") as stream:
-        np.savez(
-            stream,
-            tokens=np.concatenate(texts).astype(_INT),
-            lengths=np.array([len(text) for text in texts], _INT),
-            next_log_probs=np.concatenate(following).astype(_FLOAT),
-            top_ids=np.concatenate(ids).astype(_INT),
-            top_log_probs=np.concatenate(kept).astype(_FLOAT),
-        )
+        np.savez(stream, **arrays)  # type: ignore[arg-type]  # none is called allow_pickle
 
 
 def read_probe(path: Path, vocab_size: int) -> Probe:
@@ -126,6 +145,7 @@ def read_probe(path: Path, vocab_size: int) -> Probe:
         following = _read_array(members["next_log_probs"], np.float32, 1)
         ids = _read_array(members["top_ids"], np.int32, 2)
         kept = _read_array(members["top_log_probs"], np.float32, 2)
+        chat_arrays = [_read_array(members[name], np.int32, 1) for name in _CHAT_NAMES if name in members]
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         reason = first_line(error, 120)
         raise BundleError(f"{path.name} is no parity probe: {reason}; convert the bundle again") from error
@@ -144,7 +164,31 @@ def read_probe(path: Path, vocab_size: int) -> Probe:
         if wrong:
             raise BundleError(f"{path.name} contradicts itself in the {what}; convert the bundle again")
     texts = tuple(np.split(tokens, np.cumsum(lengths)[:-1]))
-    return Probe(texts, following, ids, kept)
+    chats = _read_chats(path.name, vocab_size, *chat_arrays) if chat_arrays else None
+    return Probe(texts, following, ids, kept, chats)
+
+
+def _read_chats(
+    name: str, vocab_size: int, tokens: NDArray[np.int32], asked: NDArray[np.int32], said: NDArray[np.int32]
+) -> Chats:
+    lengths = np.concatenate([asked, said]).astype(np.int64)
+    alike = len(asked) == len(said) > 0
+    if not alike or (lengths < 1).any() or lengths.sum() != len(tokens) or _outside(tokens, vocab_size):
+        raise BundleError(f"{name} contradicts itself in the questions; convert the bundle again")
+    parts = np.split(tokens, np.cumsum(lengths)[:-1])
+    return Chats(tuple(parts[: len(asked)]), tuple(parts[len(asked) :]))
+
+
+def probe_of(bundle: Bundle, variant: Variant) -> Probe | None:
+    """The reference that a bundle carries for one of its variants; None where it carries none.
+
+    Raises:
+        BundleError: its file is not a probe, or contradicts itself.
+    """
+    name = variant.probe or PARITY_NAME
+    if name not in bundle.manifest.files:
+        return None
+    return read_probe(bundle.file(name), bundle.manifest.decoder.vocab_size)
 
 
 def check_probe(model: Model, probe: Probe) -> ProbeReport:
@@ -182,6 +226,7 @@ def check_probe(model: Model, probe: Probe) -> ProbeReport:
         perplexity_ratio=perplexity_of((loss - reference_loss) / positions),
         top1_agreement=same / positions,
         kl_nats=divergence / positions,
+        chats=None if probe.chats is None else check_chats(model, probe.chats),
     )
 
 
@@ -199,13 +244,18 @@ def _outside(ids: NDArray[np.int32], vocab_size: int) -> bool:
     return bool(((ids < 0) | (ids >= vocab_size)).any())
 
 
+def _file_names(arrays: Sequence[str]) -> list[str]:
+    return sorted(f"{name}.npy" for name in arrays)
+
+
 def _read_members(path: Path) -> dict[str, bytes]:
     size = path.stat().st_size
     if size > LIMIT_BYTES:
         raise ValueError(f"it has {size} bytes, expected at most {LIMIT_BYTES}")
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-        if sorted(info.filename for info in members) != sorted(f"{name}.npy" for name in _NAMES):
+        found = sorted(info.filename for info in members)
+        if found not in (_file_names(_NAMES), _file_names(_NAMES + _CHAT_NAMES)):
             raise ValueError("it does not hold the arrays of a probe")
         # Stored as they are, members cannot grow beyond the file that was just measured.
         if any(info.compress_type != zipfile.ZIP_STORED or info.file_size > size for info in members):

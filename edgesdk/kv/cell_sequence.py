@@ -6,8 +6,6 @@ back. It knows nothing of text, sampling or other sequences: it has a pool of it
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from edgesdk.backends.protocol import Between, Float, Int, StepBackend
@@ -17,7 +15,7 @@ from edgesdk.kv.step_runner import StepEntry, StepRunner
 
 
 class CellSequence:
-    """Implements `Sequence` over a `StepBackend`.
+    """Implements `TokenSequence` over a `StepBackend`.
 
     Several may share a backend, also in several threads; none may be used by two threads at once.
     """
@@ -58,7 +56,7 @@ class CellSequence:
 
         Args:
             tokens: (n,) int32, n at least 1.
-            between: as `protocol.Sequence` has it.
+            between: as `protocol.TokenSequence` has it.
 
         Returns:
             (V,) float32 logits after the last of them; valid until the next call.
@@ -94,7 +92,7 @@ class CellSequence:
         while done < total:
             count = self._runner.piece(total - done, all_rows=True)
             piece = tokens[done : done + count]
-            self._runner.take_turn(partial(self._score, piece, logits[done : done + count]))
+            self._runner.take_turn(self._score, piece, logits[done : done + count])
             done += count
         return logits
 

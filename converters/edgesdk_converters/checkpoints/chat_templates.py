@@ -1,44 +1,21 @@
 """The chat templates of a Hugging Face directory, one or several by name, in the places that have held them.
 
 Files win over tokenizer_config.json, as in transformers: `chat_template.jinja`, and beside it
-`additional_chat_templates/NAME.jinja`. Of those by name a model uses `default`, and `tool_use` for
-conversations with tools; what others are for only their publishers know.
+`additional_chat_templates/NAME.jinja`. Which of several is used, `choose_templates` says.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import CheckpointError
 from edgesdk_converters.checkpoints.text_file import Json, read_text
+from edgesdk_converters.tokenizers.choose_templates import ChatTemplates, choose_templates
 
 _FILE = "chat_template.jinja"
 _FOLDER = "additional_chat_templates"
 _MOST = 64
-
-
-@dataclass(frozen=True)
-class ChatTemplates:
-    """The templates that a bundle keeps.
-
-    Attributes:
-        default: for chats; None where there is none.
-        tool_use: for chats with tools, where it is another.
-        others: names of those that are left out.
-    """
-
-    default: str | None
-    tool_use: str | None
-    others: tuple[str, ...]
-
-    def notes(self) -> tuple[str, ...]:
-        """What is left out, a line each."""
-        missing = (
-            "; there is none named 'default', so none is used" if self.others and not self.default else ""
-        )
-        return tuple(f"the chat template named {name[:60]!r} is left out{missing}" for name in self.others)
 
 
 def read_chat_templates(folder: Path, settings: Json) -> ChatTemplates:
@@ -53,15 +30,6 @@ def read_chat_templates(folder: Path, settings: Json) -> ChatTemplates:
     """
     named = _files(folder) or _settings(settings.get("chat_template"))
     return choose_templates(named)
-
-
-def choose_templates(named: dict[str, str]) -> ChatTemplates:
-    """Of templates by name, those that are used."""
-    default = named.get("default")
-    used = () if default is None else ("default", "tool_use")
-    return ChatTemplates(
-        default, named.get("tool_use") if used else None, tuple(sorted(set(named) - set(used)))
-    )
 
 
 def _files(folder: Path) -> dict[str, str]:

@@ -13,8 +13,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.bundle.manifest import GenerationDefaults, Source, TokenizerRecord
+from edgesdk.bundle.manifest import GenerationDefaults, Source
 from edgesdk.bundle.records import JsonValue
+from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
 
 Dialect = Literal["huggingface", "gguf"]
 
@@ -50,25 +51,6 @@ class TensorStore(Protocol):
 
     def load_rows(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
         """Rows [start, stop) of the first axis as a new float32 array, reading no others."""
-
-
-@dataclass(frozen=True)
-class TokenizerFiles:
-    """A tokenizer ready to be written into a bundle.
-
-    Attributes:
-        tokenizer_json: text of a `tokenizer.json` that the `tokenizers` package loads.
-        chat_template: jinja2 source, when the model has one.
-        record: ids and texts by role.
-        tool_template: jinja2 source for conversations with tools, where it is another.
-        notes: what was decided or left out, a line each.
-    """
-
-    tokenizer_json: str
-    chat_template: str | None
-    record: TokenizerRecord
-    tool_template: str | None = None
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from edgesdk_converters.checkpoints.generation_defaults import ABOVE_ZERO, check
 from edgesdk_converters.checkpoints.gguf_config import config_from_gguf
 from edgesdk_converters.checkpoints.gguf_file import GgufTensors
 from edgesdk_converters.checkpoints.gguf_header import MetadataValue, read_gguf_header
+from edgesdk_converters.tokenizers.from_gguf import tokenizer_from_gguf
 
 _SAMPLING = "general.sampling."
 
@@ -37,8 +38,6 @@ def open_gguf(
         CheckpointError: it is damaged, in parts, no model, or says something this version does not know.
         MissingExtra: the gguf package is not installed.
     """
-    from edgesdk_converters.tokenizers.from_gguf import tokenizer_from_gguf
-
     header = read_gguf_header(path)
     kind = header.metadata.get("general.type", "model")
     if kind != "model":

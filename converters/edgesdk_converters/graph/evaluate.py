@@ -14,27 +14,8 @@ from typing import TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk_converters.graph import ops
 from edgesdk_converters.graph.graph import Graph
-from edgesdk_converters.graph.ops import (
-    Activate,
-    Add,
-    Attend,
-    BlockSums,
-    Embed,
-    HeadsFirst,
-    Linear,
-    MergeHeads,
-    Multiply,
-    Op,
-    RmsNorm,
-    Rotate,
-    Scale,
-    ScaleColumns,
-    Softcap,
-    Split,
-    SplitHeads,
-    TakeRows,
-)
 from edgesdk_converters.graph.rotary import inverse_frequencies
 from edgesdk_converters.graph.weights import Weights
 
@@ -44,7 +25,11 @@ Namespace: TypeAlias = types.ModuleType
 
 
 def evaluate(
-    graph: Graph, weights: Weights, inputs: Mapping[str, NDArray[np.generic]], xp: Namespace = np
+    graph: Graph,
+    weights: Weights,
+    inputs: Mapping[str, NDArray[np.generic]],
+    xp: Namespace = np,
+    lowerings: Mapping[type[ops.Op], Lowering] | None = None,
 ) -> dict[str, Array]:
     """Runs a graph.
 
@@ -53,16 +38,18 @@ def evaluate(
         weights: numbers for its weights.
         inputs: an array for every input of the graph.
         xp: `numpy` or `jax.numpy`.
+        lowerings: how operations compute; None for `LOWERINGS`.
 
     Returns:
         The graph's outputs by name, float32.
     """
+    lowerings = LOWERINGS if lowerings is None else lowerings
     constants = {value.name for value in graph.weights}
     last_use = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
     values: dict[str, Array] = {name: xp.asarray(value) for name, value in inputs.items()}
     for i, node in enumerate(graph.nodes):
         arguments = [xp.asarray(weights.load(n)) if n in constants else values[n] for n in node.inputs]
-        results = LOWERINGS[type(node.op)](node.op, xp, *arguments)
+        results = lowerings[type(node.op)](node.op, xp, *arguments)
         values.update(zip(node.outputs, results, strict=True))
         for name in node.inputs:
             if last_use[name] == i and name in values and name not in graph.outputs:
@@ -70,41 +57,41 @@ def evaluate(
     return {name: values[name] for name in graph.outputs}
 
 
-def _embed(op: Embed, xp: Namespace, tokens: Array, table: Array) -> tuple[Array, ...]:
+def _embed(op: ops.Embed, xp: Namespace, tokens: Array, table: Array) -> tuple[Array, ...]:
     return (table[tokens],)
 
 
-def _take_rows(op: TakeRows, xp: Namespace, x: Array, rows: Array) -> tuple[Array, ...]:
+def _take_rows(op: ops.TakeRows, xp: Namespace, x: Array, rows: Array) -> tuple[Array, ...]:
     return (x[rows],)
 
 
-def _rms_norm(op: RmsNorm, xp: Namespace, x: Array, *weight: Array) -> tuple[Array, ...]:
+def _rms_norm(op: ops.RmsNorm, xp: Namespace, x: Array, *weight: Array) -> tuple[Array, ...]:
     y = x / xp.sqrt(xp.mean(x * x, axis=-1, keepdims=True) + np.float32(op.eps))
     return (y * weight[0] if weight else y,)
 
 
-def _linear(op: Linear, xp: Namespace, x: Array, weight: Array, *bias: Array) -> tuple[Array, ...]:
+def _linear(op: ops.Linear, xp: Namespace, x: Array, weight: Array, *bias: Array) -> tuple[Array, ...]:
     y = x @ weight.T
     return (y + bias[0] if bias else y,)
 
 
-def _split(op: Split, xp: Namespace, x: Array) -> tuple[Array, ...]:
+def _split(op: ops.Split, xp: Namespace, x: Array) -> tuple[Array, ...]:
     return tuple(xp.split(x, np.cumsum(op.sizes)[:-1].tolist(), axis=-1))
 
 
-def _split_heads(op: SplitHeads, xp: Namespace, x: Array) -> tuple[Array, ...]:
+def _split_heads(op: ops.SplitHeads, xp: Namespace, x: Array) -> tuple[Array, ...]:
     return (x.reshape(x.shape[0], op.heads, x.shape[1] // op.heads),)
 
 
-def _merge_heads(op: MergeHeads, xp: Namespace, x: Array) -> tuple[Array, ...]:
+def _merge_heads(op: ops.MergeHeads, xp: Namespace, x: Array) -> tuple[Array, ...]:
     return (x.reshape(x.shape[0], -1),)
 
 
-def _heads_first(op: HeadsFirst, xp: Namespace, x: Array) -> tuple[Array, ...]:
+def _heads_first(op: ops.HeadsFirst, xp: Namespace, x: Array) -> tuple[Array, ...]:
     return (xp.swapaxes(x, 0, 1),)
 
 
-def _rotate(op: Rotate, xp: Namespace, x: Array, positions: Array) -> tuple[Array, ...]:
+def _rotate(op: ops.Rotate, xp: Namespace, x: Array, positions: Array) -> tuple[Array, ...]:
     # Angles in float64: float32 loses whole radians at long contexts.
     angles = np.asarray(positions, np.float64)[:, None] * inverse_frequencies(op.rotary)[None, :]
     cos = xp.asarray((np.cos(angles) * op.rotary.attention_factor).astype(np.float32))[:, None, :]
@@ -115,7 +102,7 @@ def _rotate(op: Rotate, xp: Namespace, x: Array, positions: Array) -> tuple[Arra
 
 
 def _attend(
-    op: Attend, xp: Namespace, q: Array, k_new: Array, v_new: Array, mask: Array, k: Array, v: Array
+    op: ops.Attend, xp: Namespace, q: Array, k_new: Array, v_new: Array, mask: Array, k: Array, v: Array
 ) -> tuple[Array, ...]:
     T, H, D = q.shape
     K = k.shape[0]
@@ -131,7 +118,7 @@ def _attend(
     return (xp.transpose(out, (2, 0, 1, 3)).reshape(T, H, D),)
 
 
-def _activate(op: Activate, xp: Namespace, x: Array) -> tuple[Array, ...]:
+def _activate(op: ops.Activate, xp: Namespace, x: Array) -> tuple[Array, ...]:
     if op.kind == "silu":
         # The clip keeps exp from overflowing; sigmoid(-80) is already 0 in float32 products.
         return (x / (np.float32(1) + xp.exp(-xp.clip(x, -80, 80))),)
@@ -139,51 +126,51 @@ def _activate(op: Activate, xp: Namespace, x: Array) -> tuple[Array, ...]:
     return (np.float32(0.5) * x * (np.float32(1) + xp.tanh(inner)),)
 
 
-def _add(op: Add, xp: Namespace, a: Array, b: Array) -> tuple[Array, ...]:
+def _add(op: ops.Add, xp: Namespace, a: Array, b: Array) -> tuple[Array, ...]:
     return (a + b,)
 
 
-def _multiply(op: Multiply, xp: Namespace, a: Array, b: Array) -> tuple[Array, ...]:
+def _multiply(op: ops.Multiply, xp: Namespace, a: Array, b: Array) -> tuple[Array, ...]:
     return (a * b,)
 
 
-def _scale(op: Scale, xp: Namespace, x: Array) -> tuple[Array, ...]:
+def _scale(op: ops.Scale, xp: Namespace, x: Array) -> tuple[Array, ...]:
     return (x * np.float32(op.factor),)
 
 
-def _scale_columns(op: ScaleColumns, xp: Namespace, x: Array, weight: Array) -> tuple[Array, ...]:
+def _scale_columns(op: ops.ScaleColumns, xp: Namespace, x: Array, weight: Array) -> tuple[Array, ...]:
     return (x * weight,)
 
 
-def _block_sums(op: BlockSums, xp: Namespace, x: Array) -> tuple[Array, ...]:
+def _block_sums(op: ops.BlockSums, xp: Namespace, x: Array) -> tuple[Array, ...]:
     return (x.reshape(x.shape[0], -1, op.block).sum(axis=-1),)
 
 
-def _softcap(op: Softcap, xp: Namespace, x: Array) -> tuple[Array, ...]:
+def _softcap(op: ops.Softcap, xp: Namespace, x: Array) -> tuple[Array, ...]:
     return (xp.tanh(x / np.float32(op.cap)) * np.float32(op.cap),)
 
 
 Lowering: TypeAlias = Callable[..., tuple[Array, ...]]
 
-LOWERINGS: Mapping[type[Op], Lowering] = cast(
-    "Mapping[type[Op], Lowering]",
+LOWERINGS: Mapping[type[ops.Op], Lowering] = cast(
+    "Mapping[type[ops.Op], Lowering]",
     {
-        Embed: _embed,
-        TakeRows: _take_rows,
-        RmsNorm: _rms_norm,
-        Linear: _linear,
-        Split: _split,
-        SplitHeads: _split_heads,
-        MergeHeads: _merge_heads,
-        HeadsFirst: _heads_first,
-        Rotate: _rotate,
-        Attend: _attend,
-        Activate: _activate,
-        Add: _add,
-        Multiply: _multiply,
-        Scale: _scale,
-        ScaleColumns: _scale_columns,
-        BlockSums: _block_sums,
-        Softcap: _softcap,
+        ops.Embed: _embed,
+        ops.TakeRows: _take_rows,
+        ops.RmsNorm: _rms_norm,
+        ops.Linear: _linear,
+        ops.Split: _split,
+        ops.SplitHeads: _split_heads,
+        ops.MergeHeads: _merge_heads,
+        ops.HeadsFirst: _heads_first,
+        ops.Rotate: _rotate,
+        ops.Attend: _attend,
+        ops.Activate: _activate,
+        ops.Add: _add,
+        ops.Multiply: _multiply,
+        ops.Scale: _scale,
+        ops.ScaleColumns: _scale_columns,
+        ops.BlockSums: _block_sums,
+        ops.Softcap: _softcap,
     },
 )

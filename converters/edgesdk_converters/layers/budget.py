@@ -24,9 +24,9 @@ from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import ResidentWeights
 from edgesdk_converters.layers.rank_layers import LayerRanking, Method, Unit, rank_layers, stack_parts
 from edgesdk_converters.layers.repair_stack import RepairMethod, repair_stack
-from edgesdk_converters.layers.skip_request import SkipRequest
 from edgesdk_converters.layers.trial import Text, text_losses
 from edgesdk_converters.transforms.skip_layers import skip_layers
+from edgesdk_converters.transforms.skip_request import SkipRequest
 
 Measure = Literal["perplexity", "layers"]
 

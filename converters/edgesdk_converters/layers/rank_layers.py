@@ -23,9 +23,9 @@ import numpy as np
 from edgesdk.errors import TransformError, UnsupportedOption
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import ResidentWeights
-from edgesdk_converters.layers.skip_request import SkipRequest, parse_skip, whole_blocks
 from edgesdk_converters.layers.trial import Text, Trial
 from edgesdk_converters.transforms.skip_layers import remaining_spec, skip_layers
+from edgesdk_converters.transforms.skip_request import SkipRequest, parse_skip, whole_blocks
 
 Method = Literal["influence", "loss", "greedy", "random"]
 Unit = Literal["block", "half"]

@@ -19,8 +19,8 @@ from edgesdk_converters.graph.evaluate import Array, evaluate
 from edgesdk_converters.graph.full_sequence import sequence_inputs
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.replay import Replay
-from edgesdk_converters.layers.skip_request import SkipRequest
 from edgesdk_converters.transforms.skip_layers import residual_sum
+from edgesdk_converters.transforms.skip_request import SkipRequest
 
 Text = NDArray[np.int32]
 SCORED_EVERY = 1

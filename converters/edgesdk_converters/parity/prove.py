@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 
 from edgesdk.backends.litert.weight_cache import forgotten_on_failure
 from edgesdk.backends.wide_logits import widen_rows
-from edgesdk.bundle.manifest import GreedyAgreement, ParityReport, Variant, VocabularyRecord
+from edgesdk.bundle.manifest import ChatAgreement, GreedyAgreement, ParityReport, Variant, VocabularyRecord
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.evaluation.agreement import Agreement, AgreementReport
+from edgesdk.evaluation.chats import check_chats
 from edgesdk.evaluation.greedy import first_divergence, greedy_texts, summarise
 from edgesdk.load_model import load
 from edgesdk.model import Model
 from edgesdk_converters.graph.full_sequence import sequence_logits
 from edgesdk_converters.graph.program import Program
+from edgesdk_converters.parity.answer_questions import ReferenceAnswers
 from edgesdk_converters.quantise.recipe import Recipe
 
 GREEDY_TOKENS = 32
@@ -100,11 +102,13 @@ class Measured:
     Attributes:
         backend: that ran it.
         agreement: on the passages.
+        chats: on the questions; None where none fits.
         answers: prompt length and tokens of each greedy answer.
     """
 
     backend: str
     agreement: AgreementReport
+    chats: ChatAgreement | None
     answers: tuple[tuple[int, Text], ...]
 
 
@@ -129,16 +133,18 @@ def measure(
     variant: Variant,
     backend: str,
     reference: Reference,
+    answers: ReferenceAnswers,
     agreed: Callable[[Model, AgreementReport], None] | None = None,
 ) -> Measured:
-    """Runs one variant of a bundle on the passages and the prompts.
+    """Runs one variant of a bundle on the passages, the questions and the prompts.
 
     Args:
         bundle: folder of the bundle.
         variant: what to run.
         backend: what to run it with.
         reference: the reference's logits for the passages.
-        agreed: handed the loaded model and its agreement on the passages, before it answers the prompts;
+        answers: of the reference to the questions; made when they are first wanted.
+        agreed: handed the loaded model and its agreement on the passages, before it answers anything;
             what it raises ends the measurement.
 
     Raises:
@@ -152,7 +158,9 @@ def measure(
         found = agreement.report()
         if agreed is not None:
             agreed(model, found)
-        return Measured(backend, found, tuple(greedy_texts(model, prompts(), GREEDY_TOKENS)))
+        chats = answers.to(model)
+        same = None if chats is None else check_chats(model, chats)
+        return Measured(backend, found, same, tuple(greedy_texts(model, prompts(), GREEDY_TOKENS)))
 
 
 def parity_report(
@@ -161,6 +169,7 @@ def parity_report(
     recipe: Recipe,
     against: str,
     greedy: GreedyAgreement | None = None,
+    chats: ChatAgreement | None = None,
 ) -> ParityReport:
     """What was measured of a variant beside the gate of its recipe."""
     return ParityReport(
@@ -175,6 +184,7 @@ def parity_report(
         gate_top1_agreement=recipe.gate_top1_agreement,
         greedy=greedy,
         against=against,
+        chats=chats,
     )
 
 
@@ -203,5 +213,6 @@ def judge(
     for entry, recipe in zip(measured, recipes, strict=True):
         divergences = [first_divergence(count, text, next(scored)) for count, text in entry.answers]
         greedy = summarise(divergences, GREEDY_TOKENS)
-        reports.append(parity_report(entry.backend, entry.agreement, recipe, against, greedy))
+        report = parity_report(entry.backend, entry.agreement, recipe, against, greedy, entry.chats)
+        reports.append(report)
     return reports

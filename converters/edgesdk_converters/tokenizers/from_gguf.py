@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 
 from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import CheckpointError, first_line
-from edgesdk_converters.checkpoints.chat_templates import ChatTemplates, choose_templates
-from edgesdk_converters.checkpoints.checkpoint import TokenizerFiles
 from edgesdk_converters.tokenizers.byte_level import byte_level_parts, gemma4_parts
+from edgesdk_converters.tokenizers.choose_templates import ChatTemplates, choose_templates
 from edgesdk_converters.tokenizers.parts import Parts
 from edgesdk_converters.tokenizers.roles import added_tokens, frame, token_roles
 from edgesdk_converters.tokenizers.sentencepiece import llama_parts, unigram_parts
+from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
 from edgesdk_converters.tokenizers.vocabulary import (
     AddedToken,
     Vocabulary,

@@ -18,7 +18,7 @@ from edgesdk.errors import TransformError
 from edgesdk_converters.graph.graph import Graph, GraphBuilder, Node
 from edgesdk_converters.graph.ops import Add, Attend
 from edgesdk_converters.graph.program import Program
-from edgesdk_converters.layers.skip_request import SkipRequest
+from edgesdk_converters.transforms.skip_request import SkipRequest
 
 _CACHES = ("k_cache.", "v_cache.")
 _NEW = ("k_new.", "v_new.")

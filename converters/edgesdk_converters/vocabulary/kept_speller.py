@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edgesdk_converters.checkpoints.checkpoint import TokenizerFiles
+from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
 from edgesdk_converters.vocabulary.kept_tokens import KeptTokens
 from edgesdk_converters.vocabulary.rewrite_tokenizer import rewrite_tokenizer
 from edgesdk_converters.vocabulary.tokenizer_data import TokenizerData, load_engine

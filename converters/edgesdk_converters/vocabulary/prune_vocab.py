@@ -12,7 +12,8 @@ import dataclasses
 from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import TransformError
 from edgesdk_converters.architectures.registry import ARCHITECTURES, read_spec
-from edgesdk_converters.checkpoints.checkpoint import Checkpoint, TokenizerFiles
+from edgesdk_converters.checkpoints.checkpoint import Checkpoint
+from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
 from edgesdk_converters.vocabulary.kept_tokens import KeptTokens
 from edgesdk_converters.vocabulary.pruned_tensors import PrunedTensors
 from edgesdk_converters.vocabulary.required_tokens import remap_ids

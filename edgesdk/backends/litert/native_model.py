@@ -144,7 +144,8 @@ class NativeModel:
             DeviceError: it was closed.
         """
         with self._running:
-            self._expect_open()
+            if not self._handles:
+                self._expect_open()
             status = self._run(self.handle, ctypes.c_size_t(index), *arguments.native)
         if status:
             raise RuntimeError(f"status {status}")

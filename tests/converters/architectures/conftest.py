@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from edgesdk.bundle.manifest import GenerationDefaults, Source, TokenizerRecord
 from edgesdk.bundle.records import JsonValue
 from edgesdk_converters.architectures.registry import read_spec, weights_for
-from edgesdk_converters.checkpoints.checkpoint import Checkpoint, Dialect, TokenizerFiles
+from edgesdk_converters.checkpoints.checkpoint import Checkpoint, Dialect
 from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import ResidentWeights
+from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
 
 TINY = Path(__file__).parents[2] / "data" / "tiny"
 

@@ -3,7 +3,8 @@
 import pytest
 
 from edgesdk.errors import CheckpointError
-from edgesdk_converters.checkpoints.chat_templates import ChatTemplates, choose_templates, read_chat_templates
+from edgesdk_converters.checkpoints.chat_templates import read_chat_templates
+from edgesdk_converters.tokenizers.choose_templates import ChatTemplates
 
 SEVERAL = {"default": "{{ d }}", "tool_use": "{{ t }}"}
 
@@ -25,12 +26,6 @@ def test_files_beside_each_other_win(tmp_path):
     found = read_chat_templates(tmp_path, {"chat_template": SEVERAL})
     assert found == ChatTemplates("file", "tools", ("rag",))
     assert found.notes() == ("the chat template named 'rag' is left out",)
-
-
-def test_without_a_default_none_is_used():
-    found = choose_templates({"tool_use": "t"})
-    assert found == ChatTemplates(None, None, ("tool_use",))
-    assert found.notes()[0].endswith("there is none named 'default', so none is used")
 
 
 def test_half_a_character_is_refused(tmp_path):

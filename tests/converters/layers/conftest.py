@@ -12,7 +12,7 @@ from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.full_sequence import sequence_logits
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Derived, DerivedWeights
-from edgesdk_converters.layers.skip_request import parse_skip
+from edgesdk_converters.transforms.skip_request import parse_skip
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 from edgesdk.bundle.records import from_json, to_json
 from edgesdk.errors import TransformError, UnsupportedOption
 from edgesdk_converters.layers.rank_layers import LayerRanking, rank_layers, reorder, stack_parts
-from edgesdk_converters.layers.skip_request import parse_skip
 from edgesdk_converters.layers.trial import Trial, text_losses
 from edgesdk_converters.transforms.skip_layers import skip_layers
+from edgesdk_converters.transforms.skip_request import parse_skip
 
 
 @pytest.mark.parametrize("name", ["untied", "gemma_like", "scaled", "windows"])

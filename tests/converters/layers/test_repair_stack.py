@@ -8,10 +8,10 @@ from edgesdk_converters.graph.evaluate import evaluate
 from edgesdk_converters.graph.full_sequence import sequence_inputs, sequence_logits
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.layers.repair_stack import _upto, repair_stack
-from edgesdk_converters.layers.skip_request import parse_skip
 from edgesdk_converters.prepare import prepare
 from edgesdk_converters.quantise.recipe import find_recipe
 from edgesdk_converters.transforms.skip_layers import skip_layers
+from edgesdk_converters.transforms.skip_request import parse_skip
 
 
 def logits(program, texts):

@@ -7,7 +7,6 @@ import pytest
 
 from edgesdk.backends.onnxruntime_resident import ResidentModel
 from edgesdk.bundle.manifest import GenerationDefaults, TokenizerRecord
-from edgesdk_converters.checkpoints.checkpoint import TokenizerFiles
 from edgesdk_converters.emit.onnx.node_accuracy import quantised_products
 from edgesdk_converters.emit.onnx.resident import emit_resident
 from edgesdk_converters.graph.program import Program
@@ -16,6 +15,7 @@ from edgesdk_converters.parity.raise_accuracy import raise_accuracy
 from edgesdk_converters.prepare import prepare
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.recipe import find_recipe
+from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
 
 CONTEXT = 64
 PLANTED = "layers.1.gate_up"

@@ -7,11 +7,11 @@ from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.records import from_json, to_json
 from edgesdk.errors import TransformError
 from edgesdk_converters.graph.full_sequence import sequence_logits
-from edgesdk_converters.layers.skip_request import parse_skip
 from edgesdk_converters.prepare import prepare
 from edgesdk_converters.quantise.recipe import find_recipe
 from edgesdk_converters.transforms.prune_head import prune_head
 from edgesdk_converters.transforms.skip_layers import skip_layers
+from edgesdk_converters.transforms.skip_request import parse_skip
 
 KEPT = np.array([0, 3, 4, 17, 40, 41, 95], np.int64)
 

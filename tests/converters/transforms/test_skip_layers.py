@@ -13,10 +13,10 @@ from edgesdk_converters.graph.evaluate import evaluate
 from edgesdk_converters.graph.full_sequence import sequence_inputs, sequence_logits
 from edgesdk_converters.graph.ops import Attend, Rotate
 from edgesdk_converters.graph.program import Program
-from edgesdk_converters.layers.skip_request import SkipRequest, parse_skip
 from edgesdk_converters.prepare import prepare
 from edgesdk_converters.quantise.recipe import find_recipe
 from edgesdk_converters.transforms.skip_layers import skip_layers
+from edgesdk_converters.transforms.skip_request import SkipRequest, parse_skip
 
 REQUESTS = ("0", "1", "0.attention", "1.attention", "0.mlp", "1.mlp", "0-1.mlp", "0.attention,1.mlp")
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from edgesdk.bundle.manifest import TokenizerRecord
-from edgesdk_converters.checkpoints.checkpoint import Checkpoint, TokenizerFiles
+from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
 
 TINY = Path(__file__).parents[2] / "data" / "tiny"
 SPECIALS = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]

@@ -73,7 +73,6 @@ class RandomWeights:
 def onnx_bundle(tmp_path_factory: pytest.TempPathFactory) -> OnnxBundle:
     """The bundle; weights are float32, so that every backend must agree with the evaluator."""
     pytest.importorskip("onnx", reason="needs the extra 'convert'")
-    from edgesdk_converters.checkpoints.checkpoint import TokenizerFiles
     from edgesdk_converters.emit.onnx.resident import emit_resident
     from edgesdk_converters.emit.onnx.step import emit_step
     from edgesdk_converters.graph.decoder import build_decoder
@@ -81,6 +80,7 @@ def onnx_bundle(tmp_path_factory: pytest.TempPathFactory) -> OnnxBundle:
     from edgesdk_converters.graph.program import Program
     from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
     from edgesdk_converters.quantise.recipe import find_recipe
+    from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
 
     graph = build_decoder(SPEC)
     base = RandomWeights({v.name: tuple(int(d) for d in v.shape) for v in graph.weights})
@@ -99,8 +99,25 @@ def onnx_bundle(tmp_path_factory: pytest.TempPathFactory) -> OnnxBundle:
         )
         emit_step(program, weights, writer.path("variants/step/x").parent, STEPS, CONTEXT)
         variants = (
-            Variant("resident", "onnx-resident", "f32", ("cpu",), "variants/resident/model.onnx", CONTEXT),
-            Variant("step", "onnx-step", "f32", ("cpu",), "variants/step/t1_s48.onnx", CONTEXT, STEPS),
+            Variant(
+                "resident",
+                "onnx-resident",
+                "f32",
+                ("cpu",),
+                "variants/resident/model.onnx",
+                CONTEXT,
+                numbers="0" * 64,
+            ),
+            Variant(
+                "step",
+                "onnx-step",
+                "f32",
+                ("cpu",),
+                "variants/step/t1_s48.onnx",
+                CONTEXT,
+                STEPS,
+                numbers="0" * 64,
+            ),
         )
         writer.finish(
             Manifest(

@@ -8,10 +8,10 @@ import shutil
 import pytest
 
 import edgesdk
-from edgesdk.backends import check_variant as check_variant_module
 from edgesdk.backends.check_variant import check_references, check_variant
 from edgesdk.backends.opened import OpenRequest
 from edgesdk.backends.registry import BACKENDS
+from edgesdk.bundle import passed_checks
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.bundle.writer import BundleWriter
 from edgesdk.compile.compile_bundle import compile_bundle
@@ -147,6 +147,40 @@ def test_what_is_written_passes_and_is_remembered(copy, monkeypatch, tmp_path):
     assert len(list((tmp_path / "cache/checked").iterdir())) == len(bundle.manifest.variants) + 1
 
 
+def markers(tmp_path):
+    return sorted(path.name for path in (tmp_path / "cache/checked").iterdir())
+
+
+def test_other_variants_of_a_bundle_do_not_matter(copy, reseal, monkeypatch, tmp_path):
+    """A compiled variant is added under the name of its source with more at the end."""
+    monkeypatch.setenv("EDGESDK_CACHE", str(tmp_path / "cache"))
+    bundle = open_bundle(copy)
+    check_variant(bundle, bundle.variant("step"))
+    before = markers(tmp_path)
+    shutil.copytree(copy / "variants/step", copy / "variants/step-more")
+    listed = [p.relative_to(copy).as_posix() for p in (copy / "variants/step-more").iterdir()]
+    bundle = open_bundle(reseal(reseal(copy, also=listed)))
+    check_variant(bundle, bundle.variant("step"))
+    assert markers(tmp_path) == before
+
+
+def test_what_was_opened_last_is_remembered(copy, monkeypatch, tmp_path):
+    monkeypatch.setenv("EDGESDK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(passed_checks, "MOST_RECORDS", 3)
+    bundle = open_bundle(copy)
+    variant = bundle.variant("resident")
+    check_variant(bundle, variant)
+    (first,) = markers(tmp_path)
+    for number in range(2):
+        (tmp_path / f"cache/checked/{number}").touch()
+    for path in (tmp_path / "cache/checked").iterdir():
+        os.utime(path, (1000, 1000))
+    check_variant(bundle, variant)  # it was used just now
+    check_variant(bundle, dataclasses.replace(variant, context=32))
+    assert len(markers(tmp_path)) == 3
+    assert first in markers(tmp_path)
+
+
 def test_of_a_draft_nothing_is_remembered(copy, monkeypatch, tmp_path):
     monkeypatch.setenv("EDGESDK_CACHE", str(tmp_path / "cache"))
     manifest = open_bundle(copy).manifest
@@ -162,7 +196,7 @@ def test_a_user_without_a_cache_folder_opens_bundles_all_the_same(copy, monkeypa
     def nowhere():
         raise FileNotFoundError(2, "this user has no home folder")
 
-    monkeypatch.setattr(check_variant_module, "cache_folder", nowhere)
+    monkeypatch.setattr(passed_checks, "cache_folder", nowhere)
     bundle = open_bundle(copy)
     check_variant(bundle, bundle.variant("resident"))
 

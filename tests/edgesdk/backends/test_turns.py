@@ -24,7 +24,7 @@ class Queue:
         self.inside.set()
         assert self.leave.wait(20)
 
-    def join_in(self, name, act=None):
+    def join_in(self, name, act=None, named=None):
         """One more waits; returns once it stands in the queue."""
         before = self.turns._last
 
@@ -34,7 +34,7 @@ class Queue:
             except DeviceError as error:
                 self.order.append((name, str(error)))
 
-        self.threads.append(threading.Thread(target=work))
+        self.threads.append(threading.Thread(target=work, name=named, daemon=True))
         self.threads[-1].start()
         while self.turns._last is before:
             pass
@@ -112,6 +112,7 @@ def test_who_gives_up_waiting_lets_nobody_past_the_one_at_work(monkeypatch):
     def give_up():
         with pytest.raises(KeyboardInterrupt):
             turns.take(lambda: queue.order.append("never"))
+        assert threading.get_ident() not in turns._drawn
         given_up.append(turns._last)
 
     thread = threading.Thread(target=give_up, name="gives up")
@@ -122,6 +123,77 @@ def test_who_gives_up_waiting_lets_nobody_past_the_one_at_work(monkeypatch):
     assert not queue.order  # the one at work has not left
     queue.end()
     assert queue.order == ["next"]
+
+
+class Striking:
+    """A lock in whose place something strikes the thread named `struck`, as a finalizer or a signal does."""
+
+    def __init__(self, lock, strike):
+        self.lock, self.strike = lock, strike
+
+    def __enter__(self):
+        if threading.current_thread().name == "struck":
+            strike, self.strike = self.strike, lambda: None
+            strike()
+        self.lock.acquire()
+
+    def __exit__(self, *_):
+        self.lock.release()
+
+    def __getattr__(self, name):
+        return getattr(self.lock, name)
+
+
+def wait_struck(queue, strike):
+    """A thread that is struck while it waits, and one behind it; then all of them go."""
+    turns = queue.turns
+    turns._serving.lock = Striking(turns._serving.lock, strike)
+    queue.join_in("struck", named="struck")
+    queue.join_in("next")
+    queue.end()
+    assert not turns._drawn
+
+
+def test_what_strikes_a_thread_that_waits_takes_the_turn_of_that_thread():
+    queue = Queue(Turns())
+    turns, seen = queue.turns, []
+
+    def within():
+        assert turns.mine
+        turns.take(queue.order.append, "in the strike's own turn")
+
+    def strike():
+        turns.take(within)
+        seen.append(turns.mine)
+        turns.take(queue.order.append, "again")
+
+    wait_struck(queue, strike)
+    assert queue.order == ["in the strike's own turn", "again", "struck", "next"]
+    assert seen == [False]
+
+
+def test_a_strike_may_close_what_its_thread_waits_for():
+    queue = Queue(Turns())
+    wait_struck(queue, lambda: queue.turns.end(lambda: queue.order.append("released")))
+    assert queue.order[0] == "released"
+    assert sorted(queue.order[1:]) == [("next", CLOSED), ("struck", CLOSED)]
+
+
+def test_closing_within_a_turn_releases_when_the_turn_is_over():
+    turns, done = Turns(), []
+
+    def act():
+        turns.end(lambda: done.append("released"))
+        turns.end(lambda: done.append("twice"))
+        with pytest.raises(DeviceError, match="closed"):
+            turns.take(lambda: None)
+        done.append("at work")
+        return 5
+
+    assert turns.take(act) == 5
+    assert done == ["at work", "released"]
+    with pytest.raises(DeviceError, match="closed"):
+        turns.take(lambda: None)
 
 
 def test_closing_waits_for_the_turn_and_refuses_those_behind():

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 TEXT = "The quick brown fox jumps over the lazy dog. " * 12
@@ -18,6 +20,10 @@ def test_perplexity_alone(edgesdk, tiny_bundle, text):
     assert agreement["perplexity"] > 1
     assert agreement["reference_perplexity"] is None
     assert result.json["greedy"] is None
+    recorded = json.loads((tiny_bundle / "manifest.json").read_text())["variants"][0]["parity"]["chats"]
+    assert result.json["receipt"]["variant"] == "litert-f32"
+    assert result.json["chats"] == recorded
+    assert recorded["questions"] == 8
 
 
 @pytest.mark.parametrize("variant", ["litert-f32", "onnx-f32"])
@@ -35,7 +41,7 @@ def test_beside_the_source(edgesdk, tiny_bundle, tiny_checkpoint, text, tmp_path
     assert (found["prompts"], found["tokens"], found["diverged"]) == (2, 8, 0)
     assert result.json["receipt"]["variant"] == variant
     shown = edgesdk("eval", tiny_bundle, *arguments, *greedy).out
-    for line in ("perplexity ratio", "top-1 agreement", "greedy answers of 8 tokens"):
+    for line in ("perplexity ratio", "top-1 agreement", "of 8\n", "greedy answers of 8 tokens"):
         assert line in shown
 
 

@@ -16,6 +16,7 @@ def test_text_says_where_it_comes_from_and_how_close_it_is(edgesdk, tiny_bundle)
     for variant in manifest["variants"]:
         assert f" {variant['name']} " in result.out
         assert f"{variant['parity']['perplexity_ratio']:.4f}" in result.out
+        assert f" {variant['parity']['chats']['equal']} of 8 " in result.out
 
 
 def test_an_unproven_variant_says_so(edgesdk, fake_runtime):

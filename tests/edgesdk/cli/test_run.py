@@ -113,6 +113,24 @@ def test_a_fallback_is_shown_and_strict_refuses_it(edgesdk, fox):
     assert strict.error == "error: refused: refusing on cpu (only): it never opens"
 
 
+def test_a_device_that_does_not_answer_is_named_last(edgesdk, fox):
+    bundle = fox()
+    said = "note: gpu was asked for, and cpu answers; --strict fails instead"
+    for option in ("--device", "--goal"):
+        result = edgesdk("run", bundle, QUESTION, option, "gpu")
+        assert (result.code, result.out) == (0, f"{ANSWER}\n")
+        assert said in result.err.splitlines()
+    assert edgesdk("chat", bundle, "--device", "gpu", stdin=f"{QUESTION}\n").err.splitlines().count(said) == 1
+    for options in ((), ("--device", "cpu"), ("--goal", "cpu")):
+        assert "was asked for" not in edgesdk("run", bundle, QUESTION, *options).err
+
+
+def test_options_are_refused_before_a_model_is_sought(edgesdk, tmp_path):
+    result = edgesdk("run", tmp_path / "nothing", QUESTION, "--serve-meanwhile")
+    assert result.code == 1
+    assert result.error.startswith("error: serve_meanwhile needs something to wait for")
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

@@ -23,6 +23,7 @@ def test_a_sound_bundle_passes(edgesdk, tiny_bundle):
         assert check["measured"]["top1_agreement"] == pytest.approx(
             check["recorded"]["top1_agreement"], abs=0.01
         )
+        assert check["measured"]["chats"] == check["recorded"]["chats"]
 
 
 def test_text_has_a_row_for_each_variant(edgesdk, tiny_bundle):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -6,6 +7,7 @@ from edgesdk.bundle.integrity import cache_folder
 from edgesdk.devices import measurement_cache
 from edgesdk.devices.measurement import Measurement, PhaseFigures
 from edgesdk.dispatch import plan_for_goal as module
+from edgesdk.dispatch.measuring import Measuring
 from edgesdk.dispatch.plan import plan_in_order
 from edgesdk.dispatch.plan_for_goal import known_measurements, plan_for_goal
 
@@ -63,13 +65,13 @@ def test_a_goal_measures_once_and_then_looks_it_up(bundle, candidates, measured)
 
 
 def test_measuring_anew_or_never(bundle, candidates, measured):
-    never = plan_for_goal(bundle, candidates, "latency", 2, measure=False)
+    never = plan_for_goal(bundle, candidates, "latency", 2, Measuring(measure=False))
     assert not measured
     assert names(never) == names(plan_in_order(candidates))
     assert "nothing was measured for the goal 'latency'" in never.notes[0]
     plan_for_goal(bundle, candidates, "latency", 2)
     count = len(measured)
-    assert plan_for_goal(bundle, candidates, "latency", 2, measure=True).choice == "measured now"
+    assert plan_for_goal(bundle, candidates, "latency", 2, Measuring(measure=True)).choice == "measured now"
     assert len(measured) == 2 * count
 
 
@@ -87,7 +89,7 @@ def test_other_threads_versions_or_drivers_are_measured_again(bundle, candidates
 
 
 def test_a_cancelled_measurement_is_used_but_not_kept(bundle, candidates, measured):
-    plan = plan_for_goal(bundle, candidates, "latency", 2, cancelled=lambda: True)
+    plan = plan_for_goal(bundle, candidates, "latency", 2, Measuring(cancelled=lambda: True))
     assert names(plan) == names(plan_in_order(candidates))
     assert known_measurements(bundle, 2) == ()
 
@@ -133,3 +135,13 @@ def test_a_measurement_without_any_figures_is_not_kept(bundle, candidates, measu
     assert "nothing was measured" in plan.notes[0]
     assert known_measurements(bundle, 2) == ()
     assert plan_for_goal(bundle, candidates, "latency", 2).choice == "measured now"
+
+
+def test_a_goal_never_changes_the_numbers(bundle, candidates, measured):
+    other = [
+        replace(c, variant=replace(c.variant, numbers="1" * 64)) if c.backend.format == "onnx-step" else c
+        for c in candidates
+    ]
+    plan = plan_for_goal(bundle, other, "latency", 2)
+    assert "onnxruntime-step" not in measured
+    assert names(plan)[0] == ("litert", "litert")

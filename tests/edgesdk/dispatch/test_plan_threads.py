@@ -4,8 +4,9 @@ import pytest
 
 from edgesdk.devices.cpu import CoreGroup, Processor
 from edgesdk.devices.measurement import Measurement, PhaseFigures
-from edgesdk.dispatch import plan_for_goal as measuring
+from edgesdk.dispatch import plan_for_goal as module_of_goals
 from edgesdk.dispatch import plan_threads as module
+from edgesdk.dispatch.measuring import Measuring
 from edgesdk.dispatch.plan_threads import plan_threads, thread_counts
 
 LAPTOP = Processor(
@@ -35,7 +36,7 @@ def asked(monkeypatch):
             )
         return tuple(rows)
 
-    monkeypatch.setattr(measuring, "measure_all", measure_all)
+    monkeypatch.setattr(module_of_goals, "measure_all", measure_all)
     monkeypatch.setattr(module, "read_processor", lambda: LAPTOP)
     return asked
 
@@ -47,7 +48,7 @@ def test_numbers_come_from_the_processor():
 
 
 def test_the_best_number_wins_and_only_the_chosen_candidate_is_measured_again(bundle, candidates, asked):
-    plan, threads = plan_threads(bundle, candidates, "latency", budget_s=10)
+    plan, threads = plan_threads(bundle, candidates, "latency", Measuring(budget_s=10))
     assert threads == 4
     assert plan.attempts[0][0].backend.name == "litert"
     assert {name for name, count, _ in asked if count != 12} == {"litert"}
@@ -55,7 +56,7 @@ def test_the_best_number_wins_and_only_the_chosen_candidate_is_measured_again(bu
     assert "threads by measurement: 4" in plan.notes[-1]
     assert len(plan.attempts) > 1, "what could take over still stands behind"
     before = len(asked)
-    again, same = plan_threads(bundle, candidates, "latency", budget_s=10)
+    again, same = plan_threads(bundle, candidates, "latency", Measuring(budget_s=10))
     assert (same, len(asked)) == (4, before)
     assert again.choice == "measured before"
 
@@ -78,6 +79,6 @@ def test_a_small_gain_is_noise(bundle, candidates, asked, monkeypatch):
 
 
 def test_nothing_measured_is_every_core(bundle, candidates, asked):
-    plan, threads = plan_threads(bundle, candidates, "latency", measure=False)
+    plan, threads = plan_threads(bundle, candidates, "latency", Measuring(measure=False))
     assert (threads, asked) == (12, [])
     assert plan.choice == "fixed order"

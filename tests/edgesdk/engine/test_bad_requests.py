@@ -7,15 +7,17 @@ import math
 import threading
 import time
 import typing
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
+from edgesdk.decoding.answer import Answer
 from edgesdk.decoding.choose import Chooser
-from edgesdk.engine.answer import Answer
 from edgesdk.engine.engine import Engine
+from edgesdk.engine.engine_options import EngineKeywords, EngineOptions
 from edgesdk.errors import CapacityError, DeviceError, EdgeError, UnsupportedOption
-from edgesdk.load_model import LoadOptions, load
+from edgesdk.load_options import LoadOptions
 from edgesdk.text.detokenize import Detokenizer
 
 ANYTHING = (
@@ -168,9 +170,9 @@ def test_what_one_answer_raises_ends_that_one(
 def _parts(engine, generation, part):
     """The objects of one class that a request has."""
     (request,) = [r for r in engine.call(lambda: set(engine._batch.requests)) if r.generation is generation]
-    answers = request.answers
+    answers = request.asked.answers
     return {
-        Chooser: request.choosers,
+        Chooser: request.asked.choosers,
         Answer: answers,
         Detokenizer: [answer._detokenizer for answer in answers],
     }[part]
@@ -256,16 +258,25 @@ def test_limits_of_a_wrong_type_are_refused_at_construction(make_engine, name, v
 
 
 def test_an_engine_takes_what_load_takes(fake_runtime, make_engine):
-    own = inspect.signature(load).parameters
-    hints = typing.get_type_hints(load)
-    names = [name for name, p in own.items() if p.kind is p.KEYWORD_ONLY]
-    assert typing.get_type_hints(LoadOptions) == {name: hints[name] for name in names}
-    limits = {n for n, p in inspect.signature(Engine).parameters.items() if p.kind is p.KEYWORD_ONLY}
-    assert not limits & set(names)
+    names = [field.name for field in fields(LoadOptions)]
+    own = [field.name for field in fields(EngineOptions)]
+    listed = [n for n, p in inspect.signature(Engine).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    assert listed == [*own, *names]
+    assert typing.get_type_hints(EngineKeywords) == {
+        **typing.get_type_hints(EngineOptions),
+        **typing.get_type_hints(LoadOptions),
+    }
     with Engine(fake_runtime(), token_budget=8, threads=1, backend="fake", variant="only") as engine:
         assert (engine.model.receipt.threads, engine.model.receipt.backend) == (1, "fake")
+    with Engine(fake_runtime(), LoadOptions(threads=2, variant="only"), token_budget=8, threads=1) as engine:
+        assert (engine.model.receipt.threads, engine.policy.budget) == (1, 8)
     with pytest.raises(UnsupportedOption, match="threads cannot be changed"):
         Engine(make_engine().model, threads=1)
+    with pytest.raises(UnsupportedOption, match="loading cannot be changed"):
+        Engine(make_engine().model, LoadOptions(threads=1))
+    for wrong, meant in (("max_que", "max_queue"), ("treads", "threads")):
+        with pytest.raises(UnsupportedOption, match=f"no option '{wrong}'; did you mean {meant}"):
+            Engine(fake_runtime(), **{wrong: 1})
     with pytest.raises(UnsupportedOption, match="backend"):
         Engine(fake_runtime(), backend="nonsense")
     with pytest.raises(UnsupportedOption, match="the model is 5"):

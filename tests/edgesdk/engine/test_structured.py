@@ -5,6 +5,8 @@ import math
 
 import pytest
 
+from edgesdk.decoding import compile_apart
+from edgesdk.engine.engine import Engine
 from edgesdk.errors import ToolCallError, UnsupportedOption
 
 TOOLS = [
@@ -99,3 +101,26 @@ def test_variables_of_the_template_go_with_messages(make_engine, use_template):
         engine.submit("x", **closing)
     with pytest.raises(UnsupportedOption, match="go with messages"):
         engine.session().generate("x", **closing)
+
+
+def test_grammars_of_strangers_are_compiled_apart(fake_runtime, monkeypatch):
+    """A compiler that ends its process, which the child's code stands for here, refuses one request."""
+    pytest.importorskip("llguidance")
+    monkeypatch.delenv(compile_apart.SWITCH, raising=False)
+    bundle = fake_runtime()
+    with Engine(bundle, token_budget=8, isolate_grammars=True) as engine:
+        assert engine.generate("a", regex="[ab]", max_tokens=4).text in ("a", "b")
+        monkeypatch.setattr(compile_apart, "_CHILD", "import os; os.abort()")
+        with pytest.raises(UnsupportedOption, match="ended the process that compiled it"):
+            engine.submit("a", regex="[cd]")
+        assert engine.generate("a", regex="[ab]", max_tokens=4).text in ("a", "b")  # compiled before
+    with Engine(bundle, token_budget=8) as engine:
+        assert engine.generate("a", regex="[cd]", max_tokens=4).text in ("c", "d")
+    monkeypatch.setenv(compile_apart.SWITCH, "1")
+    with Engine(bundle, token_budget=8, isolate_grammars=False) as engine:
+        assert engine.generate("a", regex="[cd]", max_tokens=4).text in ("c", "d")
+    with (
+        Engine(bundle, token_budget=8) as engine,
+        pytest.raises(UnsupportedOption, match="ended the process"),
+    ):
+        engine.submit("a", regex="[cd]")

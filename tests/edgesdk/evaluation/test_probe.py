@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from edgesdk.errors import BundleError
 from edgesdk.evaluation.agreement import Agreement
+from edgesdk.evaluation.chats import Chats
 from edgesdk.evaluation.probe import LIMIT_BYTES, check_probe, read_probe, write_probe
 
 V = 330  # of the fake model
@@ -24,6 +25,58 @@ def file(texts, reference, tmp_path):
     path = tmp_path / "parity.npz"
     write_probe(path, texts, reference)
     return path
+
+
+CHATS = Chats(
+    tuple(np.array(text, np.int32) for text in ([3, 4, 5], [6])),
+    tuple(np.array(text, np.int32) for text in ([7, 8], [9, 10, 11, 12])),
+)
+
+
+@pytest.fixture
+def file_with_chats(texts, reference, tmp_path):
+    path = tmp_path / "chats.npz"
+    write_probe(path, texts, reference, chats=CHATS)
+    return path
+
+
+def test_questions_and_answers_are_read_as_they_are_written(file_with_chats, texts):
+    probe = read_probe(file_with_chats, V)
+    assert [text.tolist() for text in probe.texts] == [text.tolist() for text in texts]
+    for name in ("questions", "answers"):
+        written, found = getattr(CHATS, name), getattr(probe.chats, name)
+        assert [text.tolist() for text in found] == [text.tolist() for text in written]
+
+
+def test_a_probe_with_questions_reports_on_them(file_with_chats, file, fake_model):
+    report = check_probe(fake_model, read_probe(file_with_chats, V))
+    assert (report.chats.questions, report.chats.tokens) == (2, 4)
+    without = check_probe(fake_model, read_probe(file, V))
+    assert without == dataclasses.replace(report, chats=None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"chat_tokens": None}, "does not hold the arrays"),
+        ({"chat_tokens": np.array([3, 4, 5, 6, 7, 8, 9, 10, 11, V], np.int32)}, "in the questions"),
+        ({"chat_tokens": np.array([3, 4, 5, 6, 7, 8, 9, 10, 11, -1], np.int32)}, "in the questions"),
+        ({"chat_tokens": np.zeros(10, np.int64)}, "int64"),
+        ({"chat_questions": np.array([3, 2], np.int32)}, "in the questions"),
+        ({"chat_questions": np.array([4, 0], np.int32)}, "in the questions"),
+        ({"chat_questions": np.array([4], np.int32)}, "in the questions"),
+        ({"chat_questions": np.array([5, -1], np.int32)}, "in the questions"),
+        (
+            {name: np.zeros(0, np.int32) for name in ("chat_tokens", "chat_questions", "chat_answers")},
+            "in the questions",
+        ),
+    ],
+)
+def test_questions_that_cannot_be_true_are_refused(changes, message, file_with_chats):
+    rewrite(file_with_chats, **changes)
+    with pytest.raises(BundleError, match=message) as caught:
+        read_probe(file_with_chats, V)
+    assert "\n" not in str(caught.value)
 
 
 def arrays_of(path):
@@ -171,7 +224,8 @@ def test_compressed_and_oversized_files_are_refused(file, monkeypatch):
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_damage_never_escapes_as_another_error(file, data):
+def test_damage_never_escapes_as_another_error(file_with_chats, data):
+    file = file_with_chats
     sound = file.read_bytes()
     damaged = bytearray(sound[: data.draw(st.integers(0, len(sound)) | st.just(len(sound)))])
     # Headers and the directory are a small part of the file, and where damage does most.
@@ -187,7 +241,7 @@ def test_damage_never_escapes_as_another_error(file, data):
     except BundleError as error:
         assert "\n" not in str(error)
     else:
-        assert all(len(value) for value in vars(probe).values())
+        assert all(len(value) for value in (*probe.chats.questions, *probe.chats.answers, probe.texts))
 
 
 def test_the_report_is_json(file, fake_model):

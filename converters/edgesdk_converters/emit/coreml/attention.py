@@ -10,14 +10,12 @@ the cells alone.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from edgesdk_converters.emit.coreml.mil_package import MilValue, core_ml_name
+from edgesdk_converters.emit.coreml.state import Lowering
 from edgesdk_converters.graph.graph import Node
 from edgesdk_converters.graph.ops import Attend
-
-if TYPE_CHECKING:
-    from edgesdk_converters.emit.coreml.lowering import Lowering
 
 JOIN_CELLS_FROM_TOKENS = 32
 """Steps of at least this many tokens join keys and values."""

@@ -17,8 +17,9 @@ from typing import Literal
 
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import EmitError
-from edgesdk_converters.emit.coreml.lowering import LOWERINGS, Lowering, lower_node
+from edgesdk_converters.emit.coreml.lowering import LOWERINGS, lower_node
 from edgesdk_converters.emit.coreml.mil_package import Compute, InputType, MilPackage
+from edgesdk_converters.emit.coreml.state import Lowering
 from edgesdk_converters.graph.graph import Graph
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights

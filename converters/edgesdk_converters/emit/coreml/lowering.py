@@ -10,140 +10,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgesdk.bundle.decoder_spec import RotarySpec
-from edgesdk.bundle.manifest import StepShape
 from edgesdk_converters.emit.coreml.attention import lower_attend
 from edgesdk_converters.emit.coreml.mil_package import (
-    Compute,
-    MilBuilder,
-    MilFunction,
     MilValue,
     core_ml_name,
 )
-from edgesdk_converters.graph.graph import Graph, Node
-from edgesdk_converters.graph.ops import (
-    Activate,
-    Add,
-    Attend,
-    BlockSums,
-    Embed,
-    HeadsFirst,
-    Linear,
-    MergeHeads,
-    Multiply,
-    Op,
-    RmsNorm,
-    Rotate,
-    Scale,
-    ScaleColumns,
-    Shape,
-    Softcap,
-    Split,
-    SplitHeads,
-    TakeRows,
-)
-from edgesdk_converters.graph.rotary import rotary_table
-from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.emit.coreml.state import Lowering
+from edgesdk_converters.graph import ops
+from edgesdk_converters.graph.graph import Node
 
 Lowered = MilValue | Sequence[MilValue]
 
 _SMALLEST_ROW = 2.0**-13
 """Rows below this magnitude are divided by it instead of by themselves: a zero row must stay zero."""
-
-
-@dataclass
-class Lowering:
-    """State while one function is built; values keep the names that the graph gives them.
-
-    Attributes:
-        function: where operations go.
-        graph: what is lowered.
-        weights: constants.
-        step: the static size.
-        context: length of the rotary tables.
-        compute: element type of every floating point value.
-        stateful: whether cells are states of the model.
-    """
-
-    function: MilFunction
-    graph: Graph
-    weights: QuantisedWeights
-    step: StepShape
-    context: int
-    compute: Compute
-    stateful: bool
-    _gathered: dict[RotarySpec, tuple[MilValue, MilValue]] = field(default_factory=dict)
-
-    @property
-    def mb(self) -> MilBuilder:
-        """coremltools' builder of operations."""
-        return self.function.mb
-
-    @property
-    def dtype(self) -> type[np.floating[Any]]:
-        """The compute type in numpy."""
-        return np.float16 if self.compute == "fp16" else np.float32
-
-    def sizes(self, shape: Shape) -> tuple[int, ...]:
-        """A symbolic shape in numbers."""
-        step = self.step
-        sizes = {"T": step.tokens, "S": step.cells, "R": step.rows, "S+T": step.cells + step.tokens}
-        return tuple(dim if isinstance(dim, int) else sizes[dim] for dim in shape)
-
-    def value(self, name: str) -> MilValue:
-        """A value made so far."""
-        return self.function.values[core_ml_name(name)]
-
-    def number(self, value: float) -> np.floating[Any]:
-        """A scalar in the compute type."""
-        return self.dtype(value)
-
-    def softcap(self, x: MilValue, cap: float) -> MilValue:
-        """cap * tanh(x / cap)."""
-        bent = self.mb.tanh(x=self.mb.mul(x=x, y=self.number(1 / cap)))
-        return self.mb.mul(x=bent, y=self.number(cap))
-
-    def vector(self, name: str) -> MilValue:
-        """A one-dimensional weight."""
-        return self.function.constant(name, lambda: self.weights.load(name).astype(self.dtype))
-
-    def matrix(self, name: str) -> MilValue:
-        """A matrix (O, I), as the recipe stores it."""
-        scheme, weights = self.weights.scheme(name), self.weights
-        if scheme is None:
-            return self.function.constant(name, lambda: weights.load(name).astype(self.dtype))
-        if scheme.palette:
-            return self.function.palettised(
-                name,
-                lambda: weights.palettised(name).indices,
-                lambda: weights.palettised(name).palettes[:, None, :, None].astype(self.dtype),
-            )
-        return self.function.quantised(
-            name,
-            lambda: weights.quantised(name).values,
-            lambda: weights.quantised(name).scales.astype(self.dtype),
-            bits=scheme.bits,
-        )
-
-    def rotary(self, rotary: RotarySpec) -> tuple[MilValue, MilValue]:
-        """Cosines and sines of the step's positions: (T, 1, size / 2) each, made once."""
-        if rotary not in self._gathered:
-            pair = []
-            for i, kind in enumerate(("cos", "sin")):
-                make: Callable[[], NDArray[np.generic]] = lambda i=i: rotary_table(rotary, self.context)[  # type: ignore[misc]  # noqa: E731
-                    i
-                ].astype(self.dtype)
-                table = self.function.constant(f"rotary.{kind}.{rotary}", make)
-                rows = self.mb.gather(x=table, indices=self.value("positions"), axis=0)
-                pair.append(self.mb.expand_dims(x=rows, axes=[1]))
-            self._gathered[rotary] = (pair[0], pair[1])
-        return self._gathered[rotary]
 
 
 def lower_node(state: Lowering, node: Node) -> None:
@@ -171,7 +54,7 @@ def _take_rows(state: Lowering, node: Node) -> Lowered:
 
 def _rms_norm(state: Lowering, node: Node) -> Lowered:
     """x / sqrt(mean(x^2) + eps), as u / sqrt(mean(u^2) + (sqrt(eps) / m)^2) with u = x / m, m = max |x|."""
-    op, mb, x = cast(RmsNorm, node.op), state.mb, state.value(node.inputs[0])
+    op, mb, x = cast(ops.RmsNorm, node.op), state.mb, state.value(node.inputs[0])
     largest = mb.reduce_max(x=mb.abs(x=x), axes=[-1], keep_dims=True)
     largest = mb.maximum(x=largest, y=state.number(_SMALLEST_ROW))
     unit = mb.real_div(x=x, y=largest)
@@ -196,7 +79,7 @@ def _linear(state: Lowering, node: Node) -> Lowered:
 
 
 def _split(state: Lowering, node: Node) -> Lowered:
-    sizes = list(cast(Split, node.op).sizes)
+    sizes = list(cast(ops.Split, node.op).sizes)
     return state.mb.split(x=state.value(node.inputs[0]), split_sizes=sizes, axis=-1)
 
 
@@ -210,7 +93,7 @@ def _heads_first(state: Lowering, node: Node) -> Lowered:
 
 
 def _rotate(state: Lowering, node: Node) -> Lowered:
-    rotary, mb, x = cast(Rotate, node.op).rotary, state.mb, state.value(node.inputs[0])
+    rotary, mb, x = cast(ops.Rotate, node.op).rotary, state.mb, state.value(node.inputs[0])
     D, half = int(state.graph.values[node.outputs[0]].shape[-1]), rotary.size // 2
     cos, sin = state.rotary(rotary)
     sizes = [half, half] + ([D - rotary.size] if rotary.size < D else [])
@@ -224,7 +107,7 @@ def _rotate(state: Lowering, node: Node) -> Lowered:
 
 def _activate(state: Lowering, node: Node) -> Lowered:
     x = state.value(node.inputs[0])
-    if cast(Activate, node.op).kind == "gelu_tanh":
+    if cast(ops.Activate, node.op).kind == "gelu_tanh":
         return state.mb.gelu(x=x, mode="TANH_APPROXIMATION", name=_name(node))
     return state.mb.silu(x=x, name=_name(node))
 
@@ -240,7 +123,7 @@ def _multiply(state: Lowering, node: Node) -> Lowered:
 
 
 def _scale(state: Lowering, node: Node) -> Lowered:
-    factor = state.number(cast(Scale, node.op).factor)
+    factor = state.number(cast(ops.Scale, node.op).factor)
     return state.mb.mul(x=state.value(node.inputs[0]), y=factor, name=_name(node))
 
 
@@ -250,33 +133,33 @@ def _scale_columns(state: Lowering, node: Node) -> Lowered:
 
 def _block_sums(state: Lowering, node: Node) -> Lowered:
     rows, count = state.sizes(state.graph.values[node.outputs[0]].shape)
-    shape = (rows, count, cast(BlockSums, node.op).block)
+    shape = (rows, count, cast(ops.BlockSums, node.op).block)
     blocks = state.mb.reshape(x=state.value(node.inputs[0]), shape=shape)
     return state.mb.reduce_sum(x=blocks, axes=[-1], keep_dims=False, name=_name(node))
 
 
 def _softcap(state: Lowering, node: Node) -> Lowered:
-    cap = cast(Softcap, node.op).cap
+    cap = cast(ops.Softcap, node.op).cap
     bent = state.mb.tanh(x=state.mb.mul(x=state.value(node.inputs[0]), y=state.number(1 / cap)))
     return state.mb.mul(x=bent, y=state.number(cap), name=_name(node))
 
 
-LOWERINGS: Mapping[type[Op], Callable[[Lowering, Node], Lowered]] = {
-    Embed: _embed,
-    TakeRows: _take_rows,
-    RmsNorm: _rms_norm,
-    Linear: _linear,
-    Split: _split,
-    SplitHeads: _reshape,
-    MergeHeads: _reshape,
-    HeadsFirst: _heads_first,
-    Rotate: _rotate,
-    Attend: lower_attend,
-    Activate: _activate,
-    Add: _add,
-    Multiply: _multiply,
-    Scale: _scale,
-    ScaleColumns: _scale_columns,
-    BlockSums: _block_sums,
-    Softcap: _softcap,
+LOWERINGS: Mapping[type[ops.Op], Callable[[Lowering, Node], Lowered]] = {
+    ops.Embed: _embed,
+    ops.TakeRows: _take_rows,
+    ops.RmsNorm: _rms_norm,
+    ops.Linear: _linear,
+    ops.Split: _split,
+    ops.SplitHeads: _reshape,
+    ops.MergeHeads: _reshape,
+    ops.HeadsFirst: _heads_first,
+    ops.Rotate: _rotate,
+    ops.Attend: lower_attend,
+    ops.Activate: _activate,
+    ops.Add: _add,
+    ops.Multiply: _multiply,
+    ops.Scale: _scale,
+    ops.ScaleColumns: _scale_columns,
+    ops.BlockSums: _block_sums,
+    ops.Softcap: _softcap,
 }

@@ -12,15 +12,13 @@ because XNNPACK's float16 products take half as long again.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from edgesdk_converters.emit.litert.half_cells import to_float, to_half
 from edgesdk_converters.emit.litert.int8_cells import cell_numbers
+from edgesdk_converters.emit.litert.state import Lowering
 from edgesdk_converters.graph.graph import Node
 from edgesdk_converters.graph.ops import Attend
-
-if TYPE_CHECKING:
-    from edgesdk_converters.emit.litert.lowering import Lowering
 
 JOIN_CELLS_FROM_TOKENS = 16
 """Steps of at least this many tokens join keys and values (docs/decisions/0004)."""
@@ -157,12 +155,10 @@ def _rows_first(state: Lowering, y: int, name: str, sizes: tuple[int, int, int, 
 def _mask(
     state: Lowering, op: Attend, scores: int, mask: int, name: str, sizes: tuple[int, int, int, int]
 ) -> int:
-    from edgesdk_converters.emit.litert.lowering import softcap
-
     K, G, T, width = sizes
     flat = (K, G * T, width)
     if op.softcap is not None:
-        scores = softcap(state, scores, op.softcap, f"{name}.capped", flat)
+        scores = state.softcap(scores, op.softcap, f"{name}.capped", flat)
     if T > 1:
         mask = state.tiled(mask, G, (G * T, width))
     return state.binary("ADD", scores, mask, name, flat)

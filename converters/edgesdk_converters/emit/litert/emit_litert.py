@@ -11,8 +11,9 @@ from edgesdk_converters.emit.litert.drop_unread import drop_unread
 from edgesdk_converters.emit.litert.half_cells import half_cells
 from edgesdk_converters.emit.litert.int8_cells import int8_cells
 from edgesdk_converters.emit.litert.join_rotations import join_rotations
-from edgesdk_converters.emit.litert.lowering import LOWERINGS, Lowering, lower_node
+from edgesdk_converters.emit.litert.lowering import LOWERINGS, lower_node
 from edgesdk_converters.emit.litert.model_file import ModelFile
+from edgesdk_converters.emit.litert.state import Lowering
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 

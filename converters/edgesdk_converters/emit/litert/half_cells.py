@@ -7,12 +7,8 @@ float16, and converts by QUANTIZE; CAST it leaves to slower kernels (docs/decisi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from edgesdk_converters.emit.litert.state import Lowering
 from edgesdk_converters.graph.graph import Value
-
-if TYPE_CHECKING:
-    from edgesdk_converters.emit.litert.lowering import Lowering
 
 
 def half_cells(state: Lowering, value: Value) -> None:

@@ -7,15 +7,13 @@ the second. `stated_order` gives the first back to operations that are not of th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 
+from edgesdk_converters.emit.litert.state import Lowering
 from edgesdk_converters.graph.graph import Graph, Node
 from edgesdk_converters.graph.ops import Attend, HeadsFirst, MergeHeads, RmsNorm, Rotate, Split, SplitHeads
-
-if TYPE_CHECKING:
-    from edgesdk_converters.emit.litert.lowering import Lowering
 
 _EITHER_ORDER = (SplitHeads, HeadsFirst, MergeHeads, RmsNorm, Rotate, Attend)
 """Operations whose lowering takes heads in either order where there is one token."""

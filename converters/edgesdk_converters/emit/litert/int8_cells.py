@@ -7,15 +7,11 @@ multiplied in afterwards.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from edgesdk_converters.emit.litert.model_file import Quantisation
+from edgesdk_converters.emit.litert.state import Lowering
 from edgesdk_converters.graph.graph import Value
-
-if TYPE_CHECKING:
-    from edgesdk_converters.emit.litert.lowering import Lowering
 
 _DEQUANTIZE_INT8 = 2  # the version of the operator that takes int8
 

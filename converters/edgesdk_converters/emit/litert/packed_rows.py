@@ -10,15 +10,11 @@ Both are exact in float32, and a decode step does this for one row.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from edgesdk_converters.emit.litert.model_file import Quantisation
+from edgesdk_converters.emit.litert.state import Lowering
 from edgesdk_converters.emit.pack_int4 import pack_int4
-
-if TYPE_CHECKING:
-    from edgesdk_converters.emit.litert.lowering import Lowering
 
 
 def packed_rows(state: Lowering, table: str, tokens: int, name: str) -> int:

@@ -9,7 +9,7 @@ from edgesdk.bundle.genai_config import GENAI_CONFIG_NAME, genai_config
 from edgesdk.bundle.manifest import GenerationDefaults
 from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import EmitError
-from edgesdk_converters.checkpoints.checkpoint import TokenizerFiles
+from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
 
 _TOKENIZER_CLASSES = {"BPE": "PreTrainedTokenizerFast", "Unigram": "XLMRobertaTokenizer"}
 

@@ -16,7 +16,8 @@ from typing import cast
 import numpy as np
 
 from edgesdk_converters.emit.onnx.step_attention import lower_attend
-from edgesdk_converters.emit.onnx.step_lowering import LOWERINGS, StepLowering
+from edgesdk_converters.emit.onnx.step_lowering import LOWERINGS
+from edgesdk_converters.emit.onnx.step_state import StepLowering
 from edgesdk_converters.graph.graph import Node
 from edgesdk_converters.graph.ops import Activate, Attend, Embed, Linear, Op, RmsNorm
 from edgesdk_converters.quantise.activation_ranges import ActivationRange

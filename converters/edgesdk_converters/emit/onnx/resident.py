@@ -16,18 +16,14 @@ import numpy as np
 
 from edgesdk.bundle.manifest import GenerationDefaults
 from edgesdk.errors import EmitError
-from edgesdk_converters.checkpoints.checkpoint import TokenizerFiles
 from edgesdk_converters.emit.onnx.genai_files import genai_files
 from edgesdk_converters.emit.onnx.model_file import ExternalData, OnnxModel
 from edgesdk_converters.emit.onnx.resident_attention import HEAD_MULTIPLE, lower_lengths
-from edgesdk_converters.emit.onnx.resident_lowering import (
-    LOGITS_FROM,
-    LOWERINGS,
-    ResidentLowering,
-    lower_node,
-)
+from edgesdk_converters.emit.onnx.resident_lowering import LOGITS_FROM, LOWERINGS, lower_node
+from edgesdk_converters.emit.onnx.resident_state import ResidentLowering
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
 
 MODEL_NAME = "model.onnx"
 DATA_NAME = "model.onnx.data"

@@ -8,24 +8,21 @@ rotations are made before it by RotaryEmbedding.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 
 from edgesdk.bundle.decoder_spec import RotarySpec
+from edgesdk_converters.emit.onnx.resident_state import CONTRIB, ResidentLowering
 from edgesdk_converters.graph.graph import Node
 from edgesdk_converters.graph.ops import Attend
 from edgesdk_converters.graph.rotary import rotary_table
-
-if TYPE_CHECKING:
-    from edgesdk_converters.emit.onnx.resident_lowering import ResidentLowering
 
 HEAD_MULTIPLE = 8
 """GroupQueryAttention refuses heads whose size is no multiple of it."""
 
 LAST_POSITIONS, TOTAL_LENGTH, POSITIONS = "last_positions", "total_length", "token_positions"
 _ROTATED_MULTIPLE = 16
-_CONTRIB = "com.microsoft"
 
 
 def lower_lengths(state: ResidentLowering) -> None:
@@ -70,7 +67,7 @@ def lower_attend(state: ResidentLowering, node: Node) -> None:
         [*parts, *past, LAST_POSITIONS, TOTAL_LENGTH, *tables],
         [node.outputs[0], *present],
         attributes,
-        _CONTRIB,
+        CONTRIB,
     )
 
 
@@ -103,7 +100,7 @@ def _rotate_before(state: ResidentLowering, name: str, heads: int) -> str:
     if rotary.size != size:
         attributes |= {"num_heads": heads, "rotary_embedding_dim": rotary.size}
     inputs = [state.use(source), POSITIONS, *_tables(state, rotary)]
-    turned = state.model.node("RotaryEmbedding", inputs, [f"{name}.turned"], attributes, _CONTRIB)
+    turned = state.model.node("RotaryEmbedding", inputs, [f"{name}.turned"], attributes, CONTRIB)
     state.names[turned] = turned
     return turned
 

@@ -8,115 +8,18 @@ nothing, and rotation is left to the attention operator wherever its kernel can 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
 
-from edgesdk.bundle.decoder_spec import RotarySpec
 from edgesdk_converters.emit.onnx.matrices import block_scales, kernel_block, pack_blocks
-from edgesdk_converters.emit.onnx.model_file import OnnxModel
 from edgesdk_converters.emit.onnx.resident_attention import lower_attend
-from edgesdk_converters.graph.graph import Graph, Node
-from edgesdk_converters.graph.ops import (
-    Activate,
-    Add,
-    Attend,
-    BlockSums,
-    Embed,
-    HeadsFirst,
-    Linear,
-    MergeHeads,
-    Multiply,
-    Op,
-    RmsNorm,
-    Rotate,
-    Scale,
-    ScaleColumns,
-    Softcap,
-    Split,
-    SplitHeads,
-    TakeRows,
-)
-from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.emit.onnx.resident_state import CONTRIB, ResidentLowering
+from edgesdk_converters.graph import ops
+from edgesdk_converters.graph.graph import Node
 
-CONTRIB = "com.microsoft"
 LOGITS_FROM = "logits_from"
 _TO_THE_END = 2**62
-
-
-@dataclass
-class ResidentLowering:
-    """State while the model is built.
-
-    Attributes:
-        model: where nodes go.
-        graph: what is lowered.
-        weights: constants.
-        context: length of the rotary tables.
-        accuracy_level: of MatMulNBits: 0 computes in float32, 4 with activations in int8 blocks.
-        names: ONNX name of every value made so far.
-        rotations: values whose rotation is left to their attention: what rotates, and how.
-    """
-
-    model: OnnxModel
-    graph: Graph
-    weights: QuantisedWeights
-    context: int
-    accuracy_level: int
-    names: dict[str, str] = field(default_factory=dict)
-    rotations: dict[str, tuple[str, RotarySpec]] = field(default_factory=dict)
-    _splits: dict[str, Node] = field(default_factory=dict)
-    _sums: dict[str, Node] = field(default_factory=dict)
-
-    def use(self, name: str) -> str:
-        """The ONNX name of a value; what was deferred for its sake is done first."""
-        resolved = self.names[name]
-        parts = self.take_sum(resolved)
-        if parts is not None:
-            self.model.node("Add", parts, [resolved])
-        node = self._splits.get(resolved)
-        if node is not None:
-            for part in node.outputs:
-                del self._splits[part]
-            sizes = self.model.integers(cast(Split, node.op).sizes)
-            self.model.node("Split", [self.use(node.inputs[0]), sizes], node.outputs, {"axis": -1})
-        return resolved
-
-    def defer_split(self, node: Node) -> None:
-        """Remembers a split; attention may take the whole instead of the parts."""
-        self._splits.update(dict.fromkeys(node.outputs, node))
-
-    def defer_sum(self, node: Node) -> None:
-        """Remembers a sum; a norm that reads it next makes it too."""
-        self._sums[node.outputs[0]] = node
-
-    def take_sum(self, name: str) -> list[str] | None:
-        """What to add for a value, if nothing has yet; whoever asks does it."""
-        node = self._sums.pop(name, None)
-        return None if node is None else [self.use(part) for part in node.inputs]
-
-    def whole(self, parts: list[str]) -> str | None:
-        """The value whose split gives exactly `parts` in order, while nothing has split it."""
-        nodes = [self._splits.get(part) for part in parts]
-        if nodes[0] is None or list(nodes[0].outputs) != parts:
-            return None
-        return self.use(nodes[0].inputs[0])
-
-    def reshape(self, x: str, name: str, shape: list[int]) -> str:
-        """Gives a value another shape; 0 keeps a dimension."""
-        return self.model.node("Reshape", [x, self.model.integers(shape)], [name])
-
-    def widen(self, stored: str) -> str:
-        """A float16 constant in float32, made once; folded at load, because CPU kernels take float32."""
-        wide = f"{stored}.float32"
-        if wide not in self.names:
-            self.names[wide] = self.model.node("Cast", [stored], [wide], {"to": 1})
-        return wide
-
-    def vector(self, name: str) -> str:
-        """A one-dimensional weight."""
-        return self.model.constant(name, "FLOAT", self.weights.shape(name), lambda: self.weights.load(name))
 
 
 def lower_node(state: ResidentLowering, node: Node) -> None:
@@ -203,7 +106,7 @@ def _take_rows(state: ResidentLowering, node: Node) -> None:
 
 
 def _rms_norm(state: ResidentLowering, node: Node) -> None:
-    op, out = cast(RmsNorm, node.op), node.outputs[0]
+    op, out = cast(ops.RmsNorm, node.op), node.outputs[0]
     shape = state.graph.values[out].shape
     size = int(shape[-1])
     if len(node.inputs) == 2:
@@ -256,7 +159,7 @@ def _same(state: ResidentLowering, node: Node) -> None:
 
 
 def _rotate(state: ResidentLowering, node: Node) -> None:
-    state.rotations[node.outputs[0]] = (node.inputs[0], cast(Rotate, node.op).rotary)
+    state.rotations[node.outputs[0]] = (node.inputs[0], cast(ops.Rotate, node.op).rotary)
 
 
 def _attend(state: ResidentLowering, node: Node) -> None:
@@ -265,7 +168,7 @@ def _attend(state: ResidentLowering, node: Node) -> None:
 
 def _activate(state: ResidentLowering, node: Node) -> None:
     x, out = state.use(node.inputs[0]), node.outputs[0]
-    if cast(Activate, node.op).kind == "gelu_tanh":
+    if cast(ops.Activate, node.op).kind == "gelu_tanh":
         state.model.node("Gelu", [x], [out], {"approximate": "tanh"})
         return
     gate = state.model.node("Sigmoid", [x], [f"{out}.gate"])
@@ -281,7 +184,7 @@ def _multiply(state: ResidentLowering, node: Node) -> None:
 
 
 def _scale(state: ResidentLowering, node: Node) -> None:
-    factor = state.model.number(cast(Scale, node.op).factor)
+    factor = state.model.number(cast(ops.Scale, node.op).factor)
     state.model.node("Mul", [state.use(node.inputs[0]), factor], node.outputs)
 
 
@@ -290,35 +193,35 @@ def _scale_columns(state: ResidentLowering, node: Node) -> None:
 
 
 def _block_sums(state: ResidentLowering, node: Node) -> None:
-    out, block = node.outputs[0], cast(BlockSums, node.op).block
+    out, block = node.outputs[0], cast(ops.BlockSums, node.op).block
     blocks = state.reshape(state.use(node.inputs[0]), f"{out}.blocks", [0, 0, -1, block])
     axes = state.model.integers([-1])
     state.model.node("ReduceSum", [blocks, axes], [out], {"keepdims": 0})
 
 
 def _softcap(state: ResidentLowering, node: Node) -> None:
-    out, cap = node.outputs[0], state.model.number(cast(Softcap, node.op).cap)
+    out, cap = node.outputs[0], state.model.number(cast(ops.Softcap, node.op).cap)
     small = state.model.node("Div", [state.use(node.inputs[0]), cap], [f"{out}.small"])
     bent = state.model.node("Tanh", [small], [f"{out}.bent"])
     state.model.node("Mul", [bent, cap], [out])
 
 
-LOWERINGS: Mapping[type[Op], Callable[[ResidentLowering, Node], None]] = {
-    Embed: _embed,
-    TakeRows: _take_rows,
-    RmsNorm: _rms_norm,
-    Linear: _linear,
-    Split: _split,
-    SplitHeads: _same,
-    MergeHeads: _same,
-    HeadsFirst: _same,
-    Rotate: _rotate,
-    Attend: _attend,
-    Activate: _activate,
-    Add: _add,
-    Multiply: _multiply,
-    Scale: _scale,
-    ScaleColumns: _scale_columns,
-    BlockSums: _block_sums,
-    Softcap: _softcap,
+LOWERINGS: Mapping[type[ops.Op], Callable[[ResidentLowering, Node], None]] = {
+    ops.Embed: _embed,
+    ops.TakeRows: _take_rows,
+    ops.RmsNorm: _rms_norm,
+    ops.Linear: _linear,
+    ops.Split: _split,
+    ops.SplitHeads: _same,
+    ops.MergeHeads: _same,
+    ops.HeadsFirst: _same,
+    ops.Rotate: _rotate,
+    ops.Attend: _attend,
+    ops.Activate: _activate,
+    ops.Add: _add,
+    ops.Multiply: _multiply,
+    ops.Scale: _scale,
+    ops.ScaleColumns: _scale_columns,
+    ops.BlockSums: _block_sums,
+    ops.Softcap: _softcap,
 }

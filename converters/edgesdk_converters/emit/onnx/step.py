@@ -12,7 +12,8 @@ from pathlib import Path
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import EmitError
 from edgesdk_converters.emit.onnx.model_file import ExternalData, OnnxModel
-from edgesdk_converters.emit.onnx.step_lowering import LOWERINGS, StepLowering, lower_node
+from edgesdk_converters.emit.onnx.step_lowering import LOWERINGS, lower_node
+from edgesdk_converters.emit.onnx.step_state import StepLowering
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 

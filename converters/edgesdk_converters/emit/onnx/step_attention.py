@@ -6,13 +6,11 @@ keys x queries^T, and the scores, which are smaller, are turned.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
+from edgesdk_converters.emit.onnx.step_state import StepLowering
 from edgesdk_converters.graph.graph import Node
 from edgesdk_converters.graph.ops import Attend
-
-if TYPE_CHECKING:
-    from edgesdk_converters.emit.onnx.step_lowering import StepLowering
 
 
 def lower_attend(state: StepLowering, node: Node) -> None:
@@ -45,13 +43,11 @@ def _shares(
     state: StepLowering, op: Attend, scores: str, mask: str, sizes: tuple[int, int, int, int], out: str
 ) -> str:
     """Scales, caps and masks (K, G*T, S+T) scores and gives their softmax in the same shape."""
-    from edgesdk_converters.emit.onnx.step_lowering import softcap
-
     K, G, T, width = sizes
     if op.scale != 1.0:
         scores = state.binary("Mul", scores, state.number(op.scale), f"{out}.scaled")
     if op.softcap is not None:
-        scores = softcap(state, scores, op.softcap, f"{out}.capped")
+        scores = state.softcap(scores, op.softcap, f"{out}.capped")
     split = state.reshape(scores, f"{out}.split", sizes)
     masked = state.binary("Add", split, mask, f"{out}.masked")
     shares = state.model.node("Softmax", [masked], [f"{out}.shares.split"], {"axis": -1})

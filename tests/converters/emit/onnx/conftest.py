@@ -5,11 +5,11 @@ import json
 import pytest
 
 from edgesdk.bundle.manifest import TokenizerRecord
-from edgesdk_converters.checkpoints.checkpoint import TokenizerFiles
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.prepare import prepare
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.recipe import find_recipe
+from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
 
 pytest.importorskip("onnx", reason="needs the extra 'convert'")
 

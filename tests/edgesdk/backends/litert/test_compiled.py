@@ -1,12 +1,15 @@
 import os
 
+import numpy as np
 import pytest
 
+from edgesdk.backends.cell_arrays import allocate_cells
 from edgesdk.backends.litert import compiled
 from edgesdk.backends.litert.open_litert import open_compiled
 from edgesdk.backends.opened import OpenRequest
+from edgesdk.bundle.step_contract import step_contracts
 from edgesdk.errors import DeviceError
-from edgesdk.kv.cell_memory import new_memory
+from edgesdk.kv.cell_memory import CellMemory
 
 
 def test_an_interrupted_first_run_still_ends_quietly(float_bundle, monkeypatch):
@@ -22,10 +25,9 @@ def test_an_interrupted_first_run_still_ends_quietly(float_bundle, monkeypatch):
     monkeypatch.setattr(model._model, "run", interrupt)
     shape = model.shapes[0]
     model.buffers(shape)
-    memory = new_memory(float_bundle.manifest.decoder_of(variant), variant.cell_type, shape.cells)
-    memory.lay_out(shape.cells, 0)
+    cells = allocate_cells(model.contracts[shape.stack].groups, shape.cells)
     with pytest.raises(KeyboardInterrupt):
-        model.run(shape, memory.cells)
+        model.run(shape, cells)
     assert hushed
 
 
@@ -43,3 +45,57 @@ def test_after_closing_nothing_is_asked_of_the_library_and_its_memory_is_given_b
         model.accelerated_share  # noqa: B018
     with pytest.raises(DeviceError, match="was closed"):
         model._model.input_shape(0, 0)
+
+
+def filled(bundle, variant, shape, seed):
+    """Memory of as many cells as a size has, with random numbers in them."""
+    memory = CellMemory(step_contracts(bundle.manifest, variant)[shape.stack], shape.cells)
+    memory.lay_out(shape.cells, 0)
+    (array,) = memory.cells.arrays
+    array[...] = np.random.default_rng(seed).standard_normal(array.shape)
+    return memory
+
+
+def logits_of(model, shape, memory):
+    """A step whose tokens see everything."""
+    arrays = model.buffers(shape)
+    arrays.tokens[:] = np.arange(shape.tokens) + 5
+    arrays.positions[:] = np.arange(shape.tokens)
+    arrays.rows[:] = shape.tokens - 1
+    arrays.mask[:] = 0
+    model.run(shape, memory.cells)
+    return arrays.logits.copy()
+
+
+def test_sizes_and_cells_in_any_order_give_what_each_gives_alone(float_bundle):
+    """Also over cells that were laid out anew, and after a size that LiteRT refused."""
+    variant = float_bundle.variant("litert-f32")
+
+    def opened():
+        return open_compiled(OpenRequest(float_bundle, variant, 1)).model
+
+    model = opened()
+    name = model.shapes[0].signature
+    shapes = [shape for shape in model.shapes if shape.signature == name][:2]
+    assert len(shapes) == 2
+    runs = [(shape, filled(float_bundle, variant, shape, seed)) for shape in shapes for seed in (1, 2)]
+    alone = [logits_of(opened(), *run) for run in runs]
+    for number in (0, 0, 1, 0, 2, 2, 3, 1, 2, 0):
+        assert np.array_equal(logits_of(model, *runs[number]), alone[number])
+    shape, memory = runs[1]
+    memory.lay_out(0, 0)
+    memory.lay_out(shape.cells, 0)
+    memory.cells.arrays[0][...] = filled(float_bundle, variant, shape, 1).cells.arrays[0]
+    assert np.array_equal(logits_of(model, shape, memory), alone[0])
+    resize = model._model.resize
+
+    def refuse(index, sizes):
+        raise RuntimeError("status 1")
+
+    model._model.resize = refuse
+    with pytest.raises(DeviceError, match="LiteRT failed in step"):
+        logits_of(model, *runs[2])
+    with pytest.raises(DeviceError, match="LiteRT failed in step"):  # its shapes are not known any more
+        logits_of(model, shape, memory)
+    model._model.resize = resize
+    assert np.array_equal(logits_of(model, *runs[2]), alone[2])

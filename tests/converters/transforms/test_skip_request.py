@@ -4,7 +4,7 @@ import pytest
 
 from edgesdk.bundle.decoder_spec import Half
 from edgesdk.errors import UnsupportedOption
-from edgesdk_converters.layers.skip_request import SkipRequest, parse_skip, whole_blocks
+from edgesdk_converters.transforms.skip_request import SkipRequest, parse_skip, whole_blocks
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,147 @@
+"""What the lowerings of one ONNX step share: its sizes, constants however they are stored, small nodes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.bundle.decoder_spec import RotarySpec
+from edgesdk.bundle.manifest import StepShape
+from edgesdk_converters.emit.onnx.model_file import OnnxModel
+from edgesdk_converters.emit.pack_int4 import pack_int4
+from edgesdk_converters.graph.graph import Graph
+from edgesdk_converters.graph.ops import Shape
+from edgesdk_converters.graph.rotary import rotary_table
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+
+FLOAT = 1
+"""float32 as the Cast operator numbers it (onnx.proto, `TensorProto.DataType`)."""
+
+
+@dataclass
+class StepLowering:
+    """State while one model is built; values keep the names that the graph gives them.
+
+    Attributes:
+        model: where nodes go.
+        graph: what is lowered.
+        weights: constants.
+        step: the static size.
+        context: length of the rotary tables.
+    """
+
+    model: OnnxModel
+    graph: Graph
+    weights: QuantisedWeights
+    step: StepShape
+    context: int
+    _made: dict[str, str] = field(default_factory=dict)
+    _gathered: dict[RotarySpec, tuple[str, str]] = field(default_factory=dict)
+
+    def sizes(self, shape: Shape) -> tuple[int, ...]:
+        """A symbolic shape in numbers."""
+        step = self.step
+        sizes = {"T": step.tokens, "S": step.cells, "R": step.rows, "S+T": step.cells + step.tokens}
+        return tuple(dim if isinstance(dim, int) else sizes[dim] for dim in shape)
+
+    def reshape(self, x: str, name: str, shape: tuple[int, ...]) -> str:
+        """Gives a value another shape."""
+        return self.model.node("Reshape", [x, self.model.integers(shape)], [name])
+
+    def transpose(self, x: str, name: str, axes: tuple[int, ...]) -> str:
+        """Permutes axes."""
+        return self.model.node("Transpose", [x], [name], {"perm": axes})
+
+    def slice(self, x: str, name: str, start: int, stop: int) -> str:
+        """A range of the last axis."""
+        bounds = [self.model.integers([value]) for value in (start, stop, -1)]
+        return self.model.node("Slice", [x, *bounds], [name])
+
+    def concat(self, parts: list[str], name: str) -> str:
+        """Joins along the last axis."""
+        return self.model.node("Concat", parts, [name], {"axis": -1})
+
+    def binary(self, op: str, a: str, b: str, name: str) -> str:
+        """Add, Sub, Mul or Div with broadcasting."""
+        return self.model.node(op, [a, b], [name])
+
+    def softcap(self, x: str, cap: float, name: str) -> str:
+        """cap * tanh(x / cap)."""
+        small = self.binary("Mul", x, self.number(1 / cap), f"{name}.small")
+        bent = self.model.node("Tanh", [small], [f"{name}.bent"])
+        return self.binary("Mul", bent, self.number(cap), name)
+
+    def number(self, value: float) -> str:
+        """A float32 scalar."""
+        return self.model.number(value)
+
+    def vector(self, name: str) -> str:
+        """A one-dimensional weight."""
+        return self.model.constant(name, "FLOAT", self.weights.shape(name), lambda: self.weights.load(name))
+
+    def integers(self, name: str) -> str:
+        """The integers of a quantised matrix: (O, I) int8 or int4."""
+        shape, scheme, weights = self.weights.shape(name), self.weights.scheme(name), self.weights
+        if scheme is not None and scheme.bits == 4:
+            make: Callable[[], NDArray[np.generic]] = lambda: pack_int4(weights.quantised(name).values)  # noqa: E731
+            return self.model.constant(f"{name}.int4", "INT4", shape, make)
+        return self.model.constant(f"{name}.int8", "INT8", shape, lambda: weights.quantised(name).values)
+
+    def scales(self, name: str) -> str:
+        """Scales of a quantised matrix: (O,) per row, or (O, B) per block."""
+        weights, scheme = self.weights, self.weights.scheme(name)
+        rows, columns = weights.shape(name)
+        if scheme is not None and scheme.block is not None:
+            shape: tuple[int, ...] = (rows, columns // scheme.block)
+        else:
+            shape = (rows,)
+        return self.model.constant(
+            f"{name}.scales", "FLOAT", shape, lambda: weights.quantised(name).scales.reshape(shape)
+        )
+
+    def matrix(self, name: str) -> str:
+        """A matrix (O, I) in float32, however it is stored."""
+        if name not in self._made:
+            self._made[name] = self._matrix(name)
+        return self._made[name]
+
+    def stored_matrix(self, name: str) -> str:
+        """A floating point matrix (O, I) in the recipe's type."""
+        half = self.weights.recipe.float_type == "float16"
+        kind = np.float16 if half else np.float32
+        shape = self.weights.shape(name)
+        return self.model.constant(
+            name, "FLOAT16" if half else "FLOAT", shape, lambda: self.weights.load(name).astype(kind)
+        )
+
+    def rotary(self, rotary: RotarySpec) -> tuple[str, str]:
+        """Cosines and sines of the step's positions: (T, 1, size / 2) each, made once."""
+        if rotary not in self._gathered:
+            key = "_".join(map(str, dataclasses.astuple(rotary)))
+            half, pair = rotary.size // 2, []
+            for i, kind in enumerate(("cos", "sin")):
+                table = self.model.constant(
+                    f"rotary.{kind}.{key}",
+                    "FLOAT",
+                    (self.context, half),
+                    lambda i=i: np.ascontiguousarray(rotary_table(rotary, self.context)[i]),  # type: ignore[misc]
+                )
+                rows = self.model.node("Gather", [table, "positions"], [f"{table}.rows"])
+                pair.append(self.reshape(rows, f"{table}.rows3", (self.step.tokens, 1, half)))
+            self._gathered[rotary] = (pair[0], pair[1])
+        return self._gathered[rotary]
+
+    def _matrix(self, name: str) -> str:
+        scheme = self.weights.scheme(name)
+        if scheme is None:
+            stored = self.stored_matrix(name)
+            if self.weights.recipe.float_type == "float32":
+                return stored
+            return self.model.node("Cast", [stored], [f"{name}.float32"], {"to": FLOAT})
+        attributes = {"axis": 0} if scheme.block is None else {"axis": 1, "block_size": scheme.block}
+        inputs = [self.integers(name), self.scales(name)]
+        return self.model.node("DequantizeLinear", inputs, [f"{name}.float32"], attributes)
