@@ -96,6 +96,12 @@ def check_options(
         raise UnsupportedOption(
             f"{options.cells} cells are for the target litert only, found {others}; leave it out"
         )
+    exact = next((recipe.name for recipe in recipes if recipe.has_exact_products), None)
+    if exact is not None and others:
+        raise UnsupportedOption(
+            f"recipe {exact} has exact activations, which are for the target litert only, found {others}; "
+            "leave it out"
+        )
     if options.shallow is not None:
         parse_skip(options.shallow)
         if others:

@@ -29,7 +29,7 @@ def evaluate(
     weights: Weights,
     inputs: Mapping[str, NDArray[np.generic]],
     xp: Namespace = np,
-    lowerings: Mapping[type[Op], Lowering] | None = None,
+    lowerings: Mapping[type[ops.Op], Lowering] | None = None,
 ) -> dict[str, Array]:
     """Runs a graph.
 
