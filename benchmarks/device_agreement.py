@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 
 import edgesdk
-from edgesdk.backends.protocol import Sequence
+from edgesdk.backends.protocol import TokenSequence
 from edgesdk.errors import EdgeError
 from edgesdk.evaluation.greedy import NEAR_TIE
 
 PROMPT = "The capital of France is"
 
 
-def extend(sequence: Sequence, tokens: list[int]) -> np.ndarray:
+def extend(sequence: TokenSequence, tokens: list[int]) -> np.ndarray:
     """Appends tokens; the logits after the last, kept."""
     return sequence.extend(np.array(tokens, np.int32)).copy()
 

@@ -33,6 +33,9 @@ from edgesdk.errors import CapacityError, EdgeError, QueueFull, UnsupportedOptio
 MOST_REQUESTS = 24
 MOST_SESSIONS = 3
 STUCK_S = 60
+"""A request is stuck when the engine makes no step for so long, or STUCK_STEPS without ending it."""
+
+STUCK_STEPS = 20_000
 SAMPLES = 12
 GROWTH_MB = 32
 
@@ -269,11 +272,18 @@ class Soak:
     def take(self, index: int) -> None:
         """Waits for a request and judges its answer."""
         generation, prompt = self.running.pop(index)
+        first = before = self.engine.metrics.steps
         try:
-            answers = generation.results(STUCK_S)
-        except TimeoutError:
-            self.outcomes["stuck"] += 1
-            return
+            while True:
+                try:
+                    answers = generation.results(STUCK_S)
+                    break
+                except TimeoutError:
+                    steps = self.engine.metrics.steps
+                    if steps == before or steps > first + STUCK_STEPS:
+                        self.outcomes["stuck"] += 1
+                        return
+                    before = steps
         except CapacityError:  # sessions held the cells
             self.outcomes["refused"] += 1
             return

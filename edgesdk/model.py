@@ -7,8 +7,7 @@ either: choosing tokens is `decoding`'s, holding state is the sequence's, choosi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
@@ -20,39 +19,30 @@ from edgesdk.backends import protocol
 from edgesdk.backends.idle_sequences import IdleSequences
 from edgesdk.backends.registry import host_cell_backends
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.manifest import TOKENIZER_NAME
 from edgesdk.bundle.reader import Bundle
 from edgesdk.decoding.beam import Beam, check_beams
 from edgesdk.decoding.beam_cells import search_cells
-from edgesdk.decoding.choose import Chooser
 from edgesdk.decoding.completion import Chunk, Completion
-from edgesdk.decoding.generate import check_request, generate_tokens
-from edgesdk.decoding.grammar import Grammar, GrammarTokenizer
+from edgesdk.decoding.generate import generate
 from edgesdk.decoding.options import GenerationKeywords, GenerationOptions, lists_options
-from edgesdk.decoding.stopping import StopStrings
+from edgesdk.decoding.request_reader import AnswerRequest, RequestReader
 from edgesdk.decoding.stream import Cancelled, Stream
-from edgesdk.decoding.stream_text import stream_text
 from edgesdk.devices.governor import Governor
 from edgesdk.devices.receipt import Receipt
 from edgesdk.dispatch.live_receipt import live_receipt
 from edgesdk.errors import UnsupportedOption
 from edgesdk.kv.step_model import StepModel
 from edgesdk.kv.step_runner import StepRunner
-from edgesdk.text.detokenize import Detokenizer
+from edgesdk.text.conversation import Conversation
 from edgesdk.text.encode_prompt import Prompt as Prompt
 from edgesdk.text.encode_prompt import encode_prompt
-from edgesdk.text.messages import Message, plain_tools
-from edgesdk.text.prompt_limit import check_text_fits
-from edgesdk.text.read_chat_template import read_chat_template
-from edgesdk.text.render_conversation import render_conversation
+from edgesdk.text.messages import Message
 from edgesdk.text.tokenizer import Tokenizer
 from edgesdk.text.tools import Tool as Tool
 from edgesdk.text.tools import ToolChoice
 
 if TYPE_CHECKING:
     from edgesdk.text.chat_template import ChatTemplate, TemplateVariables  # with jinja2
-
-Read = Callable[[Iterator[Chunk]], Iterator[Chunk]]
 
 
 class Model:
@@ -72,7 +62,7 @@ class Model:
     def __init__(
         self,
         bundle: Bundle,
-        backend: protocol.LoadedBackend,
+        backend: protocol.SequenceBackend,
         receipt: Receipt,
         governor: Governor | None = None,
         *,
@@ -91,8 +81,7 @@ class Model:
         self._backend = backend
         self._receipt = receipt
         self._governor = governor
-        self._isolate_grammars = isolate_grammars
-        self._tokenizer = Tokenizer(bundle.file(TOKENIZER_NAME), bundle.manifest.tokenizer)
+        self._reader = RequestReader(bundle, isolate_grammars=isolate_grammars)
         self._sequences = IdleSequences(backend)
 
     @property
@@ -106,7 +95,7 @@ class Model:
         return live_receipt(self._receipt, self._backend)
 
     @property
-    def backend(self) -> protocol.LoadedBackend:
+    def backend(self) -> protocol.SequenceBackend:
         """What makes its sequences; for the engine, which schedules steps itself."""
         return self._backend
 
@@ -117,9 +106,14 @@ class Model:
         return manifest.decoder_of(self._bundle.variant(self._receipt.variant))
 
     @property
+    def reader(self) -> RequestReader:
+        """What reads requests to it; for the engine, which runs them itself."""
+        return self._reader
+
+    @property
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer."""
-        return self._tokenizer
+        return self._reader.tokenizer
 
     @property
     def context(self) -> int:
@@ -135,20 +129,20 @@ class Model:
         self._sequences.give_back(sequence, reusable=True)
         return context
 
-    @cached_property
+    @property
     def chat_template(self) -> ChatTemplate | None:
         """The model's chat template, if it has one.
 
         Raises:
             BundleError: its file cannot be read.
         """
-        return read_chat_template(self._bundle)
+        return self._reader.chat_template
 
     def tokenize(self, text: str) -> list[int]:
         """Token ids of plain text, with the start token where the model wants one."""
-        return self._tokenizer.encode(text)
+        return self.tokenizer.encode(text)
 
-    def new_sequence(self) -> protocol.Sequence:
+    def new_sequence(self) -> protocol.TokenSequence:
         """An empty sequence of its own, for callers that choose tokens themselves; theirs to close.
 
         Raises:
@@ -169,7 +163,7 @@ class Model:
             CapacityError: the text does not fit the context.
             UnsupportedOption: it is empty or holds unknown ids.
         """
-        known = self._known_ids(ids, None, self.full_context)
+        known = self._reader.known_ids(ids, self.full_context)
         sequence = self._sequences.borrow()
         try:
             return sequence.score(np.asarray(known, np.int32)).copy()
@@ -194,7 +188,7 @@ class Model:
         if raw or self.chat_template is None:
             if template_variables is not None:
                 raise UnsupportedOption("template variables go with a chat template; this prompt has none")
-            return encode_prompt(text, self._tokenizer, self.full_context)
+            return encode_prompt(text, self.tokenizer, self.full_context)
         return self.render_chat([{"role": "user", "content": text}], template_variables=template_variables)
 
     def render_chat(
@@ -217,16 +211,8 @@ class Model:
             CapacityError: it is far too long for the context.
             EdgeError: the template fails.
         """
-        template = self.chat_template
-        if template is None:
-            name = self._bundle.manifest.name
-            raise UnsupportedOption(
-                f"{name} has no chat template; use generate or stream with a plain prompt"
-            )
-        text = render_conversation(template, messages, tools, template_variables)
-        check_text_fits(text, self._tokenizer, self.full_context)
-        # Templates write the start token themselves where the model wants one.
-        return self._tokenizer.encode(text, add_bos=False)
+        conversation = Conversation(messages, tools, template_variables=template_variables)
+        return self._reader.render(conversation, self.full_context)
 
     @lists_options
     def generate(
@@ -296,16 +282,8 @@ class Model:
         **options: Unpack[GenerationKeywords],
     ) -> Stream:
         """Answers a conversation piece by piece, as `stream` and `chat` do."""
-        asked = GenerationOptions.of(options)
-        from edgesdk.decoding.tool_answers import ToolAnswers  # with every form of calls: not before a chat
-
-        answers = ToolAnswers.of(self.chat_template, self._tokenizer, plain_tools(tools), tool_choice)
-        ids = self.render_chat(
-            messages, tools=None if answers is None else answers.tools, template_variables=template_variables
-        )
-        if answers is None:
-            return self._start(ids, asked, cancelled)
-        return self._start(ids, answers.prepare(asked, ids), cancelled, answers.read_last)
+        conversation = Conversation(messages, tools, tool_choice, template_variables)
+        return self._start(conversation, GenerationOptions.of(options), cancelled)
 
     def beam_search(
         self, prompt: Prompt, *, width: int = 4, max_tokens: int = 128, length_penalty: float = 0.6
@@ -323,8 +301,8 @@ class Model:
             CapacityError: the prompt or the branches do not fit.
         """
         manifest = self._bundle.manifest
-        check_beams(width, length_penalty)
-        ids = self._known_ids(prompt, max_tokens, self.context)
+        check_beams(width, max_tokens, length_penalty)
+        ids = self._reader.known_ids(prompt, self.context)
         if not isinstance(self._backend, StepModel):
             raise UnsupportedOption(
                 f"beam search needs a backend whose cells can be shared, {self._receipt.backend} keeps its "
@@ -340,17 +318,6 @@ class Model:
             eos_ids=manifest.tokenizer.eos_ids,
             length_penalty=length_penalty,
         )
-
-    def grammar(self, options: GenerationOptions) -> Grammar | None:
-        """What answers must follow by these options, compiled for this model; None for free text.
-
-        Compiled grammars are kept, so the same one costs nothing the second time.
-
-        Raises:
-            UnsupportedOption: the grammar is not valid, or asks for what cannot be enforced, by name.
-            MissingExtra: the packages for it are not installed.
-        """
-        return Grammar.of(options, self._grammar_tokenizer)
 
     def close(self) -> None:
         """Releases the model, once the step that runs is over; may be called again.
@@ -370,62 +337,19 @@ class Model:
         """Closes the model."""
         self.close()
 
-    @cached_property
-    def _grammar_tokenizer(self) -> GrammarTokenizer:
-        return GrammarTokenizer(
-            self._tokenizer, self._bundle.manifest.decoder.vocab_size, isolated=self._isolate_grammars
-        )
-
-    def _known_ids(
-        self, prompt: Prompt | NDArray[np.int32], max_tokens: int | None, context: int
-    ) -> list[int]:
-        """A prompt's token ids, after every check of it."""
-        ids = encode_prompt(prompt, self._tokenizer, context)
-        check_request(ids, max_tokens, context, self._bundle.manifest.decoder.vocab_size)
-        return ids
-
     def _start(
-        self,
-        prompt: Prompt,
-        options: GenerationOptions,
-        cancelled: Cancelled | None,
-        read: Read = iter,
+        self, asked: Prompt | Conversation, options: GenerationOptions, cancelled: Cancelled | None
     ) -> Stream:
         """Checks a request now, so that its errors come with the call and not with the first piece."""
-        manifest = self._bundle.manifest
-        context = self.context
-        ids = self._known_ids(prompt, options.max_tokens, context)
-        if context < self.full_context:
-            # As in a full context, the last token is chosen and never run.
-            room = context - len(ids) + 1
-            most = room if options.max_tokens is None else min(room, options.max_tokens)
-            options = replace(options, max_tokens=most)
-        stops = StopStrings(options.stop)
-        vocab_size = manifest.decoder.vocab_size
-        chooser = Chooser(options, manifest.generation, vocab_size, grammar=self.grammar(options))
-        return Stream(lambda asked: read(self._run(ids, options, chooser, stops, asked)), cancelled)
+        request = self._reader.read(asked, options, self.context)
+        read = iter if request.tools is None else request.tools.read_last
+        return Stream(lambda stop: read(self._run(request, stop)), cancelled)
 
-    def _run(
-        self,
-        ids: list[int],
-        options: GenerationOptions,
-        chooser: Chooser,
-        stops: StopStrings,
-        cancelled: Cancelled,
-    ) -> Iterator[Chunk]:
+    def _run(self, request: AnswerRequest, cancelled: Cancelled) -> Iterator[Chunk]:
         sequence = self._sequences.borrow()
         sound = False
-        eos_ids = () if options.ignore_eos else self._bundle.manifest.tokenizer.eos_ids
         try:
-            chosen = generate_tokens(
-                sequence,
-                ids,
-                chooser,
-                max_tokens=options.max_tokens,
-                eos_ids=frozenset(eos_ids),
-                cancelled=cancelled,
-            )
-            yield from stream_text(chosen, Detokenizer(self._tokenizer), stops, len(ids))
+            yield from generate(sequence, request.prompt, request.choosers[0], request.answers[0], cancelled)
             sound = True
         except GeneratorExit:  # the reader has had enough
             sound = True

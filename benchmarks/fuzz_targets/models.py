@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from edgesdk.backends.check_onnx_file import OPERATORS, check_onnx_file
 from edgesdk.backends.litert.check_litert_file import check_litert_file
+from edgesdk.backends.litert.check_signature import LitertContract
 from edgesdk.backends.litert.graph_operations import read_signature
-from edgesdk.backends.litert.step_contract import LitertContract
 from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec, RotarySpec
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import main_stack
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from fuzz_targets.bundles import tiny_bundle
@@ -106,7 +107,7 @@ def _litert() -> tuple[bytes, LitertContract]:
 
     path = scratch() / "whole.tflite"
     emit_litert(*_program(), path, STEPS, SPEC.context)
-    return path.read_bytes(), LitertContract(SPEC, STEPS, "float32", SPEC.context)
+    return path.read_bytes(), LitertContract(main_stack(SPEC), STEPS, SPEC.vocab_size, SPEC.context)
 
 
 def litert_file(draw: random.Random) -> None:

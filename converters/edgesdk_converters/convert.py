@@ -59,6 +59,7 @@ from edgesdk_converters.quantise.calibration.calibration_text import (
     read_calibration,
 )
 from edgesdk_converters.quantise.recipe import Recipe
+from edgesdk_converters.quantise.weight_numbers import weight_numbers
 from edgesdk_converters.quantise_program import QuantisedProgram, Texts, depends_on_target, quantise_program
 from edgesdk_converters.shallow_stack import SHALLOW_PARITY_NAME, ShallowStack, shallow_stack
 from edgesdk_converters.targets import EmitRequest, Target
@@ -161,7 +162,7 @@ def convert(
                     )
                 made.append(_Made(variant, target, recipe, quantised.calibration, program))
                 if shallow is not None and draft is not None:
-                    second = shallow.variant(variant)
+                    second = shallow.variant(variant, quantised.weights)
                     made.append(_Made(second, target, recipe, quantised.calibration, draft))
         _write_text(writer, checkpoint, kept)
         manifest = Manifest(
@@ -282,6 +283,7 @@ def _emit(
         steps=steps,
         weights=quantised.records,
         cell_type=cells,
+        numbers=weight_numbers(program, weights),
     )
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 from edgesdk.bundle.manifest import StepShape, Variant
 from edgesdk_converters.graph.program import Program
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.quantise.weight_numbers import weight_numbers
 from edgesdk_converters.step_sizes import resizable_sizes
 from edgesdk_converters.transforms.skip_layers import skip_layers
 from edgesdk_converters.transforms.skip_request import parse_skip
@@ -34,8 +36,8 @@ class ShallowStack:
     program: Program
     steps: tuple[StepShape, ...]
 
-    def variant(self, whole: Variant) -> Variant:
-        """The entry of this stack into the file of the whole one."""
+    def variant(self, whole: Variant, weights: QuantisedWeights) -> Variant:
+        """The entry of this stack into the file of the whole one, which has these weights."""
         used = {value.name for value in self.program.graph.weights}
         return dataclasses.replace(
             whole,
@@ -44,6 +46,7 @@ class ShallowStack:
             steps=self.steps,
             decoder=self.program.spec,
             weights=tuple(record for record in whole.weights if record.name in used),
+            numbers=weight_numbers(self.program, weights),
         )
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from edgesdk.backends.protocol import Float, Float16, Int, Int8
+from edgesdk.backends.protocol import Array, Float, Float16, Int, Int8
+from edgesdk.bundle.port import NumberType
 
 ALIGNMENT_BYTES = 64
 """What LiteRT asks of host memory, and a cache line."""
@@ -35,3 +37,16 @@ def aligned_bytes(*shape: int) -> Int8:
     """A zeroed int8 array at a multiple of 64."""
     count = math.prod(shape)
     return aligned_floats(-(-count // 4)).view(np.int8)[:count].reshape(shape)
+
+
+def aligned_array(dtype: NumberType, *shape: int) -> Array:
+    """A zeroed array of a port or of cells at a multiple of 64."""
+    return _MAKERS[dtype](*shape)
+
+
+_MAKERS: dict[NumberType, Callable[..., Array]] = {
+    "float32": aligned_floats,
+    "float16": aligned_halves,
+    "int32": aligned_ints,
+    "int8": aligned_bytes,
+}

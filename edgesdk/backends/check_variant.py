@@ -8,21 +8,19 @@ for the variants that were opened last; `load` compares these digests first.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import os
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from edgesdk.backends.opened import Opened, OpenRequest
 from edgesdk.bundle.drafts import is_draft
-from edgesdk.bundle.integrity import cache_folder
-from edgesdk.bundle.keep_newest import MOST_RECORDS, keep_newest
 from edgesdk.bundle.manifest import Variant
+from edgesdk.bundle.passed_checks import has_passed, remember_passed
 from edgesdk.bundle.reader import Bundle
+from edgesdk.bundle.step_contract import step_contracts
 
-_VERSION = 2
+_VERSION = 3
 """To be raised with every change of a check, so that what passed before is checked again."""
 
 
@@ -48,23 +46,20 @@ def check_variant(bundle: Bundle, variant: Variant) -> None:
         BundleError: a file is damaged, or holds or names what no bundle of edgesdk does.
         DeviceError: a file has other inputs or outputs than the manifest says.
     """
-    marker = _marker(bundle, variant)
-    if marker is not None and _is_there(marker):
+    key = _key(bundle, variant)
+    if has_passed("checked", key):
         return
     check_references(bundle, variant)
     if variant.format == "litert":
         from edgesdk.backends.litert.check_litert_file import check_litert_file
-        from edgesdk.backends.litert.step_contract import LitertContract
+        from edgesdk.backends.litert.check_signature import LitertContract
 
-        spec = bundle.manifest.decoder_of(variant)
-        contract = LitertContract(spec, variant.steps, variant.cell_type, variant.context)
+        contracts = step_contracts(bundle.manifest, variant)
+        vocab_size = bundle.manifest.decoder_of(variant).vocab_size
+        contract = LitertContract(contracts, variant.steps, vocab_size, variant.context)
         check_litert_file(bundle.file(variant.entry), contract)
-    if marker is None or is_draft(bundle.path):  # of a draft nothing may be left should it fail
-        return
-    with contextlib.suppress(OSError):  # then it is checked again
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.touch()
-        keep_newest(marker.parent, most=MOST_RECORDS)
+    if not is_draft(bundle.path):  # of a draft nothing may be left should it fail
+        remember_passed("checked", key)
 
 
 def check_references(bundle: Bundle, variant: Variant) -> None:
@@ -108,31 +103,11 @@ def _files(bundle: Bundle, variant: Variant) -> list[str]:
     return [name for name in bundle.manifest.files if PurePosixPath(name).is_relative_to(folder)]
 
 
-def _is_there(marker: Path) -> bool:
-    """Whether the check has passed before; it is as good as new then."""
-    try:
-        os.utime(marker)
-    except FileNotFoundError:
-        return False
-    except OSError:  # of another user, or on a disk that is only read
-        return marker.exists()
-    return True
-
-
-def _marker(bundle: Bundle, variant: Variant) -> Path | None:
-    """A file that is there once the check has passed; None for a user without a cache."""
-    try:
-        return cache_folder() / "checked" / _key(bundle, variant)
-    except FileNotFoundError:
-        return None
-
-
 def _key(bundle: Bundle, variant: Variant) -> str:
     """Everything that the checks depend on, hashed."""
-    spec = bundle.manifest.decoder_of(variant)
+    vocab_size = bundle.manifest.decoder_of(variant).vocab_size
     listed = bundle.manifest.files
     files = sorted((name, listed[name].sha256, listed[name].size_bytes) for name in _files(bundle, variant))
-    sizes = (spec.vocab_size, spec.head_rows, spec.heads, spec.kv_heads, spec.head_size, len(spec.layers))
-    step = [(s.tokens, s.cells, s.rows, s.signature) for s in variant.steps]
-    kind = (_VERSION, variant.format, variant.entry, variant.context, variant.cell_type, spec.window)
-    return hashlib.sha256(repr((kind, sizes, step, files)).encode()).hexdigest()
+    kind = (_VERSION, variant.format, variant.entry, variant.context, vocab_size, variant.steps)
+    contracts = step_contracts(bundle.manifest, variant)
+    return hashlib.sha256(repr((kind, contracts, files)).encode()).hexdigest()

@@ -6,20 +6,27 @@ place of floating point there are 64-bit hashes, so results are exact: a wrong m
 layer or head changes every later logit beyond recognition, and equal inputs give equal bits
 whatever the chunking. `expected_logits` says without masks or cells what must come out.
 
-With a `script` it also says a chosen text: the logits after position p favour `script[p + 1]`.
+With a `script` it also says a chosen text: the logits after position p favour `script[p + 1]`. What a
+contract has beside the ports of every decoder it gives too: hashes of what a token saw, of the rows or of all
+tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.backends.aligned_array import ALIGNMENT_BYTES
-from edgesdk.backends.protocol import MASKED, Cells, Float, StepBuffers, float_cells
+from edgesdk.backends.cell_arrays import check_cells
+from edgesdk.backends.protocol import MASKED, Array, Cells, Float, StepBuffers
+from edgesdk.backends.step_buffers import StepArrays
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.manifest import CellType, StepShape
+from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.port import NumberType
+from edgesdk.bundle.step_contract import StepContract, main_stack
+from edgesdk.bundle.step_shape import MAIN
 from edgesdk.errors import DeviceError
 
 Hash = NDArray[np.uint64]
@@ -34,24 +41,33 @@ SCRIPTED_LEAD = np.float32(8.0)
 class FakeStepBackend:
     """Implements `StepBackend` by hashing what each token sees."""
 
-    cell_type: CellType = "float32"
-
     def __init__(
-        self, spec: DecoderSpec, shapes: Sequence[StepShape], *, script: Sequence[int] | None = None
+        self,
+        spec: DecoderSpec,
+        shapes: Sequence[StepShape],
+        *,
+        script: Sequence[int] | None = None,
+        contracts: Mapping[str, StepContract] | None = None,
+        reads: Mapping[int, int] | None = None,
     ) -> None:
         """Offers `shapes` of the model `spec`.
 
         Args:
-            spec: gives L, K, D, V and the windows.
+            spec: gives V, the windows, and L, K and D where there are no contracts.
             shapes: sizes on offer.
             script: token ids by position, the prompt's included, that greedy decoding is to follow.
+            contracts: of each stack, with float32 cells; None for the main one that the model has.
+            reads: which other layer's cells a layer reads that has none of its own.
         """
         self._spec = spec
         self._shapes = tuple(sorted(shapes))
         self._script = None if script is None else np.asarray(script, np.int64)
-        self._buffers: dict[StepShape, StepBuffers] = {}
-        count = 2 * spec.kv_heads * spec.head_size
-        self._channels = _mix(np.arange(1, count + 1, dtype=np.uint64)) | np.uint64(1)
+        self.contracts = main_stack(spec) if contracts is None else contracts
+        """What each stack takes and gives."""
+        self._reads = {} if reads is None else dict(reads)
+        self._arrays = StepArrays(self.contracts, _garbage)
+        sizes = [group.heads * group.tail[0] for c in self.contracts.values() for group in c.new]
+        self._channels = _mix(np.arange(1, 2 * max(sizes) + 1, dtype=np.uint64)) | np.uint64(1)
         self._vocabulary = _mix(np.arange(1, spec.vocab_size + 1, dtype=np.uint64))
         self.runs: list[StepShape] = []
         """The sizes that were run, in order."""
@@ -65,18 +81,7 @@ class FakeStepBackend:
 
     def buffers(self, shape: StepShape) -> StepBuffers:
         """The arrays of one size; the mask starts as garbage, as a real backend's may."""
-        if shape not in self._buffers:
-            spec, (T, S, R) = self._spec, (shape.tokens, shape.cells, shape.rows)
-            self._buffers[shape] = StepBuffers(
-                tokens=np.full(T, -1, np.int32),
-                positions=np.full(T, -1, np.int32),
-                mask=np.full((T, S + T), np.nan, np.float32),
-                window_mask=None if spec.window is None else np.full((T, S + T), np.nan, np.float32),
-                rows=np.full(R, -1, np.int32),
-                logits=np.empty((R, spec.vocab_size), np.float32),
-                kv_new=np.empty((len(spec.layers), 2, spec.kv_heads, T, spec.head_size), np.float32),
-            )
-        return self._buffers[shape]
+        return self._arrays.buffers(shape)
 
     def run(self, shape: StepShape, cells: Cells) -> None:
         """Runs one step.
@@ -84,49 +89,76 @@ class FakeStepBackend:
         Raises:
             DeviceError: an input is not what the step graph's contract says.
         """
-        cells = float_cells(cells, "the fake backend")
-        b = self.buffers(shape)
+        contract, b = self.contracts[shape.stack], self.buffers(shape)
         self._check(shape, cells, b)
         self.runs.append(shape)
-        state = _mix(b.tokens.astype(np.uint64))
-        for index, layer in enumerate(self._spec.layers):
-            mask = b.mask if layer.window is None else b.window_mask
+        places = {
+            layer: (group, index)
+            for group, members in enumerate(contract.new)
+            for index, layer in enumerate(members.layers)
+        }
+        state = _mix(b.tokens.astype(np.uint64) + np.uint64(_number(shape.stack)))
+        for layer, spec in enumerate(self._spec.layers):
+            mask = b.mask if spec.window is None else b.window_mask
             if mask is None:
                 raise DeviceError("a layer has a window, but there is no window mask")
-            b.kv_new[index] = self._encode(state, b.positions, index)
-            seen = np.concatenate([self._digest(cells[index]), self._digest(b.kv_new[index])])
+            source = self._reads.get(layer, layer)
+            if source not in places:  # a stack that goes without it
+                continue
+            group, index = places[source]
+            new, old = b.kv_new.arrays[group][index], cells.arrays[group][index]
+            if layer in places:
+                new[...] = self._encode(state, b.positions, layer, new.shape)
+            seen = np.concatenate([self._digest(old), self._digest(new)])
             state = _mix(state ^ ((mask == 0).astype(np.uint64) @ seen))
         b.logits[...] = self._logits(state[b.rows], b.positions[b.rows])
+        for port in contract.outputs[1:]:
+            b.extra[port.name][...] = _numbers(
+                state[b.rows] if port.dims[0] == "R" else state, port.name, b.extra[port.name].shape
+            )
 
     def close(self) -> None:
         """Remembers that it was closed."""
         self.closed = True
 
-    def expected_logits(self, tokens: Sequence[int]) -> Float:
+    def expected_logits(self, tokens: Sequence[int], stack: str = MAIN) -> Float:
         """What a sequence of these tokens must give: (n, V) float32, computed token by token."""
+        layers = self.contracts[stack].layers
         caches: list[list[Hash]] = [[] for _ in self._spec.layers]
         rows = []
         for position, token in enumerate(tokens):
-            state = _mix(np.array([token], np.uint64))
+            state = _mix(np.array([token], np.uint64) + np.uint64(_number(stack)))
             at = np.array([position], np.int32)
             for index, layer in enumerate(self._spec.layers):
-                caches[index].append(self._digest(self._encode(state, at, index)))
+                source = self._reads.get(index, index)
+                if source not in layers:
+                    continue
+                if source == index:
+                    caches[index].append(
+                        self._digest(self._encode(state, at, index, self._plane(index, stack)))
+                    )
                 start = 0 if layer.window is None else max(0, position + 1 - layer.window)
-                state = _mix(state ^ np.concatenate(caches[index][start:]).sum(dtype=np.uint64))
+                state = _mix(state ^ np.concatenate(caches[source][start:]).sum(dtype=np.uint64))
             rows.append(self._logits(state, at)[0])
         return np.array(rows, np.float32)
 
-    def _encode(self, state: Hash, positions: NDArray[np.int32], layer: int) -> Float:
+    def _plane(self, layer: int, stack: str) -> tuple[int, ...]:
+        """Shape of what one token leaves in a layer: (2, K, 1, D)."""
+        group = next(group for group in self.contracts[stack].new if layer in group.layers)
+        return group.shape(1)[1:]
+
+    def _encode(self, state: Hash, positions: NDArray[np.int32], layer: int, shape: tuple[int, ...]) -> Float:
         """Keys and values of tokens in `state`: (2, K, T, D) float32, whole numbers."""
         token = _mix(state + positions.astype(np.uint64) * np.uint64(0x9E37) + np.uint64(layer << 32))
-        values = _mix(token[:, None] ^ self._channels[None, :]) >> _BITS
-        T, K, D = len(token), self._spec.kv_heads, self._spec.head_size
+        _, K, T, D = shape
+        values = _mix(token[:, None] ^ self._channels[None, : 2 * K * D]) >> _BITS
         return values.astype(np.float32).reshape(T, 2, K, D).transpose(1, 2, 0, 3)
 
-    def _digest(self, kv: Float) -> Hash:
+    def _digest(self, kv: Array) -> Hash:
         """One hash per cell of (2, K, n, D)."""
         flat = kv.transpose(2, 0, 1, 3).reshape(kv.shape[2], -1)
-        return _mix(np.ascontiguousarray(flat).view(np.uint32).astype(np.uint64) @ self._channels)
+        channels = self._channels[: flat.shape[1]]
+        return _mix(np.ascontiguousarray(flat).view(np.uint32).astype(np.uint64) @ channels)
 
     def _logits(self, state: Hash, positions: NDArray[np.int32]) -> Float:
         """(R, V) float32 in (-1, 1), with the scripted token above the rest."""
@@ -138,14 +170,10 @@ class FakeStepBackend:
                     logits[row, self._script[following]] += SCRIPTED_LEAD
         return logits
 
-    def _check(self, shape: StepShape, cells: Float, b: StepBuffers) -> None:
-        spec, (T, S) = self._spec, (shape.tokens, shape.cells)
-        expected = (len(spec.layers), 2, spec.kv_heads, S, spec.head_size)
-        if cells.shape != expected or cells.dtype != np.float32 or not cells.flags.c_contiguous:
-            raise DeviceError(
-                f"cells are {cells.dtype} {cells.shape}, expected contiguous float32 {expected}"
-            )
-        if cells.ctypes.data % ALIGNMENT_BYTES:
+    def _check(self, shape: StepShape, cells: Cells, b: StepBuffers) -> None:
+        spec, T = self._spec, shape.tokens
+        check_cells(cells, self.contracts[shape.stack], shape.cells, "the fake backend")
+        if any(array.ctypes.data % ALIGNMENT_BYTES for array in cells.arrays):
             raise DeviceError(f"cells are not aligned to {ALIGNMENT_BYTES} bytes")
         if not ((b.tokens >= 0) & (b.tokens < spec.vocab_size)).all():
             raise DeviceError(f"token ids outside the vocabulary of {spec.vocab_size}: {b.tokens.tolist()}")
@@ -164,3 +192,21 @@ def _mix(x: Hash) -> Hash:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
+
+
+def _garbage(dtype: NumberType, *shape: int) -> Array:
+    """What nobody has written: NaN, or -1 among integers."""
+    return np.full(shape, np.nan if dtype.startswith("float") else -1, dtype)
+
+
+def _number(stack: str) -> int:
+    """What tells the tokens of a stack from those of the main one, which is 0."""
+    return 0 if stack == MAIN else int.from_bytes(stack.encode()[:4], "little")
+
+
+def _numbers(state: Hash, name: str, shape: tuple[int, ...]) -> Float:
+    """What a port gives of states (n,): (n, ..) float32 in (0, 1)."""
+    count = int(np.prod(shape[1:]))
+    channels = _mix(np.arange(1, count + 1, dtype=np.uint64) + np.uint64(_number(name)))
+    values = _mix(state[:, None] ^ channels[None]) >> _BITS
+    return (values.astype(np.float32) / np.float32(1 << 24)).reshape(shape)

@@ -9,7 +9,7 @@ import contextlib
 import sys
 from collections import deque
 
-from edgesdk.backends.protocol import LoadedBackend, Sequence
+from edgesdk.backends.protocol import SequenceBackend, TokenSequence
 from edgesdk.backends.turns import CLOSED
 from edgesdk.errors import DeviceError
 
@@ -17,14 +17,14 @@ from edgesdk.errors import DeviceError
 class IdleSequences:
     """Keeps at most one sequence that nobody uses."""
 
-    def __init__(self, backend: LoadedBackend) -> None:
+    def __init__(self, backend: SequenceBackend) -> None:
         """Lends sequences of a backend, which stays the caller's."""
         self._backend = backend
         # Handed out without a lock, which a forked child might find taken.
-        self._idle: deque[Sequence] = deque()
+        self._idle: deque[TokenSequence] = deque()
         self._closed = False
 
-    def new(self) -> Sequence:
+    def new(self) -> TokenSequence:
         """An empty sequence of the caller's own.
 
         Raises:
@@ -34,7 +34,7 @@ class IdleSequences:
             raise DeviceError(CLOSED)
         return self._backend.new_sequence()
 
-    def borrow(self) -> Sequence:
+    def borrow(self) -> TokenSequence:
         """An empty sequence, to be given back.
 
         Raises:
@@ -47,7 +47,7 @@ class IdleSequences:
         except IndexError:
             return self._backend.new_sequence()
 
-    def give_back(self, sequence: Sequence, *, reusable: bool) -> None:
+    def give_back(self, sequence: TokenSequence, *, reusable: bool) -> None:
         """Takes a sequence back.
 
         Args:

@@ -13,7 +13,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.backends.protocol import Cells, Float, Float16, Int8Cells
+from edgesdk.backends.protocol import Array, Cells
+from edgesdk.bundle.step_contract import StepContract
 from edgesdk.errors import DeviceError
 
 _HALF_EXPONENT = np.uint16(0x7C00)  # all ones for NaN and infinity
@@ -34,39 +35,54 @@ class NotFiniteError(DeviceError):
         self.sequences = sequences
 
 
-def require_finite(kv: Cells) -> None:
+def require_finite(kv: Cells, contract: StepContract) -> None:
     """Checks keys and values of n tokens.
 
     Args:
-        kv: (L, 2, K, n, D) as a step gives them, or without n for one token; of int8 cells, the scales.
+        kv: as a step gives them, or without n for one token, or cells as a pool keeps them: of int8 ones the
+            scales are looked at.
+        contract: of the step, whose layers a message names.
 
     Raises:
         NotFiniteError: one is NaN or infinity.
     """
-    numbers = kv.scales if isinstance(kv, Int8Cells) else kv
-    if not _all_finite(numbers):
-        raise _describe(np.isfinite(numbers), numbers, 4 if isinstance(kv, Int8Cells) else 5)
+    for array in kv.arrays:
+        if not _all_finite(array):
+            raise _describe(kv, contract)
 
 
-def _all_finite(numbers: Float | Float16) -> bool:
+def _all_finite(numbers: Array) -> bool:
+    if numbers.itemsize == 4:
+        flat = numbers.reshape(-1)
+        # A product is one pass without a temporary array. Squares of sound numbers may overflow: then it is
+        # asked of each. dot reports that, and keeping it quiet cost more than the product; vdot does not.
+        return math.isfinite(np.vdot(flat, flat)) or bool(np.isfinite(flat).all())
     if numbers.itemsize == 2:  # float16: numpy's own check takes float16 numbers one by one
         bits = np.ascontiguousarray(numbers).view(np.uint16)
         return bool((bits & _HALF_EXPONENT).max(initial=0) != _HALF_EXPONENT)
-    flat = numbers.reshape(-1)
-    # A product is one pass without a temporary array. Squares of sound numbers may overflow: then it is asked of
-    # each. vdot says nothing of that, whatever numpy was told to do; to have dot keep quiet cost 10 us a step.
-    return math.isfinite(np.vdot(flat, flat)) or bool(np.isfinite(flat).all())
+    return True  # int8
 
 
-def _describe(finite: NDArray[np.bool_], numbers: Float | Float16, axes: int) -> NotFiniteError:
-    layer, kind = (int(i) for i in np.argwhere(~finite)[0][:2])
-    found = "NaN" if np.isnan(numbers[~finite]).any() else "infinity"
-    columns = np.zeros(1, np.intp)
-    if finite.ndim == axes:
-        columns = np.flatnonzero(~finite.all(axis=tuple(axis for axis in range(axes) if axis != 3)))
+def _describe(kv: Cells, contract: StepContract) -> NotFiniteError:
+    """What was found first, by layer, and which of the n tokens have such numbers."""
+    groups = contract.new if len(kv.arrays) == len(contract.new) else contract.groups
+    places: list[tuple[int, int]] = []
+    columns: set[int] = set()
+    nan = False
+    for group, array in zip(groups, kv.arrays, strict=True):
+        wrong = ~np.isfinite(array)
+        places += [(group.layers[layer], side) for layer, side in np.argwhere(wrong)[:, :2].tolist()]
+        nan = nan or bool(np.isnan(array).any())
+        if array.ndim == len(group.shape(1)):
+            others = tuple(axis for axis in range(array.ndim) if axis != 3)
+            columns.update(np.flatnonzero(wrong.any(axis=others)).tolist())
+        else:
+            columns.add(0)
+    layer, side = min(places)
+    last = contract.layers[-1]
     return NotFiniteError(
-        f"the model gave {found} among the {('keys', 'values')[kind]} of layer {layer} (of 0 to "
-        f"{len(numbers) - 1}), expected finite numbers: a damaged file, a failing device or numbers beyond "
-        "float16; verify the bundle, or try another variant or backend",
-        columns,
+        f"the model gave {'NaN' if nan else 'infinity'} among the {('keys', 'values')[side]} of layer "
+        f"{layer} (of 0 to {last}), expected finite numbers: a damaged file, a failing device or numbers "
+        "beyond float16; verify the bundle, or try another variant or backend",
+        np.array(sorted(columns), np.intp),
     )

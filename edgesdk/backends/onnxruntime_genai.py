@@ -50,7 +50,7 @@ def open_genai(request: OpenRequest) -> Opened:
 
 
 class GenaiModel:
-    """A folder opened by onnxruntime-genai; implements `LoadedBackend`."""
+    """A folder opened by onnxruntime-genai; implements `SequenceBackend`."""
 
     def __init__(self, folder: Path, vocabulary: int, context: int, *, threads: int) -> None:
         """Loads a model.
@@ -106,7 +106,7 @@ class GenaiModel:
 
 
 class GenaiSequence:
-    """One generator; implements `Sequence`."""
+    """One generator; implements `TokenSequence`."""
 
     def __init__(
         self, package: ModuleType, model: object, turns: Turns, vocabulary: int, context: int
@@ -144,7 +144,7 @@ class GenaiSequence:
 
         Args:
             tokens: (n,) int32, n at least 1.
-            between: as `protocol.Sequence` has it.
+            between: as `protocol.TokenSequence` has it.
 
         Returns:
             (V,) float32 logits after the last of them.

@@ -13,14 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.backends.aligned_array import aligned_floats
+from edgesdk.backends.cell_arrays import allocate_cells
 from edgesdk.backends.check_variant import checked
 from edgesdk.backends.not_finite import require_finite
 from edgesdk.backends.onnxruntime_session import PROVIDER, check_inputs, onnxruntime_errors, open_session
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
-from edgesdk.backends.protocol import Between, Float, Int
+from edgesdk.backends.protocol import Between, Cells, Float, Int
 from edgesdk.backends.sequence_room import check_room, check_tokens
 from edgesdk.backends.turns import CLOSED, Turns
 from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.step_contract import step_contract
 from edgesdk.errors import CapacityError, DeviceError
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def open_resident(request: OpenRequest) -> Opened:
 
 
 class ResidentModel:
-    """A resident model; implements `LoadedBackend`."""
+    """A resident model; implements `SequenceBackend`."""
 
     def __init__(self, path: Path, spec: DecoderSpec, context: int, *, threads: int) -> None:
         """Loads a model.
@@ -70,10 +72,10 @@ class ResidentModel:
             "input_ids": (None, None),
             "attention_mask": (None, None),
         }
-        for layer in range(len(spec.layers)):
-            for kind in ("key", "value"):
-                shape = (None, spec.kv_heads, None, spec.head_size)
-                expected[f"past_key_values.{layer}.{kind}"] = shape
+        for group in step_contract(spec).groups:
+            for layer in group.layers:
+                for kind in ("key", "value"):
+                    expected[f"past_key_values.{layer}.{kind}"] = (None, group.heads, None, *group.tail)
         check_inputs(self._session, path, expected)
         self._turns = Turns(self._session)
 
@@ -99,10 +101,10 @@ class ResidentModel:
 
 
 class ResidentSequence:
-    """One sequence with its cache; implements `Sequence`."""
+    """One sequence with its cache; implements `TokenSequence`."""
 
     def __init__(self, session: InferenceSession, turns: Turns, spec: DecoderSpec, context: int) -> None:
-        """Allocates the cache: (L, 2, K, context, D) float32."""
+        """Allocates the cache: float32 cells for the whole context."""
         self._turns = turns
         self._session: InferenceSession | None = session
         self._vocabulary = spec.vocab_size
@@ -112,10 +114,12 @@ class ResidentSequence:
         self._from: NDArray[np.int64] = np.zeros(1, np.int64)
         self._last = aligned_floats(1, 1, spec.vocab_size)
         self._binding = session.io_binding()
-        self._cells = aligned_floats(len(spec.layers), 2, spec.kv_heads, context, spec.head_size)
+        self._contract = step_contract(spec)
+        self._cells = allocate_cells(self._contract.groups, context)
         self._caches = [
-            (f"{layer}.{kind}", self._cells[layer, i : i + 1])
-            for layer in range(len(spec.layers))
+            (f"{layer}.{kind}", array[place, i : i + 1])
+            for group, array in zip(self._contract.groups, self._cells.arrays, strict=True)
+            for place, layer in enumerate(group.layers)
             for i, kind in enumerate(("key", "value"))
         ]
         for name, cache in self._caches:
@@ -144,7 +148,7 @@ class ResidentSequence:
 
         Args:
             tokens: (n,) int32, n at least 1.
-            between: as `protocol.Sequence` has it.
+            between: as `protocol.TokenSequence` has it.
 
         Returns:
             (V,) float32 logits after the last of them; valid until the next call.
@@ -197,7 +201,7 @@ class ResidentSequence:
         self._binding.clear_binding_inputs()
         self._binding.clear_binding_outputs()
         self._caches.clear()
-        self._cells = aligned_floats(0)
+        self._cells = Cells(())
         self._session = None
         self._length = 0
 
@@ -210,7 +214,7 @@ class ResidentSequence:
         with onnxruntime_errors("failed"):
             self._session.run_with_iobinding(self._binding)
         # Products on int8 activations hide NaN from the logits (docs/decisions/0016).
-        require_finite(self._cells[:, :, :, length : length + len(tokens)])
+        require_finite(self._cells.take(slice(length, length + len(tokens))), self._contract)
 
     def _bind_input(self, name: str, array: NDArray[np.generic]) -> None:
         self._binding.bind_input(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)

@@ -5,7 +5,7 @@ It knows no model: what the inputs mean is the business of the backends.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -84,7 +84,9 @@ def onnxruntime_errors(what: str) -> Iterator[None]:
         raise DeviceError(f"onnxruntime {what}: {first_line(error)}") from error
 
 
-def check_inputs(session: InferenceSession, path: Path, expected: dict[str, tuple[int | None, ...]]) -> None:
+def check_inputs(
+    session: InferenceSession, path: Path, expected: Mapping[str, tuple[int | None, ...]]
+) -> None:
     """Compares a model's inputs with what a backend is going to bind.
 
     Args:

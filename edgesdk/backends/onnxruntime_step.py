@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk.backends.cell_arrays import cell_views, check_cells
 from edgesdk.backends.check_variant import checked
 from edgesdk.backends.onnxruntime_provider import Provider, assigned_share, profiled_share
 from edgesdk.backends.onnxruntime_session import PROVIDER, check_inputs, onnxruntime_errors, open_session
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
-from edgesdk.backends.protocol import Cells, Float, StepBuffers, float_cells
-from edgesdk.backends.step_buffers import allocate_buffers
+from edgesdk.backends.protocol import Cells, StepBuffers
+from edgesdk.backends.step_buffers import StepArrays
 from edgesdk.backends.turns import turns_of
-from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.drafts import scratch_folder
-from edgesdk.bundle.manifest import CellType, StepShape, Variant
+from edgesdk.bundle.manifest import StepShape, Variant
 from edgesdk.bundle.reader import Bundle
+from edgesdk.bundle.step_contract import step_contracts
+from edgesdk.bundle.step_names import onnx_tensors
 from edgesdk.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def open_step(request: OpenRequest) -> Opened:
 
 @dataclass
 class _Size:
-    """What running one size needs; `cells` is the address that is bound now.
+    """What running one size needs; `cells` are those that are bound now.
 
     The binding comes first, so that it goes first: it frees what the session's provider has allocated.
     """
@@ -53,13 +55,11 @@ class _Size:
     binding: IOBinding
     session: InferenceSession
     arrays: StepBuffers
-    cells: int | None = None
+    cells: Cells | None = None
 
 
 class OnnxStepBackend:
     """Runs step models with ONNX Runtime; implements `StepBackend`."""
-
-    cell_type: CellType = "float32"
 
     def __init__(
         self, bundle: Bundle, variant: Variant, *, threads: int, provider: Provider | None = None
@@ -79,7 +79,10 @@ class OnnxStepBackend:
         if not variant.steps:
             raise DeviceError(f"variant {variant.name!r} has no step sizes; convert the bundle again")
         self._bundle = bundle
-        self._spec = bundle.manifest.decoder_of(variant)
+        self.contracts = step_contracts(bundle.manifest, variant)
+        """What each stack takes and gives."""
+        self._tensors = {stack: onnx_tensors(contract) for stack, contract in self.contracts.items()}
+        self._arrays = StepArrays(self.contracts)
         self._folder = PurePosixPath(variant.entry).parent
         self._shapes = tuple(sorted(variant.steps))
         self._threads = threads
@@ -104,17 +107,16 @@ class OnnxStepBackend:
 
         Args:
             shape: one of `shapes`.
-            cells: (L, 2, K, S, D) float32, C-contiguous and 64-byte aligned; read, never written.
+            cells: float32, C-contiguous and 64-byte aligned; read, never written.
 
         Raises:
             DeviceError: the cells have another shape or type, or onnxruntime failed.
         """
-        cells = float_cells(cells, "onnxruntime-step")
         size = self._size(shape)
         copies = self._provider is not None and self._provider.copies
         if copies:
-            _bind_inputs(size.binding, size.arrays)
-        if copies or size.cells != cells.ctypes.data:
+            self._bind_inputs(size, shape)
+        if copies or size.cells is not cells:
             self._bind_cells(size, shape, cells)
         with onnxruntime_errors(f"failed in step {shape.signature}"):
             size.session.run_with_iobinding(size.binding)
@@ -130,6 +132,7 @@ class OnnxStepBackend:
         """Releases the models."""
         turns_of(self).forget()
         self._sizes.clear()
+        self._arrays.clear()
 
     def _profiled_share(self, provider: Provider) -> float | None:
         """Runs zeros through another session of the smallest size, so that no later step is slowed."""
@@ -153,51 +156,28 @@ class OnnxStepBackend:
             path = self._path(shape)
             session = open_session(path, self._threads, self._provider)
             turns_of(self).guard(session)
-            check_inputs(session, path, _input_shapes(self._spec, shape))
-            arrays = allocate_buffers(self._spec, shape)
-            binding = session.io_binding()
-            _bind_inputs(binding, arrays)
-            _bind_output(binding, "logits", arrays.logits)
-            for layer in range(len(self._spec.layers)):
-                for i, kind in enumerate("kv"):
-                    _bind_output(binding, f"{kind}_new.{layer}", arrays.kv_new[layer, i])
-            self._sizes[shape] = _Size(binding, session, arrays)
+            tensors = self._tensors[shape.stack]
+            check_inputs(session, path, tensors.input_shapes(shape))
+            arrays = self._arrays.buffers(shape)
+            size = _Size(session.io_binding(), session, arrays)
+            self._bind_inputs(size, shape)
+            for port in tensors.ports_out:
+                _bind_output(size.binding, port.name, arrays.port(port.port.name))
+            for tensor, new in zip(tensors.new, cell_views(tensors.new, arrays.kv_new), strict=True):
+                _bind_output(size.binding, tensor.name, new)
+            self._sizes[shape] = size
         return self._sizes[shape]
 
-    def _bind_cells(self, size: _Size, shape: StepShape, cells: Float) -> None:
-        spec = self._spec
-        expected = (len(spec.layers), 2, spec.kv_heads, shape.cells, spec.head_size)
-        if cells.shape != expected or not cells.flags.c_contiguous or cells.dtype != np.float32:
-            raise DeviceError(
-                f"cells are {cells.shape} {cells.dtype}, expected contiguous {expected} float32"
-            )
-        for layer in range(len(spec.layers)):
-            for i, kind in enumerate("kv"):
-                _bind_input(size.binding, f"{kind}_cache.{layer}", cells[layer, i])
-        size.cells = cells.ctypes.data
+    def _bind_inputs(self, size: _Size, shape: StepShape) -> None:
+        for tensor in self._tensors[shape.stack].inputs_of(shape):
+            _bind_input(size.binding, tensor.name, size.arrays.port(tensor.port.name))
 
-
-def _input_shapes(spec: DecoderSpec, shape: StepShape) -> dict[str, tuple[int | None, ...]]:
-    T, S = shape.tokens, shape.cells
-    shapes: dict[str, tuple[int | None, ...]] = {
-        "tokens": (T,),
-        "positions": (T,),
-        "mask": (T, S + T),
-        "rows": (shape.rows,),
-    }
-    if spec.window is not None:
-        shapes["window_mask"] = (T, S + T)
-    for layer in range(len(spec.layers)):
-        for kind in "kv":
-            shapes[f"{kind}_cache.{layer}"] = (spec.kv_heads, S, spec.head_size)
-    return shapes
-
-
-def _bind_inputs(binding: IOBinding, arrays: StepBuffers) -> None:
-    for name in ("tokens", "positions", "mask", "window_mask", "rows"):
-        array = getattr(arrays, name)
-        if array is not None:
-            _bind_input(binding, name, array)
+    def _bind_cells(self, size: _Size, shape: StepShape, cells: Cells) -> None:
+        check_cells(cells, self.contracts[shape.stack], shape.cells, "onnxruntime-step")
+        tensors = self._tensors[shape.stack].cells
+        for tensor, view in zip(tensors, cell_views(tensors, cells), strict=True):
+            _bind_input(size.binding, tensor.name, view)
+        size.cells = cells
 
 
 def _bind_input(binding: IOBinding, name: str, array: NDArray[np.generic]) -> None:

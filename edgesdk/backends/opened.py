@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgesdk.backends.protocol import LoadedBackend, StepBackend
+from edgesdk.backends.protocol import SequenceBackend, StepBackend
 from edgesdk.bundle.manifest import DeviceClass, Variant
 from edgesdk.bundle.reader import Bundle
 from edgesdk.errors import DeviceError
@@ -48,7 +48,7 @@ class Opened:
         notes: anything the user should know, one line each.
     """
 
-    model: StepBackend | LoadedBackend
+    model: StepBackend | SequenceBackend
     provider: str
     accelerated_share: float | None = None
     weight_cache: str | None = None

@@ -4,27 +4,28 @@
 masks and cells. The host owns the cells, so everything above it (sequences, batching, speculation)
 is the same for every backend of this kind.
 
-`Sequence` is one sequence of tokens with its cached state. Backends whose cache cannot leave the
-device (ONNX `resident`, onnxruntime-genai) implement it directly; `edgesdk.kv.cell_sequence`
-implements it over any `StepBackend`.
+`SequenceBackend` makes `TokenSequence`s, each of which holds tokens with their cached state. Backends whose
+cache cannot leave the device (ONNX `resident`, onnxruntime-genai, Core ML with states) implement it directly;
+`edgesdk.kv.step_model` implements it over any `StepBackend`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.bundle.manifest import CellType, StepShape
-from edgesdk.errors import DeviceError
+from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import StepContract
 
 Float = NDArray[np.float32]
 Float16 = NDArray[np.float16]
 Int = NDArray[np.int32]
 Int8 = NDArray[np.int8]
+Array = Float | Float16 | Int | Int8
 
 Between = Callable[[], None]
 """Looks, between two pieces of a prompt, whether to go on; raises if not."""
@@ -35,49 +36,41 @@ numbers instead of NaN, and beyond any score that float32 attention produces."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Int8Cells:
-    """Keys and values as integers with scales: `values * scales[..., None]` is what they stand for.
+class Cells:
+    """Keys and values of cells, or of new tokens: an array for each of a contract's groups, in order.
 
     Attributes:
-        values: (L, 2, K, S, D) int8.
-        scales: (L, 2, K, S) float32, one for each key and each value of a head.
+        arrays: each (layers, sides, K, S, *tail), as `CellGroup.shape` says.
     """
 
-    values: Int8
-    scales: Float
+    arrays: tuple[Array, ...]
 
-    def take(self, which: Int | slice) -> Int8Cells:
-        """Some of the S cells."""
-        return Int8Cells(self.values[:, :, :, which], self.scales[:, :, :, which])
+    @property
+    def count(self) -> int:
+        """S: cells, or tokens where they are new."""
+        size: int = self.arrays[0].shape[3]
+        return size
 
+    @property
+    def cell_type(self) -> str:
+        """How they are stored: what the numbers of the first array are."""
+        return self.arrays[0].dtype.name
 
-Cells = Float | Float16 | Int8Cells
-"""Cells as a pool holds them: (L, 2, K, S, D) float32 or float16, or int8 with scales."""
+    def take(self, which: Int | slice | int) -> Cells:
+        """Some of the S, without that axis for one: views where the arrays allow it."""
+        return Cells(tuple([array[:, :, :, which] for array in self.arrays]))
 
-
-def float_cells(cells: Cells, backend: str) -> Float:
-    """The cells of a backend that knows no others.
-
-    Raises:
-        DeviceError: they are float16 or int8.
-    """
-    if isinstance(cells, Int8Cells) or cells.dtype == np.float16:
-        raise DeviceError(f"{backend} reads cells in float32 only, found {type_of_cells(cells)}")
-    return cast(Float, cells)
-
-
-def type_of_cells(cells: Cells) -> CellType:
-    """How cells are stored."""
-    if isinstance(cells, Int8Cells):
-        return "int8"
-    return "float16" if cells.dtype == np.float16 else "float32"
+    def copy(self) -> Cells:
+        """The same numbers in contiguous arrays of their own."""
+        return Cells(tuple([array.copy() for array in self.arrays]))
 
 
 @dataclass(frozen=True)
 class StepBuffers:
     """Arrays of one step size. The caller fills the inputs, runs, and reads the outputs in place.
 
-    They belong to the backend and keep their address; outputs are overwritten by the next run.
+    They belong to the backend and keep their address; outputs are overwritten by the next run. Sizes of equal
+    T and S may share inputs, whatever their stack.
 
     Attributes:
         tokens: (T,) int32.
@@ -86,8 +79,10 @@ class StepBuffers:
         window_mask: the same for layers with a sliding window; None for models without one.
         rows: (R,) int32, indices into the T tokens whose logits are wanted.
         logits: (R, V) float32, output.
-        kv_new: (L, 2, K, T, D) float32, output: keys (0) and values (1) of the new tokens; float16 where
-            cells are.
+        kv_new: output: keys (0) and values (1) of the new tokens, (L, 2, K, T, D) for each kind of layer;
+            float32, but float16 where cells are.
+        extra: what the stack takes and gives beside these, by port: outputs of every row (R, ..) or of every
+            token (T, ..), and inputs.
     """
 
     tokens: Int
@@ -96,19 +91,27 @@ class StepBuffers:
     window_mask: Float | None
     rows: Int
     logits: Float
-    kv_new: Float | Float16
+    kv_new: Cells
+    extra: Mapping[str, Array] = field(default_factory=dict)
+
+    def port(self, name: str) -> Array:
+        """The array of an input or output, by the name of its port."""
+        found = self.extra.get(name)
+        if found is None:
+            found = getattr(self, name)
+        return cast(Array, found)
 
 
 class StepBackend(Protocol):
     """Executes the step graph in the sizes that a variant offers."""
 
     @property
-    def cell_type(self) -> CellType:
-        """How the cells that it reads are stored."""
+    def contracts(self) -> Mapping[str, StepContract]:
+        """What each stack takes and gives, and how its cells are stored; the main one is always there."""
 
     @property
     def shapes(self) -> tuple[StepShape, ...]:
-        """Sizes on offer, smallest first."""
+        """Sizes on offer, smallest first, those of every stack."""
 
     def buffers(self, shape: StepShape) -> StepBuffers:
         """The arrays of one size."""
@@ -118,14 +121,15 @@ class StepBackend(Protocol):
 
         Args:
             shape: one of `shapes`.
-            cells: of `cell_type`, for S cells, C-contiguous and 64-byte aligned; read, never written.
+            cells: for the groups of the stack's contract, with S cells, C-contiguous and 64-byte aligned;
+                read, never written.
         """
 
     def close(self) -> None:
         """Releases the model."""
 
 
-class Sequence(Protocol):
+class TokenSequence(Protocol):
     """One sequence of tokens and its cached state."""
 
     @property
@@ -162,10 +166,10 @@ class Sequence(Protocol):
 
 
 @runtime_checkable
-class LoadedBackend(Protocol):
-    """A variant opened by a backend that keeps its own cache."""
+class SequenceBackend(Protocol):
+    """Makes sequences of one opened variant, wherever their cells lie: with the host, or with the backend."""
 
-    def new_sequence(self) -> Sequence:
+    def new_sequence(self) -> TokenSequence:
         """An empty sequence."""
 
     def close(self) -> None:

@@ -1,26 +1,73 @@
-"""The arrays of one step size, as every backend that runs them in place allocates them."""
+"""The arrays of a file's step sizes, as every backend that runs them in place allocates them.
+
+Inputs belong to the file: sizes that take the same port in the same shape share its array, whatever their
+stack, so that a mask is written once. Outputs are shared by sizes of one signature. It knows nothing of what
+runs.
+"""
 
 from __future__ import annotations
 
-from edgesdk.backends.aligned_array import aligned_floats, aligned_halves, aligned_ints
-from edgesdk.backends.protocol import StepBuffers
-from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.manifest import CellType, StepShape
+from collections.abc import Callable, Mapping
+
+from edgesdk.backends.aligned_array import aligned_array
+from edgesdk.backends.protocol import Array, Cells, StepBuffers
+from edgesdk.bundle.manifest import RESERVED_PORTS, StepShape
+from edgesdk.bundle.port import NumberType
+from edgesdk.bundle.step_contract import StepContract
+
+Allocate = Callable[..., Array]
+"""Makes an array of a number type and a shape, as `aligned_array` does."""
 
 
-def allocate_buffers(spec: DecoderSpec, shape: StepShape, cell_type: CellType = "float32") -> StepBuffers:
-    """Zeroed, aligned arrays for one size of a model's step; a window mask where a layer has a window.
+class StepArrays:
+    """Allocates the arrays of sizes when they are first asked for."""
 
-    New keys and values are float32, but float16 for cells of that type.
-    """
-    T, S, R = shape.tokens, shape.cells, shape.rows
-    new = (len(spec.layers), 2, spec.kv_heads, T, spec.head_size)
-    return StepBuffers(
-        tokens=aligned_ints(T),
-        positions=aligned_ints(T),
-        mask=aligned_floats(T, S + T),
-        window_mask=None if spec.window is None else aligned_floats(T, S + T),
-        rows=aligned_ints(R),
-        logits=aligned_floats(R, spec.logits_size),
-        kv_new=aligned_halves(*new) if cell_type == "float16" else aligned_floats(*new),
-    )
+    def __init__(self, contracts: Mapping[str, StepContract], allocate: Allocate = aligned_array) -> None:
+        """Starts without arrays.
+
+        Args:
+            contracts: what each stack of the file takes and gives.
+            allocate: makes an array; zeroed and aligned ones unless a test wants others.
+        """
+        self._contracts = contracts
+        self._allocate = allocate
+        self._arrays: dict[tuple[object, ...], Array] = {}
+        self._buffers: dict[StepShape, StepBuffers] = {}
+
+    def buffers(self, shape: StepShape) -> StepBuffers:
+        """The arrays of one size; a window mask where a layer has a window."""
+        found = self._buffers.get(shape)
+        if found is None:
+            found = self._buffers[shape] = self._make(shape)
+        return found
+
+    def clear(self) -> None:
+        """Lets go of all arrays."""
+        self._arrays.clear()
+        self._buffers.clear()
+
+    def _make(self, shape: StepShape) -> StepBuffers:
+        contract = self._contracts[shape.stack]
+        ports: dict[str, Array] = {}
+        for port in contract.inputs:
+            # Masks come in pairs: what one shows is known for both.
+            pair = f"window {contract.window}" if port.is_mask else ""
+            ports[port.name] = self._array(port.dtype, port.shape(shape), port.name, pair)
+        for port in contract.outputs:
+            ports[port.name] = self._array(port.dtype, port.shape(shape), port.name, shape.signature)
+        new = [
+            self._array(group.dtype, group.shape(shape.tokens), group.name, shape.signature, "cells")
+            for group in contract.new
+        ]
+        return StepBuffers(
+            **{"window_mask": None, **{name: ports.pop(name) for name in RESERVED_PORTS & set(ports)}},  # type: ignore[arg-type]
+            kv_new=Cells(tuple(new)),
+            extra=ports,
+        )
+
+    def _array(self, dtype: NumberType, shape: tuple[int, ...], *owner: str) -> Array:
+        key = (dtype, shape, *owner)
+        found = self._arrays.get(key)
+        if found is None:
+            found = self._arrays[key] = self._allocate(dtype, *shape)
+        return found

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from edgesdk.backends.aligned_array import aligned_floats
 from edgesdk.backends.protocol import MASKED, Cells, Float, Int, StepBackend, StepBuffers
 from edgesdk.bundle.id_map import read_id_map
-from edgesdk.bundle.manifest import ID_MAP_NAME, CellType, StepShape, Variant
+from edgesdk.bundle.manifest import ID_MAP_NAME, StepShape, Variant
 from edgesdk.bundle.reader import Bundle
+from edgesdk.bundle.step_contract import StepContract
 from edgesdk.errors import BundleError
 
 
@@ -28,20 +29,18 @@ class WideLogits:
         """Takes over a backend.
 
         Args:
-            backend: its logits are (R, N); closed with this object.
+            backend: the logits of its stacks are (R, N) or, of a stack with a head of its own, (R, V); closed
+                with this object.
             kept: (N,) int32, the token of each, ascending.
             vocab_size: V.
         """
         self._backend = backend
         self._kept = kept
         self._vocab_size = vocab_size
+        self.contracts = {stack: self._widened(contract) for stack, contract in backend.contracts.items()}
+        """What each stack takes and gives."""
         self._buffers: dict[StepShape, tuple[Float, StepBuffers]] = {}
-        self._logits: dict[str, Float] = {}  # by signature: sizes that share one share its logits
-
-    @property
-    def cell_type(self) -> CellType:
-        """How the cells that it reads are stored."""
-        return self._backend.cell_type
+        self._logits: dict[tuple[str, int], Float] = {}  # sizes of one signature share its logits
 
     @property
     def shapes(self) -> tuple[StepShape, ...]:
@@ -52,24 +51,43 @@ class WideLogits:
         """The arrays of one size; `logits` are (R, V)."""
         if shape not in self._buffers:
             inner = self._backend.buffers(shape)
-            logits = self._logits.get(shape.signature)
-            if logits is None:
-                logits = self._logits[shape.signature] = aligned_floats(shape.rows, self._vocab_size)
-                logits[:] = MASKED
+            logits = inner.logits
+            if self._is_narrow(self._backend.contracts[shape.stack]):
+                logits = self._wide_logits(shape)
             self._buffers[shape] = (inner.logits, replace(inner, logits=logits))
         return self._buffers[shape][1]
 
     def run(self, shape: StepShape, cells: Cells) -> None:
         """Runs one step and spreads its logits."""
-        wide = self.buffers(shape)
+        wide = self.buffers(shape).logits
         self._backend.run(shape, cells)
-        wide.logits[:, self._kept] = self._buffers[shape][0]
+        logits = self._buffers[shape][0]
+        if logits is not wide:
+            wide[:, self._kept] = logits
 
     def close(self) -> None:
         """Releases the model."""
         self._buffers.clear()
         self._logits.clear()
         self._backend.close()
+
+    def _is_narrow(self, contract: StepContract) -> bool:
+        """Whether a stack has the head that writes some tokens only."""
+        return contract.logits.dims == ("R", len(self._kept))
+
+    def _widened(self, contract: StepContract) -> StepContract:
+        if not self._is_narrow(contract):
+            return contract
+        logits = replace(contract.logits, dims=("R", self._vocab_size))
+        return replace(contract, outputs=(logits, *contract.outputs[1:]))
+
+    def _wide_logits(self, shape: StepShape) -> Float:
+        key = (shape.signature, shape.rows)
+        logits = self._logits.get(key)
+        if logits is None:
+            logits = self._logits[key] = aligned_floats(shape.rows, self._vocab_size)
+            logits[:] = MASKED
+        return logits
 
 
 def widen(backend: StepBackend, bundle: Bundle, variant: Variant) -> StepBackend:

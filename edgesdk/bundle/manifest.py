@@ -21,8 +21,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.port import Port
+from edgesdk.bundle.step_shape import MAIN
+from edgesdk.bundle.step_shape import StepShape as StepShape  # part of this record
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 TOKENIZER_NAME = "tokenizer.json"
 CHAT_TEMPLATE_NAME = "chat_template.jinja"
@@ -33,6 +36,9 @@ ID_MAP_NAME = "vocabulary.json"
 Format = Literal["litert", "onnx-resident", "onnx-step", "coreml", "coreml-state", "onnx-context"]
 DeviceClass = Literal["cpu", "gpu", "npu"]
 CellType = Literal["float32", "float16", "int8"]
+
+RESERVED_PORTS = frozenset(("tokens", "positions", "mask", "window_mask", "rows", "logits"))
+"""Ports of every decoder."""
 
 
 @dataclass(frozen=True)
@@ -100,21 +106,37 @@ class GenerationDefaults:
     typical_p: float | None = None
 
 
-@dataclass(frozen=True, order=True)
-class StepShape:
-    """One static size of the step graph.
+@dataclass(frozen=True)
+class StackRecord:
+    """One entry into the weights of a variant's file, with ports and sizes of its own.
 
     Attributes:
-        tokens: T.
-        cells: S.
-        rows: R.
-        signature: name of the signature inside the variant's file, or of the file itself.
+        name: as sizes name it; `main` for what the model itself has beside the ports of every decoder.
+        inputs: that it has beside those of every decoder.
+        outputs: that it has beside logits: of every row (R, ..) or of every token (T, ..).
+        decoder: its shape where it has cells of its own; None for one that reads the main stack's.
     """
 
-    tokens: int
-    cells: int
-    rows: int
-    signature: str
+    name: str
+    inputs: tuple[Port, ...] = ()
+    outputs: tuple[Port, ...] = ()
+    decoder: DecoderSpec | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses ports that a step cannot have.
+
+        Raises:
+            ValueError: naming the port; readers turn it into their own error.
+        """
+        names = [port.name for port in (*self.inputs, *self.outputs)]
+        taken = set(names) & RESERVED_PORTS or {name for name in names if names.count(name) > 1}
+        if taken:
+            raise ValueError(f"stack {self.name[:60]!r} has the port {min(taken)!r} twice")
+        for port in self.outputs:
+            if port.dims[0] not in ("R", "T"):
+                raise ValueError(
+                    f"output {port.name!r} has the shape {port.dims}, expected (R, ..) or (T, ..)"
+                )
 
 
 @dataclass(frozen=True)
@@ -322,6 +344,9 @@ class Variant:
         entry: main file, relative to the bundle.
         steps: static sizes; empty for a graph with dynamic shapes.
         context: longest sequence this variant can hold, in tokens.
+        numbers: digest (hex) of what its weights are: integers with their scales, or floating point numbers,
+            under their names, before a file packs them. Variants with the same one may go on with each
+            other's cells.
         parity: measured at conversion; None when it was switched off, which `inspect` shows.
         parity_skipped: why there is no report.
         transforms: what was done to the checkpoint's graph and weights, in order.
@@ -333,6 +358,8 @@ class Variant:
         probe: file with its reference where it is not the bundle's; None for the bundle's.
         compatibility: what it runs on, for a variant that was compiled ahead of time.
         accuracy: which products compute with float activations; None where nobody asked.
+        stacks: other entries into the weights of its file, and what the main one has beside the ports of
+            every decoder.
     """
 
     name: str
@@ -341,6 +368,7 @@ class Variant:
     device_classes: tuple[DeviceClass, ...]
     entry: str
     context: int
+    numbers: str = field(kw_only=True)
     steps: tuple[StepShape, ...] = ()
     parity: ParityReport | None = None
     parity_skipped: str | None = None
@@ -353,6 +381,21 @@ class Variant:
     probe: str | None = None
     compatibility: Compatibility | None = None
     accuracy: AccuracyRecord | None = None
+    stacks: tuple[StackRecord, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses sizes of stacks that are not there.
+
+        Raises:
+            ValueError: naming the stack; readers turn it into their own error.
+        """
+        names = [record.name for record in self.stacks]
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"two stacks are called {twice[0][:60]!r}")
+        unknown = {step.stack for step in self.steps} - {MAIN, *names}
+        if unknown:
+            raise ValueError(f"a size belongs to the stack {min(unknown)[:60]!r}, which is not described")
 
 
 @dataclass(frozen=True)

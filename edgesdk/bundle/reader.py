@@ -122,8 +122,7 @@ def _check(manifest: Manifest) -> None:
     """Refuses what is well-formed but cannot be true."""
     for name, record in manifest.files.items():
         check_kind(name)
-        is_digest = len(record.sha256) == 64 and set(record.sha256) <= set(string.hexdigits)
-        if not is_digest or record.size_bytes < 0:
+        if not _is_digest(record.sha256) or record.size_bytes < 0:
             raise BundleError(f"manifest.files.{name} has no valid sha256 and size; convert the bundle again")
     if TOKENIZER_NAME not in manifest.files:
         raise BundleError(f"the manifest lists no {TOKENIZER_NAME}; convert the bundle again")
@@ -149,6 +148,10 @@ def _check_head(manifest: Manifest) -> None:
         raise BundleError(f"the manifest lists no {ID_MAP_NAME}; convert the bundle again")
 
 
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and set(text) <= set(string.hexdigits)
+
+
 def _check_variant(variant: Variant, manifest: Manifest) -> None:
     where = f"variant {variant.name!r}"
     if "/" in check_name(variant.name):
@@ -157,6 +160,8 @@ def _check_variant(variant: Variant, manifest: Manifest) -> None:
         raise BundleError(f"{where} starts from {variant.entry[:80]!r}, which the manifest does not list")
     if manifest.decoder_of(variant).vocab_size != manifest.decoder.vocab_size:
         raise BundleError(f"{where} has another vocabulary than the bundle; convert the bundle again")
+    if not _is_digest(variant.numbers):
+        raise BundleError(f"{where} has no valid digest of its weights' numbers; convert the bundle again")
     if variant.context < 1:
         raise BundleError(f"{where} holds {variant.context} tokens, expected at least 1")
     for step in variant.steps:

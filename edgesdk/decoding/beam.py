@@ -69,13 +69,14 @@ class _Live(Generic[Branch]):
     logprob: float
 
 
-def check_beams(width: int, length_penalty: float) -> None:
+def check_beams(width: int, max_tokens: int, length_penalty: float) -> None:
     """Refuses a search that has no meaning.
 
     Raises:
         UnsupportedOption: naming the argument.
     """
     whole_number("width", width, 1)
+    whole_number("max_tokens", max_tokens, 1)
     if not 0 <= number("length_penalty", length_penalty) <= _STEEPEST:
         raise UnsupportedOption(
             f"length_penalty is {quoted(length_penalty)}, expected between 0 and {_STEEPEST}"
@@ -110,8 +111,7 @@ def beam_search(
         UnsupportedOption: an argument has no meaning.
         CapacityError: the branches do not fit; all but the root are dropped.
     """
-    check_beams(width, length_penalty)
-    whole_number("max_tokens", max_tokens, 1)
+    check_beams(width, max_tokens, length_penalty)
     done: list[Beam] = []
     live: list[_Live[Branch]] = []
     try:

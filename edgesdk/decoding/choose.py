@@ -55,7 +55,6 @@ class Chooser:
         vocab_size: int,
         *,
         grammar: Grammar | None = None,
-        logprobs: int | None = None,
     ) -> None:
         """Starts with an empty history.
 
@@ -63,15 +62,13 @@ class Chooser:
             options: how to choose.
             defaults: what the bundle recommends where `options` say nothing.
             vocab_size: V.
-            grammar: what the answer must follow, usually `Model.grammar(options)`.
-            logprobs: how many of the likeliest tokens to report with each choice, 0 for the chosen one
-                only; None for what `options` say.
+            grammar: what the answer must follow, compiled for the model.
 
         Raises:
             UnsupportedOption: a value has no meaning.
         """
         self._sampler = Sampler(options.sampling(defaults), vocab_size)
-        self._logprobs = options.logprobs if logprobs is None else logprobs
+        self._logprobs = options.logprobs
         self._grammar = None if grammar is None else grammar.start()
 
     def observe(self, tokens: Sequence[int]) -> None:

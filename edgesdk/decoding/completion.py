@@ -22,7 +22,7 @@ class Completion:
         new_tokens: tokens chosen.
         ttft_ms: time to first token: from the start of the prompt's processing until it was chosen.
         prefill_tokens_per_s: prompt tokens over that time.
-        decode_tokens_per_s: tokens after the first over the time they took; None when there is one only.
+        decode_tokens_per_s: tokens after the first over the time they took; None when one step gave all.
         logprobs: of each token, if asked for.
         tool_calls: the functions that the model wants called, for a conversation with tools.
     """

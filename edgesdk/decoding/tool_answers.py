@@ -117,11 +117,13 @@ class ToolAnswers:
         return replace(options, lark=grammar)
 
     def read(self, completion: Completion) -> Completion:
-        """The completion with its calls.
+        """The completion with its calls; one that was cut short, which may end inside a call, as it is.
 
         Raises:
             ToolCallError: one cannot be made.
         """
+        if completion.finish_reason in ("cancelled", "deadline"):
+            return completion
         # The marks of calls may be special tokens, which are no part of the completion's text.
         eos_ids = self._tokenizer.record.eos_ids
         said = [token for token in completion.tokens if token not in eos_ids]
@@ -140,14 +142,9 @@ class ToolAnswers:
             ToolCallError: one cannot be made; every piece has been given out before.
         """
         for chunk in chunks:
-            # What was cut short may end inside a call.
-            if chunk.completion is None or chunk.completion.finish_reason in ("cancelled", "deadline"):
-                yield chunk
-                continue
             try:
-                completion = self.read(chunk.completion)
+                completion = None if chunk.completion is None else self.read(chunk.completion)
             except ToolCallError:
-                if chunk.text:
-                    yield replace(chunk, completion=None)
+                yield replace(chunk, completion=None)
                 raise
             yield replace(chunk, completion=completion)

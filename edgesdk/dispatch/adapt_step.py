@@ -1,17 +1,40 @@
 """Runs a step of one size on a backend that may have other sizes.
 
 A step is a pure function, so it may be run in any larger size: more tokens that nobody sees, more cells
-that nobody sees, and again for rows beyond R. What comes out is the same.
+that nobody sees, and again for rows beyond R. What comes out is the same. What goes where is looked up once
+for each size, by the ports of the contract.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
 import numpy as np
 
-from edgesdk.backends.aligned_array import aligned_bytes, aligned_floats, aligned_halves
-from edgesdk.backends.protocol import MASKED, Cells, Float, Int8Cells, StepBackend, StepBuffers
+from edgesdk.backends.cell_arrays import allocate_cells
+from edgesdk.backends.protocol import MASKED, Array, Cells, StepBackend, StepBuffers
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import DeviceError
+
+
+@dataclass
+class _Link:
+    """How one size runs in a larger one.
+
+    Attributes:
+        home: the larger one.
+        fill: copies inputs that do not depend on the rows.
+        rows: inputs of every row, (R, ..): those that are offered, and those of `home`.
+        results: outputs of every row, likewise.
+        finish: copies outputs of every token.
+    """
+
+    home: StepShape
+    fill: list[Callable[[], None]] = field(default_factory=list)
+    rows: list[tuple[Array, Array]] = field(default_factory=list)
+    results: list[tuple[Array, Array]] = field(default_factory=list)
+    finish: list[Callable[[], None]] = field(default_factory=list)
 
 
 class StepAdapter:
@@ -26,70 +49,117 @@ class StepAdapter:
         self._backend = backend
         self._homes: dict[StepShape, StepShape] = {}
         for shape in offered:
-            fitting = [s for s in backend.shapes if s.tokens >= shape.tokens and s.cells >= shape.cells]
+            fitting = [
+                s
+                for s in backend.shapes
+                if s.stack == shape.stack and s.tokens >= shape.tokens and s.cells >= shape.cells
+            ]
             if not fitting:
                 raise DeviceError(f"it has no step for {shape.tokens} tokens over {shape.cells} cells")
             # The same cells first: else they are copied for every step.
             self._homes[shape] = min(
                 fitting, key=lambda s: (s.cells, s.tokens, -min(s.rows, shape.rows), s.rows)
             )
-        self._cells: dict[int, Cells] = {}
+        self._links: dict[StepShape, _Link] = {}
+        self._wide: dict[tuple[str, int], Cells] = {}
 
     def run(self, shape: StepShape, given: StepBuffers, cells: Cells) -> None:
         """Runs one step.
 
         Args:
             shape: one of those offered.
-            given: its arrays, inputs filled; outputs are written here.
+            given: its arrays, always the same for a size, inputs filled; outputs are written here.
             cells: for `shape.cells`.
 
         Raises:
             DeviceError: the backend failed.
         """
-        home = self._homes[shape]
-        arrays = self._backend.buffers(home)
-        T, S, R = shape.tokens, shape.cells, shape.rows
-        arrays.tokens[:T], arrays.tokens[T:] = given.tokens, 0
-        arrays.positions[:T], arrays.positions[T:] = given.positions, 0
-        _spread_mask(given.mask, arrays.mask, T, S, home)
-        if arrays.window_mask is not None and given.window_mask is not None:
-            _spread_mask(given.window_mask, arrays.window_mask, T, S, home)
-        wide = cells if home.cells == S else self._widen(cells, S, home.cells)
+        link = self._links.get(shape)
+        if link is None:
+            link = self._links[shape] = self._link(shape, given)
+        home, R = link.home, shape.rows
+        for copy in link.fill:
+            copy()
+        wide = cells if home.cells == shape.cells else self._widen(shape, cells, home.cells)
         for begin in range(0, R, home.rows):
             count = min(home.rows, R - begin)
-            arrays.rows[:count], arrays.rows[count:] = given.rows[begin : begin + count], 0
+            for mine, theirs in link.rows:
+                theirs[:count], theirs[count:] = mine[begin : begin + count], 0
             self._backend.run(home, wide)
-            given.logits[begin : begin + count] = arrays.logits[:count]
-        given.kv_new[...] = arrays.kv_new[:, :, :, :T]
+            for mine, theirs in link.results:
+                mine[begin : begin + count] = theirs[:count]
+        for copy in link.finish:
+            copy()
 
-    def _widen(self, cells: Cells, used: int, size: int) -> Cells:
-        """The cells in an array for more; kept, because a backend may bind its address."""
-        wide = self._cells.get(size)
-        if wide is None:
-            if isinstance(cells, Int8Cells):
-                L, pair, K, _, D = cells.values.shape
-                wide = Int8Cells(aligned_bytes(L, pair, K, size, D), aligned_floats(L, pair, K, size))
+    def _link(self, shape: StepShape, given: StepBuffers) -> _Link:
+        home = self._homes[shape]
+        arrays, contract = self._backend.buffers(home), self._backend.contracts[shape.stack]
+        link = _Link(home)
+        for port in contract.inputs:
+            mine, theirs = given.port(port.name), arrays.port(port.name)
+            if port.dims[0] == "R":
+                link.rows.append((mine, theirs))
+            elif port.is_mask:
+                link.fill.append(_mask_spreader(mine, theirs, shape, home))
             else:
-                L, pair, K, _, D = cells.shape
-                new = aligned_halves if cells.dtype == np.float16 else aligned_floats
-                wide = new(L, pair, K, size, D)
-            self._cells[size] = wide
-        if isinstance(cells, Int8Cells) and isinstance(wide, Int8Cells):
-            wide.values[:, :, :, :used], wide.scales[:, :, :, :used] = cells.values, cells.scales
-        elif not isinstance(cells, Int8Cells) and not isinstance(wide, Int8Cells):
-            wide[:, :, :, :used] = cells
-        else:
+                link.fill.append(_corner_filler(mine, theirs))
+        for port in contract.outputs:
+            mine, theirs = given.port(port.name), arrays.port(port.name)
+            if port.dims[0] == "R":
+                link.results.append((mine, theirs))
+            else:
+                link.finish.append(_corner_taker(mine, theirs))
+        for mine, theirs in zip(given.kv_new.arrays, arrays.kv_new.arrays, strict=True):
+            link.finish.append(_corner_taker(mine, theirs))
+        return link
+
+    def _widen(self, shape: StepShape, cells: Cells, size: int) -> Cells:
+        """The cells in arrays for more; kept, because a backend may bind their address."""
+        wide = self._wide.get((shape.stack, size))
+        if wide is None:
+            groups = self._backend.contracts[shape.stack].groups
+            wide = self._wide[shape.stack, size] = allocate_cells(groups, size)
+        if cells.cell_type != wide.cell_type:
             raise DeviceError("the type of the cells has changed")
+        for mine, theirs in zip(cells.arrays, wide.arrays, strict=True):
+            theirs[:, :, :, : shape.cells] = mine
         return wide
 
 
-def _spread_mask(given: Float, mask: Float, T: int, S: int, home: StepShape) -> None:
+def _corner_filler(mine: Array, theirs: Array) -> Callable[[], None]:
+    """Copies an input into the first part of a larger one, with zeros beyond it."""
+    corner = theirs[tuple(slice(size) for size in mine.shape)]
+
+    def fill() -> None:
+        if corner.shape != theirs.shape:
+            theirs[...] = 0
+        corner[...] = mine
+
+    return fill
+
+
+def _corner_taker(mine: Array, theirs: Array) -> Callable[[], None]:
+    """Copies the first part of a larger output."""
+    corner = theirs[tuple(slice(size) for size in mine.shape)]
+
+    def take() -> None:
+        mine[...] = corner
+
+    return take
+
+
+def _mask_spreader(mine: Array, theirs: Array, shape: StepShape, home: StepShape) -> Callable[[], None]:
     """Copies a mask into a larger one; rows without a token see themselves only."""
-    if given.shape == mask.shape:
-        mask[...] = given
-        return
-    mask[...] = MASKED
-    mask[:T, :S] = given[:, :S]
-    mask[:T, home.cells : home.cells + T] = given[:, S:]
+    T, S = shape.tokens, shape.cells
     spare = np.arange(T, home.tokens)
-    mask[spare, home.cells + spare] = 0
+
+    def spread() -> None:
+        if mine.shape == theirs.shape:
+            theirs[...] = mine
+            return
+        theirs[...] = MASKED
+        theirs[:T, :S] = mine[:, :S]
+        theirs[:T, home.cells : home.cells + T] = mine[:, S:]
+        theirs[spare, home.cells + spare] = 0
+
+    return spread

@@ -11,14 +11,13 @@ backend is closed under them, go on with the new one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Sequence as Listed
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
 
 from edgesdk.backends.not_finite import NotFiniteError
-from edgesdk.backends.protocol import Between, Float, Int, LoadedBackend, Sequence
+from edgesdk.backends.protocol import Between, Float, Int, SequenceBackend, TokenSequence
 from edgesdk.backends.sequence_room import check_tokens
 from edgesdk.backends.turns import Turns
 from edgesdk.devices.receipt import Runner
@@ -28,21 +27,21 @@ from edgesdk.errors import CapacityError, DeviceError
 
 T = TypeVar("T")
 
-ModelOpener = Opener[LoadedBackend]
+ModelOpener = Opener[SequenceBackend]
 """Opens a model and says what it is; raises EdgeError when it cannot."""
 
 
-class FailoverModel(Guarded[LoadedBackend]):
-    """Implements `LoadedBackend` over the first of several that works."""
+class FailoverModel(Guarded[SequenceBackend]):
+    """Implements `SequenceBackend` over the first of several that works."""
 
     def __init__(
         self,
-        first: LoadedBackend,
+        first: SequenceBackend,
         runner: Runner,
-        successors: Listed[tuple[Runner, ModelOpener]],
+        successors: Sequence[tuple[Runner, ModelOpener]],
         vocab_size: int,
         *,
-        movers: Listed[Mover[LoadedBackend]] = (),
+        movers: Sequence[Mover[SequenceBackend]] = (),
         reopen: ModelOpener | None = None,
     ) -> None:
         """Starts with an open backend.
@@ -74,7 +73,7 @@ class FailoverModel(Guarded[LoadedBackend]):
         """Changes the backend, if a mover asks for it; for sequences that begin."""
         self._turns.take(self._line.follow_movers)
 
-    def open_sequence(self) -> tuple[int, Sequence]:
+    def open_sequence(self) -> tuple[int, TokenSequence]:
         """An empty sequence of the backend that runs now, and `changes` as it opened.
 
         Raises:
@@ -98,31 +97,29 @@ class FailoverModel(Guarded[LoadedBackend]):
         """Releases what is open."""
         self._turns.end(self._line.close)
 
-    def _open_sequence(self) -> tuple[int, Sequence]:
-        if self._line.failure is not None:
-            raise self._line.failure
+    def _open_sequence(self) -> tuple[int, TokenSequence]:
+        self._line.expect_working()
         return self.changes, self._line.backend.new_sequence()
 
     def _replace(self, error: Exception, changes: int) -> None:
         if changes != self.changes:
             return
-        if self._line.failure is not None:
-            raise self._line.failure
+        self._line.expect_working()
         self._line.replace(error)
 
-    def _accept(self, backend: LoadedBackend) -> None:
+    def _accept(self, backend: SequenceBackend) -> None:
         self.changes += 1
 
 
 class FailoverSequence:
-    """Implements `Sequence`; remembers its tokens."""
+    """Implements `TokenSequence`; remembers its tokens."""
 
     def __init__(self, model: FailoverModel) -> None:
         """Starts empty."""
         self._model = model
         self._tokens: list[int] = []
         self._changes = -1
-        self._sequence: Sequence | None = None
+        self._sequence: TokenSequence | None = None
         self._context = self._try(lambda sequence: sequence.context)
 
     @property
@@ -140,7 +137,7 @@ class FailoverSequence:
 
         Args:
             tokens: (n,) int32, n at least 1.
-            between: as `protocol.Sequence` has it.
+            between: as `protocol.TokenSequence` has it.
 
         Raises:
             CapacityError: they do not fit; nothing has changed.
@@ -179,7 +176,7 @@ class FailoverSequence:
             self._sequence.close()
         self._sequence = None
 
-    def _try(self, act: Callable[[Sequence], T]) -> T:
+    def _try(self, act: Callable[[TokenSequence], T]) -> T:
         """Does something on the backend of the moment, and on the next if that fails."""
         self._model.expect_open()
         if not self._tokens:
@@ -194,7 +191,7 @@ class FailoverSequence:
                 self._sequence = None
                 self._model.replace(error, changes)
 
-    def _current(self) -> Sequence:
+    def _current(self) -> TokenSequence:
         """This sequence on the backend that runs now, with its tokens run again if that has changed."""
         if self._sequence is None or self._changes != self._model.changes:
             self._changes, self._sequence = self._model.open_sequence()

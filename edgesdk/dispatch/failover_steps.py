@@ -8,13 +8,12 @@ same way.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 from edgesdk.backends.protocol import Cells, StepBackend, StepBuffers
-from edgesdk.backends.step_buffers import allocate_buffers
-from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.manifest import CellType, StepShape
+from edgesdk.backends.step_buffers import StepArrays
+from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import StepContract
 from edgesdk.devices.receipt import Runner
 from edgesdk.dispatch.adapt_step import StepAdapter
 from edgesdk.dispatch.mover import Mover, Opener
@@ -33,7 +32,6 @@ class FailoverStepBackend(Guarded[StepBackend]):
         first: StepBackend,
         runner: Runner,
         successors: Sequence[tuple[Runner, StepOpener]],
-        spec: DecoderSpec,
         *,
         movers: Sequence[Mover[StepBackend]] = (),
         reopen: StepOpener | None = None,
@@ -44,16 +42,15 @@ class FailoverStepBackend(Guarded[StepBackend]):
             first: runs until it fails.
             runner: what it is, for the receipt.
             successors: with equal weights and cells of the same type, in order.
-            spec: shape of the model.
             movers: may ask for another backend although nothing has failed; closed with this object.
             reopen: opens the first once more, should what a mover brought fail; None if that is to raise.
         """
-        self._spec = spec
         self._adapter: StepAdapter | None = None
         self._buffers: dict[StepShape, StepBuffers] = {}
         self._shapes = first.shapes
-        self.cell_type: CellType = first.cell_type
-        """How the cells that it reads are stored."""
+        self.contracts = first.contracts
+        """What each stack takes and gives."""
+        self._arrays = StepArrays(first.contracts)
         self._first = first
         super().__init__(Succession(first, runner, successors, self._adapt, movers, reopen))
 
@@ -70,9 +67,7 @@ class FailoverStepBackend(Guarded[StepBackend]):
         """
         arrays = self._buffers.get(shape)
         if arrays is None:
-            # Every backend here gives logits of the whole vocabulary, whatever its head writes.
-            spec = dataclasses.replace(self._spec, head_rows=None)
-            arrays = self._first_buffers(shape) or allocate_buffers(spec, shape)
+            arrays = self._first_buffers(shape) or self._arrays.buffers(shape)
             self._buffers[shape] = arrays
         return arrays
 
@@ -82,8 +77,7 @@ class FailoverStepBackend(Guarded[StepBackend]):
         Raises:
             DeviceError: every backend failed; nothing has changed.
         """
-        if self._line.failure is not None:
-            raise self._line.failure
+        self._line.expect_working()
         self._line.follow_movers()
         while True:
             try:
@@ -109,8 +103,22 @@ class FailoverStepBackend(Guarded[StepBackend]):
         """Has a backend run the steps.
 
         Raises:
-            DeviceError: it has other cells, or no step for a size on offer.
+            DeviceError: it has other cells or ports, or no step for a size on offer.
         """
-        if backend.cell_type != self.cell_type:
-            raise DeviceError(f"it has {backend.cell_type} cells, not {self.cell_type}")
+        for stack in {shape.stack for shape in self._shapes}:
+            reason = differing(self.contracts[stack], backend.contracts.get(stack))
+            if reason is not None:
+                raise DeviceError(reason)
         self._adapter = StepAdapter(backend, self._shapes)
+
+
+def differing(mine: StepContract, other: StepContract | None) -> str | None:
+    """Why a step of another contract cannot stand in; None if it can."""
+    if other is None:
+        return "it has not every stack"
+    if other.cell_type != mine.cell_type:
+        return f"it has {other.cell_type} cells, not {mine.cell_type}"
+    odd = {port.name for port in {*mine.inputs, *mine.outputs} ^ {*other.inputs, *other.outputs}}
+    if odd:
+        return f"it has the port {min(odd)!r} otherwise"
+    return None if (other.groups, other.window) == (mine.groups, mine.window) else "its layers are others"

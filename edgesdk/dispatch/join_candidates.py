@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgesdk.backends.protocol import LoadedBackend, StepBackend
+from edgesdk.backends.protocol import SequenceBackend, StepBackend
 from edgesdk.bundle.reader import Bundle
 from edgesdk.devices.governor import Governor
 from edgesdk.devices.receipt import Runner
@@ -32,7 +32,7 @@ class Joined:
         decode: what runs the rest; the same object unless the phases are split.
     """
 
-    model: LoadedBackend
+    model: SequenceBackend
     prefill: OpenedCandidate
     decode: OpenedCandidate
 
@@ -85,7 +85,7 @@ def join_candidates(
     # What has no steps cannot go on from cells, so then tokens are what is kept.
     if steps is None or any(not candidate.variant.steps for candidate in moves.better):
         model = second.opened.model
-        if not isinstance(model, LoadedBackend):
+        if not isinstance(model, SequenceBackend):
             model = StepModel(model, spec, decode.variant.context)
         guarded_model = _guard_model(bundle, second, model, successors, threads, moves)
         return Joined(guarded_model, first, second)
@@ -140,20 +140,19 @@ def _guard(
     movers = _movers(mine, others, moves, threads, opener, tells_context=tells_context)
     if not able and not movers:
         return steps
-    spec = bundle.manifest.decoder_of(mine.variant)
     waiting = [(Runner(*candidate.key, ""), opener(candidate, threads)) for candidate in able]
     reopen = opener(mine, threads) if moves.falls_back else None
-    return FailoverStepBackend(steps, runner_of(found), waiting, spec, movers=movers, reopen=reopen)
+    return FailoverStepBackend(steps, runner_of(found), waiting, movers=movers, reopen=reopen)
 
 
 def _guard_model(
     bundle: Bundle,
     found: OpenedCandidate,
-    model: LoadedBackend,
+    model: SequenceBackend,
     successors: Sequence[Candidate],
     threads: int,
     moves: Moves,
-) -> LoadedBackend:
+) -> SequenceBackend:
     """Puts those behind a model that can run its tokens again."""
     mine = found.candidate
     able = _able(mine, successors, moves)
@@ -210,7 +209,7 @@ def _opener(bundle: Bundle, candidate: Candidate, threads: int) -> StepOpener:
 
 
 def _model_opener(bundle: Bundle, candidate: Candidate, threads: int) -> ModelOpener:
-    def open_successor() -> tuple[Runner, LoadedBackend]:
+    def open_successor() -> tuple[Runner, SequenceBackend]:
         joined = join_candidates(bundle, candidate, candidate, threads)
         return runner_of(joined.decode), joined.model
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgesdk.backends.protocol import LoadedBackend
+from edgesdk.backends.protocol import SequenceBackend
 from edgesdk.devices.receipt import Phase, Receipt
 from edgesdk.dispatch.split_steps import SplitStepBackend
 from edgesdk.dispatch.succession import Guarded
 from edgesdk.kv.step_model import StepModel
 
 
-def live_receipt(receipt: Receipt, model: LoadedBackend) -> Receipt:
+def live_receipt(receipt: Receipt, model: SequenceBackend) -> Receipt:
     """The receipt as it stands now; the very same object while nothing has changed.
 
     Args:

@@ -18,12 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edgesdk.backends.protocol import Cells, Int8Cells, LoadedBackend, Sequence, StepBackend
+from edgesdk.backends.protocol import Cells, SequenceBackend, StepBackend, TokenSequence
 from edgesdk.backends.registry import find_backends
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.manifest import CellType, Variant
+from edgesdk.bundle.manifest import Variant
 from edgesdk.bundle.reader import Bundle, open_bundle
 from edgesdk.bundle.records import to_json
+from edgesdk.bundle.step_contract import StepContract
+from edgesdk.bundle.step_shape import MAIN
 from edgesdk.devices.energy import joules_between, read_joules
 from edgesdk.devices.measurement import Measurement, PhaseFigures
 from edgesdk.devices.probes.answer import MARK
@@ -31,7 +33,7 @@ from edgesdk.devices.process_memory import forget_peak, peak_rss_bytes
 from edgesdk.dispatch.candidates import Candidate, list_candidates
 from edgesdk.dispatch.open_candidate import open_candidate
 from edgesdk.errors import EdgeError
-from edgesdk.kv.cell_memory import new_memory
+from edgesdk.kv.cell_memory import CellMemory
 from edgesdk.kv.step_model import StepModel
 
 PROMPT_TOKENS = 128
@@ -71,11 +73,11 @@ def measure_candidate(
     # Packing weights, which only the first load does, takes more than any request.
     forget_peak()
     spec = bundle.manifest.decoder_of(variant)
-    model: LoadedBackend
+    model: SequenceBackend
     steps = found.step_backend
     if steps is not None:
         model = StepModel(steps, spec, variant.context)
-    elif isinstance(found.opened.model, LoadedBackend):
+    elif isinstance(found.opened.model, SequenceBackend):
         model = found.opened.model
     else:
         raise EdgeError(f"{candidate.backend.name} opened neither steps nor a model")
@@ -140,7 +142,7 @@ def measure_candidate(
     return measured
 
 
-def _run_long(steps: StepBackend | None, model: LoadedBackend, spec: DecoderSpec, variant: Variant) -> None:
+def _run_long(steps: StepBackend | None, model: SequenceBackend, spec: DecoderSpec, variant: Variant) -> None:
     """Takes the memory that a long request takes, in as little time as that can be done.
 
     Of steps the largest that such a request needs is enough, over cells that hold nothing; what keeps its
@@ -154,30 +156,27 @@ def _run_long(steps: StepBackend | None, model: LoadedBackend, spec: DecoderSpec
         finally:
             sequence.close()
         return
-    cells = min(
-        (s.cells for s in steps.shapes if s.cells >= LONG_CELLS), default=max(s.cells for s in steps.shapes)
-    )
-    shape = max(s for s in steps.shapes if s.cells == cells)
+    main = [shape for shape in steps.shapes if shape.stack == MAIN]
+    cells = min((s.cells for s in main if s.cells >= LONG_CELLS), default=max(s.cells for s in main))
+    shape = max(s for s in main if s.cells == cells)
     arrays = steps.buffers(shape)
-    arrays.tokens[:], arrays.positions[:], arrays.rows[:] = 0, 0, 0
-    arrays.mask[...] = 0
-    if arrays.window_mask is not None:
-        arrays.window_mask[...] = 0
-    steps.run(shape, _cells(spec, cells, steps.cell_type))
+    for port in steps.contracts[MAIN].inputs:
+        arrays.port(port.name)[...] = 0
+    steps.run(shape, _cells(steps.contracts[MAIN], cells))
 
 
-def _cells(spec: DecoderSpec, count: int, cell_type: CellType) -> Cells:
+def _cells(contract: StepContract, count: int) -> Cells:
     """Cells, of which as many are in memory as a long request writes."""
-    memory = new_memory(spec, cell_type, count)
+    memory = CellMemory(contract, count)
     memory.lay_out(count, 0)
     cells = memory.cells
-    for array in (cells.values, cells.scales) if isinstance(cells, Int8Cells) else (cells,):
+    for array in cells.arrays:
         array[:, :, :, :LONG_CELLS] = 1
     return cells
 
 
 def _batch(
-    sequence: Sequence, length: int, tokens: np.ndarray[tuple[int], np.dtype[np.int32]]
+    sequence: TokenSequence, length: int, tokens: np.ndarray[tuple[int], np.dtype[np.int32]]
 ) -> PhaseFigures:
     """One step of several tokens, each with logits: what one step of as many answers costs."""
     sequence.truncate(length)

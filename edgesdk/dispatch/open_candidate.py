@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgesdk.backends.opened import Opened, OpenRequest
-from edgesdk.backends.protocol import LoadedBackend, StepBackend
+from edgesdk.backends.protocol import SequenceBackend, StepBackend
 from edgesdk.backends.wide_logits import widen
 from edgesdk.bundle.integrity import check_integrity
 from edgesdk.bundle.manifest import CHAT_TEMPLATE_NAME, ID_MAP_NAME, TOKENIZER_NAME, Variant
@@ -34,7 +34,7 @@ class OpenedCandidate:
     def step_backend(self) -> StepBackend | None:
         """What runs its steps; None where it keeps its cache to itself."""
         model = self.opened.model
-        return None if isinstance(model, LoadedBackend) else model
+        return None if isinstance(model, SequenceBackend) else model
 
 
 def open_candidate(bundle: Bundle, candidate: Candidate, threads: int) -> OpenedCandidate:
@@ -58,7 +58,7 @@ def open_candidate(bundle: Bundle, candidate: Candidate, threads: int) -> Opened
         raise DeviceError(f"the package {backend.package} is not installed")
     request = OpenRequest(bundle, candidate.variant, threads, candidate.device)
     opened = backend.open(request)
-    if not isinstance(opened.model, LoadedBackend):
+    if not isinstance(opened.model, SequenceBackend):
         # A pruned head shows here and nowhere above.
         opened = replace(opened, model=widen(opened.model, bundle, candidate.variant))
     return OpenedCandidate(candidate, opened, integrity)

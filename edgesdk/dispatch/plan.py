@@ -43,12 +43,15 @@ def plan_in_order(candidates: Sequence[Candidate]) -> Plan:
 
 
 def same_results(variant: Variant, other: Variant) -> bool:
-    """Whether two variants hold the same weights, so that one may take over from the other."""
-    return (variant.recipe, variant.cell_type, variant.decoder) == (
-        other.recipe,
-        other.cell_type,
-        other.decoder,
-    )
+    """Whether one variant may take over from another: the same weights by their numbers, and the same cells.
+
+    Names do not say so: of one file's blocks, targets of one recipe can hold other numbers.
+    """
+    return _what_counts(variant) == _what_counts(other)
+
+
+def _what_counts(variant: Variant) -> tuple[object, ...]:
+    return variant.numbers, variant.recipe, variant.cell_type, variant.decoder
 
 
 def may_take_over(candidate: Candidate, mine: Candidate) -> bool:

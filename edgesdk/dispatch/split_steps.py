@@ -7,7 +7,7 @@ one token is decoding, several are a piece of a prompt (or of several answers at
 from __future__ import annotations
 
 from edgesdk.backends.protocol import Cells, StepBackend, StepBuffers
-from edgesdk.bundle.manifest import CellType, StepShape
+from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import DeviceError
 
 
@@ -24,16 +24,21 @@ class SplitStepBackend:
         Raises:
             DeviceError: they cannot work on the same cells.
         """
-        if prefill.cell_type != decode.cell_type:
-            raise DeviceError(
-                f"prefill has {prefill.cell_type} cells, decode {decode.cell_type}; run both on one backend"
-            )
+        self.contracts = {**prefill.contracts, **decode.contracts}
+        """What each stack takes and gives."""
+        for stack, contract in self.contracts.items():
+            found = [b.contracts[stack] for b in (prefill, decode) if stack in b.contracts]
+            if found[0].cell_type != contract.cell_type:
+                raise DeviceError(
+                    f"prefill has {found[0].cell_type} cells, decode {contract.cell_type}; run both on one "
+                    "backend"
+                )
+            if found[0].groups != contract.groups:
+                raise DeviceError("the layers of prefill and decode differ; run both on one backend")
         self.prefill = prefill
         self.decode = decode
-        self.cell_type: CellType = decode.cell_type
-        """How the cells that both read are stored."""
-        many = {shape: prefill for shape in prefill.shapes if shape.tokens > 1}
-        one = {shape: decode for shape in decode.shapes if shape.tokens == 1}
+        many = {shape: prefill for shape in prefill.shapes if not shape.decodes}
+        one = {shape: decode for shape in decode.shapes if shape.decodes}
         if not many or not one:
             lacking = (
                 "prefill has no step of several tokens" if not many else "decode has no step of one token"
@@ -44,7 +49,7 @@ class SplitStepBackend:
             raise DeviceError(
                 f"prefill holds {most[0]} cells at most and decode {most[1]}; convert them alike"
             )
-        # No size is in both: they differ in T.
+        # No size is in both: they differ in T. Whatever stack a size is of, it is a key.
         self._owners: dict[StepShape, StepBackend] = {**many, **one}
         self._shapes = tuple(sorted(self._owners))
 

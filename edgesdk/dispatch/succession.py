@@ -46,8 +46,7 @@ class Succession(Generic[M]):
         self.incidents: tuple[Incident, ...] = ()
         self.threads: int | None = None
         """CPU threads of what a mover brought; None for those of the load."""
-        self.failure: DeviceError | None = None
-        """Set when nothing is left."""
+        self._failure: str | None = None
         self._successors = deque(successors)
         self._accept = accept
         self._movers = tuple(movers)
@@ -88,8 +87,17 @@ class Succession(Generic[M]):
             self._note(Incident(failed, reason, opened))
             return
         self._note(Incident(failed, reason, None))
-        self.failure = DeviceError(f"{failed} failed and nothing is left to take over: {reason}")
-        raise self.failure from error
+        self._failure = f"{failed} failed and nothing is left to take over: {reason}"
+        raise DeviceError(self._failure) from error
+
+    def expect_working(self) -> None:
+        """Raises if nothing is left: an error for each caller, since one of all would gather their frames.
+
+        Raises:
+            DeviceError: as `replace` said.
+        """
+        if self._failure is not None:
+            raise DeviceError(self._failure)
 
     def close(self) -> None:
         """Releases what is open."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from dataclasses import replace
 
 from edgesdk.engine.branch import Branch, Request
 from edgesdk.engine.cell_room import CellRoom, shorten
@@ -69,8 +70,7 @@ class Admission:
 
     def new_branch(self, request: Request, index: int) -> Branch:
         """A branch of a request, which neither waits nor runs yet."""
-        chooser = request.choosers[index] if request.choosers else None
-        branch = Branch(next(self._ids), request, index, chooser, request.answers[index])
+        branch = Branch(next(self._ids), request, index)
         request.branches.append(branch)
         self._branches[branch.branch_id] = branch
         return branch
@@ -129,6 +129,14 @@ class Admission:
                 scheduler.reuse(branch.branch_id, 0)
         return plan
 
+    def without_ended(self, plan: StepPlan) -> StepPlan:
+        """A plan without branches that have ended since: who is refused takes its request's others along."""
+        return replace(
+            plan,
+            work=tuple(work for work in plan.work if work.branch_id in self._branches),
+            admitted=tuple(branch_id for branch_id in plan.admitted if branch_id in self._branches),
+        )
+
     def admit(self, branch: Branch, now: float) -> None:
         """Lets a branch of a plan leave the queue.
 
@@ -166,7 +174,7 @@ class Admission:
             self._room.open(branch)
             return
         branch.cells, state.cells = state.cells, None
-        shorten(branch.cells, min(branch.known - 1, branch.request.kept))
+        shorten(branch.cells, min(branch.known - 1, branch.request.asked.held))
 
     def _preempt(self, branch_id: int) -> int:
         """Takes the cells of a branch; returns how many are free then."""

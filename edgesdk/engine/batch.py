@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.backends.not_finite import NotFiniteError
-from edgesdk.decoding.completion import Chunk
 from edgesdk.decoding.stopping import FinishReason
 from edgesdk.engine.admission import Admission, cells_of
 from edgesdk.engine.branch import Branch, Request, SessionState
@@ -88,7 +87,7 @@ class Batch:
             state = request.session
             self._admission.give_back(branch)
             if state is not None and state.cells is not None:
-                shorten(state.cells, min(len(state.tokens), request.kept))
+                shorten(state.cells, min(len(state.tokens), request.asked.held))
             self._admission.drop(branch)
         self._end(request, "error")
         request.generation.fail(as_edge_error(error, "the answer"))
@@ -113,8 +112,10 @@ class Batch:
         began = time.perf_counter()
         admission = self._admission
         plan = admission.plan()
-        for branch in admission.find(plan.refused):
-            self._refuse(branch)
+        if plan.refused:
+            for branch in admission.find(plan.refused):
+                self._refuse(branch)
+            plan = admission.without_ended(plan)
         for branch in admission.find(plan.admitted):
             admission.admit(branch, began)
         branches = admission.find(work.branch_id for work in plan.work)
@@ -220,20 +221,18 @@ class Batch:
                 self._choose(each, logits, now)
 
     def _choose(self, branch: Branch, logits: NDArray[np.float32], now: float) -> None:
-        chooser, request = branch.chooser, branch.request
+        chooser = branch.chooser
         if chooser is None:
             return
-        choice = chooser.choose(logits)
-        text, finish, count = branch.answer.push(choice, now)
-        for token in (choice.token, *choice.forced)[:count]:
-            branch.append(token)
-        self._chosen += count
+        tokens, finish = branch.answer.push(chooser.choose(logits), now)
+        branch.append(tokens)
+        self._chosen += len(tokens)
         if finish is not None:
-            self._finish(branch, finish, text)
+            self._finish(branch, finish)
             return
-        self._admission.grow(branch, count)
-        if text:
-            request.generation.put(Chunk(text, index=branch.index))
+        self._admission.grow(branch, len(tokens))
+        for chunk in branch.answer.take():
+            branch.request.generation.put(chunk)
 
     def _refuse(self, branch: Branch) -> None:
         self.fail(
@@ -244,13 +243,13 @@ class Batch:
             ),
         )
 
-    def _finish(self, branch: Branch, finish: FinishReason, text: str = "") -> None:
+    def _finish(self, branch: Branch, finish: FinishReason) -> None:
         """Ends one branch: its cells first, so that they are free when the caller hears of it."""
         request, state = branch.request, branch.request.session
-        rest, completion = branch.answer.complete(finish, len(request.prompt), request.started_s)
+        last_chunk = branch.answer.complete(finish, request.started_s)
         if state is not None:
             if branch.cells is None and state.cells is not None:  # it never ran
-                shorten(state.cells, request.kept)
+                shorten(state.cells, request.asked.held)
             state.tokens = branch.tokens.copy()
             state.used = self._steps
             self._admission.give_back(branch)
@@ -260,7 +259,7 @@ class Batch:
         last = not any(self._admission.holds(other) for other in request.branches)
         if last and len(request.branches) >= request.samples:
             self._end(request, finish)
-        request.generation.put(Chunk(text + rest, completion, branch.index))
+        request.generation.put(last_chunk)
 
     def _end(self, request: Request, outcome: str) -> None:
         request.ended = True

@@ -5,13 +5,15 @@ Plain state that only the engine's thread changes; other threads read the figure
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk.decoding.answer import Answer
 from edgesdk.decoding.choose import Chooser
-from edgesdk.engine.answer import Answer
+from edgesdk.decoding.request_reader import AnswerRequest
 from edgesdk.engine.metrics import RequestMetrics
 from edgesdk.engine.stream import Generation
 from edgesdk.kv.cell_list import CellList
@@ -36,29 +38,21 @@ class SessionState:
 
 @dataclass(eq=False)
 class Request:
-    """What was asked for.
+    """A request on its way.
 
     Attributes:
-        prompt: (n,) int32, all tokens to be seen before the first is chosen.
-        limit: most tokens of an answer.
+        asked: what was asked for.
         priority: higher goes first.
         deadline_s: when it ends at the latest, on the clock of `time.perf_counter`.
         submitted_s: when it was handed in.
-        choosers: what chooses the tokens of each sample; none to run the prompt only.
-        answers: what collects them; at least one.
-        session: whose tokens the prompt starts with.
-        kept: how many of them; the session forgets the others.
+        session: whose tokens the prompt starts with; `asked.held` says how many.
     """
 
-    prompt: NDArray[np.int32]
-    limit: int
+    asked: AnswerRequest
     priority: int
     deadline_s: float | None
     submitted_s: float
-    choosers: tuple[Chooser, ...]
-    answers: tuple[Answer, ...]
     session: SessionState | None = None
-    kept: int = 0
     generation: Generation = field(init=False)
     branches: list[Branch] = field(default_factory=list)
     started_s: float | None = None
@@ -69,14 +63,14 @@ class Request:
     @property
     def samples(self) -> int:
         """How many answers it has."""
-        return len(self.answers)
+        return len(self.asked.answers)
 
     def metrics(self, index: int) -> RequestMetrics:
         """Figures of one sample; of the first until the prompt has run."""
         branch = self.branches[min(index, len(self.branches) - 1)] if self.branches else None
         times = tuple(branch.answer.times_s) if branch else ()
         return RequestMetrics(
-            prompt_tokens=len(self.prompt),
+            prompt_tokens=len(self.asked.prompt),
             cached_tokens=branch.cached if branch else 0,
             new_tokens=len(times),
             preemptions=branch.preemptions if branch else 0,
@@ -94,8 +88,6 @@ class Branch:
         branch_id: for the scheduler.
         request: whose it is.
         index: of the sample.
-        chooser: chooses its tokens; None when the prompt is only to be run.
-        answer: collects them.
         known: tokens there are; those before `cells.length` have been run.
         cells: of the tokens that have been run; None while it has none.
         cached: prompt tokens that had cells when it first ran.
@@ -105,8 +97,6 @@ class Branch:
     branch_id: int
     request: Request
     index: int
-    chooser: Chooser | None
-    answer: Answer
     known: int = 0
     cells: CellList | None = None
     cached: int = 0
@@ -115,10 +105,21 @@ class Branch:
 
     def __post_init__(self) -> None:
         """Starts with the prompt."""
-        prompt = self.request.prompt
-        self._tokens = np.empty(len(prompt) + self.request.limit, np.int32)
+        prompt = self.request.asked.prompt
+        self._tokens = np.empty(len(prompt) + self.request.asked.limit, np.int32)
         self._tokens[: len(prompt)] = prompt
         self.known = len(prompt)
+
+    @property
+    def chooser(self) -> Chooser | None:
+        """What chooses its tokens; None when the prompt is only to be run."""
+        choosers = self.request.asked.choosers
+        return choosers[self.index] if choosers else None
+
+    @property
+    def answer(self) -> Answer:
+        """What collects them."""
+        return self.request.asked.answers[self.index]
 
     @property
     def tokens(self) -> NDArray[np.int32]:
@@ -130,7 +131,7 @@ class Branch:
         """Tokens that have cells."""
         return 0 if self.cells is None else self.cells.length
 
-    def append(self, token: int) -> None:
-        """Adds a chosen token."""
-        self._tokens[self.known] = token
-        self.known += 1
+    def append(self, tokens: Sequence[int]) -> None:
+        """Adds chosen tokens."""
+        self._tokens[self.known : self.known + len(tokens)] = tokens
+        self.known += len(tokens)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.backends.cell_arrays import allocate_cells
 from edgesdk.engine.engine_options import EngineOptions
 from edgesdk.engine.scheduler import Policy
 from edgesdk.kv.cell_list import CellList
@@ -48,13 +48,11 @@ class BudgetProfile:
     budget: int
 
 
-def choose_policy(
-    runner: StepRunner, spec: DecoderSpec, options: EngineOptions
-) -> tuple[Policy, BudgetProfile | None]:
+def choose_policy(runner: StepRunner, options: EngineOptions) -> tuple[Policy, BudgetProfile | None]:
     """How steps are to be filled, and the measurement that says so; None where the budget is known."""
     profile = None
     if options.token_budget is None:
-        profile = profile_budget(runner, spec, options.tbt_target_ms)
+        profile = profile_budget(runner, options.tbt_target_ms)
     largest = runner.token_budgets[-1]
     budget = min(profile.budget if profile is not None else options.token_budget or 1, largest)
     policy = Policy(
@@ -67,12 +65,11 @@ def choose_policy(
     return policy, profile
 
 
-def profile_budget(runner: StepRunner, spec: DecoderSpec, target_ms: float | None = None) -> BudgetProfile:
+def profile_budget(runner: StepRunner, target_ms: float | None = None) -> BudgetProfile:
     """Times full steps with one dummy sequence, smallest first until one is too long, and picks.
 
     Args:
         runner: idle; as it was before when this returns.
-        spec: the model's shape.
         target_ms: limit for the time between tokens; None for `IDLE_STEPS` steps.
     """
     sizes = runner.token_budgets
@@ -82,7 +79,7 @@ def profile_budget(runner: StepRunner, spec: DecoderSpec, target_ms: float | Non
         if target_ms is None:
             shared = next((tokens for tokens in sizes if tokens > 1), sizes[0])
             target_ms = IDLE_STEPS * _step_ms(runner, before, shared)
-        _fill(runner, spec, before, min(runner.context, runner.pool.capacity) - sizes[-1])
+        _fill(runner, before, min(runner.context, runner.pool.capacity) - sizes[-1])
         for tokens in sizes:
             step_ms[tokens] = _step_ms(runner, before, tokens)
             if step_ms[tokens] > target_ms and len(step_ms) > 1:
@@ -113,12 +110,12 @@ def count_seats(runner: StepRunner, budget: int) -> int:
     return seats
 
 
-def _fill(runner: StepRunner, spec: DecoderSpec, cells: CellList, count: int) -> None:
+def _fill(runner: StepRunner, cells: CellList, count: int) -> None:
     """Has a list hold so many tokens without running them."""
-    kv = np.zeros((len(spec.layers), 2, spec.kv_heads, _PIECE, spec.head_size), np.float32)
+    kv = allocate_cells(runner.pool.contract.new, _PIECE)
     for first in range(0, count, _PIECE):
         piece = min(_PIECE, count - first)
-        runner.store(cells, np.zeros(piece, np.int32), kv[..., :piece, :])
+        runner.store(cells, np.zeros(piece, np.int32), kv.take(slice(piece)))
 
 
 def _step_ms(runner: StepRunner, before: CellList, tokens: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from edgesdk.backends.protocol import LoadedBackend, StepBackend
+from edgesdk.backends.protocol import SequenceBackend, StepBackend
 from edgesdk.backends.registry import host_cell_backends
 from edgesdk.bundle.manifest import Format
 from edgesdk.errors import UnsupportedOption
@@ -21,7 +21,7 @@ ENGINE_FEATURES = (
 """What needs a cache in the host's memory; `Model` does without on every backend."""
 
 
-def step_backend_of(loaded: LoadedBackend, name: str, formats: Iterable[Format]) -> StepBackend:
+def step_backend_of(loaded: SequenceBackend, name: str, formats: Iterable[Format]) -> StepBackend:
     """The step backend inside a loaded model.
 
     Args:

@@ -25,7 +25,6 @@ import numpy as np
 from edgesdk.decoding.completion import Chunk, Completion
 from edgesdk.decoding.option_names import lists_fields
 from edgesdk.decoding.option_types import flag, seconds
-from edgesdk.decoding.tool_answers import ToolAnswers
 from edgesdk.engine.batch import Batch
 from edgesdk.engine.branch import Request, SessionState
 from edgesdk.engine.budget import choose_policy
@@ -34,19 +33,19 @@ from edgesdk.engine.cell_room import CellRoom
 from edgesdk.engine.engine_options import EngineKeywords, EngineOptions, split_keywords
 from edgesdk.engine.loop import EngineLoop
 from edgesdk.engine.metrics import EngineMetrics
-from edgesdk.engine.prepare_request import prepare_request
-from edgesdk.engine.read_prompt import read_prompt
+from edgesdk.engine.prepare_request import prepare_request, prompt_or_conversation
 from edgesdk.engine.request_options import RequestOptions
 from edgesdk.engine.scheduler import Policy
 from edgesdk.engine.session import Session
 from edgesdk.engine.session_store import SessionStore
 from edgesdk.engine.snapshot_key import snapshot_key
-from edgesdk.engine.stream import Generation, Read, read_pieces
+from edgesdk.engine.stream import Generation, read_pieces
 from edgesdk.errors import UnsupportedOption, quoted
 from edgesdk.kv.step_runner import StepRunner
 from edgesdk.load_model import load
 from edgesdk.load_options import LoadKeywords, LoadOptions
 from edgesdk.model import Model
+from edgesdk.text.conversation import Conversation
 from edgesdk.text.encode_prompt import Prompt
 from edgesdk.text.messages import Message
 
@@ -94,7 +93,7 @@ class Engine:
             backend = step_backend_of(self._model.backend, receipt.backend, formats)
             self._context = self._model.full_context
             self._runner = StepRunner(backend, decoder, self._context)
-            policy, self.profile = choose_policy(self._runner, decoder, asked)
+            policy, self.profile = choose_policy(self._runner, asked)
         except BaseException:
             if self._owned:
                 self._model.close()
@@ -153,11 +152,9 @@ class Engine:
             The request, to be read, waited for, or cancelled.
         """
         waits, most_s = flag("block", block), seconds("timeout", timeout)
-        ids, tools = read_prompt(self._model, prompt, messages, options)
-        request = prepare_request(
-            self._model, self._model.context, ids, options, self.policy.seats, tools=tools
-        )
-        return self._hand_in(request, None if tools is None else tools.read, block=waits, timeout=most_s)
+        asked = prompt_or_conversation(prompt, messages, options)
+        request = prepare_request(self._model.reader, asked, options, self._model.context, self.policy.seats)
+        return self._hand_in(request, block=waits, timeout=most_s)
 
     def generate(
         self,
@@ -293,27 +290,29 @@ class Engine:
 
     def submit_in_session(
         self,
-        ids: Sequence[int],
+        asked: Prompt | Conversation,
         state: SessionState,
-        kept: int,
         options: RequestOptions,
         *,
         answers: bool = True,
-        tools: ToolAnswers | None = None,
     ) -> Generation:
-        """Hands in a request that goes on with a session, whose first `kept` tokens it has; for `Session`."""
+        """Hands in a request that goes on with a session; for `Session`."""
         # A governor limits answers; what a session holds already may always be run, to be saved.
         context = self._model.context if answers else self._context
         request = prepare_request(
-            self._model, context, ids, options, self.policy.seats, answers=answers, tools=tools
+            self._model.reader,
+            asked,
+            options,
+            context,
+            self.policy.seats,
+            session=state,
+            answers=answers,
         )
-        request.session, request.kept = state, kept
-        return self._hand_in(request, None if tools is None else tools.read, block=True, timeout=None)
+        return self._hand_in(request, block=True, timeout=None)
 
-    def _hand_in(
-        self, request: Request, read: Read | None, *, block: bool, timeout: float | None
-    ) -> Generation:
+    def _hand_in(self, request: Request, *, block: bool, timeout: float | None) -> Generation:
         # It keeps the engine: whoever waits for an answer alone is not to be cancelled for that.
+        read = None if request.asked.tools is None else request.asked.tools.read
         generation = Generation(request.samples, lambda: self._loop.cancel(request), request.metrics, read)
         request.generation = generation
         self._loop.submit(request, block=block, timeout=timeout)

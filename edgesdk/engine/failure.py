@@ -8,14 +8,20 @@ _MOST_CHARS = 300
 
 
 def as_edge_error(error: BaseException, what: str) -> EdgeError:
-    """The error, if it is one of edgesdk's own; else a DeviceError that names it.
+    """One of edgesdk's own like the error, if that is one; else a DeviceError that names it.
+
+    A step may fail for several requests. Each gets an error of its own: one that is raised in several threads
+    gathers the frames of all of them, and with them what they hold.
 
     Args:
         error: what was raised.
         what: failed, for the message.
     """
     if isinstance(error, EdgeError):
-        return error
+        own = type(error).__new__(type(error), *error.args)
+        own.__dict__.update(error.__dict__)
+        own.__cause__ = error.__cause__ or error
+        return own
     wrapped = DeviceError(f"{what} failed: {describe(error)}")
     wrapped.__cause__ = error
     return wrapped

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from edgesdk.engine.batch import Batch
 from edgesdk.engine.branch import Request
-from edgesdk.engine.failure import describe
+from edgesdk.engine.failure import as_edge_error, describe
 from edgesdk.engine.log import write_log
 from edgesdk.engine.owner_process import OwnerProcess
 from edgesdk.errors import DeviceError, QueueFull
@@ -154,7 +154,7 @@ class EngineLoop:
 
     def _expect_open(self) -> None:
         if self._failure is not None:
-            raise self._failure
+            raise as_edge_error(self._failure, "the engine")
         if self._closing:
             raise DeviceError("the engine is closed; open a new one")
 
@@ -215,7 +215,7 @@ class EngineLoop:
             self._failure = failure
         for request in {*self._batch.requests, *self._queued}:
             request.ended = True
-            request.generation.fail(failure)
+            request.generation.fail(as_edge_error(failure, "the engine"))
 
     def _refuse_all(self) -> None:
         """Carries out what came at the last moment, so that nobody waits for it."""

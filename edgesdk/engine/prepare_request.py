@@ -1,93 +1,75 @@
-"""From a caller's options to a request that the engine can run; whatever is wrong with it shows here."""
+"""From a caller's words and options to a request of the engine's; whatever is wrong with it shows here."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
-import numpy as np
-
-from edgesdk.decoding.choose import Chooser
-from edgesdk.decoding.generate import check_request
-from edgesdk.decoding.options import GenerationOptions
-from edgesdk.decoding.tool_answers import ToolAnswers
-from edgesdk.engine.answer import Answer
-from edgesdk.engine.branch import Request
+from edgesdk.decoding.request_reader import RequestReader
+from edgesdk.engine.branch import Request, SessionState
 from edgesdk.engine.request_options import RequestOptions, check_options
-from edgesdk.model import Model
+from edgesdk.errors import UnsupportedOption
+from edgesdk.text.conversation import Conversation
+from edgesdk.text.encode_prompt import Prompt
+from edgesdk.text.messages import Message, plain_tools
 
 
 def prepare_request(
-    model: Model,
-    context: int,
-    ids: Sequence[int],
+    reader: RequestReader,
+    asked: Prompt | Conversation,
     options: RequestOptions,
+    context: int,
     seats: int,
     *,
+    session: SessionState | None = None,
     answers: bool = True,
-    tools: ToolAnswers | None = None,
 ) -> Request:
     """Checks a request and makes what it needs.
 
     Args:
-        model: gives tokenizer and recommendations.
-        context: most tokens of prompt and answer.
-        ids: the prompt.
+        reader: the model's.
+        asked: from `prompt_or_conversation`.
         options: what the caller said.
+        context: most tokens of prompt and answer.
         seats: most samples.
+        session: what it goes on with.
         answers: whether tokens are to be chosen, or the prompt only run.
-        tools: what knows the form of calls, if the conversation has tools.
 
     Raises:
-        UnsupportedOption: an option has no meaning, or the prompt is empty or holds unknown ids.
+        UnsupportedOption: an option or a message has no meaning, or the prompt is empty or has unknown ids.
         CapacityError: the prompt does not fit.
+        EdgeError: the chat template fails.
     """
     submitted_s = time.perf_counter()
     checked = check_options(options, seats)
-    wanted = checked.answer
-    if tools is not None:
-        wanted = tools.prepare(wanted, ids)
-    manifest = model.bundle.manifest
-    check_request(ids, wanted.max_tokens, context, manifest.decoder.vocab_size)
-    # A full context still gives one token: it is chosen from the last logits and never run.
-    limit = context - len(ids) + 1
-    if wanted.max_tokens is not None:
-        limit = min(limit, wanted.max_tokens)
-    eos_ids = frozenset(() if wanted.ignore_eos else manifest.tokenizer.eos_ids)
-    choosers = _new_choosers(model, wanted, checked.samples) if answers else ()
-    for chooser in choosers:
-        chooser.observe(ids)
+    samples = checked.samples if answers else 0
+    held = () if session is None else session.tokens.tolist()
     return Request(
-        prompt=np.asarray(ids, np.int32),
-        limit=limit,
+        reader.read(asked, checked.answer, context, samples=samples, held=held),
         priority=checked.priority,
         deadline_s=None if checked.deadline_s is None else submitted_s + checked.deadline_s,
         submitted_s=submitted_s,
-        choosers=choosers,
-        answers=tuple(
-            Answer(model.tokenizer, wanted.stop, eos_ids, limit, logprobs=wanted.logprobs is not None)
-            for _ in range(checked.samples)
-        ),
+        session=session,
     )
 
 
-def _new_choosers(model: Model, wanted: GenerationOptions, samples: int) -> tuple[Chooser, ...]:
-    """One for each sample; the first draws as it would without the others."""
-    manifest = model.bundle.manifest
-    grammar = model.grammar(wanted)
-    return tuple(
-        Chooser(
-            replace(wanted, seed=_derive_seed(wanted.seed, index)),
-            manifest.generation,
-            manifest.decoder.vocab_size,
-            grammar=grammar,
-        )
-        for index in range(samples)
-    )
+def prompt_or_conversation(
+    prompt: Prompt | None, messages: Sequence[Message] | None, options: RequestOptions
+) -> Prompt | Conversation:
+    """What a request is about.
 
-
-def _derive_seed(seed: int | None, index: int) -> int | None:
-    if seed is None or seed < 0 or index == 0:
-        return seed
-    return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0])
+    Raises:
+        UnsupportedOption: there are both or neither, or a prompt comes with options that only a chat template
+            could honour.
+    """
+    if (prompt is None) == (messages is None):
+        raise UnsupportedOption("a request has either a prompt or messages, found both or neither")
+    tools, choice = options.get("tools"), options.get("tool_choice", "auto")
+    variables = options.get("template_variables")
+    if messages is not None:
+        return Conversation(messages, tools, choice, variables)
+    if plain_tools(tools) or choice not in (None, "auto", "none"):
+        raise UnsupportedOption("tools go with messages; this request has a plain prompt")
+    if variables is not None and (not isinstance(variables, Mapping) or variables):
+        raise UnsupportedOption("template variables go with messages; this request has a plain prompt")
+    return () if prompt is None else prompt

@@ -64,8 +64,8 @@ class _Branch:
 
 
 @dataclass
-class _Draft:
-    """A plan in the making."""
+class _OpenPlan:
+    """A plan that still takes work."""
 
     free: int
     budget: int
@@ -170,25 +170,25 @@ class Scheduler:
             preempt: releases the cells of a branch and returns how many are free then.
         """
         self._steps += 1
-        draft = _Draft(free, self._step_budget())
+        plan = _OpenPlan(free, self._step_budget())
         decodes, prefills = self._kinds_of_this_step()
         if decodes:
-            self._plan_decodes(draft, preempt)
+            self._plan_decodes(plan, preempt)
         if prefills:
-            self._plan_pieces(draft)
-            if not draft.preempted:
-                self._admit(draft)
-        if not decodes and not draft.counts:
-            self._plan_decodes(draft, preempt)
-        if not draft.counts:
-            self._break_deadlock(draft, preempt)
+            self._plan_pieces(plan)
+            if not plan.preempted:
+                self._admit(plan)
+        if not decodes and not plan.counts:
+            self._plan_decodes(plan, preempt)
+        if not plan.counts:
+            self._break_deadlock(plan, preempt)
         work = tuple(
-            PlannedWork(b.branch_id, b.done, draft.counts[b.branch_id], "decode" if b.decoding else "prefill")
+            PlannedWork(b.branch_id, b.done, plan.counts[b.branch_id], "decode" if b.decoding else "prefill")
             for b in sorted(self._running.values(), key=lambda b: (not b.decoding, b.rank))
-            if b.branch_id in draft.counts
+            if b.branch_id in plan.counts
         )
         self._prefilled_last = any(entry.kind == "prefill" for entry in work)
-        return StepPlan(work, tuple(draft.preempted), tuple(draft.admitted), tuple(draft.refused))
+        return StepPlan(work, tuple(plan.preempted), tuple(plan.admitted), tuple(plan.refused))
 
     def ran(self, plan: StepPlan) -> None:
         """Notes that a plan's tokens have been run."""
@@ -214,78 +214,78 @@ class Scheduler:
     def _seats_taken(self) -> int:
         return sum(branch.width for branch in self._running.values())
 
-    def _plan_decodes(self, draft: _Draft, preempt: Callable[[int], int]) -> None:
+    def _plan_decodes(self, plan: _OpenPlan, preempt: Callable[[int], int]) -> None:
         for branch in sorted((b for b in self._running.values() if b.decoding), key=_rank):
             if branch.branch_id not in self._running:
                 continue  # preempted for one before it
-            while draft.free < 1 and len(self._running) > 1:
+            while plan.free < 1 and len(self._running) > 1:
                 victim = max(self._running.values(), key=_rank)
-                self._preempt(victim, draft, preempt)
+                self._preempt(victim, plan, preempt)
                 if victim is branch:
                     break
             if branch.branch_id not in self._running:
                 continue
-            if draft.free < 1:
-                self._refuse(branch, draft)
+            if plan.free < 1:
+                self._refuse(branch, plan)
                 continue
-            draft.take(branch, 1)
+            plan.take(branch, 1)
 
-    def _plan_pieces(self, draft: _Draft) -> None:
+    def _plan_pieces(self, plan: _OpenPlan) -> None:
         """Prompts that have begun, and tokens that a decoding branch has beyond its one."""
         for branch in sorted(self._running.values(), key=_rank):
-            if branch.decoding and branch.branch_id not in draft.counts:
+            if branch.decoding and branch.branch_id not in plan.counts:
                 continue
-            left = branch.pending - draft.counts.get(branch.branch_id, 0)
-            count = self._piece(left, draft, whole=not self._policy.chunked and not branch.decoding)
+            left = branch.pending - plan.counts.get(branch.branch_id, 0)
+            count = self._piece(left, plan, whole=not self._policy.chunked and not branch.decoding)
             if count > 0:
-                draft.take(branch, count)
+                plan.take(branch, count)
 
-    def _piece(self, left: int, draft: _Draft, *, whole: bool) -> int:
+    def _piece(self, left: int, plan: _OpenPlan, *, whole: bool) -> int:
         if whole:
-            return left if left <= draft.free else 0
-        return min(left, draft.budget, draft.free)
+            return left if left <= plan.free else 0
+        return min(left, plan.budget, plan.free)
 
-    def _break_deadlock(self, draft: _Draft, preempt: Callable[[int], int]) -> None:
+    def _break_deadlock(self, plan: _OpenPlan, preempt: Callable[[int], int]) -> None:
         """Prompts have taken all cells and none is complete: the last in rank give theirs back."""
-        while self._running and not draft.counts:
+        while self._running and not plan.counts:
             first = min(self._running.values(), key=_rank)
             if len(self._running) == 1:
-                self._refuse(first, draft)
+                self._refuse(first, plan)
                 return
-            self._preempt(max(self._running.values(), key=_rank), draft, preempt)
-            self._plan_pieces(draft)
+            self._preempt(max(self._running.values(), key=_rank), plan, preempt)
+            self._plan_pieces(plan)
 
-    def _admit(self, draft: _Draft) -> None:
+    def _admit(self, plan: _OpenPlan) -> None:
         for branch_id in self.candidates():
             branch = self._waiting[branch_id]
-            planned = sum(draft.counts.values())
+            planned = sum(plan.counts.values())
             # `cells_to_admit` counts from before the step; what is planned is gone from `free` by now.
-            enough = draft.free + planned >= self.cells_to_admit(branch_id)
-            if not self._running and not enough and branch.pending > draft.free:
-                self._refuse(branch, draft)
+            enough = plan.free + planned >= self.cells_to_admit(branch_id)
+            if not self._running and not enough and branch.pending > plan.free:
+                self._refuse(branch, plan)
                 continue
             if self._running and not enough:
                 break
-            count = self._piece(branch.pending, draft, whole=not self._policy.chunked)
+            count = self._piece(branch.pending, plan, whole=not self._policy.chunked)
             if count < 1:
                 break
             del self._waiting[branch_id]
             self._running[branch_id] = branch
-            draft.admitted.append(branch_id)
-            draft.take(branch, count)
+            plan.admitted.append(branch_id)
+            plan.take(branch, count)
 
-    def _preempt(self, branch: _Branch, draft: _Draft, preempt: Callable[[int], int]) -> None:
+    def _preempt(self, branch: _Branch, plan: _OpenPlan, preempt: Callable[[int], int]) -> None:
         del self._running[branch.branch_id]
         branch.done = 0
         branch.decoding = False
         self._waiting[branch.branch_id] = branch
-        planned = sum(draft.counts.values())
-        draft.free = preempt(branch.branch_id) - planned
-        draft.preempted.append(branch.branch_id)
+        planned = sum(plan.counts.values())
+        plan.free = preempt(branch.branch_id) - planned
+        plan.preempted.append(branch.branch_id)
 
-    def _refuse(self, branch: _Branch, draft: _Draft) -> None:
+    def _refuse(self, branch: _Branch, plan: _OpenPlan) -> None:
         self.remove(branch.branch_id)
-        draft.refused.append(branch.branch_id)
+        plan.refused.append(branch.branch_id)
 
 
 def _rank(branch: _Branch) -> tuple[int, int]:

@@ -14,14 +14,14 @@ from typing import Protocol, Self, TypeVar, Unpack
 
 from edgesdk.decoding.completion import Chunk, Completion
 from edgesdk.decoding.option_types import whole_number
-from edgesdk.decoding.tool_answers import ToolAnswers
 from edgesdk.engine.branch import SessionState
-from edgesdk.engine.read_prompt import check_no_template, read_prompt
+from edgesdk.engine.prepare_request import prompt_or_conversation
 from edgesdk.engine.request_options import RequestOptions
+from edgesdk.engine.session_store import SessionStore
 from edgesdk.engine.stream import Generation, read_pieces
 from edgesdk.errors import CapacityError, DeviceError, UnsupportedOption, quoted
-from edgesdk.model import Model
-from edgesdk.text.encode_prompt import Prompt, encode_prompt
+from edgesdk.text.conversation import Conversation
+from edgesdk.text.encode_prompt import Prompt
 from edgesdk.text.messages import Message
 
 T = TypeVar("T")
@@ -31,35 +31,27 @@ class SessionHost(Protocol):
     """What a session asks of the engine that it belongs to."""
 
     @property
-    def model(self) -> Model:
-        """The model that answers."""
+    def sessions(self) -> SessionStore:
+        """The open sessions; to be touched between two steps only."""
 
     def call(self, compute: Callable[[], T]) -> T:
         """Has something computed between two steps."""
 
     def adopt_session(self, make: Callable[[], SessionState]) -> Session:
-        """A session with a state that is made between two steps."""
+        """A session with a state that is added to `sessions` between two steps."""
 
     def drop_session(self, state: SessionState) -> None:
         """Takes a session's cells, after ending what is at work on it."""
 
-    def rewind_session(self, state: SessionState, length: int) -> None:
-        """Has a session forget its last tokens; between two steps."""
-
-    def save_session(self, state: SessionState, path: Path) -> None:
-        """Writes a session to a file; between two steps."""
-
     def submit_in_session(
         self,
-        ids: Sequence[int],
+        asked: Prompt | Conversation,
         state: SessionState,
-        kept: int,
         options: RequestOptions,
         *,
         answers: bool = True,
-        tools: ToolAnswers | None = None,
     ) -> Generation:
-        """Hands in a request that goes on with a session, whose first `kept` tokens it has."""
+        """Hands in a request that goes on with a session."""
 
 
 class Session:
@@ -211,28 +203,14 @@ class Session:
             raise DeviceError("the session is closed; open a new one")
         self._change(self._mark_busy)
         try:
-            held: list[int] = self._state.tokens.tolist()
-            if messages is None:
-                ids, tools = [*held, *self._new_tokens(prompt, options)], None
-                kept = len(held)
-            elif not isinstance(prompt, str | tuple | list) or prompt:
-                raise UnsupportedOption("a request has either a prompt or messages, found both")
+            if messages is not None and isinstance(prompt, str | tuple | list) and not prompt:
+                asked = prompt_or_conversation(None, messages, options)
             else:
-                ids, tools = read_prompt(self._engine.model, None, messages, options)
-                kept = _common(held, ids)
-            return self._engine.submit_in_session(
-                ids, self._state, kept, options, answers=answers, tools=tools
-            )
+                asked = prompt_or_conversation(prompt, messages, options)
+            return self._engine.submit_in_session(asked, self._state, options, answers=answers)
         except BaseException:
             self._state.busy = False
             raise
-
-    def _new_tokens(self, prompt: Prompt, options: RequestOptions) -> list[int]:
-        """Token ids of a prompt; only the first text of a session gets a start token."""
-        check_no_template(options)
-        model = self._engine.model
-        add_bos = None if self.length == 0 else False
-        return encode_prompt(prompt, model.tokenizer, model.full_context, add_bos=add_bos)
 
     def _mark_busy(self) -> None:
         self._state.busy = True
@@ -247,13 +225,3 @@ class Session:
         if self._state.busy:
             raise UnsupportedOption("a request is at work on the session; wait for it, or cancel it first")
         return act()
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two sequences have in common at their start."""
-    count = 0
-    for a, b in zip(one, other, strict=False):
-        if a != b:
-            break
-        count += 1
-    return count

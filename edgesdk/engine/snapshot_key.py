@@ -1,4 +1,4 @@
-"""What a snapshot's cells are worth nothing without: the model, its recipe and its vocabulary."""
+"""What a snapshot's cells are worth nothing without: the model, its weights' numbers and its vocabulary."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from edgesdk.bundle.reader import Bundle
 def snapshot_key(bundle: Bundle, variant: str) -> str:
     """Digest (hex) of what makes keys and values what they are.
 
-    It is the same for all targets of one recipe, so that a snapshot goes from backend to backend.
+    It is the same for all targets that store the same numbers, so a snapshot goes from backend to backend.
 
     Args:
         bundle: the model.
         variant: name of the variant that runs.
     """
-    manifest = bundle.manifest
+    manifest, chosen = bundle.manifest, bundle.variant(variant)
     facts = {
-        "source": sorted(file.sha256 for file in manifest.source.files),
-        "decoder": asdict(manifest.decoder_of(bundle.variant(variant))),
+        "decoder": asdict(manifest.decoder_of(chosen)),
         "tokenizer": manifest.files[TOKENIZER_NAME].sha256,
-        "recipe": bundle.variant(variant).recipe,
+        "numbers": chosen.numbers,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

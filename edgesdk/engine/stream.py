@@ -206,9 +206,7 @@ class Generation:
         return found
 
     def _read_calls(self, completion: Completion | None) -> Completion | None:
-        if completion is None or self._read is None or completion.finish_reason in ("cancelled", "deadline"):
-            return completion
-        return self._read(completion)
+        return completion if completion is None or self._read is None else self._read(completion)
 
     async def _answer(self) -> Completion:
         try:

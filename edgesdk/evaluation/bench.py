@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgesdk.backends.protocol import Int, Sequence
+from edgesdk.backends.protocol import Int, TokenSequence
 from edgesdk.devices.process_memory import peak_rss_bytes
 from edgesdk.devices.receipt import Receipt
 from edgesdk.errors import CapacityError, UnsupportedOption
@@ -109,7 +109,7 @@ def measure_speed(model: Model, prompt_tokens: int, new_tokens: int, repeat: int
     )
 
 
-def _round(sequence: Sequence, prompt: Int, new_tokens: int) -> tuple[float, float]:
+def _round(sequence: TokenSequence, prompt: Int, new_tokens: int) -> tuple[float, float]:
     """Seconds until the first token was chosen, and seconds for `new_tokens` more."""
     sequence.truncate(0)
     newest = np.empty(1, np.int32)

@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.backends.protocol import Sequence
+from edgesdk.backends.protocol import TokenSequence
 from edgesdk.bundle.manifest import ChatAgreement
 from edgesdk.model import Model
 
@@ -72,7 +72,7 @@ def check_chats(model: Model, chats: Chats) -> ChatAgreement | None:
     return ChatAgreement(questions=len(fitting), tokens=longest, equal=equal)
 
 
-def same_tokens(sequence: Sequence, question: Text, answer: Text, held: int = 0) -> int:
+def same_tokens(sequence: TokenSequence, question: Text, answer: Text, held: int = 0) -> int:
     """How many tokens of an answer a model would have chosen itself before its first other choice.
 
     Args:

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgesdk.backends.aligned_array import aligned_floats
-from edgesdk.backends.litert.cell_inputs import MASKS, cell_input_names, cell_views, turn_mask
+from edgesdk.backends.aligned_array import aligned_array
+from edgesdk.backends.cell_arrays import cell_views
+from edgesdk.backends.litert.cell_inputs import turn_mask
 from edgesdk.backends.litert.graph_operations import GraphOperation, read_signature
 from edgesdk.backends.litert.host_memory import Bindable
 from edgesdk.backends.litert.operator_profiler import OperatorEvent, OperatorProfiler
@@ -20,6 +21,8 @@ from edgesdk.backends.litert.weight_cache import find_packed
 from edgesdk.backends.opened import OpenRequest
 from edgesdk.backends.protocol import Cells, StepBuffers
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import step_contracts
+from edgesdk.bundle.step_names import litert_tensors
 from edgesdk.errors import DeviceError
 from edgesdk.evaluation.step_profile import OperationTime, layer_of, mean_of_faster_half
 
@@ -76,25 +79,16 @@ def profile_litert(
     bundle, variant = request.bundle, request.variant
     path = bundle.file(variant.entry)
     graph = read_signature(path, shape.signature)
-    layers = len(bundle.manifest.decoder_of(variant).layers)
-    named: dict[str, Bindable] = {
-        "tokens": arrays.tokens,
-        "positions": arrays.positions,
-        "rows": arrays.rows,
-        "logits": arrays.logits,
-        **dict(
-            zip(
-                cell_input_names(layers, variant.cell_type), cell_views(cells, variant.cell_type), strict=True
-            )
-        ),
-    }
-    for name, mask in zip(MASKS, (arrays.mask, arrays.window_mask), strict=True):
-        if mask is not None:
-            named[name] = turned = aligned_floats(*mask.shape)
-            turn_mask(mask, turned)
-    for layer in range(layers):
-        for side, letter in enumerate("kv"):
-            named[f"{letter}_new.{layer}"] = arrays.kv_new[layer, side]
+    tensors = litert_tensors(step_contracts(bundle.manifest, variant)[shape.stack])
+    named: dict[str, Bindable] = {}
+    for tensor in (*tensors.inputs_of(shape), *tensors.ports_out):
+        named[tensor.name] = array = arrays.port(tensor.port.name)
+        if tensor.new_first:
+            named[tensor.name] = turned = aligned_array(tensor.dtype, *array.shape)
+            turn_mask(array, turned)
+    for parts, held in ((tensors.cells, cells), (tensors.new, arrays.kv_new)):
+        for part, view in zip(parts, cell_views(parts, held), strict=True):
+            named[part.name] = view
     packed = find_packed(bundle.manifest.files[variant.entry].sha256)
     profiler = OperatorProfiler(path, graph, named, threads=request.threads, weight_cache=packed)
     try:

@@ -14,12 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
+from edgesdk.backends.cell_arrays import cell_views
 from edgesdk.backends.onnxruntime_resident import ResidentSequence
 from edgesdk.backends.onnxruntime_session import onnxruntime_errors, open_session
 from edgesdk.backends.opened import OpenRequest
-from edgesdk.backends.protocol import Float, Int, StepBuffers
+from edgesdk.backends.protocol import Cells, Int, StepBuffers
 from edgesdk.backends.turns import Turns
 from edgesdk.bundle.drafts import scratch_folder
+from edgesdk.bundle.step_contract import StepContract
+from edgesdk.bundle.step_names import onnx_tensors
 from edgesdk.errors import BundleError, DeviceError, MissingExtra
 from edgesdk.evaluation.profile_litert import Profiled
 from edgesdk.evaluation.step_profile import OperationTime, layer_of, mean_of_faster_half
@@ -28,26 +31,27 @@ _SUFFIX = "_kernel_time"
 _RUN = "SequentialExecutor::Execute"  # the nodes of a run, without binding its inputs
 
 
-def profile_step_file(path: Path, threads: int, arrays: StepBuffers, cells: Float, repeat: int) -> Profiled:
+def profile_step_file(
+    path: Path, threads: int, contract: StepContract, arrays: StepBuffers, cells: Cells, repeat: int
+) -> Profiled:
     """Profiles one size of a step variant.
 
     Args:
         path: the ONNX file of that size.
         threads: CPU threads.
+        contract: what it takes.
         arrays: its inputs, filled.
-        cells: (L, 2, K, S, D) float32.
+        cells: float32, for its S.
         repeat: profiled runs.
 
     Raises:
         DeviceError: onnxruntime failed.
         MissingExtra: `onnx`, which reads the file, is not installed.
     """
-    feeds = {"tokens": arrays.tokens, "positions": arrays.positions, "mask": arrays.mask, "rows": arrays.rows}
-    if arrays.window_mask is not None:
-        feeds["window_mask"] = arrays.window_mask
-    for layer in range(len(cells)):
-        for side, letter in enumerate("kv"):
-            feeds[f"{letter}_cache.{layer}"] = cells[layer, side]
+    tensors = onnx_tensors(contract)
+    feeds = {tensor.name: arrays.port(tensor.port.name) for tensor in tensors.ports_in}
+    for cell, view in zip(tensors.cells, cell_views(tensors.cells, cells), strict=True):
+        feeds[cell.name] = view
     weights = weight_bytes(path, len(arrays.tokens))
     with scratch_folder() as folder:
         session = open_session(path, threads, profile=Path(folder, "step"))

@@ -14,31 +14,24 @@ from pathlib import Path
 
 import numpy as np
 
-from edgesdk.backends.aligned_array import aligned_bytes, aligned_floats, aligned_halves
+from edgesdk.backends.cell_arrays import allocate_cells
 from edgesdk.backends.litert.open_litert import open_compiled
 from edgesdk.backends.onnxruntime_resident import open_resident
 from edgesdk.backends.onnxruntime_step import open_step
 from edgesdk.backends.opened import OpenRequest
-from edgesdk.backends.protocol import (
-    Cells,
-    Int,
-    Int8Cells,
-    LoadedBackend,
-    StepBackend,
-    StepBuffers,
-    float_cells,
-)
+from edgesdk.backends.protocol import Cells, Int, SequenceBackend, StepBackend, StepBuffers
 from edgesdk.backends.registry import first_backend
 from edgesdk.bundle.integrity import check_integrity
 from edgesdk.bundle.manifest import Format, StepShape, Variant
 from edgesdk.bundle.reader import Bundle, open_bundle
+from edgesdk.bundle.step_contract import StepContract, step_contract
+from edgesdk.bundle.step_shape import MAIN
 from edgesdk.devices.bandwidth import measure_bandwidth
 from edgesdk.devices.cpu import count_threads
 from edgesdk.errors import CapacityError, DeviceError, UnsupportedOption, quoted
 from edgesdk.evaluation.profile_litert import Profiled, profile_litert
 from edgesdk.evaluation.profile_onnx import profile_resident, profile_step_file
 from edgesdk.evaluation.step_profile import StepProfile
-from edgesdk.kv.cell_memory import new_memory
 
 FORMATS: tuple[Format, ...] = ("litert", "onnx-resident", "onnx-step")
 """What can be profiled, on the backend that is tried first for it."""
@@ -133,9 +126,10 @@ def pick_shape(variant: Variant, tokens: int, cells: int) -> StepShape:
     Raises:
         CapacityError: no size has so many tokens.
     """
-    holding = [shape for shape in variant.steps if shape.tokens >= tokens]
+    main = [shape for shape in variant.steps if shape.stack == MAIN]
+    holding = [shape for shape in main if shape.tokens >= tokens]
     if not holding:
-        most = max((shape.tokens for shape in variant.steps), default=0)
+        most = max((shape.tokens for shape in main), default=0)
         raise CapacityError(
             f"{tokens} tokens do not fit a step of {variant.name}, which holds {most} at most"
         )
@@ -177,9 +171,9 @@ def _static(request: OpenRequest, shape: StepShape, repeat: int) -> tuple[float,
     bundle, variant = request.bundle, request.variant
     is_litert = variant.format == "litert"
     model = (open_compiled if is_litert else open_step)(request).model
-    if isinstance(model, LoadedBackend):
+    if isinstance(model, SequenceBackend):
         raise DeviceError(f"{variant.name} keeps a cache of its own, expected a step")
-    cells = _new_cells(request, shape.cells)
+    cells = _new_cells(model.contracts[shape.stack], shape.cells)
     try:
         arrays = _fill(model, request, shape)
         step_us = _median_us(lambda: model.run(shape, cells), repeat)
@@ -187,8 +181,8 @@ def _static(request: OpenRequest, shape: StepShape, repeat: int) -> tuple[float,
             return step_us, profile_litert(request, shape, arrays, cells, repeat)
         folder = variant.entry.rpartition("/")[0]
         file = bundle.file(f"{folder}/{shape.signature}.onnx")
-        floats = float_cells(cells, "onnxruntime-step")
-        return step_us, profile_step_file(file, request.threads, arrays, floats, repeat)
+        contract = model.contracts[shape.stack]
+        return step_us, profile_step_file(file, request.threads, contract, arrays, cells, repeat)
     finally:
         model.close()
 
@@ -201,7 +195,7 @@ def _resident(request: OpenRequest, tokens: int, cells: int, repeat: int) -> tup
     cells = min(cells, context - tokens)
     prompt, new = _spread(request, cells), _spread(request, tokens)
     model = open_resident(request).model
-    if not isinstance(model, LoadedBackend):
+    if not isinstance(model, SequenceBackend):
         raise DeviceError(f"{request.variant.name} runs steps, expected a cache of its own")
     sequence = model.new_sequence()
 
@@ -244,23 +238,21 @@ def _fill(model: StepBackend, request: OpenRequest, shape: StepShape) -> StepBuf
     return arrays
 
 
-def _new_cells(request: OpenRequest, count: int) -> Cells:
-    spec = request.bundle.manifest.decoder_of(request.variant)
-    shape = (len(spec.layers), 2, spec.kv_heads, count, spec.head_size)
+def _new_cells(contract: StepContract, count: int) -> Cells:
+    """Cells of random numbers; scales of int8 ones are such that values stay within 1."""
     rng = np.random.default_rng(0)
-    if request.variant.cell_type == "int8":
-        values, scales = aligned_bytes(*shape), aligned_floats(*shape[:-1])
-        values[:] = rng.integers(-127, 128, shape, np.int8)
-        scales[:] = 1 / 127
-        return Int8Cells(values, scales)
-    cells = (aligned_halves if request.variant.cell_type == "float16" else aligned_floats)(*shape)
-    cells[:] = rng.standard_normal(shape, np.float32)
+    cells = allocate_cells(contract.groups, count)
+    for group, array in zip(contract.groups, cells.arrays, strict=True):
+        if group.dtype == "int8":
+            array[:] = rng.integers(-127, 128, array.shape, np.int8)
+        else:
+            array[:] = rng.standard_normal(array.shape, np.float32) if group.tail else 1 / 127
     return cells
 
 
 def _cell_bytes(request: OpenRequest, cells: int) -> int:
     spec = request.bundle.manifest.decoder_of(request.variant)
-    return new_memory(spec, request.variant.cell_type, cells).cell_bytes * cells
+    return step_contract(spec, request.variant.cell_type).cell_bytes * cells
 
 
 def _spread(request: OpenRequest, count: int) -> Int:

@@ -19,11 +19,11 @@ from weakref import WeakSet
 import numpy as np
 
 from edgesdk.backends.not_finite import require_finite
-from edgesdk.backends.protocol import Cells, Float, Float16, Int, Int8Cells
-from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.backends.protocol import Cells, Int
 from edgesdk.bundle.manifest import CellType
+from edgesdk.bundle.step_contract import StepContract
 from edgesdk.errors import CapacityError, DeviceError
-from edgesdk.kv.cell_memory import new_memory
+from edgesdk.kv.cell_memory import CellMemory
 from edgesdk.kv.step_sizes import StepSizes
 
 
@@ -40,20 +40,13 @@ class CellHolder(Protocol):
 class CellPool:
     """Gives out cells, lowest index first, and counts their holders. One thread at a time."""
 
-    def __init__(
-        self,
-        spec: DecoderSpec,
-        sizes: StepSizes,
-        capacity: int | None = None,
-        cell_type: CellType = "float32",
-    ) -> None:
+    def __init__(self, contract: StepContract, sizes: StepSizes, capacity: int | None = None) -> None:
         """Starts without memory.
 
         Args:
-            spec: gives L, K and D.
+            contract: of the steps that read the cells.
             sizes: the S on offer.
             capacity: most cells to give out; the largest S when None.
-            cell_type: how cells are stored.
 
         Raises:
             DeviceError: the largest S is smaller than `capacity`.
@@ -64,9 +57,9 @@ class CellPool:
         """Most cells that can be in use."""
         if not 0 < self.capacity <= most:
             raise DeviceError(f"the step graph holds {most} cells at most, found a pool of {self.capacity}")
-        self.cell_type = cell_type
-        """How cells are stored."""
-        self._memory = new_memory(spec, cell_type, most)
+        self.contract = contract
+        """Of the steps that read the cells."""
+        self._memory = CellMemory(contract, most)
         self.bytes_per_cell = self._memory.cell_bytes
         """Bytes of one cell's keys and values."""
         self.frontier = 0
@@ -76,6 +69,11 @@ class CellPool:
         self._settled = True
         self._lost = False
         self._holders: WeakSet[CellHolder] = WeakSet()
+
+    @property
+    def cell_type(self) -> CellType:
+        """How cells are stored."""
+        return self.contract.cell_type
 
     @property
     def cells(self) -> Cells:
@@ -187,12 +185,12 @@ class CellPool:
         others = np.flatnonzero(self._counts[cells] > 1)
         return int(others[-1]) + 1 if len(others) else 0
 
-    def write(self, cells: Int, kv_new: Cells, rows: Int | None = None) -> None:
+    def write(self, cells: Int, kv: Cells, rows: Int | None = None) -> None:
         """Copies keys and values into cells, growing the memory if need be.
 
         Args:
             cells: (n,) int32, rising.
-            kv_new: (L, 2, K, T, D) as a step gives them, or cells of this pool's type as `read` does.
+            kv: of T new tokens as a step gives them, or cells of this pool's type as `read` does.
             rows: (n,) int32, which of the T tokens; the first n when None.
 
         Raises:
@@ -200,15 +198,17 @@ class CellPool:
         """
         count = len(cells)
         first, last = int(cells[0]), int(cells[-1])
-        wanted = slice(count) if rows is None else rows
-        source = kv_new.take(wanted) if isinstance(kv_new, Int8Cells) else kv_new[:, :, :, wanted]
-        require_finite(source)
+        source = kv.take(slice(count) if rows is None else rows)
+        require_finite(source, self.contract)
         if last >= self.size:
             self.resize(self._sizes.capacity_for(last + 1))
         self._memory.write(slice(first, last + 1) if last - first == count - 1 else cells, source)
 
-    def store_next(self, kv_new: Float | Float16) -> int:
-        """Like `allocate` and `write` for the first token of `kv_new`, in less time; returns the cell.
+    def store_next(self, kv: Cells) -> int:
+        """Like `allocate` and `write` for one token, in less time; returns the cell.
+
+        Args:
+            kv: its keys and values, as `Cells.take` gives them for one.
 
         Raises:
             CapacityError: no cell is free; nothing has changed.
@@ -216,15 +216,16 @@ class CellPool:
         """
         cell = self.frontier
         if self._used != cell or cell >= self.size or cell >= self.capacity:
-            found = self.allocate(1)
-            self.write(found, kv_new)
-            return int(found[0])
-        source = kv_new[:, :, :, 0]
-        require_finite(source)
-        self._counts[cell] = 1
-        self._used += 1
-        self.frontier = cell + 1
-        self._memory.write(cell, source)
+            cell = int(self.allocate(1)[0])
+            require_finite(kv, self.contract)
+            if cell >= self.size:
+                self.resize(self._sizes.capacity_for(cell + 1))
+        else:
+            require_finite(kv, self.contract)
+            self._counts[cell] = 1
+            self._used += 1
+            self.frontier = cell + 1
+        self._memory.write(cell, kv)
         return cell
 
     def read(self, cells: Int) -> Cells:

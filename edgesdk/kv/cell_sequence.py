@@ -15,7 +15,7 @@ from edgesdk.kv.step_runner import StepEntry, StepRunner
 
 
 class CellSequence:
-    """Implements `Sequence` over a `StepBackend`.
+    """Implements `TokenSequence` over a `StepBackend`.
 
     Several may share a backend, also in several threads; none may be used by two threads at once.
     """
@@ -56,7 +56,7 @@ class CellSequence:
 
         Args:
             tokens: (n,) int32, n at least 1.
-            between: as `protocol.Sequence` has it.
+            between: as `protocol.TokenSequence` has it.
 
         Returns:
             (V,) float32 logits after the last of them; valid until the next call.

@@ -1,10 +1,11 @@
 """Snapshots: a sequence's tokens, keys and values in a file, to go on later or elsewhere.
 
-The file is in the safetensors format, whose reader checks its own bounds: `tokens` (n,) int32, `kv`
-(L, 2, K, n, D) as the pool holds it, float32, float16 or int8, and for int8 `scales` (L, 2, K, n) float32,
-with a header that says what they belong to. Cells have one layout for all backends, so a snapshot made on one
-continues on another whose cells are of the same type. It does not know what the key of a model is
-made of; equal keys must mean equal keys and values for equal tokens.
+The file is in the safetensors format, whose reader checks its own bounds: `tokens` (n,) int32 and, by name,
+an array for each group of the step's contract as the pool holds it, with n cells: `kv` (L, 2, K, n, D)
+float32, float16 or int8, and for int8 `scales` (L, 2, K, n) float32; with a header that says what they belong
+to. Cells have one layout for all backends, so a snapshot made on one continues on another whose cells are of
+the same type. It does not know what the key of a model is made of; equal keys must mean equal keys and values
+for equal tokens.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edgesdk.backends.protocol import Cells, Int, Int8Cells
+from edgesdk.backends.cell_arrays import all_finite
+from edgesdk.backends.protocol import Cells, Int
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import CellType
+from edgesdk.bundle.port import NumberType
+from edgesdk.bundle.step_contract import StepContract
 from edgesdk.bundle.write_file import check_target, write_file
 from edgesdk.errors import SnapshotError, first_line
 from edgesdk.kv.cell_list import CellList
@@ -27,11 +28,8 @@ FORMAT = "edgesdk-snapshot"
 VERSION = "1"
 
 _HEADER_LIMIT_BYTES = 64 << 10
-_DTYPES: dict[CellType, dict[str, str]] = {
-    "float32": {"tokens": "I32", "kv": "F32"},
-    "float16": {"tokens": "I32", "kv": "F16"},
-    "int8": {"tokens": "I32", "kv": "I8", "scales": "F32"},
-}
+_DTYPES: dict[NumberType, str] = {"float32": "F32", "float16": "F16", "int8": "I8"}
+_CELL_TYPES: dict[str, CellType] = {"F32": "float32", "F16": "float16", "I8": "int8"}
 
 
 def save_snapshot(path: Path, runner: StepRunner, cells: CellList, model: str) -> None:
@@ -63,7 +61,8 @@ def save_snapshot(path: Path, runner: StepRunner, cells: CellList, model: str) -
         raise SnapshotError(f"{path} cannot be written: {error.strerror}") from error
     tokens, kv = cells.tokens.copy(), runner.pool.read(cells.cells)
     header = {"format": FORMAT, "version": VERSION, "model": model, "sha256": _digest(tokens, kv)}
-    tensors = {"tokens": tokens, **_tensors_of(kv)}
+    names = [group.name for group in runner.pool.contract.groups]
+    tensors = {"tokens": tokens, **dict(zip(names, kv.arrays, strict=True))}
     try:
         write_file(path, lambda draft: save_file(tensors, draft, metadata=header))
     except (SafetensorError, OSError) as error:
@@ -104,20 +103,20 @@ def _read(path: Path, spec: DecoderSpec, model: str, runner: StepRunner) -> tupl
             _check_header(path, header, model)
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - no dict
             dtypes = {name: file.get_slice(name).get_dtype() for name in shapes}
-            _check_types(path, dtypes, runner.pool.cell_type)
-            _check_shapes(path, shapes, spec, runner.context)
-            tokens, kv = file.get_tensor("tokens"), file.get_tensor("kv")
-            scales = file.get_tensor("scales") if "scales" in shapes else None
+            contract = runner.pool.contract
+            _check_types(path, dtypes, contract)
+            _check_shapes(path, shapes, contract, runner.context)
+            tokens = file.get_tensor("tokens")
+            cells = Cells(tuple([file.get_tensor(group.name) for group in contract.groups]))
     except (SafetensorError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or first_line(error)
         raise SnapshotError(f"{path} cannot be read as a snapshot: {reason}") from error
-    cells: Cells = kv if scales is None else Int8Cells(kv, scales)
     if header.get("sha256") != _digest(tokens, cells):
         raise SnapshotError(f"{path} is damaged: its content has another sha256 than it says; save it again")
     if tokens.min() < 0 or tokens.max() >= spec.vocab_size:
         raise SnapshotError(f"{path} holds token ids outside the vocabulary of {spec.vocab_size}")
     # One number that is none would reach every later token, visible or not.
-    if not np.isfinite(kv if scales is None else scales).all():
+    if not all_finite(cells):
         raise SnapshotError(f"{path} holds keys and values that are no numbers")
     return tokens, cells
 
@@ -145,40 +144,36 @@ def _check_header(path: Path, header: dict[str, str], model: str) -> None:
         )
 
 
-def _check_types(path: Path, dtypes: dict[str, str], cell_type: CellType) -> None:
-    for found, expected in _DTYPES.items():
-        if dtypes == expected and found != cell_type:
-            raise SnapshotError(
-                f"{path} holds {found} cells, this model's are {cell_type}; load it with the "
-                "variant that saved it"
-            )
-    if dtypes != _DTYPES[cell_type]:
-        raise SnapshotError(f"{path} holds {dtypes}, expected {_DTYPES[cell_type]}")
+def _check_types(path: Path, dtypes: dict[str, str], contract: StepContract) -> None:
+    found = _CELL_TYPES.get(dtypes.get("kv", ""))
+    if found is not None and found != contract.cell_type:
+        raise SnapshotError(
+            f"{path} holds {found} cells, this model's are {contract.cell_type}; load it with the "
+            "variant that saved it"
+        )
+    expected = {"tokens": "I32", **{group.name: _DTYPES[group.dtype] for group in contract.groups}}
+    if dtypes != expected:
+        raise SnapshotError(f"{path} holds {dtypes}, expected {expected}")
 
 
-def _check_shapes(path: Path, shapes: dict[str, list[int]], spec: DecoderSpec, context: int) -> None:
-    tokens, kv = shapes["tokens"], shapes["kv"]
+def _check_shapes(path: Path, shapes: dict[str, list[int]], contract: StepContract, context: int) -> None:
+    tokens = shapes["tokens"]
     count = tokens[0] if len(tokens) == 1 else 0
-    expected = [len(spec.layers), 2, spec.kv_heads, count, spec.head_size]
-    if count < 1 or kv != expected:
-        raise SnapshotError(f"{path} holds tokens {tokens} with cells {kv}, expected cells {expected}")
-    scales = shapes.get("scales", expected[:-1])
-    if scales != expected[:-1]:
-        raise SnapshotError(f"{path} holds cells {kv} with scales {scales}, expected scales {expected[:-1]}")
+    for group in contract.groups:
+        expected = list(group.shape(count))
+        if count < 1 or shapes[group.name] != expected:
+            raise SnapshotError(
+                f"{path} holds tokens {tokens} with {group.name} {shapes[group.name]}, "
+                f"expected cells {expected}"
+            )
     if count > context:
         raise SnapshotError(
             f"{path} holds {count} tokens, the context is {context}; convert with a larger --context"
         )
 
 
-def _tensors_of(cells: Cells) -> dict[str, NDArray[np.generic]]:
-    if isinstance(cells, Int8Cells):
-        return {"kv": cells.values, "scales": cells.scales}
-    return {"kv": cells}
-
-
 def _digest(tokens: Int, cells: Cells) -> str:
     digest = hashlib.sha256(tokens.data)
-    for array in _tensors_of(cells).values():
+    for array in cells.arrays:
         digest.update(array.data)
     return digest.hexdigest()

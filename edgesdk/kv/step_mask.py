@@ -5,8 +5,8 @@ that come before it (its ancestors, where drafts form a tree). Rows without a to
 Only what differs from what the mask already says is written: for one more token of the same sequence
 that is one column, whatever S is.
 
-The arrays belong to a backend, which several runners may use in turn, so the state is kept once per
-backend (`masks_of`). Nobody else may write these arrays.
+The arrays belong to a backend, which several runners may use in turn and several sizes may share, so the
+state is kept once per array (`mask_of`). Nobody else may write these arrays.
 """
 
 from __future__ import annotations
@@ -201,9 +201,20 @@ def _set_columns(rows: Float, cells: Int, value: float) -> None:
         rows[:, cells] = value
 
 
-_masks: WeakKeyDictionary[StepBackend, dict[StepShape, StepMask]] = WeakKeyDictionary()
+_masks: WeakKeyDictionary[StepBackend, dict[int, tuple[Float, StepMask]]] = WeakKeyDictionary()
 
 
-def masks_of(backend: StepBackend) -> dict[StepShape, StepMask]:
-    """The masks of a backend's sizes, shared by all runners on it; filled by them as needed."""
-    return _masks.setdefault(backend, {})
+def mask_of(backend: StepBackend, buffers: StepBuffers, shape: StepShape, window: int | None) -> StepMask:
+    """What says and updates the masks of some arrays, the same for all runners and sizes that share them.
+
+    Args:
+        backend: whose arrays they are.
+        buffers: the arrays.
+        shape: a size that they belong to.
+        window: of the layers that have one; equal wherever the mask is.
+    """
+    masks = _masks.setdefault(backend, {})
+    key = id(buffers.mask)  # which nothing else can have: the array is kept beside it
+    if key not in masks:
+        masks[key] = (buffers.mask, StepMask(shape, window))
+    return masks[key][1]

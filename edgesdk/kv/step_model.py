@@ -1,4 +1,4 @@
-"""A step backend as a model that makes sequences: what joins `StepBackend` to `LoadedBackend`."""
+"""A step backend as a model that makes sequences: what joins `StepBackend` to `SequenceBackend`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edgesdk.kv.cell_sequence import CellSequence
 
 
 class StepModel:
-    """Implements `LoadedBackend` over a `StepBackend`."""
+    """Implements `SequenceBackend` over a `StepBackend`."""
 
     def __init__(self, backend: StepBackend, spec: DecoderSpec, context: int) -> None:
         """Takes over a backend.

@@ -15,15 +15,17 @@ from typing import TypeVar, TypeVarTuple
 import numpy as np
 
 from edgesdk.backends.not_finite import NotFiniteError
-from edgesdk.backends.protocol import Cells, Float, Float16, Int, StepBackend, StepBuffers
+from edgesdk.backends.protocol import Cells, Float, Int, StepBackend, StepBuffers
 from edgesdk.backends.turns import turns_of
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import StepShape
-from edgesdk.errors import CapacityError, DeviceError
+from edgesdk.bundle.step_shape import MAIN
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.cell_pool import CellPool
+from edgesdk.kv.size_picker import SizePicker
 from edgesdk.kv.step_entry import StepEntry as StepEntry  # part of this seam
-from edgesdk.kv.step_mask import MaskBlock, StepMask, masks_of
+from edgesdk.kv.step_entry import check_entries
+from edgesdk.kv.step_mask import MaskBlock, StepMask
 from edgesdk.kv.step_sizes import StepSizes
 
 T = TypeVar("T")
@@ -35,23 +37,8 @@ class _Drafts:
     """Tokens of the last step that are kept only on demand, with their keys and values: a copy."""
 
     entry: StepEntry
-    kv: Float | Float16
+    kv: Cells
     length: int
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Picked:
-    """A size with its arrays, and the state of the cells for which it was picked."""
-
-    shape: StepShape
-    buffers: StepBuffers
-    mask: StepMask
-    frontier: int
-    used: int
-
-    def holds(self, pool: CellPool) -> bool:
-        """Whether it is still the choice: it is while cells are only added, until they outgrow it."""
-        return pool.size == self.shape.cells >= pool.frontier >= self.frontier and pool.used >= self.used
 
 
 class StepRunner:
@@ -68,6 +55,7 @@ class StepRunner:
         capacity: int | None = None,
         *,
         free_windows: bool = True,
+        stack: str = MAIN,
     ) -> None:
         """Starts without sequences.
 
@@ -77,27 +65,26 @@ class StepRunner:
             context: most tokens of a sequence.
             capacity: most cells in use; the largest S on offer when None.
             free_windows: free the cells that no later token sees, where every layer has a window.
+            stack: of the backend's file, whose steps are run; `spec` is its shape.
 
         Raises:
             DeviceError: the backend's sizes cannot hold as many.
         """
         self._backend = backend
-        self._window = spec.window
-        self._sizes = StepSizes(backend.shapes, context)
+        self._sizes = StepSizes((shape for shape in backend.shapes if shape.stack == stack), context)
         self.context = context
         """Most tokens of a sequence."""
-        self.pool = CellPool(spec, self._sizes, capacity, backend.cell_type)
+        self.pool = CellPool(backend.contracts[stack], self._sizes, capacity)
         """The cells of all sequences."""
         self.token_budgets = self._sizes.token_budgets(self.pool.capacity)
         """Most tokens of a step: the sizes on offer, smallest first."""
         windows = [layer.window for layer in spec.layers]
         self._reach = None
-        if free_windows and self._window is not None and None not in windows:
-            self._reach = self._window - 1
+        if free_windows and spec.window is not None and None not in windows:
+            self._reach = spec.window - 1
         self._turns = turns_of(backend)
         self._logits: Float | None = None
-        self._masks = masks_of(backend)
-        self._picked: dict[tuple[int, int], _Picked] = {}
+        self._picker = SizePicker(backend, self._sizes, self.pool, context)
         self._drafts: dict[int, _Drafts] = {}
 
     def most_rows(self, tokens: int) -> int:
@@ -158,9 +145,9 @@ class StepRunner:
 
     def _run(self, entries: Sequence[StepEntry], apart: bool) -> list[Float | None]:
         """One step, in a turn; `apart` copies what it gives out of the backend's arrays."""
-        total, wanted, kept = self._check(entries)
+        total, wanted, kept = check_entries(entries, self.pool, self.context)
         self._drafts.clear()
-        picked = self._prepare(total, wanted)
+        picked = self._picker.pick(total, wanted)
         shape, buffers = picked.shape, picked.buffers
         self._fill(buffers, picked.mask, entries, total)
         results = self._execute(shape, buffers, entries, wanted)
@@ -174,7 +161,7 @@ class StepRunner:
             for entry in entries:
                 end = first + len(entry.tokens)
                 if entry.parents is not None:
-                    kv = buffers.kv_new[:, :, :, first:end].copy()
+                    kv = buffers.kv_new.take(slice(first, end)).copy()
                     drafts[entry.cells.serial] = _Drafts(entry, kv, entry.cells.length)
                 first = end
             self._drafts = drafts
@@ -198,9 +185,9 @@ class StepRunner:
         """One step of one token, in a turn; `apart` copies what it gives out of the backend's arrays."""
         pool, length = self.pool, cells.length
         if cells.closed or cells.pool is not pool or length >= self.context or pool.used >= pool.capacity:
-            self._check([StepEntry(cells, token)])  # says what is wrong
+            check_entries([StepEntry(cells, token)], pool, self.context)  # says what is wrong
         self._drafts.clear()
-        picked = self._prepare(1, 1)
+        picked = self._picker.pick(1, 1)
         shape, buffers, mask = picked.shape, picked.buffers, picked.mask
         buffers.tokens[0] = token[0]
         buffers.positions[0] = length
@@ -221,7 +208,7 @@ class StepRunner:
         first = cells.first
         pool.begin()
         try:
-            cells.append_next(token, pool.store_next(buffers.kv_new))
+            cells.append_next(token, pool.store_next(picked.next_kv))
             if self._reach is not None:
                 cells.release_unreachable()
             pool.end()
@@ -264,84 +251,20 @@ class StepRunner:
         Args:
             cells: a sequence.
             tokens: (n,) int32, n at least 1.
-            kv: (L, 2, K, n, D) float32, or cells of the pool's type as it reads them.
+            kv: as steps give them, or cells of the pool's type as it reads them.
 
         Raises:
             CapacityError: they do not fit the context or the free cells; nothing has changed.
         """
-        self._check([StepEntry(cells, tokens)])
+        check_entries([StepEntry(cells, tokens)], self.pool, self.context)
         self._drafts.clear()
         self._store(kv, [(cells, tokens)], len(tokens), None)
 
     def close(self) -> None:
         """Gives the memory of the cells back; sequences must be closed. The backend stays open."""
         self._drafts.clear()
-        self._picked.clear()
+        self._picker.clear()
         self.pool.resize(0)
-
-    def _check(self, entries: Sequence[StepEntry]) -> tuple[int, int, int]:
-        """Refuses what cannot be run; returns tokens, wanted rows, and tokens to keep."""
-        total = wanted = kept = 0
-        pool, context = self.pool, self.context
-        for entry in entries:
-            cells, count = entry.cells, len(entry.tokens)
-            if cells.closed or cells.pool is not pool:
-                raise ValueError("an entry's sequence is closed, or belongs to another runner")
-            if not count:
-                raise ValueError("an entry needs at least one token, found none")
-            longest = count
-            if entry.parents is None:
-                kept += count
-            else:
-                longest = int(entry.depths().max()) + 1
-            if cells.length + longest > context:
-                raise CapacityError(
-                    f"{longest} tokens after {cells.length} do not fit the context of {context} tokens; "
-                    "shorten the prompt or convert with a larger --context"
-                )
-            total += count
-            wanted += 0 if entry.logits == "none" else 1 if entry.logits == "last" else count
-        if not total or (len(entries) > 1 and len({entry.cells.serial for entry in entries}) < len(entries)):
-            raise ValueError("a step needs at least one entry, and one only for a sequence")
-        if kept > pool.free:
-            raise CapacityError(
-                f"{kept} cells are needed, {pool.free} of {pool.capacity} are free; end or shorten other "
-                "sequences"
-            )
-        return total, wanted, kept
-
-    def _prepare(self, total: int, wanted: int) -> _Picked:
-        """Picks the size and lays the cells out for it."""
-        pool = self.pool
-        picked = self._picked.get((total, wanted))
-        if picked is not None and picked.holds(pool):
-            return picked
-        used = pool.used
-        shape = self._sizes.pick(total, wanted, pool.frontier, pool.size)
-        if used < pool.frontier:
-            shape = self._compact(shape, total, wanted)
-        if shape.cells != pool.size:
-            pool.resize(shape.cells)
-        buffers = self._backend.buffers(shape)
-        mask = self._masks.get(shape)
-        if mask is None:
-            if self._window is not None and buffers.window_mask is None and self.context > self._window:
-                raise DeviceError(
-                    f"the model has layers with a window of {self._window} tokens, but the step graph, which "
-                    f"holds {self.context}, has no mask for them; convert it again"
-                )
-            mask = self._masks[shape] = StepMask(shape, self._window)
-        picked = self._picked[total, wanted] = _Picked(shape, buffers, mask, pool.frontier, used)
-        return picked
-
-    def _compact(self, shape: StepShape, total: int, wanted: int) -> StepShape:
-        """Closes gaps between cells if a smaller S does then, and moving is cheap: at most what is saved."""
-        pool = self.pool
-        smaller = self._sizes.pick(total, wanted, pool.used, pool.size)
-        if smaller.tokens != shape.tokens or not 0 < pool.moves_to_compact() <= shape.cells - smaller.cells:
-            return shape
-        pool.compact()
-        return smaller
 
     def _fill(self, buffers: StepBuffers, mask: StepMask, entries: Sequence[StepEntry], total: int) -> None:
         blocks = []
@@ -378,7 +301,7 @@ class StepRunner:
         first = place = 0
         for entry in entries:
             count = len(entry.tokens)
-            asked = 0 if entry.logits == "none" else 1 if entry.logits == "last" else count
+            asked = entry.wanted
             rows[place : place + asked] = np.arange(first + count - asked, first + count)
             places.append((place, place + asked))
             first, place = first + count, place + asked

@@ -19,7 +19,7 @@ Prompt = str | Sequence[int]
 def encode_prompt(
     prompt: Prompt | NDArray[np.int32], tokenizer: Tokenizer, context: int, *, add_bos: bool | None = None
 ) -> list[int]:
-    """Token ids of a prompt; whether the vocabulary has them is not looked at.
+    """Token ids of a prompt; `check_known_ids` says whether the vocabulary has them.
 
     Args:
         prompt: text, or (n,) token ids.
@@ -49,6 +49,28 @@ def encode_prompt(
         )
     check_count_fits(len(prompt), context)
     return [_token(each) for each in prompt]
+
+
+def check_known_ids(ids: Sequence[int], vocab_size: int, context: int) -> None:
+    """Refuses token ids that no model could run.
+
+    Args:
+        ids: a prompt.
+        vocab_size: V.
+        context: most tokens.
+
+    Raises:
+        CapacityError: they do not fit.
+        UnsupportedOption: there are none, or one is unknown.
+    """
+    if not len(ids):
+        raise UnsupportedOption("the prompt has no tokens, expected at least one")
+    check_count_fits(len(ids), context)
+    for token in (min(ids), max(ids)):
+        if not 0 <= token < vocab_size:
+            raise UnsupportedOption(
+                f"the prompt holds token {quoted(token)}, expected ids from 0 to {vocab_size - 1}"
+            )
 
 
 def _token(value: object) -> int:

@@ -7,19 +7,23 @@ manifest says when. It knows nothing of templates or streaming.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgesdk.backends.native_log import caught_native_log
+from edgesdk.bundle.check_tokenizer import MOST_BYTES, check_tokenizer
+from edgesdk.bundle.drafts import is_draft
 from edgesdk.bundle.manifest import TokenizerRecord
 from edgesdk.bundle.native_calls import native_call
+from edgesdk.bundle.passed_checks import has_passed, remember_passed
 from edgesdk.errors import BundleError, EdgeError, UnsupportedOption
 from edgesdk.text.sound_text import check_sound_text
 
-_MOST_BYTES = 256 << 20
-"""Six times the largest published tokenizer.json."""
+_CHECK = "tokenizers-1"
+"""To be raised with every change of `check_tokenizer` and `check_pattern`."""
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer as Engine
@@ -43,17 +47,17 @@ class Tokenizer:
         """The loaded tokenizer.
 
         Raises:
-            BundleError: the file is not a tokenizer.
+            BundleError: the file is not a tokenizer, or passes a bound (`check_tokenizer`).
         """
         from tokenizers import Tokenizer as Engine
 
-        self._check_file()
+        data = self._read()
         # A panic writes on the terminal by itself.
         with (
             native_call(f"{self._path} is not a tokenizer", BundleError, "convert the bundle again"),
             caught_native_log(),
         ):
-            engine = Engine.from_file(str(self._path))
+            engine = Engine.from_buffer(data)
         # Training leftovers that some files carry: a prompt is never cut or filled up.
         engine.no_truncation()
         engine.no_padding()
@@ -102,16 +106,22 @@ class Tokenizer:
             with native_call("the tokenizer cannot decode these ids", UnsupportedOption):
                 raise error
 
-    def _check_file(self) -> None:
-        """Refuses a file that is larger than any tokenizer, before it is parsed."""
+    def _read(self) -> bytes:
+        """The file, which is checked once for the same bytes."""
         try:
-            size = self._path.stat().st_size
+            with self._path.open("rb") as stream:
+                data = stream.read(MOST_BYTES + 1)
         except OSError as error:
             raise BundleError(
                 f"{self._path} cannot be read: {error.strerror}; convert the bundle again"
             ) from error
-        if size > _MOST_BYTES:
+        if len(data) > MOST_BYTES:
             raise BundleError(
-                f"{self._path} is not a tokenizer: {size} bytes, expected at most {_MOST_BYTES}; "
-                "convert the bundle again"
+                f"{self._path} is not a tokenizer: more than {MOST_BYTES} bytes; convert the bundle again"
             )
+        digest = hashlib.sha256(data).hexdigest()
+        if not has_passed(_CHECK, digest):
+            check_tokenizer(data)
+            if not is_draft(self._path):  # of a draft nothing may be left should it fail
+                remember_passed(_CHECK, digest)
+        return data

@@ -123,7 +123,15 @@ def fake_runtime(byte_level, tmp_path, monkeypatch):
             generation=GenerationDefaults(),
             variants=(
                 Variant(
-                    "only", "litert", "f32", ("cpu",), "variants/only/model.tflite", context, steps, parity
+                    "only",
+                    "litert",
+                    "f32",
+                    ("cpu",),
+                    "variants/only/model.tflite",
+                    context,
+                    steps,
+                    parity,
+                    numbers="0" * 64,
                 ),
             ),
             files={},

@@ -52,7 +52,18 @@ def make_bundle(byte_level, tmp_path):
             decoder=decoder,
             tokenizer=byte_level.record,
             generation=generation,
-            variants=(Variant("fake", "litert", "f32", ("cpu",), "variants/fake/model.tflite", 128, STEPS),),
+            variants=(
+                Variant(
+                    "fake",
+                    "litert",
+                    "f32",
+                    ("cpu",),
+                    "variants/fake/model.tflite",
+                    128,
+                    STEPS,
+                    numbers="0" * 64,
+                ),
+            ),
             files={},
         )
         target = tmp_path / "bundle"

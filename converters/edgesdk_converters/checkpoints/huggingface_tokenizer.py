@@ -11,8 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgesdk.bundle.check_tokenizer import check_tokenizer_document
 from edgesdk.bundle.manifest import TokenizerRecord
-from edgesdk.errors import CheckpointError
+from edgesdk.errors import BundleError, CheckpointError
 from edgesdk_converters.checkpoints.added_tokens import add_tokens, listed_tokens, read_settings
 from edgesdk_converters.checkpoints.chat_templates import read_chat_templates
 from edgesdk_converters.checkpoints.text_file import Json, parse_json, read_text
@@ -38,8 +39,8 @@ def read_huggingface_tokenizer(folder: Path, config: Json, generation: Json) -> 
         The text of tokenizer.json, the chat templates when there are some, and the record.
 
     Raises:
-        CheckpointError: tokenizer.json is missing or does not load, an id lies outside it, or the files
-            beside it contradict it.
+        CheckpointError: tokenizer.json is missing, passes a bound or does not load, an id lies outside it, or
+            the files beside it contradict it.
     """
     path = folder / TOKENIZER
     if not path.is_file():
@@ -47,7 +48,10 @@ def read_huggingface_tokenizer(folder: Path, config: Json, generation: Json) -> 
             f"{folder} has no {TOKENIZER}; save it with transformers' AutoTokenizer(...).save_pretrained"
         )
     text = read_text(path, _LIMIT_BYTES)
-    parse_json(path, text)
+    try:
+        check_tokenizer_document(parse_json(path, text))
+    except BundleError as error:
+        raise CheckpointError(f"{folder}: {error}") from error
     tokenizer = _load(path, text)
     settings = read_settings(folder)
     listed = listed_tokens(folder, settings)

@@ -13,6 +13,7 @@ from edgesdk_converters.quantise.palettise import palettise
 from edgesdk_converters.quantise.quantised_tensor import QuantisedTensor
 from edgesdk_converters.quantise.recipe import Recipe, Scheme
 from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
+from edgesdk_converters.quantise.weight_numbers import digest_floats, digest_stored
 
 _BEYOND_HALF = 65520.0  # from here on, float16 rounds to infinity
 _ROWS_AT_ONCE = 4096
@@ -39,6 +40,7 @@ class QuantisedWeights:
         self.recipe = recipe
         self._kept: dict[str, StoredTensor] = dict(precomputed or {})
         self._errors: dict[str, float] = {}
+        self._digests: dict[str, bytes] = {}
 
     def __iter__(self) -> Iterator[str]:
         """All names."""
@@ -130,9 +132,26 @@ class QuantisedWeights:
         if self.scheme(name) is not None:
             return self.stored(name).dequantise()
         values = self._base.load(name)
-        if self.recipe.float_type == "float16" and values.ndim == 2:
+        half = self.recipe.float_type == "float16" and values.ndim == 2
+        if half:
             self._require_half(name, values)
+        if name not in self._digests:
+            # While they are at hand: nothing keeps them, and making them again may take as long as a turn.
+            self._digests[name] = digest_floats(values.astype(np.float16) if half else values)
         return values
+
+    def digest(self, name: str) -> bytes:
+        """Digest of the numbers that stand for one weight: the same for every target that stores them.
+
+        Raises:
+            TransformError: as for `load`.
+        """
+        if name not in self._digests:
+            if self.scheme(name) is None:
+                self.load(name)
+            else:
+                self._digests[name] = digest_stored(self.stored(name))
+        return self._digests[name]
 
     def _require_half(self, name: str, values: Array) -> None:
         largest = float(max(values.max(initial=0), -values.min(initial=0)))

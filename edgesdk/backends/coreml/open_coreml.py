@@ -15,6 +15,7 @@ from edgesdk.backends.check_variant import checked
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.bundle.package_list import PACKAGE_LIST_NAME, read_package_list
 from edgesdk.bundle.reader import Bundle
+from edgesdk.bundle.step_contract import step_contracts
 
 if TYPE_CHECKING:
     from edgesdk.backends.coreml.ml_model import Units
@@ -81,8 +82,8 @@ def _core_ml(request: OpenRequest, units: Units) -> PartsPredictor:
 def _step_backend(predictor: Predictor, request: OpenRequest) -> CoreMLStepBackend:
     from edgesdk.backends.coreml.step_backend import CoreMLStepBackend
 
-    spec = request.bundle.manifest.decoder_of(request.variant)
-    return CoreMLStepBackend(predictor, spec, request.variant.steps)
+    contracts = step_contracts(request.bundle.manifest, request.variant)
+    return CoreMLStepBackend(predictor, contracts, request.variant.steps)
 
 
 def _state_model(predictor: StatePredictor, request: OpenRequest) -> CoreMLStateModel:

@@ -21,6 +21,8 @@ from edgesdk.backends.sequence_room import check_room, check_tokens
 from edgesdk.backends.turns import CLOSED, Turns
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import step_contract
+from edgesdk.bundle.step_names import coreml_tensors
 from edgesdk.errors import CapacityError, DeviceError
 
 Predict = Callable[[str, Mapping[str, Array]], Mapping[str, Array]]
@@ -42,7 +44,7 @@ class StatePredictor(Protocol):
 
 
 class CoreMLStateModel:
-    """A stateful package; implements `LoadedBackend`."""
+    """A stateful package; implements `SequenceBackend`."""
 
     def __init__(
         self, predictor: StatePredictor, spec: DecoderSpec, shapes: tuple[StepShape, ...], context: int
@@ -104,7 +106,7 @@ class CoreMLStateModel:
 
 
 class StateSequence:
-    """One sequence over states of its own; implements `Sequence`."""
+    """One sequence over states of its own; implements `TokenSequence`."""
 
     def __init__(
         self, predict: Predict, turns: Turns, spec: DecoderSpec, shapes: tuple[StepShape, ...], context: int
@@ -133,7 +135,7 @@ class StateSequence:
 
         Args:
             tokens: (n,) int32, n at least 1.
-            between: as `protocol.Sequence` has it.
+            between: as `protocol.TokenSequence` has it.
 
         Returns:
             (V,) float32 logits after the last of them.
@@ -248,7 +250,6 @@ def _inputs(spec: DecoderSpec, shape: StepShape) -> dict[str, tuple[tuple[int, .
         inputs["window_mask"] = ((T, S), False)
     if T > 1:
         inputs["rows"] = ((shape.rows,), False)
-    for layer in range(len(spec.layers)):
-        for kind in "kv":
-            inputs[f"{kind}_cache_{layer}"] = ((spec.kv_heads, S, spec.head_size), True)
+    for tensor in coreml_tensors(step_contract(spec)).cells:
+        inputs[tensor.name] = (tensor.shape(shape), True)
     return inputs

@@ -13,11 +13,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk.backends.cell_arrays import cell_views, check_cells
 from edgesdk.backends.coreml.mil_program import Array, TensorType
-from edgesdk.backends.protocol import Cells, StepBuffers, float_cells
-from edgesdk.backends.step_buffers import allocate_buffers
-from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.manifest import CellType, StepShape
+from edgesdk.backends.protocol import Cells, StepBuffers
+from edgesdk.backends.step_buffers import StepArrays
+from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import StepContract
+from edgesdk.bundle.step_names import coreml_tensors
 from edgesdk.errors import DeviceError
 
 LOWEST_MASK = np.float32(-30000)
@@ -38,23 +40,30 @@ class Predictor(Protocol):
 class CoreMLStepBackend:
     """Runs the functions of a Core ML package; implements `StepBackend`."""
 
-    cell_type: CellType = "float32"
-
-    def __init__(self, predictor: Predictor, spec: DecoderSpec, shapes: tuple[StepShape, ...]) -> None:
+    def __init__(
+        self, predictor: Predictor, contracts: Mapping[str, StepContract], shapes: tuple[StepShape, ...]
+    ) -> None:
         """Checks that the package has the inputs that the manifest promises.
+
+        Args:
+            predictor: runs the package.
+            contracts: what each stack takes and gives, with float32 cells.
+            shapes: sizes of its functions.
 
         Raises:
             DeviceError: it has not.
         """
         self._predictor = predictor
-        self._spec = spec
+        self.contracts = contracts
+        """What each stack takes and gives."""
+        self._tensors = {stack: coreml_tensors(contract) for stack, contract in contracts.items()}
         self._shapes = tuple(sorted(shapes))
-        self._buffers: dict[StepShape, StepBuffers] = {}
+        self._arrays = StepArrays(contracts)
         if not shapes:
             raise DeviceError("the variant has no step sizes; convert the bundle again")
         for shape in self._shapes:
             found = {name: kind.shape for name, kind in predictor.inputs(shape.signature).items()}
-            expected = _input_shapes(spec, shape)
+            expected = self._tensors[shape.stack].input_shapes(shape)
             if found != expected:
                 odd = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))[0]
                 raise DeviceError(
@@ -69,57 +78,35 @@ class CoreMLStepBackend:
 
     def buffers(self, shape: StepShape) -> StepBuffers:
         """The arrays of one size."""
-        if shape not in self._buffers:
-            self._buffers[shape] = allocate_buffers(self._spec, shape)
-        return self._buffers[shape]
+        return self._arrays.buffers(shape)
 
     def run(self, shape: StepShape, cells: Cells) -> None:
         """Runs one step on what `buffers(shape)` holds.
 
         Args:
             shape: one of `shapes`.
-            cells: (L, 2, K, S, D) float32; read, never written.
+            cells: float32; read, never written.
 
         Raises:
             DeviceError: Core ML failed, or the cells have another shape or type.
         """
-        cells = float_cells(cells, "coreml")
-        arrays = self.buffers(shape)
-        inputs: dict[str, NDArray[np.generic]] = {
-            "tokens": arrays.tokens,
-            "positions": arrays.positions,
-            "mask": np.maximum(arrays.mask, LOWEST_MASK),
-        }
-        if arrays.window_mask is not None:
-            inputs["window_mask"] = np.maximum(arrays.window_mask, LOWEST_MASK)
-        if shape.tokens > 1:
-            inputs["rows"] = arrays.rows
-        layers = range(len(self._spec.layers))
-        for layer in layers:
-            for i, kind in enumerate("kv"):
-                inputs[f"{kind}_cache_{layer}"] = cells[layer, i]
+        check_cells(cells, self.contracts[shape.stack], shape.cells, "coreml")
+        arrays, tensors = self.buffers(shape), self._tensors[shape.stack]
+        inputs: dict[str, NDArray[np.generic]] = {}
+        for tensor in tensors.inputs_of(shape):
+            array = arrays.port(tensor.port.name)
+            inputs[tensor.name] = np.maximum(array, LOWEST_MASK) if tensor.port.is_mask else array
+        for cell, view in zip(tensors.cells, cell_views(tensors.cells, cells), strict=True):
+            inputs[cell.name] = view
         outputs = self._predictor.predict(shape.signature, inputs)
         try:
-            arrays.logits[:] = outputs["logits"]
-            for layer in layers:
-                for i, kind in enumerate("kv"):
-                    arrays.kv_new[layer, i] = outputs[f"{kind}_new_{layer}"]
+            for tensor in tensors.ports_out:
+                arrays.port(tensor.port.name)[...] = outputs[tensor.name]
+            for new, view in zip(tensors.new, cell_views(tensors.new, arrays.kv_new), strict=True):
+                view[...] = outputs[new.name]
         except (KeyError, ValueError) as error:
             raise DeviceError(f"function {shape.signature!r} gave other outputs: {error}") from error
 
     def close(self) -> None:
         """Releases the arrays."""
-        self._buffers.clear()
-
-
-def _input_shapes(spec: DecoderSpec, shape: StepShape) -> dict[str, tuple[int, ...]]:
-    T, S = shape.tokens, shape.cells
-    shapes: dict[str, tuple[int, ...]] = {"tokens": (T,), "positions": (T,), "mask": (T, S + T)}
-    if spec.window is not None:
-        shapes["window_mask"] = (T, S + T)
-    if T > 1:
-        shapes["rows"] = (shape.rows,)
-    for layer in range(len(spec.layers)):
-        for kind in "kv":
-            shapes[f"{kind}_cache_{layer}"] = (spec.kv_heads, S, spec.head_size)
-    return shapes
+        self._arrays.clear()

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgesdk.backends.litert.check_signature import LitertContract, check_contract
 from edgesdk.backends.litert.flatbuffer import Flatbuffer, FlatbufferError, Table
 from edgesdk.backends.litert.operator_shapes import (
     BITS,
@@ -31,7 +32,6 @@ from edgesdk.backends.litert.operator_shapes import (
     Operator,
     OperatorError,
 )
-from edgesdk.backends.litert.step_contract import LitertContract, check_contract
 from edgesdk.errors import BundleError
 
 _IDENTIFIER = b"TFL3"

@@ -9,28 +9,26 @@ nothing of sequences.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from edgesdk.backends.aligned_array import ALIGNMENT_BYTES, aligned_floats
-from edgesdk.backends.litert.cell_inputs import (
-    MASKS,
-    cell_input_names,
-    cell_views,
-    check_cell_inputs,
-    turn_mask,
-)
+from edgesdk.backends.aligned_array import ALIGNMENT_BYTES, aligned_array
+from edgesdk.backends.cell_arrays import cell_views, check_cells
+from edgesdk.backends.litert.cell_inputs import check_cell_inputs, turn_mask
 from edgesdk.backends.litert.gpu_library import refusal
 from edgesdk.backends.litert.host_memory import HostBuffer, supported
 from edgesdk.backends.litert.native_model import NATIVE_LINES, Arguments, NativeModel
 from edgesdk.backends.litert.weight_cache import WeightCache
 from edgesdk.backends.litert.wrapped_model import WrappedModel
 from edgesdk.backends.native_log import caught_native_log, hush_the_end
-from edgesdk.backends.protocol import Cells, Float, Int8Cells, StepBuffers
-from edgesdk.backends.step_buffers import allocate_buffers
-from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.manifest import CellType, StepShape
+from edgesdk.backends.protocol import Array, Cells, StepBuffers
+from edgesdk.backends.step_buffers import StepArrays
+from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import NUMBER_BYTES, StepContract
+from edgesdk.bundle.step_names import PortTensor, litert_tensors
 from edgesdk.errors import DeviceError
 
 _BOUND_CELLS = 4
@@ -38,39 +36,22 @@ _BOUND_CELLS = 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Signature:
-    """What running one signature with some T needs, whatever S is.
-
-    Attributes:
-        index: of the signature.
-        names: of its inputs, in order.
-        arrays: numpy views of inputs and outputs, for the size that was wanted first.
-        inputs: buffers of the inputs that do not depend on S, by name.
-        outputs: buffers in the signature's order.
-    """
-
-    index: int
-    names: list[str]
-    arrays: StepBuffers
-    inputs: dict[str, HostBuffer]
-    outputs: list[HostBuffer]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
 class _Size:
     """What running one size needs.
 
     Attributes:
-        signature: that runs it.
-        arrays: those of the signature, with masks of this size.
+        index: of its signature.
+        arrays: its arrays.
         turned: each mask, and the array that has it in the order of the file.
         inputs: for each input in order its buffer, or which of the buffers over cells goes there.
+        outputs: buffers in the signature's order.
     """
 
-    signature: _Signature
+    index: int
     arrays: StepBuffers
-    turned: list[tuple[Float, Float]]
+    turned: list[tuple[Array, Array]]
     inputs: tuple[HostBuffer | int, ...]
+    outputs: list[HostBuffer]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,7 +83,7 @@ class _Ready:
 
     shape: StepShape
     cells: Cells
-    turned: list[tuple[Float, Float]]
+    turned: list[tuple[Array, Array]]
     index: int
     arguments: Arguments
 
@@ -113,52 +94,45 @@ class CompiledStepBackend:
     def __init__(
         self,
         path: Path,
-        spec: DecoderSpec,
+        contracts: Mapping[str, StepContract],
         shapes: tuple[StepShape, ...],
         *,
         threads: int,
         weight_cache: WeightCache | None,
-        cell_type: CellType = "float32",
         device: Literal["cpu", "gpu"] = "cpu",
     ) -> None:
         """Loads a model.
 
         Args:
             path: the LiteRT file.
-            spec: shape of the decoder.
+            contracts: what each stack takes and gives.
             shapes: sizes of the file's signatures.
             threads: CPU threads.
             weight_cache: where packed weights are kept.
-            cell_type: how the file's cells are stored.
             device: where it runs; nothing falls back from a GPU.
 
         Raises:
             DeviceError: LiteRT is missing, cannot bind host memory, or refused the file.
         """
         reason = supported()
-        number_bytes = 2 if cell_type == "float16" else 4  # of new keys and values
-        if reason is None and spec.kv_heads * spec.head_size * number_bytes % ALIGNMENT_BYTES:
-            reason = (
-                f"{spec.kv_heads} KV heads of {spec.head_size} with {number_bytes} bytes a number do not "
-                f"fill whole {ALIGNMENT_BYTES}-byte lines"
-            )
-        if reason is None and cell_type == "int8":
-            reason = _unaligned(spec, shapes)
+        for shape in shapes:
+            reason = reason or _unaligned(contracts[shape.stack], shape)
         if reason is not None:
             raise DeviceError(f"LiteRT cannot use host memory in place: {reason}")
-        self._spec = spec
+        self.contracts = contracts
+        """What each stack takes and gives."""
+        self._tensors = {stack: litert_tensors(contract) for stack, contract in contracts.items()}
         self._weight_cache = weight_cache  # LiteRT may ask for its name as long as the model is there
-        self.cell_type: CellType = cell_type
-        """How the cells that it reads are stored."""
         self._shapes = tuple(sorted(shapes))
         self._model = _load(path, threads, weight_cache, device)
         self._check_layout()
         self._started = False
-        self._signatures: dict[tuple[str, int], _Signature] = {}
+        self._arrays = StepArrays(contracts)
+        self._buffers: dict[int, HostBuffer] = {}
         self._laid = self._sizes_in_file()
         self._sizes: dict[StepShape, _Size] = {}
-        self._turned: dict[tuple[str, int], Float] = {}
-        self._bound: OrderedDict[tuple[int, int], _Bound] = OrderedDict()
+        self._turned: dict[tuple[str, int], Array] = {}
+        self._bound: OrderedDict[tuple[object, ...], _Bound] = OrderedDict()
         self._ready: _Ready | None = None
 
     @property
@@ -199,28 +173,30 @@ class CompiledStepBackend:
         self._model.close()
         if self._weight_cache is not None:
             self._weight_cache.release()
-        self._signatures.clear()
         self._sizes.clear()
         self._turned.clear()
+        self._newest = None
         self._bound.clear()
+        self._buffers.clear()
+        self._arrays.clear()
         self._ready = None
 
     def _make_ready(self, shape: StepShape, cells: Cells) -> _Ready:
         """Looks up what a step needs, and gives its signature the size."""
         self._ready = None
         size = self._size(shape)
-        signature = size.signature
-        bound = self._bind(cells)
+        bound = self._bind(shape, cells)
         arguments = bound.arguments.get(shape)
         if arguments is None:
+            check_cells(cells, self.contracts[shape.stack], shape.cells, "the LiteRT file")
             inputs = [bound.buffers[place] if isinstance(place, int) else place for place in size.inputs]
-            arguments = bound.arguments[shape] = Arguments(inputs, signature.outputs)
-        if self._laid.get(signature.index) != (shape.tokens, shape.cells):
+            arguments = bound.arguments[shape] = Arguments(inputs, size.outputs)
+        if self._laid.get(size.index) != (shape.tokens, shape.cells):
             try:
-                self._resize(signature.index, (shape.tokens, shape.cells), arguments)
+                self._resize(size.index, (shape.tokens, shape.cells), arguments)
             except RuntimeError as error:
                 raise _failed(shape, error) from error
-        self._ready = _Ready(shape, cells, size.turned, signature.index, arguments)
+        self._ready = _Ready(shape, cells, size.turned, size.index, arguments)
         return self._ready
 
     def _first_run(self, index: int, arguments: Arguments) -> None:
@@ -248,21 +224,22 @@ class CompiledStepBackend:
 
     def _check_layout(self) -> None:
         """Refuses a C library whose structures are not the ones that `host_memory` fills."""
-        name = self._shapes[0].signature
-        index, inputs = self._inputs_of(name)
-        largest = max(shape for shape in self._shapes if shape.signature == name)
-        found = self._model.input_shape(index, inputs.index(MASKS[0]))
+        first = self._shapes[0]
+        index, inputs = self._inputs_of(first)
+        largest = max(shape for shape in self._shapes if shape.signature == first.signature)
+        mask = next(tensor for tensor in self._tensors[first.stack].ports_in if tensor.new_first)
+        found = self._model.input_shape(index, inputs.index(mask.name))
         expected = (largest.tokens, largest.cells + largest.tokens)
         if found != expected:
             raise DeviceError(f"LiteRT describes a mask of shape {expected} as {found}; its C API changed")
 
-    def _inputs_of(self, signature: str) -> tuple[int, list[str]]:
+    def _inputs_of(self, shape: StepShape) -> tuple[int, list[str]]:
         """Index of a signature, and the names of its inputs, which are those that cells and masks need."""
-        index = self._model.index(signature)
+        index = self._model.index(shape.signature)
         if index < 0:
-            raise DeviceError(f"the LiteRT file has no signature {signature!r}; convert it again")
+            raise DeviceError(f"the LiteRT file has no signature {shape.signature!r}; convert it again")
         names, _ = self._model.names(index)
-        check_cell_inputs(names, len(self._spec.layers), self.cell_type)
+        check_cell_inputs(names, self._tensors[shape.stack], self.contracts[shape.stack].cell_type)
         return index, names
 
     def _size(self, shape: StepShape) -> _Size:
@@ -271,74 +248,78 @@ class CompiledStepBackend:
         return self._sizes[shape]
 
     def _prepare(self, shape: StepShape) -> _Size:
-        T, width, layers = shape.tokens, shape.tokens + shape.cells, len(self._spec.layers)
-        signature = self._signatures.get((shape.signature, T))
-        if signature is None:
-            arrays = allocate_buffers(self._spec, shape, self.cell_type)
-            signature = self._signatures[shape.signature, T] = self._prepare_signature(shape, arrays)
-        else:
-            window = None if self._spec.window is None else aligned_floats(T, width)
-            arrays = dataclasses.replace(signature.arrays, mask=aligned_floats(T, width), window_mask=window)
-        inputs: dict[str, HostBuffer | int] = dict(signature.inputs)
-        inputs.update({name: i for i, name in enumerate(cell_input_names(layers, self.cell_type))})
+        index, names = self._inputs_of(shape)
+        tensors, arrays = self._tensors[shape.stack], self._arrays.buffers(shape)
+        inputs: dict[str, HostBuffer | int] = {cell.name: i for i, cell in enumerate(tensors.cells)}
         turned = []
-        for name, mask in zip(MASKS, (arrays.mask, arrays.window_mask), strict=True):
-            if mask is not None:
-                turned.append((mask, self._turned_array(name, T, width)))
-                inputs[name] = HostBuffer(turned[-1][1])
-        unknown = [name for name in signature.names if name not in inputs]
+        for tensor in tensors.inputs_of(shape):
+            array = arrays.port(tensor.port.name)
+            if tensor.new_first:
+                turned.append((array, self._turned_array(tensor, shape)))
+                inputs[tensor.name] = HostBuffer(turned[-1][1])
+            else:
+                inputs[tensor.name] = self._buffer(array)
+        unknown = [name for name in names if name not in inputs]
         if unknown:
             raise DeviceError(f"the LiteRT file wants {unknown[0]!r}, which nothing gives; convert it again")
-        return _Size(signature, arrays, turned, tuple(inputs[name] for name in signature.names))
+        results = {tensor.name: arrays.port(tensor.port.name) for tensor in tensors.ports_out}
+        for new, view in zip(tensors.new, cell_views(tensors.new, arrays.kv_new), strict=True):
+            results[new.name] = view
+        outputs = [self._buffer(results[name]) for name in self._model.names(index)[1]]
+        return _Size(index, arrays, turned, tuple(inputs[name] for name in names), outputs)
 
-    def _turned_array(self, name: str, T: int, width: int) -> Float:
+    def _buffer(self, array: Array) -> HostBuffer:
+        """The buffer over an array, the same for all sizes that share it."""
+        key = array.ctypes.data
+        found = self._buffers.get(key)
+        if found is None or found.shape != array.shape:
+            found = self._buffers[key] = HostBuffer(array)
+        return found
+
+    def _turned_array(self, tensor: PortTensor, shape: StepShape) -> Array:
         """Memory for a mask in the order of the file: written before every run, so all sizes share it."""
-        memory = self._turned.get((name, T))
+        T, width = tensor.shape(shape)
+        memory = self._turned.get((tensor.name, T))
         if memory is None:
-            most = max(shape.cells for shape in self._shapes if shape.tokens == T)
-            memory = self._turned[name, T] = aligned_floats(T * (T + most))
+            most = max(other.cells for other in self._shapes if other.tokens == T)
+            memory = self._turned[tensor.name, T] = aligned_array(tensor.dtype, T * (T + most))
         return memory[: T * width].reshape(T, width)
 
-    def _prepare_signature(self, shape: StepShape, arrays: StepBuffers) -> _Signature:
-        index, names = self._inputs_of(shape.signature)
-        results = {"logits": arrays.logits}
-        for layer in range(len(self._spec.layers)):
-            for side, letter in enumerate("kv"):
-                results[f"{letter}_new.{layer}"] = arrays.kv_new[layer, side]
-        given = {"tokens": arrays.tokens, "positions": arrays.positions, "rows": arrays.rows}
-        return _Signature(
-            index=index,
-            names=names,
-            arrays=arrays,
-            inputs={name: HostBuffer(array) for name, array in given.items()},
-            outputs=[HostBuffer(results[name]) for name in self._model.names(index)[1]],
-        )
-
-    def _bind(self, cells: Cells) -> _Bound:
+    def _bind(self, shape: StepShape, cells: Cells) -> _Bound:
         """Buffers over each layer's keys and values, kept for the arrays used last."""
-        values = cells.values if isinstance(cells, Int8Cells) else cells
-        key = (values.ctypes.data, values.shape[3])
-        if key in self._bound:
-            self._bound.move_to_end(key)
-            return self._bound[key]
-        views = cell_views(cells, self.cell_type)
-        self._bound[key] = _Bound(cells, [HostBuffer(view) for view in views], {})
+        contract = self.contracts[shape.stack]
+        # Stacks that read the same groups read the same arrays.
+        key = (contract.groups, cells.count, *(array.ctypes.data for array in cells.arrays))
+        found = self._bound.pop(key, None)
+        if found is None:
+            check_cells(cells, contract, shape.cells, "the LiteRT file")
+            views = cell_views(self._tensors[shape.stack].cells, cells)
+            found = _Bound(cells, [HostBuffer(view) for view in views], {})
+        elif found.cells is not cells:
+            found = dataclasses.replace(found, cells=cells)
+        self._bound[key] = found
         while len(self._bound) > _BOUND_CELLS:
             self._bound.popitem(last=False)
-        return self._bound[key]
+        return found
 
 
 def _failed(shape: StepShape, error: RuntimeError) -> DeviceError:
     return DeviceError(f"LiteRT failed in step {shape.signature}: {error}")
 
 
-def _unaligned(spec: DecoderSpec, shapes: tuple[StepShape, ...]) -> str | None:
-    """Why int8 cells of some size would not start at whole lines in every layer; None if they do."""
-    for shape in shapes:
-        row = spec.kv_heads * shape.cells
-        if row * spec.head_size % ALIGNMENT_BYTES or row * 4 % ALIGNMENT_BYTES:
+def _unaligned(contract: StepContract, shape: StepShape) -> str | None:
+    """Why some layer's cells, or what is new of it, would not start at whole lines; None if all do."""
+    for group in contract.new:
+        number_bytes = NUMBER_BYTES[group.dtype]
+        if group.heads * math.prod(group.tail) * number_bytes % ALIGNMENT_BYTES:
             return (
-                f"{shape.cells} int8 cells of {spec.kv_heads} KV heads of {spec.head_size} do not fill whole "
+                f"{group.heads} KV heads of {math.prod(group.tail)} with {number_bytes} bytes a number do "
+                f"not fill whole {ALIGNMENT_BYTES}-byte lines"
+            )
+    for group in contract.groups:
+        if group.heads * shape.cells * math.prod(group.tail) * NUMBER_BYTES[group.dtype] % ALIGNMENT_BYTES:
+            return (
+                f"{shape.cells} {contract.cell_type} cells of {group.heads} KV heads do not fill whole "
                 f"{ALIGNMENT_BYTES}-byte lines"
             )
     return None

@@ -17,19 +17,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.backends.litert.cell_inputs import (
-    MASKS,
-    cell_input_names,
-    cell_views,
-    check_cell_inputs,
-    turn_mask,
-)
+from edgesdk.backends.cell_arrays import cell_views, check_cells
+from edgesdk.backends.litert.cell_inputs import check_cell_inputs, turn_mask
 from edgesdk.backends.native_log import caught_native_log
 from edgesdk.backends.protocol import Cells, StepBuffers
-from edgesdk.backends.step_buffers import allocate_buffers
+from edgesdk.backends.step_buffers import StepArrays
 from edgesdk.backends.turns import turns_of
-from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.manifest import CellType, StepShape
+from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import StepContract
+from edgesdk.bundle.step_names import litert_tensors
 from edgesdk.errors import DeviceError
 
 Package = Literal["ai_edge_litert", "tflite_runtime"]
@@ -50,31 +46,29 @@ class InterpreterStepBackend:
     def __init__(
         self,
         path: Path,
-        spec: DecoderSpec,
+        contracts: Mapping[str, StepContract],
         shapes: tuple[StepShape, ...],
         *,
         threads: int,
         package: Package,
-        cell_type: CellType = "float32",
     ) -> None:
         """Loads a model.
 
         Args:
             path: the LiteRT file.
-            spec: shape of the decoder.
+            contracts: what each stack takes and gives.
             shapes: sizes of the file's signatures.
             threads: CPU threads.
             package: whose interpreter.
-            cell_type: how the file's cells are stored.
 
         Raises:
             DeviceError: the package is missing or refused the file.
         """
-        self._spec = spec
-        self.cell_type: CellType = cell_type
-        """How the cells that it reads are stored."""
+        self.contracts = contracts
+        """What each stack takes and gives."""
+        self._tensors = {stack: litert_tensors(contract) for stack, contract in contracts.items()}
         self._shapes = tuple(sorted(shapes))
-        self._buffers: dict[StepShape, StepBuffers] = {}
+        self._arrays = StepArrays(contracts)
         self._runners: dict[str, Callable[..., Outputs]] = {}
         module = _interpreter_module(package)
         try:
@@ -86,7 +80,7 @@ class InterpreterStepBackend:
                 raise DeviceError(f"{found}: {_NEW_PRODUCTS}") from error
             raise DeviceError(f"{found}: {error}") from error
         turns_of(self).guard(self._interpreter)
-        self._check_inputs(self._shapes[0].signature)
+        self._check_inputs(self._shapes[0])
 
     @property
     def shapes(self) -> tuple[StepShape, ...]:
@@ -95,9 +89,7 @@ class InterpreterStepBackend:
 
     def buffers(self, shape: StepShape) -> StepBuffers:
         """The arrays of one size."""
-        if shape not in self._buffers:
-            self._buffers[shape] = allocate_buffers(self._spec, shape, self.cell_type)
-        return self._buffers[shape]
+        return self._arrays.buffers(shape)
 
     def run(self, shape: StepShape, cells: Cells) -> None:
         """Runs one step on what `buffers(shape)` holds.
@@ -105,52 +97,50 @@ class InterpreterStepBackend:
         Raises:
             DeviceError: the interpreter failed, or the cells have another type than the file's.
         """
-        arrays = self.buffers(shape)
-        inputs: dict[str, NDArray[np.generic]] = {
-            "tokens": arrays.tokens,
-            "positions": arrays.positions,
-        }
-        for name, mask in zip(MASKS, (arrays.mask, arrays.window_mask), strict=True):
-            if mask is not None:
-                inputs[name] = turned = np.empty_like(mask)
-                turn_mask(mask, turned)
+        arrays, tensors = self.buffers(shape), self._tensors[shape.stack]
         if self._interpreter is None:
             raise DeviceError("the interpreter was closed; load the model again")
-        if shape.tokens > 1:
-            inputs["rows"] = arrays.rows
-        layers = range(len(self._spec.layers))
-        names = cell_input_names(len(layers), self.cell_type)
-        inputs.update(zip(names, cell_views(cells, self.cell_type), strict=True))
+        check_cells(cells, self.contracts[shape.stack], shape.cells, "the LiteRT file")
+        inputs: dict[str, NDArray[np.generic]] = {}
+        for tensor in tensors.inputs_of(shape):
+            inputs[tensor.name] = array = arrays.port(tensor.port.name)
+            if tensor.new_first:
+                inputs[tensor.name] = turned = np.empty_like(array)
+                turn_mask(array, turned)
+        for cell, view in zip(tensors.cells, cell_views(tensors.cells, cells), strict=True):
+            inputs[cell.name] = view
         try:
             runner = self._runners.get(shape.signature)
-            outputs = self._first_run(shape.signature, inputs) if runner is None else runner(**inputs)
+            outputs = self._first_run(shape, inputs) if runner is None else runner(**inputs)
         except (KeyError, RuntimeError, ValueError) as error:
             raise DeviceError(f"the interpreter failed in step {shape.signature}: {error}") from error
-        arrays.logits[:] = outputs["logits"]
-        for layer in layers:
-            arrays.kv_new[layer, 0] = outputs[f"k_new.{layer}"]
-            arrays.kv_new[layer, 1] = outputs[f"v_new.{layer}"]
+        for tensor in tensors.ports_out:
+            arrays.port(tensor.port.name)[...] = outputs[tensor.name]
+        for new, view in zip(tensors.new, cell_views(tensors.new, arrays.kv_new), strict=True):
+            view[...] = outputs[new.name]
 
-    def _first_run(self, signature: str, inputs: Mapping[str, NDArray[np.generic]]) -> Outputs:
+    def _first_run(self, shape: StepShape, inputs: Mapping[str, NDArray[np.generic]]) -> Outputs:
         """The delegate is made with the first run of a signature, and says so on the terminal."""
-        self._check_inputs(signature)
+        self._check_inputs(shape)
         with caught_native_log():
-            runner = self._runners[signature] = self._interpreter.get_signature_runner(signature)
+            runner = self._interpreter.get_signature_runner(shape.signature)
+            self._runners[shape.signature] = runner
             outputs: Outputs = runner(**inputs)
         return outputs
 
-    def _check_inputs(self, signature: str) -> None:
-        found = self._interpreter.get_signature_list().get(signature)
+    def _check_inputs(self, shape: StepShape) -> None:
+        found = self._interpreter.get_signature_list().get(shape.signature)
         if found is None:
-            raise DeviceError(f"the LiteRT file has no signature {signature!r}; convert it again")
-        check_cell_inputs(found["inputs"], len(self._spec.layers), self.cell_type)
+            raise DeviceError(f"the LiteRT file has no signature {shape.signature!r}; convert it again")
+        cell_type = self.contracts[shape.stack].cell_type
+        check_cell_inputs(found["inputs"], self._tensors[shape.stack], cell_type)
 
     def close(self) -> None:
         """Releases the model."""
         turns_of(self).forget()
         self._interpreter = None
         self._runners.clear()
-        self._buffers.clear()
+        self._arrays.clear()
 
 
 def _interpreter_module(package: Package) -> ModuleType:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from edgesdk.backends.aligned_array import aligned_halves
+from edgesdk.backends.cell_arrays import allocate_cells
 from edgesdk.backends.check_variant import checked
 from edgesdk.backends.litert.compiled import CompiledStepBackend
 from edgesdk.backends.litert.gpu_library import refusal
@@ -13,7 +13,7 @@ from edgesdk.backends.litert.interpreter import InterpreterStepBackend, Package
 from edgesdk.backends.litert.prove_library import TESTED, refusal_of_library
 from edgesdk.backends.litert.weight_cache import open_weight_cache
 from edgesdk.backends.opened import Opened, OpenRequest
-from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.step_contract import step_contracts
 from edgesdk.errors import DeviceError
 
 _FLOAT_ROWS = "the GPU keeps activations in floating point, where the CPU's int8 kernels round them"
@@ -39,11 +39,10 @@ def open_compiled(request: OpenRequest) -> Opened:
     cache = open_weight_cache(bundle.manifest.files[variant.entry].sha256, path)
     backend = CompiledStepBackend(
         path,
-        bundle.manifest.decoder_of(variant),
+        step_contracts(bundle.manifest, variant),
         variant.steps,
         threads=request.threads,
         weight_cache=cache,
-        cell_type=variant.cell_type,
     )
     notes: tuple[str, ...] = () if cache.note is None else (cache.note,)
     installed = version("ai-edge-litert")
@@ -67,11 +66,10 @@ def open_compiled_on_gpu(request: OpenRequest) -> Opened:
         raise DeviceError(f"{variant.name!r} does not run on a GPU: {_BLOCKS}")
     backend = CompiledStepBackend(
         bundle.file(variant.entry),
-        bundle.manifest.decoder_of(variant),
+        step_contracts(bundle.manifest, variant),
         variant.steps,
         threads=request.threads,
         weight_cache=None,
-        cell_type=variant.cell_type,
         device="gpu",
     )
     if backend.accelerated_share != 1.0:
@@ -106,23 +104,22 @@ def _interpreter(request: OpenRequest, package: Package) -> Opened:
         raise DeviceError("tflite-runtime multiplies no float16 cells; convert with --cells float32")
     backend = InterpreterStepBackend(
         bundle.file(variant.entry),
-        bundle.manifest.decoder_of(variant),
+        step_contracts(bundle.manifest, variant),
         variant.steps,
         threads=request.threads,
         package=package,
-        cell_type=variant.cell_type,
     )
     if variant.cell_type == "float16":
-        _try_half_cells(backend, bundle.manifest.decoder_of(variant), package)
+        _try_half_cells(backend, package)
     return Opened(backend, "XNNPACK", notes=(_COPIES,))
 
 
-def _try_half_cells(backend: InterpreterStepBackend, spec: DecoderSpec, package: Package) -> None:
+def _try_half_cells(backend: InterpreterStepBackend, package: Package) -> None:
     """Runs the smallest step: versions before 2.2 read float16 cells and fail when they multiply them."""
     shape = backend.shapes[0]
     arrays = backend.buffers(shape)
     arrays.mask[:, -1:] = 0  # the token sees itself; what it reads in the cells are zeros
-    cells = aligned_halves(len(spec.layers), 2, spec.kv_heads, shape.cells, spec.head_size)
+    cells = allocate_cells(backend.contracts[shape.stack].groups, shape.cells)
     try:
         backend.run(shape, cells)
     except DeviceError as error:

@@ -18,15 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from edgesdk.backends.aligned_array import aligned_bytes, aligned_floats, aligned_halves
+from edgesdk.backends.cell_arrays import all_finite, allocate_cells
 from edgesdk.backends.litert.host_memory import library_path
 from edgesdk.backends.opened import OpenRequest
-from edgesdk.backends.protocol import Cells, Int8Cells
 from edgesdk.bundle.checked_json import read_checked, write_checked
-from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.integrity import cache_folder
-from edgesdk.bundle.manifest import CellType
 from edgesdk.bundle.reader import open_bundle
+from edgesdk.bundle.step_contract import step_contracts
+from edgesdk.bundle.step_shape import MAIN
 from edgesdk.errors import DeviceError, EdgeError
 
 TESTED = ("2.3.",)
@@ -90,40 +89,34 @@ def prove(path: Path, name: str, threads: int) -> None:
 
     bundle = open_bundle(path)
     variant = bundle.variant(name)
-    spec = bundle.manifest.decoder_of(variant)
+    vocab_size = bundle.manifest.decoder_of(variant).vocab_size
     backend = CompiledStepBackend(
         bundle.file(variant.entry),
-        spec,
+        step_contracts(bundle.manifest, variant),
         variant.steps,
         threads=threads,
         weight_cache=None,
-        cell_type=variant.cell_type,
     )
     rows = []
-    for shape in (backend.shapes[0], backend.shapes[-1], backend.shapes[0]):
+    main = [shape for shape in backend.shapes if shape.stack == MAIN]
+    for shape in (main[0], main[-1], main[0]):
         arrays = backend.buffers(shape)
-        arrays.tokens[:] = np.arange(shape.tokens) % spec.vocab_size
+        arrays.tokens[:] = np.arange(shape.tokens) % vocab_size
         arrays.positions[:], arrays.rows[:] = 0, 0
         for mask in (arrays.mask, arrays.window_mask):
             if mask is not None:
                 mask[:, : shape.cells] = -1e9
                 mask[:, shape.cells :] = np.where(np.eye(shape.tokens, dtype=bool), 0, -1e9)
-        arrays.logits[:], arrays.kv_new[:] = np.nan, np.nan
-        backend.run(shape, _empty_cells(spec, shape.cells, variant.cell_type))
-        if not (np.isfinite(arrays.logits).all() and np.isfinite(arrays.kv_new).all()):
+        for array in (arrays.logits, *arrays.kv_new.arrays):
+            array[...] = np.nan
+        backend.run(shape, allocate_cells(backend.contracts[shape.stack].groups, shape.cells))
+        if not (np.isfinite(arrays.logits).all() and all_finite(arrays.kv_new)):
             raise DeviceError(f"its step {shape.signature} leaves results unwritten")
         rows.append(arrays.logits[0].copy())
     # The first token sees itself only, whatever the size; another rounding may be chosen for another T.
     spread = float(np.ptp(rows[0]))
     if not spread or not np.array_equal(rows[0], rows[2]) or np.abs(rows[0] - rows[1]).max() > spread / 4:
         raise DeviceError("its steps contradict one another")
-
-
-def _empty_cells(spec: DecoderSpec, count: int, cell_type: CellType) -> Cells:
-    shape = (len(spec.layers), 2, spec.kv_heads, count, spec.head_size)
-    if cell_type == "int8":
-        return Int8Cells(aligned_bytes(*shape), aligned_floats(*shape[:-1]))
-    return aligned_halves(*shape) if cell_type == "float16" else aligned_floats(*shape)
 
 
 def main(arguments: list[str]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgesdk.backends.onnxruntime_step import OnnxStepBackend
-from edgesdk.backends.protocol import Cells, Float, Float16
+from edgesdk.backends.protocol import Array, Cells
 from edgesdk.bundle.manifest import StepShape
 
 LARGEST = 65504.0
@@ -24,18 +24,19 @@ class HexagonStepBackend(OnnxStepBackend):
 
         Args:
             shape: one of `shapes`.
-            cells: (L, 2, K, S, D) float32, C-contiguous and 64-byte aligned; read, never written.
+            cells: float32, C-contiguous and 64-byte aligned; read, never written.
 
         Raises:
             DeviceError: the cells have another shape or type, or onnxruntime failed.
         """
         super().run(shape, cells)
         arrays = self.buffers(shape)
-        mark_overflow(arrays.logits)
-        mark_overflow(arrays.kv_new)
+        for array in (arrays.logits, *arrays.kv_new.arrays, *arrays.extra.values()):
+            if array.dtype.kind == "f":
+                mark_overflow(array)
 
 
-def mark_overflow(numbers: Float | Float16) -> None:
+def mark_overflow(numbers: Array) -> None:
     """Makes NaN, in place, of what float16 cannot hold."""
     if max(numbers.max(initial=0), -numbers.min(initial=0)) >= LARGEST:
         numbers[np.abs(numbers) >= LARGEST] = np.nan

@@ -116,6 +116,15 @@ def test_a_tokenizer_that_does_not_load_is_refused(folder, read, text):
     assert "tokenizer.json" in refused(read)
 
 
+def test_a_tokenizer_that_passes_a_bound_is_refused(folder, read):
+    path = folder / "tokenizer.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    pattern = {"Regex": "(?:x+)+"}
+    document["pre_tokenizer"] = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+    path.write_text(json.dumps(document), encoding="utf-8")
+    assert "its pre_tokenizer has a pattern with a repeat without an end around a repeat" in refused(read)
+
+
 def test_a_template_that_is_no_text_is_refused(folder, read):
     (folder / "tokenizer_config.json").write_text('{"chat_template": "\\ud800"}')
     assert "Unicode" in refused(read)

@@ -10,6 +10,7 @@ from gguf.quants import dequantize
 from edgesdk.backends.onnxruntime_resident import ResidentModel
 from edgesdk.backends.onnxruntime_session import open_session
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import main_stack
 from edgesdk.errors import TransformError
 from edgesdk.kv.cell_sequence import CellSequence
 from edgesdk_converters.architectures.registry import read_spec, weights_for
@@ -168,7 +169,7 @@ def test_the_litert_file_holds_what_the_gguf_file_holds(opened, text, tmp_path):
                 stored[f"{name}.scales"].view("<f2").reshape(scales.shape), np.abs(scales)
             )
             assert turned.any() == (kind == KIND.Q4_0)
-    backend = CompiledStepBackend(path, program.spec, STEPS, threads=1, weight_cache=None)
+    backend = CompiledStepBackend(path, main_stack(program.spec), STEPS, threads=1, weight_cache=None)
     found = CellSequence(backend, program.spec, 32).score(text)
     distance = error(found, next(sequence_logits(program, [text])))
     print(f"{kind.name}: int8 activations move the logits by {distance:.4f} of the largest")

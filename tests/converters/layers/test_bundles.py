@@ -21,6 +21,7 @@ from edgesdk_converters.layers.repair_stack import repair_stack
 from edgesdk_converters.prepare import prepare
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.recipe import find_recipe
+from edgesdk_converters.quantise.weight_numbers import weight_numbers
 from edgesdk_converters.targets import EmitRequest, find_targets
 from edgesdk_converters.transforms.skip_layers import skip_layers
 from edgesdk_converters.transforms.skip_request import parse_skip
@@ -49,7 +50,10 @@ def write(folder, checkpoint, program, recipe="f32", targets=("litert", "onnx", 
             into = writer.path(entry).parent
             target.emit(EmitRequest(checkpoint, prepared, weights, into, CONTEXT, steps))
             variants.append(
-                Variant(target.name, target.format, recipe, target.device_classes, entry, CONTEXT, steps)
+                Variant(
+                    *(target.name, target.format, recipe, target.device_classes, entry, CONTEXT, steps),
+                    numbers=weight_numbers(prepared, weights),
+                )
             )
         if extra is not None:
             variants += extra(writer, prepared, weights)
@@ -132,8 +136,15 @@ def shared(writer, prepared, weights, request):
     emit_litert(prepared, weights, writer.path(entry), steps, CONTEXT, [(shallow, fewer)])
     common = {"format": "litert", "recipe": weights.recipe.name, "device_classes": ("cpu",), "entry": entry}
     return [
-        Variant("whole", **common, context=CONTEXT, steps=steps),
-        Variant("shallow", **common, context=CONTEXT, steps=fewer, decoder=shallow.spec),
+        Variant("whole", **common, context=CONTEXT, steps=steps, numbers=weight_numbers(prepared, weights)),
+        Variant(
+            "shallow",
+            **common,
+            context=CONTEXT,
+            steps=fewer,
+            decoder=shallow.spec,
+            numbers=weight_numbers(shallow, weights),
+        ),
     ]
 
 

@@ -14,6 +14,6 @@ from edgesdk_converters.parity.explain_miss import explain_miss
     ],
 )
 def test_it_says_what_to_try(recipe, advice):
-    variant = Variant("litert-x", "litert", recipe, ("cpu",), "model.tflite", 64)
+    variant = Variant("litert-x", "litert", recipe, ("cpu",), "model.tflite", 64, numbers="0" * 64)
     line = explain_miss(variant, "perplexity is twice the reference's", ())
     assert line.startswith(f"litert-x: perplexity is twice the reference's; {advice}")

@@ -99,8 +99,25 @@ def onnx_bundle(tmp_path_factory: pytest.TempPathFactory) -> OnnxBundle:
         )
         emit_step(program, weights, writer.path("variants/step/x").parent, STEPS, CONTEXT)
         variants = (
-            Variant("resident", "onnx-resident", "f32", ("cpu",), "variants/resident/model.onnx", CONTEXT),
-            Variant("step", "onnx-step", "f32", ("cpu",), "variants/step/t1_s48.onnx", CONTEXT, STEPS),
+            Variant(
+                "resident",
+                "onnx-resident",
+                "f32",
+                ("cpu",),
+                "variants/resident/model.onnx",
+                CONTEXT,
+                numbers="0" * 64,
+            ),
+            Variant(
+                "step",
+                "onnx-step",
+                "f32",
+                ("cpu",),
+                "variants/step/t1_s48.onnx",
+                CONTEXT,
+                STEPS,
+                numbers="0" * 64,
+            ),
         )
         writer.finish(
             Manifest(

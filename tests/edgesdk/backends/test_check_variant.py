@@ -8,10 +8,10 @@ import shutil
 import pytest
 
 import edgesdk
-from edgesdk.backends import check_variant as check_variant_module
 from edgesdk.backends.check_variant import check_references, check_variant
 from edgesdk.backends.opened import OpenRequest
 from edgesdk.backends.registry import BACKENDS
+from edgesdk.bundle import passed_checks
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.bundle.writer import BundleWriter
 from edgesdk.compile.compile_bundle import compile_bundle
@@ -166,7 +166,7 @@ def test_other_variants_of_a_bundle_do_not_matter(copy, reseal, monkeypatch, tmp
 
 def test_what_was_opened_last_is_remembered(copy, monkeypatch, tmp_path):
     monkeypatch.setenv("EDGESDK_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(check_variant_module, "MOST_RECORDS", 3)
+    monkeypatch.setattr(passed_checks, "MOST_RECORDS", 3)
     bundle = open_bundle(copy)
     variant = bundle.variant("resident")
     check_variant(bundle, variant)
@@ -196,7 +196,7 @@ def test_a_user_without_a_cache_folder_opens_bundles_all_the_same(copy, monkeypa
     def nowhere():
         raise FileNotFoundError(2, "this user has no home folder")
 
-    monkeypatch.setattr(check_variant_module, "cache_folder", nowhere)
+    monkeypatch.setattr(passed_checks, "cache_folder", nowhere)
     bundle = open_bundle(copy)
     check_variant(bundle, bundle.variant("resident"))
 

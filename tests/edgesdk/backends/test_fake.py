@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgesdk.backends.fake import FakeStepBackend
-from edgesdk.backends.protocol import MASKED
+from edgesdk.backends.protocol import MASKED, Cells
 from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import DeviceError
@@ -18,7 +18,7 @@ SPEC = DecoderSpec("llama", 20, 8, 8, 2, 2, 3, 16, LAYERS, 1e-5, "silu", 1.0)
 def cells():
     memory = np.zeros(2 * 2 * 2 * 4 * 3 + 16, np.float32)
     start = -memory.ctypes.data % 64 // 4
-    return memory[start : start + 96].reshape(2, 2, 2, 4, 3)
+    return Cells((memory[start : start + 96].reshape(2, 2, 2, 4, 3),))
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def backend(cells):
     backend = FakeStepBackend(SPEC, [SHAPE])
     fill(backend, [3, 5], 0)
     backend.run(SHAPE, cells)
-    cells[:, :, :, :2] = backend.buffers(SHAPE).kv_new
+    cells.arrays[0][:, :, :, :2] = backend.buffers(SHAPE).kv_new.arrays[0]
     fill(backend, [7, 9], 2)
     return backend
 
@@ -76,15 +76,16 @@ def spoil_window_mask(b, cells):
 
 
 def spoil_cell_order_of_one_head(b, cells):
-    cells[0, 0, 1, [0, 1]] = cells[0, 0, 1, [1, 0]]
+    array = cells.arrays[0]
+    array[0, 0, 1, [0, 1]] = array[0, 0, 1, [1, 0]]
 
 
 def spoil_values(b, cells):
-    cells[:, 1, :, 1] = 0
+    cells.arrays[0][:, 1, :, 1] = 0
 
 
 def spoil_layers(b, cells):
-    cells[[0, 1]] = cells[[1, 0]]
+    cells.arrays[0][[0, 1]] = cells.arrays[0][[1, 0]]
 
 
 def spoil_rows(b, cells):
@@ -121,13 +122,14 @@ def test_inputs_outside_the_contract_are_refused(backend, cells, break_):
 
 
 def test_cells_outside_the_contract_are_refused(backend, cells):
-    for wrong in (cells[:, :, :, :3], cells.astype(np.float64), np.asfortranarray(cells)):
+    (array,) = cells.arrays
+    for wrong in (array[:, :, :, :3], array.astype(np.float64), np.asfortranarray(array)):
         with pytest.raises(DeviceError, match="cells are"):
-            backend.run(SHAPE, wrong)
+            backend.run(SHAPE, Cells((wrong,)))
     memory = np.zeros(200, np.float32)
     start = -memory.ctypes.data % 64 // 4 + 1
     with pytest.raises(DeviceError, match="not aligned"):
-        backend.run(SHAPE, memory[start : start + 96].reshape(cells.shape))
+        backend.run(SHAPE, Cells((memory[start : start + 96].reshape(array.shape),)))
 
 
 def test_a_script_is_what_greedy_decoding_says(cells):

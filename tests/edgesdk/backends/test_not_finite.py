@@ -3,10 +3,23 @@
 import numpy as np
 import pytest
 
-from edgesdk.backends.not_finite import NotFiniteError, require_finite
-from edgesdk.backends.protocol import Int8Cells
+from edgesdk.backends.not_finite import NotFiniteError
+from edgesdk.backends.not_finite import require_finite as require_finite_cells
+from edgesdk.backends.protocol import Cells
+from edgesdk.bundle.step_contract import StepContract, cell_groups, new_groups
 
 SHAPE = (3, 2, 2, 5, 8)  # L, 2, K, n, D
+LAYERS = ((2, 8),) * 3
+
+
+def contract(cell_type, layers=LAYERS):
+    return StepContract(
+        (), (), cell_groups(layers, cell_type), new_groups(layers, cell_type), cell_type, None
+    )
+
+
+def require_finite(kv):
+    require_finite_cells(Cells((kv,)), contract(kv.dtype.name))
 
 
 def sound(dtype):
@@ -52,9 +65,23 @@ def test_every_bad_token_is_told():
 
 def test_of_int8_cells_the_scales_are_looked_at():
     scales = np.ones(SHAPE[:-1], np.float32)
-    cells = Int8Cells(np.zeros(SHAPE, np.int8), scales)
-    require_finite(cells)
+    cells = Cells((np.zeros(SHAPE, np.int8), scales))
+    require_finite_cells(cells, contract("int8"))
     scales[1, 1, 0, 2] = np.nan
     with pytest.raises(NotFiniteError, match="values of layer 1") as caught:
-        require_finite(cells)
+        require_finite_cells(cells, contract("int8"))
     assert caught.value.columns.tolist() == [2]
+
+
+@pytest.mark.parametrize("cell_type", ["float32", "float16", "int8"])
+def test_of_several_kinds_of_layers_the_model_s_own_numbers_are_told(cell_type):
+    layers = ((2, 8), (1, 16), None, (1, 16), (2, 8))  # the third reads another layer's cells
+    steps = contract(cell_type, layers)
+    cells = Cells(tuple(np.zeros(group.shape(4), group.dtype) for group in steps.groups))
+    require_finite_cells(cells, steps)
+    # The second of the layers with one head, and the second of those with two.
+    later, earlier = (cells.arrays[i] for i in ((0, 1) if cell_type != "int8" else (1, 3)))
+    later[1, 0, 0, 1], earlier[1, 1, 0, 3] = np.inf, np.nan
+    with pytest.raises(NotFiniteError, match=r"NaN among the values of layer 3 \(of 0 to 4\)") as caught:
+        require_finite_cells(cells, steps)
+    assert caught.value.columns.tolist() == [1, 3]

@@ -8,6 +8,7 @@ from edgesdk.backends.protocol import MASKED
 from edgesdk.backends.wide_logits import WideLogits, widen_rows
 from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_shape import MAIN
 from edgesdk.kv.cell_sequence import CellSequence
 
 LAYERS = (LayerSpec(None, None), LayerSpec(2, None))
@@ -54,7 +55,7 @@ def test_buffers_keep_their_address_and_closing_reaches_the_backend():
     assert first.logits.shape == (2, 50)
     assert first.logits.ctypes.data % 64 == 0
     assert wide.shapes == tuple(sorted(SHAPES))
-    assert wide.cell_type == "float32"
+    assert wide.contracts[MAIN].logits.dims == ("R", 50)
     inner = wide._backend
     wide.close()
     assert inner.closed

@@ -51,6 +51,7 @@ def manifest():
                 entry="variants/w8/model.tflite",
                 context=64,
                 steps=(StepShape(1, 64, 1, "t1_s64"),),
+                numbers="0" * 64,
             ),
         ),
         files={},

@@ -21,13 +21,13 @@ def edited(bundle):
 
 
 def test_a_newer_schema_says_so(edited):
-    with pytest.raises(BundleError, match="schema 99, this edgesdk reads 1; upgrade"):
+    with pytest.raises(BundleError, match="schema 99, this edgesdk reads 2; upgrade"):
         edited(lambda m: m.update(schema_version=99, added_later=True))
 
 
 def test_an_older_schema_says_so(edited):
     with pytest.raises(BundleError, match="convert it again"):
-        edited(lambda m: m.update(schema_version=0))
+        edited(lambda m: m.update(schema_version=1))
 
 
 @pytest.mark.parametrize("version", [None, "1", True, 1.0])
@@ -111,3 +111,14 @@ def test_variants_by_name(bundle):
     assert bundle.variant("w8").context == 64
     with pytest.raises(BundleError, match="it has: w8"):
         bundle.variant("w4")
+
+
+@pytest.mark.parametrize("numbers", ["", "0" * 63, "z" * 64])
+def test_a_variant_whose_weights_have_no_digest_is_refused(edited, numbers):
+    with pytest.raises(BundleError, match="'w8' has no valid digest of its weights' numbers; convert"):
+        edited(lambda m: m["variants"][0].update(numbers=numbers))
+
+
+def test_a_variant_without_numbers_is_refused(edited):
+    with pytest.raises(BundleError, match=r"manifest.variants\[0\] lacks the key 'numbers'"):
+        edited(lambda m: m["variants"][0].pop("numbers"))

@@ -1,5 +1,5 @@
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgesdk.decoding.logprobs import logprobs_of
@@ -9,6 +9,7 @@ LOGITS = st.lists(st.floats(-80, 80, width=32), min_size=1, max_size=30).map(
 )
 
 
+@settings(deadline=None)
 @given(logits=LOGITS, count=st.integers(0, 40), data=st.data())
 def test_they_are_those_of_a_log_softmax(logits, count, data):
     token = data.draw(st.integers(0, len(logits) - 1))

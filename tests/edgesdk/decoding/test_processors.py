@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgesdk.decoding.processors import (
@@ -24,6 +24,7 @@ def softmax(logits):
     return weights / weights.sum()
 
 
+@settings(deadline=None)
 @given(logits=LOGITS, count=st.integers(1, 50))
 def test_top_k_keeps_the_first_of_a_stable_sort(logits, count):
     ids, kept = keep_top_k(count)((np.arange(len(logits)), logits))
@@ -32,6 +33,7 @@ def test_top_k_keeps_the_first_of_a_stable_sort(logits, count):
     assert np.array_equal(kept, logits[expected])
 
 
+@settings(deadline=None)
 @given(logits=LOGITS, share=st.floats(0.01, 0.999))
 def test_top_p_keeps_the_fewest_that_reach_the_share(logits, share):
     ids, _ = keep_top_p(share)((np.arange(len(logits)), logits))
@@ -49,6 +51,7 @@ def test_top_p_over_a_flat_vocabulary_sorts_past_its_head():
     assert abs(len(ids) - 2500) <= 1
 
 
+@settings(deadline=None)
 @given(logits=LOGITS, share=st.floats(0.001, 1))
 def test_min_p_is_relative_to_the_best(logits, share):
     ids, _ = keep_min_p(share)((np.arange(len(logits)), logits))
@@ -59,6 +62,7 @@ def test_min_p_is_relative_to_the_best(logits, share):
     assert int(np.argmax(logits)) in ids
 
 
+@settings(deadline=None)
 @given(logits=LOGITS, mass=st.floats(0.01, 0.99))
 def test_typical_keeps_what_is_nearest_to_the_expected_surprise(logits, mass):
     ids, kept = keep_typical(mass)((np.arange(len(logits)), logits))

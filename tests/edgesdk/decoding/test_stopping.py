@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgesdk.decoding.stopping import StopStrings
@@ -23,6 +23,7 @@ def reference(stops, text):
     return text, None
 
 
+@settings(deadline=None)
 @given(stops=st.lists(WORDS, max_size=3), pieces=st.lists(st.text("ab\n", max_size=3), max_size=12))
 def test_the_cut_does_not_depend_on_the_pieces(stops, pieces):
     out, found = run(stops, pieces)

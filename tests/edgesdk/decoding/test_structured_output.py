@@ -3,13 +3,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgesdk.backends.fake import FakeStepBackend
 from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.manifest import GenerationDefaults, StepShape
+from edgesdk.decoding.answer import Answer
 from edgesdk.decoding.choose import Chooser
-from edgesdk.decoding.generate import generate_tokens
+from edgesdk.decoding.generate import generate
 from edgesdk.decoding.grammar import Grammar, GrammarTokenizer
 from edgesdk.decoding.options import GenerationOptions
 from edgesdk.kv.cell_sequence import CellSequence
@@ -36,12 +38,13 @@ def write(byte_level):
         options = GenerationOptions(temperature=1.0, seed=seed)
         grammar = Grammar.json_schema(schema, grammars)
         chooser = Chooser(options, GenerationDefaults(), V, grammar=grammar)
-        eos_ids = byte_level.record.eos_ids
-        steps = list(generate_tokens(sequence, [seed], chooser, max_tokens=limit, eos_ids=eos_ids))
+        chooser.observe([seed])
+        answer = Answer(byte_level, options, limit=limit, prompt_tokens=1)
+        prompt = np.array([seed], np.int32)
+        *_, last = generate(sequence, prompt, chooser, answer, lambda: False)
         sequence.close()
-        assert len(steps) <= limit
-        tokens = [step.token for step in steps]
-        return byte_level.decode(tokens), steps[-1].finish
+        assert last.completion.new_tokens <= limit
+        return last.completion.text, last.completion.finish_reason
 
     return document
 

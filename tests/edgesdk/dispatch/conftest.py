@@ -44,7 +44,8 @@ class FailingBackend(FakeStepBackend):
         if not self.left:
             arrays = self.buffers(shape)
             arrays.logits[...] = np.nan
-            arrays.kv_new[...] = np.nan
+            for array in arrays.kv_new.arrays:
+                array[...] = np.nan
             raise self.error
         self.left -= 1
         super().run(shape, cells)

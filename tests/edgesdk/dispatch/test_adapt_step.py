@@ -1,9 +1,11 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
+from edgesdk.backends.cell_arrays import allocate_cells
 from edgesdk.backends.fake import FakeStepBackend
+from edgesdk.backends.step_buffers import StepArrays
+from edgesdk.bundle.step_contract import main_stack
+from edgesdk.bundle.step_shape import MAIN
 from edgesdk.devices.receipt import Runner
 from edgesdk.dispatch.adapt_step import StepAdapter
 from edgesdk.dispatch.failover_steps import FailoverStepBackend
@@ -29,7 +31,7 @@ def test_any_larger_size_gives_the_same(spec, shapes, failing, tokens, sizes, wi
     """Batches, drafts and rows of every token, all run by a backend with other sizes."""
     second = FakeStepBackend(spec(window), shapes(**sizes))
     first = failing(spec(window), shapes(), 0)
-    backend = FailoverStepBackend(first, FIRST, [(SECOND, lambda: (SECOND, second))], spec(window))
+    backend = FailoverStepBackend(first, FIRST, [(SECOND, lambda: (SECOND, second))])
     runner = StepRunner(backend, spec(window), 64)
     one, other = runner.new_list(), runner.new_list()
     expected = second.expected_logits(tokens[:12].tolist())
@@ -48,7 +50,7 @@ def test_any_larger_size_gives_the_same(spec, shapes, failing, tokens, sizes, wi
 def test_a_backend_without_a_size_that_is_large_enough_cannot_take_over(spec, shapes, failing):
     second = FakeStepBackend(spec(), shapes(tokens=(1,)))
     first = failing(spec(), shapes(), 0)
-    backend = FailoverStepBackend(first, FIRST, [(SECOND, lambda: (SECOND, second))], spec())
+    backend = FailoverStepBackend(first, FIRST, [(SECOND, lambda: (SECOND, second))])
     runner = StepRunner(backend, spec(), 64)
     with pytest.raises(DeviceError, match="nothing is left to take over: device lost"):
         runner.run([StepEntry(runner.new_list(), np.arange(5, dtype=np.int32))])
@@ -60,17 +62,17 @@ def test_float16_cells_are_widened_as_they_are(spec, shapes):
     """The cells go to the larger size without another rounding."""
 
     class Reader(FakeStepBackend):
-        cell_type = "float16"
-
         def run(self, shape, cells):
             self.seen = cells.copy()
 
-    reader = Reader(spec(), shapes(cells=(64,)))
+    contracts = main_stack(spec(), "float16")
+    reader = Reader(spec(), shapes(cells=(64,)), contracts=contracts)
     (offered, *_) = shapes(cells=(16,))
-    given = reader.buffers(reader.shapes[0])
-    given = dataclasses.replace(given, mask=np.zeros((offered.tokens, offered.tokens + 16), np.float32))
-    cells = np.random.default_rng(0).standard_normal((2, 2, 2, 16, 16)).astype(np.float16)
+    given = StepArrays(contracts).buffers(offered)
+    cells = allocate_cells(contracts[MAIN].groups, 16)
+    cells.arrays[0][:] = np.random.default_rng(0).standard_normal(cells.arrays[0].shape)
     StepAdapter(reader, (offered,)).run(offered, given, cells)
-    assert reader.seen.dtype == np.float16
-    assert np.array_equal(reader.seen[:, :, :, :16], cells)
-    assert not reader.seen[:, :, :, 16:].any()
+    (seen,) = reader.seen.arrays
+    assert seen.dtype == np.float16
+    assert np.array_equal(seen[:, :, :, :16], cells.arrays[0])
+    assert not seen[:, :, :, 16:].any()

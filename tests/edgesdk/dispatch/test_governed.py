@@ -26,7 +26,7 @@ class Setting:
         mover = GovernedMover(self, list(CANDIDATES.values()), 4, self.opener, context)
         self.first = first or FakeStepBackend(self.spec, shapes())
         self.backend = FailoverStepBackend(
-            self.first, HOME, [], self.spec, movers=[mover], reopen=self.opener(CANDIDATES[HOME.key], 4)
+            self.first, HOME, [], movers=[mover], reopen=self.opener(CANDIDATES[HOME.key], 4)
         )
 
     def limits(self):

@@ -47,7 +47,9 @@ def test_without_an_accelerator_nothing_changes(make):
         assert hold_back(plan) == (plan, ())
 
 
-@pytest.mark.parametrize("changes", [{"recipe": "w4"}, {"context": 4096}, {"cell_type": "int8"}])
+@pytest.mark.parametrize(
+    "changes", [{"recipe": "w4"}, {"context": 4096}, {"cell_type": "int8"}, {"numbers": "1" * 64}]
+)
 def test_other_weights_do_not_serve(make, changes):
     plan = single(make("npu", "npu"), make("cpu", "cpu", **changes))
     found, better = hold_back(plan)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -134,3 +135,13 @@ def test_a_measurement_without_any_figures_is_not_kept(bundle, candidates, measu
     assert "nothing was measured" in plan.notes[0]
     assert known_measurements(bundle, 2) == ()
     assert plan_for_goal(bundle, candidates, "latency", 2).choice == "measured now"
+
+
+def test_a_goal_never_changes_the_numbers(bundle, candidates, measured):
+    other = [
+        replace(c, variant=replace(c.variant, numbers="1" * 64)) if c.backend.format == "onnx-step" else c
+        for c in candidates
+    ]
+    plan = plan_for_goal(bundle, other, "latency", 2)
+    assert "onnxruntime-step" not in measured
+    assert names(plan)[0] == ("litert", "litert")

@@ -10,20 +10,20 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 import edgesdk
 from edgesdk.backends import onnxruntime_genai
-from edgesdk.backends.aligned_array import aligned_floats
+from edgesdk.backends.cell_arrays import allocate_cells, cell_views
 from edgesdk.backends.litert import compiled
-from edgesdk.backends.litert.cell_inputs import MASKS, cell_input_names, cell_views, turn_mask
 from edgesdk.backends.litert.graph_operations import read_signature
 from edgesdk.backends.litert.open_litert import open_compiled, open_compiled_on_gpu, open_interpreter
 from edgesdk.backends.litert.operator_profiler import OperatorProfiler
 from edgesdk.backends.opened import OpenRequest
-from edgesdk.backends.step_buffers import allocate_buffers
+from edgesdk.backends.step_buffers import StepArrays
 from edgesdk.bundle.reader import open_bundle
+from edgesdk.bundle.step_contract import step_contracts
+from edgesdk.bundle.step_names import litert_tensors
 from edgesdk.errors import DeviceError
 
 TINY = Path(__file__).parents[2] / "data" / "tiny" / "llama"
@@ -147,24 +147,19 @@ def test_onnxruntime_genai(bundle, monkeypatch, tmp_path):
 
 def litert_events(request):
     """The operators of a step of one token, as LiteRT's profiler reports them."""
-    variant, spec = request.variant, request.bundle.manifest.decoder_of(request.variant)
+    variant = request.variant
     shape = min(variant.steps)
-    arrays = allocate_buffers(spec, shape)
-    layers = len(spec.layers)
-    cells = aligned_floats(layers, 2, spec.kv_heads, shape.cells, spec.head_size)
+    contracts = step_contracts(request.bundle.manifest, variant)
+    tensors = litert_tensors(contracts[shape.stack])
+    arrays = StepArrays(contracts).buffers(shape)
+    # Zeros, so that the order of a mask makes no difference.
     named = {
-        "tokens": arrays.tokens,
-        "positions": arrays.positions,
-        "rows": arrays.rows,
-        "logits": arrays.logits,
-        **dict(zip(cell_input_names(layers, "float32"), cell_views(cells, "float32"), strict=True)),
+        tensor.name: arrays.port(tensor.port.name)
+        for tensor in (*tensors.inputs_of(shape), *tensors.ports_out)
     }
-    mask = aligned_floats(*arrays.mask.shape)
-    turn_mask(np.zeros_like(arrays.mask), mask)
-    named[MASKS[0]] = mask
-    for layer in range(layers):
-        for side, letter in enumerate("kv"):
-            named[f"{letter}_new.{layer}"] = arrays.kv_new[layer, side]
+    cells = allocate_cells(contracts[shape.stack].groups, shape.cells)
+    for parts, held in ((tensors.cells, cells), (tensors.new, arrays.kv_new)):
+        named |= dict(zip([part.name for part in parts], cell_views(parts, held), strict=True))
     path = request.bundle.file(variant.entry)
     graph = read_signature(path, shape.signature)
     profiler = OperatorProfiler(path, graph, named, threads=1, weight_cache=None)
@@ -192,10 +187,8 @@ def test_litert_on_the_cpu(bundle, variant):
 def test_litert_interpreter(bundle):
     opened = open_bundle(bundle)
     found = open_interpreter(OpenRequest(opened, opened.variant("litert-f32"), 1))
-    spec, shape = opened.manifest.decoder, min(found.model.shapes)
-    found.model.run(
-        shape, np.zeros((len(spec.layers), 2, spec.kv_heads, shape.cells, spec.head_size), np.float32)
-    )
+    shape = min(found.model.shapes)
+    found.model.run(shape, allocate_cells(found.model.contracts[shape.stack].groups, shape.cells))
     assert found.provider == "XNNPACK"
     # Delegates are operators of the graph, and this one has no other.
     assert any(op["op_name"] == "DELEGATE" for op in found.model._interpreter._get_ops_details())

@@ -35,7 +35,7 @@ def serve(spec, shapes, waiting, first=None):
     first = first or FakeStepBackend(spec(8), shapes())
     again = FakeStepBackend(spec(8), shapes())
     backend = FailoverStepBackend(
-        first, CPU, [], spec(8), movers=[MeanwhileMover(waiting, 2)], reopen=lambda: (CPU, again)
+        first, CPU, [], movers=[MeanwhileMover(waiting, 2)], reopen=lambda: (CPU, again)
     )
     return first, again, backend
 

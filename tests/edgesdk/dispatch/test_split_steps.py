@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from edgesdk.backends.fake import FakeStepBackend
+from edgesdk.bundle.step_contract import main_stack
 from edgesdk.dispatch.split_steps import SplitStepBackend
 from edgesdk.errors import DeviceError
 from edgesdk.kv.cell_sequence import CellSequence
@@ -32,7 +33,7 @@ def test_closing_closes_both(spec, shapes):
 def test_what_cannot_share_cells_is_refused(spec, shapes):
     whole = FakeStepBackend(spec(), shapes())
     int8 = FakeStepBackend(spec(), shapes())
-    int8.cell_type = "int8"
+    int8.contracts = main_stack(spec(), "int8")
     with pytest.raises(DeviceError, match="prefill has int8 cells, decode float32"):
         SplitStepBackend(int8, whole)
     with pytest.raises(DeviceError, match="prefill has no step of several tokens"):

@@ -8,6 +8,7 @@ from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.manifest import SCHEMA_VERSION, GenerationDefaults, Manifest, Source, StepShape, Variant
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.bundle.writer import BundleWriter
+from edgesdk.decoding.request_reader import RequestReader
 from edgesdk.devices.receipt import Receipt
 from edgesdk.engine.engine import Engine
 from edgesdk.kv.step_model import StepModel
@@ -53,7 +54,16 @@ def fake_bundle(byte_level, tmp_path_factory):
         tokenizer=byte_level.record,
         generation=GenerationDefaults(),
         variants=(
-            Variant("only", "litert", "f32", ("cpu",), "variants/only/model.tflite", CONTEXT, fake_shapes()),
+            Variant(
+                "only",
+                "litert",
+                "f32",
+                ("cpu",),
+                "variants/only/model.tflite",
+                CONTEXT,
+                fake_shapes(),
+                numbers="0" * 64,
+            ),
         ),
         files={},
     )
@@ -139,6 +149,7 @@ def use_template(monkeypatch):
     """Gives every model another chat template."""
 
     def use(source):
-        monkeypatch.setattr(Model, "chat_template", ChatTemplate(source, bos_token=None, eos_token=None))
+        template = ChatTemplate(source, bos_token=None, eos_token=None)
+        monkeypatch.setattr(RequestReader, "chat_template", template)
 
     return use

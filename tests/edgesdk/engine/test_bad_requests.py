@@ -12,8 +12,8 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from edgesdk.decoding.answer import Answer
 from edgesdk.decoding.choose import Chooser
-from edgesdk.engine.answer import Answer
 from edgesdk.engine.engine import Engine
 from edgesdk.engine.engine_options import EngineKeywords, EngineOptions
 from edgesdk.errors import CapacityError, DeviceError, EdgeError, UnsupportedOption
@@ -170,9 +170,9 @@ def test_what_one_answer_raises_ends_that_one(
 def _parts(engine, generation, part):
     """The objects of one class that a request has."""
     (request,) = [r for r in engine.call(lambda: set(engine._batch.requests)) if r.generation is generation]
-    answers = request.answers
+    answers = request.asked.answers
     return {
-        Chooser: request.choosers,
+        Chooser: request.asked.choosers,
         Answer: answers,
         Detokenizer: [answer._detokenizer for answer in answers],
     }[part]

@@ -207,7 +207,7 @@ def test_numbers_that_are_not_finite_end_their_own_request_alone(make_engine, pr
     def run_with_poison(shape, cells):
         run(shape, cells)
         buffers = engine.backend.buffers(shape)
-        buffers.kv_new[1, 0, 0, buffers.tokens == marked, 0] = np.inf
+        buffers.kv_new.arrays[0][1, 0, 0, buffers.tokens == marked, 0] = np.inf
 
     engine.backend.run = run_with_poison
     engine.backend.gate = threading.Event()  # so that all are there when the second step is planned

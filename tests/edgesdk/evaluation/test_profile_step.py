@@ -110,7 +110,7 @@ def test_the_profiled_graph_computes_what_the_backend_does(bundle):
     request = OpenRequest(opened, opened.variant("litert-w8-round"), 1)
     model = open_compiled(request).model
     shape = pick_shape(request.variant, 8, 1)
-    cells = _new_cells(request, shape.cells)
+    cells = _new_cells(model.contracts[shape.stack], shape.cells)
     arrays = _fill(model, request, shape)
     model.run(shape, cells)
     logits = arrays.logits.copy()

@@ -6,6 +6,7 @@ import pytest
 from edgesdk.backends.fake import FakeStepBackend
 from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import step_contract
 from edgesdk.kv.cell_pool import CellPool
 from edgesdk.kv.cell_sequence import CellSequence
 from edgesdk.kv.step_runner import StepRunner
@@ -64,7 +65,7 @@ def build_runner():
 @pytest.fixture
 def build_pool():
     def build_one(capacity=None, cells=(8, 24, 64)):
-        return CellPool(make_spec(), StepSizes(make_shapes(cells=cells), 8), capacity)
+        return CellPool(step_contract(make_spec()), StepSizes(make_shapes(cells=cells), 8), capacity)
 
     return build_one
 

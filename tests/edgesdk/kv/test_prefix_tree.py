@@ -114,7 +114,7 @@ def test_any_history_is_that_of_a_set_of_prefixes(build, data, budget):
             lists.pop(data.draw(st.integers(0, len(lists) - 1))).close()
         elif action == "compact" and pool.used:
             pool.resize(64)
-            before = {key: pool.cells[0, 0, 0, cell].copy() for key, cell in naive.cells.items()}
+            before = {key: pool.cells.arrays[0][0, 0, 0, cell].copy() for key, cell in naive.cells.items()}
             pool.compact()
             naive.cells = {
                 key: int(tree.match(ids(key))[1][-1]) if len(tree.match(ids(key))[1]) == len(key) else -1

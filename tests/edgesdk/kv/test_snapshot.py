@@ -33,7 +33,9 @@ def test_a_restored_sequence_goes_on_as_if_uninterrupted(saved, build_runner, sp
     for target in (runner, build_runner(context=40)[1]):
         found = load_snapshot(path, target, spec(), MODEL)
         assert np.array_equal(found.tokens, tokens[:30])
-        assert np.array_equal(target.pool.read(found.cells), runner.pool.read(cells.cells))
+        assert all(
+            map(np.array_equal, target.pool.read(found.cells).arrays, runner.pool.read(cells.cells).arrays)
+        )
         (logits,) = target.run([StepEntry(found, tokens[30:33])])
         assert np.array_equal(logits, backend.expected_logits(tokens[:33])[-1])
     assert cells.length == 30

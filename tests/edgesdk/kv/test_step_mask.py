@@ -12,7 +12,7 @@ from edgesdk.backends.protocol import MASKED
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.kv import step_mask
 from edgesdk.kv.cell_list import CellList
-from edgesdk.kv.step_mask import MaskBlock, StepMask, masks_of
+from edgesdk.kv.step_mask import MaskBlock, StepMask, mask_of
 
 CELLS = 64
 
@@ -131,8 +131,16 @@ def test_an_interrupt_leaves_no_half_right_mask_believed(build_pool, spec, monke
 
 
 def test_masks_are_shared_on_a_backend_and_go_with_it(spec):
-    backend = FakeStepBackend(spec(), [StepShape(1, CELLS, 1, "x")])
-    assert masks_of(backend) is masks_of(backend)
+    alone, several = StepShape(1, CELLS, 1, "x"), StepShape(4, CELLS, 4, "y")
+    last = StepShape(4, CELLS, 1, "z")
+    backend = FakeStepBackend(spec(), [alone, several, last])
+
+    def mask(backend, shape):
+        return mask_of(backend, backend.buffers(shape), shape, None)
+
+    assert mask(backend, alone) is mask(backend, alone)
+    # These two are one array.
+    assert mask(backend, several) is mask(backend, last) is not mask(backend, alone)
     count = len(step_mask._masks)
     del backend
     gc.collect()

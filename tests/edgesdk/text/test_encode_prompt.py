@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgesdk.errors import CapacityError, UnsupportedOption
-from edgesdk.text.encode_prompt import encode_prompt
+from edgesdk.text.encode_prompt import check_known_ids, encode_prompt
 
 
 def test_text_and_ids_of_every_kind(byte_level):
@@ -39,3 +39,21 @@ def test_too_much_is_refused_before_it_is_looked_at(byte_level):
             encode_prompt(prompt, byte_level, 100)
     with pytest.raises(CapacityError, match="characters"):
         encode_prompt("x" * 100_000, byte_level, 100)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "error", "message"),
+    [
+        ([], UnsupportedOption, "no tokens"),
+        ([1, 40], UnsupportedOption, "token 40, expected ids from 0 to 39"),
+        ([-1], UnsupportedOption, "token -1"),
+        ([1] * 33, CapacityError, "33 tokens, the context holds 32"),
+    ],
+)
+def test_ids_that_no_model_could_run(prompt, error, message):
+    with pytest.raises(error, match=message):
+        check_known_ids(prompt, 40, 32)
+
+
+def test_ids_that_it_could():
+    check_known_ids([0, 39] * 16, 40, 32)

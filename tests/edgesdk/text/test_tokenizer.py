@@ -1,8 +1,11 @@
+import os
+
 import pytest
 from tokenizers import Tokenizer as Engine
 
 from edgesdk.bundle.manifest import TokenizerRecord
 from edgesdk.errors import BundleError, UnsupportedOption
+from edgesdk.text import tokenizer as module
 from edgesdk.text.tokenizer import Tokenizer
 
 TEXTS = ["the dog", "  two  spaces\n", "naïve 日本 👩‍👩‍👧", "", "a\tb", "über <|end|> mid </s> x"]
@@ -57,3 +60,41 @@ def test_a_damaged_file_is_one_line(tmp_path, text):
     with pytest.raises(BundleError, match="is not a tokenizer") as caught:
         tokenizer.encode("x")
     assert "\n" not in str(caught.value)
+
+
+def test_the_library_sees_no_file_that_passes_a_bound(byte_level, tmp_path, monkeypatch):
+    def seen(data):
+        raise AssertionError("the library was asked")
+
+    text = byte_level.engine.to_str()
+    path = tmp_path / "tokenizer.json"
+    path.write_text(
+        text.replace('"added_tokens":[', '"added_tokens":[{"id":4194304,"content":"x"},'), "utf-8"
+    )
+    monkeypatch.setattr(Engine, "from_buffer", seen, raising=False)
+    with pytest.raises(BundleError, match="an added token has the id 4194304, expected 0 to 4194303"):
+        Tokenizer(path, byte_level.record).encode("x")
+
+
+def test_a_file_is_checked_once_for_the_same_bytes(byte_level, tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGESDK_CACHE", str(tmp_path / "cache"))
+    checked = []
+    monkeypatch.setattr(module, "check_tokenizer", checked.append)
+    path = tmp_path / "tokenizer.json"
+    path.write_text(byte_level.engine.to_str(), "utf-8")
+    for _ in range(2):
+        assert Tokenizer(path, byte_level.record).encode("the dog") == byte_level.encode("the dog")
+    assert len(checked) == 1
+    with path.open("a", encoding="utf-8") as stream:
+        stream.write(" ")
+    Tokenizer(path, byte_level.record).encode("x")
+    assert len(checked) == 2
+    assert len(os.listdir(tmp_path / "cache" / module._CHECK)) == 2
+
+
+def test_a_file_that_is_too_large_is_not_read_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MOST_BYTES", 10)
+    path = tmp_path / "tokenizer.json"
+    path.write_text("x" * 11)
+    with pytest.raises(BundleError, match="more than 10 bytes"):
+        Tokenizer(path, TokenizerRecord(None, (), False)).encode("x")

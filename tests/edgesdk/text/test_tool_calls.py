@@ -148,6 +148,35 @@ def test_calls_that_cannot_be_made_are_one_line(form, text, message):
     assert caught.value.answer == text
 
 
+MARKS = {
+    "hermes": ("<tool_call>", "</tool_call>"),
+    "qwen-xml": ("<tool_call>", "</tool_call>"),
+    "nemotron": ("<TOOLCALL>", "</TOOLCALL>"),
+    "phi4": ("<|tool_call|>", "<|/tool_call|>"),
+    "gemma4": ("<|tool_call>", "<tool_call|>"),
+    "lfm2": ("<|tool_call_start|>", "<|tool_call_end|>"),
+    "mistral": ("[TOOL_CALLS]", ""),
+    "mistral-args": ("[TOOL_CALLS]", ""),
+    "functionary": ("<function=", "</function>"),
+}
+
+
+@pytest.mark.parametrize("form", MARKS)
+def test_marks_that_an_answer_speaks_of_are_no_calls(form):
+    start, end = MARKS[form]
+    spoken = [f"A call begins with `{start}`.", f'It says "{start}", and then JSON\n{{"a": 1}}', f"{start}?"]
+    if end and form != "functionary":
+        spoken += [f"Between {start} and {end} stands the call.", f"The {start} tag begins one. I need none."]
+    for text in spoken:
+        assert parse_tool_calls(text, form, TOOLS) == ()
+    called = '<tool_call>{"name": "clock"}</tool_call>'
+    if form == "hermes":
+        for text in (*spoken, f"I write `{start}` thus: "):
+            assert parse_tool_calls(text + called, form, TOOLS) == (ToolCall("clock", {}),)
+            with pytest.raises(ToolCallError, match="ends inside a tool call"):
+                parse_tool_calls(text + called[:-20], form, TOOLS)
+
+
 TWO = (ToolCall("clock", {}), PARIS)
 CLOCK_JSON = '{"name": "clock", "arguments": {}}'
 PARIS_JSON = '{"name": "weather", "arguments": {"city": "Paris", "days": 2}}'

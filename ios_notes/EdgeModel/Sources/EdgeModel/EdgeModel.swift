@@ -34,7 +34,7 @@ public struct EdgeModel: Sendable {
         chatFormat = try bundle.chatFormat()
         receipt = Receipt(
             model: bundle.manifest.name, variant: variant.name, recipe: variant.recipe, units: units,
-            context: variant.context, functions: variant.steps.map(\.signature).sorted(), loadMs: loadMs)
+            context: variant.context, functions: variant.mainSteps.map(\.signature).sorted(), loadMs: loadMs)
     }
 
     /// An empty conversation. Each that is kept costs the memory of what it holds.

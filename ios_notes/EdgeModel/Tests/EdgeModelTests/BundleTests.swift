@@ -4,7 +4,7 @@ import XCTest
 
 final class BundleTests: XCTestCase {
     private static let manifest: [String: Any] = [
-        "schema_version": 1, "name": "tiny", "licence": NSNull(), "created_by": "edgesdk", "source": [String: Any](),
+        "schema_version": 2, "name": "tiny", "licence": NSNull(), "created_by": "edgesdk", "source": [String: Any](),
         "decoder": [
             "vocab_size": 700, "kv_heads": 1, "head_size": 4, "architecture": "llama",
             "layers": [["window": NSNull(), "rotary": NSNull()], ["window": 6, "rotary": NSNull()]],
@@ -14,7 +14,11 @@ final class BundleTests: XCTestCase {
         "variants": [
             [
                 "name": "coreml-w8", "format": "coreml", "recipe": "w8", "entry": "variants/coreml-w8/model.mlpackage/Manifest.json",
-                "context": 64, "steps": [["tokens": 1, "cells": 64, "rows": 1, "signature": "step_1_64"]],
+                "context": 64,
+                "steps": [
+                    ["tokens": 1, "cells": 64, "rows": 1, "signature": "step_1_64", "stack": "main"] as [String: Any],
+                    ["tokens": 1, "cells": 64, "rows": 1, "signature": "draft_1_64", "stack": "draft"] as [String: Any],
+                ],
                 "device_classes": ["npu"], "parity": NSNull(),
             ] as [String: Any]
         ],
@@ -44,7 +48,7 @@ final class BundleTests: XCTestCase {
     func testABundleIsRead() throws {
         let bundle = try EdgeBundle(folder: write())
         let variant = try bundle.coreMLVariant()
-        XCTAssertEqual(variant.steps.map(\.signature), ["step_1_64"])
+        XCTAssertEqual(variant.mainSteps.map(\.signature), ["step_1_64"])
         XCTAssertEqual(
             ModelShape(bundle.decoder(of: variant)),
             ModelShape(layers: 2, kvHeads: 1, headSize: 4, vocabSize: 700, window: 6))
@@ -55,8 +59,8 @@ final class BundleTests: XCTestCase {
 
     func testWhatCannotBeIsRefused() throws {
         let changes: [(String, (inout [String: Any]) -> Void)] = [
-            ("schema 2, this app reads 1; update the app", { $0["schema_version"] = 2 }),
-            ("schema 0, this app reads 1; convert", { $0["schema_version"] = 0 }),
+            ("schema 3, this app reads 2; update the app", { $0["schema_version"] = 3 }),
+            ("schema 1, this app reads 2; convert", { $0["schema_version"] = 1 }),
             ("no schema_version", { $0["schema_version"] = nil }),
             ("unknown key extra", { $0["extra"] = 1 }),
             ("decoder has the unknown key odd", { Self.set(&$0, ["decoder", "odd"], 1) }),

@@ -8,6 +8,7 @@ import pytest
 from edgesdk.backends.coreml.interpreter import MilInterpreter
 from edgesdk.backends.coreml.step_backend import CoreMLStepBackend
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import main_stack
 from edgesdk.kv.cell_sequence import CellSequence
 from edgesdk_converters.architectures.registry import read_spec, weights_for
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
@@ -33,7 +34,7 @@ def test_logits(checkpoint, quantise, tmp_path, recipe, tolerance):
         count = min(int(file["lengths"][0]), 24)
         tokens, reference = file["tokens"][:count].astype(np.int32), file["logits"][:count]
     emit_coreml(program, program.weights, tmp_path / "m.mlpackage", STEPS, 64)
-    backend = CoreMLStepBackend(MilInterpreter(tmp_path / "m.mlpackage"), spec, STEPS)
+    backend = CoreMLStepBackend(MilInterpreter(tmp_path / "m.mlpackage"), main_stack(spec), STEPS)
     found = CellSequence(backend, spec, 64).score(tokens)
     # Of a quantised model only its own evaluator knows the logits.
     expected = reference if recipe == "f32" else next(sequence_logits(program, [tokens]))

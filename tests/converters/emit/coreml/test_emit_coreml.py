@@ -11,6 +11,7 @@ from edgesdk.backends.coreml.interpreter import MilInterpreter
 from edgesdk.backends.coreml.mil_program import MODEL_PATH, WEIGHTS_PATH, Stored, read_program
 from edgesdk.backends.coreml.step_backend import LOWEST_MASK, CoreMLStepBackend
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import main_stack
 from edgesdk.errors import EmitError
 from edgesdk.kv.cell_sequence import CellSequence
 from edgesdk_converters.emit.coreml.emit_coreml import emit_coreml
@@ -77,7 +78,7 @@ def test_steps_with_any_masks_are_the_evaluators(any_program, interpreted, rando
 @pytest.mark.parametrize("recipe", sorted(TOLERANCE))
 def test_every_recipe_matches_the_evaluator(make_program, interpreted, tokens, recipe):
     program, interpreter = interpreted(make_program("plain"), recipe)
-    backend = CoreMLStepBackend(interpreter, program.spec, STEPS)
+    backend = CoreMLStepBackend(interpreter, main_stack(program.spec), STEPS)
     expected = next(sequence_logits(program, [tokens]))
     found = CellSequence(backend, program.spec, 40).score(tokens)
     assert np.abs(found - expected).max() < TOLERANCE[recipe] * np.abs(expected).max()
@@ -85,7 +86,7 @@ def test_every_recipe_matches_the_evaluator(make_program, interpreted, tokens, r
 
 def test_prefill_and_decode_give_the_same_logits(any_program, interpreted, tokens):
     program, interpreter = interpreted(any_program, "f32")
-    backend = CoreMLStepBackend(interpreter, program.spec, STEPS)
+    backend = CoreMLStepBackend(interpreter, main_stack(program.spec), STEPS)
     expected = next(sequence_logits(program, [tokens]))
     pieces = CellSequence(backend, program.spec, 40)
     for piece in (tokens[:3], tokens[3:4], tokens[4:21], tokens[21:22], tokens[22:23]):
@@ -108,7 +109,7 @@ def test_large_and_tiny_residuals_stay_in_range(make_program, interpreted, token
     spec = dataclasses.replace(plain.spec, embedding_scale=factor)
     program = dataclasses.replace(plain, spec=spec, graph=build_decoder(spec))
     quantised, interpreter = interpreted(program, "f16")
-    backend = CoreMLStepBackend(interpreter, spec, STEPS)
+    backend = CoreMLStepBackend(interpreter, main_stack(spec), STEPS)
     found = CellSequence(backend, spec, 40).score(tokens)
     expected = next(sequence_logits(quantised, [tokens]))
     assert np.abs(found - expected).max() < TOLERANCE["f16"] * np.abs(expected).max()
@@ -277,7 +278,7 @@ def test_a_files_own_blocks_stay_what_they_are(make_program, in_blocks, tokens, 
     program = in_blocks(make_program("untied"), lambda name: "Q4_1" if "layers" in name else "Q8_0")
     made = quantise_program(prepare(program, recipe), recipe, COREML_BLOCKS, [tokens])
     emit_coreml(made.program, made.weights, tmp_path / "m.mlpackage", STEPS, 64)
-    backend = CoreMLStepBackend(MilInterpreter(tmp_path / "m.mlpackage"), program.spec, STEPS)
+    backend = CoreMLStepBackend(MilInterpreter(tmp_path / "m.mlpackage"), main_stack(program.spec), STEPS)
     found = CellSequence(backend, program.spec, 40).score(tokens)
     expected = next(sequence_logits(program, [tokens]))
     assert np.abs(found - expected).max() < TOLERANCE["w8-round"] * np.abs(expected).max()

@@ -6,6 +6,7 @@ import pytest
 from edgesdk.backends.litert.compiled import CompiledStepBackend
 from edgesdk.backends.litert.interpreter import InterpreterStepBackend
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import main_stack
 from edgesdk.kv.step_runner import StepEntry
 from edgesdk_converters.emit.litert.emit_litert import emit_litert
 from edgesdk_converters.graph.program import Program
@@ -35,13 +36,12 @@ class CellFiles:
         return Program(prepared.spec, prepared.graph, weights)
 
     def open_file(self, path, spec, kind=None, steps=STEPS):
-        kind = kind or self.kind
-        return CompiledStepBackend(path, spec, steps, threads=1, weight_cache=None, cell_type=kind)
+        contracts = main_stack(spec, kind or self.kind)
+        return CompiledStepBackend(path, contracts, steps, threads=1, weight_cache=None)
 
     def open_interpreter(self, path, spec, kind=None):
-        return InterpreterStepBackend(
-            path, spec, self.STEPS, threads=1, package="ai_edge_litert", cell_type=kind or self.kind
-        )
+        contracts = main_stack(spec, kind or self.kind)
+        return InterpreterStepBackend(path, contracts, self.STEPS, threads=1, package="ai_edge_litert")
 
     @staticmethod
     def run_pieces(runner, tokens, pieces):

@@ -6,13 +6,15 @@ import typing
 import numpy as np
 import pytest
 
-from edgesdk.backends.aligned_array import aligned_floats
+from edgesdk.backends.cell_arrays import allocate_cells, cell_views
 from edgesdk.backends.litert.compiled import CompiledStepBackend
 from edgesdk.backends.litert.graph_operations import read_signature
 from edgesdk.backends.litert.interpreter import InterpreterStepBackend
 from edgesdk.backends.litert.operator_profiler import OperatorProfiler
-from edgesdk.backends.step_buffers import allocate_buffers
+from edgesdk.backends.step_buffers import StepArrays
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import main_stack
+from edgesdk.bundle.step_names import litert_tensors
 from edgesdk.kv.cell_sequence import CellSequence
 from edgesdk_converters.emit.litert.emit_litert import emit_litert
 from edgesdk_converters.emit.litert.lowering import LOWERINGS
@@ -47,7 +49,7 @@ def emit(program, recipe, path):
 
 
 def open_compiled(path, spec):
-    return CompiledStepBackend(path, spec, STEPS, threads=1, weight_cache=None)
+    return CompiledStepBackend(path, main_stack(spec), STEPS, threads=1, weight_cache=None)
 
 
 def test_every_operation_has_a_lowering():
@@ -93,7 +95,7 @@ def test_the_interpreter_gives_what_the_compiled_model_gives(any_program, tokens
     spec = any_program.spec
     compiled = CellSequence(open_compiled(tmp_path / "m.tflite", spec), spec, 64).score(tokens)
     interpreter = InterpreterStepBackend(
-        tmp_path / "m.tflite", spec, STEPS, threads=1, package="ai_edge_litert"
+        tmp_path / "m.tflite", main_stack(spec), STEPS, threads=1, package="ai_edge_litert"
     )
     found = CellSequence(interpreter, spec, 64).score(tokens)
     np.testing.assert_allclose(found, compiled, rtol=1e-4, atol=1e-4)
@@ -140,20 +142,14 @@ def test_xnnpack_takes_everything_but_looking_up(make_program, tmp_path, step):
     program = make_program("gemma_like")
     emit(program, "w8-round", tmp_path / "m.tflite")
     graph = read_signature(tmp_path / "m.tflite", step.signature)
-    spec = program.spec
-    arrays = allocate_buffers(spec, step)
-    bound = {
-        "tokens": arrays.tokens,
-        "positions": arrays.positions,
-        "mask.new_first": arrays.mask,
-        "window_mask.new_first": arrays.window_mask,
-        "rows": arrays.rows,
-        "logits": arrays.logits,
-    }
-    for layer in range(len(spec.layers)):
-        for side, letter in enumerate("kv"):
-            bound[f"{letter}_new.{layer}"] = arrays.kv_new[layer, side]
-            bound[f"{letter}_cache.{layer}"] = aligned_floats(spec.kv_heads, step.cells, spec.head_size)
+    contracts = main_stack(program.spec)
+    contract = contracts[step.stack]
+    tensors, arrays = litert_tensors(contract), StepArrays(contracts).buffers(step)
+    ports = (*tensors.inputs_of(step), *tensors.ports_out)
+    bound = {tensor.name: arrays.port(tensor.port.name) for tensor in ports}
+    cells = allocate_cells(contract.groups, step.cells)
+    for parts, held in ((tensors.cells, cells), (tensors.new, arrays.kv_new)):
+        bound |= dict(zip([part.name for part in parts], cell_views(parts, held), strict=True))
     profiler = OperatorProfiler(tmp_path / "m.tflite", graph, bound, threads=1, weight_cache=None)
     _, events = profiler.profile()
     profiler.close()

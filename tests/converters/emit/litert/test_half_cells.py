@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from edgesdk.backends.aligned_array import aligned_floats
+from edgesdk.backends.cell_arrays import allocate_cells
+from edgesdk.bundle.step_contract import step_contract
 from edgesdk.errors import DeviceError, SnapshotError
 from edgesdk.kv.snapshot import load_snapshot, save_snapshot
 from edgesdk.kv.step_runner import StepEntry, StepRunner
@@ -60,7 +61,7 @@ def test_rounding_is_seen(make_program, tokens, tmp_path, half):
     runner = StepRunner(half.open_file(tmp_path / "m.tflite", program.spec), program.spec, half.CONTEXT)
     cells, found = half.run_pieces(runner, tokens, (1,) * len(tokens))
     assert off(found, exact) > 1e-5
-    assert runner.pool.cells.dtype == np.float16
+    assert runner.pool.cells.cell_type == "float16"
     assert runner.pool.bytes_per_cell * 2 == program.spec.cell_bytes
     runner.pool.check([cells])
 
@@ -119,8 +120,8 @@ def test_a_snapshot_holds_the_very_numbers(opened, tokens, tmp_path, half):
     other = StepRunner(backend, program.spec, half.CONTEXT)
     found = load_snapshot(tmp_path / "x", other, program.spec, "m")
     before, after = runner.pool.read(cells.cells), other.pool.read(found.cells)
-    assert before.dtype == np.float16
-    assert np.array_equal(before, after)
+    assert before.cell_type == "float16"
+    assert np.array_equal(before.arrays[0], after.arrays[0])
     step = tokens[20:21]
     assert np.array_equal(np.array(runner.run_next(cells, step)), np.array(other.run_next(found, step)))
 
@@ -137,7 +138,7 @@ def test_a_file_of_another_type_is_refused(make_program, tmp_path, stored, said,
 def test_cells_of_another_type_are_refused(make_program, tmp_path, half):
     program = half.emit(make_program("plain"), tmp_path / "m.tflite")
     spec = program.spec
-    cells = aligned_floats(len(spec.layers), 2, spec.kv_heads, half.STEPS[0].cells, spec.head_size)
+    cells = allocate_cells(step_contract(spec).groups, half.STEPS[0].cells)
     for open_ in (half.open_file, half.open_interpreter):
         with pytest.raises(DeviceError, match="reads float16 cells, found float32"):
             open_(tmp_path / "m.tflite", spec).run(half.STEPS[0], cells)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from edgesdk.backends.aligned_array import aligned_floats
-from edgesdk.backends.litert.compiled import CompiledStepBackend
-from edgesdk.backends.protocol import MASKED
+from edgesdk.backends.cell_arrays import allocate_cells
+from edgesdk.backends.protocol import MASKED, Cells
+from edgesdk.bundle.step_contract import step_contract
 from edgesdk.errors import DeviceError, SnapshotError
 from edgesdk.kv.cell_memory import dequantise_cells, quantise_cells
 from edgesdk.kv.snapshot import load_snapshot, save_snapshot
@@ -50,8 +50,8 @@ def rounded_logits(program, tokens, pieces):
         outputs = evaluate(program.graph, program.weights, inputs)
         rows.append(outputs["logits"])
         new = [[outputs[f"{kv}_new.{layer}"] for kv in "kv"] for layer in range(len(spec.layers))]
-        rounded = dequantise_cells(quantise_cells(np.array(new, np.float32)))
-        cells = np.concatenate([cells, rounded], axis=3)
+        rounded = dequantise_cells(quantise_cells(Cells((np.array(new, np.float32),))))
+        cells = np.concatenate([cells, rounded.arrays[0]], axis=3)
         start += count
     return np.concatenate(rows)
 
@@ -164,8 +164,8 @@ def test_a_snapshot_holds_the_very_integers(make_program, tokens, tmp_path, narr
     other = StepRunner(backend, spec, narrow.CONTEXT)
     found = load_snapshot(tmp_path / "x", other, spec, "m")
     before, after = runner.pool.read(cells.cells), other.pool.read(found.cells)
-    assert np.array_equal(before.values, after.values)
-    assert np.array_equal(before.scales, after.scales)
+    assert [array.dtype for array in before.arrays] == [np.int8, np.float32]
+    assert all(map(np.array_equal, before.arrays, after.arrays))
     step = tokens[20:21]
     assert np.array_equal(np.array(runner.run_next(cells, step)), np.array(other.run_next(found, step)))
 
@@ -185,7 +185,7 @@ def test_a_file_of_the_other_type_is_refused(make_program, tmp_path, narrow):
 def test_cells_of_the_other_type_are_refused(make_program, tmp_path, narrow):
     program = narrow.emit(make_program("plain"), tmp_path / "m.tflite")
     spec, shape = program.spec, narrow.STEPS[0]
-    cells = aligned_floats(len(spec.layers), 2, spec.kv_heads, shape.cells, spec.head_size)
+    cells = allocate_cells(step_contract(spec).groups, shape.cells)
     for open_ in (narrow.open_file, narrow.open_interpreter):
         with pytest.raises(DeviceError, match="reads int8 cells, found float32"):
             open_(tmp_path / "m.tflite", spec).run(shape, cells)
@@ -194,10 +194,8 @@ def test_cells_of_the_other_type_are_refused(make_program, tmp_path, narrow):
 def test_cells_that_fill_no_whole_lines_are_refused(make_program, tmp_path, narrow):
     program = narrow.emit(make_program("plain"), tmp_path / "m.tflite")
     odd = (dataclasses.replace(narrow.STEPS[0], cells=12),)
-    with pytest.raises(DeviceError, match="12 int8 cells of 2 KV heads of 16 do not fill whole"):
-        CompiledStepBackend(
-            tmp_path / "m.tflite", program.spec, odd, threads=1, weight_cache=None, cell_type="int8"
-        )
+    with pytest.raises(DeviceError, match="12 int8 cells of 2 KV heads do not fill whole"):
+        narrow.open_file(tmp_path / "m.tflite", program.spec, steps=odd)
 
 
 def test_a_snapshot_of_the_other_type_is_refused(make_program, tokens, tmp_path, narrow):
@@ -218,7 +216,7 @@ def test_a_snapshot_of_the_other_type_is_refused(make_program, tokens, tmp_path,
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"scales": np.zeros((2, 2, 2, 19), np.float32)}, "expected scales"),
+        ({"scales": np.zeros((2, 2, 2, 19), np.float32)}, "with scales"),
         ({"scales": np.full((2, 2, 2, 20), np.inf, np.float32)}, "no numbers"),
         ({"scales": np.zeros((2, 2, 2, 20), np.float16)}, "'F16'"),
         ({"kv": np.zeros((2, 2, 2, 21, 16), np.int8)}, "expected cells"),

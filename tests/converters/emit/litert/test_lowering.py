@@ -11,6 +11,7 @@ from edgesdk.backends.litert.compiled import CompiledStepBackend
 from edgesdk.backends.litert.interpreter import InterpreterStepBackend
 from edgesdk.backends.litert.weight_cache import open_weight_cache
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import main_stack
 from edgesdk.kv.cell_sequence import CellSequence
 from edgesdk_converters.emit.litert.emit_litert import emit_litert
 from edgesdk_converters.emit.litert.model_file import ModelFile, Varying, schema
@@ -54,9 +55,9 @@ def operators(path, signature):
 def scores(program, path, package=None):
     spec = program.spec
     if package is None:
-        backend = CompiledStepBackend(path, spec, STEPS, threads=1, weight_cache=None)
+        backend = CompiledStepBackend(path, main_stack(spec), STEPS, threads=1, weight_cache=None)
     else:
-        backend = InterpreterStepBackend(path, spec, STEPS, threads=1, package=package)
+        backend = InterpreterStepBackend(path, main_stack(spec), STEPS, threads=1, package=package)
     text = np.random.default_rng(5).integers(0, spec.vocab_size, 24).astype(np.int32)
     sequence = CellSequence(backend, spec, 64)
     return np.concatenate([sequence.score(text), [sequence.extend(text[:1]).copy()]])
@@ -161,7 +162,7 @@ def test_a_matrix_is_packed_once_for_all_signatures(make_program, tmp_path, monk
         monkeypatch.setenv("EDGESDK_CACHE", str(tmp_path / str(len(steps))))
         cache = open_weight_cache("ab" * 32, tmp_path / "m.tflite")
         backend = CompiledStepBackend(
-            tmp_path / "m.tflite", program.spec, steps, threads=1, weight_cache=cache
+            tmp_path / "m.tflite", main_stack(program.spec), steps, threads=1, weight_cache=cache
         )
         sequence = CellSequence(backend, program.spec, 64)
         for count in {step.tokens for step in steps}:

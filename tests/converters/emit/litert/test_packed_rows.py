@@ -5,6 +5,7 @@ import pytest
 
 from edgesdk.backends.litert.compiled import CompiledStepBackend
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import main_stack
 from edgesdk.kv.cell_sequence import CellSequence
 from edgesdk_converters.emit.litert.emit_litert import emit_litert
 from edgesdk_converters.graph.full_sequence import sequence_logits
@@ -41,7 +42,9 @@ def test_rows_alone_are_exact(make_program, tokens, tmp_path, block):
     program = make_program("untied")
     quantised = emit(program, table_recipe(block, head=False), tmp_path / "m.tflite")
     expected = next(sequence_logits(quantised, [tokens]))
-    backend = CompiledStepBackend(tmp_path / "m.tflite", program.spec, STEPS, threads=1, weight_cache=None)
+    backend = CompiledStepBackend(
+        tmp_path / "m.tflite", main_stack(program.spec), STEPS, threads=1, weight_cache=None
+    )
     found = CellSequence(backend, program.spec, 64).score(tokens)
     atol = 2e-4 * np.abs(expected).max()
     np.testing.assert_allclose(found, expected, atol=atol)
@@ -54,7 +57,9 @@ def test_a_tied_table_is_stored_once(make_program, tokens, tmp_path):
     program = make_program("plain")
     quantised = emit(program, table_recipe(32), tmp_path / "m.tflite")
     expected = next(sequence_logits(quantised, [tokens]))
-    backend = CompiledStepBackend(tmp_path / "m.tflite", program.spec, STEPS, threads=1, weight_cache=None)
+    backend = CompiledStepBackend(
+        tmp_path / "m.tflite", main_stack(program.spec), STEPS, threads=1, weight_cache=None
+    )
     found = CellSequence(backend, program.spec, 64).score(tokens)
     assert np.abs(found - expected).max() < 0.2 * max(1, np.abs(expected).max())
     data = (tmp_path / "m.tflite").read_bytes()

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from edgesdk.backends.aligned_array import aligned_floats
+from edgesdk.backends.cell_arrays import all_finite, allocate_cells
 from edgesdk.backends.coreml.interpreter import MilInterpreter
 from edgesdk.backends.coreml.ml_model import MlModelPredictor
 from edgesdk.backends.coreml.step_backend import CoreMLStepBackend
 from edgesdk.backends.protocol import MASKED
+from edgesdk.bundle.step_contract import main_stack, step_contract
 from edgesdk.errors import DeviceError
 
 
@@ -33,13 +34,17 @@ def recorder(package):
 
 @pytest.fixture
 def backend(recorder, spec, steps):
-    return CoreMLStepBackend(recorder, spec, steps)
+    return CoreMLStepBackend(recorder, contracts(spec), steps)
 
 
 def cells_for(spec, shape):
-    cells = aligned_floats(len(spec.layers), 2, spec.kv_heads, shape.cells, spec.head_size)
-    cells[:] = np.random.default_rng(0).standard_normal(cells.shape)
+    cells = allocate_cells(step_contract(spec).groups, shape.cells)
+    cells.arrays[0][:] = np.random.default_rng(0).standard_normal(cells.arrays[0].shape)
     return cells
+
+
+def contracts(spec):
+    return main_stack(spec)
 
 
 def test_masks_become_finite_in_float16(backend, recorder, spec):
@@ -61,10 +66,10 @@ def test_masked_cells_do_not_count(backend, spec):
     arrays.mask[0, :3] = 0
     backend.run(shape, cells)
     before = arrays.logits.copy()
-    cells[..., 3:, :] *= -7
+    cells.arrays[0][..., 3:, :] *= -7
     backend.run(shape, cells)
     np.testing.assert_array_equal(arrays.logits, before)
-    cells[..., 2, :] *= -7
+    cells.arrays[0][..., 2, :] *= -7
     backend.run(shape, cells)
     assert not np.array_equal(arrays.logits, before)
 
@@ -72,10 +77,10 @@ def test_masked_cells_do_not_count(backend, spec):
 def test_buffers_keep_their_address_and_outputs_land_in_them(backend, spec):
     shape = backend.shapes[1]
     arrays = backend.buffers(shape)
-    arrays.kv_new[:] = np.nan
+    arrays.kv_new.arrays[0][:] = np.nan
     backend.run(shape, cells_for(spec, shape))
     assert backend.buffers(shape) is arrays
-    assert np.isfinite(arrays.kv_new).all()
+    assert all_finite(arrays.kv_new)
 
 
 def test_rows_are_absent_where_there_is_one_token(backend, recorder, spec):
@@ -86,8 +91,8 @@ def test_rows_are_absent_where_there_is_one_token(backend, recorder, spec):
 
 def test_cells_of_another_shape_are_refused(backend, spec):
     cells = cells_for(spec, backend.shapes[0])
-    with pytest.raises(DeviceError, match="k_cache_0"):
-        backend.run(backend.shapes[0], cells[..., :8, :])
+    with pytest.raises(DeviceError, match=r"cells are float32 \(1, 2, 2, 8, 16\), expected contiguous"):
+        backend.run(backend.shapes[0], cells.take(slice(8)))
 
 
 def test_a_package_of_another_model_is_refused(recorder, spec, steps):
@@ -95,9 +100,9 @@ def test_a_package_of_another_model_is_refused(recorder, spec, steps):
 
     other = dataclasses.replace(spec, heads=8, kv_heads=4)
     with pytest.raises(DeviceError, match="its manifest says"):
-        CoreMLStepBackend(recorder, other, steps)
+        CoreMLStepBackend(recorder, contracts(other), steps)
     with pytest.raises(DeviceError, match="no function 'step_7'"):
-        CoreMLStepBackend(recorder, spec, (dataclasses.replace(steps[0], signature="step_7"),))
+        CoreMLStepBackend(recorder, contracts(spec), (dataclasses.replace(steps[0], signature="step_7"),))
 
 
 def test_core_ml_itself_needs_a_mac(package):

@@ -10,13 +10,11 @@ import pytest
 
 from edgesdk.backends.litert import check_litert_file as module
 from edgesdk.backends.litert.check_litert_file import check_litert_file
+from edgesdk.backends.litert.check_signature import TYPES, LitertContract, check_contract
 from edgesdk.backends.litert.operator_shapes import OPERATORS, Operand
-from edgesdk.backends.litert.step_contract import (
-    LitertContract,
-    check_contract,
-    expected_inputs,
-    expected_outputs,
-)
+from edgesdk.bundle.step_contract import main_stack, step_contracts
+from edgesdk.bundle.step_names import litert_tensors
+from edgesdk.bundle.step_shape import MAIN
 from edgesdk.errors import BundleError, DeviceError
 
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="needs ai-edge-litert")
@@ -25,8 +23,9 @@ ROOT = Path(__file__).parents[4]
 
 
 def contract_of(bundle, variant):
-    spec = bundle.manifest.decoder_of(variant)
-    return LitertContract(spec, variant.steps, variant.cell_type, variant.context)
+    vocab_size = bundle.manifest.decoder_of(variant).vocab_size
+    contracts = step_contracts(bundle.manifest, variant)
+    return LitertContract(contracts, variant.steps, vocab_size, variant.context)
 
 
 @pytest.fixture
@@ -117,10 +116,10 @@ def test_what_is_no_file_of_ours_is_refused(data, contract, tmp_path):
         ({"head_rows": 7, "tied_head": False}, "logits"),
     ],
 )
-def test_a_file_of_another_contract_is_refused(file, contract, change, match):
-    spec = dataclasses.replace(contract.spec, **change)
+def test_a_file_of_another_contract_is_refused(float_bundle, file, contract, change, match):
+    spec = dataclasses.replace(float_bundle.manifest.decoder, **change)
     with pytest.raises(DeviceError, match=match):
-        check_litert_file(file, dataclasses.replace(contract, spec=spec))
+        check_litert_file(file, dataclasses.replace(contract, contracts=main_stack(spec)))
 
 
 def test_tables_must_reach_as_far_as_ids_do(file, contract):
@@ -131,11 +130,16 @@ def test_tables_must_reach_as_far_as_ids_do(file, contract):
 def test_rows_must_be_picked_from_all_tokens(contract):
     step = max(contract.steps)
     assert step.tokens > 1
-    inputs = {name: Operand(*kind) for name, kind in expected_inputs(contract, step).items()}
-    outputs = {name: Operand(*kind) for name, kind in expected_outputs(contract, step).items()}
+    tensors = litert_tensors(contract.contracts[MAIN])
+    inputs, outputs = (
+        {tensor.name: Operand(tensor.shape(step), TYPES[tensor.dtype]) for tensor in wanted}
+        for wanted in ((*tensors.inputs_of(step), *tensors.cells), (*tensors.ports_out, *tensors.new))
+    )
     check_contract(contract, step, inputs, outputs, {"rows": step.tokens})
     with pytest.raises(DeviceError, match="fewer rows than there are rows"):
         check_contract(contract, step, inputs, outputs, {"rows": step.tokens - 1})
+    with pytest.raises(DeviceError, match=r"picked from by 'mask\.new_first', whose values nobody bounds"):
+        check_contract(contract, step, inputs, outputs, {"mask.new_first": 1 << 20})
 
 
 @pytest.fixture

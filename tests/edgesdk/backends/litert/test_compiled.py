@@ -3,11 +3,13 @@ import os
 import numpy as np
 import pytest
 
+from edgesdk.backends.cell_arrays import allocate_cells
 from edgesdk.backends.litert import compiled
 from edgesdk.backends.litert.open_litert import open_compiled
 from edgesdk.backends.opened import OpenRequest
+from edgesdk.bundle.step_contract import step_contracts
 from edgesdk.errors import DeviceError
-from edgesdk.kv.cell_memory import new_memory
+from edgesdk.kv.cell_memory import CellMemory
 
 
 def test_an_interrupted_first_run_still_ends_quietly(float_bundle, monkeypatch):
@@ -23,10 +25,9 @@ def test_an_interrupted_first_run_still_ends_quietly(float_bundle, monkeypatch):
     monkeypatch.setattr(model._model, "run", interrupt)
     shape = model.shapes[0]
     model.buffers(shape)
-    memory = new_memory(float_bundle.manifest.decoder_of(variant), variant.cell_type, shape.cells)
-    memory.lay_out(shape.cells, 0)
+    cells = allocate_cells(model.contracts[shape.stack].groups, shape.cells)
     with pytest.raises(KeyboardInterrupt):
-        model.run(shape, memory.cells)
+        model.run(shape, cells)
     assert hushed
 
 
@@ -48,9 +49,10 @@ def test_after_closing_nothing_is_asked_of_the_library_and_its_memory_is_given_b
 
 def filled(bundle, variant, shape, seed):
     """Memory of as many cells as a size has, with random numbers in them."""
-    memory = new_memory(bundle.manifest.decoder_of(variant), variant.cell_type, shape.cells)
+    memory = CellMemory(step_contracts(bundle.manifest, variant)[shape.stack], shape.cells)
     memory.lay_out(shape.cells, 0)
-    memory.cells[...] = np.random.default_rng(seed).standard_normal(memory.cells.shape)
+    (array,) = memory.cells.arrays
+    array[...] = np.random.default_rng(seed).standard_normal(array.shape)
     return memory
 
 
@@ -83,7 +85,7 @@ def test_sizes_and_cells_in_any_order_give_what_each_gives_alone(float_bundle):
     shape, memory = runs[1]
     memory.lay_out(0, 0)
     memory.lay_out(shape.cells, 0)
-    memory.cells[...] = filled(float_bundle, variant, shape, 1).cells
+    memory.cells.arrays[0][...] = filled(float_bundle, variant, shape, 1).cells.arrays[0]
     assert np.array_equal(logits_of(model, shape, memory), alone[0])
     resize = model._model.resize
 

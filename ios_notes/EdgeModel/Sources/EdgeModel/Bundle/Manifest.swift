@@ -9,7 +9,7 @@ import Foundation
 /// Everything that a bundle says about itself and that a step on Core ML depends on.
 public struct Manifest: Decodable, Sendable {
     /// The one schema that this package reads.
-    public static let supportedSchema = 1
+    public static let supportedSchema = 2
 
     public let schemaVersion: Int
     public let name: String
@@ -128,14 +128,17 @@ public struct StepShape: Decodable, Sendable, Hashable {
     public let rows: Int
     /// Name of the function.
     public let signature: String
+    /// Which entry into the weights it runs; nil for `main`, the model itself.
+    public let stack: String?
 
-    enum CodingKeys: String, CodingKey, CaseIterable { case tokens, cells, rows, signature }
+    enum CodingKeys: String, CodingKey, CaseIterable { case tokens, cells, rows, signature, stack }
 
-    public init(tokens: Int, cells: Int, rows: Int, signature: String) {
+    public init(tokens: Int, cells: Int, rows: Int, signature: String, stack: String? = nil) {
         self.tokens = tokens
         self.cells = cells
         self.rows = rows
         self.signature = signature
+        self.stack = stack
     }
 }
 
@@ -160,8 +163,11 @@ public struct Variant: Decodable, Sendable {
 
     static let unread = [
         "device_classes", "parity", "parity_skipped", "transforms", "weights", "calibration", "budget", "probe",
-        "compatibility", "accuracy",
+        "compatibility", "accuracy", "numbers", "stacks",
     ]
+
+    /// Sizes of the model itself: an app runs no other stack.
+    public var mainSteps: [StepShape] { steps.filter { ($0.stack ?? "main") == "main" } }
 }
 
 extension Manifest {

@@ -21,9 +21,9 @@
             let shape = ModelShape(bundle.decoder(of: variant))
             let source: any SequenceSource
             if variant.format == EdgeBundle.Name.stateFormat {
-                source = try StateRunner(compiled: compiled, sizes: variant.steps, window: shape.window, units: units)
+                source = try StateRunner(compiled: compiled, sizes: variant.mainSteps, window: shape.window, units: units)
             } else {
-                let model = try CoreMLStepModel(compiled: compiled, sizes: variant.steps, shape: shape, units: units)
+                let model = try CoreMLStepModel(compiled: compiled, sizes: variant.mainSteps, shape: shape, units: units)
                 source = try StepRunner(model, context: variant.context)
             }
             let took = ContinuousClock.now - began

@@ -1,0 +1,194 @@
+"""The contract of a step, as data: what goes in, what comes out, and in which arrays the host keeps cells.
+
+Backends, the pool of cells and whatever wraps a backend loop over it, so that a new port is a line of data
+and a new kind of layer a group of cells. Names of tensors in files are the business of `step_names`. It
+knows nothing of arrays.
+
+Letters: T new tokens, S cells, R rows with logits, K KV heads, D head size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.manifest import CellType, Manifest, StackRecord, Variant
+from edgesdk.bundle.port import NumberType, Port
+from edgesdk.bundle.step_shape import MAIN
+
+NAMED_INPUTS = ("tokens", "positions", "mask", "window_mask", "rows")
+NAMED_OUTPUTS = ("logits",)
+
+NUMBER_BYTES: Mapping[NumberType, int] = {"float32": 4, "float16": 2, "int32": 4, "int8": 1}
+
+LayerCells = tuple[int, int]
+"""K and D of a layer's keys and values."""
+
+
+@dataclass(frozen=True)
+class CellGroup:
+    """Equal layers, whose cells live in one array: (layers, sides, K, S, *tail).
+
+    Attributes:
+        name: of the array, in snapshots.
+        layers: their numbers, as names in files have them: the place among the layers of the model that
+            attend.
+        heads: K.
+        tail: what a plane holds of one cell: (D,), or () for one number.
+        dtype: of the numbers.
+        sides: what a layer keeps of a cell, a letter each.
+    """
+
+    name: str
+    layers: tuple[int, ...]
+    heads: int
+    tail: tuple[int, ...]
+    dtype: NumberType
+    sides: tuple[str, ...] = ("k", "v")
+
+    @property
+    def planes(self) -> tuple[int, ...]:
+        """Planes of cells, by axis: (layers, sides, K)."""
+        return len(self.layers), len(self.sides), self.heads
+
+    @property
+    def cell_bytes(self) -> int:
+        """Bytes of one cell."""
+        return math.prod(self.planes) * math.prod(self.tail) * NUMBER_BYTES[self.dtype]
+
+    def shape(self, cells: int) -> tuple[int, ...]:
+        """Shape of the array for so many cells: (layers, sides, K, S, *tail)."""
+        return (*self.planes, cells, *self.tail)
+
+
+@dataclass(frozen=True)
+class StepContract:
+    """What one stack of a file takes and gives.
+
+    Attributes:
+        inputs: what the host fills, cells apart.
+        outputs: what a step gives, new keys and values apart: of every row (R, ..) or of every token (T, ..).
+        groups: arrays of cells, read by a step; with int8 cells values and scales in turn.
+        new: arrays of new keys and values that a step gives, with T in place of S; one for each kind of
+            layer, whatever the cells are kept in.
+        cell_type: how cells are stored.
+        window: what `window_mask` shows: so many tokens back; None without one.
+    """
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    groups: tuple[CellGroup, ...]
+    new: tuple[CellGroup, ...]
+    cell_type: CellType
+    window: int | None
+
+    @cached_property
+    def cell_bytes(self) -> int:
+        """Bytes of one cell over all groups."""
+        return sum(group.cell_bytes for group in self.groups)
+
+    @cached_property
+    def layers(self) -> tuple[int, ...]:
+        """Numbers of the layers that have cells, rising."""
+        return tuple(sorted(layer for group in self.new for layer in group.layers))
+
+    @property
+    def logits(self) -> Port:
+        """Logits of the wanted rows: (R, V), or fewer where a head writes some tokens only."""
+        return self.outputs[0]
+
+
+def step_contract(
+    spec: DecoderSpec,
+    cell_type: CellType = "float32",
+    *,
+    inputs: tuple[Port, ...] = (),
+    outputs: tuple[Port, ...] = (),
+) -> StepContract:
+    """The contract of a decoder.
+
+    Args:
+        spec: shape of the decoder.
+        cell_type: how cells are stored.
+        inputs: that it has beside those of every decoder.
+        outputs: that it has beside logits.
+    """
+    masks = ("mask",) if spec.window is None else ("mask", "window_mask")
+    layers = layer_cells(spec)
+    return StepContract(
+        inputs=(
+            Port("tokens", ("T",), "int32"),
+            Port("positions", ("T",), "int32"),
+            *(Port(name, ("T", "S+T")) for name in masks),
+            Port("rows", ("R",), "int32"),
+            *inputs,
+        ),
+        outputs=(Port("logits", ("R", spec.logits_size)), *outputs),
+        groups=cell_groups(layers, cell_type),
+        new=new_groups(layers, cell_type),
+        cell_type=cell_type,
+        window=spec.window,
+    )
+
+
+def main_stack(spec: DecoderSpec, cell_type: CellType = "float32") -> dict[str, StepContract]:
+    """The contracts of a file that has one stack, the decoder itself."""
+    return {MAIN: step_contract(spec, cell_type)}
+
+
+def step_contracts(manifest: Manifest, variant: Variant) -> dict[str, StepContract]:
+    """The contract of every stack of a variant, by its name."""
+    main = manifest.decoder_of(variant)
+    records = {MAIN: StackRecord(MAIN), **{record.name: record for record in variant.stacks}}
+    return {
+        name: step_contract(
+            main if record.decoder is None else record.decoder,
+            variant.cell_type,
+            inputs=record.inputs,
+            outputs=record.outputs,
+        )
+        for name, record in records.items()
+    }
+
+
+def layer_cells(spec: DecoderSpec) -> tuple[LayerCells | None, ...]:
+    """Keys and values of every layer that attends; None for one that reads another layer's cells."""
+    return ((spec.kv_heads, spec.head_size),) * len(spec.layers)
+
+
+def cell_groups(layers: Iterable[LayerCells | None], cell_type: CellType) -> tuple[CellGroup, ...]:
+    """Arrays for cells, a kind of layer after the other, in the order in which each first occurs.
+
+    Args:
+        layers: keys and values of every layer; None for one without cells of its own.
+        cell_type: how cells are stored; int8 ones have an array of values and one of scales, one for every
+            key and every value of a head (docs/decisions/0009).
+    """
+    groups: list[CellGroup] = []
+    for i, ((heads, size), members) in enumerate(_kinds(layers).items()):
+        suffix = f".{i}" if i else ""
+        groups.append(CellGroup(f"kv{suffix}", members, heads, (size,), cell_type))
+        if cell_type == "int8":
+            groups.append(CellGroup(f"scales{suffix}", members, heads, (), "float32"))
+    return tuple(groups)
+
+
+def new_groups(layers: Iterable[LayerCells | None], cell_type: CellType) -> tuple[CellGroup, ...]:
+    """Arrays for new keys and values: float32, but float16 where cells are."""
+    dtype: NumberType = "float16" if cell_type == "float16" else "float32"
+    return tuple(
+        CellGroup(f"new.{i}" if i else "new", members, heads, (size,), dtype)
+        for i, ((heads, size), members) in enumerate(_kinds(layers).items())
+    )
+
+
+def _kinds(layers: Iterable[LayerCells | None]) -> dict[LayerCells, tuple[int, ...]]:
+    """Numbers of the layers of each kind, kinds in the order in which they first occur."""
+    kinds: dict[LayerCells, list[int]] = {}
+    for number, cells in enumerate(layers):
+        if cells is not None:
+            kinds.setdefault(cells, []).append(number)
+    return {kind: tuple(members) for kind, members in kinds.items()}

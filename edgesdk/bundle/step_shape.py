@@ -1,0 +1,33 @@
+"""One size of a step: how many new tokens, cells and rows, of which stack, and under which name in a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAIN = "main"
+"""The stack that every variant has: the model itself."""
+
+
+@dataclass(frozen=True, order=True)
+class StepShape:
+    """One static size of the step graph.
+
+    Attributes:
+        tokens: T.
+        cells: S.
+        rows: R.
+        signature: name of the signature inside the variant's file, or of the file itself.
+        stack: which entry into the weights it runs. Whatever wraps a backend takes sizes as keys, so that
+            every stack comes through.
+    """
+
+    tokens: int
+    cells: int
+    rows: int
+    signature: str
+    stack: str = MAIN
+
+    @property
+    def decodes(self) -> bool:
+        """Whether it gives a sequence its next token, in distinction from reading a prompt."""
+        return self.tokens == 1
