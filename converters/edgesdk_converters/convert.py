@@ -279,7 +279,7 @@ def _emit(
         device_classes=target.device_classes,
         entry=f"variants/{name}/{entry}",
         context=context,
-        transforms=quantised.program.history,
+        transforms=quantised.history,
         steps=steps,
         weights=quantised.records,
         cell_type=cells,
