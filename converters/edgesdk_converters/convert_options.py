@@ -13,7 +13,7 @@ from edgesdk_converters.quantise.recipe import Recipe, find_recipe
 from edgesdk_converters.quantise_program import check_mixable
 from edgesdk_converters.reshape import Reshaping
 from edgesdk_converters.step_sizes import LARGEST_CONTEXT
-from edgesdk_converters.targets import Target, check_package_limit, check_palettes, find_targets
+from edgesdk_converters.targets import Target, check_exact, check_package_limit, check_palettes, find_targets
 from edgesdk_converters.transforms.skip_request import parse_skip
 from edgesdk_converters.vocabulary.prune_request import parse_prune_option
 
@@ -96,12 +96,7 @@ def check_options(
         raise UnsupportedOption(
             f"{options.cells} cells are for the target litert only, found {others}; leave it out"
         )
-    exact = next((recipe.name for recipe in recipes if recipe.has_exact_products), None)
-    if exact is not None and others:
-        raise UnsupportedOption(
-            f"recipe {exact} has exact activations, which are for the target litert only, found {others}; "
-            "leave it out"
-        )
+    check_exact(targets, recipes)
     if options.shallow is not None:
         parse_skip(options.shallow)
         if others:

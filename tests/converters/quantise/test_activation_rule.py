@@ -51,10 +51,11 @@ def test_what_rounds_no_activations_has_no_such_form(name):
 
 
 def test_targets_whose_kernels_are_others_refuse_it():
-    with pytest.raises(UnsupportedOption, match="for the target litert only, found onnx") as caught:
-        check_options(ConvertOptions(targets=("litert", "onnx"), recipes=("f32", "w8-exact")))
-    assert "\n" not in str(caught.value)
-    check_options(ConvertOptions(targets=("litert",), recipes=("w8-exact",)))
+    for target in ("litert-static", "onnx-npu"):
+        with pytest.raises(UnsupportedOption, match=f"take, found {target}; leave it out") as caught:
+            check_options(ConvertOptions(targets=("litert", target), recipes=("f32", "w8-exact")))
+        assert "\n" not in str(caught.value)
+    check_options(ConvertOptions(targets=("litert", "onnx", "onnx-step", "coreml"), recipes=("w8-exact",)))
 
 
 def test_a_rule_is_read_strictly(tmp_path):
