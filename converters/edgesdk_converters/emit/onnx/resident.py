@@ -96,8 +96,8 @@ def _check_exact(weights: QuantisedWeights, name: str) -> None:
     exact = {recipe.exact(name, tokens) for tokens in (1, FEW_TOKENS, FEW_TOKENS + 1)}
     if len(exact) > 1:
         raise EmitError(
-            f"recipe {recipe.name} has exact activations for {name!r} in some steps only, and the target onnx "
-            "has one graph for all; give decode, few and prompt the same"
+            f"recipe {recipe.name} has exact activations for {name!r} in some steps only, and the target "
+            "onnx has one graph for all; give decode, few and prompt the same"
         )
     block = 1 if scheme is None else kernel_block(scheme, columns)
     if True in exact and columns % block:
