@@ -99,13 +99,19 @@ def test_a_prompt_longer_than_the_context_is_refused_before_anything_runs(conver
 
 # Random weights are the worst case of 4 bits; by chance tokens would agree on 0.003 of positions.
 @pytest.mark.parametrize(
-    ("recipe", "agreement"), [("w8", 0.8), ("w8-round", 0.8), ("w4b32", 0.2), ("w4c", 0.2)]
+    ("recipe", "agreement"),
+    [("w8", 0.8), ("w8-round", 0.8), ("w8-round-exact", 0.8), ("w4b32", 0.2), ("w4c", 0.2)],
 )
 def test_every_recipe_converts_and_runs_on_both_runtimes(tmp_path, recipe, agreement):
     options = ConvertOptions(recipes=(recipe,), context=64, allow_parity_miss=True)
     bundle = convert(str(TINY / "llama"), tmp_path / "b", options)
     for variant in open_bundle(bundle).manifest.variants:
         assert variant.parity.top1_agreement > agreement, variant
+        done = {record.name: record.settings for record in variant.transforms}
+        assert ("exact_activations" in done) == recipe.endswith("-exact")
+        if recipe.endswith("-exact"):
+            # q_k_v, o, gate_up and down of two layers, and the head.
+            assert done["exact_activations"] == {"decode": 9, "few": 9, "prompt": 9, "of": 9}
     for backend in BACKENDS:
         with edgesdk.load(bundle, backend=backend, strict=True, threads=1) as model:
             assert model.receipt.recipe == recipe
