@@ -19,7 +19,14 @@ from edgesdk_converters.quantise_program import check_mixable
 from edgesdk_converters.reshape import Reshaping
 from edgesdk_converters.shallow_stack import ShallowStack
 from edgesdk_converters.step_sizes import LARGEST_CONTEXT
-from edgesdk_converters.targets import TARGETS, Target, check_package_limit, check_palettes, find_targets
+from edgesdk_converters.targets import (
+    TARGETS,
+    Target,
+    check_exact,
+    check_package_limit,
+    check_palettes,
+    find_targets,
+)
 from edgesdk_converters.transforms.skip_request import parse_skip
 from edgesdk_converters.vocabulary.prune_request import parse_prune_option
 
@@ -119,6 +126,7 @@ def check_options(options: ConvertOptions) -> CheckedOptions:
             f"{options.cells} cells are for the target litert only, found {others}; leave it out"
         )
     _check_stacks(options, targets)
+    check_exact(targets, recipes)
     options.reshaping.check()
     _check_output_only(options, targets)
     _check_accuracy(options, targets, recipes)

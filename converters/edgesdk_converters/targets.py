@@ -117,6 +117,7 @@ class Target:
         emit: writes the variant.
         blocks: which of a file's own blocks its kernels take.
         palettes: whether it takes weights as indices into palettes.
+        exact: whether its products can read activations without loss, or always do.
         range_texts: calibration texts on which it measures how large activations get; 0 for none.
         stacks: whether its file can hold further stacks on the same weights.
         refine: improves what was written, where something was wished for that it can do.
@@ -131,6 +132,7 @@ class Target:
     emit: Callable[[EmitRequest], None]
     blocks: BlockKernels
     palettes: bool = False
+    exact: bool = True
     range_texts: int = 0
     stacks: bool = False
     refine: Callable[[RefineRequest], Refined] = _as_written
@@ -252,6 +254,7 @@ TARGETS = (
         _compiled_steps,
         _litert_static,
         LITERT_BLOCKS,
+        exact=False,
     ),
     Target(
         "onnx",
@@ -283,6 +286,7 @@ TARGETS = (
         _few_steps,
         _onnx_npu,
         ONNX_STEP_BLOCKS,
+        exact=False,
         range_texts=2,  # the largest values are the same in every text
     ),
     Target(
@@ -337,6 +341,21 @@ def check_palettes(targets: Sequence[Target], recipes: Sequence[Recipe]) -> None
         raise UnsupportedOption(
             f"recipe {named} stores palettes, which only {takes} take, found {without}; leave it out or "
             "choose an int4 recipe"
+        )
+
+
+def check_exact(targets: Sequence[Target], recipes: Sequence[Recipe]) -> None:
+    """Refuses recipes with exact activations for targets whose kernels round them on grids of their own.
+
+    Raises:
+        UnsupportedOption: there is such a pair.
+    """
+    without = ", ".join(target.name for target in targets if not target.exact)
+    named = next((recipe.name for recipe in recipes if recipe.has_exact_products), None)
+    if named is not None and without:
+        takes = ", ".join(target.name for target in TARGETS if target.exact)
+        raise UnsupportedOption(
+            f"recipe {named} has exact activations, which only {takes} take, found {without}; leave it out"
         )
 
 

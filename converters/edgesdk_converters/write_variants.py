@@ -138,7 +138,7 @@ def _write(
         device_classes=target.device_classes,
         entry=f"variants/{name}/{target.entry_for(request.package_limit_bytes, request.steps)}",
         context=context,
-        transforms=quantised.program.history,
+        transforms=quantised.history,
         steps=request.steps,
         weights=quantised.records,
         cell_type=options.cells,

@@ -9,7 +9,9 @@ from edgesdk_converters.vocabulary.tokenizer_data import load_engine
 
 
 @pytest.mark.parametrize("tiny", ["llama", "llama-untied-bias"])
-def test_it_converts_proves_and_writes_the_same_text(grown, corpus, held_out, tiny, tmp_path, monkeypatch):
+def test_it_converts_proves_and_writes_the_same_text(
+    grown, corpus, held_out, tiny, short_text, tmp_path, monkeypatch
+):
     import edgesdk
     from edgesdk_converters import convert as pipeline
     from edgesdk_converters import read_source
@@ -26,6 +28,7 @@ def test_it_converts_proves_and_writes_the_same_text(grown, corpus, held_out, ti
             recipes=("f32", "w8", "w4b32"),
             context=64,
             allow_parity_miss=True,
+            calibration=short_text,
         )
         folder = pipeline.convert("given", tmp_path / name, options)
         model = edgesdk.load(folder, variant="litert-f32")

@@ -33,14 +33,14 @@ def convert(
 
 
 @pytest.fixture(scope="module", params=["llama", "llama-untied-bias"])
-def bundles(request, tmp_path_factory, grown, corpus):
+def bundles(request, tmp_path_factory, grown, corpus, short_text):
     """The full bundle, the same with a pruned head, and the checkpoint."""
     folder = tmp_path_factory.mktemp("output")
     checkpoint = grown("byte_level", request.param)
     with pytest.MonkeyPatch.context() as patch:
-        full = convert(patch, checkpoint, folder / "full")
+        full = convert(patch, checkpoint, folder / "full", calibration=short_text)
         asked = Reshaping(prune_vocab=f"corpus={corpus},size=500,output-only")
-        pruned = convert(patch, checkpoint, folder / "pruned", reshaping=asked)
+        pruned = convert(patch, checkpoint, folder / "pruned", reshaping=asked, calibration=short_text)
     return full, pruned, checkpoint
 
 
