@@ -29,11 +29,10 @@ TOLERANCE = 1e-3
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def converted(request, tmp_path_factory):
+def converted(request, converted_once):
     """A float32 bundle of one architecture, with the program it was made from."""
     source = str(TINY / request.param)
-    options = ConvertOptions(targets=("litert", "onnx", "onnx-step"), recipes=("f32",), context=64)
-    bundle = convert(source, tmp_path_factory.mktemp("bundles") / request.param, options)
+    bundle = converted_once(source, targets=("litert", "onnx", "onnx-step"), recipes=("f32",), context=64)
     checkpoint = open_checkpoint(source)
     spec = read_spec(checkpoint.config)
     return bundle, Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
@@ -100,13 +99,19 @@ def test_a_prompt_longer_than_the_context_is_refused_before_anything_runs(conver
 
 # Random weights are the worst case of 4 bits; by chance tokens would agree on 0.003 of positions.
 @pytest.mark.parametrize(
-    ("recipe", "agreement"), [("w8", 0.8), ("w8-round", 0.8), ("w4b32", 0.2), ("w4c", 0.2)]
+    ("recipe", "agreement"),
+    [("w8", 0.8), ("w8-round", 0.8), ("w8-round-exact", 0.8), ("w4b32", 0.2), ("w4c", 0.2)],
 )
 def test_every_recipe_converts_and_runs_on_both_runtimes(tmp_path, recipe, agreement):
     options = ConvertOptions(recipes=(recipe,), context=64, allow_parity_miss=True)
     bundle = convert(str(TINY / "llama"), tmp_path / "b", options)
     for variant in open_bundle(bundle).manifest.variants:
         assert variant.parity.top1_agreement > agreement, variant
+        done = {record.name: record.settings for record in variant.transforms}
+        assert ("exact_activations" in done) == recipe.endswith("-exact")
+        if recipe.endswith("-exact"):
+            # q_k_v, o, gate_up and down of two layers, and the head.
+            assert done["exact_activations"] == {"decode": 9, "few": 9, "prompt": 9, "of": 9}
     for backend in BACKENDS:
         with edgesdk.load(bundle, backend=backend, strict=True, threads=1) as model:
             assert model.receipt.recipe == recipe

@@ -31,7 +31,7 @@ CONTEXT_OPERATOR = "EPContext"
 
 _STANDARD = (
     "Abs Add Cast Concat DequantizeLinear Div Gather Gelu Gemm MatMul Max Mul QuantizeLinear Range ReduceMax "
-    "ReduceMean ReduceSum Reshape Shape Sigmoid SimplifiedLayerNormalization Slice Softmax Split Sqrt "
+    "ReduceMean ReduceSum Reshape Round Shape Sigmoid SimplifiedLayerNormalization Slice Softmax Split Sqrt "
     "Squeeze Sub Tanh Transpose Unsqueeze"
 )
 _CONTRIBUTED = (

@@ -11,6 +11,8 @@ Grammar of names:
     w4c                       int4, one scale per output row; embedding and head int8
     p4                        palettes: 16 numbers for every 16 rows; embedding and head int8; Core ML only
     <any of w8, w4, p4>-round the same without calibration
+    <any with int8 or int4>-exact
+                              the same, its products read activations without loss; LiteRT only
     <path>.json               a recipe of one's own: the fields of `Recipe` as an object
 
 The gate of a recipe is what a converted model must reach against the float32 evaluator, measured on
@@ -21,24 +23,24 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from edgesdk.bundle.records import from_json
 from edgesdk.errors import BundleError, UnsupportedOption
+from edgesdk_converters.quantise.activation_rule import ActivationRule
+from edgesdk_converters.quantise.weight_pattern import check_pattern, matches
 
 FloatType = Literal["float32", "float16"]
 Algorithm = Literal["round", "clip_search", "gptq", "stored", "palette", "palette_gptq"]
 
-_RANGE = re.compile(r"\{(\d{1,4})-(\d{1,4})\}")
-_LAYER = re.compile(r"layers\.(\d+)\.")
 _OWN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+_EXACT = "-exact"
 _LIMIT_BYTES = 1 << 20
 _KNOWN = (
     "f32, f16, w8, source, source-h4, w4b32, w4b64, w4c, p4, any of the w and p ones with -round, "
-    "or a .json file"
+    "any with w or source with -exact, or a .json file"
 )
 
 
@@ -96,8 +98,7 @@ class Rule:
     """Weights whose name matches a pattern get a scheme.
 
     Attributes:
-        pattern: shell style, with at most one range of layers, both ends included:
-            `layers.{0-3}.*`, `layers.{20-29}.down`, `*.o`, `head`.
+        pattern: of the weight's name, in the grammar of `weight_pattern`.
         scheme: None keeps them floating point.
         requantise: the scheme holds also where the recipe keeps a file's blocks and these are such.
     """
@@ -107,24 +108,12 @@ class Rule:
     requantise: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses a range that can match nothing, or that is no range."""
-        ranges = _RANGE.findall(self.pattern)
-        bare = _RANGE.sub("", self.pattern)
-        wrong = len(ranges) > 1 or "{" in bare or "}" in bare
-        if wrong or (ranges and "layers.{" not in self.pattern):
-            raise ValueError(f"pattern {self.pattern!r} is wrong; expected a range like layers.{{0-3}}.*")
-        if ranges and int(ranges[0][0]) > int(ranges[0][1]):
-            raise ValueError(f"pattern {self.pattern!r} has a range that ends before it begins")
+        """Refuses a pattern that is none."""
+        check_pattern(self.pattern)
 
     def matches(self, weight: str) -> bool:
         """Whether the rule speaks of a weight."""
-        span = _RANGE.search(self.pattern)
-        if span is None:
-            return fnmatchcase(weight, self.pattern)
-        layer = _LAYER.match(weight)
-        if layer is None or not int(span[1]) <= int(layer[1]) <= int(span[2]):
-            return False
-        return fnmatchcase(weight, self.pattern.replace(span[0], layer[1]))
+        return matches(self.pattern, weight)
 
 
 @dataclass(frozen=True)
@@ -145,6 +134,8 @@ class Recipe:
             take them, unless the rule that matches says `requantise`.
         outliers: how many of the largest channels of normed inputs stay floating point, for targets
             whose kernels quantise activations by row.
+        activations: rules for products with int8 activations, tried in order; one that none matches is
+            fast.
     """
 
     name: str
@@ -157,6 +148,7 @@ class Recipe:
     scale_channels: bool = False
     keep_blocks: bool = False
     outliers: int = 0
+    activations: tuple[ActivationRule, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses gates that nothing or everything passes."""
@@ -193,6 +185,16 @@ class Recipe:
         """Whether any weight is stored as indices into palettes."""
         return any(rule.scheme is not None and rule.scheme.palette for rule in self.rules)
 
+    @property
+    def has_exact_products(self) -> bool:
+        """Whether some product reads its input without loss, in steps of some size."""
+        return any("exact" in (rule.decode, rule.few, rule.prompt) for rule in self.activations)
+
+    def exact(self, weight: str, tokens: int) -> bool:
+        """Whether the product with a weight reads its input without loss, in steps of so many tokens."""
+        rule = next((rule for rule in self.activations if rule.matches(weight)), None)
+        return rule is not None and rule.at(tokens) == "exact"
+
     def scheme(self, weight: str) -> Scheme | None:
         """The scheme of the first rule that matches a weight's name."""
         rule = self._rule(weight)
@@ -215,14 +217,21 @@ def find_recipe(name: str) -> Recipe:
     """
     if name.endswith(".json"):
         return read_recipe(Path(name))
+    if name.endswith(_EXACT):
+        recipe = find_recipe(name.removesuffix(_EXACT))
+        if not recipe.stores_integers or recipe.palettes or recipe.activations:
+            raise UnsupportedOption(
+                f"recipe {name!r} has no products that round activations; leave out {_EXACT}"
+            )
+        return replace(recipe, name=name, activations=(ActivationRule("*"),))
     if name == "f32":
         return Recipe(name, (), "float32", False, 1.001, 0.999)
     if name == "f16":
         return Recipe(name, (), "float16", False, 1.005, 0.99)
     int8 = Scheme(8, None, "round")
     if name in ("w8", "w8-round"):
-        # One large diagonal leaves the rest of this matrix no steps: in int8 it costs 0.07 top-1.
-        exact = Rule("final_rotation", None)
+        # One large diagonal leaves the rest of such a matrix no steps: in int8 it costs 0.07 top-1.
+        exact = Rule("*.rotation", None)
         rounds = name.endswith("-round")
         rest = int8 if rounds else Scheme(8, None, "gptq")
         return Recipe(

@@ -21,6 +21,7 @@ from edgesdk_converters.emit.litert.heads import (
 from edgesdk_converters.emit.litert.model_file import Constant
 from edgesdk_converters.emit.litert.packed_rows import packed_rows
 from edgesdk_converters.emit.litert.state import Lowering
+from edgesdk_converters.emit.litert.two_rows import two_rows
 from edgesdk_converters.graph import ops
 from edgesdk_converters.graph.graph import Node
 
@@ -90,14 +91,22 @@ def _linear(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, .
     options.asymmetricQuantizeInputs = scheme is not None
     inside = state.channel_scales
     matrix = weight_matrix(state.subgraph, state.weights, weight, channel_scales=inside)
-    if scheme is not None and scheme.bits == 8 and not inside:
-        y = state.emit("FULLY_CONNECTED", [x[0], matrix, -1], f"{out}.unscaled", shape, options, 5)
-        scales = _vector(state, f"{weight}.scales", lambda: state.weights.quantised(weight).scales[:, 0])
-        y = state.binary("MUL", y, scales, out if bias < 0 else f"{out}.product", shape)
-        return [y if bias < 0 else state.binary("ADD", y, bias, out, shape)]
+    outside = scheme is not None and scheme.bits == 8 and not inside
     # Versions of FULLY_CONNECTED: 5 has keep_num_dims, 12 scales per channel, 13 blockwise int4.
-    version = 5 if scheme is None else 13 if scheme.block else 12
-    return [state.emit("FULLY_CONNECTED", [x[0], matrix, bias], out, shape, options, version)]
+    version = 5 if scheme is None or outside else 13 if scheme.block else 12
+    exact = scheme is not None and state.weights.recipe.exact(weight, state.step.tokens)
+    if not exact and not outside:
+        return [state.emit("FULLY_CONNECTED", [x[0], matrix, bias], out, shape, options, version)]
+    # What is left to do, in order: each makes the next one's input, and the last has the node's name.
+    names = [f"{out}.unscaled"] * outside + [f"{out}.product"] * (bias >= 0) + [out]
+    if exact:
+        y = two_rows(state, x[0], matrix, names.pop(0), shape, options, version)
+    else:
+        y = state.emit("FULLY_CONNECTED", [x[0], matrix, -1], names.pop(0), shape, options, version)
+    if outside:
+        scales = _vector(state, f"{weight}.scales", lambda: state.weights.quantised(weight).scales[:, 0])
+        y = state.binary("MUL", y, scales, names.pop(0), shape)
+    return [y if bias < 0 else state.binary("ADD", y, bias, out, shape)]
 
 
 def _vector(state: Lowering, name: str, data: Constant) -> int:

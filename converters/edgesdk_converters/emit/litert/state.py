@@ -32,6 +32,7 @@ class Lowering:
         half_cells: names of cells in float16.
         channel_scales: whether int8 products have their scales inside, which tflite-runtime 2.14 takes
             for zeros, or multiply by them afterwards (docs/decisions/0003).
+        stacked: tensor index of rows above what rounding them loses, by that of the rows (`two_rows`).
     """
 
     subgraph: Subgraph
@@ -47,6 +48,7 @@ class Lowering:
     _reshaped: dict[int, int] = field(default_factory=dict)
     _gathered: dict[RotarySpec, tuple[int, int]] = field(default_factory=dict)
     _tiled: dict[tuple[int, int], int] = field(default_factory=dict)
+    stacked: dict[int, int] = field(default_factory=dict)
 
     @property
     def schema(self) -> Any:
@@ -107,8 +109,9 @@ class Lowering:
         return self.emit("TRANSPOSE", [x, axes], name, shape, self.schema.TransposeOptionsT())
 
     def binary(self, code: str, a: int, b: int, name: str, shape: tuple[int, ...]) -> int:
-        """ADD, MUL or SUB with broadcasting."""
-        options = getattr(self.schema, f"{code.capitalize()}OptionsT")()
+        """ADD, DIV, MAXIMUM, MINIMUM, MUL or SUB with broadcasting."""
+        kind = "MaximumMinimum" if code in ("MAXIMUM", "MINIMUM") else code.capitalize()
+        options = getattr(self.schema, f"{kind}OptionsT")()
         return self.emit(code, [a, b], name, shape, options)
 
     def concat(self, parts: list[int], axis: int, name: str, shape: tuple[int, ...]) -> int:

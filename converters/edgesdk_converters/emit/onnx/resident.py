@@ -17,11 +17,13 @@ import numpy as np
 from edgesdk.bundle.manifest import GenerationDefaults
 from edgesdk.errors import EmitError
 from edgesdk_converters.emit.onnx.genai_files import genai_files
+from edgesdk_converters.emit.onnx.matrices import kernel_block
 from edgesdk_converters.emit.onnx.model_file import ExternalData, OnnxModel
 from edgesdk_converters.emit.onnx.resident_attention import HEAD_MULTIPLE, lower_lengths
 from edgesdk_converters.emit.onnx.resident_lowering import LOGITS_FROM, LOWERINGS, lower_node
 from edgesdk_converters.emit.onnx.resident_state import ResidentLowering
 from edgesdk_converters.graph.program import Program
+from edgesdk_converters.quantise.activation_rule import FEW_TOKENS
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
 
@@ -84,6 +86,25 @@ def check_resident(program: Program, weights: QuantisedWeights) -> None:
         scheme = weights.scheme(value.name)
         if scheme is not None and scheme.bits not in (4, 8):
             raise EmitError(f"MatMulNBits takes 4 or 8 bits, {value.name!r} has {scheme.bits}")
+        if scheme is not None and weights.recipe.has_exact_products:
+            _check_exact(weights, value.name)
+
+
+def _check_exact(weights: QuantisedWeights, name: str) -> None:
+    """Refuses exact activations that one graph for steps of all sizes cannot give."""
+    recipe, scheme, columns = weights.recipe, weights.scheme(name), weights.shape(name)[1]
+    exact = {recipe.exact(name, tokens) for tokens in (1, FEW_TOKENS, FEW_TOKENS + 1)}
+    if len(exact) > 1:
+        raise EmitError(
+            f"recipe {recipe.name} has exact activations for {name!r} in some steps only, and the target "
+            "onnx has one graph for all; give decode, few and prompt the same"
+        )
+    block = 1 if scheme is None else kernel_block(scheme, columns)
+    if True in exact and columns % block:
+        raise EmitError(
+            f"exact activations need rows of a multiple of {block} with the target onnx, but {name!r} has "
+            f"{columns} columns; leave that weight fast"
+        )
 
 
 def _lower(

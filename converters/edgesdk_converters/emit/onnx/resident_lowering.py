@@ -15,6 +15,7 @@ import numpy as np
 from edgesdk_converters.emit.onnx.matrices import block_scales, kernel_block, pack_blocks
 from edgesdk_converters.emit.onnx.resident_attention import lower_attend
 from edgesdk_converters.emit.onnx.resident_state import CONTRIB, ResidentLowering
+from edgesdk_converters.emit.onnx.two_rows import two_rows
 from edgesdk_converters.graph import ops
 from edgesdk_converters.graph.graph import Node
 
@@ -138,9 +139,20 @@ def _linear(state: ResidentLowering, node: Node) -> None:
     if state.weights.scheme(weight) is not None:
         integers, scales, attributes = _blocks(state, weight)
         attributes |= {"N": rows, "K": columns, "accuracy_level": state.accuracy_level}
-        # Slots 3 and 4, zero points and an obsolete index, stay empty.
-        inputs = [x, integers, scales, *(["", "", *bias] if bias else [])]
-        state.model.node("MatMulNBits", inputs, [out], attributes, CONTRIB)
+
+        def multiply(x: str, out: str, *bias: str) -> str:
+            # Slots 3 and 4, zero points and an obsolete index, stay empty.
+            inputs = [x, integers, scales, *(["", "", *bias] if bias else [])]
+            return state.model.node("MatMulNBits", inputs, [out], attributes, CONTRIB)
+
+        # A graph for steps of every size has products of one kind; `check_resident` has seen to that.
+        if state.accuracy_level and state.weights.recipe.exact(weight, 1):
+            y = f"{out}.product" if bias else out
+            two_rows(state, x, y, columns, attributes["block_size"], multiply)
+            if bias:
+                state.model.node("Add", [y, bias[0]], [out])
+            return
+        multiply(x, out, *bias)
         return
     matrix, half = _matrix(state, weight)
     matrix = state.widen(matrix) if half else matrix

@@ -26,6 +26,7 @@ class ResidentLowering:
         context: length of the rotary tables.
         accuracy_level: of MatMulNBits: 0 computes in float32, 4 with activations in int8 blocks.
         names: ONNX name of every value made so far.
+        stacked: names of rows above what rounding them loses, by that of the rows (`two_rows`).
         rotations: values whose rotation is left to their attention: what rotates, and how.
     """
 
@@ -36,6 +37,7 @@ class ResidentLowering:
     accuracy_level: int
     names: dict[str, str] = field(default_factory=dict)
     rotations: dict[str, tuple[str, RotarySpec]] = field(default_factory=dict)
+    stacked: dict[str, str] = field(default_factory=dict)
     _splits: dict[str, Node] = field(default_factory=dict)
     _sums: dict[str, Node] = field(default_factory=dict)
 

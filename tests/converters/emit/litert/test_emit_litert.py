@@ -1,5 +1,6 @@
 """LiteRT files, run by LiteRT, against the evaluator on the very same weights."""
 
+import dataclasses
 import typing
 
 import numpy as np
@@ -22,6 +23,7 @@ from edgesdk_converters.graph import ops
 from edgesdk_converters.graph.full_sequence import sequence_logits
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.prepare import prepare
+from edgesdk_converters.quantise.activation_rule import ActivationRule
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.recipe import find_recipe
 
@@ -152,3 +154,41 @@ def test_xnnpack_takes_everything_but_looking_up(make_program, tmp_path, step):
     _, events = profiler.profile()
     profiler.close()
     assert {event.tag for event in events if event.node is not None} == {"GATHER"}
+
+
+@pytest.mark.parametrize("recipe", ["w8-round-exact", "w4c-round-exact"])
+def test_exact_activations_are_nearly_float_ones(any_program, tokens, tmp_path, recipe):
+    quantised = emit(any_program, recipe, tmp_path / "m.tflite")
+    expected = next(sequence_logits(quantised, [tokens]))
+    largest = max(1, np.abs(expected).max())
+    backend = open_compiled(tmp_path / "m.tflite", any_program.spec)
+    found = CellSequence(backend, any_program.spec, 64).score(tokens)
+    assert np.abs(found - expected).max() < 0.01 * largest
+    # Every kind of step: a prompt at once, and a token at a time.
+    assert (
+        np.abs(CellSequence(backend, any_program.spec, 64).extend(tokens) - expected[-1]).max()
+        < 0.01 * largest
+    )
+    one = CellSequence(backend, any_program.spec, 64)
+    for token, logits in zip(tokens, expected, strict=True):
+        assert np.abs(one.extend(np.array([token], np.int32)) - logits).max() < 0.01 * largest
+
+
+@pytest.mark.parametrize("phase", ["decode", "few", "prompt"])
+def test_each_size_of_step_has_products_of_its_own_kind(make_program, tmp_path, phase):
+    program, phases = make_program("plain"), dict.fromkeys(("decode", "few", "prompt"), "fast")
+    rules = (ActivationRule("*.down", **{**phases, phase: "exact"}),)
+    recipe = dataclasses.replace(find_recipe("w8-round"), activations=rules)
+    prepared = prepare(program, recipe)
+    emit_litert(prepared, QuantisedWeights(prepared.weights, recipe), tmp_path / "m.tflite", STEPS, 64)
+    for signature, its_phase in (
+        ("step_1", "decode"),
+        ("step_4_16", "few"),
+        ("step_8", "few"),
+        ("step_many", "prompt"),
+    ):
+        operations = read_signature(tmp_path / "m.tflite", signature).operations
+        stacked = [op.name for op in operations if op.kind == "SUM"]
+        layers = len(program.spec.layers) if its_phase == phase else 0
+        assert len(stacked) == layers
+        assert all(".down" in name for name in stacked)

@@ -12,12 +12,14 @@ from edgesdk.backends.onnxruntime_resident import ResidentModel
 from edgesdk.bundle.decoder_spec import LayerSpec
 from edgesdk.bundle.manifest import GenerationDefaults
 from edgesdk.errors import EmitError
-from edgesdk_converters.emit.onnx.resident import emit_resident
+from edgesdk_converters.emit.onnx.resident import check_resident, emit_resident
 from edgesdk_converters.emit.onnx.resident_lowering import LOWERINGS
 from edgesdk_converters.graph import ops
+from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.full_sequence import sequence_logits
 from edgesdk_converters.graph.graph import Node
 from edgesdk_converters.graph.program import Program
+from edgesdk_converters.quantise.activation_rule import ActivationRule
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.recipe import find_recipe
 
@@ -69,6 +71,34 @@ def test_int8_activations_stay_near(any_program, tokens, emit, recipe):
     expected = next(sequence_logits(quantised, [tokens]))
     found = model.new_sequence().score(tokens)
     assert error(found, expected) < INT8_ACTIVATIONS
+
+
+@pytest.mark.parametrize("recipe", ["w8-round-exact", "w4b32-round-exact"])
+def test_exact_activations_are_nearly_float_ones(any_program, tokens, emit, recipe):
+    quantised, model = emit(any_program, recipe, 4)
+    expected = next(sequence_logits(quantised, [tokens]))
+    assert error(model.new_sequence().score(tokens), expected) < INT8_ACTIVATIONS / 20
+    one = model.new_sequence()
+    rows = [one.extend(token[None]).copy() for token in tokens]
+    assert error(np.stack(rows), expected) < INT8_ACTIVATIONS / 20
+
+
+@pytest.mark.parametrize(
+    ("rule", "changes", "message"),
+    [
+        (ActivationRule("*.down", prompt="fast"), {}, "one graph for all"),
+        (ActivationRule("*.down"), {"ffn_size": 100}, "'layers.0.down' has 100 columns"),
+    ],
+)
+def test_what_one_graph_cannot_do_exactly_is_refused(make_program, rule, changes, message):
+    program = make_program("plain")
+    spec = dataclasses.replace(program.spec, **changes)
+    graph = build_decoder(spec)
+    weights = type(program.weights)({value.name: value.shape for value in graph.weights})
+    recipe = dataclasses.replace(find_recipe("w8-round"), activations=(rule,))
+    changed = Program(spec, graph, weights)
+    with pytest.raises(EmitError, match=message):
+        check_resident(changed, QuantisedWeights(weights, recipe))
 
 
 def test_program_without_transforms_matches(any_program, tokens, tmp_path, tokenizer_files):
