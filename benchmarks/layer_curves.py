@@ -30,7 +30,7 @@ from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import ResidentWeights
 from edgesdk_converters.layers.budget import Judge
-from edgesdk_converters.layers.rank_layers import LayerRanking, rank_layers, reorder
+from edgesdk_converters.layers.rank_layers import LayerRanking, RankOptions, rank_layers, reorder
 from edgesdk_converters.layers.trial import Text, text_losses
 from edgesdk_converters.quantise.calibration.calibration_text import builtin_calibration
 from edgesdk_converters.transforms.skip_layers import skip_layers
@@ -96,7 +96,7 @@ def request_of(removals: Sequence[str]) -> SkipRequest:
 
 def rank_all(program: Program, windows: Sequence[Text], remove: int, seeds: int) -> dict[str, LayerRanking]:
     """Every ranking, from one measurement of the blocks."""
-    greedy = rank_layers(program, windows, "greedy", remove=remove, report=click.echo)
+    greedy = rank_layers(program, windows, RankOptions("greedy", remove), click.echo)
     found = {"greedy": greedy}
     for method in ("influence", "loss"):
         found[method] = reorder(program, greedy, method, remove=remove)

@@ -26,8 +26,8 @@ from pathlib import Path
 import click
 
 import edgesdk
+from edgesdk.engine.generation import Generation
 from edgesdk.engine.session import Session
-from edgesdk.engine.stream import Generation
 from edgesdk.errors import CapacityError, EdgeError, QueueFull, UnsupportedOption
 
 MOST_REQUESTS = 24

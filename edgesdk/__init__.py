@@ -15,38 +15,90 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgesdk.bundle.reader import Bundle, open_bundle
-    from edgesdk.decoding.beam import Beam
-    from edgesdk.decoding.completion import Chunk, Completion
-    from edgesdk.decoding.logprobs import TokenLogprob
-    from edgesdk.decoding.options import GenerationOptions
-    from edgesdk.decoding.stream import Stream
-    from edgesdk.devices.governor import Governor, GovernorRule, GovernorSettings
-    from edgesdk.devices.receipt import Receipt, Refusal
-    from edgesdk.engine.engine import Engine
-    from edgesdk.engine.metrics import EngineMetrics, RequestMetrics
-    from edgesdk.engine.request_options import RequestOptions
-    from edgesdk.engine.session import Session
-    from edgesdk.engine.stream import Generation
-    from edgesdk.errors import (
-        BundleError,
-        CapacityError,
-        CheckpointError,
-        DeviceError,
-        EdgeError,
-        EmitError,
-        MissingExtra,
-        QueueFull,
-        SnapshotError,
-        ToolCallError,
-        TransformError,
-        UnsupportedOption,
-    )
-    from edgesdk.load_model import load
-    from edgesdk.load_options import LoadOptions
-    from edgesdk.model import Model
-    from edgesdk.text.messages import Message
-    from edgesdk.text.tools import Tool, ToolCall
+    from edgesdk.backends.protocol import Between as Between
+    from edgesdk.backends.protocol import TokenSequence as TokenSequence
+    from edgesdk.bundle.decoder_spec import DecoderSpec as DecoderSpec
+    from edgesdk.bundle.decoder_spec import Half as Half
+    from edgesdk.bundle.decoder_spec import LayerSpec as LayerSpec
+    from edgesdk.bundle.decoder_spec import RotarySpec as RotarySpec
+    from edgesdk.bundle.manifest import AccuracyRecord as AccuracyRecord
+    from edgesdk.bundle.manifest import BudgetRecord as BudgetRecord
+    from edgesdk.bundle.manifest import CalibrationSample as CalibrationSample
+    from edgesdk.bundle.manifest import ChatAgreement as ChatAgreement
+    from edgesdk.bundle.manifest import Compatibility as Compatibility
+    from edgesdk.bundle.manifest import FileRecord as FileRecord
+    from edgesdk.bundle.manifest import FrontierPoint as FrontierPoint
+    from edgesdk.bundle.manifest import GenerationDefaults as GenerationDefaults
+    from edgesdk.bundle.manifest import GreedyAgreement as GreedyAgreement
+    from edgesdk.bundle.manifest import Manifest as Manifest
+    from edgesdk.bundle.manifest import ParityReport as ParityReport
+    from edgesdk.bundle.manifest import Source as Source
+    from edgesdk.bundle.manifest import SourceFile as SourceFile
+    from edgesdk.bundle.manifest import StackRecord as StackRecord
+    from edgesdk.bundle.manifest import TokenizerRecord as TokenizerRecord
+    from edgesdk.bundle.manifest import TransformRecord as TransformRecord
+    from edgesdk.bundle.manifest import Variant as Variant
+    from edgesdk.bundle.manifest import VocabularyRecord as VocabularyRecord
+    from edgesdk.bundle.manifest import WeightRecord as WeightRecord
+    from edgesdk.bundle.port import Port as Port
+    from edgesdk.bundle.reader import Bundle as Bundle
+    from edgesdk.bundle.reader import open_bundle as open_bundle
+    from edgesdk.bundle.records import JsonValue as JsonValue
+    from edgesdk.bundle.step_shape import StepShape as StepShape
+    from edgesdk.decoding.beam import Beam as Beam
+    from edgesdk.decoding.completion import Chunk as Chunk
+    from edgesdk.decoding.completion import Completion as Completion
+    from edgesdk.decoding.logprobs import TokenLogprob as TokenLogprob
+    from edgesdk.decoding.options import GenerationKeywords as GenerationKeywords
+    from edgesdk.decoding.options import GenerationOptions as GenerationOptions
+    from edgesdk.decoding.options import JsonSchema as JsonSchema
+    from edgesdk.decoding.stopping import FinishReason as FinishReason
+    from edgesdk.decoding.stream import Cancelled as Cancelled
+    from edgesdk.decoding.stream import Stream as Stream
+    from edgesdk.devices.governor import Governor as Governor
+    from edgesdk.devices.governor import GovernorLimits as GovernorLimits
+    from edgesdk.devices.governor import GovernorRule as GovernorRule
+    from edgesdk.devices.governor import GovernorSettings as GovernorSettings
+    from edgesdk.devices.measurement import Measurement as Measurement
+    from edgesdk.devices.measurement import PhaseFigures as PhaseFigures
+    from edgesdk.devices.power_readings import PowerReadings as PowerReadings
+    from edgesdk.devices.receipt import Incident as Incident
+    from edgesdk.devices.receipt import Phase as Phase
+    from edgesdk.devices.receipt import Receipt as Receipt
+    from edgesdk.devices.receipt import Refusal as Refusal
+    from edgesdk.devices.receipt import Runner as Runner
+    from edgesdk.engine.engine import Engine as Engine
+    from edgesdk.engine.engine_options import EngineKeywords as EngineKeywords
+    from edgesdk.engine.generation import Generation as Generation
+    from edgesdk.engine.metrics import EngineMetrics as EngineMetrics
+    from edgesdk.engine.metrics import RequestMetrics as RequestMetrics
+    from edgesdk.engine.request_options import RequestOptions as RequestOptions
+    from edgesdk.engine.scheduler import Policy as Policy
+    from edgesdk.engine.session import Session as Session
+    from edgesdk.errors import BundleError as BundleError
+    from edgesdk.errors import CapacityError as CapacityError
+    from edgesdk.errors import CheckpointError as CheckpointError
+    from edgesdk.errors import DeviceError as DeviceError
+    from edgesdk.errors import EdgeError as EdgeError
+    from edgesdk.errors import EmitError as EmitError
+    from edgesdk.errors import MissingExtra as MissingExtra
+    from edgesdk.errors import QueueFull as QueueFull
+    from edgesdk.errors import SnapshotError as SnapshotError
+    from edgesdk.errors import ToolCallError as ToolCallError
+    from edgesdk.errors import TransformError as TransformError
+    from edgesdk.errors import UnsupportedOption as UnsupportedOption
+    from edgesdk.load_model import load as load
+    from edgesdk.load_options import LoadKeywords as LoadKeywords
+    from edgesdk.load_options import LoadOptions as LoadOptions
+    from edgesdk.model import Model as Model
+    from edgesdk.text.chat_template import ChatTemplate as ChatTemplate
+    from edgesdk.text.chat_template import TemplateVariables as TemplateVariables
+    from edgesdk.text.encode_prompt import Prompt as Prompt
+    from edgesdk.text.messages import Message as Message
+    from edgesdk.text.tokenizer import Tokenizer as Tokenizer
+    from edgesdk.text.tools import Tool as Tool
+    from edgesdk.text.tools import ToolCall as ToolCall
+    from edgesdk.text.tools import ToolChoice as ToolChoice
 
     __version__: str
 
@@ -54,79 +106,53 @@ if TYPE_CHECKING:
 # any import of ours, in probes too; who has set it has chosen.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__all__ = [
-    "Beam",
-    "Bundle",
-    "BundleError",
-    "CapacityError",
-    "CheckpointError",
-    "Chunk",
-    "Completion",
-    "DeviceError",
-    "EdgeError",
-    "EmitError",
-    "Engine",
-    "EngineMetrics",
-    "Generation",
-    "GenerationOptions",
-    "Governor",
-    "GovernorRule",
-    "GovernorSettings",
-    "LoadOptions",
-    "Message",
-    "MissingExtra",
-    "Model",
-    "QueueFull",
-    "Receipt",
-    "Refusal",
-    "RequestMetrics",
-    "RequestOptions",
-    "Session",
-    "SnapshotError",
-    "Stream",
-    "TokenLogprob",
-    "Tool",
-    "ToolCall",
-    "ToolCallError",
-    "TransformError",
-    "UnsupportedOption",
-    "__version__",
-    "load",
-    "open_bundle",
-]
-
-_ERRORS = {name for name in __all__ if name.endswith("Error")} | {
-    "MissingExtra",
-    "QueueFull",
-    "UnsupportedOption",
+_NAMES = {
+    "edgesdk.backends.protocol": "Between TokenSequence",
+    "edgesdk.bundle.decoder_spec": "DecoderSpec Half LayerSpec RotarySpec",
+    "edgesdk.bundle.manifest": (
+        "AccuracyRecord BudgetRecord CalibrationSample ChatAgreement Compatibility "
+        "FileRecord FrontierPoint GenerationDefaults GreedyAgreement Manifest ParityReport Source "
+        "SourceFile StackRecord TokenizerRecord TransformRecord Variant VocabularyRecord WeightRecord"
+    ),
+    "edgesdk.bundle.port": "Port",
+    "edgesdk.bundle.reader": "Bundle open_bundle",
+    "edgesdk.bundle.records": "JsonValue",
+    "edgesdk.bundle.step_shape": "StepShape",
+    "edgesdk.decoding.beam": "Beam",
+    "edgesdk.decoding.completion": "Chunk Completion",
+    "edgesdk.decoding.logprobs": "TokenLogprob",
+    "edgesdk.decoding.options": "GenerationKeywords GenerationOptions JsonSchema",
+    "edgesdk.decoding.stopping": "FinishReason",
+    "edgesdk.decoding.stream": "Cancelled Stream",
+    "edgesdk.devices.governor": "Governor GovernorLimits GovernorRule GovernorSettings",
+    "edgesdk.devices.measurement": "Measurement PhaseFigures",
+    "edgesdk.devices.power_readings": "PowerReadings",
+    "edgesdk.devices.receipt": "Incident Phase Receipt Refusal Runner",
+    "edgesdk.engine.engine": "Engine",
+    "edgesdk.engine.engine_options": "EngineKeywords",
+    "edgesdk.engine.generation": "Generation",
+    "edgesdk.engine.metrics": "EngineMetrics RequestMetrics",
+    "edgesdk.engine.request_options": "RequestOptions",
+    "edgesdk.engine.scheduler": "Policy",
+    "edgesdk.engine.session": "Session",
+    "edgesdk.errors": (
+        "BundleError CapacityError CheckpointError DeviceError EdgeError EmitError MissingExtra "
+        "QueueFull SnapshotError ToolCallError TransformError UnsupportedOption"
+    ),
+    "edgesdk.load_model": "load",
+    "edgesdk.load_options": "LoadKeywords LoadOptions",
+    "edgesdk.model": "Model",
+    "edgesdk.text.chat_template": "ChatTemplate TemplateVariables",
+    "edgesdk.text.encode_prompt": "Prompt",
+    "edgesdk.text.messages": "Message",
+    "edgesdk.text.tokenizer": "Tokenizer",
+    "edgesdk.text.tools": "Tool ToolCall ToolChoice",
 }
-_HOMES = {
-    "Beam": "edgesdk.decoding.beam",
-    "Bundle": "edgesdk.bundle.reader",
-    "Chunk": "edgesdk.decoding.completion",
-    "Completion": "edgesdk.decoding.completion",
-    "Engine": "edgesdk.engine.engine",
-    "EngineMetrics": "edgesdk.engine.metrics",
-    "Generation": "edgesdk.engine.stream",
-    "GenerationOptions": "edgesdk.decoding.options",
-    "Governor": "edgesdk.devices.governor",
-    "GovernorRule": "edgesdk.devices.governor",
-    "GovernorSettings": "edgesdk.devices.governor",
-    "LoadOptions": "edgesdk.load_options",
-    "Message": "edgesdk.text.messages",
-    "Model": "edgesdk.model",
-    "Receipt": "edgesdk.devices.receipt",
-    "Refusal": "edgesdk.devices.receipt",
-    "RequestMetrics": "edgesdk.engine.metrics",
-    "RequestOptions": "edgesdk.engine.request_options",
-    "Session": "edgesdk.engine.session",
-    "Stream": "edgesdk.decoding.stream",
-    "TokenLogprob": "edgesdk.decoding.logprobs",
-    "Tool": "edgesdk.text.tools",
-    "ToolCall": "edgesdk.text.tools",
-    "load": "edgesdk.load_model",
-    "open_bundle": "edgesdk.bundle.reader",
-} | dict.fromkeys(_ERRORS, "edgesdk.errors")
+"""What is public, by the module that has it: what somebody calls, and every type that it takes or returns."""
+
+_HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+__all__ = sorted([*_HOMES, "__version__"])
 
 
 def __getattr__(name: str) -> object:

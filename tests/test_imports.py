@@ -37,11 +37,14 @@ RUNTIME = [
 ]
 CONVERTERS = [
     "edgesdk_converters.convert",
+    "edgesdk_converters.prove_variants",
+    "edgesdk_converters.write_variants",
+    "edgesdk_converters.read_source",
     "edgesdk_converters.plan_stages",
     "edgesdk_converters.convert_options",
     "edgesdk_converters.reshape",
-    "edgesdk_converters.parity",
     "edgesdk_converters.targets",
+    "edgesdk_converters.parity",
     "edgesdk_converters.shallow_stack",
     "edgesdk_converters.quantise_program",
     "edgesdk_converters.prepare",
@@ -63,6 +66,7 @@ CONVERTERS = [
 SHARED = ("edgesdk.bundle", "edgesdk.errors", "edgesdk.evaluation.agreement")
 PROVERS = (
     "edgesdk_converters.convert",
+    "edgesdk_converters.prove_variants",
     "edgesdk_converters.parity",
     "edgesdk_converters.calibration_windows",
 )

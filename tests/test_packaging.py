@@ -65,12 +65,10 @@ def test_the_source_distribution_is_whole(place):
     assert sorted(wanted - inside) == []
 
 
-def test_what_the_wheel_installs_runs_a_bundle(wheel, tmp_path):
+def test_what_the_wheel_installs_runs_a_bundle(wheel, converted_once, tmp_path):
     """Away from the repository, with nothing of it on the path."""
-    from edgesdk_converters.convert import ConvertOptions, convert
-
-    options = ConvertOptions(targets=("onnx",), recipes=("f32",), context=64, prove=False)
-    bundle = convert(str(ROOT / "tests/data/tiny/llama"), tmp_path / "bundle", options)
+    targets = ("litert", "onnx", "onnx-step")
+    bundle = converted_once(ROOT / "tests/data/tiny/llama", targets=targets, recipes=("f32",), context=64)
     installed = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)

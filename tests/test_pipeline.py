@@ -29,11 +29,10 @@ TOLERANCE = 1e-3
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def converted(request, tmp_path_factory):
+def converted(request, converted_once):
     """A float32 bundle of one architecture, with the program it was made from."""
     source = str(TINY / request.param)
-    options = ConvertOptions(targets=("litert", "onnx", "onnx-step"), recipes=("f32",), context=64)
-    bundle = convert(source, tmp_path_factory.mktemp("bundles") / request.param, options)
+    bundle = converted_once(source, targets=("litert", "onnx", "onnx-step"), recipes=("f32",), context=64)
     checkpoint = open_checkpoint(source)
     spec = read_spec(checkpoint.config)
     return bundle, Program(spec, build_decoder(spec), weights_for(checkpoint, spec))

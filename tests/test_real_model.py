@@ -7,7 +7,6 @@ import pytest
 
 import edgesdk
 from edgesdk.bundle.reader import open_bundle
-from edgesdk_converters.convert import ConvertOptions, convert
 
 pytestmark = pytest.mark.real
 
@@ -26,10 +25,9 @@ BACKENDS = ["litert", "onnxruntime"] + (
 
 
 @pytest.fixture(scope="module")
-def bundle(smollm2_gguf, tmp_path_factory):
+def bundle(smollm2_gguf, converted_once):
     """int8 for LiteRT and ONNX, as `edgesdk demo` makes it: without two minutes of calibration."""
-    out = tmp_path_factory.mktemp("real") / "smollm2"
-    return convert(str(smollm2_gguf), out, ConvertOptions(recipes=("w8-round",), context=1024))
+    return converted_once(smollm2_gguf, recipes=("w8-round",))
 
 
 @pytest.fixture(scope="module", params=BACKENDS)

@@ -39,13 +39,31 @@ _REGEX = r"(yes|no){1,3}[a-z]*\d+(?:x|y)?"
 _LARK = 'start: a b*\na: "x" | /[0-9]{1,3}/\nb: ("," a)+'
 _TOKENIZER = {
     "version": "1.0",
-    "added_tokens": [{"id": 3, "content": "<s>", "special": True, "single_word": False, "lstrip": False}],
+    "added_tokens": [
+        {
+            "id": 3,
+            "content": "<s>",
+            "special": True,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+        }
+    ],
+    "normalizer": {
+        "type": "Sequence",
+        "normalizers": [
+            {"type": "Replace", "pattern": {"Regex": r"(?:x{3}[^\w\s])+?y"}, "content": "ab"},
+            {"type": "Replace", "pattern": {"String": "q"}, "content": "a"},
+        ],
+    },
     "pre_tokenizer": {
         "type": "Split",
-        "pattern": {"Regex": "[a-z]+| "},
+        "pattern": {"Regex": r"(?i:'s|'t)|[^\r\n\p{L}]?\p{L}+|\p{N}{1,3}|\s+(?!\S)| "},
         "behavior": "Isolated",
         "invert": False,
     },
+    "decoder": {"type": "Strip", "content": "b", "start": 1, "stop": 0},
     "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]},
 }
 

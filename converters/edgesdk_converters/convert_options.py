@@ -9,17 +9,29 @@ from pathlib import Path
 from edgesdk.bundle.manifest import CellType
 from edgesdk.errors import UnsupportedOption
 from edgesdk_converters.quantise.budget import Budget, parse_budget
+from edgesdk_converters.quantise.calibration.calibration_text import (
+    CalibrationText,
+    builtin_calibration,
+    read_calibration,
+)
 from edgesdk_converters.quantise.recipe import Recipe, find_recipe
 from edgesdk_converters.quantise_program import check_mixable
 from edgesdk_converters.reshape import Reshaping
+from edgesdk_converters.shallow_stack import ShallowStack
 from edgesdk_converters.step_sizes import LARGEST_CONTEXT
-from edgesdk_converters.targets import Target, check_exact, check_package_limit, check_palettes, find_targets
+from edgesdk_converters.targets import (
+    TARGETS,
+    Target,
+    check_exact,
+    check_package_limit,
+    check_palettes,
+    find_targets,
+)
 from edgesdk_converters.transforms.skip_request import parse_skip
 from edgesdk_converters.vocabulary.prune_request import parse_prune_option
 
 DEFAULT_TARGETS = ("litert", "onnx")
 DEFAULT_CONTEXT = 2048
-ACCURACY_TARGET = "onnx"
 OUTPUT_ONLY_TARGETS = ("litert", "litert-static", "onnx-step")
 
 
@@ -61,6 +73,11 @@ class ConvertOptions:
     package_limit_mb: float | None = None
     onnx_accuracy: float | None = None
 
+    @property
+    def stacks(self) -> tuple[ShallowStack, ...]:
+        """Further stacks on the weights of each variant."""
+        return () if self.shallow is None else (ShallowStack(parse_skip(self.shallow)),)
+
     def needs_text(self, targets: Sequence[Target], recipes: Sequence[Recipe]) -> bool:
         """Whether anything reads the calibration text."""
         return (
@@ -71,20 +88,32 @@ class ConvertOptions:
         )
 
 
-def check_options(
-    options: ConvertOptions,
-) -> tuple[tuple[Target, ...], list[Recipe], Budget | None]:
-    """Refuses what cannot come out well, before a checkpoint is opened.
+@dataclass(frozen=True)
+class CheckedOptions:
+    """What the names in options stand for.
 
-    Returns:
-        What the names stand for: targets, recipes, and the budget.
+    Attributes:
+        targets: in their own order.
+        recipes: each once.
+        budget: to mix precisions to; None for no mixture.
+        sample: calibration text; None where nothing reads any.
+    """
+
+    targets: tuple[Target, ...]
+    recipes: tuple[Recipe, ...]
+    budget: Budget | None
+    sample: CalibrationText | None
+
+
+def check_options(options: ConvertOptions) -> CheckedOptions:
+    """Refuses what cannot come out well, before a checkpoint is opened.
 
     Raises:
         UnsupportedOption: an option names something unknown or impossible, or suits no target or recipe.
         TransformError: a recipe cannot be mixed to a budget.
     """
     targets = find_targets(options.targets)
-    recipes = [find_recipe(name) for name in dict.fromkeys(options.recipes)]
+    recipes = tuple(find_recipe(name) for name in dict.fromkeys(options.recipes))
     if not recipes:
         raise UnsupportedOption("no recipe is named; expected for example w8")
     check_palettes(targets, recipes)
@@ -96,13 +125,8 @@ def check_options(
         raise UnsupportedOption(
             f"{options.cells} cells are for the target litert only, found {others}; leave it out"
         )
+    _check_stacks(options, targets)
     check_exact(targets, recipes)
-    if options.shallow is not None:
-        parse_skip(options.shallow)
-        if others:
-            raise UnsupportedOption(
-                f"a shallow stack is for the target litert only, found {others}; leave it out"
-            )
     options.reshaping.check()
     _check_output_only(options, targets)
     _check_accuracy(options, targets, recipes)
@@ -110,7 +134,38 @@ def check_options(
     if budget is not None:
         for recipe in recipes:
             check_mixable(recipe)
-    return targets, recipes, budget
+    return CheckedOptions(targets, recipes, budget, _read_sample(options, targets, recipes))
+
+
+def _read_sample(
+    options: ConvertOptions, targets: Sequence[Target], recipes: Sequence[Recipe]
+) -> CalibrationText | None:
+    """The calibration text, where something reads it.
+
+    Raises:
+        UnsupportedOption: one is given and nothing reads it, or it cannot be read.
+    """
+    if options.needs_text(targets, recipes):
+        return builtin_calibration() if options.calibration is None else read_calibration(options.calibration)
+    if options.calibration is not None:
+        raise UnsupportedOption(
+            "a calibration text is given and nothing uses it; leave it out, or choose a calibrated recipe"
+        )
+    return None
+
+
+def _check_stacks(options: ConvertOptions, targets: Sequence[Target]) -> None:
+    """Refuses further stacks for targets whose files hold none.
+
+    Raises:
+        UnsupportedOption: naming them.
+    """
+    without = ", ".join(target.name for target in targets if not target.stacks)
+    if options.stacks and without:
+        takes = ", ".join(target.name for target in TARGETS if target.stacks)
+        raise UnsupportedOption(
+            f"a shallow stack is for the target {takes} only, found {without}; leave it out"
+        )
 
 
 def _check_output_only(options: ConvertOptions, targets: Sequence[Target]) -> None:
@@ -145,9 +200,10 @@ def _check_accuracy(options: ConvertOptions, targets: Sequence[Target], recipes:
         return
     if not 0 < wish < 1:
         raise UnsupportedOption(f"the accuracy wished for is {wish:g}, expected a share above 0 and below 1")
-    if all(target.name != ACCURACY_TARGET for target in targets):
+    if not any(target.raises_accuracy for target in targets):
+        takes = ", ".join(target.name for target in TARGETS if target.raises_accuracy)
         raise UnsupportedOption(
-            f"an accuracy is for the target {ACCURACY_TARGET}, found "
+            f"an accuracy is for the target {takes}, found "
             f"{', '.join(target.name for target in targets)}; leave it out"
         )
     if not any(recipe.stores_integers for recipe in recipes):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgesdk_converters.convert_options import ACCURACY_TARGET, ConvertOptions
+from edgesdk_converters.convert_options import ConvertOptions
 from edgesdk_converters.graph.ops import Linear
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.progress import Stage
@@ -46,13 +46,13 @@ def plan_stages(
         for index, target in enumerate(targets):
             alone = index == 0 or depends_on_target(recipe)
             writing = _FIRST_WRITING_S if alone else _WRITING_S
-            if options.onnx_accuracy is not None and target.name == ACCURACY_TARGET:
+            if options.onnx_accuracy is not None and target.raises_accuracy:
                 writing += _SEARCHING_S
             if alone:
                 plan.append(("quantising", quantising))
             plan.append(("writing", writing))
     if options.prove:
-        stacks, variants = 1 if options.shallow is None else 2, len(recipes) * len(targets)
+        stacks, variants = 1 + len(options.stacks), len(recipes) * len(targets)
         for _ in range(stacks):
             plan.append(("scoring", _SCORING_S))
             plan.append(("proving", _PROVING_S + _ANSWERING_S))

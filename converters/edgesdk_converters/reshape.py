@@ -17,6 +17,7 @@ from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.layers.budget import choose_layers, parse_layer_budget
 from edgesdk_converters.layers.repair_stack import RepairMethod, repair_stack
+from edgesdk_converters.transforms.prune_head import prune_head
 from edgesdk_converters.transforms.skip_layers import skip_layers
 from edgesdk_converters.transforms.skip_request import parse_skip
 from edgesdk_converters.vocabulary.choose_tokens import choose_tokens
@@ -86,6 +87,15 @@ class Reshaping:
         say(f"choosing tokens: {request.describe()}")
         kept = choose_tokens(checkpoint, request)
         return checkpoint if kept.output_only else prune_vocab(checkpoint, kept), kept
+
+    def narrow(self, program: Program, kept: KeptTokens | None) -> Program:
+        """The program with logits for the tokens that stay, where the head alone is pruned.
+
+        Args:
+            program: from `shorten`.
+            kept: from `prune`.
+        """
+        return prune_head(program, kept.rows) if kept is not None and kept.output_only else program
 
     def shorten(self, program: Program, texts: Sequence[NDArray[np.int32]], say: Report) -> Program:
         """The program with the layers that stay.

@@ -8,15 +8,14 @@ takes time whenever the file is loaded, for the whole stack too (docs/decisions/
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from edgesdk.bundle.manifest import StepShape, Variant
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.weight_numbers import weight_numbers
-from edgesdk_converters.step_sizes import resizable_sizes
 from edgesdk_converters.transforms.skip_layers import skip_layers
-from edgesdk_converters.transforms.skip_request import parse_skip
+from edgesdk_converters.transforms.skip_request import SkipRequest
 
 SUFFIX = "-shallow"
 SHALLOW_PARITY_NAME = "parity-shallow.npz"
@@ -26,6 +25,44 @@ _TOKENS = (1, 8, 128)
 
 @dataclasses.dataclass(frozen=True)
 class ShallowStack:
+    """A shallow stack as it is asked for.
+
+    Attributes:
+        request: what it goes without.
+        probe: file of the logits that it is compared with.
+    """
+
+    request: SkipRequest
+    probe: str = SHALLOW_PARITY_NAME
+
+    def of(self, program: Program) -> Program:
+        """The stack of a program: of the checkpoint's for a reference, of the prepared one to be written.
+
+        Raises:
+            TransformError: the program lacks one of the halves, or nothing with cells would be left.
+        """
+        return skip_layers(program, self.request)
+
+    def written(self, program: Program, steps: Sequence[StepShape]) -> WrittenStack:
+        """What is written beside a whole stack.
+
+        Args:
+            program: the whole stack, after every other transform.
+            steps: its sizes.
+
+        Raises:
+            TransformError: as for `of`.
+        """
+        fewer = [
+            dataclasses.replace(step, signature=_PREFIX + step.signature)
+            for step in steps
+            if step.tokens in _TOKENS
+        ]
+        return WrittenStack(self.of(program), tuple(fewer))
+
+
+@dataclasses.dataclass(frozen=True)
+class WrittenStack:
     """What is written beside a whole stack.
 
     Attributes:
@@ -48,29 +85,3 @@ class ShallowStack:
             weights=tuple(record for record in whole.weights if record.name in used),
             numbers=weight_numbers(self.program, weights),
         )
-
-
-def shallow_stack(
-    program: Program,
-    request: str,
-    context: int,
-    sizes: Callable[[int], tuple[StepShape, ...]] = resizable_sizes,
-) -> ShallowStack:
-    """Takes a shallow stack from the program that is written.
-
-    Args:
-        program: the whole stack, after every other transform.
-        request: what it goes without, in the grammar of `--skip-layers`.
-        context: longest sequence, in tokens.
-        sizes: of the whole stack.
-
-    Raises:
-        TransformError: the stack lacks one of the halves, or nothing with cells would be left.
-        UnsupportedOption: the request is not in the grammar.
-    """
-    steps = tuple(
-        dataclasses.replace(step, signature=_PREFIX + step.signature)
-        for step in sizes(context)
-        if step.tokens in _TOKENS
-    )
-    return ShallowStack(skip_layers(program, parse_skip(request)), steps)

@@ -9,17 +9,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.bundle.manifest import CellType, DeviceClass, Format, StepShape
+from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.manifest import AccuracyRecord, CellType, DeviceClass, Format, StepShape
 from edgesdk.bundle.package_list import PACKAGE_LIST_NAME
 from edgesdk.errors import UnsupportedOption
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.emit.coreml.emit_coreml import Layout, emit_coreml
 from edgesdk_converters.emit.coreml.emit_parts import emit_parts
-from edgesdk_converters.emit.litert.emit_litert import emit_litert
+from edgesdk_converters.emit.litert.emit_litert import LitertOptions, emit_litert
 from edgesdk_converters.emit.onnx.npu import emit_npu
 from edgesdk_converters.emit.onnx.resident import emit_resident
 from edgesdk_converters.emit.onnx.step import emit_step
 from edgesdk_converters.graph.program import Program
+from edgesdk_converters.parity.raise_accuracy import TEXTS as ACCURACY_TEXTS
+from edgesdk_converters.parity.raise_accuracy import raise_accuracy
 from edgesdk_converters.quantise.activation_ranges import measure_ranges
 from edgesdk_converters.quantise.block_kernels import (
     COREML_BLOCKS,
@@ -45,7 +48,7 @@ class EmitRequest:
         context: longest sequence, in tokens.
         steps: static sizes, for targets that have them.
         cell_type: of the cache, for targets that can choose.
-        shallow: stacks on the same weights with their sizes, for targets that can hold them.
+        stacks: further stacks on the same weights with their sizes, for targets that can hold them.
         package_limit_bytes: most of one package, for targets that write packages; None for one of any size.
         texts: calibration text as token ids, for targets with `range_texts`.
     """
@@ -57,9 +60,47 @@ class EmitRequest:
     context: int
     steps: tuple[StepShape, ...]
     cell_type: CellType = "float32"
-    shallow: tuple[tuple[Program, tuple[StepShape, ...]], ...] = ()
+    stacks: tuple[tuple[Program, tuple[StepShape, ...]], ...] = ()
     package_limit_bytes: int | None = None
     texts: Sequence[NDArray[np.int32]] = ()
+
+
+@dataclass(frozen=True)
+class RefineRequest:
+    """What may be improved in a variant once it can be run.
+
+    Attributes:
+        path: its main file.
+        spec: the decoder.
+        context: longest sequence, in tokens.
+        texts: calibration text as token ids.
+        accuracy: wished-for share of first choices that are those of float activations; None for none.
+        say: told what happens.
+    """
+
+    path: Path
+    spec: DecoderSpec
+    context: int
+    texts: Sequence[NDArray[np.int32]]
+    accuracy: float | None
+    say: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What was improved.
+
+    Attributes:
+        accuracy: which products compute with float activations now; None where nobody asked.
+        tokens: of calibration text that were run.
+    """
+
+    accuracy: AccuracyRecord | None = None
+    tokens: int = 0
+
+
+def _as_written(request: RefineRequest) -> Refined:
+    return Refined()
 
 
 @dataclass(frozen=True)
@@ -78,6 +119,8 @@ class Target:
         palettes: whether it takes weights as indices into palettes.
         exact: whether its products can read activations without loss, or always do.
         range_texts: calibration texts on which it measures how large activations get; 0 for none.
+        stacks: whether its file can hold further stacks on the same weights.
+        refine: improves what was written, where something was wished for that it can do.
     """
 
     name: str
@@ -91,6 +134,13 @@ class Target:
     palettes: bool = False
     exact: bool = True
     range_texts: int = 0
+    stacks: bool = False
+    refine: Callable[[RefineRequest], Refined] = _as_written
+
+    @property
+    def raises_accuracy(self) -> bool:
+        """Whether it heeds a wish for accuracy."""
+        return self.refine is _raise_accuracy
 
     @property
     def packages(self) -> bool:
@@ -112,9 +162,8 @@ def _litert(request: EmitRequest, *, channel_scales: bool = True) -> None:
         path,
         request.steps,
         request.context,
-        request.shallow,
-        request.cell_type,
-        channel_scales,
+        request.stacks,
+        LitertOptions(request.cell_type, channel_scales),
     )
 
 
@@ -132,6 +181,15 @@ def _onnx(request: EmitRequest) -> None:
         tokenizer=request.checkpoint.tokenizer,
         generation=request.checkpoint.generation,
     )
+
+
+def _raise_accuracy(request: RefineRequest) -> Refined:
+    """Raises products to float activations, on other texts than those whose first are taken elsewhere."""
+    if request.accuracy is None:
+        return Refined()
+    texts = request.texts[-ACCURACY_TEXTS:]
+    record = raise_accuracy(request.path, request.spec, request.context, texts, request.accuracy, request.say)
+    return Refined(record, sum(len(text) for text in texts))
 
 
 def _onnx_step(request: EmitRequest) -> None:
@@ -176,7 +234,17 @@ def _compiled_steps(context: int) -> tuple[StepShape, ...]:
 
 
 TARGETS = (
-    Target("litert", "litert", ("cpu",), "model.tflite", "litert", resizable_sizes, _litert, LITERT_BLOCKS),
+    Target(
+        "litert",
+        "litert",
+        ("cpu",),
+        "model.tflite",
+        "litert",
+        resizable_sizes,
+        _litert,
+        LITERT_BLOCKS,
+        stacks=True,
+    ),
     Target(
         "litert-static",
         "litert",
@@ -189,7 +257,15 @@ TARGETS = (
         exact=False,
     ),
     Target(
-        "onnx", "onnx-resident", ("cpu", "gpu"), "model.onnx", "onnxruntime", lambda _: (), _onnx, ONNX_BLOCKS
+        "onnx",
+        "onnx-resident",
+        ("cpu", "gpu"),
+        "model.onnx",
+        "onnxruntime",
+        lambda _: (),
+        _onnx,
+        ONNX_BLOCKS,
+        refine=_raise_accuracy,
     ),
     Target(
         "onnx-step",

@@ -7,8 +7,9 @@ layer or head changes every later logit beyond recognition, and equal inputs giv
 whatever the chunking. `expected_logits` says without masks or cells what must come out.
 
 With a `script` it also says a chosen text: the logits after position p favour `script[p + 1]`. What a
-contract has beside the ports of every decoder it gives too: hashes of what a token saw, of the rows or of all
-tokens.
+contract has beside the ports of every decoder it reads and gives too: an input of every token changes what
+the token is, a mask what it sees, an input of every row its results; an output is a hash of what a row or a
+token saw.
 """
 
 from __future__ import annotations
@@ -23,16 +24,19 @@ from edgesdk.backends.cell_arrays import check_cells
 from edgesdk.backends.protocol import MASKED, Array, Cells, Float, StepBuffers
 from edgesdk.backends.step_buffers import StepArrays
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.port import NumberType
+from edgesdk.bundle.stack_record import RESERVED_PORTS
 from edgesdk.bundle.step_contract import StepContract, main_stack
-from edgesdk.bundle.step_shape import MAIN
+from edgesdk.bundle.step_shape import MAIN, StepShape
 from edgesdk.errors import DeviceError
 
 Hash = NDArray[np.uint64]
 
 _BITS = np.uint64(40)
 """64 bits less the 24 that a float32 holds exactly."""
+
+_MOST_CHANNELS = 64
+"""Numbers that an input has for each token, at most, unless cells have more."""
 
 SCRIPTED_LEAD = np.float32(8.0)
 """How far the scripted token's logit stands above what the hash gives it, within (-1, 1)."""
@@ -67,7 +71,8 @@ class FakeStepBackend:
         self._reads = {} if reads is None else dict(reads)
         self._arrays = StepArrays(self.contracts, _garbage)
         sizes = [group.heads * group.tail[0] for c in self.contracts.values() for group in c.new]
-        self._channels = _mix(np.arange(1, 2 * max(sizes) + 1, dtype=np.uint64)) | np.uint64(1)
+        count = max(2 * max(sizes), _MOST_CHANNELS)
+        self._channels = _mix(np.arange(1, count + 1, dtype=np.uint64)) | np.uint64(1)
         self._vocabulary = _mix(np.arange(1, spec.vocab_size + 1, dtype=np.uint64))
         self.runs: list[StepShape] = []
         """The sizes that were run, in order."""
@@ -97,7 +102,11 @@ class FakeStepBackend:
             for group, members in enumerate(contract.new)
             for index, layer in enumerate(members.layers)
         }
+        given = [port for port in contract.inputs if port.name not in RESERVED_PORTS]
         state = _mix(b.tokens.astype(np.uint64) + np.uint64(_number(shape.stack)))
+        for port in given:
+            if port.dims[0] == "T" and not port.is_mask:
+                state = _mix(state ^ _sums(b.extra[port.name], self._channels))
         for layer, spec in enumerate(self._spec.layers):
             mask = b.mask if spec.window is None else b.window_mask
             if mask is None:
@@ -111,11 +120,17 @@ class FakeStepBackend:
                 new[...] = self._encode(state, b.positions, layer, new.shape)
             seen = np.concatenate([self._digest(old), self._digest(new)])
             state = _mix(state ^ ((mask == 0).astype(np.uint64) @ seen))
-        b.logits[...] = self._logits(state[b.rows], b.positions[b.rows])
+            for port in given:
+                if port.is_mask:
+                    state = _mix(state ^ ((b.extra[port.name] == 0).astype(np.uint64) @ seen))
+        rows = state[b.rows]
+        for port in given:
+            if port.dims[0] == "R":
+                rows = _mix(rows ^ _sums(b.extra[port.name], self._channels))
+        b.logits[...] = self._logits(rows, b.positions[b.rows])
         for port in contract.outputs[1:]:
-            b.extra[port.name][...] = _numbers(
-                state[b.rows] if port.dims[0] == "R" else state, port.name, b.extra[port.name].shape
-            )
+            array = b.extra[port.name]
+            array[...] = _numbers(rows if port.dims[0] == "R" else state, port.name, array.shape)
 
     def close(self) -> None:
         """Remembers that it was closed."""
@@ -202,6 +217,12 @@ def _garbage(dtype: NumberType, *shape: int) -> Array:
 def _number(stack: str) -> int:
     """What tells the tokens of a stack from those of the main one, which is 0."""
     return 0 if stack == MAIN else int.from_bytes(stack.encode()[:4], "little")
+
+
+def _sums(array: Array, channels: Hash) -> Hash:
+    """One hash per token of an input (T, ..)."""
+    flat = np.ascontiguousarray(array.reshape(len(array), -1)).view(np.uint32).astype(np.uint64)
+    return flat @ channels[: flat.shape[1]]
 
 
 def _numbers(state: Hash, name: str, shape: tuple[int, ...]) -> Float:

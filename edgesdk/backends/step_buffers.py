@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 
 from edgesdk.backends.aligned_array import aligned_array
 from edgesdk.backends.protocol import Array, Cells, StepBuffers
-from edgesdk.bundle.manifest import RESERVED_PORTS, StepShape
 from edgesdk.bundle.port import NumberType
+from edgesdk.bundle.stack_record import RESERVED_PORTS
 from edgesdk.bundle.step_contract import StepContract
+from edgesdk.bundle.step_shape import StepShape
 
 Allocate = Callable[..., Array]
 """Makes an array of a number type and a shape, as `aligned_array` does."""

@@ -21,7 +21,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.port import Port
+from edgesdk.bundle.parity_report import ChatAgreement as ChatAgreement  # part of this record
+from edgesdk.bundle.parity_report import GreedyAgreement as GreedyAgreement
+from edgesdk.bundle.parity_report import ParityReport as ParityReport
+from edgesdk.bundle.stack_record import StackRecord as StackRecord  # part of this record
 from edgesdk.bundle.step_shape import MAIN
 from edgesdk.bundle.step_shape import StepShape as StepShape  # part of this record
 
@@ -36,9 +39,6 @@ ID_MAP_NAME = "vocabulary.json"
 Format = Literal["litert", "onnx-resident", "onnx-step", "coreml", "coreml-state", "onnx-context"]
 DeviceClass = Literal["cpu", "gpu", "npu"]
 CellType = Literal["float32", "float16", "int8"]
-
-RESERVED_PORTS = frozenset(("tokens", "positions", "mask", "window_mask", "rows", "logits"))
-"""Ports of every decoder."""
 
 
 @dataclass(frozen=True)
@@ -104,106 +104,6 @@ class GenerationDefaults:
     repetition_penalty: float | None = None
     min_p: float | None = None
     typical_p: float | None = None
-
-
-@dataclass(frozen=True)
-class StackRecord:
-    """One entry into the weights of a variant's file, with ports and sizes of its own.
-
-    Attributes:
-        name: as sizes name it; `main` for what the model itself has beside the ports of every decoder.
-        inputs: that it has beside those of every decoder.
-        outputs: that it has beside logits: of every row (R, ..) or of every token (T, ..).
-        decoder: its shape where it has cells of its own; None for one that reads the main stack's.
-    """
-
-    name: str
-    inputs: tuple[Port, ...] = ()
-    outputs: tuple[Port, ...] = ()
-    decoder: DecoderSpec | None = None
-
-    def __post_init__(self) -> None:
-        """Refuses ports that a step cannot have.
-
-        Raises:
-            ValueError: naming the port; readers turn it into their own error.
-        """
-        names = [port.name for port in (*self.inputs, *self.outputs)]
-        taken = set(names) & RESERVED_PORTS or {name for name in names if names.count(name) > 1}
-        if taken:
-            raise ValueError(f"stack {self.name[:60]!r} has the port {min(taken)!r} twice")
-        for port in self.outputs:
-            if port.dims[0] not in ("R", "T"):
-                raise ValueError(
-                    f"output {port.name!r} has the shape {port.dims}, expected (R, ..) or (T, ..)"
-                )
-
-
-@dataclass(frozen=True)
-class GreedyAgreement:
-    """Greedy texts against the reference's choice at every position.
-
-    Attributes:
-        prompts: how many were generated.
-        tokens: tokens per prompt, at most.
-        identical: texts in which every token is the reference's first choice.
-        near_ties: texts whose first other token lies within `near_tie` of the reference's best logit.
-        diverged: the rest.
-    """
-
-    prompts: int
-    tokens: int
-    identical: int
-    near_ties: int
-    diverged: int
-
-
-@dataclass(frozen=True)
-class ChatAgreement:
-    """Questions whose greedy answer is the reference's, token by token.
-
-    Attributes:
-        questions: how many were put.
-        tokens: of an answer that were compared, at most; an end token counts.
-        equal: questions all of whose tokens were the reference's.
-    """
-
-    questions: int
-    tokens: int
-    equal: int
-
-
-@dataclass(frozen=True)
-class ParityReport:
-    """How close an emitted variant, as executed, is to the float32 evaluator.
-
-    Attributes:
-        backend: which backend ran it.
-        positions: scored positions.
-        perplexity: of the variant.
-        reference_perplexity: of the evaluator on the source weights.
-        perplexity_ratio: the first over the second.
-        kl_nats: mean KL(reference || variant) per position.
-        top1_agreement: share of positions with the same most likely token.
-        gate_perplexity_ratio: the recipe's limit; `convert` fails above it.
-        gate_top1_agreement: the recipe's limit; `convert` fails below it.
-        greedy: agreement of generated text, when it was measured.
-        against: what the reference is: the source, and what was left out of it before.
-        chats: agreement on short questions, when it was measured.
-    """
-
-    backend: str
-    positions: int
-    perplexity: float
-    reference_perplexity: float
-    perplexity_ratio: float
-    kl_nats: float
-    top1_agreement: float
-    gate_perplexity_ratio: float
-    gate_top1_agreement: float
-    greedy: GreedyAgreement | None = None
-    against: str = "the source"
-    chats: ChatAgreement | None = None
 
 
 @dataclass(frozen=True)

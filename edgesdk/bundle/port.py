@@ -40,7 +40,7 @@ class Port:
         Raises:
             ValueError: saying what; readers turn it into their own error.
         """
-        if not _NAME.fullmatch(self.name):
+        if not is_port_name(self.name):
             raise ValueError(f"{self.name[:60]!r} names no port, expected an identifier in lower case")
         if not 1 <= len(self.dims) <= _MOST_DIMS:
             raise ValueError(
@@ -63,6 +63,11 @@ class Port:
     def shape(self, step: StepShape) -> tuple[int, ...]:
         """Its shape in one size of the step."""
         return shape_of(self.dims, step)
+
+
+def is_port_name(text: str) -> bool:
+    """Whether ports and stacks may be called so: an identifier in lower case."""
+    return _NAME.fullmatch(text) is not None
 
 
 def shape_of(dims: tuple[Dim, ...], step: StepShape) -> tuple[int, ...]:

@@ -19,9 +19,6 @@ from edgesdk.bundle.manifest import CellType, Manifest, StackRecord, Variant
 from edgesdk.bundle.port import NumberType, Port
 from edgesdk.bundle.step_shape import MAIN
 
-NAMED_INPUTS = ("tokens", "positions", "mask", "window_mask", "rows")
-NAMED_OUTPUTS = ("logits",)
-
 NUMBER_BYTES: Mapping[NumberType, int] = {"float32": 4, "float16": 2, "int32": 4, "int8": 1}
 
 LayerCells = tuple[int, int]

@@ -22,6 +22,7 @@ from edgesdk.cli.output import (
 if TYPE_CHECKING:
     from edgesdk.bundle.manifest import Manifest, TransformRecord, Variant
     from edgesdk.bundle.reader import Bundle
+from edgesdk.bundle.step_shape import MAIN
 
 EXAMPLES = """\b
 Examples:
@@ -130,7 +131,7 @@ def _transform(record: TransformRecord) -> str:
 
 def _variant_row(bundle: Bundle, variant: Variant) -> tuple[str, ...]:
     cells: dict[int, list[int]] = {}
-    for step in sorted(variant.steps):
+    for step in sorted(step for step in variant.steps if step.stack == MAIN):
         cells.setdefault(step.tokens, []).append(step.cells)
     alike: dict[tuple[int, ...], list[int]] = {}
     for tokens, sizes in cells.items():

@@ -112,6 +112,7 @@ def rank(
         from edgesdk_converters.graph.decoder import build_decoder
         from edgesdk_converters.graph.program import Program
         from edgesdk_converters.layers.plot_layers import check_plot, plot_layers
+        from edgesdk_converters.layers.rank_layers import RankOptions
         from edgesdk_converters.layers.report_layers import report_layers
         from edgesdk_converters.quantise.calibration.calibration_text import (
             builtin_calibration,
@@ -128,10 +129,7 @@ def rank(
             Program(spec, build_decoder(spec), weights_for(checkpoint, spec)),
             calibration_windows(checkpoint, sample, _WINDOW_TOKENS, tokens),
             (sample.name, sample.sha256),
-            method,
-            remove=remove,
-            unit=unit,
-            seed=seed,
+            RankOptions(method, remove, unit, seed),
             repair=repair,
             report=stage_printer(),
         )

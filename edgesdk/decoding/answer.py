@@ -12,7 +12,7 @@ it begins is known here alone; who drives it hands the pieces on.
 
 from __future__ import annotations
 
-from edgesdk.decoding.choose import Choice
+from edgesdk.decoding.choose import TokenChoice
 from edgesdk.decoding.completion import Chunk, Completion
 from edgesdk.decoding.logprobs import TokenLogprob
 from edgesdk.decoding.options import GenerationOptions
@@ -57,7 +57,7 @@ class Answer:
         self.times_s: list[float] = []
         """When each was chosen, on the driver's clock."""
 
-    def push(self, choice: Choice, now_s: float) -> tuple[tuple[int, ...], FinishReason | None]:
+    def push(self, choice: TokenChoice, now_s: float) -> tuple[tuple[int, ...], FinishReason | None]:
         """Adds a chosen token and those that are forced after it, as far as the answer goes.
 
         An end token ends it, chosen or forced. A grammar that is complete with the last token allowed ends

@@ -25,7 +25,7 @@ from edgesdk.decoding.sampling import Sampler
 
 
 @dataclass(frozen=True)
-class Choice:
+class TokenChoice:
     """A chosen token, and what follows from it.
 
     Attributes:
@@ -83,7 +83,7 @@ class Chooser:
         if self._grammar is not None:
             self._grammar.start_mask()
 
-    def choose(self, logits: NDArray[np.float32]) -> Choice:
+    def choose(self, logits: NDArray[np.float32]) -> TokenChoice:
         """The next token; it joins the history.
 
         Args:
@@ -103,6 +103,6 @@ class Chooser:
                 self._sampler.record(each)
             finished = grammar.finished
         if self._logprobs is None:
-            return Choice(token, forced=forced, finished=finished)
+            return TokenChoice(token, forced=forced, finished=finished)
         logprob, top = logprobs_of(logits, token, self._logprobs)
-        return Choice(token, logprob, top, forced, finished)
+        return TokenChoice(token, logprob, top, forced, finished)

@@ -120,7 +120,7 @@ class GenerationOptions:
         return cls(**cast(GenerationKeywords, options))
 
     def sampling(self, defaults: GenerationDefaults) -> SamplingOptions:
-        """These options over a bundle's recommendations.
+        """These options over a bundle's recommendations; for the sampler.
 
         Raises:
             UnsupportedOption: a value has no meaning.

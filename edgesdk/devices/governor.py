@@ -130,7 +130,7 @@ class GovernorSettings:
 
 
 @dataclass(frozen=True)
-class Limits:
+class GovernorLimits:
     """What may be used now.
 
     Attributes:
@@ -184,12 +184,12 @@ class Governor:
         self._read = readings
         self._clock = clock
         self._rules = [_Watched(rule) for rule in self.settings.rules]
-        self._limits = Limits()
+        self._limits = GovernorLimits()
         self._found = PowerReadings()
         self._read_at: float | None = None
         self._lock = threading.Lock()
 
-    def limits(self) -> Limits:
+    def limits(self) -> GovernorLimits:
         """What may be used now; the machine is read if that is due."""
         with self._lock:
             now = self._clock()
@@ -209,7 +209,7 @@ class Governor:
             self._watch(watched, found, now)
         held = [watched.rule for watched in self._rules if watched.counts]
         contexts = [rule.context_tokens for rule in held if rule.context_tokens is not None]
-        limits = Limits(
+        limits = GovernorLimits(
             threads_share=min((rule.threads_share for rule in held), default=1.0),
             device=next((rule.device for rule in held if rule.device is not None), None),
             context_tokens=min(contexts, default=None),

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic
 
-from edgesdk.devices.governor import Governor, Limits
+from edgesdk.devices.governor import Governor, GovernorLimits
 from edgesdk.devices.receipt import Incident, Runner
 from edgesdk.dispatch.candidates import Candidate
 from edgesdk.dispatch.mover import M, Move, Opener
@@ -51,7 +51,7 @@ class GovernedMover(Generic[M]):
         self._most = threads
         self._opener = opener
         self._context = context
-        self._tried = Limits()
+        self._tried = GovernorLimits()
         self._opening: OpenBeside[M] | None = None
         self._aim: tuple[Candidate, int, str] | None = None
         self._said: deque[Incident] = deque()
@@ -87,7 +87,7 @@ class GovernedMover(Generic[M]):
 
     def _begin_anew(self) -> None:
         """Has the limits of the moment applied to what runs now; what was said of the context holds."""
-        self._tried = Limits(context_tokens=self._tried.context_tokens)
+        self._tried = GovernorLimits(context_tokens=self._tried.context_tokens)
         self.close()
 
     def _take(self, opening: OpenBeside[M]) -> Move[M] | None:
@@ -108,7 +108,7 @@ class GovernedMover(Generic[M]):
         reopen = self._opener(target, self._most)
         return Move(opened, backend, reason, "governed", reopen, threads)
 
-    def _start(self, runner: Runner, before: Limits, limits: Limits) -> None:
+    def _start(self, runner: Runner, before: GovernorLimits, limits: GovernorLimits) -> None:
         """Opens what the limits ask for, if that is not what runs."""
         if self._context is not None and limits.context_tokens != before.context_tokens:
             context = min(self._context, limits.context_tokens or self._context)
@@ -129,7 +129,7 @@ class GovernedMover(Generic[M]):
         self._aim = (target, threads, f"{limits.reason}: {what}")
         self._opening = OpenBeside([(Runner(*target.key, ""), self._opener(target, threads))])
 
-    def _target(self, runner: Runner, limits: Limits) -> Candidate | None:
+    def _target(self, runner: Runner, limits: GovernorLimits) -> Candidate | None:
         """What is to run: on the device that is asked for, else what was loaded, else what runs."""
         if limits.device is not None and limits.device != runner.device:
             for candidate in self._candidates.values():

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from edgesdk.decoding.answer import Answer
 from edgesdk.decoding.choose import Chooser
 from edgesdk.decoding.request_reader import AnswerRequest
+from edgesdk.engine.generation import Generation
 from edgesdk.engine.metrics import RequestMetrics
-from edgesdk.engine.stream import Generation
 from edgesdk.kv.cell_list import CellList
 
 
@@ -133,5 +133,6 @@ class Branch:
 
     def append(self, tokens: Sequence[int]) -> None:
         """Adds chosen tokens."""
-        self._tokens[self.known : self.known + len(tokens)] = tokens
-        self.known += len(tokens)
+        for token in tokens:  # mostly one, for which a slice takes longer
+            self._tokens[self.known] = token
+            self.known += 1

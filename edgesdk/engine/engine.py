@@ -31,6 +31,7 @@ from edgesdk.engine.budget import choose_policy
 from edgesdk.engine.capabilities import step_backend_of
 from edgesdk.engine.cell_room import CellRoom
 from edgesdk.engine.engine_options import EngineKeywords, EngineOptions, split_keywords
+from edgesdk.engine.generation import Generation, read_pieces
 from edgesdk.engine.loop import EngineLoop
 from edgesdk.engine.metrics import EngineMetrics
 from edgesdk.engine.prepare_request import prepare_request, prompt_or_conversation
@@ -39,7 +40,6 @@ from edgesdk.engine.scheduler import Policy
 from edgesdk.engine.session import Session
 from edgesdk.engine.session_store import SessionStore
 from edgesdk.engine.snapshot_key import snapshot_key
-from edgesdk.engine.stream import Generation, read_pieces
 from edgesdk.errors import UnsupportedOption, quoted
 from edgesdk.kv.step_runner import StepRunner
 from edgesdk.load_model import load
@@ -117,7 +117,7 @@ class Engine:
 
     @property
     def runner(self) -> StepRunner:
-        """What runs the steps; to be used within `call` only."""
+        """What runs the steps; for tests and measurements, within `call` only."""
         return self._runner
 
     @property

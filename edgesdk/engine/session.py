@@ -15,10 +15,10 @@ from typing import Protocol, Self, TypeVar, Unpack
 from edgesdk.decoding.completion import Chunk, Completion
 from edgesdk.decoding.option_types import whole_number
 from edgesdk.engine.branch import SessionState
+from edgesdk.engine.generation import Generation, read_pieces
 from edgesdk.engine.prepare_request import prompt_or_conversation
 from edgesdk.engine.request_options import RequestOptions
 from edgesdk.engine.session_store import SessionStore
-from edgesdk.engine.stream import Generation, read_pieces
 from edgesdk.errors import CapacityError, DeviceError, UnsupportedOption, quoted
 from edgesdk.text.conversation import Conversation
 from edgesdk.text.encode_prompt import Prompt

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.engine.engine import Engine
-from edgesdk.engine.stream import Generation
+from edgesdk.engine.generation import Generation
 from edgesdk.errors import CapacityError, DeviceError, UnsupportedOption
 from edgesdk.model import Model
 

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from edgesdk.bundle.records import JsonValue
 from edgesdk.text.argument_types import Schema, allowed_types, type_of
+from edgesdk.text.call_marks import next_mark
 from edgesdk.text.loose_values import LooseReader, NoValueError
 
 T = TypeVar("T")
@@ -21,9 +22,6 @@ T = TypeVar("T")
 CUT = "the answer ends inside a tool call; allow more max_tokens"
 
 _BETWEEN = re.compile(r"[\s;,]*")
-_SENTENCE = re.compile(r"[`\"'\u2019\u201d\xbb.,;:!?)*]")
-_WORDS = re.compile(r" [^\W\d]")
-_CALLING = re.compile(r"[{\[(<=]")
 _SHORT_CHARS = 160
 
 
@@ -76,7 +74,7 @@ class JsonCalls:
     def read(self, answer: str, schemas: Mapping[str, Schema]) -> list[RawCall]:
         """See `CallStyle`."""
         calls: list[RawCall] = []
-        at = _next_mark(answer, self.start, self.end, words=bool(self.end))
+        at = next_mark(answer, self.start, self.end, words=bool(self.end))
         while at >= 0:
             at += len(self.start)
             found, stop = _values(answer, at, self.end, self.start)
@@ -88,7 +86,7 @@ class JsonCalls:
             if not found:
                 raise _no_json("Expecting value", answer[at:])
             calls += [_object_call(value) for value in found]
-            at = _next_mark(answer, self.start, self.end, stop, words=bool(self.end))
+            at = next_mark(answer, self.start, self.end, stop, words=bool(self.end))
         return calls
 
 
@@ -141,7 +139,7 @@ class NamedCalls:
     def read(self, answer: str, schemas: Mapping[str, Schema]) -> list[RawCall]:
         """See `CallStyle`."""
         calls: list[RawCall] = []
-        at = _next_mark(answer, self.start, self.end, words=False)
+        at = next_mark(answer, self.start, self.end, words=False)
         while at >= 0:
             found = re.compile(self.head, re.DOTALL).match(answer, at)
             if found is None:
@@ -156,7 +154,7 @@ class NamedCalls:
                     else _no_json("Extra data", answer[stop:])
                 )
             calls.append(RawCall(found.group("name").strip(), arguments))
-            at = _next_mark(answer, self.start, self.end, stop, words=False)
+            at = next_mark(answer, self.start, self.end, stop, words=False)
         return calls
 
 
@@ -176,7 +174,7 @@ class ParameterCalls:
             calls.append(RawCall(name, _parameters(found.group(2), schemas.get(name, {}))))
         if "<function=" in answer[end:]:
             raise BadCallError(CUT)
-        at = _next_mark(answer, "<tool_call>", "</tool_call>")
+        at = next_mark(answer, "<tool_call>", "</tool_call>")
         if at >= 0 and not calls:
             rest = answer[at:]
             raise BadCallError(
@@ -247,11 +245,11 @@ class PythonCalls:
             bare = answer.strip()
             return _python_calls(LooseReader(bare), "") if _PYTHON_LIST.match(bare) else []
         calls: list[RawCall] = []
-        at = _next_mark(answer, self.start, self.end)
+        at = next_mark(answer, self.start, self.end)
         while at >= 0:
             reader = LooseReader(answer, at + len(self.start))
             calls += _python_calls(reader, self.end)
-            at = _next_mark(answer, self.start, self.end, reader.at)
+            at = next_mark(answer, self.start, self.end, reader.at)
         return calls
 
 
@@ -300,7 +298,7 @@ class GemmaCalls:
     def read(self, answer: str, schemas: Mapping[str, Schema]) -> list[RawCall]:
         """See `CallStyle`."""
         calls: list[RawCall] = []
-        at = _next_mark(answer, self.start, self.end)
+        at = next_mark(answer, self.start, self.end)
         while at >= 0:
             reader = LooseReader(answer, at + len(self.start), self.quote)
 
@@ -313,7 +311,7 @@ class GemmaCalls:
                 return call
 
             calls.append(_read(reader, read, self.end))
-            at = _next_mark(answer, self.start, self.end, reader.at)
+            at = next_mark(answer, self.start, self.end, reader.at)
         return calls
 
 
@@ -328,27 +326,6 @@ def _read(reader: LooseReader, read: Callable[[], T], end: str) -> T:
         raise BadCallError(
             f"the model wrote a tool call that cannot be read ({error}): {short(rest)}"
         ) from error
-
-
-def _next_mark(answer: str, mark: str, end: str, at: int = 0, *, words: bool = True) -> int:
-    """Where the next mark stands that begins a call; -1 if none does.
-
-    A mark that an answer speaks of begins none: it is followed by what ends a quotation or a sentence, or
-    (unless a call may begin so: `words`) by words, and by nothing like a call before its end mark or, without
-    one, in the same line.
-    """
-    while (at := answer.find(mark, at)) >= 0:
-        after = at + len(mark)
-        if not _SENTENCE.match(answer, after) and not (words and _WORDS.match(answer, after)):
-            return at
-        closed = answer.find(end, after) if end else -1
-        others = [answer.find(mark, after), len(answer)]
-        if closed < 0 or -1 < others[0] < closed:
-            closed = min(place for place in (answer.find("\n", after), *others) if place >= 0)
-        if _CALLING.search(answer, after, closed):
-            return at
-        at = after
-    return -1
 
 
 def _values(text: str, at: int, end: str, start: str = "") -> tuple[list[JsonValue], int]:

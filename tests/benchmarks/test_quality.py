@@ -49,9 +49,14 @@ def candidates(benchmark_module):
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
+def bundle(tmp_path_factory, short_text):
     options = ConvertOptions(
-        targets=("onnx",), recipes=("f32", "w8"), context=128, prove=False, allow_parity_miss=True
+        targets=("onnx",),
+        recipes=("f32", "w8"),
+        context=128,
+        prove=False,
+        allow_parity_miss=True,
+        calibration=short_text,
     )
     return convert(str(TINY / "llama"), tmp_path_factory.mktemp("quality") / "tiny", options)
 

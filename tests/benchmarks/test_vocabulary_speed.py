@@ -18,14 +18,16 @@ def speed(benchmark_module):
 
 
 @pytest.fixture(scope="module")
-def bundles(tmp_path_factory):
+def bundles(tmp_path_factory, short_text):
     folder = tmp_path_factory.mktemp("speed")
     tokens = folder / "tokens.json"
     tokens.write_text('["a"]')
     made = {}
     for name, reshaping in (("full", Reshaping()), ("small", Reshaping(f"tokens={tokens}"))):
         targets = ("litert", "onnx") if name == "full" else ("litert",)
-        options = ConvertOptions(targets, ("w8",), 64, prove=False, reshaping=reshaping)
+        options = ConvertOptions(
+            targets, ("w8",), 64, prove=False, reshaping=reshaping, calibration=short_text
+        )
         made[name] = str(convert(str(TINY / "llama"), folder / name, options))
     return made
 

@@ -83,5 +83,5 @@ def test_nobody_need_listen():
     ],
 )
 def test_the_plan_has_every_stage(options, stages):
-    targets, recipes, _ = check_options(options)
-    assert " ".join(stage for stage, _ in plan_stages(options, targets, recipes)) == stages
+    checked = check_options(options)
+    assert " ".join(stage for stage, _ in plan_stages(options, checked.targets, checked.recipes)) == stages

@@ -69,7 +69,7 @@ def test_every_checkpoint_loses_both(name, tokens, tmp_path):
         if pruned or layers  # the rest is any conversion
     ],
 )
-def test_every_combination_goes_to_every_target(pruned, layers, tokens, tmp_path):
+def test_every_combination_goes_to_every_target(pruned, layers, tokens, short_text, tmp_path):
     how = (
         {},
         {"skip_layers": "1"},
@@ -78,7 +78,7 @@ def test_every_combination_goes_to_every_target(pruned, layers, tokens, tmp_path
     )
     reshaping = Reshaping(tokens if pruned else None, **how[layers])
     low = "w4b32" if pruned and layers == 1 else "w4b32-round"  # one calibration is enough
-    manifest = check(tmp_path / "b", "llama", reshaping, ("f32", "w8", low))
+    manifest = check(tmp_path / "b", "llama", reshaping, ("f32", "w8", low), calibration=short_text)
     assert (manifest.vocabulary is not None) == pruned
     assert len(manifest.decoder.layers) == (1 if layers else 2)
 

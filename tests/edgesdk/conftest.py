@@ -170,14 +170,13 @@ def tool_templates(request):
 
 
 @pytest.fixture(scope="session")
-def npu_bundle(tmp_path_factory, request):
+def npu_bundle(converted_once, short_text, request):
     """A tiny checkpoint converted for NPUs: the variant `onnx-npu-w8`, T of 1 and 128, S of 64."""
     pytest.importorskip("onnx", reason="needs the extra 'convert'")
-    from edgesdk_converters.convert import ConvertOptions, convert
-
-    options = ConvertOptions(targets=("onnx-npu",), recipes=("w8",), context=64, prove=False)
     source = request.config.rootpath / "tests/data/tiny/llama"
-    return convert(str(source), tmp_path_factory.mktemp("npu") / "bundle", options)
+    return converted_once(
+        source, targets=("onnx-npu",), recipes=("w8",), context=64, prove=False, calibration=short_text
+    )
 
 
 @pytest.fixture(scope="session")

@@ -27,12 +27,9 @@ PROMPT = [int(t) for t in np.random.default_rng(5).integers(3, 250, 40)]
 
 
 @pytest.fixture(scope="module", params=["llama", "gemma3"])
-def tiny(request, tmp_path_factory):
-    from edgesdk_converters.convert import ConvertOptions, convert
-
-    targets = ("litert", "onnx-step", "onnx")
-    options = ConvertOptions(targets=targets, recipes=("f32",), context=128, prove=False)
-    return convert(str(TINY / request.param), tmp_path_factory.mktemp("load") / "b", options)
+def tiny(request, converted_once):
+    targets = ("litert", "onnx", "onnx-step")
+    return converted_once(TINY / request.param, targets=targets, recipes=("f32",), context=128, prove=False)
 
 
 @pytest.fixture

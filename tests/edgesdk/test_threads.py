@@ -17,19 +17,15 @@ from edgesdk.kv.step_model import StepModel
 
 OPTIONS = {"max_tokens": 12, "temperature": 0.0, "repetition_penalty": 1.0, "ignore_eos": True}
 THREADS = 8
+FLOAT_TARGETS = ("litert", "onnx", "onnx-step")
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tmp_path_factory, request):
+def tiny_bundle(converted_once, request):
     """A tiny model in float32, in the formats that run on a CPU."""
     pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
-    from edgesdk_converters.convert import ConvertOptions, convert
-
-    options = ConvertOptions(
-        targets=("litert", "onnx", "onnx-step"), recipes=("f32",), context=64, prove=False
-    )
     source = request.config.rootpath / "tests/data/tiny/llama"
-    return convert(str(source), tmp_path_factory.mktemp("threads") / "bundle", options)
+    return converted_once(source, targets=FLOAT_TARGETS, recipes=("f32",), context=64)
 
 
 @pytest.fixture(params=["litert", "onnxruntime", "onnxruntime-step", "litert-interpreter", "auto"])
@@ -311,13 +307,8 @@ running.wait(20)
 
 @pytest.mark.real
 @pytest.mark.parametrize("backend", ["litert", "onnxruntime"])
-def test_threads_give_what_each_gives_alone_on_the_real_model(smollm2_gguf, tmp_path_factory, backend):
-    from edgesdk_converters.convert import ConvertOptions, convert
-
-    folder = tmp_path_factory.mktemp("real") / "bundle"
-    target = {"litert": "litert", "onnxruntime": "onnx"}[backend]
-    options = ConvertOptions(targets=(target,), recipes=("f32",), context=128, prove=False)
-    with edgesdk.load(convert(str(smollm2_gguf), folder, options), backend=backend) as model:
+def test_threads_give_what_each_gives_alone_on_the_real_model(smollm2_float, backend):
+    with edgesdk.load(smollm2_float, backend=backend) as model:
         prompts = [model.render_prompt(f"What is {number} plus one?") for number in range(4)]
         few = {**OPTIONS, "max_tokens": 6}
         alone = [model.generate(prompt, **few).tokens for prompt in prompts]

@@ -7,16 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from edgesdk_converters.convert import ConvertOptions, convert
-
 ROOT = Path(__file__).parents[2]
 LONGEST_S = 60
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    options = ConvertOptions(targets=("litert",), recipes=("f32",), context=256, prove=False)
-    return convert(str(ROOT / "tests/data/tiny/llama"), tmp_path_factory.mktemp("b") / "tiny", options)
+def bundle(converted_once):
+    source = ROOT / "tests/data/tiny/llama"
+    return converted_once(source, targets=("litert",), recipes=("f32",), context=256, prove=False)
 
 
 @pytest.fixture(scope="module")

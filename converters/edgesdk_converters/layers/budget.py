@@ -22,7 +22,14 @@ from numpy.typing import NDArray
 from edgesdk.errors import UnsupportedOption
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import ResidentWeights
-from edgesdk_converters.layers.rank_layers import LayerRanking, Method, Unit, rank_layers, stack_parts
+from edgesdk_converters.layers.rank_layers import (
+    LayerRanking,
+    Method,
+    RankOptions,
+    Unit,
+    rank_layers,
+    stack_parts,
+)
 from edgesdk_converters.layers.repair_stack import RepairMethod, repair_stack
 from edgesdk_converters.layers.trial import Text, text_losses
 from edgesdk_converters.transforms.skip_layers import skip_layers
@@ -164,9 +171,8 @@ def choose_layers(
                 f"layers=1 to layers={blocks - 1}"
             )
     most = None if remove is not None else math.exp(math.log(budget.limit) * (_REPAIR_WINS if repair else 1))
-    ranking = rank_layers(
-        program, seen, method, remove=remove, unit=budget.unit, most_ratio=most, report=report
-    )
+    options = RankOptions(method, remove, budget.unit, most_ratio=most)
+    ranking = rank_layers(program, seen, options, report)
     judge = Judge(program, ranking, seen, unseen, repair, say)
     if remove is not None:
         shallow, point = judge.measure(remove)

@@ -31,6 +31,42 @@ Method = Literal["influence", "loss", "greedy", "random"]
 Unit = Literal["block", "half"]
 
 WIDTH = 6
+
+
+@dataclass(frozen=True)
+class RankOptions:
+    """How parts are ranked.
+
+    Attributes:
+        method: see above.
+        remove: how many removals are wanted; None for all that leave one attention.
+        unit: whole blocks or halves.
+        seed: of `random`.
+        width: parts that a step of `greedy` measures.
+        most_ratio: `greedy` ends with the removal that brings the perplexity above so many times the whole
+            stack's; None for any.
+    """
+
+    method: Method = "greedy"
+    remove: int | None = None
+    unit: Unit = "block"
+    seed: int = 0
+    width: int = WIDTH
+    most_ratio: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be ranked.
+
+        Raises:
+            UnsupportedOption: the method or the unit is unknown.
+        """
+        if self.method not in get_args(Method) or self.unit not in get_args(Unit):
+            raise UnsupportedOption(
+                f"ranking by {self.method} of every {self.unit} is unknown; expected "
+                f"{', '.join(get_args(Method))} of {' or '.join(get_args(Unit))}"
+            )
+
+
 _PLURAL: Mapping[Unit, str] = {"block": "blocks", "half": "halves"}
 
 
@@ -95,13 +131,7 @@ class LayerRanking:
 def rank_layers(
     program: Program,
     texts: Sequence[Text],
-    method: Method = "greedy",
-    *,
-    remove: int | None = None,
-    unit: Unit = "block",
-    seed: int = 0,
-    width: int = WIDTH,
-    most_ratio: float | None = None,
+    options: RankOptions | None = None,
     report: Callable[[str], None] | None = None,
 ) -> LayerRanking:
     """Ranks the parts of a stack.
@@ -109,27 +139,18 @@ def rank_layers(
     Args:
         program: the decoder, in float32.
         texts: token ids to measure on.
-        method: see above.
-        remove: how many removals are wanted; None for all that leave one attention.
-        unit: whole blocks or halves.
-        seed: of `random`.
-        width: parts that a step of `greedy` measures.
-        most_ratio: `greedy` ends with the removal that brings the perplexity above so many times the whole
-            stack's.
+        options: how; None for all blocks, greedily.
         report: told how far it is.
 
     Raises:
-        UnsupportedOption: the method is unknown, or more is to be removed than can be.
+        UnsupportedOption: more is to be removed than can be.
         TransformError: there is no text to measure on.
     """
-    if method not in get_args(Method) or unit not in get_args(Unit):
-        raise UnsupportedOption(
-            f"ranking by {method} of every {unit} is unknown; expected {', '.join(get_args(Method))} of "
-            f"{' or '.join(get_args(Unit))}"
-        )
+    options = options or RankOptions()
+    method, unit = options.method, options.unit
     parts = stack_parts(program, unit)
     limit = len(parts) - 1
-    remove = limit if remove is None else remove
+    remove = limit if options.remove is None else options.remove
     if not 1 <= remove <= limit:
         raise UnsupportedOption(
             f"{remove} of {len(parts)} {_PLURAL[unit]} were to be removed; expected 1 to {limit}, one stays"
@@ -141,10 +162,10 @@ def rank_layers(
     scores = _scores(trial, parts, say, losses=method in ("loss", "greedy"))
     losses: tuple[float, ...] = ()
     if method == "greedy":
-        most = np.inf if most_ratio is None else float(np.log(most_ratio))
-        removals, losses = _greedy(trial, texts, parts, scores, remove, width, most, say)
+        most = np.inf if options.most_ratio is None else float(np.log(options.most_ratio))
+        removals, losses = _greedy(trial, texts, parts, scores, remove, options.width, most, say)
     else:
-        removals = _removable(program, parts, _order(method, scores, seed))[:remove]
+        removals = _removable(program, parts, _order(method, scores, options.seed))[:remove]
     return LayerRanking(
         method=method,
         unit=unit,

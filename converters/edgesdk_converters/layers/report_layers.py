@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import ResidentWeights
 from edgesdk_converters.layers.budget import CurvePoint, Judge, split_texts
-from edgesdk_converters.layers.rank_layers import LayerRanking, Method, Unit, rank_layers
+from edgesdk_converters.layers.rank_layers import LayerRanking, RankOptions, rank_layers
 from edgesdk_converters.layers.repair_stack import RepairMethod
 from edgesdk_converters.layers.trial import Text
 
@@ -46,11 +46,8 @@ def report_layers(
     program: Program,
     texts: Sequence[Text],
     sample: tuple[str, str],
-    method: Method = "greedy",
+    options: RankOptions,
     *,
-    remove: int,
-    unit: Unit = "block",
-    seed: int = 0,
     repair: RepairMethod | None = None,
     report: Callable[[str], None] | None = None,
 ) -> LayerReport:
@@ -61,20 +58,17 @@ def report_layers(
         program: the decoder, in float32.
         texts: token ids; some rank and repair, the others check.
         sample: name and digest of what the texts were taken from.
-        method: of the ranking.
-        remove: how many parts go at most.
-        unit: blocks or halves.
-        seed: of a random ranking.
+        options: of the ranking.
         repair: of the gaps, for a second curve.
         report: told how far it is.
 
     Raises:
-        UnsupportedOption: a setting is unknown, or more is to be removed than can be.
+        UnsupportedOption: more is to be removed than can be.
         TransformError: there is no text to measure on.
     """
     seen, unseen = split_texts(texts)
     program = Program(program.spec, program.graph, ResidentWeights(program.weights), program.history)
-    ranking = rank_layers(program, seen, method, remove=remove, unit=unit, seed=seed, report=report)
+    ranking = rank_layers(program, seen, options, report)
     counts = range(1, len(ranking.removals) + 1)
     plain = Judge(program, ranking, seen, unseen, None, report)
     curve = tuple(plain.measure(count)[1] for count in counts)

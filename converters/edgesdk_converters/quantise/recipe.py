@@ -230,8 +230,8 @@ def find_recipe(name: str) -> Recipe:
         return Recipe(name, (), "float16", False, 1.005, 0.99)
     int8 = Scheme(8, None, "round")
     if name in ("w8", "w8-round"):
-        # One large diagonal leaves the rest of this matrix no steps: in int8 it costs 0.07 top-1.
-        exact = Rule("final_rotation", None)
+        # One large diagonal leaves the rest of such a matrix no steps: in int8 it costs 0.07 top-1.
+        exact = Rule("*.rotation", None)
         rounds = name.endswith("-round")
         rest = int8 if rounds else Scheme(8, None, "gptq")
         return Recipe(

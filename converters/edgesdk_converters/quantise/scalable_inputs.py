@@ -67,7 +67,6 @@ def scalable_inputs(program: Program) -> tuple[Scalable, ...]:
         if not isinstance(node.op, Linear):
             continue
         value = node.inputs[0]
-        readers = tuple(user.inputs[1] for user in graph.users(value))
         # A weight that others read too (a tied head) cannot be scaled for one of them.
         alone = all(
             isinstance(u.op, Linear) and u.inputs[0] == value and len(graph.users(u.inputs[1])) == 1
@@ -77,6 +76,7 @@ def scalable_inputs(program: Program) -> tuple[Scalable, ...]:
             continue
         makers, kv_heads = _makers(program, value)
         if makers:
+            readers = tuple(user.inputs[1] for user in graph.users(value))
             channels = program.weights.shape(node.inputs[1])[1]
             found.append(
                 Scalable(value, channels, readers, makers, kv_heads, program.spec.heads if kv_heads else 0)
@@ -90,27 +90,41 @@ def _makers(program: Program, value: str) -> tuple[tuple[tuple[str, int], ...], 
     if node is None or value in graph.outputs:
         return (), 0
     if isinstance(node.op, RmsNorm) and len(node.inputs) == 2:
-        return ((node.inputs[1], 0),), 0
+        return _alone(graph, node.inputs[1:], 0), 0
     if isinstance(node.op, Multiply):
-        return _linear_rows(graph, node.inputs[1]), 0
+        return _linear_rows(graph, node.inputs[1], cells=False), 0
     if isinstance(node.op, MergeHeads):
         attend = graph.producer(node.inputs[0])
-        if attend is not None and isinstance(attend.op, Attend) and len(graph.users(attend.outputs[0])) == 1:
-            return _linear_rows(graph, attend.inputs[2]), program.spec.kv_heads
+        if attend is not None and isinstance(attend.op, Attend) and _read_once(graph, attend.outputs[0]):
+            return _linear_rows(graph, attend.inputs[2], cells=True), program.spec.kv_heads
     return (), 0
 
 
-def _linear_rows(graph: Graph, value: str) -> tuple[tuple[str, int], ...]:
-    """Weight and bias of the linear layer that makes a value, through splits and changes of layout."""
+def _linear_rows(graph: Graph, value: str, *, cells: bool) -> tuple[tuple[str, int], ...]:
+    """Weight and bias of the linear layer that makes a value, through splits and changes of layout.
+
+    None where something besides reads what is scaled on the way; cells may be scaled with their values.
+    """
     start = 0
+    if not _read_once(graph, value) and not (cells and len(graph.users(value)) == 1):
+        return ()
     node: Node | None = graph.producer(value)
     while node is not None and isinstance(node.op, HeadsFirst | SplitHeads | Split):
         if isinstance(node.op, Split):
             start = sum(node.op.sizes[: node.outputs.index(value)])
-        if not isinstance(node.op, Split) and len(graph.users(node.outputs[0])) != 1:
-            return ()
         value = node.inputs[0]
+        if not _read_once(graph, value):
+            return ()
         node = graph.producer(value)
     if node is None or not isinstance(node.op, Linear):
         return ()
-    return tuple((name, start) for name in node.inputs[1:])
+    return _alone(graph, node.inputs[1:], start)
+
+
+def _read_once(graph: Graph, value: str) -> bool:
+    return len(graph.users(value)) == 1 and value not in graph.outputs
+
+
+def _alone(graph: Graph, names: tuple[str, ...], start: int) -> tuple[tuple[str, int], ...]:
+    """Weights with the row at which the channels begin; none where one of them has another reader."""
+    return tuple((name, start) for name in names) if all(_read_once(graph, name) for name in names) else ()

@@ -18,13 +18,20 @@ from edgesdk_converters.graph.weights import Derived, DerivedWeights
 
 
 def fold_attention_scale(program: Program) -> Program:
-    """Returns the program with every attention scale 1; logits are equal in exact arithmetic."""
+    """Returns the program with attention scales 1; outputs are equal in exact arithmetic.
+
+    A scale stays where something besides its attention reads the queries, or the weights that make them.
+
+    Raises:
+        TransformError: no weight makes the queries of an attention.
+    """
     graph = program.graph
     changed: dict[str, Derived] = {}
     nodes: list[Node] = []
     for node in graph.nodes:
-        if isinstance(node.op, Attend) and node.op.scale != 1.0:
-            for weight in _query_weights(graph, node.inputs[0]):
+        weights = _query_weights(graph, node) if isinstance(node.op, Attend) and node.op.scale != 1.0 else ()
+        if isinstance(node.op, Attend) and weights:
+            for weight in weights:
                 changed[weight] = Derived(
                     program.weights.shape(weight),
                     lambda base, w=weight, s=node.op.scale: base.load(w) * np.float32(s),  # type: ignore[misc]
@@ -40,11 +47,20 @@ def fold_attention_scale(program: Program) -> Program:
     )
 
 
-def _query_weights(graph: Graph, query: str) -> tuple[str, ...]:
-    """Weights whose scaling scales the query: the norm's if there is one, else the projection's."""
-    node = graph.producer(query)
-    while node is not None and isinstance(node.op, Rotate | SplitHeads):
-        node = graph.producer(node.inputs[0])
+def _query_weights(graph: Graph, attend: Node) -> tuple[str, ...]:
+    """Weights whose scaling scales the query: the norm's if there is one, else the projection's.
+
+    None where that would scale more than this attention's query.
+    """
+    value, alone = attend.inputs[0], True
+    node = graph.producer(value)
+    while node is not None:
+        alone = alone and len(graph.users(value)) == 1 and value not in graph.outputs
+        if not isinstance(node.op, Rotate | SplitHeads):
+            break
+        value = node.inputs[0]
+        node = graph.producer(value)
     if node is None or not isinstance(node.op, RmsNorm | Linear) or len(node.inputs) < 2:
-        raise TransformError(f"no weight makes the query {query!r}")
-    return node.inputs[1:]
+        raise TransformError(f"no weight makes the query {attend.inputs[0]!r}")
+    alone = alone and all(len(graph.users(name)) == 1 for name in node.inputs[1:])
+    return node.inputs[1:] if alone else ()

@@ -17,7 +17,7 @@ def fold_norms(program: Program) -> Program:
     """Returns the program with foldable norm weights folded; logits are equal in exact arithmetic."""
     graph = program.graph
     changed: dict[str, Derived] = {}
-    removed: set[str] = set()
+    folded: set[str] = set()
     nodes: list[Node] = []
     for node in graph.nodes:
         if isinstance(node.op, RmsNorm) and _foldable(graph, node):
@@ -28,15 +28,16 @@ def fold_norms(program: Program) -> Program:
                     program.weights.shape(weight),
                     lambda base, w=weight, n=norm: base.load(w) * base.load(n)[None, :],  # type: ignore[misc]
                 )
-            removed.add(norm)
+            folded.add(norm)
             nodes.append(Node(node.op, node.inputs[:1], node.outputs))
         else:
             nodes.append(node)
+    removed = folded - {name for node in nodes for name in node.inputs}  # another norm may share a weight
     return Program(
         spec=program.spec,
         graph=rebuild(graph, nodes, (v for v in graph.weights if v.name not in removed)),
         weights=DerivedWeights(program.weights, changed, frozenset(removed)),
-        history=(*program.history, TransformRecord("fold_norms", {"folded": len(removed)})),
+        history=(*program.history, TransformRecord("fold_norms", {"folded": len(folded)})),
     )
 
 

@@ -60,8 +60,8 @@ def _groups(graph: Graph, weights: Weights, keep_blocks: bool) -> list[list[Node
 def _fuse(
     weights: Weights, group: list[Node], changed: dict[str, Derived], added: list[Value]
 ) -> tuple[Node, Node]:
-    stem, first = group[0].inputs[1].rsplit(".", 1)
-    fused = f"{stem}." + "_".join([first, *(node.inputs[1].rsplit(".", 1)[1] for node in group[1:])])
+    stem, dot, _ = group[0].inputs[1].rpartition(".")
+    fused = stem + dot + "_".join(node.inputs[1].rpartition(".")[2] for node in group)
     inputs = [group[0].inputs[0]]
     for slot, name in enumerate((fused, f"{fused}.bias")[: len(group[0].inputs) - 1], start=1):
         parts = tuple(node.inputs[slot] for node in group)

@@ -1,8 +1,9 @@
 """Prunes the head alone: every token can be read, some can be written.
 
 The head is what decoding pays for; the embedding table is only looked up. A tied table stays as it is, and
-the head becomes a matrix of its own, with the rows of the tokens that may be written. It comes before all
-other transforms, and does not know how the tokens were chosen.
+the head becomes a matrix of its own, with the rows of the tokens that may be written. Outputs beside the
+logits stay. It comes before all transforms but those that drop layers, and does not know how the tokens
+were chosen.
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ from numpy.typing import NDArray
 from edgesdk.bundle.manifest import TransformRecord
 from edgesdk.errors import TransformError
 from edgesdk_converters.checkpoints.stored_blocks import block_type
-from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.graph import Graph, Node, Value, rebuild
+from edgesdk_converters.graph.ops import Linear, Scale, Softcap
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Derived, DerivedWeights, stored_blocks
+
+_EARLIER = ("skip_layers", "repair_stack")
 
 
 def prune_head(program: Program, kept: NDArray[np.int64]) -> Program:
     """Returns the program with logits for some tokens only.
 
     Args:
-        program: as `build_decoder` makes it, with or without `skip_layers`.
+        program: as its checkpoint has it, with or without `skip_layers` and `repair_stack`.
         kept: (N,) ids of the tokens that can be written, ascending.
 
     Returns:
@@ -32,10 +36,10 @@ def prune_head(program: Program, kept: NDArray[np.int64]) -> Program:
 
     Raises:
         TransformError: the ids do not ascend within the vocabulary, the head is pruned already, or
-            another transform came first.
+            another transform came first, or the matrix is the head of another output too.
     """
     spec = program.spec
-    if spec.head_rows is not None or program.graph != build_decoder(spec):
+    if spec.head_rows is not None or any(record.name not in _EARLIER for record in program.history):
         raise TransformError("the head is pruned once, and before any transform but skip_layers")
     if not len(kept) or (np.diff(kept) <= 0).any() or kept[0] < 0 or kept[-1] >= spec.vocab_size:
         raise TransformError(
@@ -53,7 +57,24 @@ def prune_head(program: Program, kept: NDArray[np.int64]) -> Program:
     )
     return Program(
         spec=narrow,
-        graph=build_decoder(narrow),
+        graph=_with_own_head(program.graph, source, len(kept)),
         weights=DerivedWeights(program.weights, {"head": head}, frozenset()),
         history=(*program.history, TransformRecord("prune_head", {"tokens": len(kept)})),
     )
+
+
+def _with_own_head(graph: Graph, source: str, rows: int) -> Graph:
+    """The graph whose logits are the product with a matrix `head` of so many rows."""
+    product = graph.producer("logits")
+    while product is not None and isinstance(product.op, Scale | Softcap):
+        product = graph.producer(product.inputs[0])
+    if product is None or not isinstance(product.op, Linear) or product.inputs[1] != source:
+        raise TransformError(f"no product with {source!r} makes the logits")
+    if source == "head" and len(graph.users(source)) > 1:
+        raise TransformError("the head makes another output, too; give that a matrix of its own")
+    x, _, *bias = product.inputs
+    nodes = [
+        Node(node.op, (x, "head", *bias), node.outputs) if node is product else node for node in graph.nodes
+    ]
+    head = Value("head", (rows, *graph.values[source].shape[1:]))
+    return rebuild(graph, nodes, [*(w for w in graph.weights if w.name != "head"), head])

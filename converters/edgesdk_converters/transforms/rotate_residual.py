@@ -5,8 +5,9 @@ by its largest value then loses the others. An orthogonal matrix folded into eve
 or writes the stream spreads those channels out. An RMS norm without weight does not see it.
 (QuaRot, arXiv 2404.00456, section 4, stage 1a; SpinQuant, arXiv 2405.16406, section 3.1, "R1".)
 
-With a tied head, table and head rotate together: the final norm's weight w becomes the matrix
-R' diag(w) R between norm and head, one E x E product per wanted row, and the table stays one tensor.
+A norm whose weight cannot be folded (a tied head reads it, or an output beside the logits) gets the matrix
+R' diag(w) R behind it, NORM.rotation, one E x E product per row, and the table stays one tensor. A value of
+the stream that is an output itself is turned back by OUTPUT.rotation.
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from edgesdk_converters.graph.ops import Add, Embed, Linear, RmsNorm, Scale, Tak
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights, Weights
 
-_BETWEEN = "final_rotation"
+ROTATION = ".rotation"
+"""What the name of a matrix ends in that only the turned stream needs."""
 
 
 def can_rotate(program: Program) -> bool:
-    """Whether every norm on the stream is without weight, apart from the last."""
+    """Whether nothing norms what joins the stream."""
     return not program.spec.post_norms
 
 
@@ -33,11 +35,11 @@ def rotate_residual(program: Program, seed: int = 0) -> Program:
     """Returns the program with its residual stream rotated at random; exact but for rounding.
 
     Args:
-        program: after `fold_norms`.
+        program: after `fold_norms`, or every norm costs a product.
         seed: of the rotation.
 
     Raises:
-        TransformError: a norm inside the stream has a weight.
+        TransformError: something reads or makes the stream that cannot be turned with it.
     """
     if not can_rotate(program):
         raise TransformError(
@@ -46,32 +48,32 @@ def rotate_residual(program: Program, seed: int = 0) -> Program:
     graph, E = program.graph, program.spec.hidden_size
     rotation = random_rotation(E, seed)
     stream = _stream(graph)
-    changed: dict[str, Derived] = {}
+    changed = {
+        name: _change(program.weights, name, rotation, sides)
+        for name, sides in _turned(graph, stream).items()
+    }
+    given = {name: f"{name}.turned" for name in graph.outputs if name in stream}
     nodes: list[Node] = []
-    weights = list(graph.weights)
-    removed: set[str] = set()
     for node in graph.nodes:
-        reads, writes = node.inputs[0] in stream, node.outputs[0] in stream
-        if isinstance(node.op, Embed):
-            changed[node.inputs[1]] = _change(program.weights, node.inputs[1], rotation, rows=False)
-        elif isinstance(node.op, Linear) and writes:
-            for name in node.inputs[1:]:
-                changed[name] = _change(program.weights, name, rotation, rows=True)
-        elif isinstance(node.op, Linear) and reads:
-            changed[node.inputs[1]] = _change(program.weights, node.inputs[1], rotation, rows=False)
-        if isinstance(node.op, RmsNorm) and len(node.inputs) == 2 and reads:
-            norm, out = node.inputs[1], node.outputs[0]
-            changed[_BETWEEN] = Derived((E, E), lambda base, n=norm: _between(base.load(n), rotation))  # type: ignore[misc]
-            weights.append(Value(_BETWEEN, (E, E)))
-            removed.add(norm)
-            nodes.append(Node(node.op, node.inputs[:1], (f"{out}.unit",)))
-            nodes.append(Node(Linear(), (f"{out}.unit", _BETWEEN), (out,)))
+        inputs = tuple(given.get(name, name) for name in node.inputs)
+        outputs = tuple(given.get(name, name) for name in node.outputs)
+        if isinstance(node.op, RmsNorm) and len(inputs) == 2 and inputs[0] in stream | {*given.values()}:
+            norm, unit = inputs[1], f"{node.outputs[0]}.unit"
+            changed[norm + ROTATION] = Derived((E, E), lambda base, n=norm: _between(base.load(n), rotation))  # type: ignore[misc]
+            nodes.append(Node(node.op, inputs[:1], (unit,)))
+            nodes.append(Node(Linear(), (unit, norm + ROTATION), outputs))
         else:
-            nodes.append(node)
+            nodes.append(Node(node.op, inputs, outputs))
+        for name in given.keys() & {*node.outputs}:
+            changed[name + ROTATION] = Derived((E, E), lambda base: rotation.astype(np.float32))
+            nodes.append(Node(Linear(), (given[name], name + ROTATION), (name,)))
+    read = {name for node in nodes for name in node.inputs}
+    added = [Value(name, (E, E)) for name in changed if name.endswith(ROTATION)]
+    removed = frozenset(value.name for value in graph.weights) - read
     return Program(
         spec=program.spec,
-        graph=rebuild(graph, nodes, (w for w in weights if w.name not in removed)),
-        weights=DerivedWeights(program.weights, changed, frozenset(removed)),
+        graph=rebuild(graph, nodes, [*(w for w in graph.weights if w.name in read), *added]),
+        weights=DerivedWeights(program.weights, changed, removed),
         history=(*program.history, TransformRecord("rotate_residual", {"seed": seed})),
     )
 
@@ -84,7 +86,11 @@ def random_rotation(size: int, seed: int) -> NDArray[np.float64]:
 
 
 def _stream(graph: Graph) -> set[str]:
-    """Values that live in the residual stream, or are its norm."""
+    """Values that live in the residual stream, or are its norm.
+
+    Raises:
+        TransformError: one is made or read by an operation that a rotation does not pass through.
+    """
     stream: set[str] = set()
     for node in graph.nodes:
         passes = isinstance(node.op, TakeRows | RmsNorm | Scale) and node.inputs[0] in stream
@@ -99,14 +105,52 @@ def _stream(graph: Graph) -> set[str]:
             while made is not None and isinstance(made.op, Scale):
                 stream.update(made.inputs)
                 made = graph.producer(made.inputs[0])
+    for node in graph.nodes:
+        what = type(node.op).__name__
+        if stream.intersection(node.outputs):
+            if not isinstance(node.op, Embed | TakeRows | RmsNorm | Scale | Add | Linear) or (
+                isinstance(node.op, RmsNorm) and node.inputs[0] not in stream
+            ):
+                raise TransformError(
+                    f"{what} makes {node.outputs[0]!r} of the residual stream; it cannot rotate"
+                )
+        elif stream.intersection(node.inputs) and not isinstance(node.op, Linear):
+            raise TransformError(
+                f"{what} makes {node.outputs[0]!r} from the residual stream; it cannot rotate"
+            )
     return stream
 
 
-def _change(weights: Weights, name: str, rotation: NDArray[np.float64], *, rows: bool) -> Derived:
-    turn = rotation.astype(np.float32)
+def _turned(graph: Graph, stream: set[str]) -> dict[str, tuple[bool, bool]]:
+    """Of every weight that turns with the stream, whether its rows and whether its columns do.
+
+    Raises:
+        TransformError: a weight turns for one of its readers and not for another.
+    """
+    sides: dict[str, tuple[bool, bool]] = {}
+    for node in graph.nodes:
+        if not isinstance(node.op, Embed | Linear):
+            continue
+        makes = isinstance(node.op, Linear) and node.outputs[0] in stream
+        reads = isinstance(node.op, Embed) or node.inputs[0] in stream
+        for name in node.inputs[1:]:
+            turned = (makes, reads and len(graph.values[name].shape) == 2)
+            if sides.setdefault(name, turned) != turned:
+                raise TransformError(
+                    f"the weight {name!r} is used inside and outside the residual stream; it cannot rotate"
+                )
+    return {name: turned for name, turned in sides.items() if any(turned)}
+
+
+def _change(weights: Weights, name: str, rotation: NDArray[np.float64], sides: tuple[bool, bool]) -> Derived:
+    turn: Array = rotation.astype(np.float32)
+    rows, columns = sides
 
     def compute(base: Weights) -> Array:
-        return turn.T @ base.load(name) if rows else base.load(name) @ turn
+        weight: Array = turn.T @ base.load(name) if rows else base.load(name)
+        if columns:
+            weight = weight @ turn
+        return weight
 
     return Derived(weights.shape(name), compute)
 

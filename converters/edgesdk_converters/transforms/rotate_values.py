@@ -61,20 +61,44 @@ def value_neighbours(graph: Graph, attend: Node) -> tuple[Node, Node]:
     """The linear layers that make the values of an attention and read its result.
 
     Raises:
-        TransformError: something else stands there.
+        TransformError: something else stands there, or reads what they make.
     """
     before = _chain_up(graph, attend.inputs[2])
-    merged = [n for n in graph.users(attend.outputs[0]) if isinstance(n.op, MergeHeads)]
-    after = [user for n in merged for user in graph.users(n.outputs[0])]
-    if before is None or len(after) != 1 or not isinstance(after[0].op, Linear):
+    merged = _only_user(graph, attend.outputs[0])
+    after = None if merged is None else _only_user(graph, merged.outputs[0])
+    alone = all(
+        len(graph.users(name)) == 1
+        for node in (before, after)
+        if node is not None
+        for name in node.inputs[1:]
+    )
+    if (
+        before is None
+        or merged is None
+        or after is None
+        or not isinstance(merged.op, MergeHeads)
+        or not isinstance(after.op, Linear)
+        or not alone
+    ):
         raise TransformError(f"{attend.outputs[0]!r} has no value and output projection of its own")
-    return before, after[0]
+    return before, after
+
+
+def _only_user(graph: Graph, value: str) -> Node | None:
+    users = graph.users(value)
+    return users[0] if len(users) == 1 and value not in graph.outputs else None
 
 
 def _chain_up(graph: Graph, value: str) -> Node | None:
-    node = graph.producer(value)
+    """The linear layer that makes the values of one layer's cells, which are outputs, too.
+
+    Several attentions may read those, which are turned alike; nothing else may.
+    """
+    layers = {node.op.layer if isinstance(node.op, Attend) else None for node in graph.users(value)}
+    node = graph.producer(value) if len(layers) == 1 and None not in layers else None
     while node is not None and isinstance(node.op, HeadsFirst | SplitHeads):
-        node = graph.producer(node.inputs[0])
+        value = node.inputs[0]
+        node = None if _only_user(graph, value) is None else graph.producer(value)
     return node if node is not None and isinstance(node.op, Linear) else None
 
 

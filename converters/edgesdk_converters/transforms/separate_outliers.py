@@ -116,12 +116,16 @@ class _State:
                 nodes.append(Node(op, (x, constant), (f"{x}.{prefix}.{made}",)))
         masked, picked = f"{x}.{prefix}.masked", f"{x}.{prefix}.picked"
         if pick.block:  # the sum that follows takes this product in place of the minimums'
-            partner = self._layers[f"{weight}.minimums"].outputs[0]
             nodes.append(Node(Linear(), (masked, *node.inputs[1:]), (out,)))
-            return [*nodes, Node(Linear(), (picked, side), (partner,))]
+            return [*nodes, Node(Linear(), (picked, side), (self._partner(node),))]
         nodes.append(Node(Linear(), (masked, *node.inputs[1:]), (f"{out}.masked",)))
         nodes.append(Node(Linear(), (picked, side), (f"{out}.side",)))
         return [*nodes, Node(Add(), (f"{out}.masked", f"{out}.side"), (out,))]
+
+    def _partner(self, node: Node) -> str:
+        """The product of block sums that is added to a layer's own; several layers may read one weight."""
+        (total,) = self._graph.users(node.outputs[0])
+        return total.inputs[1]
 
     def _constants(self, pick: _Pick) -> str:
         """The name that an input's mask and pick go under, made once for all layers alike."""

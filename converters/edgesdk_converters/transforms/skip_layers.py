@@ -94,6 +94,11 @@ def _bypass(graph: Graph, request: SkipRequest, cells: tuple[int, ...], *, windo
         for side in ("cache", "new")
     }
     dropped = {residual_sum(graph, half).outputs[0] for half in request.halves}
+    given = dropped.intersection(graph.outputs)
+    if given:
+        raise TransformError(
+            f"{min(given)!r} is an output; the half of a block that makes it cannot be skipped"
+        )
     gone = {v.name for v in graph.inputs if v.name.startswith(_CACHES)} - set(renamed)
     if not windowed:
         gone.add("window_mask")

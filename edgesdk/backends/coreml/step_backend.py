@@ -101,12 +101,19 @@ class CoreMLStepBackend:
         outputs = self._predictor.predict(shape.signature, inputs)
         try:
             for tensor in tensors.ports_out:
-                arrays.port(tensor.port.name)[...] = outputs[tensor.name]
+                _copy(outputs[tensor.name], arrays.port(tensor.port.name))
             for new, view in zip(tensors.new, cell_views(tensors.new, arrays.kv_new), strict=True):
-                view[...] = outputs[new.name]
+                _copy(outputs[new.name], view)
         except (KeyError, ValueError) as error:
             raise DeviceError(f"function {shape.signature!r} gave other outputs: {error}") from error
 
     def close(self) -> None:
         """Releases the arrays."""
         self._arrays.clear()
+
+
+def _copy(given: NDArray[np.generic], array: NDArray[np.generic]) -> None:
+    """Copies an output; a smaller one would be repeated until it fits."""
+    if np.shape(given) != array.shape:
+        raise ValueError(f"an output has the shape {np.shape(given)}, expected {array.shape}")
+    array[...] = given

@@ -7,6 +7,7 @@ import pytest
 
 from edgesdk.errors import MissingExtra, UnsupportedOption
 from edgesdk_converters.layers.plot_layers import check_plot, plot_layers
+from edgesdk_converters.layers.rank_layers import RankOptions
 from edgesdk_converters.layers.report_layers import report_layers
 
 
@@ -14,7 +15,7 @@ from edgesdk_converters.layers.report_layers import report_layers
 def report(make_stack, spoken):
     program = make_stack(inert="2", name="plain")
     return report_layers(
-        "tiny", program, spoken(program), ("own", "0" * 64), "influence", remove=3, repair="linear"
+        "tiny", program, spoken(program), ("own", "0" * 64), RankOptions("influence", 3), repair="linear"
     )
 
 

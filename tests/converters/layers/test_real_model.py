@@ -8,7 +8,7 @@ from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
 from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import ResidentWeights
-from edgesdk_converters.layers.rank_layers import rank_layers
+from edgesdk_converters.layers.rank_layers import RankOptions, rank_layers
 from edgesdk_converters.layers.trial import text_losses
 from edgesdk_converters.transforms.skip_layers import skip_layers
 
@@ -36,7 +36,7 @@ def tokens(smollm2_gguf):
 
 @pytest.mark.real
 def test_the_least_influential_block_costs_less_than_the_most(program, tokens):
-    ranking = rank_layers(program, [tokens], "influence", remove=29)
+    ranking = rank_layers(program, [tokens], RankOptions("influence", 29))
     cheapest = skip_layers(program, ranking.request(1))
     dearest = skip_layers(program, ranking.request(29))
     lost = [text_losses(p, [tokens]).mean() - ranking.loss for p in (cheapest, dearest)]

@@ -9,9 +9,12 @@ from edgesdk_converters.vocabulary.tokenizer_data import load_engine
 
 
 @pytest.mark.parametrize("tiny", ["llama", "llama-untied-bias"])
-def test_it_converts_proves_and_writes_the_same_text(grown, corpus, held_out, tiny, tmp_path, monkeypatch):
+def test_it_converts_proves_and_writes_the_same_text(
+    grown, corpus, held_out, tiny, short_text, tmp_path, monkeypatch
+):
     import edgesdk
     from edgesdk_converters import convert as pipeline
+    from edgesdk_converters import read_source
 
     full = grown("byte_level", tiny)
     kept = choose_tokens(full, PruneRequest(corpus=(corpus,), size=640))
@@ -19,12 +22,13 @@ def test_it_converts_proves_and_writes_the_same_text(grown, corpus, held_out, ti
     answers = []
     prompts = [" ".join(line.split()[:2]) for line in held_out[:120]]
     for name, checkpoint in (("full", full), ("pruned", pruned)):
-        monkeypatch.setattr(pipeline, "open_checkpoint", lambda source, revision=None, c=checkpoint: c)
+        monkeypatch.setattr(read_source, "open_checkpoint", lambda source, revision=None, c=checkpoint: c)
         options = pipeline.ConvertOptions(
             targets=("litert", "onnx", "onnx-step"),
             recipes=("f32", "w8", "w4b32"),
             context=64,
             allow_parity_miss=True,
+            calibration=short_text,
         )
         folder = pipeline.convert("given", tmp_path / name, options)
         model = edgesdk.load(folder, variant="litert-f32")

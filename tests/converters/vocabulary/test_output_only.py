@@ -14,6 +14,7 @@ from edgesdk.errors import BundleError, UnsupportedOption
 from edgesdk.evaluation.evaluate_text import text_windows
 from edgesdk.evaluation.verify_bundle import verify_bundle
 from edgesdk_converters import convert as pipeline
+from edgesdk_converters import read_source
 from edgesdk_converters.reshape import Reshaping
 from edgesdk_converters.vocabulary.choose_tokens import choose_tokens
 from edgesdk_converters.vocabulary.kept_speller import kept_speller
@@ -26,20 +27,20 @@ VARIANTS = ("litert-f32", "onnx-step-f32", "litert-w8")
 def convert(
     monkeypatch, checkpoint, folder, *, recipes=("f32", "w8"), targets=("litert", "onnx-step"), **more
 ):
-    monkeypatch.setattr(pipeline, "open_checkpoint", lambda source, revision=None: checkpoint)
+    monkeypatch.setattr(read_source, "open_checkpoint", lambda source, revision=None: checkpoint)
     options = pipeline.ConvertOptions(targets, recipes, context=96, allow_parity_miss=True, **more)
     return pipeline.convert("given", folder, options)
 
 
 @pytest.fixture(scope="module", params=["llama", "llama-untied-bias"])
-def bundles(request, tmp_path_factory, grown, corpus):
+def bundles(request, tmp_path_factory, grown, corpus, short_text):
     """The full bundle, the same with a pruned head, and the checkpoint."""
     folder = tmp_path_factory.mktemp("output")
     checkpoint = grown("byte_level", request.param)
     with pytest.MonkeyPatch.context() as patch:
-        full = convert(patch, checkpoint, folder / "full")
+        full = convert(patch, checkpoint, folder / "full", calibration=short_text)
         asked = Reshaping(prune_vocab=f"corpus={corpus},size=500,output-only")
-        pruned = convert(patch, checkpoint, folder / "pruned", reshaping=asked)
+        pruned = convert(patch, checkpoint, folder / "pruned", reshaping=asked, calibration=short_text)
     return full, pruned, checkpoint
 
 

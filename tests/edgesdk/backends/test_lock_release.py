@@ -14,13 +14,10 @@ MOST_STEPS = 20_000
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory, request):
+def bundle(converted_once, request):
     pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
-    from edgesdk_converters.convert import ConvertOptions, convert
-
-    options = ConvertOptions(targets=("litert", "onnx"), recipes=("f32",), context=64, prove=False)
     source = request.config.rootpath / "tests/data/tiny/llama"
-    return convert(str(source), tmp_path_factory.mktemp("locks") / "bundle", options)
+    return converted_once(source, targets=("litert", "onnx", "onnx-step"), recipes=("f32",), context=64)
 
 
 class Counter:

@@ -1,7 +1,7 @@
 import pytest
 
 from edgesdk.decoding.answer import Answer
-from edgesdk.decoding.choose import Choice
+from edgesdk.decoding.choose import TokenChoice
 from edgesdk.decoding.logprobs import TokenLogprob
 from edgesdk.decoding.options import GenerationOptions
 
@@ -23,7 +23,7 @@ def write(byte_level, make):
         pieces = []
         ids = [*byte_level.encode(text), *extra]
         for count, token in enumerate(ids, start=1):
-            tokens, finish = answer.push(Choice(token), count / 10)
+            tokens, finish = answer.push(TokenChoice(token), count / 10)
             assert tokens == (token,)
             if finish is not None:
                 break
@@ -83,7 +83,7 @@ def test_a_stop_string_that_only_the_last_bytes_complete_counts(make, byte_level
     half = byte_level.encode("日")[0]
     answer = make(stop=["\N{REPLACEMENT CHARACTER}"])
     for token in (*byte_level.encode("The "), half):
-        assert answer.push(Choice(token), 1.0)[1] is None
+        assert answer.push(TokenChoice(token), 1.0)[1] is None
     completion = answer.complete("length", 0.0).completion
     assert (completion.text, completion.finish_reason) == ("The ", "stop_string")
 
@@ -100,7 +100,7 @@ def forced(byte_level):
 
     def choice(text, *after, finished=False, **more):
         first, *rest = [*byte_level.encode(text), *after]
-        return Choice(first, forced=tuple(rest), finished=finished, **more)
+        return TokenChoice(first, forced=tuple(rest), finished=finished, **more)
 
     return choice
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from edgesdk.bundle.manifest import GenerationDefaults
-from edgesdk.decoding.choose import Choice, Chooser
+from edgesdk.decoding.choose import Chooser, TokenChoice
 from edgesdk.decoding.grammar import Grammar, GrammarTokenizer
 from edgesdk.decoding.options import GenerationOptions
 from edgesdk.errors import UnsupportedOption
@@ -15,7 +15,7 @@ def chooser(size=4, grammar=None, **options):
 
 
 def test_a_plain_choice():
-    assert chooser().choose(LOGITS) == Choice(0)
+    assert chooser().choose(LOGITS) == TokenChoice(0)
 
 
 def test_logprobs_come_from_the_raw_logits():

@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 
-from edgesdk.devices.governor import Governor, GovernorRule, GovernorSettings, Limits
+from edgesdk.devices.governor import Governor, GovernorLimits, GovernorRule, GovernorSettings
 from edgesdk.devices.power_readings import PowerReadings
 from edgesdk.errors import UnsupportedOption
 
@@ -30,7 +30,7 @@ HOT = GovernorSettings((GovernorRule(hotter_than_c=80, threads_share=0.5),), eve
 
 def test_a_rule_counts_at_once_and_is_let_go_late():
     machine = Machine(HOT)
-    assert machine.after(0, c=80) == Limits()
+    assert machine.after(0, c=80) == GovernorLimits()
     limits = machine.after(1, c=81)
     assert (limits.threads(4), limits.reason) == (2, "cpu at 81 C (above 80 C)")
     # Clear means 5 degrees below the limit, for 10 seconds without a break.
@@ -70,17 +70,17 @@ def test_readings_are_not_taken_more_often_than_asked_for():
 
 def test_the_defaults():
     machine = Machine()
-    assert machine.after(0, c=60, percent=50, on_battery=True) == Limits()
+    assert machine.after(0, c=60, percent=50, on_battery=True) == GovernorLimits()
     assert machine.after(10, c=86, percent=50, on_battery=True).threads(8) == 4
     assert machine.after(10, c=96, percent=50, on_battery=True).threads(8) == 2
     machine = Machine()
-    assert machine.after(0, percent=19, on_battery=False) == Limits()  # it is being charged
+    assert machine.after(0, percent=19, on_battery=False) == GovernorLimits()  # it is being charged
     assert machine.after(10, percent=19, on_battery=True).threads(8) == 4
     low = machine.after(10, percent=9, on_battery=True)
     assert (low.threads(8), low.threads(1)) == (2, 1)
     assert low.reason == "battery at 9%, discharging (battery below 20%; battery below 10%)"
     machine.after(10, percent=10, on_battery=False)
-    assert machine.after(60, percent=12, on_battery=False) == Limits()
+    assert machine.after(60, percent=12, on_battery=False) == GovernorLimits()
 
 
 def test_rules_are_combined():
@@ -90,8 +90,8 @@ def test_rules_are_combined():
         GovernorRule(hotter_than_c=80, on_battery=True, threads_share=0.5, device="cpu"),
     )
     machine = Machine(GovernorSettings(rules, every_s=0))
-    assert machine.after(0, c=85, on_battery=False) == Limits(0.75, None, 512)
-    assert machine.after(0, c=85, on_battery=True) == Limits(0.5, "npu", 512)
+    assert machine.after(0, c=85, on_battery=False) == GovernorLimits(0.75, None, 512)
+    assert machine.after(0, c=85, on_battery=True) == GovernorLimits(0.5, "npu", 512)
     assert "above 80 C; on battery; above 80 C and on battery" in machine.governor.limits().reason
 
 

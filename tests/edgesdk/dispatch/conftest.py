@@ -85,14 +85,10 @@ def tokens():
 
 
 @pytest.fixture(scope="session")
-def tiny_steps(tmp_path_factory):
+def tiny_steps(converted_once):
     """A float32 bundle for LiteRT, and for ONNX Runtime with steps and without."""
-    from edgesdk_converters.convert import ConvertOptions, convert
-
-    options = ConvertOptions(
-        targets=("litert", "onnx-step", "onnx"), recipes=("f32",), context=128, prove=False
-    )
-    return convert(str(TINY / "gemma3"), tmp_path_factory.mktemp("dispatch") / "b", options)
+    targets = ("litert", "onnx", "onnx-step")
+    return converted_once(TINY / "gemma3", targets=targets, recipes=("f32",), context=128, prove=False)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgesdk.backends.fake import FakeStepBackend
-from edgesdk.devices.governor import Limits
+from edgesdk.devices.governor import GovernorLimits
 from edgesdk.devices.receipt import Incident, Runner
 from edgesdk.dispatch.failover_sequences import FailoverModel
 from edgesdk.dispatch.failover_steps import FailoverStepBackend
@@ -22,7 +22,7 @@ class Setting:
 
     def __init__(self, spec, shapes, first=None, context=64, refuse=()):
         self.spec, self.shapes, self.refuse = spec(), shapes, refuse
-        self.now, self.opens, self.made = Limits(), [], []
+        self.now, self.opens, self.made = GovernorLimits(), [], []
         mover = GovernedMover(self, list(CANDIDATES.values()), 4, self.opener, context)
         self.first = first or FakeStepBackend(self.spec, shapes())
         self.backend = FailoverStepBackend(
@@ -58,13 +58,13 @@ def test_threads_go_down_and_come_back_and_no_token_is_lost(make, tokens, opened
 
     run(0)
     assert (it.backend.threads, it.opens) == (None, [])
-    it.now = Limits(threads_share=0.5, reason="cpu at 90 C (above 85 C)")
+    it.now = GovernorLimits(threads_share=0.5, reason="cpu at 90 C (above 85 C)")
     run(1)  # begins to open
     opened()
     run(2)  # moves
     assert (it.backend.threads, it.first.closed, it.backend.runner) == (2, True, HOME)
     run(3)
-    it.now = Limits(reason="cpu at 70 C (no limit holds any more)")
+    it.now = GovernorLimits(reason="cpu at 70 C (no limit holds any more)")
     run(4)
     opened()
     run(5)
@@ -86,11 +86,11 @@ def test_threads_go_down_and_come_back_and_no_token_is_lost(make, tokens, opened
 def test_limits_that_come_to_the_same_threads_open_nothing(make, tokens, opened):
     it = make()
     sequence = CellSequence(it.backend, it.spec, 64)
-    it.now = Limits(threads_share=0.99999)
+    it.now = GovernorLimits(threads_share=0.99999)
     sequence.extend(tokens[:2])
     opened()
     sequence.extend(tokens[2:4])
-    it.now = Limits(threads_share=0.75)
+    it.now = GovernorLimits(threads_share=0.75)
     sequence.extend(tokens[4:5])
     opened()
     sequence.extend(tokens[5:6])
@@ -102,7 +102,11 @@ def test_another_device_and_back(make, tokens, opened):
     sequence = CellSequence(it.backend, it.spec, 64)
     expected = it.first.expected_logits(tokens.tolist())
     for i, (limits, runner) in enumerate(
-        [(Limits(0.5, "npu", reason="low"), NPU), (Limits(0.5, reason="less low"), HOME), (Limits(), HOME)]
+        [
+            (GovernorLimits(0.5, "npu", reason="low"), NPU),
+            (GovernorLimits(0.5, reason="less low"), HOME),
+            (GovernorLimits(), HOME),
+        ]
     ):
         it.now = limits
         sequence.extend(tokens[2 * i : 2 * i + 1])
@@ -118,7 +122,7 @@ def test_another_device_and_back(make, tokens, opened):
 def test_what_cannot_be_opened_is_said_once(make, tokens, opened):
     it = make(refuse=["chip"])
     sequence = CellSequence(it.backend, it.spec, 64)
-    it.now = Limits(device="npu", reason="low")
+    it.now = GovernorLimits(device="npu", reason="low")
     for i in range(6):
         sequence.extend(tokens[i : i + 1])
         opened()
@@ -133,7 +137,7 @@ def test_what_cannot_be_opened_is_said_once(make, tokens, opened):
 def test_a_device_that_is_not_there_is_said_once(make, tokens, opened):
     it = make()
     sequence = CellSequence(it.backend, it.spec, 64)
-    it.now = Limits(0.5, "gpu", reason="low")
+    it.now = GovernorLimits(0.5, "gpu", reason="low")
     for i in range(6):
         sequence.extend(tokens[i : i + 1])
         opened()
@@ -146,9 +150,9 @@ def test_a_device_that_is_not_there_is_said_once(make, tokens, opened):
 def test_a_context_is_told(make, tokens):
     it = make()
     sequence = CellSequence(it.backend, it.spec, 64)
-    it.now = Limits(context_tokens=32, reason="hot")
+    it.now = GovernorLimits(context_tokens=32, reason="hot")
     sequence.extend(tokens[:1])
-    it.now = Limits(reason="cool")
+    it.now = GovernorLimits(reason="cool")
     sequence.extend(tokens[1:2])
     assert [str(i) for i in it.backend.incidents] == [
         f"governed: {HOME}: hot: requests of up to 32 tokens from now on; went on with {HOME}",
@@ -161,7 +165,7 @@ def test_what_the_governor_brought_fails_and_is_not_opened_again(make, failing, 
     it = make()
     sequence = CellSequence(it.backend, it.spec, 64)
     expected = it.first.expected_logits(tokens.tolist())
-    it.now = Limits(device="npu", reason="low")
+    it.now = GovernorLimits(device="npu", reason="low")
     sequence.extend(tokens[:1])
     opened()
     sequence.extend(tokens[1:2])
@@ -184,7 +188,7 @@ def test_what_the_governor_brought_fails_and_is_not_opened_again(make, failing, 
 def test_closing_drops_what_is_being_opened(make, tokens, opened):
     it = make()
     sequence = CellSequence(it.backend, it.spec, 64)
-    it.now = Limits(threads_share=0.5)
+    it.now = GovernorLimits(threads_share=0.5)
     sequence.extend(tokens[:1])
     it.backend.close()
     opened()
@@ -193,7 +197,7 @@ def test_closing_drops_what_is_being_opened(make, tokens, opened):
 
 
 def test_what_keeps_its_cache_moves_between_sequences(spec, shapes, tokens, opened):
-    limits, made = [Limits()], []
+    limits, made = [GovernorLimits()], []
 
     def opener(candidate, threads):
         def open_it():
@@ -208,7 +212,7 @@ def test_what_keeps_its_cache_moves_between_sequences(spec, shapes, tokens, open
     model = FailoverModel(StepModel(first, spec(), 64), HOME, [], 50, movers=[mover])
     expected = first.expected_logits(tokens.tolist())
     sequence = model.new_sequence()
-    limits[0] = Limits(threads_share=0.5, reason="hot")
+    limits[0] = GovernorLimits(threads_share=0.5, reason="hot")
     for i in range(5):
         np.testing.assert_array_equal(sequence.extend(tokens[i : i + 1]), expected[i])
         opened()

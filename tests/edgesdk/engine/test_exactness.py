@@ -8,7 +8,6 @@ import pytest
 import edgesdk
 from edgesdk.engine.engine import Engine
 from edgesdk.errors import SnapshotError, UnsupportedOption
-from edgesdk_converters.convert import ConvertOptions, convert
 
 TINY = Path(__file__).parents[2] / "data" / "tiny"
 CONTEXT = 128
@@ -17,10 +16,12 @@ NEAR_TIE = 1e-3
 
 
 @pytest.fixture(scope="module", params=["llama", "gemma3", "mistral"])
-def tiny(request, tmp_path_factory):
+def tiny(request, converted_once):
     """A float32 bundle: one without windows, one with some, one with nothing but windows."""
-    options = ConvertOptions(targets=("litert", "onnx", "onnx-step"), recipes=("f32",), context=CONTEXT)
-    return convert(str(TINY / request.param), tmp_path_factory.mktemp("bundle") / "b", options)
+    targets = ("litert", "onnx", "onnx-step")
+    return converted_once(
+        TINY / request.param, targets=targets, recipes=("f32",), context=CONTEXT, prove=False
+    )
 
 
 @pytest.fixture(scope="module", params=["litert", "onnxruntime-step"])

@@ -15,7 +15,6 @@ from edgesdk.bundle.reader import open_bundle
 from edgesdk.kv.prefix_tree import PrefixTree
 from edgesdk.kv.snapshot import load_snapshot, save_snapshot
 from edgesdk.kv.step_runner import StepEntry, StepRunner
-from edgesdk_converters.convert import ConvertOptions, convert
 
 TINY = Path(__file__).parents[2] / "data" / "tiny"
 OPENERS = {"litert-f32": open_compiled, "onnx-step-f32": open_step}
@@ -23,10 +22,11 @@ CONTEXT = 64
 
 
 @pytest.fixture(scope="module", params=["llama", "gemma3"])
-def bundle(request, tmp_path_factory):
-    out = tmp_path_factory.mktemp("kv") / request.param
-    options = ConvertOptions(targets=("litert", "onnx-step"), recipes=("f32",), context=CONTEXT, prove=False)
-    return open_bundle(convert(str(TINY / request.param), out, options))
+def bundle(request, converted_once):
+    targets = ("litert", "onnx", "onnx-step")
+    return open_bundle(
+        converted_once(TINY / request.param, targets=targets, recipes=("f32",), context=CONTEXT)
+    )
 
 
 def open_runner(bundle, variant):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgesdk.bundle.manifest import CellType, StepShape
@@ -20,15 +21,27 @@ from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 MASKS = ("mask", "window_mask")
 
 
+@dataclass(frozen=True)
+class LitertOptions:
+    """How a file stores what can be stored in several ways.
+
+    Attributes:
+        cell_type: of cached keys and values (docs/decisions/0009 and 0014).
+        channel_scales: whether int8 products have their scales inside (docs/decisions/0003).
+    """
+
+    cell_type: CellType = "float32"
+    channel_scales: bool = True
+
+
 def emit_litert(
     program: Program,
     weights: QuantisedWeights,
     path: Path,
     steps: Sequence[StepShape],
     context: int,
-    shallow: Sequence[tuple[Program, Sequence[StepShape]]] = (),
-    cell_type: CellType = "float32",
-    channel_scales: bool = True,
+    stacks: Sequence[tuple[Program, Sequence[StepShape]]] = (),
+    options: LitertOptions = LitertOptions(),
 ) -> None:
     """Writes a LiteRT model.
 
@@ -45,28 +58,27 @@ def emit_litert(
         path: file to write.
         steps: sizes.
         context: positions that the rotary tables cover.
-        shallow: stacks that use some of the same weights, with sizes of their own: `skip_layers` of this
+        stacks: stacks that use some of the same weights, with sizes of their own: `skip_layers` of this
             very program. Their signatures stand in the same file and add no weight to it.
-        cell_type: how cells are stored (docs/decisions/0009 and 0014).
-        channel_scales: whether int8 products have their scales inside (docs/decisions/0003).
+        options: how cells and scales are stored.
 
     Raises:
-        EmitError: an operation has no lowering, or a shallow stack has weights of its own.
+        EmitError: an operation has no lowering, or a further stack has weights of its own.
         MissingExtra: LiteRT is not installed.
     """
     for node in program.graph.nodes:
         if type(node.op) not in LOWERINGS:
             raise EmitError(f"the LiteRT emitter has no lowering for {type(node.op).__name__}")
     model = ModelFile(f"edgesdk {program.spec.architecture} {weights.recipe.name}")
-    _lower_steps(program, weights, model, steps, context, cell_type, channel_scales)
-    for stack, sizes in shallow:
+    _lower_steps(program, weights, model, steps, context, options)
+    for stack, sizes in stacks:
         # Constants are shared by name, so other numbers under the same name would go unseen.
         if stack.weights is not program.weights:
             raise EmitError(
                 "the shallow stack has weights of its own, so it cannot share a file; make it with "
                 "skip_layers from the program that is written, without a repair"
             )
-        _lower_steps(stack, weights, model, sizes, context, cell_type, channel_scales)
+        _lower_steps(stack, weights, model, sizes, context, options)
     model.write(path)
 
 
@@ -76,8 +88,7 @@ def _lower_steps(
     model: ModelFile,
     steps: Sequence[StepShape],
     context: int,
-    cell_type: CellType,
-    channel_scales: bool,
+    options: LitertOptions,
 ) -> None:
     graph = join_rotations(program.graph)
     largest: dict[str, StepShape] = {}
@@ -87,10 +98,9 @@ def _lower_steps(
         sharing = [other for other in steps if other.signature == signature]
         different = {"T": {s.tokens for s in sharing}, "S": {s.cells for s in sharing}}
         varying = frozenset(name for name, sizes in different.items() if len(sizes) > 1)
-        state = Lowering(
-            model.subgraph(signature), graph, weights, step, context, varying, channel_scales=channel_scales
-        )
-        _lower_step(state, cell_type)
+        subgraph, scales = model.subgraph(signature), options.channel_scales
+        state = Lowering(subgraph, graph, weights, step, context, varying, channel_scales=scales)
+        _lower_step(state, options.cell_type)
         drop_unread(state.subgraph)
 
 

@@ -26,8 +26,10 @@ TINY = Path(__file__).parents[4] / "tests" / "data" / "tiny"
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    options = ConvertOptions(targets=("litert", "coreml"), recipes=("w8",), context=64)
+def bundle(tmp_path_factory, short_text):
+    options = ConvertOptions(
+        targets=("litert", "coreml"), recipes=("w8",), context=64, calibration=short_text
+    )
     return convert(str(TINY / "qwen3"), tmp_path_factory.mktemp("bundles") / "qwen3", options)
 
 
@@ -77,9 +79,11 @@ def test_sizes_are_few_and_reach_the_context(context, cells):
 
 
 @pytest.mark.parametrize("checkpoint", ["qwen3", "gemma3"])
-def test_states_give_the_same_texts_as_cells(checkpoint, tmp_path):
+def test_states_give_the_same_texts_as_cells(checkpoint, short_text, tmp_path):
     """Recorded as what it is, proven over its own states, and the same tokens come out."""
-    options = ConvertOptions(targets=("coreml", "coreml-state"), recipes=("w8",), context=64)
+    options = ConvertOptions(
+        targets=("coreml", "coreml-state"), recipes=("w8",), context=64, calibration=short_text
+    )
     bundle = convert(str(TINY / checkpoint), tmp_path / "both", options)
     stateful = open_bundle(bundle).variant("coreml-state-w8")
     assert stateful.format == "coreml-state"
@@ -136,11 +140,15 @@ def test_a_stateful_step_fits_its_cells(context, tokens):
 
 
 @pytest.mark.parametrize("checkpoint", ["qwen3", "llama"])
-def test_palettes_beat_int4_of_the_same_grouping(checkpoint, tmp_path):
+def test_palettes_beat_int4_of_the_same_grouping(checkpoint, short_text, tmp_path):
     """On a checkpoint's own weights; what is converted runs."""
     # Random weights of 64 columns lose more in 4 bits than a model's do.
     options = ConvertOptions(
-        targets=("coreml",), recipes=("p4", "p4-round"), context=64, allow_parity_miss=True
+        targets=("coreml",),
+        recipes=("p4", "p4-round"),
+        context=64,
+        allow_parity_miss=True,
+        calibration=short_text,
     )
     bundle = convert(str(TINY / checkpoint), tmp_path / "palettes", options)
     for recipe in options.recipes:

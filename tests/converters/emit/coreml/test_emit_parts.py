@@ -18,9 +18,14 @@ TINY = Path(__file__).parents[4] / "tests" / "data" / "tiny"
 TEXT = np.arange(3, 30, dtype=np.int32)
 
 
-def options(target, recipe="w8", limit_mb=None):
+def options(target, recipe="w8", limit_mb=None, calibration=None):
     return ConvertOptions(
-        targets=(target,), recipes=(recipe,), context=64, prove=False, package_limit_mb=limit_mb
+        targets=(target,),
+        recipes=(recipe,),
+        context=64,
+        prove=False,
+        package_limit_mb=limit_mb,
+        calibration=calibration,
     )
 
 
@@ -30,15 +35,15 @@ def largest(bundle):
 
 
 @pytest.fixture(scope="module", params=["coreml", "coreml-state"])
-def pair(request, tmp_path_factory):
+def pair(request, tmp_path_factory, short_text):
     """The whole and the parts of one model."""
     folder, source = tmp_path_factory.mktemp("parts"), str(TINY / "gemma3")
-    whole = convert(source, folder / "whole", options(request.param))
+    whole = convert(source, folder / "whole", options(request.param, calibration=short_text))
     limit = 0.6 * largest(whole) / 1e6
     return (
         request.param,
         whole,
-        convert(source, folder / "parts", options(request.param, limit_mb=limit)),
+        convert(source, folder / "parts", options(request.param, limit_mb=limit, calibration=short_text)),
         limit,
     )
 

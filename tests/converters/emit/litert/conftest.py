@@ -8,7 +8,7 @@ from edgesdk.backends.litert.interpreter import InterpreterStepBackend
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_contract import main_stack
 from edgesdk.kv.step_runner import StepEntry
-from edgesdk_converters.emit.litert.emit_litert import emit_litert
+from edgesdk_converters.emit.litert.emit_litert import LitertOptions, emit_litert
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.prepare import prepare
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
@@ -32,7 +32,8 @@ class CellFiles:
         """Returns the program as the file has it."""
         prepared = prepare(program, find_recipe(recipe))
         weights = QuantisedWeights(prepared.weights, find_recipe(recipe))
-        emit_litert(prepared, weights, path, self.STEPS, self.CONTEXT, cell_type=kind or self.kind)
+        options = LitertOptions(kind or self.kind)
+        emit_litert(prepared, weights, path, self.STEPS, self.CONTEXT, options=options)
         return Program(prepared.spec, prepared.graph, weights)
 
     def open_file(self, path, spec, kind=None, steps=STEPS):

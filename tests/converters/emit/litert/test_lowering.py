@@ -13,7 +13,7 @@ from edgesdk.backends.litert.weight_cache import open_weight_cache
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_contract import main_stack
 from edgesdk.kv.cell_sequence import CellSequence
-from edgesdk_converters.emit.litert.emit_litert import emit_litert
+from edgesdk_converters.emit.litert.emit_litert import LitertOptions, emit_litert
 from edgesdk_converters.emit.litert.model_file import ModelFile, Varying, schema
 from edgesdk_converters.emit.litert.state import Lowering
 from edgesdk_converters.prepare import prepare
@@ -32,7 +32,7 @@ STEPS = (
 def emit(program, path, recipe="w8-round", steps=STEPS, channel_scales=True):
     prepared = prepare(program, find_recipe(recipe))
     weights = QuantisedWeights(prepared.weights, find_recipe(recipe))
-    emit_litert(prepared, weights, path, steps, 64, channel_scales=channel_scales)
+    emit_litert(prepared, weights, path, steps, 64, options=LitertOptions(channel_scales=channel_scales))
     return weights
 
 

@@ -17,14 +17,16 @@ TOKENS = np.array([5, 17, 211, 40, 99, 3, 121, 64, 8], np.int32)
 
 
 @pytest.fixture(scope="session")
-def step_bundle(tmp_path_factory, request):
+def step_bundle(tmp_path_factory, short_text, request):
     """A tiny checkpoint for LiteRT in float and int8, and in int8 as ONNX steps."""
     pytest.importorskip("onnx", reason="needs the extra 'convert'")
     pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
     from edgesdk_converters.convert import ConvertOptions, convert
 
     targets = ("litert", "litert-static", "onnx-step")
-    options = ConvertOptions(targets=targets, recipes=("f32", "w8"), context=256, prove=False)
+    options = ConvertOptions(
+        targets=targets, recipes=("f32", "w8"), context=256, prove=False, calibration=short_text
+    )
     source = request.config.rootpath / "tests/data/tiny/llama"
     return open_bundle(convert(str(source), tmp_path_factory.mktemp("gpu") / "bundle", options))
 

@@ -78,12 +78,19 @@ def test_its_delegate_says_nothing_on_the_terminal(float_bundle):
 
 
 def test_a_version_that_cannot_multiply_float16_cells_is_refused_when_it_opens(
-    request, tmp_path, monkeypatch
+    request, tmp_path, short_text, monkeypatch
 ):
     """By its first step, not by its number: here one that fails as 2.1.6 does."""
     from edgesdk_converters.convert import ConvertOptions, convert
 
-    options = ConvertOptions(targets=("litert",), recipes=("w8",), context=64, prove=False, cells="float16")
+    options = ConvertOptions(
+        targets=("litert",),
+        recipes=("w8",),
+        context=64,
+        prove=False,
+        cells="float16",
+        calibration=short_text,
+    )
     bundle = open_bundle(
         convert(str(request.config.rootpath / "tests/data/tiny/qwen3"), tmp_path / "b", options)
     )

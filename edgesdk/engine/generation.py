@@ -26,7 +26,7 @@ Read = Callable[[Completion], Completion]
 
 
 class Generation:
-    """A request that was handed in: iterate over it, wait for its result, or cancel it.
+    """A request that was handed in; `Engine.submit` makes one. Read it, wait for its result, or cancel it.
 
     `for chunk in generation`, `async for chunk in generation`, `generation.result()` and `await generation`
     are ways to read the same stream; each piece is given out once. With several samples the pieces of

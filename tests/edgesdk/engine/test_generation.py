@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from edgesdk.decoding.completion import Chunk, Completion
-from edgesdk.engine.stream import Generation
+from edgesdk.engine.generation import Generation
 from edgesdk.errors import DeviceError
 
 

@@ -1,0 +1,83 @@
+"""Reads what is converted: a checkpoint, less what is to be left out, as a program in float32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgesdk.bundle.manifest import VocabularyRecord
+from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.calibration_windows import calibration_windows
+from edgesdk_converters.checkpoints.checkpoint import Checkpoint
+from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.progress import ProgressMeter
+from edgesdk_converters.quantise.calibration.calibration_text import CalibrationText
+from edgesdk_converters.quantise_program import Texts
+from edgesdk_converters.reshape import Reshaping
+from edgesdk_converters.vocabulary.kept_tokens import KeptTokens
+
+_WINDOW_TOKENS = 512
+_CALIBRATION_TOKENS = 8192
+
+
+@dataclass(frozen=True)
+class SourceModel:
+    """What every variant is made from, and compared with.
+
+    Attributes:
+        checkpoint: with the tokens that stay.
+        kept: which those are; None for all.
+        sample: calibration text; None where nothing reads any.
+        texts: the sample in the model's tokens; empty without one.
+        program: the decoder, before anything is quantised.
+    """
+
+    checkpoint: Checkpoint
+    kept: KeptTokens | None
+    sample: CalibrationText | None
+    texts: Texts
+    program: Program
+
+    @property
+    def vocabulary(self) -> VocabularyRecord | None:
+        """Which tokens stay, for the manifest."""
+        return None if self.kept is None else self.kept.record()
+
+
+def read_source(
+    source: str,
+    revision: str | None,
+    reshaping: Reshaping,
+    sample: CalibrationText | None,
+    meter: ProgressMeter,
+) -> SourceModel:
+    """Opens a checkpoint and leaves out what is to be left out.
+
+    Args:
+        source: a Hugging Face directory, a `.gguf` file, a hub id, or a named model.
+        revision: commit, branch or tag of a hub id.
+        reshaping: what to leave out.
+        sample: calibration text, where something reads it.
+        meter: told how far it is.
+
+    Raises:
+        CheckpointError: the source cannot be read.
+        UnsupportedOption: what is to be left out cannot be.
+    """
+    if sample is not None:
+        meter.note("note: calibrating takes minutes; recipes that end in -round do without and lose more")
+    meter.enter("reading", f"reading {source}")
+    checkpoint = open_checkpoint(source, revision=revision)
+    for note in checkpoint.notes:
+        meter.note(f"note: {note}")
+    if reshaping.changes:
+        meter.enter("reshaping", "choosing what to leave out")
+    checkpoint, kept = reshaping.prune(checkpoint, meter.say)
+    texts: Texts = []
+    if sample is not None:
+        texts = calibration_windows(checkpoint, sample, _WINDOW_TOKENS, _CALIBRATION_TOKENS)
+    spec = read_spec(checkpoint.config)
+    program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
+    program = reshaping.narrow(reshaping.shorten(program, texts, meter.say), kept)
+    return SourceModel(checkpoint, kept, sample, texts, program)

@@ -1,0 +1,171 @@
+"""Quantises a program by every recipe for every target, and has each variant written."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from edgesdk.bundle.manifest import BudgetRecord, CalibrationSample, CellType, Variant
+from edgesdk.bundle.writer import BundleWriter
+from edgesdk_converters.convert_options import CheckedOptions, ConvertOptions
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.plan_stages import quantising_work, weight_of_line
+from edgesdk_converters.prepare import prepare
+from edgesdk_converters.progress import ProgressMeter
+from edgesdk_converters.quantise.calibrate import CalibrationRecord
+from edgesdk_converters.quantise.recipe import Recipe
+from edgesdk_converters.quantise.weight_numbers import weight_numbers
+from edgesdk_converters.quantise_program import QuantisedProgram, depends_on_target, quantise_program
+from edgesdk_converters.read_source import SourceModel
+from edgesdk_converters.shallow_stack import WrittenStack
+from edgesdk_converters.targets import EmitRequest, RefineRequest, Target
+
+_CELL_SUFFIXES: dict[CellType, str] = {"float32": "", "float16": "-cells16", "int8": "-cells8"}
+
+
+@dataclass(frozen=True)
+class MadeVariant:
+    """A variant with what its proof needs; its weights, hundreds of megabytes, are not kept for that.
+
+    Attributes:
+        variant: as the manifest will have it, but for its proof.
+        target: that wrote it.
+        recipe: that it was asked for by.
+        calibration: how well each calibrated matrix came out.
+        reference: what it is compared with, the same object for all that are compared with one.
+        probe: the file of the reference's logits; None for the bundle's own.
+    """
+
+    variant: Variant
+    target: Target
+    recipe: Recipe
+    calibration: Sequence[CalibrationRecord]
+    reference: Program
+    probe: str | None = None
+
+
+def write_variants(
+    writer: BundleWriter,
+    model: SourceModel,
+    options: ConvertOptions,
+    checked: CheckedOptions,
+    meter: ProgressMeter,
+) -> list[MadeVariant]:
+    """Writes every variant that is asked for.
+
+    Args:
+        writer: of the bundle.
+        model: what is converted.
+        options: how.
+        checked: what the names in them stand for.
+        meter: told how far it is.
+
+    Returns:
+        Variants in the order of recipes, then targets; a further stack follows the one that it shares.
+
+    Raises:
+        TransformError: a recipe does not suit the model.
+        EmitError: a target cannot hold it.
+    """
+    context = min(options.context, model.program.spec.context)
+    further = [(stack, stack.of(model.program)) for stack in options.stacks]
+    made: list[MadeVariant] = []
+    for recipe in checked.recipes:
+        for target, quantised in _quantise(model, recipe, checked, meter):
+            meter.enter("writing", f"writing {target.name} {quantised.weights.recipe.name}")
+            stacks = [stack.written(quantised.program, target.steps(context)) for stack in options.stacks]
+            variant = _write(writer, model, options, target, quantised, context, stacks, meter)
+            made.append(MadeVariant(variant, target, recipe, quantised.calibration, model.program))
+            for written, (stack, reference) in zip(stacks, further, strict=True):
+                second = written.variant(variant, quantised.weights)
+                made.append(
+                    MadeVariant(second, target, recipe, quantised.calibration, reference, stack.probe)
+                )
+    return made
+
+
+def _quantise(
+    model: SourceModel, recipe: Recipe, checked: CheckedOptions, meter: ProgressMeter
+) -> Iterator[tuple[Target, QuantisedProgram]]:
+    """The program for each target, made once for all where they take the same."""
+
+    def say(what: str) -> None:
+        meter.say(what, weight_of_line(what))
+
+    meter.enter("quantising", f"quantising {recipe.name}")
+    prepared = prepare(model.program, recipe)
+    shared: QuantisedProgram | None = None
+    for target in checked.targets:
+        if shared is None or depends_on_target(recipe):
+            if shared is not None:
+                meter.enter("quantising", f"quantising {recipe.name} for {target.name}")
+            meter.expect(quantising_work(prepared, recipe))
+            shared = quantise_program(prepared, recipe, target.blocks, model.texts, checked.budget, say)
+        yield target, shared
+
+
+def _write(
+    writer: BundleWriter,
+    model: SourceModel,
+    options: ConvertOptions,
+    target: Target,
+    quantised: QuantisedProgram,
+    context: int,
+    stacks: Sequence[WrittenStack],
+    meter: ProgressMeter,
+) -> Variant:
+    """Has one variant written, and says what it is."""
+    weights, limit_mb = quantised.weights, options.package_limit_mb
+    name = f"{target.name}-{weights.recipe.name}" + _CELL_SUFFIXES[options.cells]
+    request = EmitRequest(
+        checkpoint=model.checkpoint,
+        program=quantised.program,
+        weights=weights,
+        folder=writer.path(f"variants/{name}/model").parent,
+        context=context,
+        steps=target.steps(context),
+        cell_type=options.cells,
+        stacks=tuple((stack.program, stack.steps) for stack in stacks),
+        package_limit_bytes=None if limit_mb is None else int(limit_mb * 1e6),
+        texts=tuple(model.texts[: target.range_texts]),
+    )
+    target.emit(request)
+    variant = Variant(
+        name=name,
+        format=target.format,
+        recipe=weights.recipe.name,
+        device_classes=target.device_classes,
+        entry=f"variants/{name}/{target.entry_for(request.package_limit_bytes, request.steps)}",
+        context=context,
+        transforms=quantised.history,
+        steps=request.steps,
+        weights=quantised.records,
+        cell_type=options.cells,
+        numbers=weight_numbers(quantised.program, weights),
+        budget=_describe_mixture(options, quantised),
+    )
+    refined = target.refine(
+        RefineRequest(
+            path=writer.path(variant.entry),
+            spec=model.program.spec,
+            context=context,
+            texts=model.texts,
+            accuracy=options.onnx_accuracy,
+            say=meter.say,
+        )
+    )
+    used = max(quantised.tokens, sum(len(text) for text in request.texts), refined.tokens)
+    return dataclasses.replace(variant, accuracy=refined.accuracy, calibration=_describe_sample(model, used))
+
+
+def _describe_mixture(options: ConvertOptions, quantised: QuantisedProgram) -> BudgetRecord | None:
+    if quantised.mixture is None or options.budget is None:
+        return None
+    return BudgetRecord(options.budget, quantised.mixture.chosen.low, quantised.mixture.frontier)
+
+
+def _describe_sample(model: SourceModel, tokens: int) -> CalibrationSample | None:
+    if not tokens or model.sample is None:
+        return None
+    return CalibrationSample(model.sample.name, model.sample.sha256, tokens)
