@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edgesdk.backends.protocol import Between as Between
     from edgesdk.backends.protocol import TokenSequence as TokenSequence
+    from edgesdk.bundle.decoder_block import Attention as Attention
+    from edgesdk.bundle.decoder_block import Block as Block
+    from edgesdk.bundle.decoder_block import FeedForward as FeedForward
+    from edgesdk.bundle.decoder_block import RotarySpec as RotarySpec
     from edgesdk.bundle.decoder_spec import DecoderSpec as DecoderSpec
     from edgesdk.bundle.decoder_spec import Half as Half
-    from edgesdk.bundle.decoder_spec import LayerSpec as LayerSpec
-    from edgesdk.bundle.decoder_spec import RotarySpec as RotarySpec
     from edgesdk.bundle.manifest import AccuracyRecord as AccuracyRecord
     from edgesdk.bundle.manifest import BudgetRecord as BudgetRecord
     from edgesdk.bundle.manifest import CalibrationSample as CalibrationSample
@@ -108,7 +110,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _NAMES = {
     "edgesdk.backends.protocol": "Between TokenSequence",
-    "edgesdk.bundle.decoder_spec": "DecoderSpec Half LayerSpec RotarySpec",
+    "edgesdk.bundle.decoder_block": "Attention Block FeedForward RotarySpec",
+    "edgesdk.bundle.decoder_spec": "DecoderSpec Half",
     "edgesdk.bundle.manifest": (
         "AccuracyRecord BudgetRecord CalibrationSample Compatibility FileRecord FrontierPoint "
         "GenerationDefaults Manifest Source SourceFile TokenizerRecord TransformRecord Variant "
