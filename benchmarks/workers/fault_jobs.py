@@ -136,8 +136,7 @@ def compile_(home: Path, source: str) -> object:
     module.compile_context = compile_context  # type: ignore[assignment]
     module.compiler_name = lambda: "stand-in 1"
     out = home / "out" / "bundle"
-    check_bundle(out)
-    if out.exists():
+    if check_bundle(out) is not None:
         module.compile_bundle(out, "sm8750", positions=0)
     else:
         module.compile_bundle(source, "sm8750", out=out, positions=0)
@@ -161,9 +160,11 @@ def check_bundle(path: Path) -> object:
     Raises:
         BundleError: something is there that is no whole bundle.
     """
+    from edgesdk.bundle.drafts import sweep_drafts
     from edgesdk.bundle.integrity import check_integrity
     from edgesdk.bundle.reader import open_bundle
 
+    sweep_drafts(path.parent)  # who was killed between two renames has put it aside
     if not path.exists():
         return None
     bundle = open_bundle(path)

@@ -12,6 +12,7 @@ import string
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgesdk.bundle.drafts import sweep_drafts
 from edgesdk.bundle.file_kinds import check_kind, check_places
 from edgesdk.bundle.manifest import (
     ID_MAP_NAME,
@@ -77,6 +78,8 @@ def open_bundle(path: Path | str) -> Bundle:
             bundle holds.
     """
     folder = Path(path)
+    if not folder.exists():  # who was replacing it may have been killed between two renames
+        sweep_drafts(folder.parent)
     document = _parse(folder)
     version = document.get("schema_version")
     if not isinstance(version, int) or isinstance(version, bool):

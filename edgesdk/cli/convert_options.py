@@ -52,7 +52,8 @@ _CONVERTING: tuple[Decorator, ...] = (
         metavar="LIST",
         help="How to quantise: f32, f16, source, source-h4, w8, w4b32, w4b64, w4c, p4 (palettes, for coreml "
         "only), or a .json file, joined by commas; each target gets each. Those with w and p are calibrated, "
-        "or with -round just rounded, which is faster and worse.",
+        "or with -round just rounded, which is faster and worse. With -exact products read activations "
+        "without loss.",
     ),
     click.option(
         "--context",

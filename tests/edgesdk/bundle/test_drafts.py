@@ -10,6 +10,8 @@ import time
 import pytest
 
 from edgesdk.bundle.drafts import Draft, scratch_folder, sweep_drafts
+from edgesdk.bundle.reader import open_bundle
+from edgesdk.errors import BundleError
 
 HOLD = (
     "import sys, time; from pathlib import Path; from edgesdk.bundle.drafts import Draft\n"
@@ -49,6 +51,20 @@ def test_a_draft_is_gone_afterwards(tmp_path):
     with pytest.raises(ZeroDivisionError), Draft(tmp_path) as draft:
         (draft.path / "folder").mkdir(exist_ok=bool(1 // 0))
     assert not os.listdir(tmp_path)
+
+
+def test_a_bundle_whose_replacement_was_killed_half_way_is_opened(tmp_path, holder):
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "manifest.json").write_text("{}")
+    killed = holder("replace")
+    assert not (tmp_path / "target").exists()
+    with pytest.raises(BundleError, match="is not a folder"):  # who replaces it is alive
+        open_bundle(tmp_path / "target")
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    with pytest.raises(BundleError, match="has no schema_version"):
+        open_bundle(tmp_path / "target")
+    assert os.listdir(tmp_path) == ["target"]
 
 
 def test_drafts_of_the_living_stay_and_those_of_the_dead_go(tmp_path, holder):
