@@ -120,22 +120,18 @@ class FeedForward:
         require_positive("ffn_size", self.size)
 
 
-Mixer = Attention
-"""What a block may mix tokens with."""
-
-
 @dataclass(frozen=True)
 class Block:
     """What is added to the residual stream in two places: by the mixer, then by the feed-forward.
 
     Attributes:
         number: in the checkpoint, which names its weights.
-        mixer: None where it was left out.
+        mixer: mixes tokens; None where it was left out. Another kind of mixer is another type here.
         feed_forward: likewise.
     """
 
     number: int
-    mixer: Mixer | None
+    mixer: Attention | None
     feed_forward: FeedForward | None
 
     def __post_init__(self) -> None:
