@@ -19,7 +19,7 @@ NumberType = Literal["float32", "float16", "int32", "int8"]
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _MOST_DIMS = 4
 LARGEST_SIZE = 1 << 24
-"""Largest of any size of a model, and of what a port has for a token or a row: far above any that there is."""
+"""Largest size of a model, and of what a port has for a token or a row: far above any that there is."""
 
 
 @dataclass(frozen=True)
