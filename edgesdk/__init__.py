@@ -17,33 +17,35 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edgesdk.backends.protocol import Between as Between
     from edgesdk.backends.protocol import TokenSequence as TokenSequence
+    from edgesdk.bundle.decoder_block import Attention as Attention
+    from edgesdk.bundle.decoder_block import Block as Block
+    from edgesdk.bundle.decoder_block import FeedForward as FeedForward
+    from edgesdk.bundle.decoder_block import RotarySpec as RotarySpec
     from edgesdk.bundle.decoder_spec import DecoderSpec as DecoderSpec
     from edgesdk.bundle.decoder_spec import Half as Half
-    from edgesdk.bundle.decoder_spec import LayerSpec as LayerSpec
-    from edgesdk.bundle.decoder_spec import RotarySpec as RotarySpec
     from edgesdk.bundle.manifest import AccuracyRecord as AccuracyRecord
     from edgesdk.bundle.manifest import BudgetRecord as BudgetRecord
     from edgesdk.bundle.manifest import CalibrationSample as CalibrationSample
-    from edgesdk.bundle.manifest import ChatAgreement as ChatAgreement
     from edgesdk.bundle.manifest import Compatibility as Compatibility
     from edgesdk.bundle.manifest import FileRecord as FileRecord
     from edgesdk.bundle.manifest import FrontierPoint as FrontierPoint
     from edgesdk.bundle.manifest import GenerationDefaults as GenerationDefaults
-    from edgesdk.bundle.manifest import GreedyAgreement as GreedyAgreement
     from edgesdk.bundle.manifest import Manifest as Manifest
-    from edgesdk.bundle.manifest import ParityReport as ParityReport
     from edgesdk.bundle.manifest import Source as Source
     from edgesdk.bundle.manifest import SourceFile as SourceFile
-    from edgesdk.bundle.manifest import StackRecord as StackRecord
     from edgesdk.bundle.manifest import TokenizerRecord as TokenizerRecord
     from edgesdk.bundle.manifest import TransformRecord as TransformRecord
     from edgesdk.bundle.manifest import Variant as Variant
     from edgesdk.bundle.manifest import VocabularyRecord as VocabularyRecord
     from edgesdk.bundle.manifest import WeightRecord as WeightRecord
+    from edgesdk.bundle.parity_report import ChatAgreement as ChatAgreement
+    from edgesdk.bundle.parity_report import GreedyAgreement as GreedyAgreement
+    from edgesdk.bundle.parity_report import ParityReport as ParityReport
     from edgesdk.bundle.port import Port as Port
     from edgesdk.bundle.reader import Bundle as Bundle
     from edgesdk.bundle.reader import open_bundle as open_bundle
     from edgesdk.bundle.records import JsonValue as JsonValue
+    from edgesdk.bundle.stack_record import StackRecord as StackRecord
     from edgesdk.bundle.step_shape import StepShape as StepShape
     from edgesdk.decoding.beam import Beam as Beam
     from edgesdk.decoding.completion import Chunk as Chunk
@@ -108,15 +110,18 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _NAMES = {
     "edgesdk.backends.protocol": "Between TokenSequence",
-    "edgesdk.bundle.decoder_spec": "DecoderSpec Half LayerSpec RotarySpec",
+    "edgesdk.bundle.decoder_block": "Attention Block FeedForward RotarySpec",
+    "edgesdk.bundle.decoder_spec": "DecoderSpec Half",
     "edgesdk.bundle.manifest": (
-        "AccuracyRecord BudgetRecord CalibrationSample ChatAgreement Compatibility "
-        "FileRecord FrontierPoint GenerationDefaults GreedyAgreement Manifest ParityReport Source "
-        "SourceFile StackRecord TokenizerRecord TransformRecord Variant VocabularyRecord WeightRecord"
+        "AccuracyRecord BudgetRecord CalibrationSample Compatibility FileRecord FrontierPoint "
+        "GenerationDefaults Manifest Source SourceFile TokenizerRecord TransformRecord Variant "
+        "VocabularyRecord WeightRecord"
     ),
+    "edgesdk.bundle.parity_report": "ChatAgreement GreedyAgreement ParityReport",
     "edgesdk.bundle.port": "Port",
     "edgesdk.bundle.reader": "Bundle open_bundle",
     "edgesdk.bundle.records": "JsonValue",
+    "edgesdk.bundle.stack_record": "StackRecord",
     "edgesdk.bundle.step_shape": "StepShape",
     "edgesdk.decoding.beam": "Beam",
     "edgesdk.decoding.completion": "Chunk Completion",

@@ -15,9 +15,10 @@ from tokenizers import Tokenizer
 
 from edgesdk.backends.fake import FakeStepBackend
 from edgesdk.backends.protocol import Cells
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
+from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.records import JsonValue
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk.decoding.processors import weights
 from edgesdk.decoding.sampling import SamplingOptions, filters_for
 from edgesdk.decoding.stopping import StopStrings
@@ -247,7 +248,7 @@ def step_vectors() -> JsonValue:
 def _trace() -> list[JsonValue]:
     # A windowed layer beside a full one, so that no cell is freed early: the Swift package frees none.
     layers = (LayerSpec(None, None), LayerSpec(6, None))
-    spec = DecoderSpec("test", 64, 8, 8, 1, 1, 2, 48, layers, 1e-6, "silu", 1.0)
+    spec = UniformDecoder("test", 64, 8, 8, 1, 1, 2, 48, layers, 1e-6, "silu", 1.0).spec()
     backend = _RecordingBackend(spec)
     runner = StepRunner(backend, spec, 48)
     lists = {name: runner.new_list() for name in "ab"}

@@ -86,7 +86,7 @@ def config_json(draw: random.Random) -> None:
     config = odd_json(draw, _config(draw.choice(ARCHITECTURES)))
     if isinstance(config, dict):
         spec = read_spec(config)
-        assert min(spec.vocab_size, spec.hidden_size, spec.heads, spec.kv_heads, spec.head_size) > 0
+        assert min(spec.vocab_size, spec.hidden_size, spec.cell_bytes) > 0
 
 
 @cache

@@ -14,15 +14,16 @@ from edgesdk.backends.check_onnx_file import OPERATORS, check_onnx_file
 from edgesdk.backends.litert.check_litert_file import check_litert_file
 from edgesdk.backends.litert.check_signature import LitertContract
 from edgesdk.backends.litert.graph_operations import read_signature
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec, RotarySpec
+from edgesdk.bundle.decoder_block import RotarySpec
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_contract import main_stack
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from fuzz_targets.bundles import tiny_bundle
 from fuzz_targets.damage import damaged, scratch
 
-SPEC = DecoderSpec(
+SPEC = UniformDecoder(
     architecture="tiny",
     vocab_size=32,
     hidden_size=16,
@@ -35,7 +36,7 @@ SPEC = DecoderSpec(
     norm_eps=1e-5,
     activation="silu",
     attention_scale=0.25,
-)
+).spec()
 STEPS = (StepShape(1, 24, 1, "step_1"),)
 
 

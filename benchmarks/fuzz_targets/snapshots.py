@@ -8,13 +8,13 @@ from functools import cache
 import numpy as np
 
 from edgesdk.backends.fake import FakeStepBackend
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk.kv.snapshot import load_snapshot, save_snapshot
 from edgesdk.kv.step_runner import StepEntry, StepRunner
 from fuzz_targets.damage import damaged, scratch
 
-SPEC = DecoderSpec("llama", 50, 8, 8, 2, 1, 4, 64, (LayerSpec(None, None),) * 2, 1e-5, "silu", 1.0)
+SPEC = UniformDecoder("llama", 50, 8, 8, 2, 1, 4, 64, (LayerSpec(None, None),) * 2, 1e-5, "silu", 1.0).spec()
 TOKENS = np.arange(12, dtype=np.int32)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
+from weakref import ReferenceType, ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,7 @@ def open_step(request: OpenRequest) -> Opened:
 
 @dataclass
 class _Size:
-    """What running one size needs; `cells` are those that are bound now.
+    """What running one size needs; `cells` are those that are bound now, whose memory it does not keep.
 
     The binding comes first, so that it goes first: it frees what the session's provider has allocated.
     """
@@ -55,7 +56,7 @@ class _Size:
     binding: IOBinding
     session: InferenceSession
     arrays: StepBuffers
-    cells: Cells | None = None
+    cells: ReferenceType[Cells] | None = None
 
 
 class OnnxStepBackend:
@@ -116,7 +117,7 @@ class OnnxStepBackend:
         copies = self._provider is not None and self._provider.copies
         if copies:
             self._bind_inputs(size, shape)
-        if copies or size.cells is not cells:
+        if copies or size.cells is None or size.cells() is not cells:
             self._bind_cells(size, shape, cells)
         with onnxruntime_errors(f"failed in step {shape.signature}"):
             size.session.run_with_iobinding(size.binding)
@@ -177,7 +178,7 @@ class OnnxStepBackend:
         tensors = self._tensors[shape.stack].cells
         for tensor, view in zip(tensors, cell_views(tensors, cells), strict=True):
             _bind_input(size.binding, tensor.name, view)
-        size.cells = cells
+        size.cells = ref(cells)
 
 
 def _bind_input(binding: IOBinding, name: str, array: NDArray[np.generic]) -> None:

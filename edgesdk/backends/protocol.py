@@ -35,7 +35,7 @@ MASKED = np.float32(-1e9)
 numbers instead of NaN, and beyond any score that float32 attention produces."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class Cells:
     """Keys and values of cells, or of new tokens: an array for each of a contract's groups, in order.
 

@@ -1,64 +1,24 @@
 """The shape of a decoder, as data: what an architecture is once names and files are forgotten.
 
-Converters fill it from a checkpoint's configuration; emitters read it; the runtime needs it to plan
-the cache and build masks. It knows nothing of weights, quantisation or devices.
+A decoder is a tuple of blocks, each with sizes of its own. Converters fill it from a checkpoint's
+configuration; emitters read it; the runtime needs it to plan the cache and build masks. It knows nothing of
+weights, quantisation or devices.
 
 Letters used everywhere: T new tokens, S cached cells, R rows with logits, K KV heads, H query heads,
-D head size, E hidden size, F feed-forward size, L layers, V vocabulary.
+D head size, E hidden size, F feed-forward size, L layers that attend, V vocabulary.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
-Activation = Literal["silu", "gelu_tanh"]
-RotaryKind = Literal["default", "linear", "llama3", "yarn"]
+from edgesdk.bundle.decoder_block import Attention, Block, require_positive
+from edgesdk.bundle.decoder_block import RotarySpec as RotarySpec  # part of this record
+from edgesdk.errors import BundleError
+
 HalfKind = Literal["attention", "mlp"]
-
-
-@dataclass(frozen=True)
-class RotarySpec:
-    """Rotary position embedding of one layer (RoFormer, section 3.4), half-split pairing.
-
-    Attributes:
-        kind: how frequencies are rescaled for long contexts.
-        theta: base of the frequencies.
-        size: how many of a head's D channels rotate (the first ones); the rest pass unchanged.
-        factor: context extension factor (`linear`, `llama3`, `yarn`).
-        original_context: context length the model was trained with (`llama3`, `yarn`).
-        low_freq_factor: `llama3` only.
-        high_freq_factor: `llama3` only.
-        beta_fast: `yarn` only.
-        beta_slow: `yarn` only.
-        attention_factor: cosine and sine are multiplied by it (`yarn`).
-        truncate: `yarn` only: round the correction range to whole channels.
-    """
-
-    kind: RotaryKind
-    theta: float
-    size: int
-    factor: float = 1.0
-    original_context: int = 0
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    attention_factor: float = 1.0
-    truncate: bool = True
-
-
-@dataclass(frozen=True)
-class LayerSpec:
-    """What may differ from layer to layer.
-
-    Attributes:
-        window: a token sees itself and the `window - 1` tokens before it; None sees everything.
-        rotary: None for layers without position encoding.
-    """
-
-    window: int | None
-    rotary: RotarySpec | None
 
 
 @dataclass(frozen=True, order=True)
@@ -86,57 +46,30 @@ class DecoderSpec:
         architecture: name in the architecture table, for people and receipts.
         vocab_size: V.
         hidden_size: E.
-        ffn_size: F.
-        heads: H.
-        kv_heads: K; divides H.
-        head_size: D.
         context: longest sequence the checkpoint declares, in tokens.
-        layers: one entry per layer with attention, which is one with cells; L in all.
+        blocks: in the order in which they run; their numbers rise.
         norm_eps: epsilon of every RMS norm.
-        activation: of the gated feed-forward.
-        attention_scale: scores are multiplied by it.
         embedding_scale: embeddings are multiplied by it (gemma: sqrt(E)).
         residual_scale: each block's two outputs are multiplied by it before they are added.
         logits_scale: logits are multiplied by it.
-        qkv_bias: q, k and v projections have a bias.
-        out_bias: the attention output projection has a bias.
-        ffn_bias: gate, up and down projections have a bias.
-        qk_norm: RMS norm over D on q and k before rotation (qwen3, gemma3).
         post_norms: RMS norms on each block's outputs too (gemma3).
-        attention_softcap: scores become cap * tanh(scores / cap).
-        logits_softcap: the same for logits.
+        logits_softcap: logits become cap * tanh(logits / cap).
         tied_head: the head is the embedding table.
-        attention_layers: numbers in the checkpoint of the attention halves that are left, one per entry of
-            `layers`; None for all of them.
-        mlp_layers: the same for feed-forward halves; None for one after every attention of a whole stack.
         head_rows: rows of a head that writes some tokens only; None for one that writes all.
     """
 
     architecture: str
     vocab_size: int
     hidden_size: int
-    ffn_size: int
-    heads: int
-    kv_heads: int
-    head_size: int
     context: int
-    layers: tuple[LayerSpec, ...]
+    blocks: tuple[Block, ...]
     norm_eps: float
-    activation: Activation
-    attention_scale: float
     embedding_scale: float = 1.0
     residual_scale: float = 1.0
     logits_scale: float = 1.0
-    qkv_bias: bool = False
-    out_bias: bool = False
-    ffn_bias: bool = False
-    qk_norm: bool = False
     post_norms: bool = False
-    attention_softcap: float | None = None
     logits_softcap: float | None = None
     tied_head: bool = True
-    attention_layers: tuple[int, ...] | None = None
-    mlp_layers: tuple[int, ...] | None = None
     head_rows: int | None = None
 
     def __post_init__(self) -> None:
@@ -145,30 +78,98 @@ class DecoderSpec:
         Raises:
             ValueError: naming the field; readers turn it into their own error.
         """
-        for field in ("vocab_size", "hidden_size", "ffn_size", "heads", "kv_heads", "head_size", "context"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} is {getattr(self, field)}, expected at least 1")
+        for name in ("vocab_size", "hidden_size", "context"):
+            require_positive(name, getattr(self, name))
+        numbers = [block.number for block in self.blocks]
+        if numbers != sorted(set(numbers)) or min(numbers, default=0) < 0:
+            raise ValueError("the numbers of blocks must rise from 0 on")
         if not self.layers:
-            raise ValueError("a decoder needs at least one layer")
-        if self.heads % self.kv_heads:
-            raise ValueError(f"{self.heads} query heads cannot share {self.kv_heads} KV heads evenly")
-        for layer in self.layers:
-            if layer.window is not None and layer.window < 1:
-                raise ValueError(f"a sliding window of {layer.window} tokens sees nothing")
-            if layer.rotary is not None and not 0 < layer.rotary.size <= self.head_size:
-                raise ValueError(f"rotary size {layer.rotary.size} does not fit heads of {self.head_size}")
+            raise ValueError("a decoder needs at least one layer with attention")
+        self._check_cells()
         if self.head_rows is not None and (self.tied_head or not 1 <= self.head_rows <= self.vocab_size):
             raise ValueError(
                 f"head_rows is {self.head_rows}, expected 1 to {self.vocab_size} in a head of its own"
             )
-        if self.attention_layers is not None and len(self.attention_layers) != len(self.layers):
-            raise ValueError(
-                f"attention_layers has {len(self.attention_layers)} numbers for {len(self.layers)} layers"
+
+    def _check_cells(self) -> None:
+        """Refuses layers that read cells which are not there, and masks that no step has."""
+        windows = {layer.window for layer in self.layers if layer.window is not None}
+        if len(windows) > 1:
+            raise ValueError(f"layers have windows of {min(windows)} and {max(windows)} tokens, expected one")
+        own: dict[int, tuple[int, int]] = {}
+        for block in self.blocks:
+            if block.mixer is None:
+                continue
+            mixer, reads = block.mixer, block.mixer.reads
+            if reads is None:
+                own[block.number] = (mixer.kv_heads, mixer.head_size)
+            elif own.get(reads) != (mixer.kv_heads, mixer.head_size):
+                raise ValueError(
+                    f"block {block.number} reads the keys and values of block {reads}, expected an earlier "
+                    f"one with {mixer.kv_heads} KV heads of {mixer.head_size} of its own"
+                )
+
+    def block(self, number: int) -> Block:
+        """The block of a number.
+
+        Raises:
+            ValueError: there is none.
+        """
+        for block in self.blocks:
+            if block.number == number:
+                return block
+        raise ValueError(f"the decoder has no block {number}")
+
+    @cached_property
+    def attending(self) -> tuple[Block, ...]:
+        """The blocks with attention; a layer is one of them, and its number its place here."""
+        return tuple(block for block in self.blocks if block.mixer is not None)
+
+    @cached_property
+    def layers(self) -> tuple[Attention, ...]:
+        """The attention of every layer, L in all."""
+        return tuple(block.attention for block in self.attending)
+
+    @cached_property
+    def cell_layers(self) -> tuple[int, ...]:
+        """For every layer, the one whose cells it reads: its own number, or an earlier one's."""
+        places = {block.number: place for place, block in enumerate(self.attending)}
+        own = ((block.number, block.attention.reads) for block in self.attending)
+        return tuple(places[number if reads is None else reads] for number, reads in own)
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether every layer has the first one's sizes, and cells of its own."""
+        first = self.layers[0]
+        sizes = (first.heads, first.kv_heads, first.head_size, None)
+        return all((m.heads, m.kv_heads, m.head_size, m.reads) == sizes for m in self.layers)
+
+    @property
+    def ffn_sizes(self) -> tuple[int, ...]:
+        """F of every kind of feed-forward, in the order in which each first occurs."""
+        found = (block.feed_forward for block in self.blocks)
+        return tuple(dict.fromkeys(ffn.size for ffn in found if ffn is not None))
+
+    def describe_layers(self) -> str:
+        """Heads of every kind of layer, and who shares cells: `4 heads over 2 of 16`."""
+        kinds = dict.fromkeys((m.heads, m.kv_heads, m.head_size) for m in self.layers)
+        told = ", ".join(f"{heads} heads over {kv_heads} of {size}" for heads, kv_heads, size in kinds)
+        shared = sum(m.reads is not None for m in self.layers)
+        return told + (f", {shared} layers that read another's cells" if shared else "")
+
+    @property
+    def uniform(self) -> Attention:
+        """The first layer, for what knows one size only.
+
+        Raises:
+            BundleError: layers differ in their sizes, or one reads the cells of another.
+        """
+        if not self.is_uniform:
+            raise BundleError(
+                f"{self.architecture} has {self.describe_layers()}, expected one size for all; use a variant "
+                "of another format"
             )
-        for name in ("attention_layers", "mlp_layers"):
-            numbers = getattr(self, name)
-            if numbers is not None and (list(numbers) != sorted(set(numbers)) or min(numbers, default=0) < 0):
-                raise ValueError(f"{name} must hold rising numbers from 0")
+        return self.layers[0]
 
     @property
     def logits_size(self) -> int:
@@ -183,12 +184,16 @@ class DecoderSpec:
     @property
     def halves(self) -> tuple[Half, ...]:
         """What the stack is made of, in the order in which it runs."""
-        whole = tuple(range(len(self.layers)))
-        attention = whole if self.attention_layers is None else self.attention_layers
-        mlp = attention if self.mlp_layers is None else self.mlp_layers
-        return tuple(sorted([*(Half(i, "attention") for i in attention), *(Half(i, "mlp") for i in mlp)]))
+        found = []
+        for block in self.blocks:
+            if block.mixer is not None:
+                found.append(Half(block.number, "attention"))
+            if block.feed_forward is not None:
+                found.append(Half(block.number, "mlp"))
+        return tuple(found)
 
     @property
     def cell_bytes(self) -> int:
         """Bytes of float32 keys and values that one cached token takes."""
-        return 2 * len(self.layers) * self.kv_heads * self.head_size * 4
+        kept = (layer.cells for layer in self.layers)
+        return sum(2 * heads * size * 4 for heads, size in (cells for cells in kept if cells is not None))

@@ -36,9 +36,12 @@ def genai_config(
         context: most tokens of a sequence.
         tokenizer: ids by role.
         generation: recommended sampling.
+
+    Raises:
+        BundleError: layers differ in their sizes, or share cells.
     """
     end, first_end = _ends(tokenizer.eos_ids)
-    sampled = bool(generation.temperature)
+    sampled, layer = bool(generation.temperature), spec.uniform
     return {
         "model": {
             "type": "decoder",
@@ -50,9 +53,9 @@ def genai_config(
             "decoder": {
                 "filename": model_name,
                 "hidden_size": spec.hidden_size,
-                "head_size": spec.head_size,
-                "num_attention_heads": spec.heads,
-                "num_key_value_heads": spec.kv_heads,
+                "head_size": layer.head_size,
+                "num_attention_heads": layer.heads,
+                "num_key_value_heads": layer.kv_heads,
                 "num_hidden_layers": len(spec.layers),
                 "session_options": {"log_severity_level": _LOG_ERRORS_ONLY, "provider_options": []},
                 "inputs": {

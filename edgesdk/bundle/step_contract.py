@@ -153,7 +153,7 @@ def step_contracts(manifest: Manifest, variant: Variant) -> dict[str, StepContra
 
 def layer_cells(spec: DecoderSpec) -> tuple[LayerCells | None, ...]:
     """Keys and values of every layer that attends; None for one that reads another layer's cells."""
-    return ((spec.kv_heads, spec.head_size),) * len(spec.layers)
+    return tuple(layer.cells for layer in spec.layers)
 
 
 def cell_groups(layers: Iterable[LayerCells | None], cell_type: CellType) -> tuple[CellGroup, ...]:

@@ -97,8 +97,8 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
     revision = f" at {source.revision}" if source.revision else ""
     shape = (
         f"{spec.architecture}: {len(spec.layers)} layers, hidden {spec.hidden_size}, feed-forward "
-        f"{spec.ffn_size}, {spec.heads} heads over {spec.kv_heads} of {spec.head_size}, vocabulary "
-        f"{spec.vocab_size}, context {spec.context}"
+        f"{' and '.join(map(str, spec.ffn_sizes)) or 'none'}, {spec.describe_layers()}, "
+        f"vocabulary {spec.vocab_size}, context {spec.context}"
     )
     return [
         ("model", manifest.name),

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec, RotarySpec
+from edgesdk.bundle.decoder_block import Attention, Block, FeedForward, RotarySpec
+from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk_converters.checkpoints.gguf_blocks import BLOCK_TYPES, decode_blocks
 from edgesdk_converters.checkpoints.stored_blocks import BlockType, StoredBlocks
 from edgesdk_converters.graph.decoder import build_decoder
@@ -18,7 +20,7 @@ from edgesdk_converters.graph.weights import Weights
 
 ROTARY = RotarySpec("default", 10000.0, 16)
 
-PLAIN = DecoderSpec(
+PLAIN = UniformDecoder(
     architecture="tiny",
     vocab_size=96,
     hidden_size=64,
@@ -33,7 +35,7 @@ PLAIN = DecoderSpec(
     attention_scale=0.25,
 )
 
-SPECS = {
+UNIFORM = {
     "plain": PLAIN,
     "untied": dataclasses.replace(PLAIN, tied_head=False),
     "biases": dataclasses.replace(PLAIN, qkv_bias=True, out_bias=True, ffn_bias=True),
@@ -55,6 +57,24 @@ SPECS = {
     ),
     "scaled": dataclasses.replace(PLAIN, residual_scale=0.5, logits_scale=0.25, embedding_scale=2.0),
 }
+
+
+def mixed() -> DecoderSpec:
+    """Two head sizes, layers that read another's cells with a window and without, a block of one half."""
+    wide = RotarySpec("default", 1e6, 32)
+    ffn = FeedForward(96, "silu")
+    return dataclasses.replace(
+        PLAIN.spec(),
+        blocks=(
+            Block(0, Attention(4, 2, 16, 0.25, window=5, rotary=ROTARY), ffn),
+            Block(1, Attention(2, 1, 32, 32**-0.5, rotary=wide, qk_norm=True), FeedForward(64, "gelu_tanh")),
+            Block(2, Attention(4, 2, 16, 0.25, window=5, rotary=ROTARY, reads=0), None),
+            Block(4, Attention(4, 1, 32, 32**-0.5, rotary=wide, qk_norm=True, reads=1), ffn),
+        ),
+    )
+
+
+SPECS = {**{name: decoder.spec() for name, decoder in UNIFORM.items()}, "mixed": mixed()}
 
 
 class RandomWeights:
@@ -141,7 +161,24 @@ def any_program(request: pytest.FixtureRequest, make_program: Callable[[str], Pr
     return make_program(request.param)
 
 
+@pytest.fixture(params=sorted(UNIFORM))
+def uniform_program(request: pytest.FixtureRequest, make_program: Callable[[str], Program]) -> Program:
+    """A program of every kind in turn whose layers all have cells of their own and one size."""
+    return make_program(request.param)
+
+
 @pytest.fixture
 def tokens() -> NDArray[np.int32]:
     """A text of 24 tokens."""
     return np.random.default_rng(5).integers(0, PLAIN.vocab_size, 24).astype(np.int32)
+
+
+@pytest.fixture(scope="session")
+def other_mixers():
+    """`other_mixers(spec, **changes)`: a decoder with other attention in every block."""
+
+    def make(spec, **changes):
+        blocks = (dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, **changes)) for b in spec.blocks)
+        return dataclasses.replace(spec, blocks=tuple(blocks))
+
+    return make

@@ -10,7 +10,6 @@ from tokenizers import Tokenizer as Engine
 from edgesdk.backends import registry
 from edgesdk.backends.fake import FakeStepBackend
 from edgesdk.backends.opened import Opened
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.manifest import (
     SCHEMA_VERSION,
     GenerationDefaults,
@@ -20,6 +19,7 @@ from edgesdk.bundle.manifest import (
     TokenizerRecord,
     Variant,
 )
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk.bundle.writer import BundleWriter
 from edgesdk.errors import DeviceError
 from edgesdk.text.tokenizer import Tokenizer
@@ -111,7 +111,7 @@ def fake_runtime(byte_level, tmp_path, monkeypatch):
         size = byte_level.engine.get_vocab_size()
         layers = (LayerSpec(None, None), LayerSpec(8, None))
         steps = tuple(StepShape(T, S, 1, f"t{T}_s{S}") for T in (1, 16) for S in (32, 128))
-        decoder = DecoderSpec("llama", size, 8, 8, 2, 1, 4, 128, layers, 1e-5, "silu", 1.0)
+        decoder = UniformDecoder("llama", size, 8, 8, 2, 1, 4, 128, layers, 1e-5, "silu", 1.0).spec()
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             name="tiny",

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from edgesdk.backends.fake import FakeStepBackend
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.manifest import (
     SCHEMA_VERSION,
     GenerationDefaults,
@@ -19,6 +18,7 @@ from edgesdk.bundle.manifest import (
     Variant,
 )
 from edgesdk.bundle.reader import open_bundle
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk.bundle.writer import BundleWriter
 from edgesdk.devices.receipt import Receipt
 from edgesdk.errors import CapacityError, DeviceError, EdgeError, ToolCallError, UnsupportedOption
@@ -42,7 +42,7 @@ def make_bundle(byte_level, tmp_path):
     def make(template=TEMPLATE, generation=GenerationDefaults(), tool_template=None):  # noqa: B008 - frozen
         size = byte_level.engine.get_vocab_size()
         layers = (LayerSpec(None, None), LayerSpec(8, None))
-        decoder = DecoderSpec("llama", size, 8, 8, 2, 1, 4, 256, layers, 1e-5, "silu", 1.0)
+        decoder = UniformDecoder("llama", size, 8, 8, 2, 1, 4, 256, layers, 1e-5, "silu", 1.0).spec()
         manifest = Manifest(
             schema_version=SCHEMA_VERSION,
             name="tiny",

@@ -16,8 +16,10 @@ import edgesdk
 
 NAMES = [
     "AccuracyRecord",
+    "Attention",
     "Beam",
     "Between",
+    "Block",
     "BudgetRecord",
     "Bundle",
     "BundleError",
@@ -37,6 +39,7 @@ NAMES = [
     "Engine",
     "EngineKeywords",
     "EngineMetrics",
+    "FeedForward",
     "FileRecord",
     "FinishReason",
     "FrontierPoint",
@@ -53,7 +56,6 @@ NAMES = [
     "Incident",
     "JsonSchema",
     "JsonValue",
-    "LayerSpec",
     "LoadKeywords",
     "LoadOptions",
     "Manifest",

@@ -7,14 +7,16 @@ import pytest
 
 from edgesdk.backends.coreml import step_backend
 from edgesdk.bundle import manifest as kinds
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
+from edgesdk.bundle.decoder_block import Attention, Block
+from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.cli.main import main
 
 STRUCTS = {
     "Manifest": kinds.Manifest,
     "FileRecord": kinds.FileRecord,
     "DecoderShape": DecoderSpec,
-    "LayerShape": LayerSpec,
+    "BlockShape": Block,
+    "AttentionShape": Attention,
     "TokenizerRecord": kinds.TokenizerRecord,
     "GenerationDefaults": kinds.GenerationDefaults,
     "StepShape": kinds.StepShape,

@@ -16,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from edgesdk.bundle.decoder_block import Block
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk_converters.architectures.combine import Combine
 from edgesdk_converters.architectures.config_reader import ConfigReader
 from edgesdk_converters.checkpoints.checkpoint import Dialect
 
-CombineFor = Callable[[DecoderSpec], Combine]
+CombineOf = Callable[[Block], Combine]
+"""For weights of a block whose rows depend on its sizes."""
 When = Callable[[DecoderSpec], bool]
 
 
@@ -41,7 +43,7 @@ class WeightNames:
     """
 
     tensors: Mapping[str, str]
-    combine: Mapping[str, CombineFor] = field(default_factory=dict)
+    combine: Mapping[str, Combine | CombineOf] = field(default_factory=dict)
     unused: Mapping[str, When] = field(default_factory=dict)
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from edgesdk.bundle.decoder_spec import Activation, DecoderSpec, LayerSpec, RotarySpec
+from edgesdk.bundle.decoder_block import Activation, RotarySpec
 from edgesdk.bundle.records import JsonValue
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk.errors import CheckpointError
 from edgesdk_converters.architectures.config_reader import ConfigReader
 
@@ -97,7 +98,7 @@ def read_common(
     activation_key: str = "hidden_act",
     activation: str = "silu",
     needs_head_size: bool = False,
-) -> DecoderSpec:
+) -> UniformDecoder:
     """Reads sizes, norm, activation and head.
 
     Args:
@@ -124,7 +125,7 @@ def read_common(
     name = config.text(activation_key, activation)
     if name not in ACTIVATIONS:
         raise config.error(activation_key, f"one of {', '.join(ACTIVATIONS)}")
-    return DecoderSpec(
+    return UniformDecoder(
         architecture=architecture,
         vocab_size=config.integer("vocab_size"),
         hidden_size=hidden,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 
-from edgesdk.bundle.decoder_spec import DecoderSpec, RotarySpec
-from edgesdk_converters.architectures.architecture import Architecture, CombineFor
+from edgesdk.bundle.decoder_block import RotarySpec
+from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.uniform_decoder import UniformDecoder
+from edgesdk_converters.architectures.architecture import Architecture
 from edgesdk_converters.architectures.combine import AddOne
 from edgesdk_converters.architectures.config_reader import ConfigReader
 from edgesdk_converters.architectures.decoder_config import make_layers, read_common, read_windows
@@ -20,41 +21,41 @@ PATTERN = 6  # gemma3: every sixth layer sees everything
 
 def read_gemma2(config: ConfigReader) -> DecoderSpec:
     """Every other layer has a window; scores and logits are soft-capped."""
-    spec = _read_gemma(config, "gemma2")
-    L = len(spec.layers)
+    plain = _read_gemma(config, "gemma2")
+    L = len(plain.layers)
     # Hugging Face's defaults are 50 and 30: a file that leaves them out does not mean none.
     for key in ("attn_logit_softcapping", "final_logit_softcapping"):
         if not config.stated(key):
             raise config.error(key, "a number, or null written out for none")
     windows = read_windows(config, L, config.optional_integer("sliding_window"), lambda i: i % 2 == 0)
     return replace(
-        spec,
-        layers=make_layers(windows, [read_rotary(config, spec)] * L),
+        plain,
+        layers=make_layers(windows, [read_rotary(config, plain)] * L),
         attention_softcap=config.optional_number("attn_logit_softcapping"),
         logits_softcap=config.optional_number("final_logit_softcapping"),
-    )
+    ).spec()
 
 
 def read_gemma3(config: ConfigReader) -> DecoderSpec:
     """Layers with a window rotate with one base, those that see everything with another."""
-    spec = _read_gemma(config, "gemma3")
-    L = len(spec.layers)
+    plain = _read_gemma(config, "gemma3")
+    L = len(plain.layers)
     config.expect("attn_logit_softcapping")  # transformers has the key but applies no cap
     every = config.integer("sliding_window_pattern", PATTERN)
     window = config.optional_integer("sliding_window")
     windows = read_windows(config, L, window, lambda i: (i + 1) % every != 0)
-    everywhere, local = _read_rotaries(config, spec)
+    everywhere, local = _read_rotaries(config, plain)
     return replace(
-        spec,
+        plain,
         layers=make_layers(windows, [everywhere if window is None else local for window in windows]),
         qk_norm=True,
         logits_softcap=config.optional_number("final_logit_softcapping"),
-    )
+    ).spec()
 
 
-def _read_gemma(config: ConfigReader, name: str) -> DecoderSpec:
+def _read_gemma(config: ConfigReader, name: str) -> UniformDecoder:
     config.expect("use_bidirectional_attention", False)
-    spec = read_common(
+    plain = read_common(
         config,
         name,
         tied=True,
@@ -64,16 +65,16 @@ def _read_gemma(config: ConfigReader, name: str) -> DecoderSpec:
     )
     bias = config.flag("attention_bias", False)
     return replace(
-        spec,
+        plain,
         attention_scale=config.number("query_pre_attn_scalar") ** -0.5,
-        embedding_scale=math.sqrt(spec.hidden_size),
+        embedding_scale=math.sqrt(plain.hidden_size),
         qkv_bias=bias,
         out_bias=bias,
         post_norms=True,
     )
 
 
-def _read_rotaries(config: ConfigReader, spec: DecoderSpec) -> tuple[RotarySpec, RotarySpec]:
+def _read_rotaries(config: ConfigReader, plain: UniformDecoder) -> tuple[RotarySpec, RotarySpec]:
     """Rotary settings of layers that see everything, and of layers with a window.
 
     Scaling of the old style applies to the layers that see everything.
@@ -82,12 +83,12 @@ def _read_rotaries(config: ConfigReader, spec: DecoderSpec) -> tuple[RotarySpec,
         config.number("rope_theta", GLOBAL_THETA),
         config.number("rope_local_base_freq", LOCAL_THETA),
     )
-    everywhere = RotarySpec("default", theta, spec.head_size)
-    local = RotarySpec("default", local_theta, spec.head_size)
+    everywhere = RotarySpec("default", theta, plain.head_size)
+    local = RotarySpec("default", local_theta, plain.head_size)
     if config.filled("rope_parameters"):
         both = config.section("rope_parameters")
-        everywhere = read_rotary_section(both.section("full_attention"), spec, theta)
-        local = read_rotary_section(both.section("sliding_attention"), spec, local_theta)
+        everywhere = read_rotary_section(both.section("full_attention"), plain, theta)
+        local = read_rotary_section(both.section("sliding_attention"), plain, local_theta)
         both.finish()
     if config.filled("rope_scaling"):
         scaling = config.section("rope_scaling")
@@ -97,7 +98,7 @@ def _read_rotaries(config: ConfigReader, spec: DecoderSpec) -> tuple[RotarySpec,
                 "the name rope_type for gemma3: transformers scales by 'type' up to version 4 and ignores it "
                 "from 5 on; name it rope_type if the model is scaled, or remove rope_scaling",
             )
-        old = read_rotary_section(scaling, spec, everywhere.theta)
+        old = read_rotary_section(scaling, plain, everywhere.theta)
         if config.filled("rope_parameters") and old != everywhere:
             raise config.error("rope_scaling", "what rope_parameters says as well; remove one of them")
         everywhere = old
@@ -111,9 +112,7 @@ _POST_NORMS = {
 }
 _LAYER_NORMS = ("attn_norm", "attn_post_norm", "mlp_norm", "mlp_post_norm", "q_norm", "k_norm")
 # Norms multiply by 1 + weight; GGUF files have the one added already.
-_ADD_ONE: Mapping[str, CombineFor] = {
-    name: lambda spec: AddOne() for name in ("final_norm", *(f"layers.{{i}}.{norm}" for norm in _LAYER_NORMS))
-}
+_ADD_ONE = {name: AddOne() for name in ("final_norm", *(f"layers.{{i}}.{norm}" for norm in _LAYER_NORMS))}
 _NAMES = llama_names(gguf_pairs=False, huggingface=_POST_NORMS, huggingface_combine=_ADD_ONE)
 
 # transformers reads `sliding_window_pattern` alone and writes the other name beside `layer_types`, which

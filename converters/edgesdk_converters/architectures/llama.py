@@ -14,16 +14,16 @@ from edgesdk_converters.architectures.rotary_config import read_rotary
 
 def read_llama(config: ConfigReader) -> DecoderSpec:
     """Full attention everywhere; biases where the configuration says."""
-    spec = read_common(config, "llama")
-    L = len(spec.layers)
+    plain = read_common(config, "llama")
+    L = len(plain.layers)
     bias = config.flag("attention_bias", False)
     return replace(
-        spec,
-        layers=make_layers([None] * L, [read_rotary(config, spec)] * L),
+        plain,
+        layers=make_layers([None] * L, [read_rotary(config, plain)] * L),
         qkv_bias=bias,
         out_bias=bias,
         ffn_bias=config.flag("mlp_bias", False),
-    )
+    ).spec()
 
 
 LLAMA = Architecture("llama", ("llama",), read_llama, llama_names(gguf_pairs=True))

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk_converters.architectures.architecture import CombineFor, WeightNames, always
-from edgesdk_converters.architectures.combine import PairHalves
+from edgesdk_converters.architectures.architecture import CombineOf, WeightNames, always
+from edgesdk_converters.architectures.combine import Combine, PairHalves
 from edgesdk_converters.checkpoints.checkpoint import Dialect
 
 _HF, _BLOCK = "model.layers.{i}", "blk.{i}"
@@ -74,11 +74,11 @@ def _llama3_scaled(spec: DecoderSpec) -> bool:
 HUGGINGFACE_UNUSED = {"model.layers.*.self_attn.rotary_emb.inv_freq": always}
 GGUF_UNUSED = {"rope_freqs.weight": _llama3_scaled, "blk.*.attn_rot_embd.weight": always}
 
-PAIR_HALVES: Mapping[str, CombineFor] = {
-    "layers.{i}.q": lambda spec: PairHalves(spec.heads),
-    "layers.{i}.k": lambda spec: PairHalves(spec.kv_heads),
-    "layers.{i}.q.bias": lambda spec: PairHalves(spec.heads),
-    "layers.{i}.k.bias": lambda spec: PairHalves(spec.kv_heads),
+PAIR_HALVES: Mapping[str, CombineOf] = {
+    "layers.{i}.q": lambda block: PairHalves(block.attention.heads),
+    "layers.{i}.k": lambda block: PairHalves(block.attention.kv_heads),
+    "layers.{i}.q.bias": lambda block: PairHalves(block.attention.heads),
+    "layers.{i}.k.bias": lambda block: PairHalves(block.attention.kv_heads),
 }
 """GGUF's row order of q and k for the architectures that llama.cpp rotates in neighbour pairs."""
 
@@ -88,8 +88,8 @@ def llama_names(
     gguf_pairs: bool,
     huggingface: Mapping[str, str] | None = None,
     gguf: Mapping[str, str] | None = None,
-    huggingface_combine: Mapping[str, CombineFor] | None = None,
-    gguf_combine: Mapping[str, CombineFor] | None = None,
+    huggingface_combine: Mapping[str, Combine | CombineOf] | None = None,
+    gguf_combine: Mapping[str, Combine | CombineOf] | None = None,
 ) -> Mapping[Dialect, WeightNames]:
     """Names of a llama-like architecture.
 

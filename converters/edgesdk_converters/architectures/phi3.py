@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from edgesdk.bundle.decoder_block import Block
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.errors import CheckpointError
-from edgesdk_converters.architectures.architecture import Architecture, CombineFor
+from edgesdk_converters.architectures.architecture import Architecture, CombineOf
 from edgesdk_converters.architectures.combine import SliceRows
 from edgesdk_converters.architectures.config_reader import ConfigReader
 from edgesdk_converters.architectures.decoder_config import make_layers, read_common
@@ -22,9 +23,9 @@ from edgesdk_converters.architectures.rotary_config import read_rotary
 def read_phi3(config: ConfigReader) -> DecoderSpec:
     """Some channels may stay unrotated; one window for all layers or none."""
     config.expect("attention_bias", False)
-    spec = read_common(config, "phi3")
-    L = len(spec.layers)
-    rotary = read_rotary(config, spec, partial=True)
+    plain = read_common(config, "phi3")
+    L = len(plain.layers)
+    rotary = read_rotary(config, plain, partial=True)
     if rotary.kind != "default":
         # In phi3 configurations `yarn` is an old name of longrope.
         raise CheckpointError(
@@ -32,21 +33,22 @@ def read_phi3(config: ConfigReader) -> DecoderSpec:
             "(longrope) is not supported"
         )
     window = config.integer("sliding_window", 0, minimum=0) or None  # GGUF files write 0 for none
-    return replace(spec, layers=make_layers([window] * L, [rotary] * L))
+    return replace(plain, layers=make_layers([window] * L, [rotary] * L)).spec()
 
 
-def _part_of_qkv(part: int) -> CombineFor:
-    def combine(spec: DecoderSpec) -> SliceRows:
-        sizes = [count * spec.head_size for count in (spec.heads, spec.kv_heads, spec.kv_heads)]
+def _part_of_qkv(part: int) -> CombineOf:
+    def combine(block: Block) -> SliceRows:
+        mixer = block.attention
+        sizes = [count * mixer.head_size for count in (mixer.heads, mixer.kv_heads, mixer.kv_heads)]
         return SliceRows(sum(sizes[:part]), sum(sizes))
 
     return combine
 
 
-_COMBINE: Mapping[str, CombineFor] = {
+_COMBINE: Mapping[str, CombineOf] = {
     **{f"layers.{{i}}.{name}": _part_of_qkv(part) for part, name in enumerate("qkv")},
-    "layers.{i}.gate": lambda spec: SliceRows(0, 2 * spec.ffn_size),
-    "layers.{i}.up": lambda spec: SliceRows(spec.ffn_size, 2 * spec.ffn_size),
+    "layers.{i}.gate": lambda block: SliceRows(0, 2 * block.ffn.size),
+    "layers.{i}.up": lambda block: SliceRows(block.ffn.size, 2 * block.ffn.size),
 }
 
 

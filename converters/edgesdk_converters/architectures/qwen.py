@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.uniform_decoder import UniformDecoder
 from edgesdk_converters.architectures.architecture import Architecture
 from edgesdk_converters.architectures.config_reader import ConfigReader
 from edgesdk_converters.architectures.decoder_config import make_layers, read_common, read_windows
@@ -17,24 +18,24 @@ MAX_WINDOW_LAYERS = 28  # Hugging Face's default
 def read_qwen2(config: ConfigReader) -> DecoderSpec:
     """Biases on q, k and v always; layers from `max_window_layers` on may have a window."""
     config.expect("attention_bias", True)  # not in published files; GGUF's configurations say it
-    return replace(_with_layers(config, read_common(config, "qwen2")), qkv_bias=True)
+    return replace(_with_layers(config, read_common(config, "qwen2")), qkv_bias=True).spec()
 
 
 def read_qwen3(config: ConfigReader) -> DecoderSpec:
     """RMS norms on q and k; the head size is independent of the hidden size."""
     bias = config.flag("attention_bias", False)
-    spec = _with_layers(config, read_common(config, "qwen3", needs_head_size=True))
-    return replace(spec, qk_norm=True, qkv_bias=bias, out_bias=bias)
+    plain = _with_layers(config, read_common(config, "qwen3", needs_head_size=True))
+    return replace(plain, qk_norm=True, qkv_bias=bias, out_bias=bias).spec()
 
 
-def _with_layers(config: ConfigReader, spec: DecoderSpec) -> DecoderSpec:
+def _with_layers(config: ConfigReader, plain: UniformDecoder) -> UniformDecoder:
     window = config.optional_integer("sliding_window")
     if not config.flag("use_sliding_window", False):
         window = None
     first = config.integer("max_window_layers", MAX_WINDOW_LAYERS, minimum=0)
-    L = len(spec.layers)
+    L = len(plain.layers)
     windows = read_windows(config, L, window, lambda i: window is not None and i >= first)
-    return replace(spec, layers=make_layers(windows, [read_rotary(config, spec)] * L))
+    return replace(plain, layers=make_layers(windows, [read_rotary(config, plain)] * L))
 
 
 QWEN2 = Architecture("qwen2", ("qwen2",), read_qwen2, llama_names(gguf_pairs=False))

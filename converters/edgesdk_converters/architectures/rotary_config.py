@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from edgesdk.bundle.decoder_spec import DecoderSpec, RotarySpec
+from edgesdk.bundle.decoder_block import RotarySpec
+from edgesdk.bundle.uniform_decoder import UniformDecoder
 from edgesdk.errors import CheckpointError
 from edgesdk_converters.architectures.config_reader import ConfigReader
 
@@ -18,7 +19,7 @@ DEFAULT_THETA = 10000.0
 
 
 def read_rotary(
-    config: ConfigReader, decoder: DecoderSpec, theta: float = DEFAULT_THETA, *, partial: bool = False
+    config: ConfigReader, decoder: UniformDecoder, theta: float = DEFAULT_THETA, *, partial: bool = False
 ) -> RotarySpec:
     """Reads the rotary settings that all layers share.
 
@@ -51,7 +52,7 @@ def read_rotary(
 
 
 def read_rotary_section(
-    settings: ConfigReader, decoder: DecoderSpec, theta: float, share: float = 1.0
+    settings: ConfigReader, decoder: UniformDecoder, theta: float, share: float = 1.0
 ) -> RotarySpec:
     """Reads one object of rotary settings and finishes it.
 

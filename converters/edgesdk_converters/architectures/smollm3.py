@@ -17,8 +17,8 @@ NO_ROTARY_EVERY = 4
 
 def read_smollm3(config: ConfigReader) -> DecoderSpec:
     """`no_rope_layers` holds 1 for layers that rotate and 0 for those that do not."""
-    spec = read_common(config, "smollm3", tied=True)
-    L = len(spec.layers)
+    plain = read_common(config, "smollm3", tied=True)
+    L = len(plain.layers)
     every = config.integer("no_rope_layer_interval", NO_ROTARY_EVERY)
     rotates = config.items("no_rope_layers", L) or [int((i + 1) % every != 0) for i in range(L)]
     if any(flag not in (0, 1) for flag in rotates):
@@ -27,15 +27,15 @@ def read_smollm3(config: ConfigReader) -> DecoderSpec:
     if not config.flag("use_sliding_window", False):
         window = None
     windows = read_windows(config, L, window, lambda i: window is not None and not rotates[i])
-    rotary = read_rotary(config, spec, THETA)
+    rotary = read_rotary(config, plain, THETA)
     bias = config.flag("attention_bias", False)
     return replace(
-        spec,
+        plain,
         layers=make_layers(windows, [rotary if flag else None for flag in rotates]),
         qkv_bias=bias,
         out_bias=bias,
         ffn_bias=config.flag("mlp_bias", False),
-    )
+    ).spec()
 
 
 SMOLLM3 = Architecture(

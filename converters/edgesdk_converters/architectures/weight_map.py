@@ -177,7 +177,11 @@ def _find(names: WeightNames, spec: DecoderSpec, target: str, shape: tuple[int, 
         raise CheckpointError(
             f"{spec.architecture} files have no tensor for {target}; check the configuration"
         )
-    combine = names.combine[template](spec) if template in names.combine else Copy()
+    combine = names.combine.get(template, Copy())
+    if not isinstance(combine, Copy):  # every combine is one
+        if layer is None:
+            raise CheckpointError(f"{target} belongs to no block whose sizes its rows could depend on")
+        combine = combine(spec.block(int(layer[1])))
     return WeightSource(stored if layer is None else stored.replace("{i}", layer[1]), shape, combine)
 
 

@@ -1,13 +1,17 @@
 """The one definition of a decoder, as a step graph (docs/architecture.md, "The step").
 
 A step is a pure function: new tokens, their positions, masks and cached cells in; logits of the
-wanted rows and the new keys and values out. What differs between architectures is in `DecoderSpec`;
-there is no second definition. Weight names are the canonical ones of `edgesdk_converters.architectures`.
+wanted rows and the new keys and values out. What differs between architectures is in `DecoderSpec`,
+block by block; there is no second definition. Names of inputs and outputs are those of the step's contract,
+weight names the canonical ones of `edgesdk_converters.architectures`.
 """
 
 from __future__ import annotations
 
+from edgesdk.bundle.decoder_block import Attention, FeedForward
 from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.step_contract import step_contract
+from edgesdk.bundle.step_names import CACHE, NEW, CellName, graph_tensors
 from edgesdk_converters.graph import ops
 from edgesdk_converters.graph.graph import Graph, GraphBuilder
 
@@ -17,8 +21,8 @@ def build_decoder(spec: DecoderSpec) -> Graph:
 
     Returns:
         A graph with inputs `tokens` (T,), `positions` (T,), `mask` (T, S+T), `window_mask` (T, S+T)
-        when a layer has a sliding window, `rows` (R,), and `k_cache.l`, `v_cache.l` (K, S, D) per
-        layer l; outputs `logits` (R, V), and `k_new.l`, `v_new.l` (K, T, D) per layer.
+        when a layer has a sliding window, `rows` (R,), and keys and values (K, S, D) of every layer with
+        cells of its own; outputs `logits` (R, V), and new keys and values (K, T, D) of the same layers.
     """
     return _DecoderBuilder(spec).build()
 
@@ -30,25 +34,22 @@ class _DecoderBuilder:
 
     def build(self) -> Graph:
         spec, g = self.spec, self.g
-        g.input("tokens", ("T",), "int32")
-        g.input("positions", ("T",), "int32")
-        g.input("mask", ("T", "S+T"))
-        if spec.window is not None:
-            g.input("window_mask", ("T", "S+T"))
-        g.input("rows", ("R",), "int32")
-        for layer in range(len(spec.layers)):
-            for kind in "kv":
-                g.input(f"{kind}_cache.{layer}", (spec.kv_heads, "S", spec.head_size))
+        tensors = graph_tensors(step_contract(spec))
+        for port in tensors.ports_in:
+            g.input(port.name, port.port.dims, "int32" if port.dtype == "int32" else "float32")
+        for cells in tensors.cells:
+            g.input(cells.name, cells.dims)
 
         table = g.weight("embed", (spec.vocab_size, spec.hidden_size))
         (x,) = g.add(ops.Embed(), ["tokens", table], "embedded")
         x = self._scale(x, spec.embedding_scale, "embedded.scaled")
-        cells = iter(range(len(spec.layers)))
-        for half in spec.halves:
-            if half.kind == "attention":
-                x = self._residual(x, self._attention(x, half.layer, next(cells)), half.layer, "attn")
-            else:
-                x = self._residual(x, self._feed_forward(x, half.layer), half.layer, "mlp")
+        cell_layers = iter(spec.cell_layers)
+        for block in spec.blocks:
+            at = f"layers.{block.number}"
+            if block.mixer is not None:
+                x = self._residual(x, self._attention(x, at, block.mixer, next(cell_layers)), f"{at}.attn")
+            if block.feed_forward is not None:
+                x = self._residual(x, self._feed_forward(x, at, block.feed_forward), f"{at}.mlp")
         (x,) = g.add(ops.TakeRows(), [x, "rows"], "last")
         x = self._norm(x, "final_norm", spec.hidden_size)
         head = table if spec.tied_head else g.weight("head", (spec.logits_size, spec.hidden_size))
@@ -59,48 +60,42 @@ class _DecoderBuilder:
             x = self._scale(x, spec.logits_scale, "logits" if last else "logits.scaled")
             if spec.logits_softcap is not None:
                 g.add(ops.Softcap(spec.logits_softcap), [x], "logits")
-        new = [f"{kind}_new.{layer}" for layer in range(len(spec.layers)) for kind in "kv"]
-        return g.build(["logits", *new])
+        return g.build([*(port.name for port in tensors.ports_out), *(new.name for new in tensors.new)])
 
-    def _attention(self, x: str, number: int, layer: int) -> str:
-        """Block `number` of the checkpoint, whose cells are those of `layer`."""
-        spec, g = self.spec, self.g
-        at = f"layers.{number}"
-        H, K, D = spec.heads, spec.kv_heads, spec.head_size
-        x = self._norm(x, f"{at}.attn_norm", spec.hidden_size)
-        heads: dict[str, str] = {}
-        for part, count in (("q", H), ("k", K), ("v", K)):
-            y = self._linear(x, f"{at}.{part}", count * D, spec.hidden_size, spec.qkv_bias)
+    def _attention(self, x: str, at: str, mixer: Attention, layer: int) -> str:
+        """Attention over the cells of a layer: its own, which it gives new keys and values, or another's."""
+        g, E = self.g, self.spec.hidden_size
+        H, K, D = mixer.heads, mixer.kv_heads, mixer.head_size
+        x = self._norm(x, f"{at}.attn_norm", E)
+        parts = {"q": H, "k": K, "v": K} if mixer.reads is None else {"q": H}
+        for part, count in parts.items():
+            y = self._linear(x, f"{at}.{part}", count * D, E, mixer.qkv_bias)
             (y,) = g.add(ops.SplitHeads(count), [y], f"{at}.{part}.heads")
-            if part != "v" and spec.qk_norm:
+            if part != "v" and mixer.qk_norm:
                 y = self._norm(y, f"{at}.{part}_norm", D)
-            rotary = spec.layers[layer].rotary
-            if part != "v" and rotary is not None:
-                (y,) = g.add(ops.Rotate(rotary), [y, "positions"], f"{at}.{part}.rotated")
-            if part != "q":
-                (y,) = g.add(ops.HeadsFirst(), [y], f"{part}_new.{layer}")
-            heads[part] = y
-        window = spec.layers[layer].window
-        mask = "mask" if window is None else "window_mask"
-        attend = ops.Attend(spec.attention_scale, spec.attention_softcap, layer, window)
-        cache = [f"k_cache.{layer}", f"v_cache.{layer}"]
-        (y,) = g.add(attend, [heads["q"], heads["k"], heads["v"], mask, *cache], f"{at}.attended")
+            if part != "v" and mixer.rotary is not None:
+                (y,) = g.add(ops.Rotate(mixer.rotary), [y, "positions"], f"{at}.{part}.rotated")
+            if part == "q":
+                query = y
+            else:
+                g.add(ops.HeadsFirst(), [y], str(CellName(part, NEW, layer)))
+        new, cache = ([str(CellName(side, kind, layer)) for side in "kv"] for kind in (NEW, CACHE))
+        attend = ops.Attend(mixer.scale, mixer.softcap, layer, mixer.window)
+        mask = "mask" if mixer.window is None else "window_mask"
+        (y,) = g.add(attend, [query, *new, mask, *cache], f"{at}.attended")
         (y,) = g.add(ops.MergeHeads(), [y], f"{at}.merged")
-        return self._linear(y, f"{at}.o", spec.hidden_size, H * D, spec.out_bias)
+        return self._linear(y, f"{at}.o", E, H * D, mixer.out_bias)
 
-    def _feed_forward(self, x: str, layer: int) -> str:
-        spec, g = self.spec, self.g
-        at = f"layers.{layer}"
-        E, F, bias = spec.hidden_size, spec.ffn_size, spec.ffn_bias
+    def _feed_forward(self, x: str, at: str, ffn: FeedForward) -> str:
+        g, E = self.g, self.spec.hidden_size
         x = self._norm(x, f"{at}.mlp_norm", E)
-        gate = self._linear(x, f"{at}.gate", F, E, bias)
-        up = self._linear(x, f"{at}.up", F, E, bias)
-        (gate,) = g.add(ops.Activate(spec.activation), [gate], f"{at}.activated")
+        gate = self._linear(x, f"{at}.gate", ffn.size, E, ffn.bias)
+        up = self._linear(x, f"{at}.up", ffn.size, E, ffn.bias)
+        (gate,) = g.add(ops.Activate(ffn.activation), [gate], f"{at}.activated")
         (y,) = g.add(ops.Multiply(), [gate, up], f"{at}.gated")
-        return self._linear(y, f"{at}.down", E, F, bias)
+        return self._linear(y, f"{at}.down", E, ffn.size, ffn.bias)
 
-    def _residual(self, x: str, y: str, layer: int, block: str) -> str:
-        at = f"layers.{layer}.{block}"
+    def _residual(self, x: str, y: str, at: str) -> str:
         if self.spec.post_norms:
             y = self._norm(y, f"{at}_post_norm", self.spec.hidden_size)
         y = self._scale(y, self.spec.residual_scale, f"{at}.scaled")

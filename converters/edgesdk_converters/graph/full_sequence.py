@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk.bundle.step_contract import step_contract
+from edgesdk.bundle.step_names import graph_tensors
 from edgesdk_converters.graph.evaluate import Namespace, evaluate
 from edgesdk_converters.graph.program import Program
 
@@ -34,9 +36,10 @@ def sequence_inputs(
     }
     if spec.window is not None:
         inputs["window_mask"] = np.where(seen & (distance < spec.window), np.float32(0), MASKED)
-    empty = np.zeros((spec.kv_heads, 0, spec.head_size), np.float32)
-    for layer in range(len(spec.layers)):
-        inputs[f"k_cache.{layer}"] = inputs[f"v_cache.{layer}"] = empty
+    for cells in graph_tensors(step_contract(spec)).cells:
+        inputs[cells.name] = np.zeros(
+            [size if isinstance(size, int) else 0 for size in cells.dims], np.float32
+        )
     return inputs
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from edgesdk.bundle.decoder_spec import Activation, RotarySpec
+from edgesdk.bundle.decoder_block import Activation, RotarySpec
 from edgesdk.errors import TransformError
 
 Dim = int | Literal["T", "S", "R", "S+T"]
@@ -131,13 +131,13 @@ class Rotate:
 class Attend:
     """Attention of new tokens over cells and over each other, one softmax over both.
 
-    q (T, H, D), k_new (K, T, D), v_new (K, T, D), mask (T, S+T), k_cache (K, S, D),
-    v_cache (K, S, D) -> (T, H, D). The mask is added to the scaled (and soft-capped) scores.
+    queries (T, H, D), new keys and new values (K, T, D) each, mask (T, S+T), cells of keys and of values
+    (K, S, D) each -> (T, H, D). The mask is added to the scaled (and soft-capped) scores.
 
     Attributes:
         scale: scores are multiplied by it.
         softcap: scores become cap * tanh(scores / cap).
-        layer: index of the layer, from 0.
+        layer: number of the layer whose cells it reads, from 0: its own or an earlier one.
         window: sliding window in tokens; already in the mask, kept for emitters whose kernel has it.
     """
 

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.bundle.decoder_spec import RotarySpec
+from edgesdk.bundle.decoder_block import RotarySpec
 
 
 def inverse_frequencies(rotary: RotarySpec) -> NDArray[np.float64]:

@@ -74,30 +74,30 @@ def scalable_inputs(program: Program) -> tuple[Scalable, ...]:
         )
         if not alone or any(place.value == value for place in found):
             continue
-        makers, kv_heads = _makers(program, value)
+        makers, kv_heads, heads = _makers(program, value)
         if makers:
             readers = tuple(user.inputs[1] for user in graph.users(value))
             channels = program.weights.shape(node.inputs[1])[1]
-            found.append(
-                Scalable(value, channels, readers, makers, kv_heads, program.spec.heads if kv_heads else 0)
-            )
+            found.append(Scalable(value, channels, readers, makers, kv_heads, heads))
     return tuple(found)
 
 
-def _makers(program: Program, value: str) -> tuple[tuple[tuple[str, int], ...], int]:
+def _makers(program: Program, value: str) -> tuple[tuple[tuple[str, int], ...], int, int]:
+    """What makes a value; where attention does, its KV heads and its query heads, else 0 and 0."""
     graph = program.graph
     node = graph.producer(value)
     if node is None or value in graph.outputs:
-        return (), 0
+        return (), 0, 0
     if isinstance(node.op, RmsNorm) and len(node.inputs) == 2:
-        return _alone(graph, node.inputs[1:], 0), 0
+        return _alone(graph, node.inputs[1:], 0), 0, 0
     if isinstance(node.op, Multiply):
-        return _linear_rows(graph, node.inputs[1], cells=False), 0
+        return _linear_rows(graph, node.inputs[1], cells=False), 0, 0
     if isinstance(node.op, MergeHeads):
         attend = graph.producer(node.inputs[0])
         if attend is not None and isinstance(attend.op, Attend) and _read_once(graph, attend.outputs[0]):
-            return _linear_rows(graph, attend.inputs[2], cells=True), program.spec.kv_heads
-    return (), 0
+            (_, heads, _), (kv_heads, *_) = (graph.values[name].shape for name in attend.inputs[:2])
+            return _linear_rows(graph, attend.inputs[2], cells=True), int(kv_heads), int(heads)
+    return (), 0, 0
 
 
 def _linear_rows(graph: Graph, value: str, *, cells: bool) -> tuple[tuple[str, int], ...]:

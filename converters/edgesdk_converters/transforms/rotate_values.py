@@ -30,13 +30,15 @@ def rotate_values(program: Program, seed: int = 0) -> Program:
     Raises:
         TransformError: something other than two projections stands around the values.
     """
-    spec, graph = program.spec, program.graph
+    graph = program.graph
     changed: dict[str, Derived] = {}
     for node in graph.nodes:
         if not isinstance(node.op, Attend):
             continue
-        first = seed + 1 + node.op.layer * spec.kv_heads  # 0 would repeat the stream's rotation
-        turns = np.stack([random_rotation(spec.head_size, first + head) for head in range(spec.kv_heads)])
+        (_, H, _), (K, _, D) = (graph.values[name].shape for name in node.inputs[:2])
+        # One for the cells of a layer, whoever reads them; 0 would repeat the stream's rotation.
+        first = seed + 1 + int(node.op.layer) * int(K)
+        turns = np.stack([random_rotation(int(D), first + head) for head in range(int(K))])
         value, output = value_neighbours(graph, node)
         for name in value.inputs[1:]:
             changed[name] = Derived(
@@ -44,13 +46,13 @@ def rotate_values(program: Program, seed: int = 0) -> Program:
                 lambda base, n=name, t=turns: _turn_rows(base.load(n), t),  # type: ignore[misc]
             )
         name = output.inputs[1]
-        per_query = np.repeat(turns, spec.heads // spec.kv_heads, axis=0)
+        per_query = np.repeat(turns, int(H) // int(K), axis=0)
         changed[name] = Derived(
             program.weights.shape(name),
             lambda base, n=name, t=per_query: _turn_rows(base.load(n).T, t).T,  # type: ignore[misc]
         )
     return Program(
-        spec=spec,
+        spec=program.spec,
         graph=graph,
         weights=DerivedWeights(program.weights, changed, frozenset()),
         history=(*program.history, TransformRecord("rotate_values", {"seed": seed})),

@@ -12,16 +12,15 @@ from __future__ import annotations
 
 import dataclasses
 
+from edgesdk.bundle.decoder_block import Block
 from edgesdk.bundle.decoder_spec import DecoderSpec, Half
 from edgesdk.bundle.manifest import TransformRecord
+from edgesdk.bundle.step_names import CACHE, NEW, CellName
 from edgesdk.errors import TransformError
 from edgesdk_converters.graph.graph import Graph, GraphBuilder, Node
 from edgesdk_converters.graph.ops import Add, Attend
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.transforms.skip_request import SkipRequest
-
-_CACHES = ("k_cache.", "v_cache.")
-_NEW = ("k_new.", "v_new.")
 
 
 def skip_layers(program: Program, request: SkipRequest) -> Program:
@@ -49,7 +48,8 @@ def remaining_spec(spec: DecoderSpec, request: SkipRequest) -> tuple[DecoderSpec
         Its shape, and the index that each of its layers has in `spec.layers`.
 
     Raises:
-        TransformError: the stack lacks one of the halves, or no attention would be left.
+        TransformError: the stack lacks one of the halves, what is left reads the keys and values of one, or
+            no attention would be left.
     """
     there = spec.halves
     missing = [half for half in request.halves if half not in there]
@@ -63,13 +63,22 @@ def remaining_spec(spec: DecoderSpec, request: SkipRequest) -> tuple[DecoderSpec
         raise TransformError(
             f"skipping {request.describe()} leaves no attention of {len(attention)} layers; keep at least one"
         )
-    left = dataclasses.replace(
-        spec,
-        layers=tuple(spec.layers[i] for i in cells),
-        attention_layers=tuple(attention[i].layer for i in cells),
-        mlp_layers=tuple(h.layer for h in there if h.kind == "mlp" and h not in request.halves),
-    )
-    return left, cells
+    blocks = tuple(left for block in spec.blocks if (left := _remaining(block, request)) is not None)
+    for block in blocks:
+        source = None if block.mixer is None else block.mixer.reads
+        if source is not None and Half(source, "attention") in request.halves:
+            raise TransformError(
+                f"block {source}.attention cannot be skipped: block {block.number} reads its keys and values"
+            )
+    return dataclasses.replace(spec, blocks=blocks), cells
+
+
+def _remaining(block: Block, request: SkipRequest) -> Block | None:
+    mixer = None if Half(block.number, "attention") in request.halves else block.mixer
+    feed_forward = None if Half(block.number, "mlp") in request.halves else block.feed_forward
+    if mixer is None and feed_forward is None:
+        return None
+    return Block(block.number, mixer, feed_forward)
 
 
 def residual_sum(graph: Graph, half: Half) -> Node:
@@ -88,10 +97,10 @@ def residual_sum(graph: Graph, half: Half) -> Node:
 def _bypass(graph: Graph, request: SkipRequest, cells: tuple[int, ...], *, windowed: bool) -> Graph:
     """The graph without some additions and all that only they need, its cells numbered anew."""
     renamed = {
-        f"{kind}_{side}.{old}": f"{kind}_{side}.{new}"
+        str(CellName(side, kind, old)): str(CellName(side, kind, new))
         for new, old in enumerate(cells)
-        for kind in "kv"
-        for side in ("cache", "new")
+        for side in "kv"
+        for kind in (CACHE, NEW)
     }
     dropped = {residual_sum(graph, half).outputs[0] for half in request.halves}
     given = dropped.intersection(graph.outputs)
@@ -99,10 +108,10 @@ def _bypass(graph: Graph, request: SkipRequest, cells: tuple[int, ...], *, windo
         raise TransformError(
             f"{min(given)!r} is an output; the half of a block that makes it cannot be skipped"
         )
-    gone = {v.name for v in graph.inputs if v.name.startswith(_CACHES)} - set(renamed)
+    gone = {v.name for v in graph.inputs if CellName.parse(v.name) is not None} - set(renamed)
     if not windowed:
         gone.add("window_mask")
-    outputs = [n for n in graph.outputs if n in renamed or not n.startswith(_NEW)]
+    outputs = [n for n in graph.outputs if n in renamed or CellName.parse(n) is None]
     needed = _needed(graph, outputs, dropped)
     builder = GraphBuilder()
     for value in graph.inputs:

@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 
+from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import step_contract
+from edgesdk.bundle.step_names import graph_tensors
 from edgesdk_converters.graph.evaluate import evaluate
 from edgesdk_converters.graph.full_sequence import MASKED, sequence_logits
 
@@ -19,8 +22,8 @@ def run_in_chunks(program, tokens, sizes):
     There are as many cells as tokens; those not yet written hold rubbish that the mask must hide.
     """
     spec, S = program.spec, len(tokens)
-    shape = (len(spec.layers), 2, spec.kv_heads, S, spec.head_size)
-    cells = np.full(shape, 1e3, np.float32)
+    tensors, room = graph_tensors(step_contract(spec)), StepShape(1, S, 1, "")
+    cells = {tensor.name: np.full(tensor.shape(room), 1e3, np.float32) for tensor in tensors.cells}
     logits, start = [], 0
     for size in sizes:
         T = min(size, S - start)
@@ -38,12 +41,9 @@ def run_in_chunks(program, tokens, sizes):
         }
         if spec.window is not None:
             inputs["window_mask"] = np.where(seen & (distance < spec.window), np.float32(0), MASKED)
-        for layer in range(len(spec.layers)):
-            inputs[f"k_cache.{layer}"], inputs[f"v_cache.{layer}"] = cells[layer]
-        outputs = evaluate(program.graph, program.weights, inputs)
-        for layer in range(len(spec.layers)):
-            cells[layer, 0, :, start : start + T] = outputs[f"k_new.{layer}"]
-            cells[layer, 1, :, start : start + T] = outputs[f"v_new.{layer}"]
+        outputs = evaluate(program.graph, program.weights, inputs | cells)
+        for old, new in zip(tensors.cells, tensors.new, strict=True):
+            cells[old.name][:, start : start + T] = outputs[new.name]
         logits.append(outputs["logits"])
         start += T
     assert start == S

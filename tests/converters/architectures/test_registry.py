@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec, RotarySpec
+from edgesdk.bundle.decoder_block import RotarySpec
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk.errors import CheckpointError
 from edgesdk_converters.architectures.registry import ARCHITECTURES, read_spec
 
@@ -99,20 +100,23 @@ def refused(config):
 
 def test_smollm2():
     rotary = RotarySpec("default", 100000.0, 64)
-    assert read_spec(SMOLLM2) == DecoderSpec(
-        architecture="llama",
-        vocab_size=49152,
-        hidden_size=576,
-        ffn_size=1536,
-        heads=9,
-        kv_heads=3,
-        head_size=64,
-        context=8192,
-        layers=(LayerSpec(None, rotary),) * 30,
-        norm_eps=1e-5,
-        activation="silu",
-        attention_scale=0.125,
-        tied_head=True,
+    assert (
+        read_spec(SMOLLM2)
+        == UniformDecoder(
+            architecture="llama",
+            vocab_size=49152,
+            hidden_size=576,
+            ffn_size=1536,
+            heads=9,
+            kv_heads=3,
+            head_size=64,
+            context=8192,
+            layers=(LayerSpec(None, rotary),) * 30,
+            norm_eps=1e-5,
+            activation="silu",
+            attention_scale=0.125,
+            tied_head=True,
+        ).spec()
     )
 
 
@@ -135,8 +139,9 @@ def test_windows_of_published_models():
 def test_gemma3():
     spec = read_spec(GEMMA3)
     assert spec.architecture == "gemma3"
-    assert (spec.qk_norm, spec.post_norms, spec.tied_head, spec.activation) == (True, True, True, "gelu_tanh")
-    assert (spec.attention_scale, spec.embedding_scale) == (1 / 16, math.sqrt(1152))
+    assert (spec.layers[0].qk_norm, spec.post_norms, spec.tied_head) == (True, True, True)
+    assert spec.blocks[0].ffn.activation == "gelu_tanh"
+    assert (spec.layers[0].scale, spec.embedding_scale) == (1 / 16, math.sqrt(1152))
     assert {layer.rotary.theta for layer in spec.layers if layer.window} == {10000.0}
     assert {layer.rotary.theta for layer in spec.layers if not layer.window} == {1000000.0}
     scaled = read_spec({**GEMMA3, "rope_scaling": {"rope_type": "linear", "factor": 8.0}})

@@ -169,30 +169,56 @@ def compare(backend, programs, shape):
 OPENERS = {"litert": open_compiled, "litert-interpreter": open_interpreter, "onnxruntime-step": open_onnx}
 
 
+@pytest.mark.parametrize("decoder", ["windows", "mixed"])
 @pytest.mark.parametrize("name", OPENERS)
-def test_outputs_of_rows_and_of_tokens_come_from_every_backend(written, name):
-    bundle, programs = written("onnx-step" if name == "onnxruntime-step" else "litert")
+def test_outputs_of_rows_and_of_tokens_come_from_every_backend(written, name, decoder):
+    bundle, programs = written("onnx-step" if name == "onnxruntime-step" else "litert", decoder)
     backend = OPENERS[name](bundle)
     for shape in (*backend.shapes, backend.shapes[0]):
         compare(backend, programs, shape)
 
 
-def test_core_ml_gives_them_too(make_program, tmp_path):
+def open_core_ml(program, weights, path):
     pytest.importorskip("coremltools", reason="needs the extra 'coreml'")
     from edgesdk.backends.coreml.interpreter import MilInterpreter
     from edgesdk.backends.coreml.step_backend import CoreMLStepBackend
     from edgesdk.bundle.step_contract import step_contract
     from edgesdk_converters.emit.coreml.emit_coreml import emit_coreml
 
+    emit_coreml(program, weights, path, STEPS, 64)
+    contracts = {MAIN: step_contract(program.spec, outputs=(ROW, TOKEN))}
+    return CoreMLStepBackend(MilInterpreter(path), contracts, STEPS)
+
+
+@pytest.mark.parametrize("decoder", ["windows", "mixed"])
+def test_core_ml_gives_them_too(make_program, tmp_path, decoder):
     recipe = find_recipe("f32")
-    prepared = prepare(make_program("windows"), recipe)
+    prepared = prepare(make_program(decoder), recipe)
     program = with_outputs(prepared, (ROW, TOKEN))
     weights = QuantisedWeights(prepared.weights, recipe)
-    emit_coreml(program, weights, tmp_path / "m.mlpackage", STEPS, 64)
-    contracts = {MAIN: step_contract(program.spec, outputs=(ROW, TOKEN))}
-    backend = CoreMLStepBackend(MilInterpreter(tmp_path / "m.mlpackage"), contracts, STEPS)
+    backend = open_core_ml(program, weights, tmp_path / "m.mlpackage")
     for shape in STEPS:
         compare(backend, {MAIN: Program(program.spec, program.graph, weights)}, shape)
+    read_in_pieces(backend, program.spec, Program(program.spec, program.graph, weights))
+
+
+def read_in_pieces(backend, spec, program):
+    """Logits after each piece of a text are those of the whole text, by the evaluator."""
+    text = np.random.default_rng(5).integers(0, 96, 24).astype(np.int32)
+    expected = next(sequence_logits(program, [text]))
+    runner, start = StepRunner(backend, spec, 32), 0
+    cells = runner.new_list()
+    for count in (6, 1, 1, 11, 1, 4):
+        (logits,) = runner.run([StepEntry(cells, text[start : start + count])])
+        start += count
+        wanted = expected[start - 1]
+        assert np.abs(logits - wanted).max() < 2e-4 * np.abs(wanted).max(), start
+
+
+@pytest.mark.parametrize("name", OPENERS)
+def test_two_head_sizes_and_shared_cells_in_pieces_are_the_whole(written, name):
+    bundle, programs = written("onnx-step" if name == "onnxruntime-step" else "litert", "mixed")
+    read_in_pieces(OPENERS[name](bundle), bundle.manifest.decoder, programs[MAIN])
 
 
 def test_the_file_is_checked_by_what_the_manifest_says_of_each_stack(written):

@@ -5,6 +5,9 @@ import typing
 import numpy as np
 import pytest
 
+from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import step_contract
+from edgesdk.bundle.step_names import graph_tensors
 from edgesdk_converters.graph import ops
 from edgesdk_converters.graph.evaluate import LOWERINGS, evaluate
 from edgesdk_converters.graph.full_sequence import MASKED, sequence_logits
@@ -18,11 +21,9 @@ def test_steps_with_cells_give_what_the_whole_sequence_gives(any_program, tokens
     whole = next(sequence_logits(any_program, [tokens]))
     spec = any_program.spec
     n = len(tokens)
-    cells = {
-        f"{letter}_cache.{layer}": np.zeros((spec.kv_heads, n, spec.head_size), np.float32)
-        for layer in range(len(spec.layers))
-        for letter in "kv"
-    }
+    tensors = graph_tensors(step_contract(spec))
+    room = StepShape(1, n, 1, "")
+    cells = {tensor.name: np.zeros(tensor.shape(room), np.float32) for tensor in tensors.cells}
     for position, token in enumerate(tokens):
         seen = np.arange(n) < position
         near = seen & (position - np.arange(n) < (spec.window or n))
@@ -37,9 +38,8 @@ def test_steps_with_cells_give_what_the_whole_sequence_gives(any_program, tokens
             inputs["window_mask"] = np.append(np.where(near, np.float32(0), MASKED), np.float32(0))[None]
         out = evaluate(any_program.graph, any_program.weights, inputs)
         np.testing.assert_allclose(out["logits"][0], whole[position], rtol=1e-4, atol=1e-4)
-        for layer in range(len(spec.layers)):
-            for letter in "kv":
-                cells[f"{letter}_cache.{layer}"][:, position] = out[f"{letter}_new.{layer}"][:, 0]
+        for old, new in zip(tensors.cells, tensors.new, strict=True):
+            cells[old.name][:, position] = out[new.name][:, 0]
 
 
 def test_sequences_in_one_pass_do_not_see_each_other(any_program, tokens):

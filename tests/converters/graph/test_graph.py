@@ -70,6 +70,9 @@ def test_the_decoder_has_the_contract_of_the_step(any_program):
     assert shapes["tokens"] == shapes["positions"] == ("T",)
     assert shapes["mask"] == ("T", "S+T")
     assert ("window_mask" in shapes) == (spec.window is not None)
-    assert shapes["k_cache.1"] == shapes["v_cache.1"] == (spec.kv_heads, "S", spec.head_size)
+    K, D = spec.layers[1].cells
+    assert shapes["k_cache.1"] == shapes["v_cache.1"] == (K, "S", D)
     assert graph.values["logits"].shape == ("R", spec.vocab_size)
-    assert graph.values["k_new.0"].shape == (spec.kv_heads, "T", spec.head_size)
+    assert graph.values["k_new.1"].shape == (K, "T", D)
+    own = [layer for layer, mixer in enumerate(spec.layers) if mixer.reads is None]
+    assert {name for name in shapes if "_cache" in name} == {f"{s}_cache.{i}" for s in "kv" for i in own}

@@ -23,8 +23,9 @@ def test_the_first_run_is_the_evaluators(any_program, inputs):
 
 def test_every_cut_leads_to_the_same_end(any_program, inputs):
     replay = Replay(any_program.graph, any_program.weights, inputs)
-    # Before and after each half of each block, at least.
-    assert len(replay.cuts) > 2 * len(any_program.spec.layers)
+    # Before and after each half of each block, at least, but where later blocks read a block's keys.
+    if any_program.spec.is_uniform:
+        assert len(replay.cuts) > len(any_program.spec.halves)
     for cut in (0, *replay.cuts):
         np.testing.assert_array_equal(replay.run(cut), replay.result)
 

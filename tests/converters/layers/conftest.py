@@ -21,7 +21,10 @@ def make_stack(make_program) -> Callable[..., Program]:
 
     def make(inert: str = "", faint: str = "", name: str = "untied", layers: int = 6) -> Program:
         small = make_program(name)
-        spec = dataclasses.replace(small.spec, layers=(small.spec.layers * layers)[:layers])
+        blocks = (
+            dataclasses.replace(b, number=i) for i, b in enumerate((small.spec.blocks * layers)[:layers])
+        )
+        spec = dataclasses.replace(small.spec, blocks=tuple(blocks))
         graph = build_decoder(spec)
         shapes = {v.name: tuple(int(d) for d in v.shape) for v in graph.weights}
         base = type(small.weights)(shapes)

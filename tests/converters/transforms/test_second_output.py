@@ -190,17 +190,16 @@ def assert_same(found: Outputs, expected: Outputs) -> None:
 @pytest.fixture(params=[True, False], ids=["tied", "untied"])
 def whole(request, make_program) -> Program:
     """A program without a second output."""
-    plain = make_program("plain")
-    spec = replace(
-        plain.spec,
-        tied_head=request.param,
-        qkv_bias=request.param,
-        out_bias=request.param,
-        ffn_bias=request.param,
-        qk_norm=not request.param,
-        residual_scale=0.5,
-        logits_scale=0.25,
+    plain, biased = make_program("plain"), request.param
+    blocks = tuple(
+        replace(
+            block,
+            mixer=replace(block.attention, qkv_bias=biased, out_bias=biased, qk_norm=not biased),
+            feed_forward=replace(block.ffn, bias=biased),
+        )
+        for block in plain.spec.blocks
     )
+    spec = replace(plain.spec, blocks=blocks, tied_head=request.param, residual_scale=0.5, logits_scale=0.25)
     graph = build_decoder(spec)
     return Program(spec, graph, weights_like(plain, graph))
 

@@ -53,18 +53,18 @@ def test_skipping_nothing_is_the_same_program(any_program):
 
 
 @pytest.mark.parametrize("text", REQUESTS)
-def test_what_is_skipped_adds_nothing(any_program, tokens, text):
+def test_what_is_skipped_adds_nothing(uniform_program, tokens, text):
     request = parse_skip(text)
-    silenced = Silenced(any_program.weights, request, any_program.spec.post_norms)
-    expected = logits(Program(any_program.spec, any_program.graph, silenced), tokens)
-    np.testing.assert_array_equal(logits(skip_layers(any_program, request), tokens), expected)
-    assert np.abs(expected - logits(any_program, tokens)).max() > 0.01
+    silenced = Silenced(uniform_program.weights, request, uniform_program.spec.post_norms)
+    expected = logits(Program(uniform_program.spec, uniform_program.graph, silenced), tokens)
+    np.testing.assert_array_equal(logits(skip_layers(uniform_program, request), tokens), expected)
+    assert np.abs(expected - logits(uniform_program, tokens)).max() > 0.01
 
 
 @pytest.mark.parametrize("text", REQUESTS)
-def test_the_graph_is_that_of_the_remaining_spec(any_program, text):
+def test_the_graph_is_that_of_the_remaining_spec(uniform_program, text):
     """The rewritten graph and the one definition of a decoder agree on every node and value."""
-    shallow = skip_layers(any_program, parse_skip(text))
+    shallow = skip_layers(uniform_program, parse_skip(text))
     assert shallow.graph == build_decoder(shallow.spec)
     assert shallow.history[-1].settings["skipped"] == text
 
@@ -83,20 +83,28 @@ def test_cells_are_numbered_anew_and_keep_their_layer(make_program, tokens):
     assert {n.op.rotary.theta for n in shallow.graph.nodes if isinstance(n.op, Rotate)} == {1e6}
 
 
+def repeated(spec, times):
+    """A decoder with the blocks of another again and again."""
+    blocks = (dataclasses.replace(block, number=i) for i, block in enumerate(spec.blocks * times))
+    return dataclasses.replace(spec, blocks=tuple(blocks))
+
+
+def half_names(*numbers):
+    return [f"{number}.{kind}" for number in numbers for kind in ("attention", "mlp")]
+
+
 def test_a_window_stays_with_its_layer(make_program):
     program = make_program("windows")
-    layers = (*program.spec.layers, *program.spec.layers)
-    spec = dataclasses.replace(program.spec, layers=layers)
+    spec = repeated(program.spec, 2)
     shallow = skip_layers(Program(spec, build_decoder(spec), program.weights), parse_skip("0.attention,1"))
     assert [layer.window for layer in shallow.spec.layers] == [5, None]
     attend = [n for n in shallow.graph.nodes if isinstance(n.op, Attend)]
     assert [(n.op.window, n.inputs[3]) for n in attend] == [(5, "window_mask"), (None, "mask")]
-    assert shallow.spec.attention_layers == (2, 3)
-    assert shallow.spec.mlp_layers == (0, 2, 3)
+    assert [str(half) for half in shallow.spec.halves] == ["0.mlp", *half_names(2, 3)]
 
 
 def test_skipping_twice_is_skipping_both(make_program):
-    spec = dataclasses.replace(make_program("plain").spec, layers=make_program("plain").spec.layers * 2)
+    spec = repeated(make_program("plain").spec, 2)
     program = Program(spec, build_decoder(spec), make_program("plain").weights)
     twice = skip_layers(skip_layers(program, parse_skip("1")), parse_skip("3.attention,0.mlp"))
     once = skip_layers(program, parse_skip("1,3.attention,0.mlp"))
@@ -104,10 +112,10 @@ def test_skipping_twice_is_skipping_both(make_program):
 
 
 @pytest.mark.parametrize("recipe", ["f32", "w8-round"])
-def test_it_commutes_with_every_other_transform(any_program, tokens, recipe):
+def test_it_commutes_with_every_other_transform(uniform_program, tokens, recipe):
     request = parse_skip("0.attention,1.mlp")
-    before = prepare(skip_layers(any_program, request), find_recipe(recipe))
-    after = skip_layers(prepare(any_program, find_recipe(recipe)), request)
+    before = prepare(skip_layers(uniform_program, request), find_recipe(recipe))
+    after = skip_layers(prepare(uniform_program, find_recipe(recipe)), request)
     assert before.graph == after.graph
     np.testing.assert_array_equal(logits(before, tokens), logits(after, tokens))
 
@@ -137,9 +145,12 @@ def test_what_is_gone_cannot_go_again(make_program):
         skip_layers(shallow, parse_skip("0.mlp"))
 
 
-@pytest.mark.parametrize(
-    ("field", "numbers"), [("attention_layers", (0,)), ("mlp_layers", (1, 0)), ("mlp_layers", (-1, 0))]
-)
-def test_a_spec_with_impossible_numbers_is_refused(make_program, field, numbers):
-    with pytest.raises(ValueError, match=field):
-        dataclasses.replace(make_program("plain").spec, **{field: numbers})
+def test_what_others_read_stays(make_program, tokens):
+    program = make_program("mixed")
+    with pytest.raises(TransformError, match=r"block 0.attention cannot be skipped: block 2 reads its keys"):
+        skip_layers(program, parse_skip("0"))
+    shallow = skip_layers(program, parse_skip("0,2.attention"))
+    assert shallow.spec.cell_layers == (0, 0)
+    assert [str(half) for half in shallow.spec.halves] == half_names(1, 4)
+    assert shallow.graph == build_decoder(shallow.spec)
+    logits(shallow, tokens)

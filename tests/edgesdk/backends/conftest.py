@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec, RotarySpec
+from edgesdk.bundle.decoder_block import RotarySpec
 from edgesdk.bundle.manifest import (
     SCHEMA_VERSION,
     GenerationDefaults,
@@ -21,12 +22,13 @@ from edgesdk.bundle.manifest import (
     Variant,
 )
 from edgesdk.bundle.reader import Bundle, open_bundle
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk.bundle.writer import BundleWriter
 
 CONTEXT = 48
 STEPS = (StepShape(1, 48, 1, "t1_s48"), StepShape(4, 48, 4, "t4_s48"), StepShape(16, 48, 1, "t16_s48"))
 ROTARY = RotarySpec("default", 10000.0, 16)
-SPEC = DecoderSpec(
+SPEC = UniformDecoder(
     architecture="tiny",
     vocab_size=64,
     hidden_size=32,
@@ -39,7 +41,7 @@ SPEC = DecoderSpec(
     norm_eps=1e-5,
     activation="silu",
     attention_scale=0.25,
-)
+).spec()
 
 
 @dataclass(frozen=True)
@@ -157,3 +159,14 @@ def edgesdk_command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
         return Done(code if isinstance(code, int) else 1, capfd.readouterr().err.splitlines()[-1])
 
     return run
+
+
+@pytest.fixture(scope="session")
+def other_mixers():
+    """`other_mixers(spec, **changes)`: a decoder with other attention in every block."""
+
+    def make(spec, **changes):
+        blocks = (dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, **changes)) for b in spec.blocks)
+        return dataclasses.replace(spec, blocks=tuple(blocks))
+
+    return make

@@ -5,13 +5,13 @@ import pytest
 
 from edgesdk.backends.fake import FakeStepBackend
 from edgesdk.backends.protocol import MASKED, Cells
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk.errors import DeviceError
 
 SHAPE = StepShape(2, 4, 2, "t2_s4")
 LAYERS = (LayerSpec(None, None), LayerSpec(2, None))
-SPEC = DecoderSpec("llama", 20, 8, 8, 2, 2, 3, 16, LAYERS, 1e-5, "silu", 1.0)
+SPEC = UniformDecoder("llama", 20, 8, 8, 2, 2, 3, 16, LAYERS, 1e-5, "silu", 1.0).spec()
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ from edgesdk.backends.onnxruntime_step import OnnxStepBackend
 from edgesdk.errors import DeviceError
 
 
-def test_other_shapes_than_the_manifest_says(onnx_bundle):
+def test_other_shapes_than_the_manifest_says(other_mixers, onnx_bundle):
     bundle = onnx_bundle.bundle
     spec, path = bundle.manifest.decoder, bundle.file("variants/resident/model.onnx")
     with pytest.raises(DeviceError, match=r"'past_key_values.0.key' as .* expected"):
-        ResidentModel(path, dataclasses.replace(spec, kv_heads=1), 48, threads=1)
+        ResidentModel(path, other_mixers(spec, kv_heads=1), 48, threads=1)
     with pytest.raises(DeviceError, match=r"'past_key_values.1.key' differs"):
-        ResidentModel(path, dataclasses.replace(spec, layers=spec.layers[:1]), 48, threads=1)
+        ResidentModel(path, dataclasses.replace(spec, blocks=spec.blocks[:1]), 48, threads=1)
 
 
 def test_step_file_of_another_size(onnx_bundle):

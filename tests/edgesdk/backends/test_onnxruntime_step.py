@@ -1,5 +1,7 @@
 """Buffers of the step backend: stable, aligned, and read and written in place."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -68,3 +70,13 @@ def test_cells_of_another_shape_are_refused(backend):
             backend.run(shape, Cells((wrong,)))
     with pytest.raises(DeviceError, match="cells are 2 arrays, expected 1"):
         backend.run(shape, Cells((cells, cells)))
+
+
+def test_cells_are_not_kept_by_what_has_run_them(backend):
+    shape = backend.shapes[0]
+    cells = cells_for(backend, shape)
+    gone = weakref.ref(cells)
+    backend.run(shape, cells)
+    del cells
+    assert gone() is None
+    backend.run(shape, cells_for(backend, shape))

@@ -6,13 +6,14 @@ import numpy as np
 
 from edgesdk.backends.aligned_array import ALIGNMENT_BYTES
 from edgesdk.backends.step_buffers import StepArrays
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.port import Port
 from edgesdk.bundle.step_contract import step_contract
 from edgesdk.bundle.step_shape import MAIN, StepShape
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 
-SPEC = DecoderSpec("llama", 20, 8, 8, 2, 2, 3, 16, (LayerSpec(None, None),) * 2, 1e-5, "silu", 1.0)
-WINDOW = dataclasses.replace(SPEC, layers=(LayerSpec(4, None),))
+UNIFORM = UniformDecoder("llama", 20, 8, 8, 2, 2, 3, 16, (LayerSpec(None, None),) * 2, 1e-5, "silu", 1.0)
+SPEC = UNIFORM.spec()
+WINDOW = dataclasses.replace(UNIFORM, layers=(LayerSpec(4, None),)).spec()
 MORE = step_contract(
     SPEC, inputs=(Port("gates", ("T", 3)),), outputs=(Port("score", ("R", 2)), Port("state", ("T", 5)))
 )

@@ -6,14 +6,14 @@ import pytest
 from edgesdk.backends.fake import FakeStepBackend
 from edgesdk.backends.protocol import MASKED
 from edgesdk.backends.wide_logits import WideLogits, widen_rows
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_shape import MAIN
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk.kv.cell_sequence import CellSequence
 
 LAYERS = (LayerSpec(None, None), LayerSpec(2, None))
-NARROW = DecoderSpec("llama", 20, 8, 8, 2, 2, 3, 16, LAYERS, 1e-5, "silu", 1.0)
-WIDE = DecoderSpec("llama", 50, 8, 8, 2, 2, 3, 16, LAYERS, 1e-5, "silu", 1.0)
+NARROW = UniformDecoder("llama", 20, 8, 8, 2, 2, 3, 16, LAYERS, 1e-5, "silu", 1.0).spec()
+WIDE = UniformDecoder("llama", 50, 8, 8, 2, 2, 3, 16, LAYERS, 1e-5, "silu", 1.0).spec()
 SHAPES = [StepShape(1, 16, 1, "t1"), StepShape(4, 16, 2, "t4")]
 KEPT = np.arange(3, 43, 2).astype(np.int32)
 

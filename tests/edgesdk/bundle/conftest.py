@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec, RotarySpec
+from edgesdk.bundle.decoder_block import RotarySpec
 from edgesdk.bundle.manifest import (
     SCHEMA_VERSION,
     GenerationDefaults,
@@ -14,6 +14,7 @@ from edgesdk.bundle.manifest import (
     Variant,
 )
 from edgesdk.bundle.reader import open_bundle
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk.bundle.writer import BundleWriter
 
 
@@ -26,7 +27,7 @@ def manifest():
         licence="apache-2.0",
         created_by="edgesdk tests",
         source=Source("gguf", "tiny.gguf", (SourceFile("tiny.gguf", "0" * 64, 10),)),
-        decoder=DecoderSpec(
+        decoder=UniformDecoder(
             architecture="llama",
             vocab_size=32,
             hidden_size=8,
@@ -39,7 +40,7 @@ def manifest():
             norm_eps=1e-5,
             activation="silu",
             attention_scale=0.5,
-        ),
+        ).spec(),
         tokenizer=TokenizerRecord(bos_id=1, eos_ids=(2,), add_bos=False),
         generation=GenerationDefaults(),
         variants=(

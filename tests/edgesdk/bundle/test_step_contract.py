@@ -4,7 +4,6 @@ import dataclasses
 
 import pytest
 
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.manifest import StackRecord, StepShape, Variant
 from edgesdk.bundle.port import Port
 from edgesdk.bundle.records import from_json, to_json
@@ -15,10 +14,12 @@ from edgesdk.bundle.step_contract import (
     step_contracts,
 )
 from edgesdk.bundle.step_shape import MAIN
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk.errors import BundleError
 
-SPEC = DecoderSpec("llama", 20, 8, 8, 2, 2, 3, 16, (LayerSpec(None, None),) * 3, 1e-5, "silu", 1.0)
-WINDOW = dataclasses.replace(SPEC, layers=(LayerSpec(4, None), LayerSpec(None, None)))
+UNIFORM = UniformDecoder("llama", 20, 8, 8, 2, 2, 3, 16, (LayerSpec(None, None),) * 3, 1e-5, "silu", 1.0)
+SPEC = UNIFORM.spec()
+WINDOW = dataclasses.replace(UNIFORM, layers=(LayerSpec(4, None), LayerSpec(None, None))).spec()
 STEPS = (StepShape(1, 16, 1, "t1"),)
 
 
@@ -63,7 +64,7 @@ def test_a_window_has_a_mask_of_its_own():
 
 def test_a_variant_has_the_contract_of_each_stack(manifest):
     gates, score = Port("gates", ("T", 3)), Port("score", ("R", 2))
-    shallow = dataclasses.replace(manifest.decoder, layers=manifest.decoder.layers[:1])
+    shallow = dataclasses.replace(manifest.decoder, blocks=manifest.decoder.blocks[:1])
     stacks = (StackRecord(MAIN, outputs=(score,)), StackRecord("draft", inputs=(gates,), decoder=shallow))
     contracts = step_contracts(manifest, variant(stacks=stacks))
     assert set(contracts) == {MAIN, "draft"}

@@ -2,7 +2,6 @@
 
 import pytest
 
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.port import Port
 from edgesdk.bundle.step_contract import step_contract
 from edgesdk.bundle.step_names import (
@@ -13,9 +12,10 @@ from edgesdk.bundle.step_names import (
     onnx_tensors,
 )
 from edgesdk.bundle.step_shape import StepShape
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 
 LAYERS = (LayerSpec(None, None), LayerSpec(4, None))
-SPEC = DecoderSpec("llama", 20, 8, 8, 2, 2, 3, 16, LAYERS, 1e-5, "silu", 1.0)
+SPEC = UniformDecoder("llama", 20, 8, 8, 2, 2, 3, 16, LAYERS, 1e-5, "silu", 1.0).spec()
 ONE, MANY = StepShape(1, 16, 1, "t1"), StepShape(4, 16, 2, "t4")
 
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgesdk.backends.fake import FakeStepBackend
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk.decoding.beam import beam_search
 from edgesdk.decoding.beam_cells import CellBranches
 from edgesdk.errors import CapacityError, DeviceError, UnsupportedOption
@@ -154,7 +154,9 @@ def test_values_without_meaning_are_refused(bad):
 
 
 def test_over_shared_cells_it_finds_what_separate_sequences_would():
-    spec = DecoderSpec("llama", 40, 8, 8, 2, 1, 4, 64, (LayerSpec(None, None),) * 2, 1e-5, "silu", 1.0)
+    spec = UniformDecoder(
+        "llama", 40, 8, 8, 2, 1, 4, 64, (LayerSpec(None, None),) * 2, 1e-5, "silu", 1.0
+    ).spec()
     shapes = [StepShape(T, S, R, f"t{T}_s{S}_r{R}") for T, R in ((1, 1), (4, 4), (8, 1)) for S in (16, 64)]
     backend = FakeStepBackend(spec, shapes)
     runner = StepRunner(backend, spec, 64)

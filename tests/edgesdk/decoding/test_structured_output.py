@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from edgesdk.backends.fake import FakeStepBackend
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.manifest import GenerationDefaults, StepShape
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk.decoding.answer import Answer
 from edgesdk.decoding.choose import Chooser
 from edgesdk.decoding.generate import generate
@@ -28,7 +28,7 @@ LIMIT = 150
 def write(byte_level):
     """`write(schema, seed, limit)` gives the text and why it ended."""
     V = byte_level.engine.get_vocab_size()
-    spec = DecoderSpec("llama", V, 8, 8, 1, 1, 2, 256, (LayerSpec(None, None),), 1e-5, "silu", 1.0)
+    spec = UniformDecoder("llama", V, 8, 8, 1, 1, 2, 256, (LayerSpec(None, None),), 1e-5, "silu", 1.0).spec()
     shapes = [StepShape(T, S, 1, f"t{T}_s{S}") for T in (1, 8) for S in (64, 256)]
     backend = FakeStepBackend(spec, shapes)
     grammars = GrammarTokenizer(byte_level, V)

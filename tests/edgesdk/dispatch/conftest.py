@@ -8,9 +8,9 @@ import pytest
 
 from edgesdk.backends.fake import FakeStepBackend
 from edgesdk.backends.registry import find_backends
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.reader import open_bundle
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk.dispatch.candidates import list_candidates
 from edgesdk.errors import DeviceError
 
@@ -20,7 +20,7 @@ CONTEXT = 64
 
 def make_spec(window=None):
     layers = tuple(LayerSpec(window if i == 1 else None, None) for i in range(3))
-    return DecoderSpec("llama", 50, 8, 8, 4, 2, 3, CONTEXT, layers, 1e-5, "silu", 1.0)
+    return UniformDecoder("llama", 50, 8, 8, 4, 2, 3, CONTEXT, layers, 1e-5, "silu", 1.0).spec()
 
 
 def make_shapes(tokens=(1, 4, 16), cells=(8, 24, 64), rows=None):

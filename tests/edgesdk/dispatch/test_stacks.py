@@ -28,7 +28,7 @@ PORTS = {
 
 
 def contracts(spec):
-    shallow = dataclasses.replace(spec, layers=spec.layers[:2])
+    shallow = dataclasses.replace(spec, blocks=spec.blocks[:2])
     return {MAIN: step_contract(spec, outputs=PORTS["outputs"]), DRAFT: step_contract(shallow, **PORTS)}
 
 
@@ -132,7 +132,7 @@ def test_every_input_of_a_stack_matters(make, port):
 def test_runners_of_two_stacks_take_turns_on_one_file(spec, shapes, tokens, name):
     """Each with cells of its own, through whatever wraps the file; a stack need not have more ports."""
     whole = spec(8)
-    shallow = dataclasses.replace(whole, layers=whole.layers[:2])
+    shallow = dataclasses.replace(whole, blocks=whole.blocks[:2])
     stacks = {MAIN: step_contract(whole), DRAFT: step_contract(shallow)}
 
     def make(cls=FakeStepBackend, **sizes):

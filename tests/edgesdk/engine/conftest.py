@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from edgesdk.backends.fake import FakeStepBackend
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.manifest import SCHEMA_VERSION, GenerationDefaults, Manifest, Source, StepShape, Variant
 from edgesdk.bundle.reader import open_bundle
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk.bundle.writer import BundleWriter
 from edgesdk.decoding.request_reader import RequestReader
 from edgesdk.devices.receipt import Receipt
@@ -30,7 +30,7 @@ def fake_shapes(tokens=(1, 8, 16), cells=(48, 96), rows=4):
 @pytest.fixture(scope="session")
 def fake_bundle(byte_level, tmp_path_factory):
     size = byte_level.engine.get_vocab_size()
-    decoder = DecoderSpec(
+    decoder = UniformDecoder(
         "llama",
         size,
         8,
@@ -43,7 +43,7 @@ def fake_bundle(byte_level, tmp_path_factory):
         1e-5,
         "silu",
         1.0,
-    )
+    ).spec()
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         name="tiny",

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from edgesdk.backends.fake import FakeStepBackend
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_contract import step_contract
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk.kv.cell_pool import CellPool
 from edgesdk.kv.cell_sequence import CellSequence
 from edgesdk.kv.step_runner import StepRunner
@@ -16,7 +16,7 @@ CONTEXT = 64
 
 
 def make_spec(window=None, vocab_size=50, all_layers=False):
-    return DecoderSpec(
+    return UniformDecoder(
         architecture="llama",
         vocab_size=vocab_size,
         hidden_size=8,
@@ -29,7 +29,7 @@ def make_spec(window=None, vocab_size=50, all_layers=False):
         norm_eps=1e-5,
         activation="silu",
         attention_scale=1.0,
-    )
+    ).spec()
 
 
 def make_shapes(tokens=(1, 4, 16), cells=(8, 24, 64), rows=None):

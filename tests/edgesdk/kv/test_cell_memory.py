@@ -5,14 +5,14 @@ import pytest
 
 from edgesdk.backends.aligned_array import ALIGNMENT_BYTES
 from edgesdk.backends.protocol import Cells
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_contract import step_contract
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk.kv.cell_memory import CellMemory, dequantise_cells, quantise_cells
 from edgesdk.kv.cell_pool import CellPool
 from edgesdk.kv.step_sizes import StepSizes
 
-SPEC = DecoderSpec(
+SPEC = UniformDecoder(
     architecture="llama",
     vocab_size=50,
     hidden_size=8,
@@ -25,7 +25,7 @@ SPEC = DecoderSpec(
     norm_eps=1e-5,
     activation="silu",
     attention_scale=1.0,
-)
+).spec()
 
 
 def random_kv(count, seed=0):

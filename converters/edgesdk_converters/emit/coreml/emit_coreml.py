@@ -5,7 +5,7 @@ Two layouts. `cells`: the contract of docs/architecture.md, "The step": the call
 (T, S), `start` (1,) int32 says which cell the first new token goes to, and there are no outputs but
 `logits`.
 
-Names follow Core ML: `k_cache.0` is `k_cache_0`. Floating point inputs and outputs are float16, so
+Names follow Core ML: a dot is an underscore there. Floating point inputs and outputs are float16, so
 masked entries must be finite there: -30000, not -1e9. Where a step has one token, `rows` is absent.
 """
 
@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_names import CellName
 from edgesdk.errors import EmitError
 from edgesdk_converters.emit.coreml.lowering import LOWERINGS, lower_node
 from edgesdk_converters.emit.coreml.mil_package import Compute, InputType, MilPackage
@@ -51,7 +53,21 @@ def emit_coreml(
             the program.
         MissingExtra: coremltools is not installed.
     """
+    check_layout(program.spec, layout)
     write_package(program.graph, weights, path, steps, context, layout)
+
+
+def check_layout(spec: DecoderSpec, layout: Layout) -> None:
+    """Refuses decoders whose cells states cannot hold.
+
+    Raises:
+        EmitError: naming what it has.
+    """
+    if layout == "state" and not spec.is_uniform:
+        raise EmitError(
+            f"{spec.architecture} has {spec.describe_layers()}; Core ML states are of one size and written "
+            "by the layer that reads them; emit the target coreml instead"
+        )
 
 
 def write_package(
@@ -103,7 +119,7 @@ def _lower_step(
     states: dict[str, tuple[int, ...]] = {}
     for value in graph.inputs:
         shape = tuple(dim if isinstance(dim, int) else sizes[dim] for dim in value.shape)
-        if stateful and "_cache." in value.name:
+        if stateful and CellName.parse(value.name) is not None:
             states[value.name] = shape
         elif value.name != "rows" or step.tokens > 1:
             inputs[value.name] = (shape, "int32" if value.dtype == "int32" else compute)
@@ -113,5 +129,5 @@ def _lower_step(
         state = Lowering(function, graph, weights, step, context, compute, stateful)
         for node in graph.nodes:
             lower_node(state, node)
-        outputs = [name for name in graph.outputs if not (stateful and "_new." in name)]
+        outputs = [name for name in graph.outputs if not (stateful and CellName.parse(name))]
         function.returns(outputs)

@@ -12,7 +12,7 @@ from pathlib import Path
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.package_list import PACKAGE_LIST_NAME, PackageList, write_package_list
 from edgesdk.errors import EmitError
-from edgesdk_converters.emit.coreml.emit_coreml import Layout, compute_type, write_package
+from edgesdk_converters.emit.coreml.emit_coreml import Layout, check_layout, compute_type, write_package
 from edgesdk_converters.emit.coreml.split_graph import split_graph
 from edgesdk_converters.graph.graph import Node
 from edgesdk_converters.graph.ops import Linear, Rotate
@@ -53,6 +53,7 @@ def emit_parts(
             `emit_coreml`.
         MissingExtra: coremltools is not installed.
     """
+    check_layout(program.spec, layout)
     parts = split_graph(program.graph, _size_in(program, weights, steps, context), limit_bytes)
     names = []
     for number, part in enumerate(parts, 1):

@@ -16,7 +16,7 @@ from typing import NamedTuple, cast
 
 from edgesdk_converters.emit.litert.half_cells import to_float, to_half
 from edgesdk_converters.emit.litert.int8_cells import cell_numbers
-from edgesdk_converters.emit.litert.state import Lowering
+from edgesdk_converters.emit.litert.state import CellPart, Lowering
 from edgesdk_converters.graph.graph import Node
 from edgesdk_converters.graph.ops import Attend
 
@@ -62,40 +62,38 @@ class _Sizes(NamedTuple):
     D: int
 
 
-class _Part(NamedTuple):
-    """Keys or values as attention reads them: new ones (K, T, D), cells (K, S, D), whether in float16."""
-
-    new: int
-    cells: int
-    half: bool = False
-
-
-def _part(state: Lowering, new_name: str, name: str, sizes: _Sizes) -> _Part:
+def _part(state: Lowering, new_name: str, name: str, sizes: _Sizes) -> CellPart:
     """New keys or values and cells; of float16 cells the new ones are rounded, for the signature as well."""
+    if name not in state.read_cells:  # by an earlier layer, whose cells this one shares
+        state.read_cells[name] = _read_part(state, new_name, name, sizes)
+    return state.read_cells[name]
+
+
+def _read_part(state: Lowering, new_name: str, name: str, sizes: _Sizes) -> CellPart:
     T, S, K, _, D = sizes
     new, cells = state.index[new_name], state.index[name]
     if name not in state.half_cells:
-        return _Part(new, cell_numbers(state, name, cells, (K, S, D)))
+        return CellPart(new, cell_numbers(state, name, cells, (K, S, D)))
     new = state.index[new_name] = to_half(state, new, f"{new_name}.half", (K, T, D))
     if T == 1:
-        return _Part(new, cells, half=True)
+        return CellPart(new, cells, half=True)
     new = to_float(state, new, f"{new_name}.rounded", (K, T, D))
-    return _Part(new, to_float(state, cells, f"{name}.float", (K, S, D)))
+    return CellPart(new, to_float(state, cells, f"{name}.float", (K, S, D)))
 
 
-def _joined(state: Lowering, out: str, part: _Part, sizes: _Sizes) -> int:
+def _joined(state: Lowering, out: str, part: CellPart, sizes: _Sizes) -> int:
     """New ones and cells under each other, (K, T+S, D)."""
     T, S, K, _, D = sizes
     return state.concat([part.new, part.cells], 1, out, (K, S + T, D))
 
 
-def _joined_scores(state: Lowering, out: str, query: int, keys: _Part, sizes: _Sizes) -> int:
+def _joined_scores(state: Lowering, out: str, query: int, keys: CellPart, sizes: _Sizes) -> int:
     T, S, K, G, _ = sizes
     joined = _joined(state, f"{out}.keys", keys, sizes)
     return _product(state, query, joined, f"{out}.scores", (K, G * T, S + T), transpose_b=True)
 
 
-def _split_scores(state: Lowering, out: str, query: int, keys: _Part, sizes: _Sizes) -> int:
+def _split_scores(state: Lowering, out: str, query: int, keys: CellPart, sizes: _Sizes) -> int:
     T, S, K, G, D = sizes
     if keys.half:  # packing costs little where a number is short, less than turning the scores
         query = to_half(state, query, f"{out}.q.half", (K, G * T, D))
@@ -108,13 +106,13 @@ def _split_scores(state: Lowering, out: str, query: int, keys: _Part, sizes: _Si
     return to_float(state, scores, f"{out}.scores.float", (K, G * T, S + T)) if keys.half else scores
 
 
-def _joined_values(state: Lowering, out: str, shares: int, values: _Part, sizes: _Sizes) -> int:
+def _joined_values(state: Lowering, out: str, shares: int, values: CellPart, sizes: _Sizes) -> int:
     T, _, K, G, D = sizes
     joined = _joined(state, f"{out}.values", values, sizes)
     return _product(state, shares, joined, f"{out}.y", (K, G * T, D), transpose_b=False)
 
 
-def _split_values(state: Lowering, out: str, shares: int, values: _Part, sizes: _Sizes) -> int:
+def _split_values(state: Lowering, out: str, shares: int, values: CellPart, sizes: _Sizes) -> int:
     T, S, K, G, D = sizes
     if values.half:  # the smallest float16 that Arm's kernels keep is 6e-5, and shares are often less
         larger = state.binary(

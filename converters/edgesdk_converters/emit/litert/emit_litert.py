@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgesdk.bundle.manifest import CellType, StepShape
+from edgesdk.bundle.step_contract import StepContract
+from edgesdk.bundle.step_names import CellName, litert_tensors
 from edgesdk.errors import EmitError
 from edgesdk_converters.emit.litert.drop_unread import drop_unread
 from edgesdk_converters.emit.litert.half_cells import half_cells
@@ -16,9 +18,8 @@ from edgesdk_converters.emit.litert.lowering import LOWERINGS, lower_node
 from edgesdk_converters.emit.litert.model_file import ModelFile
 from edgesdk_converters.emit.litert.state import Lowering
 from edgesdk_converters.graph.program import Program
+from edgesdk_converters.graph.program_contract import program_contract
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
-
-MASKS = ("mask", "window_mask")
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,11 @@ def emit_litert(
 ) -> None:
     """Writes a LiteRT model.
 
-    Inputs and outputs of a signature are those of the graph; `rows` is absent where a step has one
-    token. Columns of masks are in the order of attention, new tokens first: their inputs are named
-    `mask.new_first` and `window_mask.new_first`, (T, T+S). int8 cells have inputs for their scales beside
-    them: `k_scale.l` and `v_scale.l`, (K, 1, S); float16 cells are the inputs `k_half.l` and `v_half.l`, and
-    new keys and values are float16, too. Where sizes share a signature, whoever loads the file
-    resizes the inputs to the one that it runs; until then they have the largest.
+    Inputs and outputs of a signature are those of the graph under the names that LiteRT files give them
+    (`edgesdk.bundle.step_names`); `rows` is absent where a step has one token. Columns of masks are in the
+    order of attention, new tokens first. int8 cells have inputs for their scales, (K, 1, S), beside them;
+    with float16 cells new keys and values are float16, too. Where sizes share a signature, whoever loads the
+    file resizes the inputs to the one that it runs; until then they have the largest.
 
     Args:
         program: the decoder.
@@ -90,7 +90,7 @@ def _lower_steps(
     context: int,
     options: LitertOptions,
 ) -> None:
-    graph = join_rotations(program.graph)
+    graph, contract = join_rotations(program.graph), program_contract(program, options.cell_type)
     largest: dict[str, StepShape] = {}
     for step in sorted(steps):
         largest[step.signature] = step
@@ -100,19 +100,21 @@ def _lower_steps(
         varying = frozenset(name for name, sizes in different.items() if len(sizes) > 1)
         subgraph, scales = model.subgraph(signature), options.channel_scales
         state = Lowering(subgraph, graph, weights, step, context, varying, channel_scales=scales)
-        _lower_step(state, options.cell_type)
+        _lower_step(state, contract)
         drop_unread(state.subgraph)
 
 
-def _lower_step(state: Lowering, cell_type: CellType) -> None:
-    graph = state.graph
+def _lower_step(state: Lowering, contract: StepContract) -> None:
+    graph, cell_type = state.graph, contract.cell_type
+    names = {tensor.port.name: tensor.name for tensor in litert_tensors(contract).ports_in}
     for value in graph.inputs:
         if value.name == "rows" and state.step.tokens == 1:
             continue
-        if cell_type != "float32" and value.name.startswith(("k_cache.", "v_cache.")):
-            (int8_cells if cell_type == "int8" else half_cells)(state, value)
+        cell = CellName.parse(value.name)
+        if cell is not None and cell_type != "float32":
+            (int8_cells if cell_type == "int8" else half_cells)(state, value, cell)
             continue
-        name = f"{value.name}.new_first" if value.name in MASKS else value.name
+        name = names.get(value.name, value.name)
         state.index[value.name] = state.subgraph.input(name, state.shape(value.shape), value.dtype)
     for node in graph.nodes:
         lower_node(state, node)

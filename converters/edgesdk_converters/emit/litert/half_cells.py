@@ -7,13 +7,14 @@ float16, and converts by QUANTIZE; CAST it leaves to slower kernels (docs/decisi
 
 from __future__ import annotations
 
+from edgesdk.bundle.step_names import HALF, CellName
 from edgesdk_converters.emit.litert.state import Lowering
 from edgesdk_converters.graph.graph import Value
 
 
-def half_cells(state: Lowering, value: Value) -> None:
+def half_cells(state: Lowering, value: Value, cell: CellName) -> None:
     """Adds the input of one layer's keys or values, (K, S, D) float16."""
-    name = value.name.replace("_cache.", "_half.")
+    name = str(cell._replace(kind=HALF))
     state.index[value.name] = state.subgraph.input(name, state.shape(value.shape), "float16")
     state.half_cells.add(value.name)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgesdk.bundle.step_names import SCALE, CellName
 from edgesdk_converters.emit.litert.model_file import Quantisation
 from edgesdk_converters.emit.litert.state import Lowering
 from edgesdk_converters.graph.graph import Value
@@ -16,7 +17,7 @@ from edgesdk_converters.graph.graph import Value
 _DEQUANTIZE_INT8 = 2  # the version of the operator that takes int8
 
 
-def int8_cells(state: Lowering, value: Value) -> None:
+def int8_cells(state: Lowering, value: Value, cell: CellName) -> None:
     """Adds the inputs of one layer's keys or values: integers (K, S, D), and scales (K, 1, S).
 
     The graph's value is the integers; `state.cell_scales` has the scales.
@@ -25,7 +26,7 @@ def int8_cells(state: Lowering, value: Value) -> None:
     subgraph = state.subgraph
     unit = Quantisation(np.ones(1, np.float32))
     state.index[value.name] = subgraph.input(value.name, (K, S, D), "int8", unit)
-    state.cell_scales[value.name] = subgraph.input(value.name.replace("_cache.", "_scale."), (K, 1, S))
+    state.cell_scales[value.name] = subgraph.input(str(cell._replace(kind=SCALE)), (K, 1, S))
 
 
 def cell_numbers(state: Lowering, cells: str, x: int, shape: tuple[int, ...]) -> int:

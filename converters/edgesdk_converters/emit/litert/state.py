@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,14 @@ from edgesdk_converters.graph.graph import Graph
 from edgesdk_converters.graph.ops import Shape
 from edgesdk_converters.graph.rotary import rotary_table
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+
+
+class CellPart(NamedTuple):
+    """Keys or values as attention reads them: new ones (K, T, D), cells (K, S, D), whether in float16."""
+
+    new: int
+    cells: int
+    half: bool = False
 
 
 @dataclass
@@ -30,6 +38,7 @@ class Lowering:
         index: tensor index of every value made so far.
         cell_scales: tensor index of the scales of int8 cells, by the cells' name.
         half_cells: names of cells in float16.
+        read_cells: cells that a layer has read, by their name, for layers that read the same.
         channel_scales: whether int8 products have their scales inside, which tflite-runtime 2.14 takes
             for zeros, or multiply by them afterwards (docs/decisions/0003).
         stacked: tensor index of rows above what rounding them loses, by that of the rows (`two_rows`).
@@ -44,6 +53,7 @@ class Lowering:
     index: dict[str, int] = field(default_factory=dict)
     cell_scales: dict[str, int] = field(default_factory=dict)
     half_cells: set[str] = field(default_factory=set)
+    read_cells: dict[str, CellPart] = field(default_factory=dict)
     channel_scales: bool = True
     _reshaped: dict[int, int] = field(default_factory=dict)
     _gathered: dict[RotarySpec, tuple[int, int]] = field(default_factory=dict)

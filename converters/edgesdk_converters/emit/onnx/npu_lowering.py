@@ -167,11 +167,11 @@ def _rms_norm(state: NpuLowering, node: Node) -> None:
 
 
 def _attend(state: NpuLowering, node: Node) -> None:
-    q, k_new, v_new, mask, *caches = node.inputs
+    query, keys, values, mask, *cells = node.inputs
     clipped = f"{mask}.clipped"
     if mask not in state._made:
         state._made[mask] = state.model.node("Max", [mask, state.number(_LOWEST_MASK)], [clipped])
-    lower_attend(state, dataclasses.replace(node, inputs=(q, k_new, v_new, clipped, *caches)))
+    lower_attend(state, dataclasses.replace(node, inputs=(query, keys, values, clipped, *cells)))
 
 
 def _activate(state: NpuLowering, node: Node) -> None:

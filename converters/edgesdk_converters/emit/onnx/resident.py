@@ -77,9 +77,14 @@ def check_resident(program: Program, weights: QuantisedWeights) -> None:
     for node in program.graph.nodes:
         if type(node.op) not in LOWERINGS:
             raise EmitError(f"the ONNX resident emitter has no lowering for {type(node.op).__name__}")
-    if spec.head_size % HEAD_MULTIPLE:
+    if not spec.is_uniform:
         raise EmitError(
-            f"{spec.architecture} has heads of {spec.head_size} channels, GroupQueryAttention takes "
+            f"{spec.architecture} has {spec.describe_layers()}, GroupQueryAttention takes "
+            "one size, and cells of the layer itself; emit the step variant instead"
+        )
+    if spec.uniform.head_size % HEAD_MULTIPLE:
+        raise EmitError(
+            f"{spec.architecture} has heads of {spec.uniform.head_size} channels, GroupQueryAttention takes "
             f"multiples of {HEAD_MULTIPLE}; emit the step variant instead"
         )
     for value in program.graph.weights:
@@ -110,7 +115,7 @@ def _check_exact(weights: QuantisedWeights, name: str) -> None:
 def _lower(
     program: Program, weights: QuantisedWeights, model: OnnxModel, context: int, accuracy_level: int
 ) -> None:
-    spec = program.spec
+    spec, heads = program.spec, program.spec.uniform
     state = ResidentLowering(model, program.graph, weights, context, accuracy_level)
     state.names["tokens"] = model.input("input_ids", "INT64", ("batch", "sequence"))
     model.input("attention_mask", "INT64", ("batch", "total_sequence"))
@@ -119,7 +124,7 @@ def _lower(
     model.constant(LOGITS_FROM, "INT64", (1,), lambda: np.zeros(1, np.int64))
     for layer in range(len(spec.layers)):
         for kind in ("key", "value"):
-            shape = ("batch", spec.kv_heads, "past_sequence", spec.head_size)
+            shape = ("batch", heads.kv_heads, "past_sequence", heads.head_size)
             model.input(f"past_key_values.{layer}.{kind}", "FLOAT", shape)
     lower_lengths(state)
     for node in program.graph.nodes:
@@ -128,5 +133,5 @@ def _lower(
     model.output("logits", "FLOAT", ("batch", "logits_sequence", spec.vocab_size))
     for layer in range(len(spec.layers)):
         for kind in ("key", "value"):
-            shape = ("batch", spec.kv_heads, "total_sequence", spec.head_size)
+            shape = ("batch", heads.kv_heads, "total_sequence", heads.head_size)
             model.output(f"present.{layer}.{kind}", "FLOAT", shape)

@@ -3,11 +3,16 @@ import XCTest
 @testable import EdgeModel
 
 final class BundleTests: XCTestCase {
+    private static func block(_ changes: [String: Any]) -> [String: Any] {
+        let mixer = ["kv_heads": 1, "head_size": 4, "rotary": NSNull()] as [String: Any]
+        return ["number": 0, "mixer": mixer.merging(changes) { _, new in new }, "feed_forward": NSNull()]
+    }
+
     private static let manifest: [String: Any] = [
         "schema_version": 2, "name": "tiny", "licence": NSNull(), "created_by": "edgesdk", "source": [String: Any](),
         "decoder": [
-            "vocab_size": 700, "kv_heads": 1, "head_size": 4, "architecture": "llama",
-            "layers": [["window": NSNull(), "rotary": NSNull()], ["window": 6, "rotary": NSNull()]],
+            "vocab_size": 700, "architecture": "llama",
+            "blocks": [block(["window": NSNull(), "reads": NSNull()]), block(["window": 6])],
         ] as [String: Any],
         "tokenizer": ["bos_id": 1, "eos_ids": [2], "add_bos": true, "bos_token": "<s>", "eos_token": NSNull()] as [String: Any],
         "generation": ["temperature": 0.5, "top_k": NSNull(), "top_p": 0.9, "repetition_penalty": NSNull()] as [String: Any],
@@ -64,11 +69,14 @@ final class BundleTests: XCTestCase {
             ("no schema_version", { $0["schema_version"] = nil }),
             ("unknown key extra", { $0["extra"] = 1 }),
             ("decoder has the unknown key odd", { Self.set(&$0, ["decoder", "odd"], 1) }),
-            ("decoder.kv_heads is missing", { Self.set(&$0, ["decoder"], ["vocab_size": 1, "head_size": 1, "layers": []] as [String: Any]) }),
+            ("mixer.kv_heads is missing", { Self.set(&$0, ["decoder", "blocks"], [["mixer": ["head_size": 1]]]) }),
+            ("blocks.mixer has the unknown key odd", { Self.set(&$0, ["decoder", "blocks"], [Self.block(["odd": 1])]) }),
+            ("several sizes or layers that share", { Self.set(&$0, ["decoder", "blocks"], [Self.block([:]), Self.block(["head_size": 8])]) }),
+            ("several sizes or layers that share", { Self.set(&$0, ["decoder", "blocks"], [Self.block([:]), Self.block(["reads": 0])]) }),
             ("tokenizer.eos_ids is not of type", { Self.set(&$0, ["tokenizer", "eos_ids"], "x") }),
             ("token 700, outside", { Self.set(&$0, ["tokenizer", "eos_ids"], [700]) }),
-            ("cannot be", { Self.set(&$0, ["decoder", "layers"], [] as [Any]) }),
-            ("windows of several sizes", { Self.set(&$0, ["decoder", "layers"], [["window": 4], ["window": 5]]) }),
+            ("cannot be", { Self.set(&$0, ["decoder", "blocks"], [] as [Any]) }),
+            ("windows of several sizes", { Self.set(&$0, ["decoder", "blocks"], [Self.block(["window": 4]), Self.block(["window": 5])]) }),
             ("impossible size", { Self.change(&$0) { $0["steps"] = [["tokens": 1, "cells": 0, "rows": 1, "signature": "s"] as [String: Any]] } }),
             ("variants[0] has the unknown key odd", { Self.change(&$0) { $0["odd"] = 1 } }),
         ]

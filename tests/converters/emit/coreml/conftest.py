@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import step_contract
+from edgesdk.bundle.step_names import graph_tensors
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.prepare import prepare
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
@@ -45,11 +47,10 @@ def random_step():
         }
         if spec.window is not None:
             inputs["window_mask"] = mask()
-        for layer in range(len(spec.layers)):
-            for kind in "kv":
-                cells = random.standard_normal((spec.kv_heads, S, spec.head_size))
-                # Cells hold what float16 can hold, as those that the model itself has made.
-                inputs[f"{kind}_cache.{layer}"] = cells.astype(np.float16).astype(np.float32)
+        for tensor in graph_tensors(step_contract(spec)).cells:
+            cells = random.standard_normal(tensor.shape(step))
+            # Cells hold what float16 can hold, as those that the model itself has made.
+            inputs[tensor.name] = cells.astype(np.float16).astype(np.float32)
         return inputs
 
     return make

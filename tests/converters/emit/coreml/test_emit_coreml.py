@@ -15,6 +15,7 @@ from edgesdk.bundle.step_contract import main_stack
 from edgesdk.errors import EmitError
 from edgesdk.kv.cell_sequence import CellSequence
 from edgesdk_converters.emit.coreml.emit_coreml import emit_coreml
+from edgesdk_converters.emit.coreml.emit_parts import emit_parts
 from edgesdk_converters.emit.coreml.lowering import LOWERINGS
 from edgesdk_converters.graph import ops
 from edgesdk_converters.graph.decoder import build_decoder
@@ -216,9 +217,9 @@ def test_passes_of_coremltools_would_leave_weights_quantised(make_program, inter
     assert again < 1.05 * (path / WEIGHTS_PATH).stat().st_size
 
 
-def test_states_give_what_cells_give(any_program, interpreted, tokens):
+def test_states_give_what_cells_give(uniform_program, interpreted, tokens):
     steps = STEPS[:2]
-    program, interpreter = interpreted(any_program, "w8-round", steps, "state")
+    program, interpreter = interpreted(uniform_program, "w8-round", steps, "state")
     expected = next(sequence_logits(program, [tokens]))
     spec, S = program.spec, 40
     states = interpreter.make_states("step_1")
@@ -269,6 +270,12 @@ def test_refusals(make_program, tmp_path):
     other = StepShape(1, 16, 1, "step_1_16")
     with pytest.raises(EmitError, match="one number of cells"):
         emit_coreml(program, weights, path, (*STEPS, other), 64, "state")
+    mixed = make_program("mixed")
+    weights = QuantisedWeights(mixed.weights, find_recipe("f16"))
+    with pytest.raises(EmitError, match="2 layers that read another's cells; Core ML states are of one size"):
+        emit_coreml(mixed, weights, path, STEPS, 64, "state")
+    with pytest.raises(EmitError, match="Core ML states are of one size"):
+        emit_parts(mixed, weights, tmp_path, STEPS, 64, "state", 1 << 20)
     assert list(tmp_path.iterdir()) == []
 
 

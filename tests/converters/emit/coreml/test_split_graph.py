@@ -18,8 +18,8 @@ def count(nodes):
 
 
 @pytest.mark.parametrize("limit", [20, 30, 1000])
-def test_parts_in_a_row_give_what_the_whole_gives(any_program, random_step, limit):
-    program, inputs = any_program, random_step(any_program.spec, STEP)
+def test_parts_in_a_row_give_what_the_whole_gives(uniform_program, random_step, limit):
+    program, inputs = uniform_program, random_step(uniform_program.spec, STEP)
     parts = split_graph(program.graph, count, limit)
     assert (len(parts) == 1) == (limit == 1000)
     assert [node for part in parts for node in part.nodes] == list(program.graph.nodes)
@@ -34,6 +34,15 @@ def test_parts_in_a_row_give_what_the_whole_gives(any_program, random_step, limi
     # Every input of the whole belongs to some part, and nothing else comes from outside.
     made = {name for part in parts for name in part.outputs}
     assert {v.name for part in parts for v in part.inputs} - made == {v.name for v in program.graph.inputs}
+
+
+def test_keys_that_later_blocks_read_are_not_cut_off(make_program):
+    """Only the stream goes from package to package, so a block and those that read it stay together."""
+    graph = make_program("mixed").graph
+    with pytest.raises(EmitError, match=r"what reads 'layers\.0\..*' to 'layers\.4\.o' alone"):
+        split_graph(graph, count, 30)
+    parts = split_graph(graph, count, 70)
+    assert [sum("_new." in name for name in part.outputs) for part in parts] == [4, 0]
 
 
 def test_one_stream_goes_from_part_to_part(make_program):

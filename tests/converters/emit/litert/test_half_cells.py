@@ -1,7 +1,5 @@
 """float16 cells, run by LiteRT, against the evaluator and against themselves in other pieces."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -144,8 +142,8 @@ def test_cells_of_another_type_are_refused(make_program, tmp_path, half):
             open_(tmp_path / "m.tflite", spec).run(half.STEPS[0], cells)
 
 
-def test_heads_that_fill_no_whole_lines_are_refused(make_program, tmp_path, half):
-    spec = dataclasses.replace(make_program("plain").spec, kv_heads=1)
+def test_heads_that_fill_no_whole_lines_are_refused(other_mixers, make_program, tmp_path, half):
+    spec = other_mixers(make_program("plain").spec, kv_heads=1)
     with pytest.raises(DeviceError, match="1 KV heads of 16 with 2 bytes a number do not fill whole 64"):
         half.open_file(tmp_path / "m.tflite", spec)
 

@@ -9,7 +9,9 @@ from safetensors.numpy import load_file, save_file
 
 from edgesdk.backends.cell_arrays import allocate_cells
 from edgesdk.backends.protocol import MASKED, Cells
+from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_contract import step_contract
+from edgesdk.bundle.step_names import graph_tensors
 from edgesdk.errors import DeviceError, SnapshotError
 from edgesdk.kv.cell_memory import dequantise_cells, quantise_cells
 from edgesdk.kv.snapshot import load_snapshot, save_snapshot
@@ -31,7 +33,9 @@ def narrow(cell_files):
 def rounded_logits(program, tokens, pieces):
     """Logits after each token, run in pieces, by the evaluator: every piece reads rounded cells."""
     spec = program.spec
-    cells = np.zeros((len(spec.layers), 2, spec.kv_heads, 0, spec.head_size), np.float32)
+    tensors = graph_tensors(step_contract(spec))
+    none = StepShape(1, 0, 1, "")
+    cells = {tensor.name: np.zeros(tensor.shape(none), np.float32) for tensor in tensors.cells}
     rows, start = [], 0
     for count in pieces:
         positions = np.arange(start, start + count, dtype=np.int32)
@@ -45,13 +49,11 @@ def rounded_logits(program, tokens, pieces):
         if spec.window is not None:
             seen = (distance >= 0) & (distance < spec.window)
             inputs["window_mask"] = np.where(seen, np.float32(0), MASKED)
-        for layer in range(len(spec.layers)):
-            inputs[f"k_cache.{layer}"], inputs[f"v_cache.{layer}"] = cells[layer]
-        outputs = evaluate(program.graph, program.weights, inputs)
+        outputs = evaluate(program.graph, program.weights, inputs | cells)
         rows.append(outputs["logits"])
-        new = [[outputs[f"{kv}_new.{layer}"] for kv in "kv"] for layer in range(len(spec.layers))]
-        rounded = dequantise_cells(quantise_cells(Cells((np.array(new, np.float32),))))
-        cells = np.concatenate([cells, rounded.arrays[0]], axis=3)
+        for old, new in zip(tensors.cells, tensors.new, strict=True):
+            rounded = dequantise_cells(quantise_cells(Cells((np.ascontiguousarray(outputs[new.name]),))))
+            cells[old.name] = np.concatenate([cells[old.name], rounded.arrays[0]], axis=1)
         start += count
     return np.concatenate(rows)
 

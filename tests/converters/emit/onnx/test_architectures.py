@@ -8,6 +8,8 @@ import pytest
 from edgesdk.backends.onnxruntime_resident import ResidentModel
 from edgesdk.backends.onnxruntime_session import open_session
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import step_contract
+from edgesdk.bundle.step_names import graph_tensors
 from edgesdk_converters.architectures.registry import read_spec, weights_for
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
 from edgesdk_converters.emit.onnx.resident import emit_resident
@@ -63,8 +65,7 @@ def test_step(program, reference, tmp_path):
     for name, window in masks:
         seen = np.concatenate([np.zeros((T, 1), bool), (distance >= 0) & (distance < window)], axis=1)
         inputs[name] = np.where(seen, np.float32(0), np.float32(-1e9))
-    for layer in range(len(spec.layers)):
-        for kind in "kv":
-            inputs[f"{kind}_cache.{layer}"] = np.ones((spec.kv_heads, 1, spec.head_size), np.float32)
+    for cells in graph_tensors(step_contract(spec)).cells:
+        inputs[cells.name] = np.ones(cells.shape(StepShape(T, 1, T, "whole")), np.float32)
     found = open_session(tmp_path / "whole.onnx", 1).run(["logits"], inputs)[0]
     assert np.abs(found - expected).max() < TOLERANCE * np.abs(expected).max()

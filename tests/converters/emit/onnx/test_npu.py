@@ -6,6 +6,8 @@ import pytest
 
 from edgesdk.backends.onnxruntime_session import open_session
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import step_contract
+from edgesdk.bundle.step_names import graph_tensors
 from edgesdk.errors import EmitError
 from edgesdk_converters.emit.onnx.npu import emit_npu
 from edgesdk_converters.graph.evaluate import evaluate
@@ -30,10 +32,8 @@ def inputs_of(spec):
     }
     if spec.window is not None:
         inputs["window_mask"] = mask
-    for layer in range(len(spec.layers)):
-        for kind in "kv":
-            cells = random.standard_normal((spec.kv_heads, S, spec.head_size))
-            inputs[f"{kind}_cache.{layer}"] = cells.astype(np.float32)
+    for cells in graph_tensors(step_contract(spec)).cells:
+        inputs[cells.name] = random.standard_normal(cells.shape(STEP)).astype(np.float32)
     return inputs
 
 

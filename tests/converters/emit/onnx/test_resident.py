@@ -9,7 +9,6 @@ import pytest
 
 from edgesdk.backends.not_finite import NotFiniteError
 from edgesdk.backends.onnxruntime_resident import ResidentModel
-from edgesdk.bundle.decoder_spec import LayerSpec
 from edgesdk.bundle.manifest import GenerationDefaults
 from edgesdk.errors import EmitError
 from edgesdk_converters.emit.onnx.resident import check_resident, emit_resident
@@ -59,23 +58,23 @@ def test_every_operation_has_a_lowering():
 
 
 @pytest.mark.parametrize("recipe", sorted(FLOAT))
-def test_every_feature_matches_the_evaluator(any_program, tokens, emit, recipe):
-    quantised, model = emit(any_program, recipe, 0)
+def test_every_feature_matches_the_evaluator(uniform_program, tokens, emit, recipe):
+    quantised, model = emit(uniform_program, recipe, 0)
     expected = next(sequence_logits(quantised, [tokens]))
     assert error(model.new_sequence().score(tokens), expected) < FLOAT[recipe]
 
 
 @pytest.mark.parametrize("recipe", ["w8-round", "w4b32-round", "w4c-round"])
-def test_int8_activations_stay_near(any_program, tokens, emit, recipe):
-    quantised, model = emit(any_program, recipe, 4)
+def test_int8_activations_stay_near(uniform_program, tokens, emit, recipe):
+    quantised, model = emit(uniform_program, recipe, 4)
     expected = next(sequence_logits(quantised, [tokens]))
     found = model.new_sequence().score(tokens)
     assert error(found, expected) < INT8_ACTIVATIONS
 
 
 @pytest.mark.parametrize("recipe", ["w8-round-exact", "w4b32-round-exact"])
-def test_exact_activations_are_nearly_float_ones(any_program, tokens, emit, recipe):
-    quantised, model = emit(any_program, recipe, 4)
+def test_exact_activations_are_nearly_float_ones(uniform_program, tokens, emit, recipe):
+    quantised, model = emit(uniform_program, recipe, 4)
     expected = next(sequence_logits(quantised, [tokens]))
     assert error(model.new_sequence().score(tokens), expected) < INT8_ACTIVATIONS / 20
     one = model.new_sequence()
@@ -101,11 +100,11 @@ def test_what_one_graph_cannot_do_exactly_is_refused(make_program, rule, changes
         check_resident(changed, QuantisedWeights(weights, recipe))
 
 
-def test_program_without_transforms_matches(any_program, tokens, tmp_path, tokenizer_files):
+def test_program_without_transforms_matches(uniform_program, tokens, tmp_path, tokenizer_files):
     """Norm weights, the attention scale and single projections have lowerings of their own."""
-    weights = QuantisedWeights(any_program.weights, find_recipe("w8-round"))
+    weights = QuantisedWeights(uniform_program.weights, find_recipe("w8-round"))
     emit_resident(
-        any_program,
+        uniform_program,
         weights,
         tmp_path,
         context=CONTEXT,
@@ -113,8 +112,8 @@ def test_program_without_transforms_matches(any_program, tokens, tmp_path, token
         generation=GenerationDefaults(),
         accuracy_level=0,
     )
-    found = ResidentModel(tmp_path / "model.onnx", any_program.spec, CONTEXT, threads=1).new_sequence()
-    expected = next(sequence_logits(dataclasses.replace(any_program, weights=weights), [tokens]))
+    found = ResidentModel(tmp_path / "model.onnx", uniform_program.spec, CONTEXT, threads=1).new_sequence()
+    expected = next(sequence_logits(dataclasses.replace(uniform_program, weights=weights), [tokens]))
     assert error(found.score(tokens), expected) < FLOAT["w8-round"]
 
 
@@ -147,7 +146,9 @@ def test_qkv_goes_packed_into_attention(make_program, emit, tmp_path):
     assert attention.input[1] == attention.input[2] == ""
 
 
-def test_what_cannot_be_emitted_is_refused_before_a_weight_is_read(make_program, tmp_path, tokenizer_files):
+def test_what_cannot_be_emitted_is_refused_before_a_weight_is_read(
+    other_mixers, make_program, tmp_path, tokenizer_files
+):
     class Unread:
         """Weights that must not be read."""
 
@@ -169,7 +170,7 @@ def test_what_cannot_be_emitted_is_refused_before_a_weight_is_read(make_program,
         assert list(tmp_path.iterdir()) == []
 
     program = make_program("plain")
-    odd = dataclasses.replace(program.spec, head_size=12, layers=(LayerSpec(None, None),))
+    odd = other_mixers(program.spec, head_size=12, rotary=None)
     refuse(dataclasses.replace(program, spec=odd), "heads of 12 channels")
 
     @dataclasses.dataclass(frozen=True)
@@ -179,6 +180,10 @@ def test_what_cannot_be_emitted_is_refused_before_a_weight_is_read(make_program,
     nodes = (Node(Unknown(), ("tokens",), ("y",)), *program.graph.nodes)
     graph = dataclasses.replace(program.graph, nodes=nodes)
     refuse(Program(program.spec, graph, program.weights), "no lowering for Unknown")
+    mixed = (
+        "4 heads over 2 of 16, 2 heads over 1 of 32, 4 heads over 1 of 32, 2 layers that read another's cells"
+    )
+    refuse(make_program("mixed"), f"has {mixed}, GroupQueryAttention takes one size")
 
 
 @pytest.mark.parametrize("recipe", ["w8-round", "w4b32-round"])

@@ -9,6 +9,8 @@ import pytest
 
 from edgesdk.backends.onnxruntime_session import open_session
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_contract import step_contract
+from edgesdk.bundle.step_names import graph_tensors
 from edgesdk.errors import EmitError
 from edgesdk_converters.emit.onnx.step import emit_step
 from edgesdk_converters.emit.onnx.step_lowering import LOWERINGS
@@ -41,10 +43,8 @@ def random_step(spec):
     }
     if spec.window is not None:
         inputs["window_mask"] = mask()
-    for layer in range(len(spec.layers)):
-        for kind in "kv":
-            cells = random.standard_normal((spec.kv_heads, S, spec.head_size))
-            inputs[f"{kind}_cache.{layer}"] = cells.astype(np.float32)
+    for cells in graph_tensors(step_contract(spec)).cells:
+        inputs[cells.name] = random.standard_normal(cells.shape(STEP)).astype(np.float32)
     return inputs
 
 
@@ -119,9 +119,8 @@ def test_whole_sequence_in_one_step(make_program, quantise, tokens, tmp_path):
     for name, window in (("mask", T), ("window_mask", program.spec.window)):
         seen = np.concatenate([np.zeros((T, 1), bool), (distance >= 0) & (distance < window)], axis=1)
         inputs[name] = np.where(seen, np.float32(0), np.float32(-1e9))
-    for layer in range(len(program.spec.layers)):
-        for kind in "kv":
-            inputs[f"{kind}_cache.{layer}"] = np.full((program.spec.kv_heads, 1, 16), 9, np.float32)
+    for cells in graph_tensors(step_contract(program.spec)).cells:
+        inputs[cells.name] = np.full(cells.shape(StepShape(T, 1, T, "whole")), 9, np.float32)
     found = open_session(tmp_path / "whole.onnx", 1).run(["logits"], inputs)[0]
     expected = next(sequence_logits(program, [tokens]))
     assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()

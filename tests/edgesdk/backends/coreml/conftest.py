@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgesdk.bundle.decoder_spec import DecoderSpec, LayerSpec, RotarySpec
+from edgesdk.bundle.decoder_block import RotarySpec
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 
 pytest.importorskip("coremltools", reason="needs the extra 'coreml'")
 
 ROTARY = RotarySpec("default", 10000.0, 16)
-SPEC = DecoderSpec(
+SPEC = UniformDecoder(
     architecture="tiny",
     vocab_size=64,
     hidden_size=32,
@@ -26,7 +27,7 @@ SPEC = DecoderSpec(
     norm_eps=1e-5,
     activation="silu",
     attention_scale=0.25,
-)
+).spec()
 STEPS = (StepShape(1, 24, 1, "step_1"), StepShape(4, 24, 2, "step_4"))
 
 
@@ -62,7 +63,7 @@ def steps():
 @pytest.fixture
 def inputs():
     """Inputs of `step_4`: one new token after nothing, padded."""
-    cells = np.zeros((SPEC.kv_heads, 24, SPEC.head_size), np.float32)
+    cells = np.zeros((2, 24, 16), np.float32)
     mask = np.full((4, 28), -30000, np.float32)
     mask[np.arange(4), 24 + np.arange(4)] = 0
     return {

@@ -1,7 +1,5 @@
 """Sequences over a package's own states: pieces, padding, forgetting, refusals."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
@@ -94,11 +92,11 @@ def test_closed_models_and_sequences_say_so(model, tokens):
         model.new_sequence()
 
 
-def test_a_package_of_another_kind_is_refused(interpreter, package, spec, steps):
+def test_a_package_of_another_kind_is_refused(other_mixers, interpreter, package, spec, steps):
     with pytest.raises(DeviceError, match="its manifest says"):
         CoreMLStateModel(MilInterpreter(package), spec, steps, 24)
     with pytest.raises(DeviceError, match="its manifest says"):
-        CoreMLStateModel(interpreter, dataclasses.replace(spec, heads=8, kv_heads=4), STEPS, 24)
+        CoreMLStateModel(interpreter, other_mixers(spec, heads=8, kv_heads=4), STEPS, 24)
     with pytest.raises(DeviceError, match="enough for them"):
         CoreMLStateModel(interpreter, spec, STEPS, 25)
     with pytest.raises(DeviceError, match="a size of one token"):

@@ -95,10 +95,10 @@ def test_cells_of_another_shape_are_refused(backend, spec):
         backend.run(backend.shapes[0], cells.take(slice(8)))
 
 
-def test_a_package_of_another_model_is_refused(recorder, spec, steps):
+def test_a_package_of_another_model_is_refused(other_mixers, recorder, spec, steps):
     import dataclasses
 
-    other = dataclasses.replace(spec, heads=8, kv_heads=4)
+    other = other_mixers(spec, heads=8, kv_heads=4)
     with pytest.raises(DeviceError, match="its manifest says"):
         CoreMLStepBackend(recorder, contracts(other), steps)
     with pytest.raises(DeviceError, match="no function 'step_7'"):

@@ -112,13 +112,18 @@ def test_what_is_no_file_of_ours_is_refused(data, contract, tmp_path):
     ("change", "match"),
     [
         ({"vocab_size": 999}, "logits"),
-        ({"kv_heads": 1}, "k_cache"),
         ({"head_rows": 7, "tied_head": False}, "logits"),
     ],
 )
 def test_a_file_of_another_contract_is_refused(float_bundle, file, contract, change, match):
     spec = dataclasses.replace(float_bundle.manifest.decoder, **change)
     with pytest.raises(DeviceError, match=match):
+        check_litert_file(file, dataclasses.replace(contract, contracts=main_stack(spec)))
+
+
+def test_a_file_with_other_heads_is_refused(float_bundle, file, contract, other_mixers):
+    spec = other_mixers(float_bundle.manifest.decoder, kv_heads=1)
+    with pytest.raises(DeviceError, match="k_cache"):
         check_litert_file(file, dataclasses.replace(contract, contracts=main_stack(spec)))
 
 

@@ -43,42 +43,63 @@ public struct FileRecord: Decodable, Sendable {
 public struct DecoderShape: Decodable, Sendable {
     /// V.
     public let vocabSize: Int
-    /// K.
-    public let kvHeads: Int
-    /// D.
-    public let headSize: Int
-    /// One entry per layer with cells; L in all.
-    public let layers: [LayerShape]
+    /// In the order in which they run.
+    public let blocks: [BlockShape]
     /// Rows of a head that writes some tokens only, which this package does not run; nil for one that writes all.
     public let headRows: Int?
 
     enum CodingKeys: String, CodingKey, CaseIterable {
         case vocabSize = "vocab_size"
         case headRows = "head_rows"
-        case kvHeads = "kv_heads"
-        case headSize = "head_size"
-        case layers
+        case blocks
     }
 
     static let unread = [
-        "architecture", "hidden_size", "ffn_size", "heads", "context", "norm_eps", "activation",
-        "attention_scale", "embedding_scale", "residual_scale", "logits_scale", "qkv_bias", "out_bias",
-        "ffn_bias", "qk_norm", "post_norms", "attention_softcap", "logits_softcap", "tied_head",
-        "attention_layers", "mlp_layers",
+        "architecture", "hidden_size", "context", "norm_eps", "embedding_scale", "residual_scale", "logits_scale",
+        "post_norms", "logits_softcap", "tied_head",
     ]
+
+    /// The attention of every layer with cells; L in all.
+    public var layers: [AttentionShape] { blocks.compactMap(\.mixer) }
+
+    /// K, which all layers share.
+    public var kvHeads: Int { layers.first?.kvHeads ?? 0 }
+
+    /// D, which all layers share.
+    public var headSize: Int { layers.first?.headSize ?? 0 }
 
     /// The window of the layers that have one; nil for models without.
     public var window: Int? { layers.lazy.compactMap(\.window).first }
 }
 
-/// What may differ from layer to layer.
-public struct LayerShape: Decodable, Sendable {
+/// One block of a decoder.
+public struct BlockShape: Decodable, Sendable {
+    /// Nil where it was left out.
+    public let mixer: AttentionShape?
+
+    enum CodingKeys: String, CodingKey, CaseIterable { case mixer }
+
+    static let unread = ["number", "feed_forward"]
+}
+
+/// The attention of one block.
+public struct AttentionShape: Decodable, Sendable {
+    /// K.
+    public let kvHeads: Int
+    /// D.
+    public let headSize: Int
     /// A token sees itself and the `window - 1` tokens before it; nil sees everything.
     public let window: Int?
+    /// The block whose cells it reads, which this package does not run; nil for its own.
+    public let reads: Int?
 
-    enum CodingKeys: String, CodingKey, CaseIterable { case window }
+    enum CodingKeys: String, CodingKey, CaseIterable {
+        case kvHeads = "kv_heads"
+        case headSize = "head_size"
+        case window, reads
+    }
 
-    static let unread = ["rotary"]
+    static let unread = ["heads", "scale", "rotary", "softcap", "qkv_bias", "out_bias", "qk_norm"]
 }
 
 /// Token ids by role.
@@ -221,8 +242,9 @@ extension Manifest {
     private static func check(decoder value: Any?, _ path: String) throws {
         guard let decoder = value as? [String: Any] else { return }
         try check(decoder, DecoderShape.CodingKeys.self, DecoderShape.unread, path)
-        for layer in decoder["layers"] as? [[String: Any]] ?? [] {
-            try check(layer, LayerShape.CodingKeys.self, LayerShape.unread, "\(path).layers")
+        for block in decoder["blocks"] as? [[String: Any]] ?? [] {
+            try check(block, BlockShape.CodingKeys.self, BlockShape.unread, "\(path).blocks")
+            try check(block["mixer"], AttentionShape.CodingKeys.self, AttentionShape.unread, "\(path).blocks.mixer")
         }
     }
 
@@ -245,6 +267,12 @@ extension Manifest {
                 shape.layers.allSatisfy({ ($0.window ?? 1) >= 1 })
             else {
                 throw EdgeModelError.bundle("the manifest describes a decoder that cannot be; convert the bundle again")
+            }
+            guard shape.layers.allSatisfy({
+                $0.reads == nil && $0.kvHeads == shape.kvHeads && $0.headSize == shape.headSize
+            }) else {
+                throw EdgeModelError.bundle(
+                    "the decoder has heads of several sizes or layers that share cells, which this package does not run")
             }
             guard Set(shape.layers.compactMap(\.window)).count <= 1 else {
                 throw EdgeModelError.bundle("the decoder has windows of several sizes; the step has one window_mask")

@@ -1,0 +1,29 @@
+"""The contract of a program's step: that of its decoder, and whatever its graph has beside it."""
+
+from __future__ import annotations
+
+from edgesdk.bundle.manifest import CellType
+from edgesdk.bundle.port import Port
+from edgesdk.bundle.step_contract import StepContract, step_contract
+from edgesdk.bundle.step_names import CellName
+from edgesdk_converters.graph.program import Program
+
+
+def program_contract(program: Program, cell_type: CellType = "float32") -> StepContract:
+    """Ports and cells of a program, in the order of its graph.
+
+    Args:
+        program: a decoder, whose graph may have more inputs and more outputs than every decoder has.
+        cell_type: how cells are stored.
+    """
+    graph = program.graph
+    inputs = [Port(v.name, v.shape, v.dtype) for v in graph.inputs if CellName.parse(v.name) is None]
+    values = [graph.values[name] for name in graph.outputs if CellName.parse(name) is None]
+    plain = step_contract(program.spec, cell_type)
+    known = {port.name for port in (*plain.inputs, *plain.outputs)}
+    return step_contract(
+        program.spec,
+        cell_type,
+        inputs=tuple(port for port in inputs if port.name not in known),
+        outputs=tuple(Port(v.name, v.shape, v.dtype) for v in values if v.name not in known),
+    )

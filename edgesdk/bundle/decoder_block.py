@@ -1,0 +1,176 @@
+"""One block of a decoder, as data: what mixes tokens, and the feed-forward after it.
+
+Either may be absent, so a stack that has lost some halves is a tuple of blocks like any other. What a mixer
+keeps of a token is said here too: the runtime plans its cells from it, emitters and evaluator their products.
+It knows nothing of weights but the number that their names begin with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Activation = Literal["silu", "gelu_tanh"]
+RotaryKind = Literal["default", "linear", "llama3", "yarn"]
+
+
+@dataclass(frozen=True)
+class RotarySpec:
+    """Rotary position embedding of one layer (RoFormer, section 3.4), half-split pairing.
+
+    Attributes:
+        kind: how frequencies are rescaled for long contexts.
+        theta: base of the frequencies.
+        size: how many of a head's D channels rotate (the first ones); the rest pass unchanged.
+        factor: context extension factor (`linear`, `llama3`, `yarn`).
+        original_context: context length the model was trained with (`llama3`, `yarn`).
+        low_freq_factor: `llama3` only.
+        high_freq_factor: `llama3` only.
+        beta_fast: `yarn` only.
+        beta_slow: `yarn` only.
+        attention_factor: cosine and sine are multiplied by it (`yarn`).
+        truncate: `yarn` only: round the correction range to whole channels.
+    """
+
+    kind: RotaryKind
+    theta: float
+    size: int
+    factor: float = 1.0
+    original_context: int = 0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float = 1.0
+    truncate: bool = True
+
+
+@dataclass(frozen=True)
+class Attention:
+    """A mixer: grouped-query attention over cells and new tokens.
+
+    Attributes:
+        heads: H.
+        kv_heads: K; divides H.
+        head_size: D.
+        scale: scores are multiplied by it.
+        window: a token sees itself and the `window - 1` tokens before it; None sees everything.
+        rotary: None for layers without position encoding.
+        softcap: scores become cap * tanh(scores / cap).
+        qkv_bias: q, k and v projections have a bias.
+        out_bias: the output projection has a bias.
+        qk_norm: RMS norm over D on q and k before rotation (qwen3, gemma3).
+        reads: number of the block whose keys and values it reads, which has no k and v of its own then;
+            None for its own.
+    """
+
+    heads: int
+    kv_heads: int
+    head_size: int
+    scale: float
+    window: int | None = None
+    rotary: RotarySpec | None = None
+    softcap: float | None = None
+    qkv_bias: bool = False
+    out_bias: bool = False
+    qk_norm: bool = False
+    reads: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses shapes that no attention can have.
+
+        Raises:
+            ValueError: naming the field; readers turn it into their own error.
+        """
+        for name in ("heads", "kv_heads", "head_size"):
+            require_positive(name, getattr(self, name))
+        if self.heads % self.kv_heads:
+            raise ValueError(f"{self.heads} query heads cannot share {self.kv_heads} KV heads evenly")
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"a sliding window of {self.window} tokens sees nothing")
+        if self.rotary is not None and not 0 < self.rotary.size <= self.head_size:
+            raise ValueError(f"rotary size {self.rotary.size} does not fit heads of {self.head_size}")
+
+    @property
+    def cells(self) -> tuple[int, int] | None:
+        """(K, D) of the keys and the values that it keeps of a token; None where it reads another's."""
+        return (self.kv_heads, self.head_size) if self.reads is None else None
+
+
+@dataclass(frozen=True)
+class FeedForward:
+    """A gated feed-forward: down(activation(gate(x)) * up(x)).
+
+    Attributes:
+        size: F.
+        activation: of the gate.
+        bias: gate, up and down projections have a bias.
+    """
+
+    size: int
+    activation: Activation
+    bias: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses an empty one.
+
+        Raises:
+            ValueError: naming the field; readers turn it into their own error.
+        """
+        require_positive("ffn_size", self.size)
+
+
+@dataclass(frozen=True)
+class Block:
+    """What is added to the residual stream in two places: by the mixer, then by the feed-forward.
+
+    Attributes:
+        number: in the checkpoint, which names its weights.
+        mixer: mixes tokens; None where it was left out. Another kind of mixer is another type here.
+        feed_forward: likewise.
+    """
+
+    number: int
+    mixer: Attention | None
+    feed_forward: FeedForward | None
+
+    def __post_init__(self) -> None:
+        """Refuses a block of nothing.
+
+        Raises:
+            ValueError: saying so; readers turn it into their own error.
+        """
+        if self.mixer is None and self.feed_forward is None:
+            raise ValueError(f"block {self.number} has neither a mixer nor a feed-forward")
+
+    @property
+    def attention(self) -> Attention:
+        """Its mixer.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if self.mixer is None:
+            raise ValueError(f"block {self.number} has no attention")
+        return self.mixer
+
+    @property
+    def ffn(self) -> FeedForward:
+        """Its feed-forward.
+
+        Raises:
+            ValueError: it has none.
+        """
+        if self.feed_forward is None:
+            raise ValueError(f"block {self.number} has no feed-forward")
+        return self.feed_forward
+
+
+def require_positive(name: str, value: int) -> None:
+    """Refuses a size that is none.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    if value < 1:
+        raise ValueError(f"{name} is {value}, expected at least 1")
