@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -33,7 +34,13 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Gives each of several processes cores of its own, so that their runtimes do not fight over all."""
+    """Gives each of several processes cores of its own, so that their runtimes do not fight over all.
+
+    Ctrl-C works in whatever tests start.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell that starts tests in the background has it ignored, and processes of theirs inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     worker = getattr(config, "workerinput", None)
     if worker is not None and hasattr(os, "sched_setaffinity"):
         count, own = worker["workercount"], int(worker["workerid"].removeprefix("gw"))

@@ -14,7 +14,6 @@ from edgesdk.errors import EmitError
 from edgesdk_converters.emit.onnx.resident import check_resident, emit_resident
 from edgesdk_converters.emit.onnx.resident_lowering import LOWERINGS
 from edgesdk_converters.graph import ops
-from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.full_sequence import sequence_logits
 from edgesdk_converters.graph.graph import Node
 from edgesdk_converters.graph.program import Program
@@ -86,18 +85,16 @@ def test_exact_activations_are_nearly_float_ones(uniform_program, tokens, emit, 
     ("rule", "changes", "message"),
     [
         (ActivationRule("*.down", prompt="fast"), {}, "one graph for all"),
-        (ActivationRule("*.down"), {"ffn_size": 100}, "'layers.0.down' has 100 columns"),
+        (ActivationRule("*.down"), {"layers.0.down": (64, 100)}, "'layers.0.down' has 100 columns"),
     ],
 )
 def test_what_one_graph_cannot_do_exactly_is_refused(make_program, rule, changes, message):
     program = make_program("plain")
-    spec = dataclasses.replace(program.spec, **changes)
-    graph = build_decoder(spec)
-    weights = type(program.weights)({value.name: value.shape for value in graph.weights})
+    shapes = {value.name: value.shape for value in program.graph.weights}
+    weights = type(program.weights)({**shapes, **changes})
     recipe = dataclasses.replace(find_recipe("w8-round"), activations=(rule,))
-    changed = Program(spec, graph, weights)
     with pytest.raises(EmitError, match=message):
-        check_resident(changed, QuantisedWeights(weights, recipe))
+        check_resident(program, QuantisedWeights(weights, recipe))
 
 
 def test_program_without_transforms_matches(uniform_program, tokens, tmp_path, tokenizer_files):
