@@ -97,13 +97,37 @@ def check_inputs(
     Raises:
         DeviceError: an input is missing, unknown, or of another shape.
     """
-    found = {value.name: tuple(value.shape) for value in session.get_inputs()}
+    _compare("input", {value.name: tuple(value.shape) for value in session.get_inputs()}, path, expected)
+
+
+def check_outputs(session: InferenceSession, path: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Compares what a model gives with what a backend is going to bind, before memory is made for it.
+
+    Args:
+        session: the opened model.
+        path: its file, for the message.
+        expected: shape by name.
+
+    Raises:
+        DeviceError: an output is missing, unknown, or of another shape.
+    """
+    _compare("output", {value.name: tuple(value.shape) for value in session.get_outputs()}, path, expected)
+
+
+def _compare(
+    kind: str,
+    found: Mapping[str, tuple[object, ...]],
+    path: Path,
+    expected: Mapping[str, tuple[int | None, ...]],
+) -> None:
     if set(found) != set(expected):
         odd = sorted(set(found) ^ set(expected))[0]
-        raise DeviceError(f"{path.name} does not have the inputs of its manifest: {odd!r} differs")
+        raise DeviceError(f"{path.name} does not have the {kind}s of its manifest: {odd!r} differs")
     for name, shape in expected.items():
+        # What a file leaves open of an output the runtime compares when it runs.
         fits = len(shape) == len(found[name]) and all(
-            want is None or want == have for want, have in zip(shape, found[name], strict=True)
+            want is None or want == have or (kind == "output" and not isinstance(have, int))
+            for want, have in zip(shape, found[name], strict=True)
         )
         if not fits:
-            raise DeviceError(f"{path.name} has the input {name!r} as {found[name]}, expected {shape}")
+            raise DeviceError(f"{path.name} has the {kind} {name!r} as {found[name]}, expected {shape}")

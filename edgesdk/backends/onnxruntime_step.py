@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 from edgesdk.backends.cell_arrays import cell_views, check_cells
 from edgesdk.backends.check_variant import checked
 from edgesdk.backends.onnxruntime_provider import Provider, assigned_share, profiled_share
-from edgesdk.backends.onnxruntime_session import PROVIDER, check_inputs, onnxruntime_errors, open_session
+from edgesdk.backends.onnxruntime_session import (
+    PROVIDER,
+    check_inputs,
+    check_outputs,
+    onnxruntime_errors,
+    open_session,
+)
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.protocol import Cells, StepBuffers
 from edgesdk.backends.step_buffers import StepArrays
@@ -159,6 +165,7 @@ class OnnxStepBackend:
             turns_of(self).guard(session)
             tensors = self._tensors[shape.stack]
             check_inputs(session, path, tensors.input_shapes(shape))
+            check_outputs(session, path, tensors.output_shapes(shape))
             arrays = self._arrays.buffers(shape)
             size = _Size(session.io_binding(), session, arrays)
             self._bind_inputs(size, shape)

@@ -7,6 +7,7 @@ runs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 from edgesdk.backends.aligned_array import aligned_array
@@ -15,6 +16,10 @@ from edgesdk.bundle.port import NumberType
 from edgesdk.bundle.stack_record import RESERVED_PORTS
 from edgesdk.bundle.step_contract import StepContract
 from edgesdk.bundle.step_shape import StepShape
+from edgesdk.errors import DeviceError
+
+LARGEST_ARRAY = 1 << 31
+"""Elements; far beyond what a step takes or gives, short of what a machine cannot reserve."""
 
 Allocate = Callable[..., Array]
 """Makes an array of a number type and a shape, as `aligned_array` does."""
@@ -36,7 +41,11 @@ class StepArrays:
         self._buffers: dict[StepShape, StepBuffers] = {}
 
     def buffers(self, shape: StepShape) -> StepBuffers:
-        """The arrays of one size; a window mask where a layer has a window."""
+        """The arrays of one size; a window mask where a layer has a window.
+
+        Raises:
+            DeviceError: one of them would be larger than any step needs.
+        """
         found = self._buffers.get(shape)
         if found is None:
             found = self._buffers[shape] = self._make(shape)
@@ -70,5 +79,10 @@ class StepArrays:
         key = (dtype, shape, *owner)
         found = self._arrays.get(key)
         if found is None:
+            if math.prod(shape) > LARGEST_ARRAY:
+                raise DeviceError(
+                    f"a step has {owner[0]!r} of shape {shape}, more than any step needs; convert the bundle "
+                    "again"
+                )
             found = self._arrays[key] = self._allocate(dtype, *shape)
         return found

@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from edgesdk.bundle.port import LARGEST_SIZE
+from edgesdk.errors import quoted
+
 Activation = Literal["silu", "gelu_tanh"]
 RotaryKind = Literal["default", "linear", "llama3", "yarn"]
 
@@ -83,7 +86,7 @@ class Attention:
             ValueError: naming the field; readers turn it into their own error.
         """
         for name in ("heads", "kv_heads", "head_size"):
-            require_positive(name, getattr(self, name))
+            require_size(name, getattr(self, name))
         if self.heads % self.kv_heads:
             raise ValueError(f"{self.heads} query heads cannot share {self.kv_heads} KV heads evenly")
         if self.window is not None and self.window < 1:
@@ -117,7 +120,7 @@ class FeedForward:
         Raises:
             ValueError: naming the field; readers turn it into their own error.
         """
-        require_positive("ffn_size", self.size)
+        require_size("ffn_size", self.size)
 
 
 @dataclass(frozen=True)
@@ -166,11 +169,11 @@ class Block:
         return self.feed_forward
 
 
-def require_positive(name: str, value: int) -> None:
-    """Refuses a size that is none.
+def require_size(name: str, value: int) -> None:
+    """Refuses a size that is none, or that no arrays could have.
 
     Raises:
         ValueError: naming the field.
     """
-    if value < 1:
-        raise ValueError(f"{name} is {value}, expected at least 1")
+    if not 1 <= value <= LARGEST_SIZE:
+        raise ValueError(f"{name} is {quoted(value)}, expected 1 to {LARGEST_SIZE}")

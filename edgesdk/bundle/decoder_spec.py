@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from edgesdk.bundle.decoder_block import Attention, Block, require_positive
+from edgesdk.bundle.decoder_block import Attention, Block, require_size
 from edgesdk.bundle.decoder_block import RotarySpec as RotarySpec  # part of this record
-from edgesdk.errors import BundleError
+from edgesdk.errors import BundleError, quoted
 
 HalfKind = Literal["attention", "mlp"]
 
@@ -78,8 +78,10 @@ class DecoderSpec:
         Raises:
             ValueError: naming the field; readers turn it into their own error.
         """
-        for name in ("vocab_size", "hidden_size", "context"):
-            require_positive(name, getattr(self, name))
+        for name in ("vocab_size", "hidden_size"):
+            require_size(name, getattr(self, name))
+        if self.context < 1:
+            raise ValueError(f"context is {quoted(self.context)}, expected at least 1")
         numbers = [block.number for block in self.blocks]
         if numbers != sorted(set(numbers)) or min(numbers, default=0) < 0:
             raise ValueError("the numbers of blocks must rise from 0 on")

@@ -284,10 +284,10 @@ class Variant:
     stacks: tuple[StackRecord, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuses sizes of stacks that are not there.
+        """Refuses sizes of stacks that are not there, and signatures of two.
 
         Raises:
-            ValueError: naming the stack; readers turn it into their own error.
+            ValueError: naming it; readers turn it into their own error.
         """
         names = [record.name for record in self.stacks]
         twice = [name for name in names if names.count(name) > 1]
@@ -296,6 +296,10 @@ class Variant:
         unknown = {step.stack for step in self.steps} - {MAIN, *names}
         if unknown:
             raise ValueError(f"a size belongs to the stack {min(unknown)[:60]!r}, which is not described")
+        owners = {step.signature: step.stack for step in self.steps}
+        for step in self.steps:
+            if owners[step.signature] != step.stack:
+                raise ValueError(f"two stacks have sizes of the signature {step.signature[:60]!r}")
 
 
 @dataclass(frozen=True)

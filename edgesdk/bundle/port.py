@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from edgesdk.bundle.step_shape import StepShape
+from edgesdk.errors import quoted
 
 Letter = Literal["T", "S", "R", "S+T"]
 Dim = int | Letter
@@ -16,7 +18,8 @@ NumberType = Literal["float32", "float16", "int32", "int8"]
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _MOST_DIMS = 4
-_LARGEST_DIM = 1 << 24
+LARGEST_SIZE = 1 << 24
+"""Largest size of a model, and of what a port has for a token or a row: far above any that there is."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +50,15 @@ class Port:
                 f"port {self.name!r} has {len(self.dims)} dimensions, expected 1 to {_MOST_DIMS}"
             )
         for size in self.dims:
-            fits = 1 <= size <= _LARGEST_DIM if isinstance(size, int) else size in get_args(Letter)
+            fits = 1 <= size <= LARGEST_SIZE if isinstance(size, int) else size in get_args(Letter)
             if not fits:
                 raise ValueError(
-                    f"port {self.name!r} has the dimension {size!r}, expected T, S, R, S+T or a size"
+                    f"port {self.name!r} has the dimension {quoted(size)}, expected T, S, R, S+T or a size"
                 )
+        if math.prod(size for size in self.dims if isinstance(size, int)) > LARGEST_SIZE:
+            raise ValueError(
+                f"port {self.name!r} has the shape {self.dims}, expected at most {LARGEST_SIZE} numbers a row"
+            )
         if "S+T" in self.dims and self.dims != ("T", "S+T"):
             raise ValueError(f"port {self.name!r} has the shape {self.dims}, expected (T, S+T) of a mask")
 

@@ -23,8 +23,9 @@ from edgesdk.bundle.manifest import (
     Variant,
 )
 from edgesdk.bundle.names import check_name
+from edgesdk.bundle.port import LARGEST_SIZE
 from edgesdk.bundle.records import from_json
-from edgesdk.errors import BundleError, first_line
+from edgesdk.errors import BundleError, first_line, quoted
 
 MANIFEST_LIMIT_BYTES = 16 << 20
 """Far above any real manifest (tens of kilobytes), far below what hurts to parse."""
@@ -166,9 +167,9 @@ def _check_variant(variant: Variant, manifest: Manifest) -> None:
     if not _is_digest(variant.numbers):
         raise BundleError(f"{where} has no valid digest of its weights' numbers; convert the bundle again")
     if variant.context < 1:
-        raise BundleError(f"{where} holds {variant.context} tokens, expected at least 1")
+        raise BundleError(f"{where} holds {quoted(variant.context)} tokens, expected at least 1")
     for step in variant.steps:
-        if step.tokens < 1 or step.cells < 1 or not 1 <= step.rows <= step.tokens:
-            raise BundleError(
-                f"{where} has an impossible step size: T={step.tokens} S={step.cells} R={step.rows}"
-            )
+        sizes = (step.tokens, step.cells, step.rows)
+        if not all(1 <= size <= LARGEST_SIZE for size in sizes) or step.rows > step.tokens:
+            T, S, R = map(quoted, sizes)
+            raise BundleError(f"{where} has an impossible step size: T={T} S={S} R={R}")

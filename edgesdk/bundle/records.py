@@ -159,7 +159,10 @@ def _dataclass_builder(kind: type) -> Builder:
 def _scalar_builder(kind: object) -> Builder:
     def build(value: object, path: str) -> object:
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError:
+                raise BundleError(f"{path} is {quoted(value)}, which no float holds") from None
         if kind is int and isinstance(value, bool):
             raise BundleError(f"{path} is a boolean, expected int")
         if isinstance(kind, type) and isinstance(value, kind):

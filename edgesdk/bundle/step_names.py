@@ -128,6 +128,11 @@ class StepTensors:
         shapes = {tensor.name: tensor.shape(step) for tensor in self.inputs_of(step)}
         return shapes | {tensor.name: tensor.shape(step) for tensor in self.cells}
 
+    def output_shapes(self, step: StepShape) -> dict[str, tuple[int, ...]]:
+        """Shape of every output of one size, by its name."""
+        shapes = {tensor.name: tensor.shape(step) for tensor in self.ports_out}
+        return shapes | {tensor.name: tensor.shape(step) for tensor in self.new}
+
 
 def graph_tensors(contract: StepContract) -> StepTensors:
     """Names in the graph of a decoder, whatever its cells become in a file."""

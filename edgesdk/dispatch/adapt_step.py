@@ -25,14 +25,15 @@ class _Link:
     Attributes:
         home: the larger one.
         fill: copies inputs that do not depend on the rows.
-        rows: inputs of every row, (R, ..): those that are offered, and those of `home`.
-        results: outputs of every row, likewise.
+        rows: inputs of every row, (R, ..): those that are offered, that part of those of `home`, and these
+            whole.
+        results: outputs of every row, likewise: those that are offered, and that part of those of `home`.
         finish: copies outputs of every token.
     """
 
     home: StepShape
     fill: list[Callable[[], None]] = field(default_factory=list)
-    rows: list[tuple[Array, Array]] = field(default_factory=list)
+    rows: list[tuple[Array, Array, Array]] = field(default_factory=list)
     results: list[tuple[Array, Array]] = field(default_factory=list)
     finish: list[Callable[[], None]] = field(default_factory=list)
 
@@ -83,11 +84,13 @@ class StepAdapter:
         wide = cells if home.cells == shape.cells else self._widen(shape, cells, home.cells)
         for begin in range(0, R, home.rows):
             count = min(home.rows, R - begin)
-            for mine, theirs in link.rows:
-                theirs[:count], theirs[count:] = mine[begin : begin + count], 0
+            for mine, part, theirs in link.rows:
+                if count < len(theirs) or part.shape != theirs.shape:
+                    theirs[...] = 0
+                part[:count] = mine[begin : begin + count]
             self._backend.run(home, wide)
-            for mine, theirs in link.results:
-                mine[begin : begin + count] = theirs[:count]
+            for mine, part in link.results:
+                mine[begin : begin + count] = part[:count]
         for copy in link.finish:
             copy()
 
@@ -98,7 +101,7 @@ class StepAdapter:
         for port in contract.inputs:
             mine, theirs = given.port(port.name), arrays.port(port.name)
             if port.dims[0] == "R":
-                link.rows.append((mine, theirs))
+                link.rows.append((mine, _part_of_rows(mine, theirs), theirs))
             elif port.is_mask:
                 link.fill.append(_mask_spreader(mine, theirs, shape, home))
             else:
@@ -106,7 +109,7 @@ class StepAdapter:
         for port in contract.outputs:
             mine, theirs = given.port(port.name), arrays.port(port.name)
             if port.dims[0] == "R":
-                link.results.append((mine, theirs))
+                link.results.append((mine, _part_of_rows(mine, theirs)))
             else:
                 link.finish.append(_corner_taker(mine, theirs))
         for mine, theirs in zip(given.kv_new.arrays, arrays.kv_new.arrays, strict=True):
@@ -124,6 +127,11 @@ class StepAdapter:
         for mine, theirs in zip(cells.arrays, wide.arrays, strict=True):
             theirs[:, :, :, : shape.cells] = mine
         return wide
+
+
+def _part_of_rows(mine: Array, theirs: Array) -> Array:
+    """What an array of a larger size has for rows of a smaller one: every row, as long as those."""
+    return theirs[(slice(None), *(slice(size) for size in mine.shape[1:]))]
 
 
 def _corner_filler(mine: Array, theirs: Array) -> Callable[[], None]:

@@ -35,6 +35,8 @@ class SplitStepBackend:
                 )
             if found[0].groups != contract.groups:
                 raise DeviceError("the layers of prefill and decode differ; run both on one backend")
+            if found[0] != contract:
+                raise DeviceError("the ports of prefill and decode differ; run both on one backend")
         self.prefill = prefill
         self.decode = decode
         many = {shape: prefill for shape in prefill.shapes if not shape.decodes}

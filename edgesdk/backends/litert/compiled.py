@@ -34,6 +34,9 @@ from edgesdk.errors import DeviceError
 _BOUND_CELLS = 4
 """Cell arrays whose buffers are kept: a sequence has one, and leaves it when it grows."""
 
+_Layout = tuple[int, int, int]
+"""T, S and R that a signature has now."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Size:
@@ -175,7 +178,6 @@ class CompiledStepBackend:
             self._weight_cache.release()
         self._sizes.clear()
         self._turned.clear()
-        self._newest = None
         self._bound.clear()
         self._buffers.clear()
         self._arrays.clear()
@@ -191,9 +193,9 @@ class CompiledStepBackend:
             check_cells(cells, self.contracts[shape.stack], shape.cells, "the LiteRT file")
             inputs = [bound.buffers[place] if isinstance(place, int) else place for place in size.inputs]
             arguments = bound.arguments[shape] = Arguments(inputs, size.outputs)
-        if self._laid.get(size.index) != (shape.tokens, shape.cells):
+        if self._laid.get(size.index) != _layout(shape):
             try:
-                self._resize(size.index, (shape.tokens, shape.cells), arguments)
+                self._resize(size.index, _layout(shape), arguments)
             except RuntimeError as error:
                 raise _failed(shape, error) from error
         self._ready = _Ready(shape, cells, size.turned, size.index, arguments)
@@ -208,18 +210,18 @@ class CompiledStepBackend:
             hush_the_end()
         self._started = True
 
-    def _resize(self, index: int, size: tuple[int, int], arguments: Arguments) -> None:
-        """Gives the inputs of a signature the shapes of what they are bound to, and remembers T and S."""
+    def _resize(self, index: int, size: _Layout, arguments: Arguments) -> None:
+        """Gives the inputs of a signature the shapes of what they are bound to, and remembers the size."""
         self._laid.pop(index, None)  # some of them may have changed when one is refused
         self._model.resize(index, [buffer.shape for buffer in arguments.inputs])
         self._laid[index] = size
 
-    def _sizes_in_file(self) -> dict[int, tuple[int, int]]:
-        """T and S of every signature that has one size only, by index."""
-        found: dict[int, set[tuple[int, int]]] = {}
+    def _sizes_in_file(self) -> dict[int, _Layout]:
+        """The size of every signature that has one only, by index."""
+        found: dict[int, set[_Layout]] = {}
         for shape in self._shapes:
             index = self._model.index(shape.signature)
-            found.setdefault(index, set()).add((shape.tokens, shape.cells))
+            found.setdefault(index, set()).add(_layout(shape))
         return {index: next(iter(sizes)) for index, sizes in found.items() if len(sizes) == 1}
 
     def _check_layout(self) -> None:
@@ -301,6 +303,10 @@ class CompiledStepBackend:
         while len(self._bound) > _BOUND_CELLS:
             self._bound.popitem(last=False)
         return found
+
+
+def _layout(shape: StepShape) -> _Layout:
+    return shape.tokens, shape.cells, shape.rows
 
 
 def _failed(shape: StepShape, error: RuntimeError) -> DeviceError:

@@ -8,6 +8,9 @@ from edgesdk.backends.onnxruntime_genai import GenaiModel
 from edgesdk.backends.onnxruntime_resident import ResidentModel
 from edgesdk.backends.onnxruntime_session import onnxruntime_errors, open_session
 from edgesdk.backends.onnxruntime_step import OnnxStepBackend
+from edgesdk.bundle.manifest import StackRecord
+from edgesdk.bundle.port import Port
+from edgesdk.bundle.step_shape import MAIN
 from edgesdk.errors import DeviceError
 
 
@@ -31,6 +34,19 @@ def test_step_file_of_another_size(onnx_bundle):
         backend.buffers(wrong)
     with pytest.raises(DeviceError, match="no step sizes"):
         OnnxStepBackend(bundle, dataclasses.replace(variant, steps=()), threads=1)
+
+
+def test_step_file_with_other_outputs(onnx_bundle):
+    """Seen before memory is made for them, or bound."""
+    variant = onnx_bundle.bundle.variant("step")
+    stack = StackRecord(MAIN, outputs=(Port("score", ("R", 2)),))
+    backend = OnnxStepBackend(onnx_bundle.bundle, dataclasses.replace(variant, stacks=(stack,)), threads=1)
+    with pytest.raises(DeviceError, match="outputs of its manifest: 'score' differs"):
+        backend.buffers(backend.shapes[0])
+    decoder = dataclasses.replace(onnx_bundle.bundle.manifest.decoder, vocab_size=65)
+    backend = OnnxStepBackend(onnx_bundle.bundle, dataclasses.replace(variant, decoder=decoder), threads=1)
+    with pytest.raises(DeviceError, match=r"the output 'logits' as \(1, 64\), expected \(1, 65\)"):
+        backend.buffers(backend.shapes[0])
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x08\x0a" * 50])

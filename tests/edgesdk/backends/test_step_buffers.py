@@ -3,13 +3,15 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from edgesdk.backends.aligned_array import ALIGNMENT_BYTES
 from edgesdk.backends.step_buffers import StepArrays
-from edgesdk.bundle.port import Port
+from edgesdk.bundle.port import LARGEST_SIZE, Port
 from edgesdk.bundle.step_contract import step_contract
 from edgesdk.bundle.step_shape import MAIN, StepShape
 from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
+from edgesdk.errors import DeviceError
 
 UNIFORM = UniformDecoder("llama", 20, 8, 8, 2, 2, 3, 16, (LayerSpec(None, None),) * 2, 1e-5, "silu", 1.0)
 SPEC = UNIFORM.spec()
@@ -66,3 +68,13 @@ def test_stacks_of_equal_sizes_share_inputs_but_masks_of_other_windows():
     assert window.mask is not main.mask
     assert window.window_mask is not None
     assert more.logits is not main.logits
+
+
+def test_arrays_beyond_any_step_are_refused_before_memory_is_asked_for():
+    wide = {MAIN: step_contract(SPEC, outputs=(Port("state", ("T", LARGEST_SIZE)),))}
+    made = []
+    arrays = StepArrays(wide, lambda dtype, *sizes: made.append(sizes) or np.zeros(1, dtype))
+    with pytest.raises(DeviceError, match=r"'state' of shape \(256, 16777216\), more than any step needs"):
+        arrays.buffers(shape(tokens=256))
+    assert made
+    assert all(LARGEST_SIZE not in sizes for sizes in made)

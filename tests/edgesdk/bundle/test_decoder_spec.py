@@ -121,6 +121,7 @@ def test_stacks_that_cannot_be_are_refused(blocks, match):
         ({"heads": 0}, "heads is 0"),
         ({"kv_heads": 0}, "kv_heads is 0"),
         ({"head_size": -1}, "head_size is -1"),
+        ({"kv_heads": (1 << 24) + 1}, "kv_heads is 16777217, expected 1 to 16777216"),
         ({"heads": 3, "kv_heads": 2}, "3 query heads cannot share 2 KV heads evenly"),
         ({"window": 0}, "a sliding window of 0 tokens sees nothing"),
         ({"rotary": dataclasses.replace(ROTARY, size=6)}, "rotary size 6 does not fit heads of 4"),

@@ -31,6 +31,7 @@ def test_letters_become_sizes(dims, shape):
         ("x", ("Q",), "the dimension 'Q'"),
         ("x", ("T", 0), "the dimension 0"),
         ("x", ("T", 1 << 25), "the dimension 33554432"),
+        ("x", ("T", 1 << 13, 1 << 12), "at most 16777216 numbers a row"),
         ("x", ("S+T", "T"), "of a mask"),
     ],
 )

@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from edgesdk.bundle.port import LARGEST_SIZE
 from edgesdk.bundle.reader import MANIFEST_LIMIT_BYTES, open_bundle
 from edgesdk.errors import BundleError
 
@@ -77,9 +78,20 @@ def test_a_variant_whose_entry_is_unlisted_is_refused(edited):
         edited(lambda m: m["variants"][0].update(entry="variants/w8/other.tflite"))
 
 
-def test_an_impossible_step_is_refused(edited):
+@pytest.mark.parametrize("changes", [{"rows": 5}, {"cells": LARGEST_SIZE + 1}, {"tokens": LARGEST_SIZE + 1}])
+def test_an_impossible_step_is_refused(edited, changes):
     with pytest.raises(BundleError, match="step size"):
-        edited(lambda m: m["variants"][0]["steps"][0].update(rows=5))
+        edited(lambda m: m["variants"][0]["steps"][0].update(changes))
+
+
+def test_a_size_that_no_array_has_is_refused(edited):
+    with pytest.raises(BundleError, match=r"manifest.decoder: vocab_size is \d+, expected 1 to"):
+        edited(lambda m: m["decoder"].update(vocab_size=LARGEST_SIZE + 1))
+
+
+def test_a_number_that_no_float_holds_is_refused(edited):
+    with pytest.raises(BundleError, match=r"decoder.norm_eps is 1000.*0, which no float holds"):
+        edited(lambda m: m["decoder"].update(norm_eps=10**400))
 
 
 def test_an_end_token_outside_the_vocabulary_is_refused(edited):

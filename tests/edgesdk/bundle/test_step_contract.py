@@ -94,5 +94,9 @@ def test_sizes_of_stacks_that_are_not_there_are_refused():
         variant(steps=(StepShape(1, 16, 1, "d", "draft"),))
     with pytest.raises(ValueError, match="two stacks are called 'x'"):
         variant(stacks=(StackRecord("x"), StackRecord("x")))
+    with pytest.raises(ValueError, match="two stacks have sizes of the signature 'd'"):
+        variant(
+            stacks=(StackRecord("draft"),), steps=(StepShape(1, 16, 1, "d"), StepShape(1, 8, 1, "d", "draft"))
+        )
     whole = variant(stacks=(StackRecord("draft"),), steps=(*STEPS, StepShape(1, 16, 1, "d", "draft")))
     assert from_json(Variant, to_json(whole)) == whole

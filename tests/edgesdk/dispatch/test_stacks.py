@@ -23,7 +23,7 @@ A, B = Runner("v", "a", "cpu", "P"), Runner("v", "b", "cpu", "P")
 DRAFT = "draft"
 PORTS = {
     "inputs": (Port("gates", ("T", 3)), Port("strength", ("R",)), Port("image_mask", ("T", "S+T"))),
-    "outputs": (Port("score", ("R", 2)), Port("state", ("T", 5))),
+    "outputs": (Port("score", ("R", 2)), Port("state", ("T", 5)), Port("weights", ("R", "T"))),
 }
 
 
@@ -192,6 +192,13 @@ def test_phases_with_other_layers_are_refused(make, spec, shapes):
     other = contracts(spec(8))
     other[DRAFT] = dataclasses.replace(other[MAIN])
     with pytest.raises(DeviceError, match="the layers of prefill and decode differ"):
+        SplitStepBackend(FakeStepBackend(spec(8), both(shapes()), contracts=other), make())
+
+
+def test_phases_with_other_ports_are_refused(make, spec, shapes):
+    other = contracts(spec(8))
+    other[MAIN] = dataclasses.replace(other[MAIN], outputs=other[MAIN].outputs[:1])
+    with pytest.raises(DeviceError, match="the ports of prefill and decode differ"):
         SplitStepBackend(FakeStepBackend(spec(8), both(shapes()), contracts=other), make())
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 
 import numpy as np
@@ -99,3 +100,17 @@ def test_sizes_and_cells_in_any_order_give_what_each_gives_alone(float_bundle):
         logits_of(model, shape, memory)
     model._model.resize = resize
     assert np.array_equal(logits_of(model, *runs[2]), alone[2])
+
+
+def test_sizes_of_a_signature_may_differ_in_their_rows_alone(float_bundle):
+    variant = float_bundle.variant("litert-f32")
+    many = next(shape for shape in sorted(variant.steps) if shape.rows > 1)
+    one = dataclasses.replace(many, rows=1)
+    both = dataclasses.replace(variant, steps=(*variant.steps, one))
+    model = open_compiled(OpenRequest(float_bundle, both, 1)).model
+    memory = filled(float_bundle, variant, many, 1)
+    expected = logits_of(model, many, memory)
+    for shape in (one, many, one):
+        found = logits_of(model, shape, memory)
+        assert found.shape[0] == shape.rows
+        assert np.array_equal(found, expected[: shape.rows])
