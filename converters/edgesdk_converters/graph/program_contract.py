@@ -6,6 +6,7 @@ from edgesdk.bundle.manifest import CellType
 from edgesdk.bundle.port import Port
 from edgesdk.bundle.step_contract import StepContract, step_contract
 from edgesdk.bundle.step_names import CellName
+from edgesdk.errors import EmitError
 from edgesdk_converters.graph.program import Program
 
 
@@ -27,3 +28,22 @@ def program_contract(program: Program, cell_type: CellType = "float32") -> StepC
         inputs=tuple(port for port in inputs if port.name not in known),
         outputs=tuple(Port(v.name, v.shape, v.dtype) for v in values if v.name not in known),
     )
+
+
+def refuse_further_ports(program: Program, target: str) -> None:
+    """Refuses a program with more inputs or outputs than every decoder has.
+
+    Args:
+        program: a decoder.
+        target: what cannot have them.
+
+    Raises:
+        EmitError: naming one.
+    """
+    plain, found = step_contract(program.spec), program_contract(program)
+    further = found.inputs[len(plain.inputs) :] + found.outputs[len(plain.outputs) :]
+    if further:
+        raise EmitError(
+            f"{target} takes tokens and gives logits only, the model also has {further[0].name!r}; "
+            "emit another target"
+        )

@@ -105,6 +105,9 @@ def _stream(graph: Graph) -> set[str]:
             while made is not None and isinstance(made.op, Scale):
                 stream.update(made.inputs)
                 made = graph.producer(made.inputs[0])
+    given = stream & {value.name for value in graph.inputs}
+    if given:
+        raise TransformError(f"the input {min(given)!r} joins the residual stream; it cannot rotate")
     for node in graph.nodes:
         what = type(node.op).__name__
         if stream.intersection(node.outputs):

@@ -31,9 +31,11 @@ from edgesdk.bundle.step_names import graph_tensors
 from edgesdk.bundle.step_shape import MAIN
 from edgesdk.bundle.writer import BundleWriter
 from edgesdk.dispatch.split_steps import SplitStepBackend
-from edgesdk.errors import DeviceError
+from edgesdk.errors import DeviceError, EmitError
 from edgesdk.kv.step_runner import StepEntry, StepRunner
+from edgesdk_converters.emit.coreml.emit_coreml import check_layout
 from edgesdk_converters.emit.litert.emit_litert import emit_litert
+from edgesdk_converters.emit.onnx.resident import check_resident
 from edgesdk_converters.emit.onnx.step import emit_step
 from edgesdk_converters.graph.evaluate import evaluate
 from edgesdk_converters.graph.full_sequence import sequence_logits
@@ -258,3 +260,16 @@ def test_two_stacks_of_one_file_run_in_turn(written, name):
             wanted = expected[stack][start + count - 1]
             assert np.abs(logits - wanted).max() < 2e-4 * np.abs(wanted).max(), (stack, start)
         start += count
+
+
+@pytest.mark.parametrize("check", ["resident", "state"])
+def test_a_target_that_gives_logits_only_refuses_further_outputs(make_program, check):
+    program = make_program("plain")
+    weights = QuantisedWeights(program.weights, find_recipe("w8-round"))
+    checks = {
+        "resident": lambda given: check_resident(given, weights),
+        "state": lambda given: check_layout(given, "state"),
+    }
+    checks[check](program)
+    with pytest.raises(EmitError, match="gives logits only, the model also has 'token_state'"):
+        checks[check](with_outputs(program, [TOKEN]))

@@ -16,7 +16,7 @@ from edgesdk_converters.graph import ops
 from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.evaluate import evaluate
 from edgesdk_converters.graph.full_sequence import sequence_inputs
-from edgesdk_converters.graph.graph import Graph, GraphBuilder
+from edgesdk_converters.graph.graph import Graph, GraphBuilder, Node, Value, rebuild
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Weights
 from edgesdk_converters.prepare import prepare
@@ -266,3 +266,19 @@ def test_a_rotation_is_named_after_its_norm(whole):
     turned = rotate_residual(fold_norms(program))
     added = {value.name for value in turned.graph.weights} - {value.name for value in program.graph.weights}
     assert added == {"exit.norm.rotation", *(["final_norm.rotation"] if program.spec.tied_head else [])}
+
+
+def test_an_input_that_joins_the_stream_is_refused(make_program):
+    program = make_program("plain")
+    graph = program.graph
+    shift = Value("shift", ("T", E))
+    nodes = []
+    for node in graph.nodes:
+        if isinstance(node.op, ops.Embed):
+            nodes.append(replace(node, outputs=("looked_up",)))
+            nodes.append(Node(ops.Add(), ("looked_up", "shift"), node.outputs))
+        else:
+            nodes.append(node)
+    grown = rebuild(replace(graph, inputs=(*graph.inputs, shift)), nodes, graph.weights)
+    with pytest.raises(TransformError, match="the input 'shift' joins the residual stream"):
+        rotate_residual(replace(program, graph=grown))

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_names import CellName
 from edgesdk.errors import EmitError
@@ -24,6 +23,7 @@ from edgesdk_converters.emit.coreml.mil_package import Compute, InputType, MilPa
 from edgesdk_converters.emit.coreml.state import Lowering
 from edgesdk_converters.graph.graph import Graph
 from edgesdk_converters.graph.program import Program
+from edgesdk_converters.graph.program_contract import refuse_further_ports
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.recipe import Recipe
 
@@ -53,17 +53,21 @@ def emit_coreml(
             the program.
         MissingExtra: coremltools is not installed.
     """
-    check_layout(program.spec, layout)
+    check_layout(program, layout)
     write_package(program.graph, weights, path, steps, context, layout)
 
 
-def check_layout(spec: DecoderSpec, layout: Layout) -> None:
-    """Refuses decoders whose cells states cannot hold.
+def check_layout(program: Program, layout: Layout) -> None:
+    """Refuses decoders whose cells states cannot hold, or whose backend would not give what they give.
 
     Raises:
         EmitError: naming what it has.
     """
-    if layout == "state" and not spec.is_uniform:
+    if layout != "state":
+        return
+    spec = program.spec
+    refuse_further_ports(program, "the target coreml-state")
+    if not spec.is_uniform:
         raise EmitError(
             f"{spec.architecture} has {spec.describe_layers()}; Core ML states are of one size and written "
             "by the layer that reads them; emit the target coreml instead"

@@ -53,7 +53,7 @@ def emit_parts(
             `emit_coreml`.
         MissingExtra: coremltools is not installed.
     """
-    check_layout(program.spec, layout)
+    check_layout(program, layout)
     parts = split_graph(program.graph, _size_in(program, weights, steps, context), limit_bytes)
     names = []
     for number, part in enumerate(parts, 1):

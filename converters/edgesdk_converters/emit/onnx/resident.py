@@ -23,6 +23,7 @@ from edgesdk_converters.emit.onnx.resident_attention import HEAD_MULTIPLE, lower
 from edgesdk_converters.emit.onnx.resident_lowering import LOGITS_FROM, LOWERINGS, lower_node
 from edgesdk_converters.emit.onnx.resident_state import ResidentLowering
 from edgesdk_converters.graph.program import Program
+from edgesdk_converters.graph.program_contract import refuse_further_ports
 from edgesdk_converters.quantise.activation_rule import FEW_TOKENS
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
@@ -71,9 +72,10 @@ def check_resident(program: Program, weights: QuantisedWeights) -> None:
     """Refuses what cannot be emitted, reading no weight.
 
     Raises:
-        EmitError: naming the operation or the size.
+        EmitError: naming the operation, the size or the output.
     """
     spec = program.spec
+    refuse_further_ports(program, "the target onnx")
     for node in program.graph.nodes:
         if type(node.op) not in LOWERINGS:
             raise EmitError(f"the ONNX resident emitter has no lowering for {type(node.op).__name__}")
