@@ -47,27 +47,37 @@ def write_gguf(
     return path
 
 
-def _permute(rows, heads):
+def permute(rows: NDArray[np.generic], heads: int) -> NDArray[np.generic]:
+    """llama.cpp's row order for neighbour-paired rotation, from Hugging Face's."""
     split = rows.reshape(heads, 2, rows.shape[0] // heads // 2, *rows.shape[1:])
     return np.ascontiguousarray(split.swapaxes(1, 2).reshape(rows.shape))
 
 
-def _tensors(folder: Path, config) -> dict[str, Tensor]:
+def to_gguf(config, arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+    """Renames with the gguf package's own table, permutes and shifts as llama.cpp's converter does."""
     architecture, permuted, one = ARCHITECTURES[config["model_type"]]
     names = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
-    found: dict[str, Tensor] = {}
+    renamed = {}
+    for name, values in arrays.items():
+        if permuted and re.search(r"\.q_proj\.(weight|bias)$", name):
+            values = permute(values, config["num_attention_heads"])
+        elif permuted and re.search(r"\.k_proj\.(weight|bias)$", name):
+            values = permute(values, config["num_key_value_heads"])
+        elif name.endswith("norm.weight"):
+            values = values + np.float32(one)
+        new = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        assert new is not None, name
+        renamed[new] = values
+    return renamed
+
+
+def _tensors(folder: Path, config) -> dict[str, Tensor]:
+    arrays = {}
     for file in sorted(folder.glob("*.safetensors")):
         for name, tensor in deserialize(file.read_bytes()):
             bits = np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16
-            values = bits.view(np.float32).reshape(tensor["shape"])
-            if permuted and re.search(r"\.q_proj\.(weight|bias)$", name):
-                values = _permute(values, config["num_attention_heads"])
-            elif permuted and re.search(r"\.k_proj\.(weight|bias)$", name):
-                values = _permute(values, config["num_key_value_heads"])
-            elif name.endswith("norm.weight"):
-                values = values + np.float32(one)
-            found[names.get_name(name, try_suffixes=(".weight", ".bias"))] = values, KINDS.F32
-    return found
+            arrays[name] = bits.view(np.float32).reshape(tensor["shape"])
+    return {name: (values, KINDS.F32) for name, values in to_gguf(config, arrays).items()}
 
 
 def _llama3_factors(rope, head: int) -> NDArray[np.float32]:

@@ -38,7 +38,6 @@ _NUMBERS = {
     "final_logit_softcapping": "final_logit_softcapping",
 }
 _NEEDED = ("block_count", "embedding_length", "feed_forward_length", "attention.head_count")
-# 0 means that there is none.
 _WINDOW = "attention.sliding_window"  # 0 means that there is none
 # Keys that may only have values which change nothing; an absent key has them.
 _ONLY: Mapping[str, tuple[MetadataValue, ...]] = {

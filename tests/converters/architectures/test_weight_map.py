@@ -1,8 +1,5 @@
 """Names, shapes and row orders of both naming conventions."""
 
-import re
-
-import gguf
 import numpy as np
 import pytest
 
@@ -14,42 +11,7 @@ from edgesdk_converters.graph.full_sequence import sequence_logits
 from edgesdk_converters.graph.weights import tensor_names
 from edgesdk_converters.prepare import prepare
 from edgesdk_converters.quantise.recipe import find_recipe
-
-GGUF_ARCHITECTURE = {
-    "llama": (gguf.MODEL_ARCH.LLAMA, True, 0.0),
-    "mistral": (gguf.MODEL_ARCH.LLAMA, True, 0.0),
-    "smollm3": (gguf.MODEL_ARCH.SMOLLM3, True, 0.0),
-    "qwen2": (gguf.MODEL_ARCH.QWEN2, False, 0.0),
-    "qwen3": (gguf.MODEL_ARCH.QWEN3, False, 0.0),
-    "gemma2": (gguf.MODEL_ARCH.GEMMA2, False, 1.0),
-    "gemma3_text": (gguf.MODEL_ARCH.GEMMA3, False, 1.0),
-    "phi3": (gguf.MODEL_ARCH.PHI3, False, 0.0),
-}
-"""model_type -> architecture in the gguf package, whether q and k are permuted, what norms have added."""
-
-
-def permute(rows, heads):
-    """llama.cpp's row order for neighbour-paired rotation, from Hugging Face's."""
-    split = rows.reshape(heads, 2, rows.shape[0] // heads // 2, *rows.shape[1:])
-    return split.swapaxes(1, 2).reshape(rows.shape)
-
-
-def to_gguf(config, arrays):
-    """Renames with the gguf package's own table, permutes and shifts as llama.cpp's converter does."""
-    architecture, permuted, one = GGUF_ARCHITECTURE[config["model_type"]]
-    names = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
-    renamed = {}
-    for name, values in arrays.items():
-        if permuted and re.search(r"\.q_proj\.(weight|bias)$", name):
-            values = permute(values, config["num_attention_heads"])
-        elif permuted and re.search(r"\.k_proj\.(weight|bias)$", name):
-            values = permute(values, config["num_key_value_heads"])
-        elif name.endswith("norm.weight"):
-            values = values + np.float32(one)
-        new = names.get_name(name, try_suffixes=(".weight", ".bias"))
-        assert new is not None, name
-        renamed[new] = values
-    return renamed
+from tests.data.tiny_gguf import permute, to_gguf
 
 
 def refused(tiny, config=None, arrays=None, dialect="huggingface"):
