@@ -6,6 +6,7 @@ line, by one. Files go to a process as a whole, those that run the real model fi
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import signal
@@ -158,3 +159,14 @@ def smollm2_float(smollm2_gguf: Path, converted_once: Callable[..., Path]) -> Pa
     """The real model in float32, in the formats that run on a CPU."""
     targets = ("litert", "onnx", "onnx-step")
     return converted_once(smollm2_gguf, targets=targets, recipes=("f32",), context=512, prove=False)
+
+
+@pytest.fixture(scope="session")
+def other_mixers():
+    """`other_mixers(spec, **changes)`: a decoder with other attention in every block."""
+
+    def make(spec, **changes):
+        blocks = (dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, **changes)) for b in spec.blocks)
+        return dataclasses.replace(spec, blocks=tuple(blocks))
+
+    return make

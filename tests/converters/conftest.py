@@ -171,14 +171,3 @@ def uniform_program(request: pytest.FixtureRequest, make_program: Callable[[str]
 def tokens() -> NDArray[np.int32]:
     """A text of 24 tokens."""
     return np.random.default_rng(5).integers(0, PLAIN.vocab_size, 24).astype(np.int32)
-
-
-@pytest.fixture(scope="session")
-def other_mixers():
-    """`other_mixers(spec, **changes)`: a decoder with other attention in every block."""
-
-    def make(spec, **changes):
-        blocks = (dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, **changes)) for b in spec.blocks)
-        return dataclasses.replace(spec, blocks=tuple(blocks))
-
-    return make

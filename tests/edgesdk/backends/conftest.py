@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,14 +158,3 @@ def edgesdk_command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
         return Done(code if isinstance(code, int) else 1, capfd.readouterr().err.splitlines()[-1])
 
     return run
-
-
-@pytest.fixture(scope="session")
-def other_mixers():
-    """`other_mixers(spec, **changes)`: a decoder with other attention in every block."""
-
-    def make(spec, **changes):
-        blocks = (dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, **changes)) for b in spec.blocks)
-        return dataclasses.replace(spec, blocks=tuple(blocks))
-
-    return make
