@@ -9,10 +9,11 @@ about 250 bytes. It knows neither answers nor drafts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import mul
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgesdk.backends.protocol import Int
 
@@ -31,7 +32,9 @@ _CHAIN = 16
 """Places of a chain that are looked at, newest first."""
 
 _FIRST_ROOM = 256
-_FACTORS = np.array([0x9E3779B97F4A7C15 * (2 * i + 1) % (1 << 64) | 1 for i in range(max(_GRAMS))], np.uint64)
+_FEW = 8
+_MASK = (1 << 64) - 1
+_FACTORS = tuple(0x9E3779B97F4A7C15 * (2 * i + 1) & _MASK | 1 for i in range(max(_GRAMS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +105,12 @@ class SuffixIndex:
             most: matches to return.
         """
         window = text[-LONGEST_MATCH:]
+        ends: list[int] = window[-max(_GRAMS) :].tolist()
         places: dict[int, None] = {}
         for last, before, count in zip(self._last, self._before, _GRAMS, strict=True):
             if len(window) < count:
                 continue
-            place = last.get(int(_hashes(window[-count:], count)[0]), -1)
+            place = last.get(_hash(ends[len(ends) - count :]), -1)
             for _ in range(_CHAIN):
                 if place < 0:
                     break
@@ -143,7 +147,7 @@ class SuffixIndex:
             if total - first < count:
                 continue
             # A gram is found by the place after it, where its continuation stands.
-            keys = _hashes(self._tokens[first:total], count).tolist()
+            keys = _hashes(self._tokens[first:total], count)
             for place, key in enumerate(keys, start=first + count):
                 before[place] = last.get(key, -1)
                 last[key] = place
@@ -164,11 +168,20 @@ class SuffixIndex:
             self._before[index] = longer
 
 
-def _hashes(tokens: Int, count: int) -> NDArray[np.uint64]:
-    """A hash of every n-gram: (n - count + 1,), that of an n-gram at its first token."""
-    values = tokens.astype(np.int64).astype(np.uint64)
+def _hashes(tokens: Int, count: int) -> list[int]:
+    """A hash of every n-gram: n - count + 1 of them."""
     total = len(tokens) - count + 1
+    if total <= _FEW:
+        few: list[int] = tokens.tolist()
+        return [_hash(few[first : first + count]) for first in range(total)]
+    values = tokens.astype(np.int64).astype(np.uint64)
     hashes = np.zeros(total, np.uint64)
-    for offset in range(count):
-        hashes += values[offset : offset + total] * _FACTORS[offset]
-    return hashes
+    for factor, offset in zip(_FACTORS, range(count), strict=False):
+        hashes += values[offset : offset + total] * np.uint64(factor)
+    found: list[int] = hashes.tolist()
+    return found
+
+
+def _hash(tokens: Sequence[int]) -> int:
+    """The hash of one n-gram, which for a few takes less time than arrays do."""
+    return sum(map(mul, tokens, _FACTORS)) & _MASK
