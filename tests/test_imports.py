@@ -24,6 +24,7 @@ RUNTIME = [
     "edgesdk.load_model",
     "edgesdk.plan_load",
     "edgesdk.model",
+    "edgesdk.drafts",
     "edgesdk.load_options",
     "edgesdk.decoding",
     "edgesdk.dispatch",
