@@ -25,6 +25,7 @@ RUNTIME = [
     "edgesdk.load_model",
     "edgesdk.plan_load",
     "edgesdk.model",
+    "edgesdk.drafts",
     "edgesdk.load_options",
     "edgesdk.plans",
     "edgesdk.decoding",

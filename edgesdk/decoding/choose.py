@@ -22,6 +22,7 @@ from edgesdk.decoding.grammar import Grammar
 from edgesdk.decoding.logprobs import logprobs_of
 from edgesdk.decoding.options import GenerationOptions
 from edgesdk.decoding.sampling import Sampler
+from edgesdk.decoding.thinking import Thinking
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,8 @@ class TokenChoice:
         logprob: natural logarithm of its probability by the model's raw logits, before penalties,
             grammar and temperature; None unless asked for.
         top_logprobs: the likeliest tokens by the same logits, with their log-probabilities, best first.
-        forced: tokens that the grammar leaves no choice about after this one. They count as chosen: run
-            them with `token` as one chunk and ask for the logits after the last of them only.
+        forced: tokens that the grammar, or the end of a thought, leaves no choice about after this one. They
+            count as chosen: run them with `token` as one chunk and ask for the logits after the last only.
         finished: the grammar is complete with these tokens; there is nothing more to choose.
     """
 
@@ -55,6 +56,7 @@ class Chooser:
         vocab_size: int,
         *,
         grammar: Grammar | None = None,
+        thinking: Thinking | None = None,
     ) -> None:
         """Starts with an empty history.
 
@@ -63,6 +65,7 @@ class Chooser:
             defaults: what the bundle recommends where `options` say nothing.
             vocab_size: V.
             grammar: what the answer must follow, compiled for the model.
+            thinking: the thought before the answer, where it may be ended or the grammar waits for it; new.
 
         Raises:
             UnsupportedOption: a value has no meaning.
@@ -70,6 +73,7 @@ class Chooser:
         self._sampler = Sampler(options.sampling(defaults), vocab_size)
         self._logprobs = options.logprobs
         self._grammar = None if grammar is None else grammar.start()
+        self._thinking = thinking
 
     def observe(self, tokens: Sequence[int]) -> None:
         """Tells it the prompt, for the repetition penalty."""
@@ -93,6 +97,8 @@ class Chooser:
             DeviceError: the logits are not numbers.
             UnsupportedOption: the grammar became too complex, or leaves nothing to choose.
         """
+        if self._thinking is not None and not self._thinking.over:
+            return self._think(self._thinking, logits)
         grammar = self._grammar
         token = self._sampler.choose(logits, None if grammar is None else grammar.allowed())
         forced: tuple[int, ...] = ()
@@ -102,6 +108,26 @@ class Chooser:
             for each in forced:
                 self._sampler.record(each)
             finished = grammar.finished
+        return self._choice(logits, token, forced, finished)
+
+    def _think(self, thinking: Thinking, logits: NDArray[np.float32]) -> TokenChoice:
+        """The next token of a thought, or of what shows whether there is one."""
+        due = thinking.due
+        if due:
+            thinking.due = ()
+            for each in due:
+                self._sampler.record(each)
+                thinking.push(each)
+            return self._choice(logits, due[0], due[1:], finished=False)
+        token = self._sampler.choose(logits, thinking.allowed)
+        forced = thinking.push(token)
+        for each in forced:
+            self._sampler.record(each)
+        return self._choice(logits, token, forced, finished=False)
+
+    def _choice(
+        self, logits: NDArray[np.float32], token: int, forced: tuple[int, ...], finished: bool
+    ) -> TokenChoice:
         if self._logprobs is None:
             return TokenChoice(token, forced=forced, finished=finished)
         logprob, top = logprobs_of(logits, token, self._logprobs)
