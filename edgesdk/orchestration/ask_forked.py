@@ -7,7 +7,7 @@ backend makes of company (docs/engine.md).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 from edgesdk.engine.generation import Generation
@@ -21,56 +21,59 @@ _PIECE = 512
 """Tokens of a text that run before the caller is asked again whether to stop."""
 
 
-def ask_forked(desk: Desk, text: str, queries: Sequence[str]) -> list[ItemAnswer]:
+def ask_forked(
+    desk: Desk, text: str, queries: Mapping[int, str], how: HowAnswered = "fork", **changed: object
+) -> dict[int, ItemAnswer]:
     """Asks all questions at once; an item that fails says why.
+
+    Args:
+        desk: where they are asked.
+        text: that they are about.
+        queries: the questions by their places.
+        how: what the answers say of how they came about.
+        **changed: options of the requests that are not the desk's.
 
     Raises:
         UnsupportedOption: an option has no meaning.
         CapacityError: a question does not fit beside the text.
         DeviceError: the engine is closed.
     """
-    prompts = [desk.prompt(text, query) for query in queries]
-    desk.account.apart += sum(map(len, prompts))
-    shared = common_length(prompts)
+    prompts = {place: desk.prompt(text, query) for place, query in queries.items()}
+    shared = common_length(list(prompts.values()))
     with desk.engine.session() as base:
-        problem = _run_shared(desk, base, prompts[0][:shared])
+        problem = _run_shared(desk, base, next(iter(prompts.values()))[:shared])
         if problem is not None:
-            return failed(queries, "fork", problem)
-        return _ask_branches(desk, base, queries, [prompt[shared:] for prompt in prompts])
+            return {place: failed(query, how, problem) for place, query in queries.items()}
+        rests = {place: prompt[shared:] for place, prompt in prompts.items()}
+        return _ask_branches(desk, base, queries, rests, how, changed)
 
 
-def ask_single(desk: Desk, text: str, queries: Sequence[str]) -> list[ItemAnswer]:
+def ask_single(desk: Desk, text: str, queries: Mapping[int, str]) -> dict[int, ItemAnswer]:
     """Asks one question after the other, each in a call of its own; the baseline of the others.
 
     Raises:
         UnsupportedOption, CapacityError, DeviceError: as `ask_forked`.
     """
-    items = []
-    for place, query in enumerate(queries):
-        prompt = desk.prompt(text, query)
-        desk.account.apart += len(prompt)
-        items.append(ask_one(desk, place, query, prompt))
-    return items
+    return {place: ask_one(desk, place, query, desk.prompt(text, query)) for place, query in queries.items()}
 
 
-def ask_one(desk: Desk, place: int, query: str, prompt: list[int], **changed: object) -> ItemAnswer:
-    """Asks one question by itself; an item that fails says why.
+def ask_one(desk: Desk, place: int, query: str, prompt: list[int]) -> ItemAnswer:
+    """Asks one question in a call of its own; an item that fails says why.
 
     Args:
         desk: where it is asked.
         place: of the question.
         query: the question.
         prompt: (n,) token ids.
-        **changed: options of the request that are not the desk's.
 
     Raises:
         UnsupportedOption, CapacityError, DeviceError: as `ask_forked`.
     """
     problem = _why_not(desk)
     if problem is not None:
-        return failed([query], "single", problem)[0]
-    with desk.engine.submit(prompt, block=True, **desk.options(place, **changed)) as generation:
-        return _settle(desk, place, query, generation)
+        return failed(query, "single", problem)
+    with desk.engine.submit(prompt, block=True, **desk.options(place)) as generation:
+        return _settle(desk, place, query, generation, "single")
 
 
 def _run_shared(desk: Desk, base: Session, tokens: list[int]) -> str | None:
@@ -90,43 +93,47 @@ def _run_shared(desk: Desk, base: Session, tokens: list[int]) -> str | None:
 
 
 def _ask_branches(
-    desk: Desk, base: Session, queries: Sequence[str], rests: Sequence[Sequence[int]]
-) -> list[ItemAnswer]:
+    desk: Desk,
+    base: Session,
+    queries: Mapping[int, str],
+    rests: Mapping[int, list[int]],
+    how: HowAnswered,
+    changed: Mapping[str, object],
+) -> dict[int, ItemAnswer]:
     """Has each question go on from the shared cells, as many at once as find cells for their answers."""
     # More would take each other's cells, and be computed again from the start.
     room = desk.engine.metrics.cells_used + desk.engine.metrics.cells_free - base.length
-    width = max(1, room // (max(map(len, rests)) + desk.answer_tokens))
+    width = max(1, room // (max(map(len, rests.values())) + desk.most_tokens(changed)))
     items: dict[int, ItemAnswer] = {}
     running: deque[tuple[int, Session, Generation]] = deque()
 
     def settle() -> None:
         place, branch, generation = running.popleft()
-        items[place] = _settle(desk, place, queries[place], generation, fork=True)
+        items[place] = _settle(desk, place, queries[place], generation, how)
         branch.close()
 
     with ExitStack() as stack:
-        for place, rest in enumerate(rests):
+        for place, rest in rests.items():
             if len(running) >= width:
                 settle()
             problem = _why_not(desk)
             if problem is not None:
-                items[place] = failed([queries[place]], "fork", problem)[0]
+                items[place] = failed(queries[place], how, problem)
                 continue
             branch = stack.enter_context(base.fork())
-            generation = stack.enter_context(branch.submit(rest, **desk.options(place)))
+            generation = stack.enter_context(branch.submit(rest, **desk.options(place, **changed)))
             running.append((place, branch, generation))
         while running:
             settle()
-    return [items[place] for place in range(len(queries))]
+    return items
 
 
-def _settle(desk: Desk, place: int, query: str, generation: Generation, *, fork: bool = False) -> ItemAnswer:
+def _settle(desk: Desk, place: int, query: str, generation: Generation, how: HowAnswered) -> ItemAnswer:
     """Waits for an answer and looks at it."""
-    how: HowAnswered = "fork" if fork else "single"
     try:
         completion = desk.wait(generation)
     except EdgeError as error:
-        return failed([query], how, str(error))[0]
+        return failed(query, how, str(error))
     desk.ran(generation, completion)
     return desk.item(place, query, completion, how)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Unpack
 
@@ -18,7 +18,7 @@ from edgesdk.decoding.grammar import check_grammar
 from edgesdk.decoding.option_types import whole_text
 from edgesdk.decoding.options import GenerationOptions
 from edgesdk.errors import CapacityError, UnsupportedOption
-from edgesdk.orchestration.ask_forked import ask_forked, ask_one, ask_single
+from edgesdk.orchestration.ask_forked import ask_forked, ask_single
 from edgesdk.orchestration.ask_together import LIST_TOKENS, ask_together, together_prompt
 from edgesdk.orchestration.desk import Desk
 from edgesdk.orchestration.hosted_engine import engine_on
@@ -102,29 +102,45 @@ def _check_together(asking: AskOptions, answering: GenerationOptions) -> None:
 
 def _ask_part(desk: Desk, text: str, queries: Sequence[str]) -> list[ItemAnswer]:
     """Answers about a text that fits, those that failed asked for again."""
+    asked = dict(enumerate(queries))
+    prompts = [desk.prompt(text, query) for query in queries]
+    desk.account.apart += sum(map(len, prompts))
     if desk.asking.mode == "fork":
-        items = ask_forked(desk, text, queries)
+        items = ask_forked(desk, text, asked)
     elif desk.asking.mode == "single":
-        items = ask_single(desk, text, queries)
+        items = ask_single(desk, text, asked)
     else:
-        items = ask_together(desk, text, queries, forced=desk.asking.mode == "constrained")
-    return [_asked_again(desk, place, text, item) for place, item in enumerate(items)]
+        items = ask_together(desk, text, asked, forced=desk.asking.mode == "constrained")
+    broken = {place: asked[place] for place, item in items.items() if item.error is not None}
+    if broken and not (desk.allowance.is_over() or desk.allowance.is_cancelled()):
+        items |= _ask_again(desk, text, broken, items, max(map(len, prompts)))
+    return [items[place] for place in asked]
 
 
-def _asked_again(desk: Desk, place: int, text: str, item: ItemAnswer) -> ItemAnswer:
-    """An item as it is, or what the model says when it is asked alone."""
-    if item.error is None or desk.allowance.is_over() or desk.allowance.is_cancelled():
-        return item
-    prompt = desk.prompt(text, item.query)
+def _ask_again(
+    desk: Desk, text: str, queries: Mapping[int, str], before: Mapping[int, ItemAnswer], longest: int
+) -> dict[int, ItemAnswer]:
+    """Has each question that failed answered in a request of its own, with as many tokens as it may take."""
     most = desk.asking.retry_tokens or 2 * desk.answer_tokens
-    changed: dict[str, object] = {"max_tokens": min(most, desk.engine.model.context - len(prompt) + 1)}
-    ruled = desk.schema(place) is not None or desk.answering.regex or desk.answering.lark
-    if not ruled and importlib.util.find_spec("llguidance") is not None:
-        changed["regex"] = _SOMETHING  # greedily, the same prompt alone would be as empty as before
-    again = ask_one(desk, place, item.query, prompt, **changed)
-    if again.error is not None:
-        return replace(again, how="alone", note=item.error, text=again.text or item.text)
-    return replace(again, how="alone", note=item.error)
+    changed: dict[str, object] = {"max_tokens": min(most, desk.engine.model.context - longest + 1)}
+    found: dict[int, ItemAnswer] = {}
+    for ruled in (True, False):
+        group = {p: q for p, q in queries.items() if _is_ruled(desk, p) == ruled}
+        if not group:
+            continue
+        if not ruled and importlib.util.find_spec("llguidance") is not None:
+            # Greedily, the same prompt alone would be as empty as before.
+            changed = changed | {"regex": _SOMETHING}
+        found |= ask_forked(desk, text, group, "alone", **changed)
+    for place, again in found.items():
+        first = before[place]
+        found[place] = replace(again, note=first.error, text=again.text or first.text)
+    return found
+
+
+def _is_ruled(desk: Desk, place: int) -> bool:
+    """Whether an answer has a grammar."""
+    return desk.schema(place) is not None or bool(desk.answering.regex or desk.answering.lark)
 
 
 def _parts(desk: Desk, text: str, queries: Sequence[str]) -> list[str]:

@@ -27,7 +27,8 @@ LIST_TOKENS = 8
 def together_prompt(desk: Desk, text: str, queries: Sequence[str]) -> list[int]:
     """Token ids that ask all questions at once."""
     count = len(queries)
-    example = ", ".join(f'"answer {n}"' for n in range(1, min(count, 3) + 1)) + (", ..." if count > 3 else "")
+    # Placeholders with words in them are what a small model answers.
+    example = ", ".join(['"..."'] * min(count, 3)) + (", ..." if count > 3 else "")
     form = (
         f"There are {count} questions about the text. Answer with a JSON list of exactly {count} items, one "
         f"answer for each question, in order, and nothing else: [{example}]"
@@ -38,13 +39,13 @@ def together_prompt(desk: Desk, text: str, queries: Sequence[str]) -> list[int]:
     )
 
 
-def ask_together(desk: Desk, text: str, queries: Sequence[str], *, forced: bool) -> list[ItemAnswer]:
+def ask_together(desk: Desk, text: str, asked: Mapping[int, str], *, forced: bool) -> dict[int, ItemAnswer]:
     """Asks all questions in one request; items that are missing say why.
 
     Args:
         desk: where they are asked.
         text: that they are about.
-        queries: the questions.
+        asked: the questions by their places, from 0.
         forced: whether a grammar makes the answer a list of as many items.
 
     Raises:
@@ -53,8 +54,8 @@ def ask_together(desk: Desk, text: str, queries: Sequence[str], *, forced: bool)
         DeviceError: the engine is closed.
     """
     how: HowAnswered = "constrained" if forced else "paper"
+    queries = list(asked.values())
     prompt = together_prompt(desk, text, queries)
-    desk.account.apart += sum(len(desk.prompt(text, query)) for query in queries)
     schema = _list_schema(desk, len(queries)) if forced else None
     most = len(queries) * (desk.answer_tokens + LIST_TOKENS)
     options = desk.options(0, json_schema=schema, max_tokens=most)
@@ -62,7 +63,7 @@ def ask_together(desk: Desk, text: str, queries: Sequence[str], *, forced: bool)
         try:
             completion = desk.wait(generation)
         except EdgeError as error:
-            return failed(queries, how, str(error))
+            return {place: failed(query, how, str(error)) for place, query in asked.items()}
         desk.ran(generation, completion)
     found = read_list(completion.text, len(queries))
     kept = desk.account.list_kept
@@ -71,23 +72,16 @@ def ask_together(desk: Desk, text: str, queries: Sequence[str], *, forced: bool)
     problem = found.problem
     if problem is not None and reason in ("cancelled", "deadline"):
         problem = stopped(reason, completion.new_tokens)
-    items = []
-    for place, query in enumerate(queries):
+    items = {}
+    for place, query in asked.items():
         if place >= len(found.items):
-            items.append(ItemAnswer(query, "", None, how, reason, error=problem))
+            items[place] = ItemAnswer(query, "", None, how, reason, error=problem)
             continue
         value = found.items[place]
         shown = _shown(value)
-        items.append(
-            ItemAnswer(
-                query,
-                shown,
-                None if desk.schema(place) is None else value,
-                how,
-                reason,
-                error=None if shown else "the answer is empty",
-            )
-        )
+        kept_value = None if desk.schema(place) is None else value
+        problem_here = None if shown else "the answer is empty"
+        items[place] = ItemAnswer(query, shown, kept_value, how, reason, error=problem_here)
     return items
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import cast
 
@@ -64,6 +64,11 @@ class Desk:
         """Most tokens of an answer."""
         return self.answering.max_tokens or 1
 
+    def most_tokens(self, changed: Mapping[str, object]) -> int:
+        """Most tokens of an answer, unless a request changes that."""
+        most = changed.get("max_tokens")
+        return most if isinstance(most, int) else self.answer_tokens
+
     def prompt(self, text: str, query: str) -> list[int]:
         """Token ids that ask one question."""
         return self.writer.ids(self.asking.instruction, text, f"Question: {query}")
@@ -123,6 +128,6 @@ def stopped(reason: str, tokens: int) -> str:
     return f"{what} after {tokens} tokens of the answer"
 
 
-def failed(queries: Sequence[str], how: HowAnswered, error: str) -> list[ItemAnswer]:
-    """Items without an answer, for one reason."""
-    return [ItemAnswer(query, "", None, how, error=error) for query in queries]
+def failed(query: str, how: HowAnswered, error: str) -> ItemAnswer:
+    """An item without an answer."""
+    return ItemAnswer(query, "", None, how, error=error)

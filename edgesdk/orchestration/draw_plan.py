@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
+from edgesdk.bundle.printable import printable
 from edgesdk.plans.skeleton_answer import NodeAnswer, SkeletonAnswer
 
 _COLUMNS = 40
@@ -23,7 +24,7 @@ def plan_tree(answer: SkeletonAnswer) -> str:
         answer: with a plan, or one that says why there is none.
     """
     if not answer.nodes:
-        return f"no plan: {answer.fallback or 'nothing was planned'}"
+        return f"no plan: {printable(answer.fallback or 'nothing was planned')}"
     scale = _COLUMNS / max(answer.wall_s, 1e-9)
     lines = []
     if answer.plan_s:
@@ -35,10 +36,10 @@ def plan_tree(answer: SkeletonAnswer) -> str:
         writes = min(max(round(first * scale), waits), ends)
         bar = " " * waits + "." * (writes - waits) + "=" * (ends - writes)
         needs = f" after {', '.join(map(str, node.node.parents))}" if node.node.parents else ""
-        problem = f"  ! {node.error}" if node.error else ""
+        problem = f"  ! {printable(node.error)}" if node.error else ""
         lines.append(
             f"{node.node.number:4} |{bar:<{_COLUMNS}}| {ended - ready:6.2f} s  "
-            f"[{node.node.difficulty}]{needs}  {node.node.task}{problem}"
+            f"[{node.node.difficulty}]{needs}  {printable(node.node.task)}{problem}"
         )
     return "\n".join(lines)
 
@@ -75,7 +76,7 @@ def plan_svg(answer: SkeletonAnswer) -> str:
                 f'x2="{_x(ready, scale):.1f}" y2="{y + 6}" stroke="#555" marker-end="url(#tip)"/>'
             )
         colour = _FAILED if node.error else _COLOURS[node.node.difficulty - 1]
-        words = f"{number}. {node.node.task}" + (f" ({node.error})" if node.error else "")
+        words = printable(f"{number}. {node.node.task}" + (f" ({node.error})" if node.error else ""))
         parts += _bar(ready, first, ended, y, scale, colour, words)
     return "\n".join([*parts, "</svg>", ""])
 
