@@ -8,7 +8,8 @@
 # beginning (IrAllocator::EmplaceAt in litert/core/model/ir_allocator.h). A decoder of 30 layers with 3,500
 # tensors in each of three signatures is read in 0.2 s instead of 0.05.
 #
-# Prints both ratios, of the processor time of one thread, between LiteRT's own lines; fails if the first is no longer far above the second.
+# Prints both ratios, of the processor time of one thread, between LiteRT's own lines; fails if the first is no
+# longer far above the second.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
