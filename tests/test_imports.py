@@ -25,6 +25,7 @@ RUNTIME = [
     "edgesdk.plan_load",
     "edgesdk.model",
     "edgesdk.load_options",
+    "edgesdk.drafts",
     "edgesdk.decoding",
     "edgesdk.dispatch",
     "edgesdk.kv",
