@@ -28,6 +28,7 @@ COMMANDS = (
     "compile",
     "run",
     "chat",
+    "serve",
     "inspect",
     "verify",
     "eval",
