@@ -28,6 +28,7 @@ COMMANDS = (
     "compile",
     "run",
     "chat",
+    "serve",
     "ask-many",
     "skeleton",
     "inspect",
