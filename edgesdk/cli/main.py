@@ -33,6 +33,7 @@ COMMANDS = (
     "compile",
     "run",
     "chat",
+    "serve",
     "ask-many",
     "skeleton",
     "inspect",
