@@ -28,6 +28,8 @@ COMMANDS = (
     "compile",
     "run",
     "chat",
+    "ask-many",
+    "skeleton",
     "inspect",
     "verify",
     "eval",
@@ -38,7 +40,7 @@ COMMANDS = (
     "devices",
     "explain",
 )
-"""In the order of the help; `NAME` is the object `command` of `edgesdk.cli.NAME`."""
+"""In the order of the help; `NAME` is the object `command` of `edgesdk.cli.NAME`, `_` for `-`."""
 
 DEBUG_VARIABLE = "EDGESDK_DEBUG"
 
@@ -57,7 +59,7 @@ class LazyGroup(click.Group):
         """The command of that name."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"edgesdk.cli.{cmd_name}").command
+        command: click.Command = import_module(f"edgesdk.cli.{cmd_name.replace('-', '_')}").command
         return command
 
 
