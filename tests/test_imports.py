@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 RUNTIME = [
     "edgesdk.__main__",
     "edgesdk.cli",
+    "edgesdk.server",
     "edgesdk.compile",
     "edgesdk.evaluation",
     "edgesdk.orchestration",
