@@ -128,8 +128,8 @@ class Chooser:
             deepest: likewise, one after the other.
 
         Returns:
-            None if nothing is left. Drafts that were drawn are left as they are: taking some away by what they
-            are would distort what is drawn in their stead.
+            None if nothing is left. Drafts that were drawn are left as they are: taking some away by what
+            they are would distort what is drawn in their stead.
         """
         grammar = self._grammar
         if (
