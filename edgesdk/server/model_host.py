@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgesdk.bundle.reader import open_bundle
 from edgesdk.bundle.model_names import is_name
+from edgesdk.bundle.reader import open_bundle
 from edgesdk.bundle.shelf import make_name, names, place
 from edgesdk.engine.engine import Engine
 from edgesdk.engine.engine_options import OwnKeywords
