@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from edgesdk.bundle.integrity import cache_folder
 from edgesdk.bundle.manifest import TransformRecord, WeightRecord
 from edgesdk.errors import TransformError
-from edgesdk_converters.graph.ops import Linear
 from edgesdk_converters.graph.program import Program
-from edgesdk_converters.quantise.activation_rule import FEW_TOKENS
+from edgesdk_converters.quantise.activation_record import with_exact_activations
 from edgesdk_converters.quantise.block_kernels import BlockKernels
 from edgesdk_converters.quantise.budget import Budget, Mixture, search_mixture
 from edgesdk_converters.quantise.calibrate import CalibrationRecord, calibrate
@@ -70,15 +69,7 @@ class QuantisedProgram:
     @property
     def history(self) -> tuple[TransformRecord, ...]:
         """What was done to the program, and which of its products read activations without loss."""
-        recipe = self.weights.recipe
-        if not recipe.has_exact_products:
-            return self.program.history
-        products = [node.inputs[1] for node in self.program.graph.nodes if isinstance(node.op, Linear)]
-        rounding = [name for name in products if self.weights.scheme(name) is not None]
-        sizes = {"decode": 1, "few": FEW_TOKENS, "prompt": FEW_TOKENS + 1}
-        exact = {phase: sum(recipe.exact(name, T) for name in rounding) for phase, T in sizes.items()}
-        record = TransformRecord("exact_activations", {**exact, "of": len(rounding)})
-        return (*self.program.history, record)
+        return with_exact_activations(self.program.history, self.program, self.weights)
 
     @cached_property
     def records(self) -> tuple[WeightRecord, ...]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from edgesdk.bundle.manifest import StepShape, Variant
 from edgesdk_converters.graph.program import Program
+from edgesdk_converters.quantise.activation_record import with_exact_activations
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.weight_numbers import weight_numbers
 from edgesdk_converters.transforms.skip_layers import skip_layers
@@ -79,7 +80,7 @@ class WrittenStack:
         return dataclasses.replace(
             whole,
             name=whole.name + SUFFIX,
-            transforms=self.program.history,
+            transforms=with_exact_activations(self.program.history, self.program, weights),
             steps=self.steps,
             decoder=self.program.spec,
             weights=tuple(record for record in whole.weights if record.name in used),

@@ -18,6 +18,7 @@ from edgesdk.decoding.logprobs import TokenLogprob
 from edgesdk.decoding.options import GenerationOptions
 from edgesdk.decoding.stopping import FinishReason, StopStrings
 from edgesdk.text.detokenize import Detokenizer
+from edgesdk.text.read_thought import ThoughtReader, ThoughtStep
 from edgesdk.text.tokenizer import Tokenizer
 
 
@@ -32,6 +33,8 @@ class Answer:
         limit: int,
         prompt_tokens: int,
         index: int = 0,
+        thought: ThoughtReader | None = None,
+        shows_special: bool = False,
     ) -> None:
         """Starts empty.
 
@@ -41,8 +44,16 @@ class Answer:
             limit: most tokens.
             prompt_tokens: for the figures.
             index: which of several samples it is.
+            thought: takes the thought off its beginning; None where it is all text. Stop strings do not end a
+                thought.
+            shows_special: special tokens are a part of the text.
         """
-        self._detokenizer = Detokenizer(tokenizer)
+        self._thought = thought
+        self._thoughts: list[str] = []
+        self._thoughts_taken = self._logprobs_taken = 0
+        self._strips = False
+        """Whether space is left out until there is text: after a thought."""
+        self._detokenizer = Detokenizer(tokenizer, skip_special=not shows_special)
         self._stops = StopStrings(options.stop)
         self._eos_ids = frozenset(() if options.ignore_eos else tokenizer.record.eos_ids)
         self._limit = limit
@@ -56,6 +67,12 @@ class Answer:
         """Every token so far."""
         self.times_s: list[float] = []
         """When each was chosen, on the driver's clock."""
+        self.steps = 0
+        """Steps of the model that gave it tokens."""
+        self.drafted = 0
+        """Drafted tokens that they judged."""
+        self.kept = 0
+        """Those of them that spared a step."""
 
     def push(self, choice: TokenChoice, now_s: float) -> tuple[tuple[int, ...], FinishReason | None]:
         """Adds a chosen token and those that are forced after it, as far as the answer goes.
@@ -79,7 +96,7 @@ class Answer:
                 self._logprobs.append(TokenLogprob(token, logprob, top))
             if token in self._eos_ids:
                 return chosen[:count], "stop"
-            self._text.append(self._stops.push(self._detokenizer.push(token)))
+            self._text.append(self._stops.push(self._read(token)))
             if self._stops.found is not None:
                 return chosen[:count], "stop_string"
             if choice.finished and count == len(chosen):
@@ -88,11 +105,24 @@ class Answer:
                 return chosen[:count], "length"
         return chosen, None
 
+    @property
+    def left(self) -> int:
+        """Most tokens that may still come."""
+        return self._limit - len(self.tokens)
+
+    def count_step(self, drafted: int, kept: int) -> None:
+        """Notes a step that gave it tokens, and what became of its draft."""
+        self.steps += 1
+        self.drafted += drafted
+        self.kept += kept
+
     def take(self) -> list[Chunk]:
         """Pieces of text that are certain and were not taken before."""
-        text = "".join(self._text[self._taken :])
-        self._taken = len(self._text)
-        return [Chunk(text, index=self._index)] if text else []
+        text, thought = "".join(self._text[self._taken :]), "".join(self._thoughts[self._thoughts_taken :])
+        self._taken, self._thoughts_taken = len(self._text), len(self._thoughts)
+        if not text and not thought:
+            return []
+        return [Chunk(text, index=self._index, thought=thought, logprobs=self._take_logprobs())]
 
     def complete(self, finish: FinishReason, started_s: float | None) -> Chunk:
         """Ends the answer.
@@ -104,7 +134,9 @@ class Answer:
         Returns:
             The last piece: what was not taken or was held back, and the whole.
         """
-        self._text.append(self._stops.push(self._detokenizer.finish()) + self._stops.finish())
+        rest = "" if self._thought is None else self._take_step(self._thought.finish())
+        rest += self._shown(self._detokenizer.finish())
+        self._text.append(self._stops.push(rest) + self._stops.finish())
         if self._stops.found is not None:
             finish = "stop_string"
         times = self.times_s
@@ -120,5 +152,41 @@ class Answer:
             prefill_tokens_per_s=self._prompt_tokens / first_s if first_s > 0 else 0.0,
             decode_tokens_per_s=(len(times) - 1) / later_s if later_s > 0 else None,
             logprobs=None if self._logprobs is None else tuple(self._logprobs),
+            thought="".join(self._thoughts),
+            steps=self.steps,
+            drafted_tokens=self.drafted,
+            kept_tokens=self.kept,
         )
-        return Chunk("".join(self._text[self._taken :]), completion, self._index)
+        return Chunk(
+            "".join(self._text[self._taken :]),
+            completion,
+            self._index,
+            "".join(self._thoughts[self._thoughts_taken :]),
+            self._take_logprobs(),
+        )
+
+    def _read(self, token: int) -> str:
+        """The text of the answer that a token adds."""
+        if self._thought is None:
+            return self._shown(self._detokenizer.push(token))
+        return self._take_step(self._thought.push(token))
+
+    def _take_step(self, step: ThoughtStep) -> str:
+        """Keeps a step's piece of the thought; returns the text of the answer that it has."""
+        if step.thought:
+            self._thoughts.append(step.thought)
+        if self._thought is not None and self._thought.done:
+            self._thought, self._strips = None, bool(self._thoughts)
+        return self._shown(step.text + "".join(map(self._detokenizer.push, step.tokens)))
+
+    def _shown(self, text: str) -> str:
+        if self._strips:
+            text = text.lstrip()
+            self._strips = not text
+        return text
+
+    def _take_logprobs(self) -> tuple[TokenLogprob, ...]:
+        if self._logprobs is None:
+            return ()
+        taken, self._logprobs_taken = self._logprobs_taken, len(self._logprobs)
+        return tuple(self._logprobs[taken:])

@@ -14,7 +14,7 @@ class Completion:
     """A finished answer.
 
     Attributes:
-        text: without the end token or stop string that ended it.
+        text: without the end token or stop string that ended it, and in a conversation without `thought`.
         tokens: every token chosen, an end token included.
         finish_reason: `stop` (end token, or a grammar that is complete), `stop_string`, `length`
             (limit or end of the context), `cancelled`, and from the engine also `deadline`.
@@ -25,6 +25,10 @@ class Completion:
         decode_tokens_per_s: tokens after the first over the time they took; None when one step gave all.
         logprobs: of each token, if asked for.
         tool_calls: the functions that the model wants called, for a conversation with tools.
+        thought: what a reasoning model wrote between its marks before the answer to a conversation.
+        steps: steps of the model that gave tokens: fewer than tokens with drafts or a grammar.
+        drafted_tokens: tokens that a drafter proposed and these steps judged.
+        kept_tokens: those of them that the answer has and needed no step for.
     """
 
     text: str
@@ -37,6 +41,15 @@ class Completion:
     decode_tokens_per_s: float | None
     logprobs: tuple[TokenLogprob, ...] | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    thought: str = ""
+    steps: int = 0
+    drafted_tokens: int = 0
+    kept_tokens: int = 0
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Tokens for each step of the model that gave some; 0 without any."""
+        return self.new_tokens / self.steps if self.steps else 0.0
 
 
 @dataclass(frozen=True)
@@ -47,8 +60,12 @@ class Chunk:
         text: may be empty.
         completion: the whole answer, with the last piece only.
         index: which of several samples it belongs to.
+        thought: a piece of the thought that comes before the answer, likewise.
+        logprobs: of the tokens that were chosen since the piece before, if asked for; text lags behind.
     """
 
     text: str
     completion: Completion | None = None
     index: int = 0
+    thought: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()

@@ -62,6 +62,8 @@ class GenerationOptions:
         json_schema: the answer is a JSON document of this schema, laid out as `json.dumps` does.
         regex: the answer matches this regular expression from start to end.
         lark: the answer follows this context-free grammar, in the Lark-like language of llguidance.
+        thinking_tokens: in a conversation, most tokens of the thought before the answer: with the last of
+            them the model's own mark ends it, and the answer follows. None leaves its length to the model.
     """
 
     max_tokens: int | None = DEFAULT_MAX_TOKENS
@@ -81,6 +83,7 @@ class GenerationOptions:
     json_schema: JsonSchema | None = None
     regex: str | None = None
     lark: str | None = None
+    thinking_tokens: int | None = None
 
     def __post_init__(self) -> None:
         """Refuses values of the wrong type, and those without meaning that `sampling` does not know.
@@ -96,6 +99,7 @@ class GenerationOptions:
             ("top_k", 0, None),
             ("seed", 0, _MOST_SEED),
             ("logprobs", 0, MOST_LOGPROBS),
+            ("thinking_tokens", 0, None),
         ):
             if getattr(self, name) is not None:
                 checked[name] = whole_number(name, getattr(self, name), least, most)
@@ -160,6 +164,7 @@ class GenerationKeywords(TypedDict, total=False):
     json_schema: JsonSchema | None
     regex: str | None
     lark: str | None
+    thinking_tokens: int | None
 
 
 lists_options = lists_fields(GenerationOptions)

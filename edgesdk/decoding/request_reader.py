@@ -21,13 +21,16 @@ from edgesdk.decoding.answer import Answer
 from edgesdk.decoding.choose import Chooser
 from edgesdk.decoding.grammar import Grammar, GrammarTokenizer
 from edgesdk.decoding.options import GenerationOptions
+from edgesdk.decoding.thinking import Thinking
 from edgesdk.errors import UnsupportedOption
 from edgesdk.text.conversation import Conversation
 from edgesdk.text.encode_prompt import Prompt, check_known_ids, encode_prompt
 from edgesdk.text.messages import plain_tools
 from edgesdk.text.prompt_limit import check_text_fits
 from edgesdk.text.read_chat_template import read_chat_template
+from edgesdk.text.read_thought import ThoughtReader
 from edgesdk.text.render_conversation import render_conversation
+from edgesdk.text.thoughts import TAIL_TOKENS, open_thought
 from edgesdk.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -88,6 +91,7 @@ class RequestReader:
         *,
         samples: int = 1,
         held: Sequence[int] = (),
+        calls_as_text: bool = False,
     ) -> AnswerRequest:
         """Checks a request and makes what it needs.
 
@@ -98,6 +102,7 @@ class RequestReader:
             samples: how many answers; 0 runs the prompt only.
             held: tokens of the sequence that the request goes on with. A prompt follows them; a conversation
                 is whole, and goes on from where it parts from them.
+            calls_as_text: leave the calls of an answer in its text, with their special tokens.
 
         Raises:
             UnsupportedOption: an option or a message has no meaning, or the prompt is empty or has unknown
@@ -105,10 +110,13 @@ class RequestReader:
             CapacityError: the prompt does not fit.
             EdgeError: the chat template fails.
         """
-        tools = None
+        tools, thoughts = None, False
+        opened: str | None = None
         if isinstance(asked, Conversation):
             tools = self._tools(asked)
             ids = self.render(replace(asked, tools=None if tools is None else tools.tools), context)
+            thoughts = True
+            opened = open_thought(self.tokenizer.decode(ids[-TAIL_TOKENS:], skip_special=False))
             if tools is not None:
                 options = tools.prepare(options, ids)
         else:
@@ -121,23 +129,38 @@ class RequestReader:
         limit = context - len(ids) + 1
         if options.max_tokens is not None:
             limit = min(limit, options.max_tokens)
+        if options.thinking_tokens is not None and not thoughts:
+            raise UnsupportedOption("thinking_tokens goes with messages; this request has a plain prompt")
         grammar = Grammar.of(options, self._grammar_tokenizer) if samples else None
+        # The grammar of a required call has the thought in it, unless its length is limited.
+        waits = grammar is not None and opened is not None and (tools is None or not tools.required)
+        thinks = thoughts and (waits or options.thinking_tokens is not None)
         choosers = tuple(
             Chooser(
                 replace(options, seed=_derive_seed(options.seed, index)),
                 self._bundle.manifest.generation,
                 vocab_size,
                 grammar=grammar,
+                thinking=self._thinking(options, opened, vocab_size, grammar) if thinks else None,
             )
             for index in range(samples)
         )
         for chooser in choosers:
             chooser.observe(ids)
         answers = tuple(
-            Answer(self.tokenizer, options, limit=limit, prompt_tokens=len(ids), index=index)
+            Answer(
+                self.tokenizer,
+                options,
+                limit=limit,
+                prompt_tokens=len(ids),
+                index=index,
+                thought=ThoughtReader(self.tokenizer, opened) if thoughts else None,
+                shows_special=calls_as_text and tools is not None,
+            )
             for index in range(max(1, samples))
         )
-        return AnswerRequest(np.asarray(ids, np.int32), _common(held, ids), limit, choosers, answers, tools)
+        reads = None if calls_as_text else tools
+        return AnswerRequest(np.asarray(ids, np.int32), _common(held, ids), limit, choosers, answers, reads)
 
     def known_ids(self, prompt: Prompt | NDArray[np.int32], context: int) -> list[int]:
         """A prompt's token ids, after every check of it.
@@ -171,6 +194,12 @@ class RequestReader:
         check_text_fits(text, self.tokenizer, context)
         # Templates write the start token themselves where the model wants one.
         return self.tokenizer.encode(text, add_bos=False)
+
+    def _thinking(
+        self, options: GenerationOptions, opened: str | None, vocab_size: int, grammar: Grammar | None
+    ) -> Thinking:
+        most, rules = options.thinking_tokens, grammar is not None
+        return Thinking(self.tokenizer, opened, most, vocab_size=vocab_size, rules=rules)
 
     def _tools(self, conversation: Conversation) -> ToolAnswers | None:
         from edgesdk.decoding.tool_answers import ToolAnswers  # with every form of calls: not before a chat

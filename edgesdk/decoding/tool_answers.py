@@ -67,6 +67,11 @@ class ToolAnswers:
         self._required = choice == "required" or self._chosen is not None
         self._thought_end: str | None = None
 
+    @property
+    def required(self) -> bool:
+        """Whether the answer has to be a call."""
+        return self._required
+
     @classmethod
     def of(
         cls,
@@ -113,7 +118,9 @@ class ToolAnswers:
         }
         added = self._tokenizer.engine.get_added_tokens_decoder()
         specials = {entry.content: token for token, entry in added.items() if entry.special}
-        grammar = call_grammar(self._form, schemas, specials, thought_end=self._thought_end)
+        # A thought of a limited length is ended by `Thinking`, which holds the grammar back.
+        within = self._thought_end if options.thinking_tokens is None else None
+        grammar = call_grammar(self._form, schemas, specials, thought_end=within)
         return replace(options, lark=grammar)
 
     def read(self, completion: Completion) -> Completion:

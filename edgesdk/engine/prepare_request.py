@@ -45,7 +45,14 @@ def prepare_request(
     samples = checked.samples if answers else 0
     held = () if session is None else session.tokens.tolist()
     return Request(
-        reader.read(asked, checked.answer, context, samples=samples, held=held),
+        reader.read(
+            asked,
+            checked.answer,
+            context,
+            samples=samples,
+            held=held,
+            calls_as_text=checked.calls_as_text,
+        ),
         priority=checked.priority,
         deadline_s=None if checked.deadline_s is None else submitted_s + checked.deadline_s,
         submitted_s=submitted_s,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgesdk.bundle.records import JsonValue
-from edgesdk.decoding.option_types import seconds, whole_number
+from edgesdk.decoding.option_types import flag, seconds, whole_number
 from edgesdk.decoding.options import GenerationKeywords, GenerationOptions
 from edgesdk.errors import UnsupportedOption, quoted
 from edgesdk.text.tools import Tool, ToolChoice
@@ -25,6 +25,8 @@ class RequestOptions(GenerationKeywords, total=False):
             name as OpenAI writes it a call of that one; `none` tells the model of no function.
         template_variables: values of what else the chat template reads, such as `enable_thinking`; with
             messages only.
+        calls_as_text: in a conversation with tools, calls stay in the text as the model writes them, special
+            tokens included, unread and unchecked: for callers that read them while they come.
 
     The others are those of `GenerationOptions`.
     """
@@ -35,9 +37,12 @@ class RequestOptions(GenerationKeywords, total=False):
     tools: Sequence[Tool] | None
     tool_choice: ToolChoice
     template_variables: Mapping[str, JsonValue] | None
+    calls_as_text: bool
 
 
-_OWN = frozenset({"n", "priority", "deadline_s", "tools", "tool_choice", "template_variables"})
+_OWN = frozenset(
+    {"n", "priority", "deadline_s", "tools", "tool_choice", "template_variables", "calls_as_text"}
+)
 _MOST_PRIORITY = 1_000_000
 
 
@@ -50,12 +55,14 @@ class CheckedRequest:
         samples: `n`.
         priority: higher goes first.
         deadline_s: seconds that it may take.
+        calls_as_text: leave calls in the text.
     """
 
     answer: GenerationOptions
     samples: int
     priority: int
     deadline_s: float | None
+    calls_as_text: bool
 
 
 def check_options(options: RequestOptions, seats: int) -> CheckedRequest:
@@ -81,4 +88,5 @@ def check_options(options: RequestOptions, seats: int) -> CheckedRequest:
         samples=samples,
         priority=whole_number("priority", options.get("priority", 0), -_MOST_PRIORITY, _MOST_PRIORITY),
         deadline_s=deadline_s,
+        calls_as_text=flag("calls_as_text", options.get("calls_as_text", False)),
     )

@@ -15,6 +15,9 @@ MARKS = (
     ("<|channel>thought", "<channel|>"),
 )
 
+TAIL_TOKENS = 16
+"""More than any of these marks has, with the space after it."""
+
 
 def open_thought(prompt: str) -> str | None:
     """The mark that ends the thought which a prompt has begun; None if it has begun none."""

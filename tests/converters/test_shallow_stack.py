@@ -65,6 +65,15 @@ def test_the_manifest_says_what_it_is(both):
     assert shallow.parity.against == "the source, without 0.mlp,1.attention"
 
 
+def test_the_manifest_says_which_of_its_own_products_are_exact(tmp_path):
+    bundle = convert(str(TINY / "llama"), tmp_path / "b", options(("w8-round-exact",), shallow=REQUEST))
+    whole, shallow = open_bundle(bundle).manifest.variants
+    counts = [variant.transforms[-1] for variant in (whole, shallow)]
+    assert [record.name for record in counts] == ["exact_activations"] * 2
+    # Without one attention (q_k_v, o) and one feed-forward (gate_up, down).
+    assert [counts[0].settings[key] - counts[1].settings[key] for key in ("decode", "of")] == [4, 4]
+
+
 def test_it_is_proven_and_verified_against_its_own_stack(both):
     shared, alone = both
     report = verify_bundle(shared)

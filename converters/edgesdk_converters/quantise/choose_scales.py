@@ -4,8 +4,10 @@ For every input that can be scaled, factors s = peak(x)^a / peak(W)^(1-a) are tr
 strengths a (SmoothQuant, arXiv 2211.10438, equation 4), and s = mean|x|^a beside them (AWQ, arXiv
 2306.00978, section 3.2). The one stays under which the layers that read the input give most nearly
 what they gave in float, with their weights rounded and their inputs rounded to int8 rows, as XNNPACK
-executes them; "none" is a candidate, so no layer gets worse on the sample. Inputs are taken from the
-unquantised run: what other layers lose is left out of account.
+executes them; "none" is a candidate, so no layer gets worse on the sample. Layers that read inputs
+without loss while decoding (`Recipe.exact`) read them as they are here, too: what is left to be made
+smaller is their weights' rounding. Inputs are taken from the unquantised run: what other layers lose is
+left out of account.
 """
 
 from __future__ import annotations
@@ -81,17 +83,18 @@ def _best(program: Program, recipe: Recipe, place: Scalable, inputs: list[Array]
         weight = program.weights.load(name)
         # GPTQ would take too long for every candidate; what helps rounding helps it.
         quick = replace(scheme, algorithm="round" if scheme.bits == 8 else "clip_search")
-        readers.append((weight, quick, rows @ weight.T))
+        readers.append((weight, quick, rows @ weight.T, recipe.exact(name, 1)))
     peak, mean = np.abs(x).max(axis=0), np.abs(x).mean(axis=0)
     heaviest = np.max([np.abs(weight).max(axis=0) for weight, *_ in readers], axis=0)
     best, least = None, np.inf
     for factor in (None, *_candidates(place, peak, mean, heaviest)):
         s = np.ones(place.channels, np.float32) if factor is None else factor
-        seen = round_rows_to_int8(rows / s)
+        divided = rows / s
+        rounded = round_rows_to_int8(divided)
         error = 0.0
-        for weight, scheme, wanted in readers:
+        for weight, scheme, wanted, exact in readers:
             stored = round_to_nearest(weight * s, scheme).dequantise()
-            lost = seen @ stored.T - wanted
+            lost = (divided if exact else rounded) @ stored.T - wanted
             error += _per_token(lost, wanted)
         if error < least:
             best, least = factor, error

@@ -8,6 +8,7 @@ import pytest
 from edgesdk_converters.graph.evaluate import evaluate
 from edgesdk_converters.graph.full_sequence import sequence_inputs, sequence_logits
 from edgesdk_converters.graph.weights import Derived, DerivedWeights
+from edgesdk_converters.quantise.activation_rule import ActivationRule
 from edgesdk_converters.quantise.choose_scales import choose_scales
 from edgesdk_converters.quantise.int8_rows import round_rows_to_int8
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
@@ -66,6 +67,18 @@ def test_chosen_factors_bring_logits_nearer_as_int8_kernels_run(spiky, texts):
 def test_the_spikes_are_what_is_divided(spiky, texts):
     factor = choose_scales(spiky, W8, texts)["layers.0.gated"]
     assert set(np.argsort(factor)[-3:]) == {4, 40, 77}
+
+
+def test_products_that_are_exact_are_scaled_for_their_weights_alone(spiky, texts):
+    """As large an input as can be is no reason to scale where nothing rounds it."""
+    exact = dataclasses.replace(W8, activations=(ActivationRule("*"),))
+    reference = np.concatenate(list(sequence_logits(spiky, texts)))
+    errors = []
+    for recipe in (W8, exact):
+        scaled = scale_channels(spiky, choose_scales(spiky, recipe, texts))
+        stored = dataclasses.replace(scaled, weights=QuantisedWeights(scaled.weights, recipe))
+        errors.append(((np.concatenate(list(sequence_logits(stored, texts))) - reference) ** 2).mean())
+    assert errors[1] < errors[0]
 
 
 def test_factors_fit_every_program(any_program, texts):
