@@ -6,6 +6,7 @@ from edgesdk.bundle.step_contract import main_stack
 from edgesdk.dispatch.split_steps import SplitStepBackend
 from edgesdk.errors import DeviceError
 from edgesdk.kv.cell_sequence import CellSequence
+from edgesdk.kv.draft_tree import DraftTree
 from edgesdk.kv.step_runner import StepEntry, StepRunner
 
 
@@ -31,8 +32,8 @@ def test_a_few_tokens_that_all_have_logits_are_decoding(spec, shapes, tokens, si
     runner = StepRunner(SplitStepBackend(prefill, decode), spec(), 64)
     cells = runner.new_list()
     runner.run([StepEntry(cells, tokens[:10])])
-    chain = np.arange(-1, 3, dtype=np.int32)
-    (rows,) = runner.run([StepEntry(cells, tokens[10:14], "all", chain)])
+    drafts = DraftTree(tokens[11:14], np.arange(-1, 2, dtype=np.int32))
+    (rows,) = runner.run([StepEntry(cells, tokens[10:11], "last", drafts)])
     np.testing.assert_array_equal(rows, prefill.expected_logits(tokens[:14].tolist())[10:])
     judge = decode if len(sizes) > 1 else prefill
     assert [(shape.tokens, shape.rows) for shape in judge.runs][-1] == (4, 4)

@@ -18,6 +18,7 @@ from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_contract import main_stack
 from edgesdk.bundle.step_names import has_few_columns, litert_tensors
 from edgesdk.kv.cell_sequence import CellSequence
+from edgesdk.kv.draft_tree import DraftTree
 from edgesdk.kv.step_runner import StepEntry, StepRunner
 from edgesdk_converters.emit.litert.emit_litert import emit_litert
 from edgesdk_converters.emit.litert.lowering import LOWERINGS
@@ -103,12 +104,15 @@ def test_a_token_gives_the_same_bits_whoever_shares_its_step(any_program, tokens
     runner = StepRunner(open_compiled(tmp_path / "m.tflite", any_program.spec), any_program.spec, 64)
     before = runner.new_list()
     runner.run([StepEntry(before, tokens[:7])])
-    (alone,) = runner.run([StepEntry(before.fork(), tokens[7:8])])
-    alone = np.array(alone)
+    fork = before.fork()
+    alone = np.array(runner.run([StepEntry(fork, tokens[7:8])])[0])
+    fork.close()
     for count in (2, 3, 4, 8, 16):
-        chain = np.arange(-1, count - 1, dtype=np.int32)
-        (rows,) = runner.run([StepEntry(before, tokens[7 : 7 + count], "all", chain)])
+        fork = before.fork()
+        drafts = DraftTree(tokens[8 : 7 + count], np.arange(-1, count - 2, dtype=np.int32))
+        (rows,) = runner.run([StepEntry(fork, tokens[7:8], "last", drafts)])
         assert np.array_equal(rows[0], alone), count
+        fork.close()
         forks = [before.fork() for _ in range(count)]
         entries = [StepEntry(cells, tokens[7 + i : 8 + i]) for i, cells in enumerate(forks)]
         assert np.array_equal(runner.run(entries)[0], alone), count
