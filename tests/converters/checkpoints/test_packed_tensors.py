@@ -8,13 +8,11 @@ import pytest
 from ml_dtypes import bfloat16  # lets numpy hold what the tiny checkpoints store
 from safetensors.numpy import load_file, save_file
 
-from edgesdk.backends.onnxruntime_resident import ResidentModel
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.errors import CheckpointError
 from edgesdk_converters.architectures.registry import read_spec, weights_for
 from edgesdk_converters.checkpoints.open_huggingface import open_huggingface
 from edgesdk_converters.convert import ConvertOptions, convert
-from edgesdk_converters.emit.onnx.resident import emit_resident
 from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.full_sequence import sequence_logits
 from edgesdk_converters.graph.program import Program
@@ -157,18 +155,11 @@ def test_the_recipe_source_keeps_every_group(tmp_path, tiny_folder, method):
         assert sum(scheme.algorithm == "stored" for scheme in schemes) == 8
         found = next(sequence_logits(kept, [tokens]))
         assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
-    (tmp_path / "out").mkdir()
-    emit_resident(
-        kept,
-        QuantisedWeights(kept.weights, recipe),
-        tmp_path / "out",
-        context=64,
-        tokenizer=checkpoint.tokenizer,
-        generation=checkpoint.generation,
-    )
-    model = ResidentModel(tmp_path / "out" / "model.onnx", program.spec, 64, threads=1)
-    found = model.new_sequence().score(tokens)
-    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()  # activations in blocks of int8
+        quantised = QuantisedWeights(kept.weights, recipe).quantised("layers.1.down")
+        stored = checkpoint.tensors.stored_blocks("model.layers.1.mlp.down_proj.weight")
+        bare, _ = stored.split(positive_scales=kernels.positive_scales)
+        np.testing.assert_array_equal(quantised.values, bare.values)
+        np.testing.assert_array_equal(quantised.scales, bare.scales)
 
 
 @pytest.mark.parametrize(("method", "size"), [("gptq", 128), ("awq", 64)])
