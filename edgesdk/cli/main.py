@@ -24,6 +24,11 @@ from edgesdk.version import read_version
 
 COMMANDS = (
     "demo",
+    "pull",
+    "list",
+    "show",
+    "rm",
+    "alias",
     "convert",
     "compile",
     "run",
