@@ -22,6 +22,7 @@ from edgesdk.server.guard import LOG, Guard, log_refusal
 from edgesdk.server.model_host import ModelHost
 from edgesdk.server.ollama import api as ollama
 from edgesdk.server.ollama.api import ollama_error
+from edgesdk.server.open_api import open_api
 from edgesdk.server.openai.chat import chat
 from edgesdk.server.openai.completions import completions
 from edgesdk.server.openai.errors import error_response
@@ -103,6 +104,7 @@ def _routes() -> list[Route | Mount]:
         Route("/api/tags", answered(ollama.tags, ollama_error)),
         Route("/api/ps", answered(ollama.loaded, ollama_error)),
         Route("/api/version", answered(ollama.version, ollama_error)),
+        Route("/openapi.json", open_api),
         Route("/health", _health),
         Route("/metrics", _metrics),
         Route("/", _page),
