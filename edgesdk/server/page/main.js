@@ -23,6 +23,7 @@ let chat = newConversation();
 let models = [];
 let running = null;  // { node, stop, chat }
 let keptAt = 0;
+let leaving = false;
 const actions = { edit, again, choose: show, results };
 
 // What is shown ---------------------------------------------------------------------------------------------
@@ -178,6 +179,10 @@ async function answer(parent) {
   });
   cancelAnimationFrame(frame);
   running = null;
+  if (leaving && node.state === "failed") {
+    node.state = "stopped";
+    delete node.error;
+  }
   mine.updated = Date.now();
   if (shelf.load(mine.id)) shelf.keep(mine);  // it may have been deleted meanwhile
   if (chat === mine) draw();
@@ -328,6 +333,14 @@ function onAskKey(event) {
   }
 }
 
+/** Stops and keeps what is under way when the page is left. */
+function leave() {
+  if (!running) return;
+  running.stop();
+  running.node.state = "stopped";
+  if (shelf.load(running.chat.id)) shelf.keep(running.chat);
+}
+
 function connect() {
   const on = (id, event, act) => find(id).addEventListener(event, act);
   on("composer", "submit", (event) => {
@@ -364,6 +377,11 @@ function connect() {
   on("jump", "click", () => { toEnd(); find("ask").focus(); });
   on("scroll", "scroll", () => { find("jump").hidden = isAtEnd(); });
   document.addEventListener("keydown", onKey);
+  addEventListener("pagehide", leave);
+  addEventListener("beforeunload", () => {  // connections are lost between this and `pagehide`
+    leaving = true;
+    setTimeout(() => { leaving = false; }, 2000);
+  });
   shelf.watch((id) => {
     if (id === chat.id && !running) {
       const found = shelf.load(id);
