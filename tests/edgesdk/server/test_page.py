@@ -260,6 +260,20 @@ def test_what_was_under_way_is_kept_as_far_as_it_came(chat, server):
     assert LONG.startswith(text.strip())
 
 
+def test_an_answer_goes_on_while_another_conversation_is_shown(chat, server):
+    server.say(LONG[:80])
+    slow(server)
+    chat.ask("Go on.", wait=False)
+    chat.wait_text("word1")
+    chat.page.click("#new-chat")
+    assert chat.texts("user") == []
+    assert not chat.page.locator("#stop").is_visible()
+    chat.page.click("#chats .open >> nth=0")
+    assert chat.page.locator("#stop").is_visible()
+    chat.wait()
+    assert chat.texts("assistant") == [LONG[:80].strip()]
+
+
 def test_all_of_it_by_keyboard(chat, server):
     page = chat.page
     assert page.evaluate("document.activeElement.id") == "ask"
