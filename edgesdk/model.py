@@ -8,6 +8,7 @@ either: choosing tokens is `decoding`'s, holding state is the sequence's, choosi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
@@ -23,6 +24,7 @@ from edgesdk.bundle.reader import Bundle
 from edgesdk.decoding.beam import Beam, check_beams
 from edgesdk.decoding.beam_cells import search_cells
 from edgesdk.decoding.completion import Chunk, Completion
+from edgesdk.decoding.draft_source import DraftSource
 from edgesdk.decoding.generate import generate
 from edgesdk.decoding.options import GenerationKeywords, GenerationOptions, lists_options
 from edgesdk.decoding.request_reader import AnswerRequest, RequestReader
@@ -68,6 +70,7 @@ class Model(Orchestrated):
         governor: Governor | None = None,
         *,
         isolate_grammars: bool | None = None,
+        drafts: DraftSource | None = None,
     ) -> None:
         """Takes over a backend.
 
@@ -77,6 +80,7 @@ class Model(Orchestrated):
             receipt: what the load did.
             governor: may limit the context of new requests.
             isolate_grammars: as in `LoadOptions`.
+            drafts: gives drafters for it; closed with this object. None for answers token by token.
         """
         self._bundle = bundle
         self._backend = backend
@@ -84,6 +88,7 @@ class Model(Orchestrated):
         self._governor = governor
         self._reader = RequestReader(bundle, isolate_grammars=isolate_grammars)
         self._sequences = IdleSequences(backend)
+        self._drafts = drafts
 
     @property
     def bundle(self) -> Bundle:
@@ -93,12 +98,19 @@ class Model(Orchestrated):
     @property
     def receipt(self) -> Receipt:
         """What runs the model now, what was refused on the way, and what changed since."""
-        return live_receipt(self._receipt, self._backend)
+        receipt = live_receipt(self._receipt, self._backend)
+        notes = () if self._drafts is None else self._drafts.notes
+        return replace(receipt, notes=(*receipt.notes, *notes)) if notes else receipt
 
     @property
     def backend(self) -> protocol.SequenceBackend:
         """What makes its sequences; for the engine, which schedules steps itself."""
         return self._backend
+
+    @property
+    def drafts(self) -> DraftSource | None:
+        """Where drafters for it come from, if it has any; for the engine."""
+        return self._drafts
 
     @property
     def decoder(self) -> DecoderSpec:
@@ -326,6 +338,8 @@ class Model(Orchestrated):
         Whoever reads an answer in another thread gets a DeviceError.
         """
         self._sequences.close()
+        if self._drafts is not None:
+            self._drafts.close()
         self._backend.close()
 
     def __enter__(self) -> Self:
@@ -347,10 +361,13 @@ class Model(Orchestrated):
         return Stream(lambda stop: read(self._run(request, stop)), cancelled)
 
     def _run(self, request: AnswerRequest, cancelled: Cancelled) -> Iterator[Chunk]:
+        drafting = None if self._drafts is None else self._drafts.shared()
         sequence = self._sequences.borrow()
         sound = False
         try:
-            yield from generate(sequence, request.prompt, request.choosers[0], request.answers[0], cancelled)
+            yield from generate(
+                sequence, request.prompt, request.choosers[0], request.answers[0], cancelled, drafting
+            )
             sound = True
         except GeneratorExit:  # the reader has had enough
             sound = True

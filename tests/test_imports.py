@@ -18,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 RUNTIME = [
     "edgesdk.__main__",
     "edgesdk.cli",
+    "edgesdk.server",
     "edgesdk.compile",
     "edgesdk.evaluation",
     "edgesdk.orchestration",
@@ -25,8 +26,8 @@ RUNTIME = [
     "edgesdk.load_model",
     "edgesdk.plan_load",
     "edgesdk.model",
-    "edgesdk.drafts",
     "edgesdk.load_options",
+    "edgesdk.drafts",
     "edgesdk.plans",
     "edgesdk.decoding",
     "edgesdk.dispatch",

@@ -11,7 +11,7 @@ cache cannot leave the device (ONNX `resident`, onnxruntime-genai, Core ML with 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, cast, runtime_checkable
 
@@ -26,6 +26,10 @@ Float16 = NDArray[np.float16]
 Int = NDArray[np.int32]
 Int8 = NDArray[np.int8]
 Array = Float | Float16 | Int | Int8
+
+Walk = Callable[[Float], Sequence[int]]
+"""Looks at (1 + d, V) logits, after the last token and after each of d drafted ones, and says which drafts
+are kept: indices, the first follows the last token, each other the one before it. In the backend's turn."""
 
 Between = Callable[[], None]
 """Looks, between two pieces of a prompt, whether to go on; raises if not."""
@@ -163,6 +167,28 @@ class TokenSequence(Protocol):
 
     def close(self) -> None:
         """Releases the cache."""
+
+
+@runtime_checkable
+class JudgingSequence(Protocol):
+    """What a `TokenSequence` has besides where its backend runs trees of drafted tokens."""
+
+    def most_drafts(self, tokens: int) -> int:
+        """Most drafted tokens that a step judges beside so many others; 0 for none."""
+
+    def judge(self, tokens: Int, drafted: Int, parents: Int, walk: Walk) -> None:
+        """Appends tokens, and those of the drafted ones that `walk` keeps.
+
+        Args:
+            tokens: (n,) int32, n at least 1.
+            drafted: (d,) int32, d at least 1: tokens that may follow.
+            parents: (d,) int32, for each drafted token the one that it follows, which comes before it; -1 for
+                those that follow the last of `tokens`.
+            walk: what it raises leaves `tokens` appended and nothing else.
+
+        Raises:
+            CapacityError: they do not fit; nothing has changed.
+        """
 
 
 @runtime_checkable

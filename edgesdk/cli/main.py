@@ -24,10 +24,16 @@ from edgesdk.version import read_version
 
 COMMANDS = (
     "demo",
+    "pull",
+    "list",
+    "show",
+    "rm",
+    "alias",
     "convert",
     "compile",
     "run",
     "chat",
+    "serve",
     "ask-many",
     "skeleton",
     "inspect",

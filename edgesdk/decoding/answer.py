@@ -67,6 +67,12 @@ class Answer:
         """Every token so far."""
         self.times_s: list[float] = []
         """When each was chosen, on the driver's clock."""
+        self.steps = 0
+        """Steps of the model that gave it tokens."""
+        self.drafted = 0
+        """Drafted tokens that they judged."""
+        self.kept = 0
+        """Those of them that spared a step."""
 
     def push(self, choice: TokenChoice, now_s: float) -> tuple[tuple[int, ...], FinishReason | None]:
         """Adds a chosen token and those that are forced after it, as far as the answer goes.
@@ -98,6 +104,17 @@ class Answer:
             if len(self.tokens) >= self._limit:
                 return chosen[:count], "length"
         return chosen, None
+
+    @property
+    def left(self) -> int:
+        """Most tokens that may still come."""
+        return self._limit - len(self.tokens)
+
+    def count_step(self, drafted: int, kept: int) -> None:
+        """Notes a step that gave it tokens, and what became of its draft."""
+        self.steps += 1
+        self.drafted += drafted
+        self.kept += kept
 
     def take(self) -> list[Chunk]:
         """Pieces of text that are certain and were not taken before."""
@@ -136,6 +153,9 @@ class Answer:
             decode_tokens_per_s=(len(times) - 1) / later_s if later_s > 0 else None,
             logprobs=None if self._logprobs is None else tuple(self._logprobs),
             thought="".join(self._thoughts),
+            steps=self.steps,
+            drafted_tokens=self.drafted,
+            kept_tokens=self.kept,
         )
         return Chunk(
             "".join(self._text[self._taken :]),

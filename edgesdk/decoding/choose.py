@@ -18,10 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import GenerationDefaults
-from edgesdk.decoding.grammar import Grammar
+from edgesdk.decoding.draft import Chances, DraftSampling
+from edgesdk.decoding.grammar import Grammar, GrammarState
 from edgesdk.decoding.logprobs import logprobs_of
 from edgesdk.decoding.options import GenerationOptions
-from edgesdk.decoding.sampling import Sampler
+from edgesdk.decoding.sampling import Sampler, draw
 from edgesdk.decoding.thinking import Thinking
 
 
@@ -70,10 +71,15 @@ class Chooser:
         Raises:
             UnsupportedOption: a value has no meaning.
         """
-        self._sampler = Sampler(options.sampling(defaults), vocab_size)
+        sampling = options.sampling(defaults)
+        self._sampler = Sampler(sampling, vocab_size)
         self._logprobs = options.logprobs
         self._grammar = None if grammar is None else grammar.start()
         self._thinking = thinking
+        self.draft_sampling: DraftSampling | None = None
+        """How it samples, for drafters; None if it takes the likeliest token."""
+        if not self._sampler.greedy:
+            self.draft_sampling = _Shaping(self._sampler, self._grammar, sampling.seed)
 
     def observe(self, tokens: Sequence[int]) -> None:
         """Tells it the prompt, for the repetition penalty."""
@@ -87,20 +93,22 @@ class Chooser:
         if self._grammar is not None:
             self._grammar.start_mask()
 
-    def choose(self, logits: NDArray[np.float32]) -> TokenChoice:
+    def choose(self, logits: NDArray[np.float32], drawn: Sequence[tuple[int, Chances]] = ()) -> TokenChoice:
         """The next token; it joins the history.
 
         Args:
             logits: (V,) float32; left as they are.
+            drawn: tokens that were drawn to come next, as for `accept_drawn`; they change how the token is
+                found, not how it is distributed.
 
         Raises:
             DeviceError: the logits are not numbers.
             UnsupportedOption: the grammar became too complex, or leaves nothing to choose.
         """
         if self._thinking is not None and not self._thinking.over:
-            return self._think(self._thinking, logits)
+            return self._think(self._thinking, logits, drawn)
         grammar = self._grammar
-        token = self._sampler.choose(logits, None if grammar is None else grammar.allowed())
+        token = self._sampler.choose(logits, None if grammar is None else grammar.allowed(), drawn)
         forced: tuple[int, ...] = ()
         finished = False
         if grammar is not None:
@@ -110,7 +118,9 @@ class Chooser:
             finished = grammar.finished
         return self._choice(logits, token, forced, finished)
 
-    def _think(self, thinking: Thinking, logits: NDArray[np.float32]) -> TokenChoice:
+    def _think(
+        self, thinking: Thinking, logits: NDArray[np.float32], drawn: Sequence[tuple[int, Chances]]
+    ) -> TokenChoice:
         """The next token of a thought, or of what shows whether there is one."""
         due = thinking.due
         if due:
@@ -119,7 +129,7 @@ class Chooser:
                 self._sampler.record(each)
                 thinking.push(each)
             return self._choice(logits, due[0], due[1:], finished=False)
-        token = self._sampler.choose(logits, thinking.allowed)
+        token = self._sampler.choose(logits, thinking.allowed, drawn)
         forced = thinking.push(token)
         for each in forced:
             self._sampler.record(each)
@@ -132,3 +142,22 @@ class Chooser:
             return TokenChoice(token, forced=forced, finished=finished)
         logprob, top = logprobs_of(logits, token, self._logprobs)
         return TokenChoice(token, logprob, top, forced, finished)
+
+
+class _Shaping:
+    """Implements `DraftSampling` by the rules of one chooser, whose state it leaves as it is."""
+
+    def __init__(self, sampler: Sampler, grammar: GrammarState | None, seed: int | None) -> None:
+        self._sampler = sampler
+        self._grammar = grammar
+        # Other numbers than the answer's: who draws both a draft and its judgement from one stream distorts.
+        self._random = np.random.default_rng(None if seed is None else [seed, 1])
+
+    def shape(self, logits: NDArray[np.float32], drafted: Sequence[int]) -> Chances:
+        """As `DraftSampling.shape`; what a grammar does not allow has no chance, as far as it can tell."""
+        allowed = None if self._grammar is None else self._grammar.allowed_after(drafted)
+        return self._sampler.shape(logits, allowed, drafted)
+
+    def draw(self, chances: Chances) -> int:
+        """As `DraftSampling.draw`."""
+        return int(chances.ids[draw(chances.shares, self._random)])

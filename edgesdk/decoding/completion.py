@@ -26,6 +26,9 @@ class Completion:
         logprobs: of each token, if asked for.
         tool_calls: the functions that the model wants called, for a conversation with tools.
         thought: what a reasoning model wrote between its marks before the answer to a conversation.
+        steps: steps of the model that gave tokens: fewer than tokens with drafts or a grammar.
+        drafted_tokens: tokens that a drafter proposed and these steps judged.
+        kept_tokens: those of them that the answer has and needed no step for.
     """
 
     text: str
@@ -39,6 +42,14 @@ class Completion:
     logprobs: tuple[TokenLogprob, ...] | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     thought: str = ""
+    steps: int = 0
+    drafted_tokens: int = 0
+    kept_tokens: int = 0
+
+    @property
+    def tokens_per_step(self) -> float:
+        """Tokens for each step of the model that gave some; 0 without any."""
+        return self.new_tokens / self.steps if self.steps else 0.0
 
 
 @dataclass(frozen=True)

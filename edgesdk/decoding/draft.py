@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.backends.protocol import Float, Int
+from edgesdk.decoding.processors import Ids
 
 _keys = itertools.count()
 
@@ -34,11 +35,11 @@ class Chances:
     """A distribution over tokens; whatever is not among them has probability 0.
 
     Attributes:
-        ids: (n,) int32 token ids, ascending.
+        ids: (n,) int64 token ids, ascending.
         shares: (n,) float64 their probabilities, which sum to 1.
     """
 
-    ids: Int
+    ids: Ids
     shares: NDArray[np.float64]
 
     def __post_init__(self) -> None:
@@ -122,8 +123,8 @@ class Draft:
         """Refuses what is no tree.
 
         Raises:
-            ValueError: it has no tokens, parents or chances are not as many, a parent does not come before its
-                children, or two of its children are the same token.
+            ValueError: it has no tokens, parents or chances are not as many, a parent does not come before
+                its children, or two of its children are the same token.
         """
         count = len(self.tokens)
         if not count or self.tokens.shape != (count,) or self.parents.shape != (count,):
@@ -145,6 +146,15 @@ class Draft:
         """A draft of tokens one after the other."""
         count = len(tokens)
         return cls(np.array(tokens, np.int32), np.arange(-1, count - 1, dtype=np.int32), chances)
+
+    def cut(self, most: int) -> Draft | None:
+        """The first `most` tokens, among which is what they follow; None if there are none."""
+        if most >= len(self.tokens):
+            return self
+        if most < 1:
+            return None
+        chances = None if self.chances is None else self.chances[:most]
+        return Draft(self.tokens[:most], self.parents[:most], chances)
 
     def depths(self) -> Int:
         """How many tokens of the draft come before each: (n,) int32."""

@@ -1,21 +1,26 @@
 """The loop: run the prompt, choose a token, run it, choose the next, until something ends the answer.
 
 It works on any `TokenSequence`. The last token chosen is never run: nobody asks for what follows it.
-Tokens that a grammar forces are run with the token before them, as one chunk. The clock stops while the
-consumer holds a piece, so slow readers do not look like slow decoding.
+Tokens that a grammar forces are run with the token before them, as one chunk; tokens that a drafter proposes
+after them, and as many are kept as the answer's own choices agree with. The clock stops while the consumer
+holds a piece, so slow readers do not look like slow decoding.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from edgesdk.backends import protocol
+from edgesdk.decoding.accept import Accepted, accept
 from edgesdk.decoding.answer import Answer
 from edgesdk.decoding.choose import Chooser
 from edgesdk.decoding.completion import Chunk
+from edgesdk.decoding.draft import Draft, DraftRequest, JudgedDraft, JudgedStep, new_draft_key
+from edgesdk.decoding.drafting import Drafting
+from edgesdk.decoding.judging import judge_of
 
 
 class _Cancelled(Exception):  # noqa: N818 - no error
@@ -28,6 +33,7 @@ def generate(
     chooser: Chooser,
     answer: Answer,
     cancelled: Callable[[], bool],
+    drafting: Drafting | None = None,
 ) -> Iterator[Chunk]:
     """Appends `prompt` to a sequence and chooses the tokens of an answer to it.
 
@@ -38,6 +44,7 @@ def generate(
         answer: new; its limit is at most one token above what the sequence has room for after the prompt.
         cancelled: asked before every run of the model, those of a long prompt's pieces included. Once it
             says so, the sequence may hold a part of the prompt.
+        drafting: proposes tokens; None for an answer token by token.
 
     Yields:
         Pieces of text that are certain; the last one, which may be empty, brings the completion.
@@ -52,22 +59,111 @@ def generate(
 
     started_s = time.perf_counter()
     held_s = 0.0
-    chunk = prompt
-    while True:
-        try:
-            look()
-            chooser.start_mask()
-            logits = sequence.extend(chunk, look)
-        except _Cancelled:
-            yield answer.complete("cancelled", started_s)
-            return
-        choice = chooser.choose(logits)
-        tokens, finish = answer.push(choice, time.perf_counter() - held_s)
-        if finish is not None:
-            yield answer.complete(finish, started_s)
-            return
-        for piece in answer.take():
-            given_s = time.perf_counter()
-            yield piece
-            held_s += time.perf_counter() - given_s
-        chunk = np.array(tokens, np.int32)
+    steps = _Steps(sequence, prompt, chooser, answer, drafting)
+    try:
+        while True:
+            try:
+                look()
+                chooser.start_mask()
+                accepted = steps.run(look, held_s)
+            except _Cancelled:
+                yield answer.complete("cancelled", started_s)
+                return
+            if accepted.finish is not None:
+                yield answer.complete(accepted.finish, started_s)
+                return
+            for piece in answer.take():
+                given_s = time.perf_counter()
+                yield piece
+                held_s += time.perf_counter() - given_s
+    finally:
+        steps.end()
+
+
+class _Steps:
+    """The steps of one answer, each with the tokens that the one before it left to be run."""
+
+    def __init__(
+        self,
+        sequence: protocol.TokenSequence,
+        prompt: protocol.Int,
+        chooser: Chooser,
+        answer: Answer,
+        drafting: Drafting | None,
+    ) -> None:
+        self._sequence = sequence
+        self._chooser = chooser
+        self._answer = answer
+        self._drafting = drafting
+        self._chunk = prompt
+        self._key = -1
+        if drafting is not None and drafting.on and not sequence.length:  # a drafter must know all tokens
+            self._key = new_draft_key()
+            self._judge = judge_of(sequence)
+            self._known = np.empty(len(prompt) + answer.left, np.int32)
+            self._known[: len(prompt)] = prompt
+            self._count = self._prompt = len(prompt)
+
+    def run(self, look: Callable[[], None], held_s: float) -> Accepted:
+        """Runs the next step and chooses."""
+        chunk, chooser, answer = self._chunk, self._chooser, self._answer
+        draft = self._propose()
+        began = time.perf_counter()
+        if draft is None:
+            logits = self._sequence.extend(chunk, look)
+            ran = time.perf_counter()
+            accepted = accept(chooser, answer, None, logits[None], ran - held_s)
+        else:
+            accepted, ran = self._run_draft(chunk, draft, held_s)
+        if self._key >= 0:
+            self._learn(draft, accepted, ran - began)
+        self._chunk = np.array(accepted.pending, np.int32)
+        return accepted
+
+    def end(self) -> None:
+        """The answer has ended, however it did."""
+        if self._drafting is not None and self._key >= 0:
+            self._drafting.forget(self._key)
+
+    def _run_draft(self, chunk: protocol.Int, draft: Draft, held_s: float) -> tuple[Accepted, float]:
+        found: list[Accepted] = []
+        ran = 0.0
+
+        def walk(rows: protocol.Float) -> Sequence[int]:
+            nonlocal ran
+            ran = time.perf_counter()
+            found.append(accept(self._chooser, self._answer, draft, rows, ran - held_s))
+            return found[0].path
+
+        self._judge.judge(chunk, draft, walk)
+        return found[0], ran
+
+    def _propose(self) -> Draft | None:
+        """A draft for what comes after the tokens that are to be run; none for a prompt."""
+        drafting, answer = self._drafting, self._answer
+        if drafting is None or self._key < 0 or not answer.tokens or not drafting.on:
+            return None
+        count = len(self._chunk)
+        # The last token of an answer is never run.
+        deepest = min(answer.left - 1, self._sequence.context - self._sequence.length - count)
+        most = self._judge.most_drafts(count)
+        if most < 1 or deepest < 1:
+            return None
+        request = DraftRequest(
+            self._key,
+            self._known[: self._count],
+            most,
+            min(deepest, most),
+            self._prompt,
+            self._chooser.draft_sampling,
+        )
+        (draft,) = drafting.propose([request])
+        return None if draft is None else self._judge.fit(draft)
+
+    def _learn(self, draft: Draft | None, accepted: Accepted, model_s: float) -> None:
+        prefilled = self._prompt if self._count == self._prompt else 0
+        self._known[self._count : self._count + len(accepted.tokens)] = accepted.tokens
+        self._count += len(accepted.tokens)
+        if self._drafting is not None:
+            judged = () if draft is None else (JudgedDraft(self._key, len(draft.tokens), len(accepted.path)),)
+            self._drafting.learn(JudgedStep(0 if prefilled else 1, prefilled, model_s, judged))

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from threading import Lock
@@ -190,11 +190,32 @@ class GrammarState:
         with native_call("the grammar cannot go on", UnsupportedOption):
             bits = self._mask.result() if self._mask is not None else b""
         self._check()
+        return self._unpack(bits)
+
+    def _unpack(self, bits: bytes) -> NDArray[np.bool_]:
         V = self._tokenizer.vocab_size
         mask = np.zeros(V, np.bool_)
         held = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little")[:V]
         mask[: len(held)] = held
         return mask
+
+    def allowed_after(self, tokens: Sequence[int]) -> NDArray[np.bool_] | None:
+        """Tokens that might come after some others, without going on: (V,).
+
+        Returns:
+            None where the others may not come, or nothing after them.
+        """
+        if not tokens:
+            return None if self.finished else self.allowed()
+        if self.finished:
+            return None
+        with native_call("the grammar cannot go on", UnsupportedOption):
+            if self._mask is not None:
+                self._mask.result()  # the worker is done with the parser
+            matcher = self._matcher.deep_copy()
+            if matcher.try_consume_tokens(list(tokens)) < len(tokens) or matcher.is_stopped():
+                return None
+            return self._unpack(matcher.compute_bitmask())
 
     def advance(self, token: int) -> tuple[int, ...]:
         """Goes on with a chosen token, and with all that follow from it; returns the latter.

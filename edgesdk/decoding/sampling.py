@@ -2,23 +2,27 @@
 
 They are composed in the order that transformers uses: bias and penalties on the whole vocabulary,
 then, on the candidates, temperature, top-k, top-p, min-p and typical. The same seed draws the same
-tokens from the same logits. It knows nothing of sequences, text or grammars: what a grammar allows
-comes in as a mask.
+tokens from the same logits. Choosing has three parts: logits become candidates (shape), one of them is
+taken (pick), and joins the history that penalties look at (record); drafts that were drawn need the first and
+change the second. It knows nothing of sequences, text or grammars: what a grammar allows comes in as a mask.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.backends.protocol import Float
+from edgesdk.decoding.accept_drawn import accept_drawn
+from edgesdk.decoding.draft import Chances
 from edgesdk.decoding.processors import (
     Candidates,
     Filter,
+    Ids,
     add_bias,
     heat,
     keep_min_p,
@@ -100,7 +104,8 @@ class Sampler:
         Raises:
             UnsupportedOption: a biased token is not in the vocabulary.
         """
-        self._greedy = options.temperature == 0
+        self.greedy = options.temperature == 0
+        """Whether it takes the likeliest token."""
         self._penalty = options.repetition_penalty
         self._seen = np.zeros(vocab_size, np.bool_)
         self._presence, self._frequency = options.presence_penalty, options.frequency_penalty
@@ -126,23 +131,68 @@ class Sampler:
         self._seen[token] = True
         self._counts[token] += 1
 
-    def choose(self, logits: Float, allowed: NDArray[np.bool_] | None = None) -> int:
+    def choose(
+        self,
+        logits: Float,
+        allowed: NDArray[np.bool_] | None = None,
+        drawn: Sequence[tuple[int, Chances]] = (),
+    ) -> int:
         """The next token; it is added to the history.
 
         Args:
             logits: (V,) float32; left as they are.
             allowed: (V,) what may be chosen; None for everything.
+            drawn: tokens that were drawn to come next, as for `accept_drawn`. What is chosen is distributed
+                as without them. They are nothing to one that takes the likeliest token.
 
         Raises:
             DeviceError: the logits are not numbers.
             UnsupportedOption: `allowed` and the bans of `logit_bias` leave nothing.
         """
+        ids, logits, best = self._adjust(logits, allowed)
+        if drawn and not self.greedy:
+            token = self._pick_drawn(ids, logits, drawn)
+        else:
+            at = best if self.greedy else self._draw(logits)
+            token = at if ids is None else int(ids[at])
+        self.record(token)
+        return token
+
+    def shape(
+        self, logits: Float, allowed: NDArray[np.bool_] | None = None, after: Sequence[int] = ()
+    ) -> Chances:
+        """The distribution that a token would be drawn from.
+
+        Args:
+            logits: (V,) float32; left as they are.
+            allowed: as for `choose`.
+            after: tokens that are taken to be in the history, too.
+
+        Raises:
+            DeviceError: as `choose`.
+            UnsupportedOption: likewise.
+        """
+        ids, adjusted, _ = self._adjust(logits, allowed, after)
+        return Chances(*_shares(self._filter(ids, adjusted)))
+
+    def _adjust(
+        self, logits: Float, allowed: NDArray[np.bool_] | None, after: Sequence[int] = ()
+    ) -> tuple[Ids | None, Float, int]:
+        """Biases, penalties and what is allowed: ids (None for all), their logits, and where the best is."""
         if len(self._bias_ids):
             logits = add_bias(logits, self._bias_ids, self._bias)
         if self._penalty != 1:
-            logits = penalise(logits, self._seen, self._penalty)
+            seen = self._seen
+            if after:
+                seen = seen.copy()
+                seen[list(after)] = True
+            logits = penalise(logits, seen, self._penalty)
         if self._presence or self._frequency:
-            logits = penalise_counts(logits, self._counts, self._presence, self._frequency)
+            counts = self._counts
+            if after:
+                counts = counts.copy()
+                np.add.at(counts, list(after), 1)
+            logits = penalise_counts(logits, counts, self._presence, self._frequency)
         ids = None
         if allowed is not None:
             count = int(np.count_nonzero(allowed))
@@ -161,22 +211,39 @@ class Sampler:
             if logits[best] == -math.inf and len(self._bias_ids):  # NaN would have been found first
                 raise UnsupportedOption("logit_bias bans every token that may come here; ban fewer")
             raise DeviceError("the backend returned logits that are not finite numbers; try another backend")
-        if not self._greedy:
-            best = self._draw(logits)
-        token = best if ids is None else int(ids[best])
-        self.record(token)
-        return token
+        return ids, logits, best
 
-    def _draw(self, logits: Float) -> int:
-        candidates: Candidates = np.arange(len(logits)), logits
+    def _filter(self, ids: Ids | None, logits: Float) -> Candidates:
+        candidates: Candidates = np.arange(len(logits)) if ids is None else ids, logits
         for apply in self._filters:
             candidates = apply(candidates)
-        ids, kept = candidates
-        sums = np.cumsum(weights(kept).astype(np.float64))
-        drawn = int(np.searchsorted(sums, self._random.random() * sums[-1], side="right"))
-        if drawn == len(ids):  # rounding; the last candidates may be banned ones of probability 0
-            drawn = int(np.searchsorted(sums, sums[-1]))
-        return int(ids[drawn])
+        return candidates
+
+    def _pick_drawn(self, ids: Ids | None, logits: Float, drawn: Sequence[tuple[int, Chances]]) -> int:
+        """One of the drawn tokens, or one that makes up for not taking them."""
+        may_come, p = _shares(self._filter(ids, logits))
+        token, left = accept_drawn(may_come, p, drawn, self._random)
+        return int(may_come[draw(left, self._random)]) if token is None else token
+
+    def _draw(self, logits: Float) -> int:
+        ids, kept = self._filter(None, logits)
+        return int(ids[draw(weights(kept).astype(np.float64), self._random)])
+
+
+def draw(shares: NDArray[np.float64], random: np.random.Generator) -> int:
+    """Draws an index with probabilities in proportion to (n,) `shares`; one random number."""
+    sums = np.cumsum(shares)
+    drawn = int(np.searchsorted(sums, random.random() * sums[-1], side="right"))
+    if drawn == len(sums):  # rounding; the last ones may have probability 0
+        drawn = int(np.searchsorted(sums, sums[-1]))
+    return drawn
+
+
+def _shares(candidates: Candidates) -> tuple[Ids, NDArray[np.float64]]:
+    """Candidates with their probabilities, which sum to 1."""
+    ids, logits = candidates
+    relative = weights(logits).astype(np.float64)
+    return ids, relative / relative.sum()
 
 
 def filters_for(options: SamplingOptions) -> tuple[Filter, ...]:

@@ -6,12 +6,12 @@ The one place that keeps branches, the scheduler's entries and the cells in step
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from edgesdk.engine.branch import Branch, Request
 from edgesdk.engine.cell_room import CellRoom, shorten
-from edgesdk.engine.scheduler import Policy, Scheduler
+from edgesdk.engine.scheduler import Policy, Scheduler, share_drafts
 from edgesdk.engine.session_store import SessionStore
 from edgesdk.engine.step_plan import StepPlan
 from edgesdk.errors import DeviceError
@@ -88,9 +88,22 @@ class Admission:
         self._scheduler.fork(branch.branch_id, copy.branch_id)
         return copy
 
-    def grow(self, branch: Branch, count: int) -> None:
-        """Notes `count` chosen tokens of a running branch."""
+    def grow(self, branch: Branch, count: int, kept: int = 0) -> None:
+        """Notes `count` chosen tokens of a running branch, the first `kept` of which have cells already."""
+        self._scheduler.keep(branch.branch_id, kept)
         self._scheduler.grow(branch.branch_id, count)
+
+    def share_drafts(self, plan: StepPlan, offered: Mapping[int, int], most: int) -> StepPlan:
+        """Lets drafts into a plan, as far as cells are free; only the prefix cache gives any up for them.
+
+        Args:
+            plan: of the step.
+            offered: drafted tokens by branch.
+            most: that budget and rows leave.
+        """
+        most = min(most, sum(offered.values()))
+        self._room.make_room(plan.tokens + most)
+        return share_drafts(plan, offered, min(most, self._room.free - plan.tokens))
 
     def drop(self, branch: Branch) -> None:
         """Forgets a branch, wherever it is, and frees its cells."""

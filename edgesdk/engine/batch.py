@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.backends.not_finite import NotFiniteError
+from edgesdk.decoding.accept import accept
+from edgesdk.decoding.draft import Draft, JudgedDraft
+from edgesdk.decoding.drafting import Drafting
 from edgesdk.decoding.stopping import FinishReason
 from edgesdk.engine.admission import Admission, cells_of
 from edgesdk.engine.branch import Branch, Request, SessionState
@@ -22,15 +25,23 @@ from edgesdk.engine.log import log_end, log_failure, log_step
 from edgesdk.engine.metrics import EngineMetrics
 from edgesdk.engine.scheduler import Policy
 from edgesdk.engine.session_store import SessionStore
+from edgesdk.engine.step_drafts import StepDrafts
 from edgesdk.engine.step_plan import StepPlan
 from edgesdk.errors import CapacityError
-from edgesdk.kv.step_runner import StepEntry, StepRunner
+from edgesdk.kv.step_runner import DraftTree, StepEntry, StepRunner
 
 
 class Batch:
     """Runs requests together."""
 
-    def __init__(self, runner: StepRunner, policy: Policy, room: CellRoom, sessions: SessionStore) -> None:
+    def __init__(
+        self,
+        runner: StepRunner,
+        policy: Policy,
+        room: CellRoom,
+        sessions: SessionStore,
+        drafting: Drafting | None = None,
+    ) -> None:
         """Starts with nothing to run.
 
         Args:
@@ -38,11 +49,13 @@ class Batch:
             policy: how steps are filled.
             room: cells of the runner.
             sessions: that requests may go on with.
+            drafting: proposes tokens; None for one token of each answer a step.
         """
         self._runner = runner
         self._room = room
         self._sessions = sessions
         self._admission = Admission(runner, policy, room, sessions)
+        self._drafts = StepDrafts(runner, self._admission, drafting)
         self.requests: set[Request] = set()
         """Those that have not ended."""
         self._steps = self._tokens = self._chosen = self._finished = 0
@@ -88,7 +101,7 @@ class Batch:
             self._admission.give_back(branch)
             if state is not None and state.cells is not None:
                 shorten(state.cells, min(len(state.tokens), request.asked.held))
-            self._admission.drop(branch)
+            self._drop(branch)
         self._end(request, "error")
         request.generation.fail(as_edge_error(error, "the answer"))
 
@@ -129,9 +142,10 @@ class Batch:
             if wants and branch.chooser is not None:
                 with contextlib.suppress(BaseException):  # `choose` meets it again, with the cells settled
                     branch.chooser.start_mask()
+        drafts = self._drafts.propose(plan, branches, wanted)
         ready = time.perf_counter()
         try:
-            logits = self._run(plan, branches, wanted)
+            logits = self._run(plan, branches, wanted, drafts)
         except BaseException as error:  # noqa: BLE001 - whatever it was, every caller must hear of it
             log_failure(plan, error)
             broken = _broken(branches, error)
@@ -141,11 +155,15 @@ class Batch:
             return plan
         done = time.perf_counter()
         admission.ran(plan)
-        for branch, row in zip(branches, logits, strict=True):
+        judged = []
+        for branch, rows, draft in zip(branches, logits, drafts, strict=True):
             try:
-                self._advance(branch, row, done)
+                kept = self._advance(branch, rows, draft, done)
+                if draft is not None:
+                    judged.append(JudgedDraft(branch.draft_key, len(draft.tokens), kept))
             except BaseException as error:  # noqa: BLE001 - as in `add`
                 self.fail(branch.request, error)
+        self._drafts.learn(plan, done - ready, judged)
         self._steps += 1
         self._tokens += plan.tokens
         self._model_s += done - ready
@@ -172,6 +190,9 @@ class Batch:
             host_s=self._host_s,
             token_budget=self.policy.budget,
             seats=self.policy.seats,
+            drafted_tokens=self._drafts.drafted,
+            kept_tokens=self._drafts.kept,
+            draft_s=self._drafts.seconds,
         )
 
     def check(self) -> None:
@@ -183,7 +204,7 @@ class Batch:
         self._admission.check()
 
     def _run(
-        self, plan: StepPlan, branches: list[Branch], wanted: list[bool]
+        self, plan: StepPlan, branches: list[Branch], wanted: list[bool], drafts: list[Draft | None]
     ) -> list[NDArray[np.float32] | None]:
         """One step of the model; a plan beyond its largest size, which only whole prompts are, takes more."""
         starts = [work.start for work in plan.work]
@@ -198,41 +219,59 @@ class Batch:
             counts[longest] -= count
         return self._runner.run(
             [
-                StepEntry(cells_of(branch), branch.tokens[start : start + count], "last" if wants else "none")
-                for branch, start, count, wants in zip(branches, starts, counts, wanted, strict=True)
+                StepEntry(
+                    cells_of(branch),
+                    branch.tokens[start : start + count],
+                    "last" if wants else "none",
+                    None if draft is None else DraftTree(draft.tokens, draft.parents),
+                )
+                for branch, start, count, wants, draft in zip(
+                    branches, starts, counts, wanted, drafts, strict=True
+                )
             ]
         )
 
-    def _advance(self, branch: Branch, logits: NDArray[np.float32] | None, now: float) -> None:
-        """Goes on with a branch after its tokens have run."""
+    def _advance(
+        self, branch: Branch, logits: NDArray[np.float32] | None, draft: Draft | None, now: float
+    ) -> int:
+        """Goes on with a branch after its tokens have run; returns how many drafts were kept."""
         request = branch.request
         if request.ended:
-            return  # failed a moment ago, with another of its branches
+            return 0  # failed a moment ago, with another of its branches
         if logits is None:
             if branch.chooser is None and branch.length == branch.known:
                 self._finish(branch, "length")
-            return
+            return 0
+        if draft is not None:
+            return self._choose(branch, logits, draft, now)
         chosen_for = [branch]
         if not branch.answer.tokens and branch.index == 0:
             self._room.remember(cells_of(branch))
             chosen_for += [self._admission.fork(branch, index) for index in range(1, request.samples)]
         for each in chosen_for:
             if not request.ended:
-                self._choose(each, logits, now)
+                self._choose(each, logits[None], None, now)
+        return 0
 
-    def _choose(self, branch: Branch, logits: NDArray[np.float32], now: float) -> None:
+    def _choose(self, branch: Branch, rows: NDArray[np.float32], draft: Draft | None, now: float) -> int:
+        """Goes on with an answer, by the logits after its last token and after each of its drafts."""
         chooser = branch.chooser
         if chooser is None:
-            return
-        tokens, finish = branch.answer.push(chooser.choose(logits), now)
-        branch.append(tokens)
-        self._chosen += len(tokens)
-        if finish is not None:
-            self._finish(branch, finish)
-            return
-        self._admission.grow(branch, len(tokens))
+            return 0
+        accepted = accept(chooser, branch.answer, draft, rows, now)
+        kept = len(accepted.path)
+        if kept:
+            self._runner.keep(cells_of(branch), accepted.path)
+        branch.append(accepted.tokens)
+        self._chosen += len(accepted.tokens)
+        self._tokens += kept
+        if accepted.finish is not None:
+            self._finish(branch, accepted.finish)
+            return kept
+        self._admission.grow(branch, len(accepted.tokens), kept)
         for chunk in branch.answer.take():
             branch.request.generation.put(chunk)
+        return kept
 
     def _refuse(self, branch: Branch) -> None:
         self.fail(
@@ -255,11 +294,16 @@ class Batch:
             self._admission.give_back(branch)
         elif branch.cells is not None:
             self._room.remember(branch.cells)
-        self._admission.drop(branch)
+        self._drop(branch)
         last = not any(self._admission.holds(other) for other in request.branches)
         if last and len(request.branches) >= request.samples:
             self._end(request, finish)
         request.generation.put(last_chunk)
+
+    def _drop(self, branch: Branch) -> None:
+        """Forgets a branch, wherever it is."""
+        self._admission.drop(branch)
+        self._drafts.forget(branch)
 
     def _end(self, request: Request, outcome: str) -> None:
         request.ended = True

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgesdk.decoding.answer import Answer
 from edgesdk.decoding.choose import Chooser
+from edgesdk.decoding.draft import new_draft_key
 from edgesdk.decoding.request_reader import AnswerRequest
 from edgesdk.engine.generation import Generation
 from edgesdk.engine.metrics import RequestMetrics
@@ -77,6 +78,9 @@ class Request:
             submitted_s=self.submitted_s,
             started_s=self.started_s,
             token_times_s=times,
+            steps=branch.answer.steps if branch else 0,
+            drafted_tokens=branch.answer.drafted if branch else 0,
+            kept_tokens=branch.answer.kept if branch else 0,
         )
 
 
@@ -92,6 +96,7 @@ class Branch:
         cells: of the tokens that have been run; None while it has none.
         cached: prompt tokens that had cells when it first ran.
         preemptions: how often its cells were taken.
+        draft_key: what drafters call it.
     """
 
     branch_id: int
@@ -101,6 +106,7 @@ class Branch:
     cells: CellList | None = None
     cached: int = 0
     preemptions: int = 0
+    draft_key: int = field(default_factory=new_draft_key)
     _tokens: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
 
     def __post_init__(self) -> None:

@@ -23,6 +23,7 @@ from typing import Self, TypeVar, Unpack
 import numpy as np
 
 from edgesdk.decoding.completion import Chunk, Completion
+from edgesdk.decoding.drafting import Drafting
 from edgesdk.decoding.option_names import lists_fields
 from edgesdk.decoding.option_types import flag, seconds
 from edgesdk.engine.batch import Batch
@@ -103,12 +104,19 @@ class Engine(Orchestrated):
         room = CellRoom(self._runner, asked.prefix_bytes(pool.capacity * pool.bytes_per_cell))
         self._room = room
         self._sessions = SessionStore(self._runner, decoder, room, snapshot_key(bundle, receipt.variant))
-        self._batch = Batch(self._runner, policy, room, self._sessions)
+        self._drafting = None if self._model.drafts is None else self._model.drafts.open()
+        self._batch = Batch(self._runner, policy, room, self._sessions, self._drafting)
         self._loop = EngineLoop(self._batch, asked.max_queue, check_steps=asked.check_steps)
         # What the thread works with knows nothing of this object, so that it can be forgotten. It closes at
         # the exit, too: a native step that is under way when the interpreter goes would crash it.
         self._forget = weakref.finalize(
-            self, _give_up, self._loop, room, self._runner, self._model if self._owned else None
+            self,
+            _give_up,
+            self._loop,
+            room,
+            self._runner,
+            self._drafting,
+            self._model if self._owned else None,
         )
 
     @property
@@ -248,7 +256,7 @@ class Engine(Orchestrated):
 
     def _release(self) -> None:
         if self._forget.detach() is not None:
-            _release(self._room, self._runner, self._model if self._owned else None)
+            _release(self._room, self._runner, self._drafting, self._model if self._owned else None)
 
     def __enter__(self) -> Self:
         """Returns the engine."""
@@ -335,14 +343,18 @@ def _opened(model: Model | str | Path, loading: LoadOptions | None, changed: Loa
     return model
 
 
-def _give_up(loop: EngineLoop, room: CellRoom, runner: StepRunner, model: Model | None) -> None:
+def _give_up(
+    loop: EngineLoop, room: CellRoom, runner: StepRunner, drafting: Drafting | None, model: Model | None
+) -> None:
     """Closes an engine that was forgotten, or at the exit; in a forked child nothing of it is touched."""
     if loop.here:
-        loop.close(drain=False, release=lambda: _release(room, runner, model))
+        loop.close(drain=False, release=lambda: _release(room, runner, drafting, model))
 
 
-def _release(room: CellRoom, runner: StepRunner, model: Model | None) -> None:
+def _release(room: CellRoom, runner: StepRunner, drafting: Drafting | None, model: Model | None) -> None:
     room.clear()
     runner.close()
+    if drafting is not None:
+        drafting.close()
     if model is not None:
         model.close()

@@ -23,6 +23,9 @@ class RequestMetrics:
         submitted_s: when it was handed in, on the clock of `time.perf_counter`.
         started_s: when its first tokens ran; None in the queue.
         token_times_s: when each token was chosen.
+        steps: steps of the model that gave tokens.
+        drafted_tokens: tokens that a drafter proposed and these steps judged.
+        kept_tokens: those of them that the answer has and needed no step for.
     """
 
     prompt_tokens: int
@@ -32,6 +35,9 @@ class RequestMetrics:
     submitted_s: float
     started_s: float | None
     token_times_s: tuple[float, ...]
+    steps: int = 0
+    drafted_tokens: int = 0
+    kept_tokens: int = 0
 
     @property
     def queue_ms(self) -> float | None:
@@ -81,7 +87,7 @@ class EngineMetrics:
         cells_free: the others.
         cached_cells: cells that the prefix cache holds.
         steps: steps run.
-        tokens: tokens run.
+        tokens: tokens run that have cells since; of drafts those that were kept.
         chosen_tokens: tokens chosen.
         preemptions: branches whose cells were taken.
         finished: requests that ended, however they did.
@@ -91,6 +97,9 @@ class EngineMetrics:
         host_s: time of the engine's own between and around them.
         token_budget: tokens of a step in which something decodes.
         seats: most branches that run at once.
+        drafted_tokens: tokens that a drafter proposed and steps judged.
+        kept_tokens: those of them that answers have and needed no step for.
+        draft_s: time in the drafter; `host_s` holds it, too.
     """
 
     running: int
@@ -109,6 +118,9 @@ class EngineMetrics:
     host_s: float
     token_budget: int
     seats: int
+    drafted_tokens: int = 0
+    kept_tokens: int = 0
+    draft_s: float = 0.0
 
     @property
     def tokens_per_step(self) -> float:

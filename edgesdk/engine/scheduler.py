@@ -17,8 +17,8 @@ Paper: Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve (s
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from edgesdk.engine.step_plan import PlannedWork, StepPlan
 
@@ -188,7 +188,12 @@ class Scheduler:
             if b.branch_id in plan.counts
         )
         self._prefilled_last = any(entry.kind == "prefill" for entry in work)
-        return StepPlan(work, tuple(plan.preempted), tuple(plan.admitted), tuple(plan.refused))
+        spare = max(plan.budget, 0)
+        return StepPlan(work, tuple(plan.preempted), tuple(plan.admitted), tuple(plan.refused), spare)
+
+    def keep(self, branch_id: int, count: int) -> None:
+        """Notes `count` drafted tokens of a running branch that have been run and kept; before `grow`."""
+        self._running[branch_id].done += count
 
     def ran(self, plan: StepPlan) -> None:
         """Notes that a plan's tokens have been run."""
@@ -286,6 +291,26 @@ class Scheduler:
     def _refuse(self, branch: _Branch, plan: _OpenPlan) -> None:
         self.remove(branch.branch_id)
         plan.refused.append(branch.branch_id)
+
+
+def share_drafts(plan: StepPlan, offered: Mapping[int, int], most: int) -> StepPlan:
+    """Gives drafts what a plan leaves, in equal parts as far as they have use for it.
+
+    Args:
+        plan: of the step.
+        offered: drafted tokens by branch.
+        most: that the step can judge, by its rows and by the free cells that its own tokens leave.
+    """
+    left = min(plan.spare, most)
+    given = dict.fromkeys((work.branch_id for work in plan.work if offered.get(work.branch_id)), 0)
+    asking = list(given)
+    while left > 0 and asking:
+        for branch_id in asking[:left]:
+            given[branch_id] += 1
+            left -= 1
+        asking = [branch_id for branch_id in asking if given[branch_id] < offered[branch_id]]
+    work = tuple(replace(work, drafts=given.get(work.branch_id, 0)) for work in plan.work)
+    return replace(plan, work=work)
 
 
 def _rank(branch: _Branch) -> tuple[int, int]:

@@ -17,12 +17,14 @@ class PlannedWork:
         start: the first of them, counted from the branch's first token.
         count: how many.
         kind: `decode` for a branch that has begun to answer, else `prefill`.
+        drafts: how many drafted tokens the step judges after them.
     """
 
     branch_id: int
     start: int
     count: int
     kind: WorkKind
+    drafts: int = 0
 
 
 @dataclass(frozen=True)
@@ -34,14 +36,21 @@ class StepPlan:
         preempted: branches whose cells were taken; they wait to be computed again.
         admitted: branches that left the queue with this step.
         refused: branches that can never run, because others hold the cells without giving them back.
+        spare: tokens that the step may run beside these, within the budget: drafts.
     """
 
     work: tuple[PlannedWork, ...]
     preempted: tuple[int, ...] = ()
     admitted: tuple[int, ...] = ()
     refused: tuple[int, ...] = ()
+    spare: int = 0
 
     @property
     def tokens(self) -> int:
-        """Tokens that the step runs."""
+        """Tokens that the step runs, without drafts."""
         return sum(work.count for work in self.work)
+
+    @property
+    def drafts(self) -> int:
+        """Drafted tokens that it judges."""
+        return sum(work.drafts for work in self.work)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgesdk.backends.protocol import Between, Float, Int, StepBackend
+from edgesdk.backends.protocol import Between, Float, Int, StepBackend, Walk
 from edgesdk.backends.sequence_room import check_room
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.kv.step_runner import StepEntry, StepRunner
+from edgesdk.kv.step_runner import DraftTree, StepEntry, StepRunner
 
 
 class CellSequence:
@@ -99,6 +99,27 @@ class CellSequence:
     def _score(self, piece: Int, logits: Float) -> None:
         """Runs a piece and copies its rows, once: within a turn they are read where they are."""
         logits[:] = self._runner.run([StepEntry(self._cells, piece, "all")])[0]
+
+    def most_drafts(self, tokens: int) -> int:
+        """As `protocol.JudgingSequence` has it."""
+        return self._runner.most_drafts(tokens, 1)
+
+    def judge(self, tokens: Int, drafted: Int, parents: Int, walk: Walk) -> None:
+        """As `protocol.JudgingSequence` has it.
+
+        Raises:
+            CapacityError: they do not fit; nothing has changed.
+            DeviceError: as `extend`.
+            ValueError: the parents do not come before their children, or `walk` gives no path.
+        """
+        entry = StepEntry(self._cells, tokens, "last", DraftTree(drafted, parents))
+        self._runner.take_turn(self._judge, entry, walk)
+
+    def _judge(self, entry: StepEntry, walk: Walk) -> None:
+        """Runs drafts and keeps some, in a turn: rows are read, and keys and values kept, where they are."""
+        (rows,) = self._runner.run([entry])
+        if rows is not None:
+            self._runner.keep(self._cells, walk(rows))
 
     def truncate(self, length: int) -> None:
         """Forgets all tokens from `length` on.

@@ -9,8 +9,7 @@ knows nothing of text, sampling, or who should run next.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TypeVar, TypeVarTuple
+from typing import NamedTuple, TypeVar, TypeVarTuple
 
 import numpy as np
 
@@ -22,23 +21,34 @@ from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_shape import MAIN
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.cell_pool import CellPool
+from edgesdk.kv.draft_tree import DraftTree as DraftTree  # part of this seam
 from edgesdk.kv.size_picker import SizePicker
 from edgesdk.kv.step_entry import StepEntry as StepEntry  # part of this seam
 from edgesdk.kv.step_entry import check_entries
 from edgesdk.kv.step_mask import MaskBlock, StepMask
 from edgesdk.kv.step_sizes import StepSizes
 
+MOST_DRAFTS = 64
+"""Of a step: more than any drafter is right about."""
+
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class _Drafts:
-    """Tokens of the last step that are kept only on demand, with their keys and values: a copy."""
+class _Judged(NamedTuple):
+    """Drafts of the last step.
 
-    entry: StepEntry
+    Attributes:
+        drafts: what may be kept.
+        kv: their keys and values; the backend's own arrays in a turn of the caller's, else a copy.
+        length: of the sequence before any is kept.
+        copied: whether it is a copy.
+    """
+
+    drafts: DraftTree
     kv: Cells
     length: int
+    copied: bool
 
 
 class StepRunner:
@@ -85,7 +95,8 @@ class StepRunner:
         self._turns = turns_of(backend)
         self._logits: Float | None = None
         self._picker = SizePicker(backend, self._sizes, self.pool, context)
-        self._drafts: dict[int, _Drafts] = {}
+        self._drafts: dict[int, _Judged] = {}
+        self._most_drafts: dict[tuple[int, int], int] = {}
 
     def most_rows(self, tokens: int) -> int:
         """Most tokens whose logits a step of so many tokens gives without being run again.
@@ -94,6 +105,21 @@ class StepRunner:
             CapacityError: no size runs as many tokens.
         """
         return self._sizes.most_rows(tokens, self.pool.capacity)
+
+    def most_drafts(self, tokens: int, rows: int) -> int:
+        """Most drafts that a step judges beside its other tokens without being run again.
+
+        Args:
+            tokens: others that it runs.
+            rows: whose logits are wanted of those.
+        """
+        asked = (tokens, rows)
+        if asked not in self._most_drafts:
+            largest = min(self.token_budgets[-1] - tokens, MOST_DRAFTS)
+            counts = range(largest, 0, -1)
+            fitting = (n for n in counts if self.most_rows(tokens + n) >= rows + n)
+            self._most_drafts[asked] = next(fitting, 0)
+        return self._most_drafts[asked]
 
     def piece(self, wanted: int, *, all_rows: bool = False) -> int:
         """How many of a sequence's tokens the next step runs best, as the cells are in use now.
@@ -125,19 +151,20 @@ class StepRunner:
             entries: at least one, of different sequences.
 
         Returns:
-            For each entry (V,) float32 logits after its last token, (n, V) after each, or None; valid
-            until the next run, in a turn of the caller's until its end.
+            For each entry (V,) float32 logits after its last token, (n, V) after each, or None; with d drafts
+            (1 + d, V) after its last token and each draft, or (n + d, V). Valid until the next run, in a turn
+            of the caller's until its end.
 
         Raises:
             CapacityError: tokens do not fit a sequence's context, the cells that are free, or a step.
                 Nothing has changed, as after any other exception.
             DeviceError: the backend failed; `NotFiniteError` says whose keys or values are no finite numbers.
-            ValueError: an entry has no tokens, a sequence of another runner or one that occurs twice, or
-                parents that do not come before their children.
+            ValueError: an entry has no tokens, a sequence of another runner or one that occurs twice, drafts
+                without logits, or whose parents do not come before them.
         """
         if len(entries) == 1:
             (entry,) = entries
-            if len(entry.tokens) == 1 and entry.logits == "last" and entry.parents is None:
+            if len(entry.tokens) == 1 and entry.logits == "last" and entry.drafts is None:
                 return [self.run_next(entry.cells, entry.tokens)]
         if self._turns.mine:
             return self._run(entries, False)
@@ -153,18 +180,9 @@ class StepRunner:
         results = self._execute(shape, buffers, entries, wanted)
         if apart and wanted <= shape.rows:
             results = [None if logits is None else logits.copy() for logits in results]
-        drafts: dict[int, _Drafts] = {}
-        if kept:
-            self._commit(buffers, entries, total, kept)
+        self._commit(buffers, entries, total, kept)
         if kept < total:
-            first = 0
-            for entry in entries:
-                end = first + len(entry.tokens)
-                if entry.parents is not None:
-                    kv = buffers.kv_new.take(slice(first, end)).copy()
-                    drafts[entry.cells.serial] = _Drafts(entry, kv, entry.cells.length)
-                first = end
-            self._drafts = drafts
+            self._hold_drafts(buffers, entries, copy=apart)
         return results
 
     def run_next(self, cells: CellList, token: Int) -> Float:
@@ -221,29 +239,28 @@ class StepRunner:
             raise
         return logits
 
-    def keep(self, cells: CellList, rows: Int) -> None:
+    def keep(self, cells: CellList, rows: Sequence[int] | Int) -> None:
         """Adds drafts of the last step to their sequence.
 
         Args:
-            cells: a sequence whose entry had `parents`; nothing else has changed it since.
-            rows: (n,) int32, indices into the entry's tokens: a path from the root of the tree.
+            cells: a sequence whose entry had drafts; nothing else has changed it since. Where the step was
+                in a turn of the caller's, this must be in the same one, before anything else is run there.
+            rows: indices into the drafts: a path from the root of the tree.
 
         Raises:
             ValueError: there are no such drafts, or `rows` is no path.
             CapacityError: there are not enough free cells; nothing has changed.
+            NotFiniteError: keys or values of the drafts are no finite numbers; nothing has changed.
         """
-        drafts = self._drafts.get(cells.serial)
-        if drafts is None or drafts.length != cells.length:
+        judged = self._drafts.get(cells.serial)
+        if judged is None or judged.length != cells.length or not (judged.copied or self._turns.mine):
             raise ValueError("the sequence has no drafts from the last step")
+        judged.drafts.check_path(rows)
         if not len(rows):
             return
-        parents, tokens = drafts.entry.parents, drafts.entry.tokens
-        expected = np.concatenate([[-1], rows[:-1]])
-        in_range = bool(((rows >= 0) & (rows < len(tokens))).all())
-        if parents is None or not in_range or not np.array_equal(parents[rows], expected):
-            raise ValueError(f"rows {rows.tolist()} are no path from the root of the drafts")
         del self._drafts[cells.serial]
-        self._store(drafts.kv, [(cells, tokens[rows])], len(rows), rows)
+        at = np.asarray(rows, np.int32)
+        self._store(judged.kv, [(cells, judged.drafts.tokens[at])], len(at), at)
 
     def store(self, cells: CellList, tokens: Int, kv: Cells) -> None:
         """Adds tokens whose keys and values are known already.
@@ -270,17 +287,19 @@ class StepRunner:
         blocks = []
         first = 0
         for entry in entries:
-            tokens, start = entry.tokens, entry.cells.length
-            count = len(tokens)
-            end = first + count
-            buffers.tokens[first:end] = tokens
-            if entry.parents is not None:
-                depths = entry.depths()
+            tokens, start, drafts = entry.tokens, entry.cells.length, entry.drafts
+            count, rows = len(tokens), entry.rows
+            end = first + rows
+            parents = depths = None
+            buffers.tokens[first : first + count] = tokens
+            if drafts is not None:
+                buffers.tokens[first + count : end] = drafts.tokens
+                parents, depths = drafts.after(count)
+            if depths is not None:
                 buffers.positions[first:end] = start + depths
-                blocks.append(MaskBlock(entry.cells, count, entry.parents, depths))
             else:
-                buffers.positions[first:end] = start if count == 1 else np.arange(start, start + count)
-                blocks.append(MaskBlock(entry.cells, count))
+                buffers.positions[first:end] = start if rows == 1 else np.arange(start, start + rows)
+            blocks.append(MaskBlock(entry.cells, rows, parents, depths))
             first = end
         if total < len(buffers.tokens):
             buffers.tokens[total:] = 0
@@ -293,15 +312,14 @@ class StepRunner:
         """Runs the step, again for rows beyond R, and hands out the logits."""
         R, cells = shape.rows, self.pool.cells
         if wanted == 1 and len(entries) == 1:
-            buffers.rows[:] = len(entries[0].tokens) - 1
+            buffers.rows[:] = entries[0].rows - 1
             self._backend.run(shape, cells)
             return [buffers.logits[0] if entries[0].logits == "last" else buffers.logits[:1]]
         rows = np.zeros(max(wanted, 1), np.int32)
         places: list[tuple[int, int]] = []
         first = place = 0
         for entry in entries:
-            count = len(entry.tokens)
-            asked = entry.wanted
+            count, asked = entry.rows, entry.wanted
             rows[place : place + asked] = np.arange(first + count - asked, first + count)
             places.append((place, place + asked))
             first, place = first + count, place + asked
@@ -316,19 +334,33 @@ class StepRunner:
             if wanted > R:
                 logits[begin : begin + count] = buffers.logits[:count]
         return [
-            None if entry.logits == "none" else logits[a] if entry.logits == "last" else logits[a:b]
+            None if a == b else logits[a:b] if entry.drafts or entry.logits == "all" else logits[a]
             for entry, (a, b) in zip(entries, places, strict=True)
         ]
 
     def _commit(self, buffers: StepBuffers, entries: Sequence[StepEntry], total: int, kept: int) -> None:
         """Adds the tokens of all entries but drafts; only now do they belong to their sequences."""
         rows = None
-        added = [(entry.cells, entry.tokens) for entry in entries if entry.parents is None]
         if kept < total:
-            counts = [len(entry.tokens) for entry in entries]
-            keeps = np.repeat([entry.parents is None for entry in entries], counts)
+            keeps = np.zeros(total, np.bool_)
+            first = 0
+            for entry in entries:
+                keeps[first : first + len(entry.tokens)] = True
+                first += entry.rows
             rows = np.flatnonzero(keeps).astype(np.int32)
-        self._store(buffers.kv_new, added, kept, rows)
+        self._store(buffers.kv_new, [(entry.cells, entry.tokens) for entry in entries], kept, rows)
+
+    def _hold_drafts(self, buffers: StepBuffers, entries: Sequence[StepEntry], *, copy: bool) -> None:
+        """Remembers what `keep` may be asked for."""
+        first = 0
+        for entry in entries:
+            end = first + entry.rows
+            if entry.drafts is not None:
+                kv = buffers.kv_new.take(slice(first + len(entry.tokens), end))
+                self._drafts[entry.cells.serial] = _Judged(
+                    entry.drafts, kv.copy() if copy else kv, entry.cells.length, copy
+                )
+            first = end
 
     def _store(self, kv_new: Cells, added: list[tuple[CellList, Int]], count: int, rows: Int | None) -> None:
         """Copies rows of the step into new cells; everything or, whatever happens, nothing."""

@@ -19,6 +19,7 @@ from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import ResidentWeights
 from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
+from tests.data.tiny_gguf import ARCHITECTURES
 
 TINY = Path(__file__).parents[2] / "data" / "tiny"
 
@@ -120,6 +121,16 @@ def _load(name: str) -> Tiny:
 def tiny() -> Callable[[str], Tiny]:
     """A tiny checkpoint by name, `folder` or `folder:variant`."""
     return _load
+
+
+def _in_gguf(name: str) -> bool:
+    return _load(name).config["model_type"] in ARCHITECTURES
+
+
+@pytest.fixture(scope="session", params=[name for name in _names() if _in_gguf(name)])
+def any_tiny_in_gguf(request: pytest.FixtureRequest) -> Tiny:
+    """Every tiny checkpoint in turn that llama.cpp's converter takes."""
+    return _load(request.param)
 
 
 @pytest.fixture(scope="session", params=_names())

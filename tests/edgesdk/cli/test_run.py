@@ -67,7 +67,7 @@ def test_a_model_is_run_by_its_name_and_a_folder_here_wins(edgesdk, fox, shelf, 
     with load("fox") as model:
         assert model.receipt.notes[0].startswith("the folder fox is used")
     assert edgesdk("run", "dog", QUESTION).error.endswith(
-        "has fox; make one with: edgesdk convert SOURCE --name dog"
+        "has fox; get one with: edgesdk pull SOURCE --name dog"
     )
 
 

@@ -10,7 +10,7 @@ from edgesdk.devices.receipt import Runner
 from edgesdk.dispatch.adapt_step import StepAdapter
 from edgesdk.dispatch.failover_steps import FailoverStepBackend
 from edgesdk.errors import DeviceError
-from edgesdk.kv.step_runner import StepEntry, StepRunner
+from edgesdk.kv.step_runner import DraftTree, StepEntry, StepRunner
 
 FIRST, SECOND = Runner("v", "first", "npu", "P"), Runner("v", "second", "cpu", "Q")
 
@@ -39,11 +39,10 @@ def test_any_larger_size_gives_the_same(spec, shapes, failing, tokens, sizes, wi
     np.testing.assert_array_equal(found[0], expected[:9])
     np.testing.assert_array_equal(found[1], expected[2])
     np.testing.assert_array_equal(runner.run_next(other, tokens[3:4]), expected[3])
-    tree = np.array([-1, 0, 0], np.int32)
-    drafts = np.array([tokens[9], tokens[10], 5], np.int32)
-    (logits,) = runner.run([StepEntry(one, drafts, "all", tree)])
+    tree = DraftTree(np.array([tokens[10], 5], np.int32), np.array([-1, -1], np.int32))
+    (logits,) = runner.run([StepEntry(one, tokens[9:10], "last", tree)])
     np.testing.assert_array_equal(logits[:2], expected[9:11])
-    runner.keep(one, np.array([0, 1], np.int32))
+    runner.keep(one, [0])
     np.testing.assert_array_equal(runner.run_next(one, tokens[11:12]), expected[11])
 
 

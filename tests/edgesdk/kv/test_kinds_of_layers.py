@@ -9,7 +9,7 @@ from edgesdk.bundle.step_shape import MAIN
 from edgesdk.kv.cell_pool import CellPool
 from edgesdk.kv.cell_sequence import CellSequence
 from edgesdk.kv.snapshot import load_snapshot, save_snapshot
-from edgesdk.kv.step_runner import StepEntry, StepRunner
+from edgesdk.kv.step_runner import DraftTree, StepEntry, StepRunner
 from edgesdk.kv.step_sizes import StepSizes
 
 LAYERS = ((2, 3), (1, 8), None)  # the third reads the cells of the first
@@ -64,9 +64,10 @@ def test_forks_drafts_compaction_and_snapshots(build, tokens, tmp_path):
     lists[0].close()
     fork = lists[1].fork()
     expected = backend.expected_logits([*tokens[:9].tolist(), 7, 8])
-    (logits,) = runner.run([StepEntry(fork, np.array([7, 9, 8], np.int32), "all", np.array([-1, 0, 0]))])
+    tree = DraftTree(np.array([9, 8], np.int32), np.array([-1, -1], np.int32))
+    (logits,) = runner.run([StepEntry(fork, np.array([7], np.int32), "last", tree)])
     assert np.array_equal(logits[[0, 2]], expected[-2:])
-    runner.keep(fork, np.array([0, 2], np.int32))
+    runner.keep(fork, [1])
     assert runner.pool.frontier == runner.pool.used  # the run has closed the gap
     save_snapshot(tmp_path / "x", runner, fork, "m")
     other = StepRunner(backend, spec, 64)

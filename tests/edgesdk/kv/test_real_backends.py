@@ -14,7 +14,7 @@ from edgesdk.backends.opened import OpenRequest
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.kv.prefix_tree import PrefixTree
 from edgesdk.kv.snapshot import load_snapshot, save_snapshot
-from edgesdk.kv.step_runner import StepEntry, StepRunner
+from edgesdk.kv.step_runner import DraftTree, StepEntry, StepRunner
 
 TINY = Path(__file__).parents[2] / "data" / "tiny"
 OPENERS = {"litert-f32": open_compiled, "onnx-step-f32": open_step}
@@ -94,15 +94,17 @@ def test_forked_is_separate(runner, texts):
 
 def test_a_tree_of_drafts_is_its_paths(runner, texts):
     cells = runner.new_list()
-    runner.run([StepEntry(cells, texts[0][:10])])
+    runner.run([StepEntry(cells, texts[0][:9])])
     drafts, parents = texts[1][:6], np.array([-1, 0, 0, 2, -1, 3], np.int32)
-    (logits,) = runner.run([StepEntry(cells, drafts, "all", parents)])
+    entry = StepEntry(cells, texts[0][9:10], "last", DraftTree(drafts, parents))
+    (logits,) = runner.run([entry])
     found = np.array(logits)
-    for row, path in enumerate([[0], [0, 1], [0, 2], [0, 2, 3], [4], [0, 2, 3, 5]]):
+    for row, path in enumerate([[], [0], [0, 1], [0, 2], [0, 2, 3], [4], [0, 2, 3, 5]]):
         same(found[row], alone(runner, np.concatenate([texts[0][:10], drafts[path]]))[-1])
     # Nothing else may run between the drafts and what is kept of them.
-    runner.run([StepEntry(cells, drafts, "none", parents)])
-    runner.keep(cells, np.array([0, 2, 3], np.int32))
+    cells.truncate(9)
+    runner.run([entry])
+    runner.keep(cells, [0, 2, 3])
     (logits,) = runner.run([StepEntry(cells, texts[2][:1])])
     same(
         np.array(logits), alone(runner, np.concatenate([texts[0][:10], drafts[[0, 2, 3]], texts[2][:1]]))[-1]

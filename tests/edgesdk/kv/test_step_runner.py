@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edgesdk.backends.not_finite import NotFiniteError
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import CapacityError, DeviceError
-from edgesdk.kv.step_runner import StepEntry, StepRunner
+from edgesdk.kv.step_runner import DraftTree, StepEntry, StepRunner
 
 RELAXED = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60
@@ -139,9 +139,11 @@ def test_what_cannot_be_run_is_refused(build_runner):
         [StepEntry(cells, ids(1)), StepEntry(cells, ids(2))],
         [StepEntry(stranger.new_list(), ids(1))],
         [StepEntry(closed, ids(1))],
-        [StepEntry(cells, ids(1, 2), "all", ids(-1))],
-        [StepEntry(cells, ids(1, 2), "all", ids(-1, 1))],
-        [StepEntry(cells, ids(1, 2), "all", ids(-2, 0))],
+        [StepEntry(cells, ids(3), "last", DraftTree(ids(1, 2), ids(-1)))],
+        [StepEntry(cells, ids(3), "last", DraftTree(ids(1, 2), ids(-1, 1)))],
+        [StepEntry(cells, ids(3), "last", DraftTree(ids(1, 2), ids(-2, 0)))],
+        [StepEntry(cells, ids(3), "last", DraftTree(ids(), ids()))],
+        [StepEntry(cells, ids(3), "none", DraftTree(ids(1), ids(-1)))],
     ):
         with pytest.raises(ValueError):  # noqa: PT011 - the messages differ
             runner.run(entries)
@@ -159,41 +161,55 @@ def test_a_missing_window_mask_is_noticed(build_runner, monkeypatch):
 
 
 def tree_logits(backend, history, tokens, parents):
-    """Logits after each draft, each computed as a sequence of its own."""
-    paths = []
+    """Logits after the history and after each draft, each computed as a sequence of its own."""
+    paths = [history]
     for token, parent in zip(tokens, parents, strict=True):
-        paths.append([*(paths[parent] if parent >= 0 else history), token])
+        paths.append([*paths[parent + 1], token])
     return np.array([backend.expected_logits(path)[-1] for path in paths])
 
 
 @RELAXED
-@given(data=st.data(), window=WINDOWS)
-def test_drafts_in_a_tree_see_their_ancestors_only(build_runner, data, window):
-    backend, runner = build_runner(window)
+@given(data=st.data(), window=WINDOWS, all_layers=st.booleans(), in_turn=st.booleans())
+def test_drafts_in_a_tree_see_their_ancestors_only(build_runner, data, window, all_layers, in_turn):
+    backend, runner = build_runner(window, all_layers=all_layers)
     cells, other = runner.new_list(), runner.new_list()
-    history = data.draw(st.lists(st.integers(0, 49), min_size=1, max_size=12))
-    runner.run([StepEntry(cells, ids(*history))])
-    for _ in range(3):
+    history = []
+
+    def judge():
+        tokens = data.draw(st.lists(st.integers(0, 49), min_size=1, max_size=4))
         count = data.draw(st.integers(1, 8))
-        tokens = data.draw(st.lists(st.integers(0, 49), min_size=count, max_size=count))
-        parents = [data.draw(st.integers(-1, row - 1)) for row in range(count)]
-        entry = StepEntry(cells, ids(*tokens), "all", ids(*parents))
+        drafted = data.draw(st.lists(st.integers(0, 49), min_size=count, max_size=count))
+        chain = data.draw(st.booleans())
+        parents = [row - 1 if chain else data.draw(st.integers(-1, row - 1)) for row in range(count)]
+        tree = DraftTree(ids(*drafted), ids(*parents))
+        wanted = data.draw(st.sampled_from(["last", "all"]))
+        entry = StepEntry(cells, ids(*tokens), wanted, tree)
         plain = StepEntry(other, ids(*data.draw(st.lists(st.integers(0, 49), min_size=1, max_size=3))))
         before = other.tokens.tolist()
         order = data.draw(st.permutations([entry, plain]))
         found = dict(zip(map(id, order), runner.run(order), strict=True))
-        assert np.array_equal(found[id(entry)], tree_logits(backend, history, tokens, parents))
+        history.extend(tokens)
+        rows = found[id(entry)]
+        assert np.array_equal(rows[-1 - count :], tree_logits(backend, history, drafted, parents))
+        if wanted == "all":
+            expected = backend.expected_logits(history)[-len(tokens) :]
+            assert np.array_equal(rows[: len(tokens)], expected)
+        assert len(rows) == count + (len(tokens) if wanted == "all" else 1)
         check_entry(backend, before, plain, found[id(plain)])
         assert cells.tokens.tolist() == history
+        runner.pool.check([cells, other])
         path = []
         row = data.draw(st.integers(-1, count - 1))
         while row >= 0:
             path.insert(0, row)
             row = parents[row]
         runner.keep(cells, ids(*path))
-        history += [tokens[row] for row in path]
+        history.extend(drafted[row] for row in path)
         assert cells.tokens.tolist() == history
         runner.pool.check([cells, other])
+
+    for _ in range(3):
+        runner.take_turn(judge) if in_turn else judge()
     assert np.array_equal(
         runner.run([StepEntry(cells, ids(3))])[0], backend.expected_logits([*history, 3])[-1]
     )
@@ -202,7 +218,7 @@ def test_drafts_in_a_tree_see_their_ancestors_only(build_runner, data, window):
 def test_only_paths_of_the_last_drafts_can_be_kept(build_runner):
     _, runner = build_runner()
     cells = runner.new_list()
-    drafts = StepEntry(cells, ids(1, 2, 3), "all", ids(-1, 0, 0))
+    drafts = StepEntry(cells, ids(9), "last", DraftTree(ids(1, 2, 3), ids(-1, 0, 0)))
     with pytest.raises(ValueError, match="no drafts"):
         runner.keep(cells, ids(0))
     runner.run([drafts])
@@ -210,13 +226,55 @@ def test_only_paths_of_the_last_drafts_can_be_kept(build_runner):
         with pytest.raises(ValueError, match="no path"):
             runner.keep(cells, rows)
     runner.keep(cells, ids(0, 2))
-    assert cells.tokens.tolist() == [1, 3]
+    assert cells.tokens.tolist() == [9, 1, 3]
     with pytest.raises(ValueError, match="no drafts"):
         runner.keep(cells, ids(0))
     runner.run([drafts])
     runner.run([StepEntry(runner.new_list(), ids(1))])
     with pytest.raises(ValueError, match="no drafts"):
         runner.keep(cells, ids(0))
+    runner.take_turn(runner.run, [drafts])
+    with pytest.raises(ValueError, match="no drafts"):  # another may have run something since
+        runner.keep(cells, ids(0))
+
+
+def test_drafts_take_no_cells_and_their_root_has_one_in_a_full_pool(build_runner):
+    backend, runner = build_runner(capacity=24)
+    cells, other = runner.new_list(), runner.new_list()
+    tokens = list(range(24))
+    runner.run([StepEntry(other, ids(*tokens[:12]))])
+    runner.run([StepEntry(cells, ids(*tokens[:11]))])
+    tree = DraftTree(ids(12, 13, 14), ids(-1, 0, -1))
+    (rows,) = runner.run([StepEntry(cells, ids(11), "last", tree)])
+    assert np.array_equal(rows, tree_logits(backend, tokens[:12], [12, 13, 14], [-1, 0, -1]))
+    assert (cells.length, runner.pool.free) == (12, 0)
+    with pytest.raises(CapacityError, match="1 cells are needed, 0 of 24 are free"):
+        runner.keep(cells, [0])
+    assert cells.length == 12
+    with pytest.raises(CapacityError, match="1 cells are needed"):
+        runner.run([StepEntry(cells, ids(12), "last", tree)])
+    other.truncate(0)
+    runner.run([StepEntry(cells, ids(12), "last", DraftTree(ids(13), ids(-1)))])
+    runner.keep(cells, [0])
+    runner.pool.check([cells, other])
+    assert np.array_equal(runner.run([StepEntry(cells, ids(14))])[0], backend.expected_logits(range(15))[-1])
+
+
+def test_a_path_of_drafts_must_fit_the_context_their_number_need_not(build_runner):
+    _, runner = build_runner(context=20)
+    cells = runner.new_list()
+    runner.run([StepEntry(cells, np.arange(16, dtype=np.int32))])
+    wide = DraftTree(ids(1, 2, 3, 4, 5), ids(-1, 0, 1, -1, -1))
+    (rows,) = runner.run([StepEntry(cells, ids(9), "last", wide)])
+    assert len(rows) == 6
+    with pytest.raises(CapacityError, match="4 tokens after 17 do not fit the context of 20"):
+        runner.run([StepEntry(cells, ids(9), "last", wide)])
+
+
+def test_as_many_drafts_as_one_run_judges(build_runner):
+    _, runner = build_runner(shapes=[StepShape(T, 64, R, f"{T}{R}") for T, R in ((1, 1), (8, 8), (32, 4))])
+    assert [runner.most_drafts(1, 1), runner.most_drafts(3, 1), runner.most_drafts(3, 3)] == [7, 5, 5]
+    assert [runner.most_drafts(8, 8), runner.most_drafts(9, 1), runner.most_drafts(30, 1)] == [0, 3, 2]
 
 
 def test_gaps_are_closed_when_a_smaller_size_would_do(build_runner):
@@ -339,7 +397,9 @@ def test_an_interrupt_at_any_line_leaves_no_leak_and_no_half_step(build_runner, 
             runner.run([StepEntry(each, ids(*range(i + first, i + last))) for i, each in enumerate(lists)])
         lists[0].truncate(0)  # leaves gaps
         if what == "keep":
-            runner.run([StepEntry(lists[1], ids(7, 8, 9), "all", ids(-1, -1, 0))])
+            lists[1].truncate(6)
+            tree = DraftTree(ids(7, 8, 9), ids(-1, -1, 0))
+            runner.run([StepEntry(lists[1], ids(7), "last", tree)])
         interrupted = Interrupter(at).during(functools.partial(WHAT[what], runner, lists))
         found = tuple(each.tokens.tolist() for each in lists)
         assert found in ((CONTENTS, AFTER[what]) if interrupted else (AFTER[what],))

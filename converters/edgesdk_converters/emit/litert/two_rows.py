@@ -5,16 +5,17 @@ with 0 on it. The same grid is computed here, and what it loses of x is a second
 grid about 250 times as fine. One product reads the weights once for both, and their sum is that of x itself
 to 16 bits. The first row has to be x as it is: rounded beforehand it falls off XNNPACK's grid.
 
-Where T varies, rows lie along an axis of their own: (2, T, K). It knows neither recipes nor other kernels.
+All first rows stand above all second ones. It knows neither recipes nor other kernels.
 """
 
 from __future__ import annotations
 
+from edgesdk_converters.emit.litert.model_file import Varying
 from edgesdk_converters.emit.litert.state import Lowering
 
 _STEPS = 255
 _NO_RANGE = 1e-30
-"""Least range of a row: one of zeros, or of denormals, has no step that could be divided by."""
+"""Least upper end of a row's range: one of zeros, or of denormals, has no step that could be divided by."""
 
 
 def two_rows(
@@ -33,33 +34,36 @@ def two_rows(
     """
     if x not in state.stacked:
         state.stacked[x] = _stack(state, x, name)
+    T, N = shape
     both = state.emit(
-        "FULLY_CONNECTED", [state.stacked[x], matrix, -1], f"{name}.rows", (2, *shape), options, version
+        "FULLY_CONNECTED", [state.stacked[x], matrix, -1], f"{name}.rows", (2 * T, N), options, version
     )
     reducer = state.schema.ReducerOptionsT()
+    reducer.keepDims = T == 1
+    if T != 1 or isinstance(T, Varying):
+        both = state.reshape(both, f"{name}.pairs", (2, T, N))
     return state.emit("SUM", [both, state.subgraph.integers("axis", [0])], name, shape, reducer)
 
 
 def _stack(state: Lowering, x: int, name: str) -> int:
-    """x above what rounding it loses: (2, T, K)."""
-    shape = state.subgraph.shape(x)
-    one = (*shape[:-1], 1)
-    axis = state.subgraph.integers("axis", [len(shape) - 1])
-    zero = state.subgraph.number(0)
+    """x above what rounding it loses: (2 * T, K).
+
+    LiteRT's load time grows with the square of the operators, and this stands before every product.
+    """
+    T, K = shape = state.subgraph.shape(x)
+    one = (T, 1)
+    axis = state.subgraph.integers("axis", [1])
     ends = []
-    for reduce, clip in (("REDUCE_MAX", "MAXIMUM"), ("REDUCE_MIN", "MINIMUM")):
+    for reduce, clip, bound in (("REDUCE_MAX", "MAXIMUM", _NO_RANGE), ("REDUCE_MIN", "MINIMUM", 0)):
         reducer = state.schema.ReducerOptionsT()
         reducer.keepDims = True
         end = state.emit(reduce, [x, axis], f"{name}.{reduce.lower()}", one, reducer)
-        ends.append(state.binary(clip, end, zero, f"{name}.{clip.lower()}", one))
+        ends.append(state.binary(clip, end, state.subgraph.number(bound), f"{name}.{clip.lower()}", one))
     span = state.binary("SUB", ends[0], ends[1], f"{name}.span", one)
-    span = state.binary("MAXIMUM", span, state.subgraph.number(_NO_RANGE), f"{name}.range", one)
     # As XNNPACK has it: by the reciprocal of the step, to the nearest, to the even one of two.
     inverse = state.binary("DIV", state.subgraph.number(_STEPS), span, f"{name}.inverse", one)
-    step = state.binary("MUL", span, state.subgraph.number(1 / _STEPS), f"{name}.step", one)
     steps = state.binary("MUL", x, inverse, f"{name}.steps", shape)
     whole = state.emit("ROUND", [steps], f"{name}.whole", shape)
-    kept = state.binary("MUL", whole, step, f"{name}.kept", shape)
+    kept = state.binary("DIV", whole, inverse, f"{name}.kept", shape)
     lost = state.binary("SUB", x, kept, f"{name}.lost", shape)
-    rows = [state.reshape(row, f"{name}.row{i}", (1, *shape)) for i, row in enumerate((x, lost))]
-    return state.concat(rows, 0, f"{name}.stacked", (2, *shape))
+    return state.concat([x, lost], 0, f"{name}.stacked", (2 * T, K))
