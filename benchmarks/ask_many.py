@@ -42,7 +42,7 @@ MODES = ("single", "fork", "paper", "constrained")
 def prompts_of(model: edgesdk.Model, meeting: Meeting) -> list[list[int]]:
     """The prompts of separate calls, which are those of the branches."""
     writer = PromptWriter(model)
-    return [writer.ids(INSTRUCTION, meeting.text, f"Question: {f.question}") for f in meeting.facts]
+    return [writer.write(INSTRUCTION, meeting.text, f"Question: {f.question}").ids for f in meeting.facts]
 
 
 def identity(model: edgesdk.Model, meetings: int, tokens: int) -> dict[str, object]:

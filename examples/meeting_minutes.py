@@ -2,10 +2,10 @@
 
     python examples/meeting_minutes.py BUNDLE TRANSCRIPT [--json]
 
-What a phone app would run: the transcript is read once, all questions go on from it, a JSON schema holds each
-answer to its form, a long transcript is read by parts whose findings are joined, and whatever could not be
-answered is said instead of left out. Needs the extra `structured`, and a model larger than SmolLM2-135M, which
-names people and sums but takes what was said for what was decided.
+What a phone app would run: the transcript is read once, all questions go on from it, a JSON schema holds
+each answer to its form, a long transcript is read by parts whose findings are joined, and whatever could
+not be answered is said instead of left out. Needs the extra `structured`, and a larger model than
+SmolLM2-135M, which names people and sums but takes what was said for what was decided.
 """
 
 import json
