@@ -1,13 +1,15 @@
 """Everything that can happen to an engine, for a long time: nothing may leak, hang or grow.
 
-    python benchmarks/soak.py BUNDLE [--seconds 600] [--seed 0] [--recipe w8] [--json FILE]
+    python benchmarks/soak.py BUNDLE [--seconds 600] [--seed 0] [--recipe w8] [--draft unruly] [--json FILE]
 
 Random arrivals with common beginnings, several samples, priorities, cancels while queued, in the prompt and
 in the answer, deadlines that are missed, prompts that do not fit, a full queue, sessions that are appended
 to, forked, rewound, forgotten and closed under a request; and bad requests among them: options of wrong types
 and values, grammars and prompts that are none, event loops that end under their answers. The accounts of the
-cells are checked after every step. It ends with status 1 if a cell was lost, a request is stuck, a good
-request failed, a bad one raised anything but an EdgeError, or memory grew.
+cells are checked after every step. With `--draft` tokens are drafted: by any drafter that `edgesdk run`
+takes, or by an `unruly` one, which proposes random trees beside what it looks up, whether it pays or not, and
+now and then takes its time. It ends with status 1 if a cell was lost, a request is stuck, a good request
+failed, a bad one raised anything but an EdgeError, a drafter was switched off, or memory grew.
 """
 
 import asyncio
@@ -24,11 +26,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+from unruly_drafter import UnrulyDrafter
 
 import edgesdk
+from edgesdk.decoding.draft import Drafter
+from edgesdk.decoding.draft_source import DraftSource
 from edgesdk.engine.generation import Generation
 from edgesdk.engine.session import Session
 from edgesdk.errors import CapacityError, EdgeError, QueueFull, UnsupportedOption
+from edgesdk.model import Model
 
 MOST_REQUESTS = 24
 MOST_SESSIONS = 3
@@ -54,6 +60,9 @@ class Report:
     wrong_answers: int = 0
     bad_requests: int = 0
     other_errors: int = 0
+    drafted_tokens: int = 0
+    kept_tokens: int = 0
+    draft_notes: tuple[str, ...] = ()
     rss_mb: list[int] = dataclasses.field(default_factory=list)
 
     @property
@@ -63,7 +72,7 @@ class Report:
         later = self.rss_mb[len(self.rss_mb) // 2 :]
         grown = later[-1] - later[0] if later else 0
         lost = self.leaked_cells or self.stuck_requests or self.wrong_answers or self.other_errors
-        return not lost and grown <= GROWTH_MB
+        return not lost and not self.draft_notes and grown <= GROWTH_MB
 
 
 BAD_REQUESTS: tuple[dict[str, object], ...] = (
@@ -144,6 +153,9 @@ class Soak:
             wrong_answers=self.wrong,
             bad_requests=self.bad,
             other_errors=self.other,
+            drafted_tokens=figures.drafted_tokens,
+            kept_tokens=figures.kept_tokens,
+            draft_notes=() if self.engine.model.drafts is None else self.engine.model.drafts.notes,
             rss_mb=[*memory, rss_bytes() >> 20],
         )
 
@@ -304,6 +316,12 @@ class Soak:
         self.engine.check()
 
 
+def with_drafts(model: Model, make: Callable[[], Drafter]) -> Model:
+    """The same model with a drafter; closing it closes the backend of both."""
+    drafts = DraftSource(make(), make, model.decoder.vocab_size)
+    return Model(model.bundle, model.backend, model.receipt, drafts=drafts)
+
+
 def rss_bytes() -> int:
     """Resident memory of this process; 0 where the system does not say."""
     try:
@@ -319,15 +337,25 @@ def rss_bytes() -> int:
 @click.option("--seed", default=0, show_default=True, help="Of the random choices.")
 @click.option("--recipe", default=None, help="Only variants of this recipe.")
 @click.option("--longest", default=300, show_default=True, help="Most tokens of prompt and answer.")
+@click.option("--draft", default="off", show_default=True, help="As for `edgesdk run`, or unruly.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the report to a file.")
 def main(
-    bundle: Path, seconds: float, seed: int, recipe: str | None, longest: int, json_path: Path | None
+    bundle: Path,
+    seconds: float,
+    seed: int,
+    recipe: str | None,
+    longest: int,
+    draft: str,
+    json_path: Path | None,
 ) -> None:
     """Soaks an engine on BUNDLE."""
-    with (
-        edgesdk.load(bundle, recipe=recipe) as model,
-        edgesdk.Engine(model, max_queue=16, check_steps=True) as engine,
-    ):
+    unruly = draft == "unruly"
+    with contextlib.ExitStack() as stack:
+        model = stack.enter_context(edgesdk.load(bundle, recipe=recipe, draft="off" if unruly else draft))
+        if unruly:
+            vocabulary = model.decoder.vocab_size
+            model = with_drafts(model, lambda: UnrulyDrafter(vocabulary, seed))
+        engine = stack.enter_context(edgesdk.Engine(model, max_queue=16, check_steps=True))
         try:
             report = Soak(engine, seed, longest=min(longest, model.context)).run(seconds)
         except EdgeError as error:

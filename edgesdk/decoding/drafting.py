@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from edgesdk.decoding.draft import Draft, Drafter, DraftRequest, JudgedStep
 from edgesdk.errors import quoted
@@ -36,6 +38,7 @@ class Drafting:
         self._clock = clock
         self._lock = threading.Lock()
         self._closed = False
+        self._ended: deque[int] = deque()
         self.name = _name_of(drafter)
         """What the drafter is called."""
         self.note: str | None = None
@@ -54,6 +57,7 @@ class Drafting:
         if not asked or not self.on:
             return nothing
         with self._lock:
+            self._forget_ended()
             began = self._clock()
             try:
                 drafts = self._drafter.propose(asked)
@@ -73,11 +77,23 @@ class Drafting:
 
     def learn(self, step: JudgedStep) -> None:
         """Tells it of a step."""
-        self._do(lambda drafter: drafter.learn(step))
+        if self.on:
+            with self._lock:
+                self._forget_ended()
+                self._do(partial(self._drafter.learn, step))
 
     def forget(self, key: int) -> None:
-        """Tells it of the end of an answer."""
-        self._do(lambda drafter: drafter.forget(key))
+        """Tells it of the end of an answer, now or before it is asked again; may be called at any moment.
+
+        An answer that nobody reads any more is ended by whoever finds it, which may be the collector of
+        garbage in the middle of a proposal.
+        """
+        self._ended.append(key)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._forget_ended()
+            finally:
+                self._lock.release()
 
     def close(self) -> None:
         """Releases the drafter; may be called again."""
@@ -90,14 +106,16 @@ class Drafting:
             except Exception as error:  # noqa: BLE001 - nobody is left to use it
                 self._switch_off(f"it failed at its end: {type(error).__name__}: {quoted(str(error))}")
 
-    def _do(self, act: Callable[[Drafter], None]) -> None:
-        if not self.on:
-            return
-        with self._lock:
-            try:
-                act(self._drafter)
-            except Exception as error:  # noqa: BLE001 - as in `propose`
-                self._switch_off(f"it failed: {type(error).__name__}: {quoted(str(error))}")
+    def _forget_ended(self) -> None:
+        while self._ended and self.on:
+            self._do(partial(self._drafter.forget, self._ended.popleft()))
+
+    def _do(self, act: Callable[[], None]) -> None:
+        """Has the drafter do something, with the lock held."""
+        try:
+            act()
+        except Exception as error:  # noqa: BLE001 - as in `propose`
+            self._switch_off(f"it failed: {type(error).__name__}: {quoted(str(error))}")
 
     def _switch_off(self, reason: str) -> None:
         if self.note is None:

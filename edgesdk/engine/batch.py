@@ -168,7 +168,8 @@ class Batch:
         self._tokens += plan.tokens
         self._model_s += done - ready
         self._host_s += time.perf_counter() - done + ready - began
-        log_step(plan, (done - ready) * 1e3)
+        drafted, kept = sum(each.drafted for each in judged), sum(each.kept for each in judged)
+        log_step(plan, drafted, kept, (done - ready) * 1e3)
         return plan
 
     def metrics(self) -> EngineMetrics:

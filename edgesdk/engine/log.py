@@ -20,16 +20,19 @@ def log_end(request: Request, outcome: str) -> None:
     if not _log.isEnabledFor(logging.INFO):
         return
     figures = request.metrics(0)
-    names = ("prompt_tokens", "cached_tokens", "new_tokens", "preemptions")
+    counts = ("prompt_tokens", "cached_tokens", "new_tokens", "preemptions")
+    drafts = ("steps", "drafted_tokens", "kept_tokens")
     times = ("queue_ms", "ttft_ms", "tbt_p50_ms", "tbt_p99_ms", "decode_tokens_per_s")
-    extra = {name: getattr(figures, name) for name in (*names, *times)}
+    extra = {name: getattr(figures, name) for name in (*counts, *drafts, *times)}
     write_log(logging.INFO, "request ended", outcome=outcome, samples=request.samples, **extra)
 
 
-def log_step(plan: StepPlan, model_ms: float) -> None:
+def log_step(plan: StepPlan, drafted: int, kept: int, model_ms: float) -> None:
     """A step has run."""
-    if _log.isEnabledFor(logging.DEBUG):
-        write_log(logging.DEBUG, "step", tokens=plan.tokens, branches=len(plan.work), model_ms=model_ms)
+    if not _log.isEnabledFor(logging.DEBUG):
+        return
+    figures = {"tokens": plan.tokens, "branches": len(plan.work), "drafted": drafted, "kept": kept}
+    write_log(logging.DEBUG, "step", **figures, model_ms=model_ms)
 
 
 def log_failure(plan: StepPlan, error: BaseException) -> None:

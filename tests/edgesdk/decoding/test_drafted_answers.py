@@ -10,7 +10,7 @@ from edgesdk.bundle.manifest import GenerationDefaults, StepShape
 from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk.decoding.answer import Answer
 from edgesdk.decoding.choose import Chooser
-from edgesdk.decoding.draft import Draft
+from edgesdk.decoding.draft import Draft, DraftRequest
 from edgesdk.decoding.drafting import Drafting
 from edgesdk.decoding.generate import generate
 from edgesdk.decoding.grammar import Grammar, GrammarTokenizer
@@ -384,7 +384,7 @@ def test_a_drafter_that_hangs_for_a_while_is_asked_once(byte_level):
     now = [0.0]
     drafter = Guess(lambda request: Draft.chain([5]))
     drafting = Drafting(drafter, V, clock=lambda: now[0])
-    request = type("Asked", (), {"tokens": np.zeros(3, np.int32), "most": 4, "deepest": 4})()
+    request = DraftRequest(1, np.zeros(3, np.int32), 4, 4)
     assert drafting.propose([request])[0] is not None
     make = drafter.make
 
@@ -420,6 +420,24 @@ def test_an_interrupt_is_the_callers(run):
 
     with pytest.raises(KeyboardInterrupt):
         run([1, 2, 3], Guess(strike))
+
+
+def test_an_answer_that_is_found_dead_in_the_middle_of_a_proposal_is_forgotten_later():
+    drafting = None
+
+    def collect(request):
+        drafting.forget(77)  # as the collector of garbage may, in this very thread
+        return
+
+    drafter = Guess(collect)
+    drafting = Drafting(drafter, V)
+    request = DraftRequest(1, np.zeros(3, np.int32), 4, 4)
+    assert drafting.propose([request]) == [None]
+    assert drafter.forgotten == []
+    drafting.propose([request])
+    assert drafter.forgotten == [77]
+    drafting.forget(78)
+    assert drafter.forgotten == [77, 77, 78]
 
 
 def test_a_stream_that_is_cancelled_or_left_forgets_its_drafts(byte_level):

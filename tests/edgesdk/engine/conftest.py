@@ -8,6 +8,7 @@ from edgesdk.bundle.manifest import SCHEMA_VERSION, GenerationDefaults, Manifest
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk.bundle.writer import BundleWriter
+from edgesdk.decoding.draft_source import DraftSource
 from edgesdk.decoding.request_reader import RequestReader
 from edgesdk.devices.receipt import Receipt
 from edgesdk.engine.engine import Engine
@@ -96,10 +97,11 @@ def make_engine(fake_bundle):
     """Makes engines over the fake backend; they check their cells after every step."""
     engines = []
 
-    def make(*, script=None, context=CONTEXT, token_budget=8, **options):
+    def make(*, script=None, context=CONTEXT, token_budget=8, rows=4, drafter=None, **options):
         decoder = fake_bundle.manifest.decoder
-        backend = SlowBackend(decoder, fake_shapes(cells=(48, context)), script=script)
-        model = Model(fake_bundle, StepModel(backend, decoder, context), RECEIPT)
+        backend = SlowBackend(decoder, fake_shapes(cells=(48, context), rows=rows), script=script)
+        drafts = None if drafter is None else DraftSource(drafter, lambda: drafter, decoder.vocab_size)
+        model = Model(fake_bundle, StepModel(backend, decoder, context), RECEIPT, drafts=drafts)
         engine = Engine(model, token_budget=token_budget, check_steps=True, **options)
         engine.backend = backend
         engines.append(engine)
