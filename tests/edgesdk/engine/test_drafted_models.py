@@ -127,3 +127,30 @@ def test_a_batch_with_drafts_answers_as_each_alone(loaded, asked, trees, budget)
         assert not engine.model.drafts.notes
     for (prompt, _, expected), tokens in zip(asked, found, strict=True):
         assert same(loaded, prompt, tokens, expected)
+
+
+TEXTS = (
+    "Repeat this sentence three times: The quick brown fox jumps over the lazy dog near the bridge.",
+    "Fix the spelling, write all of it: The meating was on Monday. Anna said the budgit is fine.",
+    "Write a Python function that adds two numbers, and then one that subtracts them.",
+    "What is the capital of France?",
+)
+
+
+@pytest.mark.real
+def test_the_real_model_with_lookup_answers_as_without(smollm2_float):
+    options = {"temperature": 0.0, "max_tokens": 48}
+    with edgesdk.load(smollm2_float, backend="litert", strict=True) as model:
+        prompts = [model.render_prompt(text) for text in TEXTS]
+        expected = [model.generate(prompt, **options).tokens for prompt in prompts]
+    with edgesdk.load(smollm2_float, backend="litert", strict=True, draft="lookup") as model:
+        assert "drafts by lookup" in str(model.receipt)
+        # What pays is for the machine to say: here every guess is judged.
+        drafter = Knowing([[*p, *a] for p, a in zip(prompts, expected, strict=True)], trees=True)
+        for drafting in (model, with_drafts(model, drafter)):
+            assert [drafting.generate(prompt, **options).tokens for prompt in prompts] == expected
+            with Engine(drafting, token_budget=32, check_steps=True) as engine:
+                running = [engine.submit(prompt, **options) for prompt in prompts]
+                assert [generation.result(300).tokens for generation in running] == expected
+                assert not drafting.drafts.notes
+        assert engine.metrics.kept_tokens > 20
