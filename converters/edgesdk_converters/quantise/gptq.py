@@ -69,14 +69,14 @@ def gptq(
     # Where a scale holds for all columns they may come in any order: what those that carry most lose is made
     # good by the others (the reference implementation calls it act-order).
     order = np.argsort(-np.diag(hessian), kind="stable") if scheme.block is None else slice(None)
-    hessian = hessian[order][:, order]
+    hessian = np.ascontiguousarray(hessian[order][:, order])
     factor = inverse_factor(hessian)
     values = np.empty(weight.shape, np.int8)
     scales, rounding_loss, loss = [], 0.0, 0.0
     # Rows are independent of each other, and the fifty thousand of a table at once would take a gigabyte.
     for start in range(0, len(weight), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
-        part = _rows(weight[rows][:, order], hessian, factor, scheme, sweeps)
+        part = _rows(np.ascontiguousarray(weight[rows][:, order]), hessian, factor, scheme, sweeps)
         values[rows, order] = part.tensor.values
         scales.append(part.tensor.scales)
         rounding_loss, loss = rounding_loss + part.rounding_loss, loss + part.loss
