@@ -43,6 +43,8 @@ _INT8 = Scheme(8, None, "round")
 # all of the sample, as calibration does.
 _PEAK_TEXTS = 4
 _SCALE_TEXTS = 2
+# Where GPTQ's loss decides, channels have to be known with each other: thousands of tokens.
+_SCALE_TEXTS_EXACT = 8
 # A hundred matrices are each measured on the first; a few mixtures are on the second.
 _SENSITIVITY_TEXTS, _SENSITIVITY_TOKENS = 4, 128
 _CHECKED_TEXTS = 4
@@ -112,8 +114,9 @@ def quantise_program(
     elif peaks is not None:
         program = separate_outliers(program, outlier_channels(program, peaks, recipe.outliers))
     if recipe.scale_channels:
-        program = scale_channels(program, choose_scales(program, recipe, texts[:_SCALE_TEXTS], report))
-        used = max(used, _SCALE_TEXTS)
+        count = _SCALE_TEXTS_EXACT if recipe.has_exact_products else _SCALE_TEXTS
+        program = scale_channels(program, choose_scales(program, recipe, texts[:count], report))
+        used = max(used, count)
     if not recipe.calibrates:
         tokens = sum(len(text) for text in texts[:used])
         return QuantisedProgram(program, QuantisedWeights(program.weights, recipe), tokens=tokens)

@@ -4,10 +4,12 @@ For every input that can be scaled, factors s = peak(x)^a / peak(W)^(1-a) are tr
 strengths a (SmoothQuant, arXiv 2211.10438, equation 4), and s = mean|x|^a beside them (AWQ, arXiv
 2306.00978, section 3.2). The one stays under which the layers that read the input give most nearly
 what they gave in float, with their weights rounded and their inputs rounded to int8 rows, as XNNPACK
-executes them; "none" is a candidate, so no layer gets worse on the sample. Layers that read inputs
-without loss while decoding (`Recipe.exact`) read them as they are here, too: what is left to be made
-smaller is their weights' rounding. Inputs are taken from the unquantised run: what other layers lose is
-left out of account.
+executes them; "none" is a candidate, so no layer gets worse on the sample. Inputs are taken from the
+unquantised run: what other layers lose is left out of account.
+
+Layers that read inputs without loss while decoding (`Recipe.exact`) read them as they are here, too: what is
+left to be made smaller is their weights' rounding. Where GPTQ does that with one scale per row, its loss is
+known without trying (`gptq_scales`).
 """
 
 from __future__ import annotations
@@ -21,15 +23,17 @@ from numpy.typing import NDArray
 from edgesdk_converters.graph.evaluate import Array
 from edgesdk_converters.graph.ops import Linear
 from edgesdk_converters.graph.program import Program
+from edgesdk_converters.quantise.gptq_scales import scales_for_gptq
 from edgesdk_converters.quantise.int8_rows import round_rows_to_int8
 from edgesdk_converters.quantise.quantised_weights import check_block
-from edgesdk_converters.quantise.recipe import Recipe
+from edgesdk_converters.quantise.recipe import Recipe, Scheme
 from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
 from edgesdk_converters.quantise.scalable_inputs import Scalable, scalable_inputs
 from edgesdk_converters.quantise.token_runs import TokenRuns
 
 STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 _TOKENS = 512  # rows of the sample on which candidates are compared
+_GPTQ_ROWS = Scheme(8, None, "gptq")
 
 Report = Callable[[str], None]
 
@@ -73,6 +77,11 @@ def choose_scales(
 def _best(program: Program, recipe: Recipe, place: Scalable, inputs: list[Array]) -> Array | None:
     """The factors with the least error, relative to each reader's output; None for all ones."""
     x = np.concatenate(inputs)
+    schemes = [recipe.scheme(name) for name in place.readers]
+    if all(recipe.exact(name, 1) for name in place.readers) and set(schemes) == {_GPTQ_ROWS}:
+        # Channels that must have the same factor have the same largest number among theirs.
+        groups = np.unique(place.share(np.arange(place.channels, dtype=np.float32)), return_inverse=True)[1]
+        return scales_for_gptq([program.weights.load(name) for name in place.readers], x.T @ x, groups)
     rows = x[np.linspace(0, len(x) - 1, min(len(x), _TOKENS)).astype(np.int64)]
     readers = []
     for name in place.readers:

@@ -32,6 +32,7 @@ SWEEPS = 2
 _SHARES = (1.0, 0.95, 0.9, 0.875, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6)
 _STEPS = (1.0, 0.94, 0.97, 1.03, 1.06)  # of the present scale, in later passes
 _SPAN = 64  # columns handled together where a row has one scale
+_ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -64,25 +65,43 @@ def gptq(
     Raises:
         TransformError: the Gram matrix has another size, or numbers that are not finite.
     """
-    columns = weight.shape[1]
     hessian = damped(weight, gram, damping)
+    # Where a scale holds for all columns they may come in any order: what those that carry most lose is made
+    # good by the others (the reference implementation calls it act-order).
+    order = np.argsort(-np.diag(hessian), kind="stable") if scheme.block is None else slice(None)
+    hessian = np.ascontiguousarray(hessian[order][:, order])
+    factor = inverse_factor(hessian)
+    values = np.empty(weight.shape, np.int8)
+    scales, rounding_loss, loss = [], 0.0, 0.0
+    # Rows are independent of each other, and the fifty thousand of a table at once would take a gigabyte.
+    for start in range(0, len(weight), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        part = _rows(np.ascontiguousarray(weight[rows][:, order]), hessian, factor, scheme, sweeps)
+        values[rows, order] = part.tensor.values
+        scales.append(part.tensor.scales)
+        rounding_loss, loss = rounding_loss + part.rounding_loss, loss + part.loss
+    unit = mean_diagonal(gram)
+    tensor = QuantisedTensor(values, np.concatenate(scales), scheme.bits, scheme.block)
+    return Quantised(tensor, unit * rounding_loss, unit * loss)
+
+
+def _rows(weight: Array, hessian: Array, factor: Array, scheme: Scheme, sweeps: int) -> Quantised:
+    """Some rows of a matrix, with losses in units of the Hessian."""
     rounded = round_to_nearest(weight, Scheme(scheme.bits, scheme.block, "clip_search"))
     rounding_losses = row_losses(rounded.dequantise() - weight, hessian)
-    order = _Layout(columns, scheme)
-    factor = inverse_factor(hessian)
+    layout = _Layout(weight.shape[1], scheme)
     if scheme.block is None:
-        values, scales = _whole_rows(weight, hessian, factor, scheme, order)
+        values, scales = _whole_rows(weight, hessian, factor, scheme, layout)
     else:
-        values, scales = _first_pass(weight, factor, scheme, order, None)
+        values, scales = _first_pass(weight, factor, scheme, layout, None)
     for _ in range(sweeps):
-        values, scales = _sweep(weight, hessian, values, scales, scheme, order)
+        values, scales = _sweep(weight, hessian, values, scales, scheme, layout)
     tensor = QuantisedTensor(values, scales, scheme.bits, scheme.block)
     losses = row_losses(tensor.dequantise() - weight, hessian)
     worse = losses > rounding_losses
     values[worse], scales[worse] = rounded.values[worse], rounded.scales[worse]
-    unit = mean_diagonal(gram)
     kept = np.minimum(losses, rounding_losses)
-    return Quantised(tensor, unit * float(rounding_losses.sum()), unit * float(kept.sum()))
+    return Quantised(tensor, float(rounding_losses.sum()), float(kept.sum()))
 
 
 def row_losses(error: Array, hessian: Array) -> NDArray[np.float64]:

@@ -234,15 +234,7 @@ def find_recipe(name: str) -> Recipe:
         exact = Rule("*.rotation", None)
         rounds = name.endswith("-round")
         rest = int8 if rounds else Scheme(8, None, "gptq")
-        return Recipe(
-            name,
-            (exact, Rule("embed", int8), Rule("head", int8), Rule("*", rest)),
-            "float32",
-            True,
-            1.05,
-            0.85,
-            scale_channels=not rounds,
-        )
+        return Recipe(name, (exact, Rule("*", rest)), "float32", True, 1.05, 0.85, scale_channels=not rounds)
     if name in ("source", "source-h4"):
         # What only exists because blocks are kept or channels separated is small and stays exact.
         small = tuple(Rule(pattern, None) for pattern in ("*.minimums", "*.side", "outliers.*"))

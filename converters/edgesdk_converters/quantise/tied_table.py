@@ -23,7 +23,6 @@ from edgesdk_converters.graph.evaluate import Array
 from edgesdk_converters.graph.ops import Linear
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.quantise.gptq import Quantised, gptq, mean_diagonal
-from edgesdk_converters.quantise.quantised_tensor import QuantisedTensor
 from edgesdk_converters.quantise.recipe import Scheme
 from edgesdk_converters.quantise.token_runs import TokenRuns
 
@@ -39,7 +38,6 @@ _TEXTS = 8
 """The head's inputs differ less between texts than those of layers within."""
 
 _SWEEPS = 1  # a table has as many rows as twenty layers together
-_ROWS_AT_ONCE = 4096
 
 
 def head_grams(
@@ -80,18 +78,4 @@ def gptq_table(table: Array, gram: Array, scheme: Scheme) -> Quantised:
     shares = np.where(np.diag(gram) > 0, LOOKUP_SHARE, UNREACHED_SHARE)
     both = gram.copy()
     both[np.diag_indices_from(both)] += (shares * mean_diagonal(gram)).astype(np.float32)
-    # Rows are independent of each other, and fifty thousand at once would take a gigabyte.
-    parts = [
-        gptq(table[at : at + _ROWS_AT_ONCE], both, scheme, sweeps=_SWEEPS)
-        for at in range(0, len(table), _ROWS_AT_ONCE)
-    ]
-    return Quantised(
-        QuantisedTensor(
-            np.concatenate([part.tensor.values for part in parts]),
-            np.concatenate([part.tensor.scales for part in parts]),
-            scheme.bits,
-            scheme.block,
-        ),
-        sum(part.rounding_loss for part in parts),
-        sum(part.loss for part in parts),
-    )
+    return gptq(table, both, scheme, sweeps=_SWEEPS)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from edgesdk_converters.graph.full_sequence import sequence_logits
-from edgesdk_converters.quantise import tied_table
+from edgesdk_converters.quantise import gptq, tied_table
 from edgesdk_converters.quantise.gptq import row_losses
 from edgesdk_converters.quantise.recipe import Scheme
 from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
@@ -48,7 +48,7 @@ def test_the_gram_matrix_is_that_of_the_heads_inputs(program, texts):
 def test_rows_do_not_depend_on_how_many_go_together(program, texts, monkeypatch):
     table, gram = program.weights.load("embed"), head_grams(program, ["embed"], texts[:2])["embed"]
     whole = gptq_table(table, gram, INT4)
-    monkeypatch.setattr(tied_table, "_ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(gptq, "_ROWS_AT_ONCE", 7)
     parts = gptq_table(table, gram, INT4)
     # Sums in another order may tip a tie; nothing else differs.
     assert (whole.tensor.values != parts.tensor.values).mean() < 0.01
