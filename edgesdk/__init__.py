@@ -93,6 +93,27 @@ if TYPE_CHECKING:
     from edgesdk.load_options import LoadKeywords as LoadKeywords
     from edgesdk.load_options import LoadOptions as LoadOptions
     from edgesdk.model import Model as Model
+    from edgesdk.orchestration.answer_by_skeleton import answer_by_skeleton as answer_by_skeleton
+    from edgesdk.orchestration.answer_by_skeleton import stream_by_skeleton as stream_by_skeleton
+    from edgesdk.orchestration.ask_many import ask_many as ask_many
+    from edgesdk.orchestration.draw_plan import plan_svg as plan_svg
+    from edgesdk.orchestration.draw_plan import plan_tree as plan_tree
+    from edgesdk.plans.ask_options import AskKeywords as AskKeywords
+    from edgesdk.plans.ask_options import AskOptions as AskOptions
+    from edgesdk.plans.ask_options import Merge as Merge
+    from edgesdk.plans.many_answers import AskMode as AskMode
+    from edgesdk.plans.many_answers import HowAnswered as HowAnswered
+    from edgesdk.plans.many_answers import ItemAnswer as ItemAnswer
+    from edgesdk.plans.many_answers import ManyAnswers as ManyAnswers
+    from edgesdk.plans.model_or_engine import ModelOrEngine as ModelOrEngine
+    from edgesdk.plans.read_plan import read_plan as read_plan
+    from edgesdk.plans.skeleton_answer import NodeAnswer as NodeAnswer
+    from edgesdk.plans.skeleton_answer import SkeletonAnswer as SkeletonAnswer
+    from edgesdk.plans.skeleton_answer import SkeletonChunk as SkeletonChunk
+    from edgesdk.plans.skeleton_options import SkeletonKeywords as SkeletonKeywords
+    from edgesdk.plans.skeleton_options import SkeletonOptions as SkeletonOptions
+    from edgesdk.plans.skeleton_plan import Plan as Plan
+    from edgesdk.plans.skeleton_plan import PlanNode as PlanNode
     from edgesdk.text.chat_template import ChatTemplate as ChatTemplate
     from edgesdk.text.chat_template import TemplateVariables as TemplateVariables
     from edgesdk.text.encode_prompt import Prompt as Prompt
@@ -147,6 +168,16 @@ _NAMES = {
     "edgesdk.load_model": "load",
     "edgesdk.load_options": "LoadKeywords LoadOptions",
     "edgesdk.model": "Model",
+    "edgesdk.orchestration.answer_by_skeleton": "answer_by_skeleton stream_by_skeleton",
+    "edgesdk.orchestration.ask_many": "ask_many",
+    "edgesdk.orchestration.draw_plan": "plan_svg plan_tree",
+    "edgesdk.plans.ask_options": "AskKeywords AskOptions Merge",
+    "edgesdk.plans.many_answers": "AskMode HowAnswered ItemAnswer ManyAnswers",
+    "edgesdk.plans.model_or_engine": "ModelOrEngine",
+    "edgesdk.plans.read_plan": "read_plan",
+    "edgesdk.plans.skeleton_answer": "NodeAnswer SkeletonAnswer SkeletonChunk",
+    "edgesdk.plans.skeleton_options": "SkeletonKeywords SkeletonOptions",
+    "edgesdk.plans.skeleton_plan": "Plan PlanNode",
     "edgesdk.text.chat_template": "ChatTemplate TemplateVariables",
     "edgesdk.text.encode_prompt": "Prompt",
     "edgesdk.text.messages": "Message",

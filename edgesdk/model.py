@@ -35,6 +35,7 @@ from edgesdk.dispatch.live_receipt import live_receipt
 from edgesdk.errors import UnsupportedOption
 from edgesdk.kv.step_model import StepModel
 from edgesdk.kv.step_runner import StepRunner
+from edgesdk.plans.orchestrated import Orchestrated
 from edgesdk.text.conversation import Conversation
 from edgesdk.text.encode_prompt import Prompt as Prompt
 from edgesdk.text.encode_prompt import encode_prompt
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from edgesdk.text.chat_template import ChatTemplate, TemplateVariables  # with jinja2
 
 
-class Model:
+class Model(Orchestrated):
     """A bundle opened by a backend; `edgesdk.load` makes one.
 
     `generate` and `stream` continue a prompt as it is; `chat` and `chat_stream` answer a conversation by the

@@ -10,12 +10,10 @@ know what is written.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import shutil
 import stat
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,14 +21,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from edgesdk.bundle.file_lock import try_lock
+
 _NAME = re.compile(r"\.edgesdk-[0-9a-f]{12}\.partial")
 _LOCK = "lock"
 _REPLACED = "replaced"
 
 _ABANDONED_S = 86400.0
 """Where a file system has no locks, a draft that has not changed for this long has no process any more."""
-
-_HELD = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 
 
 class Draft:
@@ -101,7 +99,7 @@ class Draft:
             self._handle = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         except FileNotFoundError:
             return False
-        if _try_lock(self._handle) is False or not os.fstat(self._handle).st_nlink:
+        if try_lock(self._handle) is False or not os.fstat(self._handle).st_nlink:
             return False
         os.write(self._handle, self._target.encode("utf-8", "surrogateescape"))
         return True
@@ -150,7 +148,7 @@ def _sweep(draft: Path) -> None:
         draft.rmdir()  # if it is empty; who is just making it makes it again
         return
     try:
-        locked = _try_lock(handle)
+        locked = try_lock(handle)
         if locked is False or (locked is None and quiet_s < _ABANDONED_S):
             return
         _put_back(draft, os.read(handle, 4096).decode("utf-8", "surrogateescape"))
@@ -168,22 +166,6 @@ def _put_back(draft: Path, target: str) -> None:
     place = draft.parent / target
     if target and place.parent == draft.parent and replaced.exists() and not os.path.lexists(place):
         replaced.rename(place)
-
-
-def _try_lock(handle: int) -> bool | None:
-    """Whether the lock was free and is now held; None where the file system has no locks."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return False if error.errno in _HELD else None
-    return True
 
 
 def _remove(draft: Path) -> None:

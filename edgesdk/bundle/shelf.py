@@ -2,9 +2,9 @@
 
     <platform's data folder>/edgesdk/models/NAME, or $EDGESDK_MODELS/NAME
 
-A name is what `edgesdk.load`, `edgesdk.Engine` and every command take in place of a path. It knows folders
-only: what is in a bundle is the reader's business, and `BundleWriter` writes one there whole or not at all.
-Drafts of a writer begin with a dot, which no name does, so they are never taken for models.
+A name, or an alias of it, is what `edgesdk.load`, `edgesdk.Engine` and every command take in place of a path.
+It knows folders only: what is in a bundle is the reader's business, and `BundleWriter` writes one there whole
+or not at all. Drafts of a writer begin with a dot, which no name does, so they are never taken for models.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgesdk.bundle.drafts import sweep_drafts
 from edgesdk.bundle.manifest import MANIFEST_NAME
+from edgesdk.bundle.model_names import check_model_name, is_name
+from edgesdk.bundle.model_names import make_name as make_name  # part of what the shelf offers
+from edgesdk.bundle.shelf_aliases import read_aliases
 from edgesdk.errors import BundleError
 
 SHELF_VARIABLE = "EDGESDK_MODELS"
 DEMO_NAME = "smollm2"
-"""What `edgesdk demo` leaves."""
+"""What `edgesdk demo` and `edgesdk pull smollm2` leave."""
 
-_LONGEST_NAME = 80
-_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9_-])?")
-# Devices on Windows whatever follows the dot; a shelf that is copied there must not meet them.
-_DEVICES = re.compile(r"(?:con|prn|aux|nul|com[0-9]|lpt[0-9])(?:\..*)?")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-_OTHERS = re.compile(r"[^a-z0-9._-]+")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(?::[A-Za-z0-9][\w.-]{0,39})?")
 _MOST_NAMED = 8
 _SHOWN = 80
 
@@ -54,30 +53,28 @@ def shelf_folder() -> Path:
     return Path(user_data_dir("edgesdk", appauthor=False)) / "models"
 
 
-def is_name(text: str) -> bool:
-    """Whether a model may be called so: lower-case letters, digits, `.`, `_` and `-`, at most 80 of them."""
-    return len(text) <= _LONGEST_NAME and bool(_NAME.fullmatch(text)) and not _DEVICES.fullmatch(text)
-
-
-def make_name(*parts: str) -> str:
-    """A name made from a few texts, for instance a file's stem and a recipe."""
-    cleaned = "-".join(_OTHERS.sub("-", part.lower()).strip("-.") for part in parts)
-    name = cleaned[-_LONGEST_NAME:].strip("-.") or "model"
-    return name if is_name(name) else f"model-{name}"[:_LONGEST_NAME].rstrip(".")
-
-
 def place(name: str) -> Path:
     """The folder of a name on the shelf, whether or not it is there.
 
     Raises:
         BundleError: no model may be called so.
     """
-    if not is_name(name):
+    return shelf_folder() / check_model_name(name)
+
+
+def new_place(name: str) -> Path:
+    """The folder of a name that a bundle is to get.
+
+    Raises:
+        BundleError: no model may be called so, or the name is an alias.
+    """
+    folder = place(name)
+    target = read_aliases(shelf_folder()).get(name)
+    if target is not None and not is_bundle(folder):
         raise BundleError(
-            f"{name[:_SHOWN]!r} is no name for a model; expected at most {_LONGEST_NAME} lower-case letters, "
-            "digits, '.', '_' and '-', with a letter or digit first"
+            f"{name} is an alias of {target}; choose another name, or remove it with: edgesdk rm {name}"
         )
-    return shelf_folder() / name
+    return folder
 
 
 def names() -> list[str]:
@@ -86,7 +83,25 @@ def names() -> list[str]:
         found = [entry.name for entry in os.scandir(shelf_folder()) if is_name(entry.name)]
     except OSError:  # no shelf yet, or none that may be read
         return []
-    return sorted(name for name in found if _is_bundle(shelf_folder() / name))
+    return sorted(name for name in found if is_bundle(shelf_folder() / name))
+
+
+def on_shelf(name: str) -> Path | None:
+    """The folder of the bundle that a name or an alias stands for, in any case; None where there is none.
+
+    Raises:
+        BundleError: no bundle has the name, and the aliases cannot be read.
+    """
+    name = name.lower()
+    if not is_name(name):
+        return None
+    folder = shelf_folder()
+    if not is_bundle(folder / name):  # who was replacing it may have been killed between two renames
+        sweep_drafts(folder)
+    if is_bundle(folder / name):
+        return folder / name
+    target = read_aliases(folder).get(name)
+    return folder / target if target is not None and is_bundle(folder / target) else None
 
 
 def find(name_or_path: str | Path) -> Found:
@@ -112,11 +127,11 @@ def find(name_or_path: str | Path) -> Found:
             what = "file" if text.lower().endswith(".gguf") else "folder"
             raise BundleError(f"there is no {what} {text[:_SHOWN]}; {_what_to_type(text)}")
         return _opened(text, path)
-    shelved = place(text.lower()) if is_name(text.lower()) else None
-    if shelved is not None and _is_bundle(shelved):
+    shelved = on_shelf(text)
+    if shelved is not None:
         if not exists:
             return Found(shelved)
-        if _is_bundle(path):
+        if is_bundle(path):
             return Found(path, f"the folder {text} is used, not the model of that name in {shelved}")
         return Found(shelved, f"the model in {shelved} is used; {text} here is not a bundle")
     if exists:
@@ -144,7 +159,8 @@ def _is_path(text: str) -> bool:
     )
 
 
-def _is_bundle(folder: Path) -> bool:
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder has a manifest, whatever that says."""
     return os.path.isfile(folder / MANIFEST_NAME)  # which, unlike Path's, never raises
 
 
@@ -152,10 +168,9 @@ def _what_to_type(text: str) -> str:
     there = names()
     shown = ", ".join(there[:_MOST_NAMED]) + (", ..." if len(there) > _MOST_NAMED else "")
     kept = f"the shelf {shelf_folder()} has {shown}" if there else f"the shelf {shelf_folder()} is empty"
-    if text.lower() == DEMO_NAME:
-        how = "edgesdk demo"
+    missing = text.lower().endswith(".gguf")
+    if text.lower() == DEMO_NAME or (_HUB_ID.fullmatch(text) and not missing):
+        how = f"edgesdk pull {text[:_SHOWN]}"
     else:
-        missing = text.lower().endswith(".gguf")
-        source = text[:_SHOWN] if _HUB_ID.fullmatch(text) and not missing else "SOURCE"
-        how = f"edgesdk convert {source} --name {text if is_name(text) and not missing else 'NAME'}"
-    return f"{kept}; make one with: {how}"
+        how = f"edgesdk pull SOURCE --name {text if is_name(text) and not missing else 'NAME'}"
+    return f"{kept}; get one with: {how}"

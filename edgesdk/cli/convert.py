@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from edgesdk.bundle.manifest import MANIFEST_NAME
-from edgesdk.bundle.shelf import make_name, place
+from edgesdk.bundle.shelf import make_name, new_place
 from edgesdk.cli.convert_options import Converting, convert_options, read_options, split_list
 from edgesdk.cli.output import chats_text, greedy_text, megabytes, print_json, print_table, variant_bytes
 from edgesdk.cli.progress_line import ProgressLine, print_event
@@ -60,7 +60,7 @@ def command(
     if out is not None and name is not None:
         raise click.UsageError("give OUT or --name, not both")
     if out is None:
-        out = place(name if name is not None else _default_name(source, converting["recipe"]))
+        out = new_place(name if name is not None else _default_name(source, converting["recipe"]))
     if not converting["overwrite"] and (out / MANIFEST_NAME).is_file():
         raise BundleError(f"{out} holds a bundle; choose another folder, or give --overwrite to replace it")
     with converters_installed():

@@ -24,10 +24,18 @@ from edgesdk.version import read_version
 
 COMMANDS = (
     "demo",
+    "pull",
+    "list",
+    "show",
+    "rm",
+    "alias",
     "convert",
     "compile",
     "run",
     "chat",
+    "serve",
+    "ask-many",
+    "skeleton",
     "inspect",
     "verify",
     "eval",
@@ -38,7 +46,7 @@ COMMANDS = (
     "devices",
     "explain",
 )
-"""In the order of the help; `NAME` is the object `command` of `edgesdk.cli.NAME`."""
+"""In the order of the help; `NAME` is the object `command` of `edgesdk.cli.NAME`, `_` for `-`."""
 
 DEBUG_VARIABLE = "EDGESDK_DEBUG"
 
@@ -57,7 +65,7 @@ class LazyGroup(click.Group):
         """The command of that name."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"edgesdk.cli.{cmd_name}").command
+        command: click.Command = import_module(f"edgesdk.cli.{cmd_name.replace('-', '_')}").command
         return command
 
 

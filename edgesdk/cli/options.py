@@ -128,7 +128,7 @@ _LONGEST_FILE_BYTES = 1 << 20
 
 
 def read_text_file(path: Path) -> str:
-    """A file with a schema, a grammar or rules.
+    """A file with a schema, a grammar, rules or a text.
 
     Raises:
         UnsupportedOption: it cannot be read, is too large, or is no text.
@@ -169,15 +169,19 @@ def _check_stop(_: click.Context, __: click.Parameter, texts: Sequence[str]) -> 
     return texts
 
 
-_ANSWERING: tuple[Decorator, ...] = (
-    click.option(
+def _max_tokens(default: int) -> Decorator:
+    return click.option(
         "--max-tokens",
         type=click.IntRange(min=1),
-        default=256,
+        default=default,
         show_default=True,
         metavar="N",
         help="Most tokens of an answer.",
-    ),
+    )
+
+
+_ANSWERING: tuple[Decorator, ...] = (
+    _max_tokens(256),
     click.option(
         "--temperature",
         type=click.FloatRange(min=0),
@@ -265,6 +269,12 @@ _RULING: tuple[Decorator, ...] = (
 def answer_options(function: Command) -> Command:
     """Adds the options of `Answering`, handed on as `answering`."""
     return grouped(function, "answering", tuple(Answering.__annotations__), _ANSWERING)
+
+
+def item_options(function: Command) -> Command:
+    """Adds the same, for commands that write many short answers."""
+    options = (_max_tokens(96), *_ANSWERING[1:])
+    return grouped(function, "answering", tuple(Answering.__annotations__), options)
 
 
 def grammar_options(function: Command) -> Command:

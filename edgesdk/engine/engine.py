@@ -46,6 +46,7 @@ from edgesdk.kv.step_runner import StepRunner
 from edgesdk.load_model import load
 from edgesdk.load_options import LoadKeywords, LoadOptions
 from edgesdk.model import Model
+from edgesdk.plans.orchestrated import Orchestrated
 from edgesdk.text.conversation import Conversation
 from edgesdk.text.encode_prompt import Prompt
 from edgesdk.text.messages import Message
@@ -53,7 +54,7 @@ from edgesdk.text.messages import Message
 T = TypeVar("T")
 
 
-class Engine:
+class Engine(Orchestrated):
     """Runs many requests on one model, each step of which serves them all.
 
     Its methods may be called from any thread; those that begin with `a` are for asyncio. Every request

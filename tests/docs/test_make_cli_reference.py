@@ -32,7 +32,11 @@ def test_every_command_module_is_a_command():
     """A module of edgesdk/cli that defines a command is listed."""
     folder = DOCS.parent / "edgesdk" / "cli"
     starts = ("@click.command(", "@click.group(short_help")
-    defined = {p.stem for p in folder.glob("*.py") if any(s in p.read_text("utf-8") for s in starts)}
+    defined = {
+        p.stem.replace("_", "-")
+        for p in folder.glob("*.py")
+        if any(s in p.read_text("utf-8") for s in starts)
+    }
     assert defined == set(COMMANDS)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from edgesdk.bundle.integrity import cache_folder
@@ -49,27 +51,22 @@ def fetch_hub(hub_id: str, revision: str | None = None, cache: Path | None = Non
     """
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
     except ImportError as error:
         raise MissingExtra("huggingface-hub", "convert") from error
-    where = f"{hub_id}@{revision}" if revision else hub_id
-    try:
-        kept = _own_cache() if cache is None else cache
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{where} cannot be fetched: {error.strerror}") from error
+    with hub_errors(hub_id, revision):
+        kept = hub_cache(cache)
 
-    def download() -> Path:
-        return Path(
-            snapshot_download(
-                hub_id,
-                revision=revision,
-                cache_dir=kept,
-                allow_patterns=_WANTED,
-                ignore_patterns=_UNWANTED,
+        def download() -> Path:
+            return Path(
+                snapshot_download(
+                    hub_id,
+                    revision=revision,
+                    cache_dir=kept,
+                    allow_patterns=_WANTED,
+                    ignore_patterns=_UNWANTED,
+                )
             )
-        )
 
-    try:
         folder = download()
         damaged = damaged_files(folder)
         if damaged:
@@ -77,6 +74,28 @@ def fetch_hub(hub_id: str, revision: str | None = None, cache: Path | None = Non
                 remove_blob(link)
             folder = download()
             damaged = damaged_files(folder)
+    if damaged:
+        raise CheckpointError(
+            f"{damaged[0].name} of {_where(hub_id, revision)} is damaged, also when it is fetched again"
+        )
+    # Snapshots are folders named by their commit.
+    return folder, folder.name
+
+
+@contextmanager
+def hub_errors(hub_id: str, revision: str | None) -> Iterator[None]:
+    """Turns what the hub's package raises into one line.
+
+    Raises:
+        CheckpointError: in place of any other error.
+    """
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    where = _where(hub_id, revision)
+    try:
+        yield
+    except CheckpointError:
+        raise
     except RevisionNotFoundError as error:
         raise CheckpointError(f"the hub has no revision {revision!r} of {hub_id}") from error
     except GatedRepoError as error:
@@ -94,14 +113,26 @@ def fetch_hub(hub_id: str, revision: str | None = None, cache: Path | None = Non
             f"there is no directory {hub_id!r}; as a hub id, {where} is not in the cache and cannot be "
             f"fetched: {reason}"
         ) from error
-    if damaged:
-        raise CheckpointError(f"{damaged[0].name} of {where} is damaged, also when it is fetched again")
-    # Snapshots are folders named by their commit.
-    return folder, folder.name
 
 
-def _own_cache() -> Path | None:
-    """A cache for a user without a home folder, who would get one named ~; None for the hub's own choice."""
+def hub_cache(given: Path | None) -> Path | None:
+    """Where the hub's files are kept; None for its own choice.
+
+    Args:
+        given: a folder that was chosen; None for none.
+
+    Raises:
+        CheckpointError: a user without a home folder, who would get one named ~, has no cache folder either.
+    """
+    if given is not None:
+        return given
     if any(os.environ.get(name) for name in _HUB_VARIABLES) or os.path.isabs(os.path.expanduser("~")):
         return None
-    return cache_folder() / "hub"
+    try:
+        return cache_folder() / "hub"
+    except FileNotFoundError as error:
+        raise CheckpointError(f"nothing can be fetched from the hub: {error.strerror}") from error
+
+
+def _where(hub_id: str, revision: str | None) -> str:
+    return f"{hub_id}@{revision}" if revision else hub_id

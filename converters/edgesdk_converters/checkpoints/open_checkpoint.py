@@ -10,6 +10,7 @@ from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.checkpoints.default_model import fetch_verified
 from edgesdk_converters.checkpoints.digests import Progress
 from edgesdk_converters.checkpoints.fetch_hub import fetch_hub, is_hub_id
+from edgesdk_converters.checkpoints.fetch_hub_gguf import fetch_hub_gguf, split_quantised
 from edgesdk_converters.checkpoints.named_models import NAMED_MODELS
 from edgesdk_converters.checkpoints.open_gguf import open_gguf
 from edgesdk_converters.checkpoints.open_huggingface import CONFIG, open_huggingface
@@ -26,7 +27,8 @@ def open_checkpoint(
     """Opens a checkpoint.
 
     Args:
-        source: a directory in Hugging Face's layout, a `.gguf` file, a named model, or a hub id. A
+        source: a directory in Hugging Face's layout, a `.gguf` file, a named model, a hub id, or
+            one with the quantisation of one of its GGUF files, `owner/name:Q8_0`. A
             directory of a named model's name is taken for it only if it holds a checkpoint.
         revision: commit, branch or tag, for a hub id.
         cache_dir: where to keep what is downloaded; None for edgesdk's cache folder (named models) and
@@ -52,12 +54,16 @@ def open_checkpoint(
     if source in NAMED_MODELS:
         file, described = fetch_verified(source, cache_dir, progress)
         return open_gguf(file, name=NAMED_MODELS[source].title, described=described)
+    chosen = split_quantised(source)
+    if chosen is not None:
+        file, commit = fetch_hub_gguf(*chosen, revision, cache_dir)
+        return open_gguf(file, location=source, revision=commit, progress=progress)
     if is_hub_id(source) and path.suffix != ".gguf":
         folder, commit = fetch_hub(source, revision, cache_dir)
         return open_huggingface(folder, location=source, revision=commit, progress=progress)
     raise CheckpointError(
-        f"{source[:200]!r} is no directory, no file, no hub id (owner/name) and no named model "
-        f"({', '.join(NAMED_MODELS)})"
+        f"{source[:200]!r} is no directory, no file, no hub id (owner/name or owner/name:Q8_0) and "
+        f"no named model ({', '.join(NAMED_MODELS)})"
     )
 
 

@@ -24,6 +24,8 @@ def open_gguf(
     *,
     name: str | None = None,
     described: SourceFile | None = None,
+    location: str | None = None,
+    revision: str | None = None,
     progress: Progress | None = None,
 ) -> Checkpoint:
     """Opens a GGUF file.
@@ -32,6 +34,8 @@ def open_gguf(
         path: the file.
         name: of the model; None for the file's name.
         described: the file's digest, when it is known already.
+        location: where it was fetched from; None for the file's name.
+        revision: hub commit, where it was fetched from the hub.
         progress: told how far hashing is.
 
     Raises:
@@ -56,7 +60,7 @@ def open_gguf(
         tensors=tensors,
         tokenizer=tokenizer,
         generation=_generation(header.metadata),
-        source=Source(kind="gguf", location=path.name, files=(file,)),
+        source=Source(kind="gguf", location=location or path.name, files=(file,), revision=revision),
         licence=licence if isinstance(licence, str) else None,
         notes=tokenizer.notes,
     )

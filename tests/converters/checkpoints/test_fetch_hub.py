@@ -16,6 +16,7 @@ import pytest
 from edgesdk.errors import CheckpointError
 from edgesdk_converters.checkpoints import fetch_hub as module
 from edgesdk_converters.checkpoints.fetch_hub import fetch_hub, is_hub_id
+from edgesdk_converters.checkpoints.open_gguf import open_gguf
 from edgesdk_converters.checkpoints.open_huggingface import open_huggingface
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -120,7 +121,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
                 for n, d in self.files.items()
             ]
             self.send(json.dumps(entries).encode(), body)
-        elif (name := path.removeprefix(f"/someone/tiny/resolve/{COMMIT}/")) in self.files:
+        elif (name := re.sub(f"^/someone/tiny/resolve/(main|v1|{COMMIT})/", "", path)) in self.files:
             self.send_file(name, body, asked)
         else:
             self.fail("RepoNotFound")
@@ -183,14 +184,16 @@ def hub(tiny_folder):
         server.shutdown()
 
 
-def fetch_from(url, home, hub_id="someone/tiny", revision=None):
+def fetch_from(url, home, hub_id="someone/tiny", revision=None, quantisation=None):
     """In a process of its own, since huggingface_hub reads its settings once."""
+    given = [hub_id, *filter(None, [quantisation])]
+    function = "fetch_hub" if quantisation is None else "fetch_hub_gguf"
     code = (
         "from pathlib import Path\n"
         "from huggingface_hub import constants\n"
         "constants.DOWNLOAD_CHUNK_SIZE = 1024\n"  # whole pieces survive a lost connection
-        "from edgesdk_converters.checkpoints.fetch_hub import fetch_hub\n"
-        f"try: print(*fetch_hub({hub_id!r}, {revision!r}, Path({str(home)!r})))\n"
+        f"from edgesdk_converters.checkpoints.{function} import {function}\n"
+        f"try: print(*{function}(*{given!r}, {revision!r}, Path({str(home)!r})))\n"
         "except Exception as error: print(type(error).__name__, error)\n"
     )
     settings = {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "*"}
@@ -244,6 +247,42 @@ def test_what_the_hub_does_not_have_is_named(hub, tmp_path, hub_id, revision, sa
     assert answer.startswith("CheckpointError")
     assert said in answer
     assert "\n" not in answer
+
+
+def test_one_gguf_file_is_fetched_resumed_checked_and_cached(hub, tmp_path, gguf_from_tiny):
+    data = gguf_from_tiny(tmp_path / "made.gguf", "llama").read_bytes()
+    hub.files.update({"Tiny-F32.gguf": data, "Tiny-Q8_0.gguf": b"unwanted"})
+    hub.breaks.add("Tiny-F32.gguf")
+    answer = fetch_from(hub.url, tmp_path / "hub", revision="v1", quantisation="f32")
+    assert "Error" not in answer, (answer, hub.log)
+    file, commit = answer.split()
+    assert commit == COMMIT
+    assert Path(file).read_bytes() == data
+    assert any("Tiny-F32.gguf bytes=" in line and "bytes=0-" not in line for line in hub.log), hub.log
+    assert not any("Q8_0" in line for line in hub.log)
+    opened = open_gguf(Path(file), location="someone/tiny:F32", revision=commit)
+    assert (opened.source.location, opened.source.revision) == ("someone/tiny:F32", COMMIT)
+    nobody = "http://127.0.0.1:9"
+    offline = fetch_from(nobody, tmp_path / "hub", revision="v1", quantisation="F32")
+    assert offline.split() == [file, commit]
+    lacking = fetch_from(nobody, tmp_path / "hub", revision="v1", quantisation="Q8_0")
+    assert lacking.endswith("the cached someone/tiny has no GGUF file of Q8_0; it has: F32")
+    Path(file).resolve().write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert fetch_from(hub.url, tmp_path / "hub", quantisation="F32").split()[0] == file
+    assert Path(file).read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    ("hub_id", "said"),
+    [
+        ("someone/other", "the hub has no repository of that name"),
+        ("someone/tiny", "someone/tiny has no GGUF file of Q8_0; it has: no GGUF file"),
+    ],
+)
+def test_a_gguf_file_that_the_hub_does_not_have_is_named(hub, tmp_path, hub_id, said):
+    answer = fetch_from(hub.url, tmp_path, hub_id, quantisation="Q8_0")
+    assert answer.startswith("CheckpointError")
+    assert said in answer
 
 
 def test_of_folders_only_templates_are_fetched():

@@ -149,7 +149,7 @@ def test_a_child_that_holds_the_lock_keeps_the_draft(tmp_path):
 
 
 def test_without_locks_only_what_is_old_goes(tmp_path, monkeypatch):
-    monkeypatch.setattr("edgesdk.bundle.drafts._try_lock", lambda handle: None)
+    monkeypatch.setattr("edgesdk.bundle.drafts.try_lock", lambda handle: None)
     with Draft(tmp_path) as draft:
         sweep_drafts(tmp_path)
         assert draft.path.exists()

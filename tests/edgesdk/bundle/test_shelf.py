@@ -89,7 +89,7 @@ def test_what_is_no_bundle_hides_no_name(folder, tmp_path, is_folder):
 def test_a_path_is_never_a_name(folder, tmp_path):
     put(folder / "mine")
     with pytest.raises(
-        BundleError, match=r"^there is no folder \./mine; the shelf .* has mine; make one with: "
+        BundleError, match=r"^there is no folder \./mine; the shelf .* has mine; get one with: "
     ):
         shelf.find("./mine")
     put(tmp_path / "here" / "mine")
@@ -99,10 +99,10 @@ def test_a_path_is_never_a_name(folder, tmp_path):
 
 def test_what_is_nowhere_is_one_line_with_what_there_is_and_the_command(folder):
     with pytest.raises(
-        BundleError, match=r"no model 'qwen'; the shelf .* is empty; .*convert SOURCE --name qwen$"
+        BundleError, match=r"no model 'qwen'; the shelf .* is empty; .*pull SOURCE --name qwen$"
     ):
         shelf.find("qwen")
-    with pytest.raises(BundleError, match=r"make one with: edgesdk demo$"):
+    with pytest.raises(BundleError, match=r"get one with: edgesdk pull smollm2$"):
         shelf.find("smollm2")
     for index in range(9):
         put(folder / f"m{index}")

@@ -112,23 +112,6 @@ def _raising(missing):
     return find
 
 
-def test_hub_ids_are_known_by_their_revision(tiny_bundle, shelf):
-    """No network: only what is on the shelf is looked at."""
-    shutil.copytree(tiny_bundle, shelf / "theirs")
-    file = shelf / "theirs" / "manifest.json"
-    manifest = json.loads(file.read_text())
-    manifest["source"].update(kind="huggingface", location="owner/name", revision="a" * 40)
-    for variant in manifest["variants"]:
-        variant["recipe"] = convert_once.RECIPE
-    file.write_text(json.dumps(manifest))
-    source = convert_once._Source.of
-    assert source("owner/name").kept() == shelf / "theirs"
-    assert source(f"owner/name@{'a' * 40}").kept() == shelf / "theirs"
-    assert source("owner/name@other").kept() is None
-    assert source("owner/name@other").new_place() == shelf / "name-other-w8-round"
-    assert source("other/name").kept() is None
-
-
 def test_convert_keeps_under_a_name_or_in_a_folder(edgesdk, tiny_checkpoint, shelf, tmp_path):
     quick = ("--recipe", "f32", "--target", "litert", "--no-prove")
     assert edgesdk("convert", tiny_checkpoint, "--name", "mine", *quick).code == 0

@@ -1,0 +1,59 @@
+"""`GET /v1/models` and `/v1/models/NAME`, and the embeddings that no bundle has yet."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from edgesdk.bundle.records import to_json
+from edgesdk.server.event_stream import compact
+from edgesdk.server.openai.documents import EmbeddingsDocument
+from edgesdk.server.read_document import read_document
+from edgesdk.server.refusal import Refused
+from edgesdk.server.service import Service, service_of
+
+
+async def models(request: Request) -> Response:
+    """Lists what may be asked for."""
+    service = service_of(request)
+    listed = [_record(service, name) for name in service.host.names]
+    return Response(compact({"object": "list", "data": listed}), media_type="application/json")
+
+
+async def model(request: Request) -> Response:
+    """One of them; where it is loaded, also what runs it.
+
+    Raises:
+        Refused: there is none of that name.
+    """
+    service = service_of(request)
+    name = service.host.known(request.path_params["name"])
+    return Response(compact(_record(service, name)), media_type="application/json")
+
+
+async def embeddings(request: Request) -> Response:
+    """Refuses: bundles of models for embeddings are not there yet.
+
+    Raises:
+        Refused: always.
+    """
+    service = service_of(request)
+    document = await read_document(request, EmbeddingsDocument, service.options)
+    name = service.host.known(document.model)
+    raise Refused(
+        400,
+        f"the bundle {name} gives no embeddings: it is a model for text; ask one that was converted for them",
+        param="model",
+        code="embeddings_not_supported",
+    )
+
+
+def _record(service: Service, name: str) -> dict[str, object]:
+    record: dict[str, object] = {"id": name, "object": "model", "created": 0, "owned_by": "local"}
+    loaded = next((each for each in service.host.loaded if each.name == name), None)
+    record["loaded"] = loaded is not None
+    if loaded is not None:
+        opened = loaded.engine.model
+        record["context"] = opened.context
+        record["receipt"] = to_json(opened.receipt)
+    return record
