@@ -14,7 +14,8 @@ from edgesdk.bundle.port import LARGEST_SIZE
 from edgesdk.errors import quoted
 
 Activation = Literal["silu", "gelu_tanh"]
-RotaryKind = Literal["default", "linear", "llama3", "yarn"]
+RotaryKind = Literal["default", "linear", "llama3", "yarn", "longrope"]
+NormPlace = Literal["heads", "whole", "rotated"]
 
 
 @dataclass(frozen=True)
@@ -26,13 +27,15 @@ class RotarySpec:
         theta: base of the frequencies.
         size: how many of a head's D channels rotate (the first ones); the rest pass unchanged.
         factor: context extension factor (`linear`, `llama3`, `yarn`).
-        original_context: context length the model was trained with (`llama3`, `yarn`).
+        original_context: context length the model was trained with (`llama3`, `yarn`, and for `growth`).
         low_freq_factor: `llama3` only.
         high_freq_factor: `llama3` only.
         beta_fast: `yarn` only.
         beta_slow: `yarn` only.
-        attention_factor: cosine and sine are multiplied by it (`yarn`).
+        attention_factor: cosine and sine are multiplied by it (`yarn`, `longrope`).
         truncate: `yarn` only: round the correction range to whole channels.
+        factors: `longrope` only: what each of the size / 2 frequencies is divided by.
+        growth: cosine and sine are multiplied by 1 + growth * ln(1 + floor(position / original_context)).
     """
 
     kind: RotaryKind
@@ -46,6 +49,19 @@ class RotarySpec:
     beta_slow: float = 1.0
     attention_factor: float = 1.0
     truncate: bool = True
+    factors: tuple[float, ...] = ()
+    growth: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuses settings that no table can be made of.
+
+        Raises:
+            ValueError: naming the field; readers turn it into their own error.
+        """
+        if len(self.factors) != (self.size // 2 if self.kind == "longrope" else 0):
+            raise ValueError(f"{self.kind} rotation of {self.size} channels has {len(self.factors)} factors")
+        if self.growth and (self.growth < 0 or self.original_context < 1):
+            raise ValueError(f"growth is {self.growth} over a context of {self.original_context}")
 
 
 @dataclass(frozen=True)
@@ -62,7 +78,10 @@ class Attention:
         softcap: scores become cap * tanh(scores / cap).
         qkv_bias: q, k and v projections have a bias.
         out_bias: the output projection has a bias.
-        qk_norm: RMS norm over D on q and k before rotation (qwen3, gemma3).
+        qk_norm: RMS norm on q and k.
+        qk_norm_place: what it norms: each head before rotation (qwen3, gemma3), all heads of a token
+            together before they are split (olmo2), or each head after rotation (hunyuan).
+        query_growth: `growth` of the rotation of queries; keys have none (ministral3).
         reads: number of the block whose keys and values it reads, which has no k and v of its own then;
             None for its own.
     """
@@ -78,6 +97,8 @@ class Attention:
     out_bias: bool = False
     qk_norm: bool = False
     reads: int | None = None
+    qk_norm_place: NormPlace = "heads"
+    query_growth: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuses shapes that no attention can have.
@@ -93,6 +114,8 @@ class Attention:
             raise ValueError(f"a sliding window of {self.window} tokens sees nothing")
         if self.rotary is not None and not 0 < self.rotary.size <= self.head_size:
             raise ValueError(f"rotary size {self.rotary.size} does not fit heads of {self.head_size}")
+        if self.query_growth and (self.rotary is None or self.rotary.size != self.head_size):
+            raise ValueError("queries that grow with their position must rotate whole")
 
     @property
     def cells(self) -> tuple[int, int] | None:

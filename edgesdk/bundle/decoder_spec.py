@@ -53,6 +53,7 @@ class DecoderSpec:
         residual_scale: each block's two outputs are multiplied by it before they are added.
         logits_scale: logits are multiplied by it.
         post_norms: RMS norms on each block's outputs too (gemma3).
+        pre_norms: RMS norms on what each half of a block reads; olmo2 has none.
         logits_softcap: logits become cap * tanh(logits / cap).
         tied_head: the head is the embedding table.
         head_rows: rows of a head that writes some tokens only; None for one that writes all.
@@ -71,6 +72,7 @@ class DecoderSpec:
     logits_softcap: float | None = None
     tied_head: bool = True
     head_rows: int | None = None
+    pre_norms: bool = True
 
     def __post_init__(self) -> None:
         """Refuses shapes that no decoder can have.

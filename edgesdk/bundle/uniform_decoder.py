@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgesdk.bundle.decoder_block import Activation, Attention, Block, FeedForward, RotarySpec
+from edgesdk.bundle.decoder_block import (
+    Activation,
+    Attention,
+    Block,
+    FeedForward,
+    NormPlace,
+    RotarySpec,
+)
 from edgesdk.bundle.decoder_spec import DecoderSpec
 
 
@@ -45,6 +52,9 @@ class UniformDecoder:
         out_bias: as in `Attention`.
         ffn_bias: `bias` of every `FeedForward`.
         qk_norm: as in `Attention`.
+        qk_norm_place: as in `Attention`.
+        query_growth: as in `Attention`.
+        pre_norms: as in `DecoderSpec`.
         post_norms: as in `DecoderSpec`.
         attention_softcap: `softcap` of every `Attention`.
         logits_softcap: as in `DecoderSpec`.
@@ -70,6 +80,9 @@ class UniformDecoder:
     out_bias: bool = False
     ffn_bias: bool = False
     qk_norm: bool = False
+    qk_norm_place: NormPlace = "heads"
+    query_growth: float = 0.0
+    pre_norms: bool = True
     post_norms: bool = False
     attention_softcap: float | None = None
     logits_softcap: float | None = None
@@ -95,6 +108,7 @@ class UniformDecoder:
             residual_scale=self.residual_scale,
             logits_scale=self.logits_scale,
             post_norms=self.post_norms,
+            pre_norms=self.pre_norms,
             logits_softcap=self.logits_softcap,
             tied_head=self.tied_head,
         )
@@ -111,6 +125,8 @@ class UniformDecoder:
             qkv_bias=self.qkv_bias,
             out_bias=self.out_bias,
             qk_norm=self.qk_norm,
+            qk_norm_place=self.qk_norm_place,
+            query_growth=self.query_growth,
         )
 
     def _feed_forward(self) -> FeedForward:

@@ -55,6 +55,20 @@ UNIFORM = {
         attention_softcap=20.0,
         logits_softcap=15.0,
     ),
+    "norms_after": dataclasses.replace(
+        PLAIN, qk_norm=True, qk_norm_place="whole", pre_norms=False, post_norms=True
+    ),
+    "norms_of_rotated": dataclasses.replace(
+        PLAIN,
+        layers=(LayerSpec(None, dataclasses.replace(ROTARY, original_context=8)),) * 2,
+        qk_norm=True,
+        qk_norm_place="rotated",
+        query_growth=0.5,
+    ),
+    "longrope": dataclasses.replace(
+        PLAIN,
+        layers=(LayerSpec(None, RotarySpec("longrope", 100.0, 8, factors=(1.0, 1.5, 2.0, 4.0))),) * 2,
+    ),
     "scaled": dataclasses.replace(PLAIN, residual_scale=0.5, logits_scale=0.25, embedding_scale=2.0),
 }
 

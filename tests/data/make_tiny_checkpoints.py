@@ -31,7 +31,13 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 
 OUT = Path(__file__).parent / "tiny"
 MIN_CHANGE = 1e-2
@@ -100,6 +106,8 @@ class Tiny:
         variants: other configurations for the same weights.
         drop: keys of BASE that the architecture does not know.
         shards: how many weight files.
+        written: keys of the written configuration in place of transformers', None for none: for models that
+            it has no code for, as another one that computes the same.
     """
 
     model_type: str
@@ -108,6 +116,7 @@ class Tiny:
     variants: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     drop: tuple[str, ...] = ()
     shards: int = 1
+    written: Mapping[str, object] = field(default_factory=dict)
 
 
 LLAMA_VARIANTS = {
@@ -142,15 +151,51 @@ SCALES: Mapping[str, object] = {
 }
 
 
-def nested(text: Mapping[str, object], **more: object) -> dict[str, object]:
+def nested(
+    text: Mapping[str, object], vision: str = "siglip_vision_model", **more: object
+) -> dict[str, object]:
     """A wrapper's configuration around BASE with changes, and a vision tower of one layer."""
-    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     return {
         "text_config": {**BASE, **text},
-        "vision_config": {**vision, "image_size": 28, "patch_size": 14},
+        "vision_config": {"model_type": vision, **sizes, "image_size": 28, "patch_size": 14},
         **more,
     }
 
+
+OLMO3_LOCAL = {"rope_type": "default", "rope_theta": 10000.0}
+OLMO3_ROPE = {
+    "full_attention": {
+        "rope_type": "yarn",
+        "rope_theta": 10000.0,
+        "factor": 8.0,
+        "original_max_position_embeddings": 32,
+        "beta_fast": 4.0,
+        "beta_slow": 1.0,
+        "attention_factor": 1.2,
+    },
+    "sliding_attention": OLMO3_LOCAL,
+}
+LONGROPE: Mapping[str, object] = {
+    "rope_type": "longrope",
+    "rope_theta": 100.0,
+    "short_factor": [1.0, 1.5, 2.0, 4.0],
+    "long_factor": [1.0, 3.0, 6.0, 12.0],
+    "partial_rotary_factor": 0.5,
+}
+MINISTRAL3_YARN: Mapping[str, object] = {
+    "rope_type": "yarn",
+    "factor": 8.0,
+    "original_max_position_embeddings": 8,
+    "beta_fast": 4.0,
+    "beta_slow": 1.0,
+    "mscale": 1.0,
+    "mscale_all_dim": 1.0,
+    "llama_4_scaling_beta": 0.7,
+}
+MINISTRAL3_ROPE = rope(**MINISTRAL3_YARN)
+NOT_GROWN = rope(**{**MINISTRAL3_YARN, "llama_4_scaling_beta": 0.0})
+MINISTRAL3: Mapping[str, object] = {"model_type": "ministral3", **MINISTRAL3_ROPE}
 
 GEMMA3_TEXT: Mapping[str, object] = {
     "model_type": "gemma3_text",
@@ -378,6 +423,96 @@ CHECKPOINTS: dict[str, Tiny] = {
         },
         drop=tuple(BASE),
     ),
+    "olmo2": Tiny(
+        "olmo2",
+        {},
+        {
+            "q norm": without("self_attn.q_norm"),
+            "k norm": without("self_attn.k_norm"),
+            "norm after attention": without("post_attention_layernorm"),
+            "norm after feed-forward": without("post_feedforward_layernorm"),
+        },
+        drop=("head_dim",),
+    ),
+    "olmo3": Tiny(
+        "olmo3",
+        {
+            "sliding_window": 7,
+            "layer_types": ["sliding_attention", "full_attention"],
+            "rope_parameters": OLMO3_ROPE,
+        },
+        {
+            "window": {"sliding_window": 200},
+            "scaling": {"rope_parameters": {"full_attention": OLMO3_LOCAL, "sliding_attention": OLMO3_LOCAL}},
+        },
+        drop=("head_dim",),
+    ),
+    "exaone4": Tiny(
+        "exaone4",
+        {"sliding_window": 7, "layer_types": ["sliding_attention", "full_attention"]},
+        {
+            "window": {"sliding_window": 200},
+            "layer without rotation": {"sliding_window": None, "layer_types": ["full_attention"] * 2},
+            "q norm": without("self_attn.q_norm"),
+            "norm after attention": without("post_attention_layernorm"),
+        },
+    ),
+    "hunyuan": Tiny(
+        "hunyuan_v1_dense",
+        rope(rope_type="dynamic", factor=1.0, alpha=50.0, rope_theta=100.0),
+        {
+            "alpha": rope(rope_type="default", rope_theta=100.0),
+            "q norm": without("self_attn.query_layernorm"),
+            "k norm": without("self_attn.key_layernorm"),
+        },
+    ),
+    "minicpm": Tiny(
+        "granite",
+        {
+            "embedding_multiplier": 3.0,
+            "attention_multiplier": 0.25,
+            "residual_multiplier": 1.4 / 2**0.5,
+            "logits_scaling": 4.0,
+        },
+        {"scale of embeddings": {"embedding_multiplier": 1.0}},
+        drop=("head_dim",),
+        written={
+            "model_type": "minicpm",
+            "architectures": ["MiniCPMForCausalLM"],
+            "scale_emb": 3,
+            "scale_depth": 1.4,
+            "dim_model_base": 16,
+            "embedding_multiplier": None,
+            "attention_multiplier": None,
+            "residual_multiplier": None,
+            "logits_scaling": None,
+        },
+    ),
+    "phi3-longrope": Tiny(
+        "phi3",
+        {"original_max_position_embeddings": 64, "partial_rotary_factor": 0.5, "rope_parameters": LONGROPE},
+        {
+            "factors": {"rope_parameters": {**LONGROPE, "short_factor": [1.0] * 4}},
+            "attention factor": {"rope_parameters": {**LONGROPE, "attention_factor": 1.0}},
+        },
+        drop=("head_dim",),
+    ),
+    "ministral3": Tiny(
+        "ministral3",
+        MINISTRAL3_ROPE,
+        {
+            "growth of queries": NOT_GROWN,
+            "scaling": rope(
+                rope_type="default", llama_4_scaling_beta=0.7, original_max_position_embeddings=8
+            ),
+        },
+    ),
+    "ministral3-wrapper": Tiny(
+        "mistral3",
+        nested(MINISTRAL3, vision="pixtral", tie_word_embeddings=True),
+        {"growth of queries": nested({**MINISTRAL3, **NOT_GROWN}, vision="pixtral")},
+        drop=tuple(BASE),
+    ),
 }
 
 
@@ -413,6 +548,10 @@ def make_checkpoint(name: str, tiny: Tiny, seed: int, folder: Path) -> None:
     model = build(config, weights)
     most = sum(weight.nbytes for weight in weights.values()) // tiny.shards + 1
     model.to(torch.bfloat16).save_pretrained(folder, max_shard_size=most)
+    if tiny.written:
+        written = {**json.loads((folder / "config.json").read_text()), **tiny.written}
+        kept = {key: value for key, value in written.items() if value is not None}
+        (folder / "config.json").write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n")
     write_reference(folder / "reference.npz", tokens, reference)
     for variant, change in tiny.variants.items():
         other = AutoConfig.for_model(tiny.model_type, **copy.deepcopy({**settings, **change}))
@@ -431,7 +570,7 @@ def random_weights(config: PreTrainedConfig, seed: int) -> dict[str, torch.Tenso
     generator = torch.Generator().manual_seed(seed)
     gemma = "gemma" in config.model_type  # its norms multiply by 1 + weight
     weights = {}
-    for name, parameter in AutoModelForCausalLM.from_config(config).state_dict().items():
+    for name, parameter in new_model(config).state_dict().items():
         noise = torch.randn(parameter.shape, generator=generator)
         if "norm" in name:
             value = noise * 0.3 + (0.0 if gemma else 1.0)
@@ -443,11 +582,17 @@ def random_weights(config: PreTrainedConfig, seed: int) -> dict[str, torch.Tenso
     return weights
 
 
+def new_model(config: PreTrainedConfig) -> PreTrainedModel:
+    """An empty model; wrappers of several modalities have an auto class of their own."""
+    known = type(config) in AutoModelForCausalLM._model_mapping
+    return (AutoModelForCausalLM if known else AutoModelForImageTextToText).from_config(config)
+
+
 def build(config: PreTrainedConfig, weights: Mapping[str, torch.Tensor]) -> PreTrainedModel:
     """The model in float64 and eager attention."""
     config = copy.deepcopy(config)
     config._attn_implementation = "eager"
-    model = AutoModelForCausalLM.from_config(config).double().eval()
+    model = new_model(config).double().eval()
     model.load_state_dict({name: value.double() for name, value in weights.items()})
     model.tie_weights()
     return model
@@ -533,6 +678,7 @@ def write_readme() -> None:
             f"| {name} | {t.model_type} | {written_by(name)} | {', '.join(t.off)} "
             f"| {', '.join(t.variants) or '-'} |\n"
             for name, t in CHECKPOINTS.items()
+            if (OUT / name).is_dir()
         )
     )
 

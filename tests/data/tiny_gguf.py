@@ -31,6 +31,12 @@ ARCHITECTURES = {
     "ernie4_5": (gguf.MODEL_ARCH.ERNIE4_5, False, 0.0),
     "granite": (gguf.MODEL_ARCH.GRANITE, True, 0.0),
     "gemma": (gguf.MODEL_ARCH.GEMMA, False, 1.0),
+    "olmo2": (gguf.MODEL_ARCH.OLMO2, False, 0.0),
+    "olmo3": (gguf.MODEL_ARCH.OLMO2, False, 0.0),
+    "exaone4": (gguf.MODEL_ARCH.EXAONE4, False, 0.0),
+    "hunyuan_v1_dense": (gguf.MODEL_ARCH.HUNYUAN_DENSE, False, 0.0),
+    "minicpm": (gguf.MODEL_ARCH.MINICPM, True, 0.0),
+    "ministral3": (gguf.MODEL_ARCH.MISTRAL3, True, 0.0),
 }
 """llama.cpp knows no cwm, helium, vaultgemma, hyperclovax; a dense granitemoehybrid it writes as granite."""
 
@@ -103,7 +109,8 @@ def _llama3_factors(rope, head: int) -> NDArray[np.float32]:
 
 
 def _add_rope(writer, rope) -> None:
-    writer.add_rope_freq_base(rope["rope_theta"])
+    alpha, size = rope.get("alpha", 1.0), rope.get("size", 0)
+    writer.add_rope_freq_base(rope["rope_theta"] * (alpha ** (size / (size - 2)) if alpha != 1 else 1))
     if rope["rope_type"] in ("linear", "yarn"):
         writer.add_rope_scaling_type(gguf.RopeScalingType(rope["rope_type"]))
         writer.add_rope_scaling_factor(rope["factor"])
@@ -147,6 +154,7 @@ def write_tiny_gguf(
     rope = config["rope_parameters"]
     rope = rope.get("full_attention", rope)
     head = config.get("head_dim", config["hidden_size"] // config["num_attention_heads"])
+    rope = {**rope, "size": head}
     tensors = _tensors(folder, config)
     for tensor, (values, _) in tensors.items():
         if values.ndim == 2 and kind_of(tensor) != KINDS.F32:
@@ -154,6 +162,10 @@ def write_tiny_gguf(
             tensors[tensor] = quantised, kind_of(tensor)
     if rope["rope_type"] == "llama3":
         tensors["rope_freqs.weight"] = _llama3_factors(rope, head), KINDS.F32
+    if rope["rope_type"] == "longrope":
+        for side in ("long", "short"):
+            factors = np.array(rope[f"{side}_factor"], np.float32)
+            tensors[f"rope_factors_{side}.weight"] = factors, KINDS.F32
 
     def fill(writer: gguf.GGUFWriter) -> None:
         writer.add_name("Tiny")
@@ -171,19 +183,30 @@ def write_tiny_gguf(
         if "head_dim" in config:
             writer.add_key_length(head)
             writer.add_value_length(head)
-        if kind in ("gemma2", "gemma3_text", "phi3"):
-            writer.add_sliding_window(config["sliding_window"])
+        if kind in ("gemma2", "gemma3_text", "phi3", "olmo3", "exaone4"):
+            writer.add_sliding_window(config["sliding_window"] or 0)
         if kind == "gemma2":
             writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
         if kind in ("gemma2", "gemma3_text"):
             writer.add_final_logit_softcapping(config["final_logit_softcapping"])
-        if kind == "gemma3_text":
+        if kind in ("gemma3_text", "olmo3", "exaone4"):
             writer.add_sliding_window_pattern([t == "sliding_attention" for t in config["layer_types"]])
         if kind == "granite":
             writer.add_attention_scale(config["attention_multiplier"])
             writer.add_embedding_scale(config["embedding_multiplier"])
             writer.add_residual_scale(config["residual_multiplier"])
             writer.add_logit_scale(config["logits_scaling"])
+        if kind == "minicpm":
+            writer.add_embedding_scale(config["scale_emb"])
+            writer.add_residual_scale(config["scale_depth"] / config["num_hidden_layers"] ** 0.5)
+            writer.add_logit_scale(config["hidden_size"] / config["dim_model_base"])
+        if kind == "ministral3":
+            writer.add_rope_scaling_yarn_log_mul(rope["mscale_all_dim"])
+            writer.add_attn_temperature_scale(rope["llama_4_scaling_beta"])
+        if rope["rope_type"] == "longrope":
+            scale = config["max_position_embeddings"] / config["original_max_position_embeddings"]
+            grown = np.log(scale) / np.log(config["original_max_position_embeddings"])
+            writer.add_rope_scaling_attn_factors(float(np.sqrt(1 + grown)))
         if kind == "phi3":
             writer.add_rope_scaling_orig_ctx_len(config["original_max_position_embeddings"])
         _add_rope(writer, rope)

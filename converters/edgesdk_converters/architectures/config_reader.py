@@ -37,6 +37,10 @@ class ConfigReader:
             return False
         return True
 
+    def is_text(self, key: str) -> bool:
+        """Whether the key holds a string; takes nothing."""
+        return isinstance(self._values.get(key), str)
+
     def stated(self, key: str) -> bool:
         """Whether the key is there, null or not; takes nothing."""
         return key in self._values
@@ -81,6 +85,24 @@ class ConfigReader:
         self._taken.add(key)
         return self.number(key) if self.has(key) else None
 
+    def numbers(self, key: str, count: int) -> tuple[float, ...]:
+        """A list of `count` numbers above zero, which must be there.
+
+        Raises:
+            CheckpointError: it is absent, of another length or type, or a number is out of range.
+        """
+        value = self._take(key, None)
+        if not isinstance(value, list) or len(value) != count:
+            raise self.error(key, f"a list of {count} numbers")
+        found: list[float] = []
+        for item in value:
+            if isinstance(item, bool) or not isinstance(item, int | float):
+                raise self.error(key, f"a list of {count} numbers")
+            if not MIN_NUMBER <= item <= MAX_NUMBER:
+                raise self.error(key, f"numbers from {MIN_NUMBER} to {MAX_NUMBER}")
+            found.append(float(item))
+        return tuple(found)
+
     def flag(self, key: str, default: bool) -> bool:
         """A boolean."""
         value = self._take(key, default)
@@ -111,6 +133,11 @@ class ConfigReader:
         if not isinstance(value, dict):
             raise self.error(key, "an object")
         return ConfigReader(value, f"{self._path}.{key}")
+
+    def extended(self, values: Mapping[str, JsonValue]) -> ConfigReader:
+        """A reader of the same object with further values where it has none."""
+        own = {key: value for key, value in self._values.items() if value is not None}
+        return ConfigReader({**values, **own}, self._path)
 
     def expect(self, key: str, *allowed: JsonValue) -> None:
         """Takes a key that must be absent or one of `allowed`: other values are not supported.

@@ -15,8 +15,8 @@ from edgesdk_converters.architectures.architecture import Architecture
 from edgesdk_converters.architectures.combine import AddOne
 from edgesdk_converters.architectures.config_reader import ConfigReader
 from edgesdk_converters.architectures.decoder_config import make_layers, read_common, read_windows
-from edgesdk_converters.architectures.names import llama_names
-from edgesdk_converters.architectures.rotary_config import read_rotary, read_rotary_section
+from edgesdk_converters.architectures.names import POST_NORMS, llama_names
+from edgesdk_converters.architectures.rotary_config import read_rotary, read_two_rotaries
 
 GLOBAL_THETA, LOCAL_THETA = 1_000_000.0, 10_000.0
 PATTERN = 6  # gemma3: every sixth layer sees everything
@@ -99,21 +99,11 @@ def _read_gemma(
 
 
 def _read_rotaries(config: ConfigReader, plain: UniformDecoder) -> tuple[RotarySpec, RotarySpec]:
-    """Rotary settings of layers that see everything, and of layers with a window.
-
-    Scaling of the old style applies to the layers that see everything.
-    """
-    theta, local_theta = (
+    """Rotary settings of layers that see everything, and of layers with a window."""
+    theta, local = (
         config.number("rope_theta", GLOBAL_THETA),
         config.number("rope_local_base_freq", LOCAL_THETA),
     )
-    everywhere = RotarySpec("default", theta, plain.head_size)
-    local = RotarySpec("default", local_theta, plain.head_size)
-    if config.filled("rope_parameters"):
-        both = config.section("rope_parameters")
-        everywhere = read_rotary_section(both.section("full_attention"), plain, theta)
-        local = read_rotary_section(both.section("sliding_attention"), plain, local_theta)
-        both.finish()
     if config.filled("rope_scaling"):
         scaling = config.section("rope_scaling")
         if scaling.has("type") and not scaling.has("rope_type"):
@@ -122,22 +112,13 @@ def _read_rotaries(config: ConfigReader, plain: UniformDecoder) -> tuple[RotaryS
                 "the name rope_type for gemma3: transformers scales by 'type' up to version 4 and ignores it "
                 "from 5 on; name it rope_type if the model is scaled, or remove rope_scaling",
             )
-        old = read_rotary_section(scaling, plain, everywhere.theta)
-        if config.filled("rope_parameters") and old != everywhere:
-            raise config.error("rope_scaling", "what rope_parameters says as well; remove one of them")
-        everywhere = old
-    return everywhere, local
+    return read_two_rotaries(config, plain, theta, local)
 
 
-_POST_NORMS = {
-    "layers.{i}.attn_post_norm": "model.layers.{i}.post_attention_layernorm.weight",
-    "layers.{i}.mlp_norm": "model.layers.{i}.pre_feedforward_layernorm.weight",
-    "layers.{i}.mlp_post_norm": "model.layers.{i}.post_feedforward_layernorm.weight",
-}
 _LAYER_NORMS = ("attn_norm", "attn_post_norm", "mlp_norm", "mlp_post_norm", "q_norm", "k_norm")
 # Norms multiply by 1 + weight; GGUF files have the one added already.
 _ADD_ONE = {name: AddOne() for name in ("final_norm", *(f"layers.{{i}}.{norm}" for norm in _LAYER_NORMS))}
-_NAMES = llama_names(gguf_pairs=False, huggingface=_POST_NORMS, huggingface_combine=_ADD_ONE)
+_NAMES = llama_names(gguf_pairs=False, huggingface=POST_NORMS, huggingface_combine=_ADD_ONE)
 
 # transformers reads `sliding_window_pattern` alone and writes the other name beside `layer_types`, which
 # decide where they are there.
@@ -152,7 +133,7 @@ VAULTGEMMA = Architecture(
     "vaultgemma",
     ("vaultgemma",),
     read_vaultgemma,
-    llama_names(gguf_pairs=None, huggingface=_POST_NORMS, huggingface_combine=_ADD_ONE),
+    llama_names(gguf_pairs=None, huggingface=POST_NORMS, huggingface_combine=_ADD_ONE),
     irrelevant=frozenset({"hidden_act"}),
 )
 # `gemma3` is GGUF's name of the text model; in Hugging Face's files it is the one with vision, which

@@ -9,7 +9,7 @@ from edgesdk_converters.architectures.architecture import Architecture
 from edgesdk_converters.architectures.config_reader import ConfigReader
 from edgesdk_converters.architectures.decoder_config import make_layers, read_common, read_windows
 from edgesdk_converters.architectures.names import llama_names
-from edgesdk_converters.architectures.rotary_config import read_rotary
+from edgesdk_converters.architectures.rotary_config import read_grown_rotary, read_rotary
 
 
 def read_mistral(config: ConfigReader) -> DecoderSpec:
@@ -27,6 +27,16 @@ def read_ministral(config: ConfigReader) -> DecoderSpec:
     return replace(plain, layers=make_layers(windows, [read_rotary(config, plain)] * L)).spec()
 
 
+def read_ministral3(config: ConfigReader) -> DecoderSpec:
+    """Queries grow with their position, as the rotary settings say (Llama 4's temperature)."""
+    plain = read_common(config, "ministral3", needs_head_size=True)
+    L, window = len(plain.layers), config.optional_integer("sliding_window")
+    if not config.filled("rope_parameters"):
+        raise config.error("rope_parameters", "an object with its rope_type, since the default is a scaling")
+    growth, rotary = read_grown_rotary(config, plain)
+    return replace(plain, layers=make_layers([window] * L, [rotary] * L), query_growth=growth).spec()
+
+
 def _read_window(config: ConfigReader) -> int | None:
     """The window, which the configuration must state, if only as null."""
     if not config.stated("sliding_window"):
@@ -37,4 +47,6 @@ def _read_window(config: ConfigReader) -> int | None:
 
 _NAMES = llama_names(gguf_pairs=True)
 MISTRAL = Architecture("mistral", ("mistral",), read_mistral, _NAMES)
+# GGUF files call it mistral3.
+MINISTRAL3 = Architecture("ministral3", ("ministral3", "mistral3"), read_ministral3, _NAMES)
 MINISTRAL = Architecture("ministral", ("ministral",), read_ministral, _NAMES)

@@ -64,15 +64,30 @@ GGUF: Mapping[str, str] = {
     "layers.{i}.down.bias": f"{_BLOCK}.ffn_down.bias",
 }
 
+POST_NORMS: Mapping[str, str] = {
+    "layers.{i}.attn_post_norm": f"{_HF}.post_attention_layernorm.weight",
+    "layers.{i}.mlp_norm": f"{_HF}.pre_feedforward_layernorm.weight",
+    "layers.{i}.mlp_post_norm": f"{_HF}.post_feedforward_layernorm.weight",
+}
+"""Hugging Face's names where outputs have norms too, which moves those of others."""
+
 
 def _llama3_scaled(spec: DecoderSpec) -> bool:
     # The tensor repeats in numbers what the configuration says; with any other kind it would be news.
     return any(layer.rotary is not None and layer.rotary.kind == "llama3" for layer in spec.layers)
 
 
+def _longrope_scaled(spec: DecoderSpec) -> bool:
+    return any(layer.rotary is not None and layer.rotary.kind == "longrope" for layer in spec.layers)
+
+
 # Old files stored the rotary frequencies, which follow from the configuration.
 HUGGINGFACE_UNUSED = {"model.layers.*.self_attn.rotary_emb.inv_freq": always}
-GGUF_UNUSED = {"rope_freqs.weight": _llama3_scaled, "blk.*.attn_rot_embd.weight": always}
+GGUF_UNUSED = {
+    "rope_freqs.weight": _llama3_scaled,
+    "rope_factors_*.weight": _longrope_scaled,
+    "blk.*.attn_rot_embd.weight": always,
+}
 
 PAIR_HALVES: Mapping[str, CombineOf] = {
     "layers.{i}.q": lambda block: PairHalves(block.attention.heads),

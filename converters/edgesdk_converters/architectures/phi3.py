@@ -1,7 +1,7 @@
-"""Phi-3 and Phi-4 mini with default rotary embedding: llama with fused projections.
+"""Phi-3 and Phi-4 mini: llama with fused projections.
 
-The long-context releases use `longrope`, whose frequencies depend on the length of the sequence; they
-are refused by name.
+The long-context releases use `longrope`, whose frequencies are others beyond the context that the model was
+trained with first, for all tokens of a sequence. They are read up to that context, where they are exact.
 """
 
 from __future__ import annotations
@@ -25,13 +25,10 @@ def read_phi3(config: ConfigReader) -> DecoderSpec:
     config.expect("attention_bias", False)
     plain = read_common(config, "phi3")
     L = len(plain.layers)
-    rotary = read_rotary(config, plain, partial=True)
-    if rotary.kind != "default":
-        # In phi3 configurations `yarn` is an old name of longrope.
-        raise CheckpointError(
-            f"the rotary type of phi3 is {rotary.kind!r}, expected 'default'; long-context phi3 "
-            "(longrope) is not supported"
-        )
+    original = config.optional_integer("original_max_position_embeddings")
+    rotary = read_rotary(config, plain, partial=True, original=original)
+    if rotary.kind not in ("default", "longrope"):
+        raise CheckpointError(f"the rotary type of phi3 is {rotary.kind!r}, expected 'default' or 'longrope'")
     window = config.integer("sliding_window", 0, minimum=0) or None  # GGUF files write 0 for none
     return replace(plain, layers=make_layers([window] * L, [rotary] * L)).spec()
 
@@ -70,7 +67,6 @@ PHI3 = Architecture(
         huggingface_combine=_COMBINE,
         gguf_combine=_COMBINE,
     ),
-    # Dropouts act in training only; auto_map names the release's own copy of transformers' code; the
-    # original context matters to longrope alone.
-    irrelevant=frozenset({"embd_pdrop", "resid_pdrop", "auto_map", "original_max_position_embeddings"}),
+    # Dropouts act in training only; auto_map names the release's own copy of transformers' code.
+    irrelevant=frozenset({"embd_pdrop", "resid_pdrop", "auto_map"}),
 )

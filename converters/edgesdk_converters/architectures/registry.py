@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.records import JsonValue
@@ -12,10 +13,14 @@ from edgesdk_converters.architectures.config_reader import ConfigReader
 from edgesdk_converters.architectures.cwm import CWM
 from edgesdk_converters.architectures.decoder_config import HARMLESS, IRRELEVANT
 from edgesdk_converters.architectures.ernie import ERNIE4_5, HELIUM
+from edgesdk_converters.architectures.exaone import EXAONE4
 from edgesdk_converters.architectures.gemma import GEMMA, GEMMA2, GEMMA3, VAULTGEMMA
 from edgesdk_converters.architectures.granite import GRANITE, GRANITE_HYBRID, HYPERCLOVAX
+from edgesdk_converters.architectures.hunyuan import HUNYUAN
 from edgesdk_converters.architectures.llama import INTERNLM3, IQUESTCODER, LLAMA
-from edgesdk_converters.architectures.mistral import MINISTRAL, MISTRAL
+from edgesdk_converters.architectures.minicpm import MINICPM
+from edgesdk_converters.architectures.mistral import MINISTRAL, MINISTRAL3, MISTRAL
+from edgesdk_converters.architectures.olmo import OLMO2, OLMO3
 from edgesdk_converters.architectures.phi3 import PHI3
 from edgesdk_converters.architectures.qwen import QWEN2, QWEN3
 from edgesdk_converters.architectures.seed_oss import SEED_OSS
@@ -25,7 +30,8 @@ from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 
 ARCHITECTURES: tuple[Architecture, ...] = (
     LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, PHI3, SMOLLM3, INTERNLM3, IQUESTCODER, SEED_OSS, MINISTRAL,
-    CWM, ERNIE4_5, HELIUM, GRANITE, GRANITE_HYBRID, GEMMA, VAULTGEMMA, HYPERCLOVAX,
+    CWM, ERNIE4_5, HELIUM, GRANITE, GRANITE_HYBRID, GEMMA, VAULTGEMMA, HYPERCLOVAX, OLMO2, OLMO3, EXAONE4,
+    HUNYUAN, MINICPM, MINISTRAL3,
 )  # fmt: skip
 
 _BY_MODEL_TYPE = {model_type: a for a in ARCHITECTURES for model_type in a.model_types}
@@ -61,7 +67,9 @@ def read_spec(config: Mapping[str, JsonValue]) -> DecoderSpec:
     except ValueError as error:
         raise CheckpointError(f"the configuration describes no {model_type}: {error}") from error
     reader.finish(IRRELEVANT | architecture.irrelevant, HARMLESS)
-    return spec
+    # Beyond its first context longrope turns all keys by other factors, those that are cached as well.
+    ends = [m.rotary.original_context for m in spec.layers if m.rotary and m.rotary.kind == "longrope"]
+    return replace(spec, context=min([spec.context, *ends]))
 
 
 def weights_for(checkpoint: Checkpoint, spec: DecoderSpec) -> WeightMap:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from edgesdk.bundle.decoder_block import RotarySpec
+from edgesdk.bundle.records import JsonValue
 from edgesdk.bundle.uniform_decoder import UniformDecoder
 from edgesdk.errors import CheckpointError
 from edgesdk_converters.architectures.config_reader import ConfigReader
@@ -19,7 +20,13 @@ DEFAULT_THETA = 10000.0
 
 
 def read_rotary(
-    config: ConfigReader, decoder: UniformDecoder, theta: float = DEFAULT_THETA, *, partial: bool = False
+    config: ConfigReader,
+    decoder: UniformDecoder,
+    theta: float = DEFAULT_THETA,
+    *,
+    partial: bool = False,
+    stretched: bool = False,
+    original: int | None = None,
 ) -> RotarySpec:
     """Reads the rotary settings that all layers share.
 
@@ -28,6 +35,8 @@ def read_rotary(
         decoder: its sizes.
         theta: base that the architecture has when the configuration names none.
         partial: the architecture may rotate only some channels.
+        stretched: `dynamic` may have an `alpha`, which stretches the base once and for all (hunyuan).
+        original: context of the first training, where it stands beside the rotary settings (phi3).
 
     Raises:
         CheckpointError: a kind, key or value is not known.
@@ -35,8 +44,10 @@ def read_rotary(
     theta = config.number("rope_theta", theta)
     share = config.number("partial_rotary_factor", 1.0)
     # A null or empty object says nothing. Where both styles are used, they must agree.
+    section = _read_stretched if stretched else read_rotary_section
+    more: dict[str, JsonValue] = {} if original is None else {"original_max_position_embeddings": original}
     read = [
-        read_rotary_section(config.section(key), decoder, theta, share)
+        section(config.section(key).extended(more), decoder, theta, share)
         for key in ("rope_parameters", "rope_scaling")
         if config.filled(key)
     ]
@@ -49,6 +60,26 @@ def read_rotary(
             f"{decoder.architecture} rotates all; the checkpoint is of another architecture"
         )
     return rotary
+
+
+def _read_stretched(
+    settings: ConfigReader, decoder: UniformDecoder, theta: float, share: float
+) -> RotarySpec:
+    """NTK-aware scaling by a fixed alpha: the base becomes base * alpha^(D / (D - 2)).
+
+    Files repeat settings of other kinds beside it, which transformers does not read.
+    """
+    alpha, size = settings.optional_number("alpha"), decoder.head_size
+    if alpha is not None and size > 2:
+        for key in ("beta_fast", "beta_slow", "mscale", "mscale_all_dim"):
+            settings.optional_number(key)
+        theta = settings.number("rope_theta", theta) * alpha ** (size / (size - 2))
+        settings.expect("type", "dynamic")
+        settings.expect("rope_type", "dynamic")
+        settings.optional_number("factor")
+        settings.finish()
+        return RotarySpec("default", theta, size)
+    return read_rotary_section(settings, decoder, theta, share)
 
 
 def read_rotary_section(
@@ -68,8 +99,10 @@ def read_rotary_section(
     key = "rope_type" if settings.has("rope_type") or not settings.has("type") else "type"
     kind = settings.text(key, "default")
     settings.expect("type", kind)  # both spellings may be there if they agree
-    if kind not in _KINDS:
+    if kind not in _KINDS and kind != "su":
         raise settings.error(key, f"one of {', '.join(_KINDS)}; other rotary variants are not supported")
+    if kind == "su":  # longrope's name before it was published
+        kind = "longrope"
     theta = settings.number("rope_theta", theta)
     share = settings.number("partial_rotary_factor", share)
     size = int(decoder.head_size * min(share, 1.0))
@@ -82,6 +115,52 @@ def read_rotary_section(
     return rotary
 
 
+def read_grown_rotary(config: ConfigReader, decoder: UniformDecoder) -> tuple[float, RotarySpec]:
+    """Reads `rope_parameters` with Llama 4's growth of queries, and how much they grow (ministral3).
+
+    Raises:
+        CheckpointError: a kind, key or value is not known.
+    """
+    settings = config.section("rope_parameters")
+    growth = settings.optional_number("llama_4_scaling_beta") or 0.0
+    settings.optional_integer("max_position_embeddings")  # repeats the configuration's own
+    rotary = read_rotary_section(settings, decoder, config.number("rope_theta", DEFAULT_THETA))
+    if growth and not rotary.original_context:
+        raise settings.error("original_max_position_embeddings", "a number beside llama_4_scaling_beta")
+    return growth, rotary
+
+
+def read_two_rotaries(
+    config: ConfigReader, decoder: UniformDecoder, theta: float, local_theta: float
+) -> tuple[RotarySpec, RotarySpec]:
+    """Rotary settings of layers that see everything, and of layers with a window (gemma3, olmo3).
+
+    Scaling of the old style applies to the layers that see everything.
+
+    Args:
+        config: the configuration.
+        decoder: its sizes.
+        theta: base of layers that see everything, when their object names none.
+        local_theta: the same of layers with a window.
+
+    Raises:
+        CheckpointError: a kind, key or value is not known, or both styles disagree.
+    """
+    everywhere = RotarySpec("default", theta, decoder.head_size)
+    local = RotarySpec("default", local_theta, decoder.head_size)
+    if config.filled("rope_parameters"):
+        both = config.section("rope_parameters")
+        everywhere = read_rotary_section(both.section("full_attention"), decoder, theta)
+        local = read_rotary_section(both.section("sliding_attention"), decoder, local_theta)
+        both.finish()
+    if config.filled("rope_scaling"):
+        old = read_rotary_section(config.section("rope_scaling"), decoder, everywhere.theta)
+        if config.filled("rope_parameters") and old != everywhere:
+            raise config.error("rope_scaling", "what rope_parameters says as well; remove one of them")
+        everywhere = old
+    return everywhere, local
+
+
 def _disagree(config: ConfigReader) -> CheckpointError:
     return config.error(
         "rope_scaling", "what rope_parameters and rope_theta say as well, since both are there; remove one"
@@ -89,6 +168,7 @@ def _disagree(config: ConfigReader) -> CheckpointError:
 
 
 def _default(settings: ConfigReader, theta: float, size: int, context: int) -> RotarySpec:
+    settings.optional_integer("original_max_position_embeddings")  # of no use without a scaling
     return RotarySpec("default", theta, size)
 
 
@@ -141,6 +221,24 @@ def _yarn(settings: ConfigReader, theta: float, size: int, context: int) -> Rota
     )
 
 
+def _longrope(settings: ConfigReader, theta: float, size: int, context: int) -> RotarySpec:
+    """The short factors, which count up to the context that the model was trained with first.
+
+    The decoder's context must end there: beyond it the long ones change every key that is cached.
+    """
+    original = settings.integer("original_max_position_embeddings")
+    factor = settings.optional_number("factor") or context / original
+    attention = settings.optional_number("attention_factor")
+    if attention is None:
+        grown = factor > 1 and original > 1
+        attention = math.sqrt(1 + math.log(factor) / math.log(original)) if grown else 1.0
+    settings.numbers("long_factor", size // 2)
+    factors = settings.numbers("short_factor", size // 2)
+    return RotarySpec(
+        "longrope", theta, size, original_context=original, attention_factor=attention, factors=factors
+    )
+
+
 def _mscale(factor: float, scale: float) -> float:
     """YaRN's temperature as a factor of cosine and sine (YaRN, section 3.4)."""
     return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
@@ -152,4 +250,5 @@ _KINDS: Mapping[str, Callable[[ConfigReader, float, int, int], RotarySpec]] = {
     "linear": _linear,
     "llama3": _llama3,
     "yarn": _yarn,
+    "longrope": _longrope,
 }

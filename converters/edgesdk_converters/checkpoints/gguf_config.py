@@ -44,7 +44,9 @@ _SCALES = {
     "residual_scale": "residual_multiplier",
     "logit_scale": "logits_scaling",
 }
-_WITH_SCALES = frozenset({"granite"})
+_WITH_SCALES = frozenset({"granite", "minicpm"})
+# Llama 4's growth of queries; what YaRN's temperature is multiplied by, which is gone at 1.
+_GROWTH, _LOG_MULTIPLIER = "attention.temperature_scale", "rope.scaling.yarn_log_multiplier"
 # What llama.cpp's converter writes of layers that a dense Granite 4 has none of; their tensors would tell.
 _OF_NO_LAYER = ("ssm.", "expert_shared_feed_forward_length")
 _NEEDED = ("block_count", "embedding_length", "feed_forward_length", "attention.head_count")
@@ -103,6 +105,8 @@ def _check_keys(architecture: str, own: Metadata) -> None:
         known.add(_WINDOW_PATTERN)
     if architecture in _WITH_SCALES:
         known |= {*_SCALES, *(key for key in own if key.startswith(_OF_NO_LAYER))}
+    if architecture == "mistral3":
+        known |= {_GROWTH, _LOG_MULTIPLIER}
     for key, value in sorted(own.items()):
         name = quoted(f"{architecture}.{key}")
         if key not in known:
@@ -204,13 +208,37 @@ def _granite(config: Config, own: Metadata) -> Config:
     return {"position_embedding_type": "nope" if own.get(_FINETUNED) is False else "rope"}
 
 
+def _with_windows(config: Config, own: Metadata) -> Config:
+    """OLMo 3 and EXAONE 4, whose last of four layers sees everything where there is a window at all."""
+    if "sliding_window" not in config:
+        return {"sliding_window": None}
+    return {"layer_types": _layer_types(config, own, period=4)}
+
+
+def _mistral3(config: Config, own: Metadata) -> Config:
+    """The rotary settings in one object, where queries may grow."""
+    scaling, multiplier = config.pop("rope_scaling", None), own.get(_LOG_MULTIPLIER, 1.0)
+    if multiplier != 1.0 or not isinstance(scaling, dict):
+        raise CheckpointError(
+            f"the GGUF file has {_LOG_MULTIPLIER} = {quoted(multiplier)} and rotary scaling "
+            f"{quoted(scaling)}, expected 1.0 and yarn"
+        )
+    beta = own.get(_GROWTH)
+    growth: Config = {"llama_4_scaling_beta": _number("mistral3.", _GROWTH, beta)} if beta else {}
+    one: Config = {"attention_factor": None, "mscale": 1.0, "mscale_all_dim": 1.0}
+    return {"rope_parameters": {"rope_theta": config["rope_theta"], **scaling, **one, **growth}}
+
+
 _UNSAID: Mapping[str, Callable[[Config, Metadata], Config]] = {
     "gemma2": _gemma2,
     "gemma3": _gemma3,
     "granite": _granite,
+    "olmo2": _with_windows,
+    "exaone4": _with_windows,
+    "mistral3": _mistral3,
     "smollm3": _smollm3,
 }
-_WITH_PATTERN = frozenset({"gemma2", "gemma3"})
+_WITH_PATTERN = frozenset({"gemma2", "gemma3", "olmo2", "exaone4"})
 
 
 def _one(prefix: str, key: str, value: MetadataValue) -> MetadataValue:

@@ -39,7 +39,8 @@ HANDLED = frozenset(
 )
 """Keys, without the architecture, that `rotary_config` reads."""
 
-_BANDS, _LONG = "rope_freqs.weight", "rope_factors_long.weight"
+_BANDS, _LONG, _SHORT = "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"
+_ORIGINAL, _ATTENTION = "rope.scaling.original_context_length", "rope.scaling.attn_factor"
 _ORIGINALS = (8192, 4096, 16384, 32768)  # tried when no band lies between the two that are not blended
 _LOW, _HIGH = 1.0, 4.0  # of every published Llama 3
 
@@ -69,7 +70,7 @@ def rotary_config(prefix: str, own: Metadata, tensors: TensorStore, head_size: i
     rotating = numbers.get(_DIMENSIONS, head_size)
     if rotating != head_size:
         config["partial_rotary_factor"] = rotating / head_size
-    scaling = _scaling(prefix, own, numbers)
+    scaling = None if _LONG in tensors else _scaling(prefix, own, numbers)
     if _BANDS in tensors:
         if scaling is not None:
             raise CheckpointError(
@@ -81,10 +82,25 @@ def rotary_config(prefix: str, own: Metadata, tensors: TensorStore, head_size: i
             )
         scaling = _llama3(tensors.load(_BANDS), theta)
     if _LONG in tensors:
-        scaling = {"rope_type": "longrope"}
+        scaling = _longrope(own, numbers, tensors)
     if scaling is not None:
         config["rope_scaling"] = scaling
     return config
+
+
+def _longrope(own: Metadata, numbers: Mapping[str, float], tensors: TensorStore) -> Config:
+    """Both lists of factors are tensors; the attention factor is a number of the file."""
+    if _SHORT not in tensors or _ORIGINAL not in own:
+        raise CheckpointError(f"the GGUF file has {_LONG}, but no {_SHORT} or no {_ORIGINAL}; it is damaged")
+    scaling: Config = {
+        "rope_type": "longrope",
+        "short_factor": tensors.load(_SHORT).tolist(),
+        "long_factor": tensors.load(_LONG).tolist(),
+        "original_max_position_embeddings": numbers[_ORIGINAL],
+    }
+    if _ATTENTION in numbers:
+        scaling["attention_factor"] = numbers[_ATTENTION]
+    return scaling
 
 
 def _scaling(prefix: str, own: Metadata, numbers: Mapping[str, float]) -> Config | None:
@@ -94,7 +110,7 @@ def _scaling(prefix: str, own: Metadata, numbers: Mapping[str, float]) -> Config
     if not isinstance(kind, str):
         raise CheckpointError(f"the GGUF file has {quoted(prefix + _TYPE)} = {quoted(kind)}, expected a name")
     for key in _ONLY_ONE:
-        if kind != "longrope" and numbers.get(key, 1.0) != 1.0:  # longrope has them, and is not supported
+        if numbers.get(key, 1.0) != 1.0:
             raise CheckpointError(
                 f"the GGUF file has {quoted(prefix + key)} = {numbers[key]}, expected 1.0; nothing else "
                 "is supported"

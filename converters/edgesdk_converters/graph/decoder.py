@@ -8,6 +8,8 @@ weight names the canonical ones of `edgesdk_converters.architectures`.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edgesdk.bundle.decoder_block import Attention, FeedForward
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.step_contract import step_contract
@@ -66,15 +68,22 @@ class _DecoderBuilder:
         """Attention over the cells of a layer: its own, which it gives new keys and values, or another's."""
         g, E = self.g, self.spec.hidden_size
         H, K, D = mixer.heads, mixer.kv_heads, mixer.head_size
-        x = self._norm(x, f"{at}.attn_norm", E)
+        if self.spec.pre_norms:
+            x = self._norm(x, f"{at}.attn_norm", E)
         parts = {"q": H, "k": K, "v": K} if mixer.reads is None else {"q": H}
         for part, count in parts.items():
             y = self._linear(x, f"{at}.{part}", count * D, E, mixer.qkv_bias)
+            normed = mixer.qk_norm_place if part != "v" and mixer.qk_norm else None
+            if normed == "whole":
+                y = self._norm(y, f"{at}.{part}_norm", count * D)
             (y,) = g.add(ops.SplitHeads(count), [y], f"{at}.{part}.heads")
-            if part != "v" and mixer.qk_norm:
+            if normed == "heads":
                 y = self._norm(y, f"{at}.{part}_norm", D)
             if part != "v" and mixer.rotary is not None:
-                (y,) = g.add(ops.Rotate(mixer.rotary), [y, "positions"], f"{at}.{part}.rotated")
+                rotary = replace(mixer.rotary, growth=mixer.query_growth if part == "q" else 0.0)
+                (y,) = g.add(ops.Rotate(rotary), [y, "positions"], f"{at}.{part}.rotated")
+            if normed == "rotated":
+                y = self._norm(y, f"{at}.{part}_norm", D)
             if part == "q":
                 query = y
             else:
@@ -88,7 +97,8 @@ class _DecoderBuilder:
 
     def _feed_forward(self, x: str, at: str, ffn: FeedForward) -> str:
         g, E = self.g, self.spec.hidden_size
-        x = self._norm(x, f"{at}.mlp_norm", E)
+        if self.spec.pre_norms:
+            x = self._norm(x, f"{at}.mlp_norm", E)
         gate = self._linear(x, f"{at}.gate", ffn.size, E, ffn.bias)
         up = self._linear(x, f"{at}.up", ffn.size, E, ffn.bias)
         (gate,) = g.add(ops.Activate(ffn.activation), [gate], f"{at}.activated")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgesdk_converters.graph import ops
 from edgesdk_converters.graph.graph import Graph
-from edgesdk_converters.graph.rotary import inverse_frequencies
+from edgesdk_converters.graph.rotary import rotary_rows
 from edgesdk_converters.graph.weights import Weights
 
 # jax arrays have numpy's interface; numpy's type stands for both.
@@ -92,10 +92,7 @@ def _heads_first(op: ops.HeadsFirst, xp: Namespace, x: Array) -> tuple[Array, ..
 
 
 def _rotate(op: ops.Rotate, xp: Namespace, x: Array, positions: Array) -> tuple[Array, ...]:
-    # Angles in float64: float32 loses whole radians at long contexts.
-    angles = np.asarray(positions, np.float64)[:, None] * inverse_frequencies(op.rotary)[None, :]
-    cos = xp.asarray((np.cos(angles) * op.rotary.attention_factor).astype(np.float32))[:, None, :]
-    sin = xp.asarray((np.sin(angles) * op.rotary.attention_factor).astype(np.float32))[:, None, :]
+    cos, sin = (xp.asarray(rows)[:, None, :] for rows in rotary_rows(op.rotary, np.asarray(positions)))
     half = op.rotary.size // 2
     a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
     return (xp.concatenate([a * cos - b * sin, b * cos + a * sin, rest], axis=-1),)

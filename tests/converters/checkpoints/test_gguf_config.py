@@ -182,6 +182,7 @@ def test_layer_patterns_that_mean_nothing_are_refused(pattern):
         ("ernie4_5", "config.json"),
         ("granite", "config.json"),
         ("gemma", "config.json"),
+        ("exaone4", "config.json"),
     ],
 )
 def test_a_file_describes_the_decoder_it_was_made_of(tmp_path, gguf_from_tiny, tiny_folder, name, config):

@@ -84,10 +84,21 @@ def test_yarn():
         read({"rope.scaling.attn_factor": 1.5})
 
 
-def test_longrope_keeps_its_name_for_the_architecture_to_refuse():
-    long = np.ones(HEAD // 2, np.float32)
-    assert read(**{"rope_factors_long.weight": long})["rope_scaling"] == {"rope_type": "longrope"}
-    assert read({"rope.scaling.type": "longrope"})["rope_scaling"]["rope_type"] == "longrope"
+def test_longrope_has_its_factors_in_tensors():
+    long, short = np.full(32, 9, np.float32), np.full(32, 2, np.float32)
+    tensors = {"rope_factors_long.weight": long, "rope_factors_short.weight": short}
+    own = {"rope.scaling.original_context_length": 4096, "rope.scaling.attn_factor": 1.25}
+    assert read(own, **tensors)["rope_scaling"] == {
+        "rope_type": "longrope",
+        "short_factor": [2.0] * 32,
+        "long_factor": [9.0] * 32,
+        "original_max_position_embeddings": 4096,
+        "attention_factor": 1.25,
+    }
+    with pytest.raises(CheckpointError, match="it is damaged"):
+        read({}, **tensors)
+    with pytest.raises(CheckpointError, match="it is damaged"):
+        read(own, **{"rope_factors_long.weight": long})
 
 
 @pytest.mark.parametrize("head", [64, 128])

@@ -33,6 +33,13 @@ from edgesdk_converters.graph.weights import ResidentWeights
         ("ernie4_5", ""),
         ("granite", ""),
         ("gemma", ""),
+        ("olmo2", ""),
+        ("olmo3", ""),
+        ("exaone4", ""),
+        ("hunyuan", ""),
+        ("minicpm", ""),
+        ("phi3-longrope", ""),
+        ("ministral3", ""),
     ],
 )
 def test_reference_logits(tmp_path, gguf_from_tiny, tiny_folder, name, variant):

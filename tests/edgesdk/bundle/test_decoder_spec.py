@@ -125,11 +125,26 @@ def test_stacks_that_cannot_be_are_refused(blocks, match):
         ({"heads": 3, "kv_heads": 2}, "3 query heads cannot share 2 KV heads evenly"),
         ({"window": 0}, "a sliding window of 0 tokens sees nothing"),
         ({"rotary": dataclasses.replace(ROTARY, size=6)}, "rotary size 6 does not fit heads of 4"),
+        ({"query_growth": 0.1, "rotary": dataclasses.replace(ROTARY, size=2)}, "must rotate whole"),
+        ({"query_growth": 0.1, "rotary": None}, "must rotate whole"),
     ],
 )
 def test_attention_that_cannot_be_is_refused(changes, match):
     with pytest.raises(ValueError, match=match):
         dataclasses.replace(NARROW, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"kind": "longrope"}, "longrope rotation of 4 channels has 0 factors"),
+        ({"factors": (1.0, 2.0)}, "default rotation of 4 channels has 2 factors"),
+        ({"growth": 0.5}, "growth is 0.5 over a context of 0"),
+    ],
+)
+def test_rotations_that_cannot_be_are_refused(changes, match):
+    with pytest.raises(ValueError, match=match):
+        dataclasses.replace(ROTARY, **changes)
 
 
 def test_parts_that_are_not_there_are_named():

@@ -20,7 +20,7 @@ from edgesdk_converters.emit.coreml.mil_package import (
 )
 from edgesdk_converters.graph.graph import Graph
 from edgesdk_converters.graph.ops import Shape
-from edgesdk_converters.graph.rotary import rotary_table
+from edgesdk_converters.graph.rotary import rotary_table, table_name
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 
 
@@ -106,7 +106,7 @@ class Lowering:
                 make: Callable[[], NDArray[np.generic]] = lambda i=i: rotary_table(rotary, self.context)[  # type: ignore[misc]  # noqa: E731
                     i
                 ].astype(self.dtype)
-                table = self.function.constant(f"rotary.{kind}.{rotary}", make)
+                table = self.function.constant(f"rotary.{kind}.{table_name(rotary)}", make)
                 rows = self.mb.gather(x=table, indices=self.value("positions"), axis=0)
                 pair.append(self.mb.expand_dims(x=rows, axes=[1]))
             self._gathered[rotary] = (pair[0], pair[1])

@@ -13,7 +13,7 @@ from edgesdk.bundle.step_shape import FEW
 from edgesdk_converters.emit.litert.model_file import Subgraph, Varying, stated
 from edgesdk_converters.graph.graph import Graph
 from edgesdk_converters.graph.ops import Shape
-from edgesdk_converters.graph.rotary import rotary_table
+from edgesdk_converters.graph.rotary import rotary_table, table_name
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 
 
@@ -195,7 +195,8 @@ class Lowering:
 
 def hash_name(rotary: RotarySpec) -> str:
     """A readable key for the tables of one rotary embedding."""
-    return f"{rotary.kind}.{rotary.theta:g}.{rotary.size}.{rotary.factor:g}.{rotary.attention_factor:g}"
+    told = f"{rotary.kind}.{rotary.theta:g}.{rotary.size}.{rotary.factor:g}.{rotary.attention_factor:g}"
+    return f"{told}.{table_name(rotary)[-12:]}" if rotary.factors or rotary.growth else told
 
 
 def _full_table(rotary: RotarySpec, count: int, kind: str) -> np.ndarray[Any, np.dtype[np.float32]]:

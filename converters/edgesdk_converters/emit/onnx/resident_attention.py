@@ -7,7 +7,6 @@ rotations are made before it by RotaryEmbedding.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import cast
 
 import numpy as np
@@ -16,7 +15,7 @@ from edgesdk.bundle.decoder_spec import RotarySpec
 from edgesdk_converters.emit.onnx.resident_state import CONTRIB, ResidentLowering
 from edgesdk_converters.graph.graph import Node
 from edgesdk_converters.graph.ops import Attend
-from edgesdk_converters.graph.rotary import rotary_table
+from edgesdk_converters.graph.rotary import rotary_table, table_name
 
 HEAD_MULTIPLE = 8
 """GroupQueryAttention refuses heads whose size is no multiple of it."""
@@ -43,8 +42,8 @@ def lower_attend(state: ResidentLowering, node: Node) -> None:
     rotations = [state.rotations.get(query), state.rotations.get(key)]
     inside = _rotated_inside(rotations, int(size))
     if inside is None:
-        query = _rotate_before(state, query, int(heads))
-        key = _rotate_before(state, key, int(kv_heads))
+        query = rotate_before(state, query, int(heads))
+        key = rotate_before(state, key, int(kv_heads))
     else:
         query, key = (_resolve(state, r[0]) if r else n for r, n in zip(rotations, (query, key), strict=True))
     whole = state.whole([query, key, value])
@@ -89,7 +88,8 @@ def _rotated_inside(rotations: list[tuple[str, RotarySpec] | None], size: int) -
     return rotary
 
 
-def _rotate_before(state: ResidentLowering, name: str, heads: int) -> str:
+def rotate_before(state: ResidentLowering, name: str, heads: int) -> str:
+    """Appends the rotation that a value was waiting for, where attention does not make it."""
     if name not in state.rotations:
         return name
     source, rotary = state.rotations[name]
@@ -123,7 +123,7 @@ def _tables(state: ResidentLowering, rotary: RotarySpec | bool) -> list[str]:
     """Cosines and sines of every position: (context, rotary size / 2) each."""
     if isinstance(rotary, bool):
         return []
-    key = "_".join(map(str, dataclasses.astuple(rotary)))
+    key = table_name(rotary)
     shape = (state.context, rotary.size // 2)
     return [
         state.model.constant(

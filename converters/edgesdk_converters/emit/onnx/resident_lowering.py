@@ -13,7 +13,7 @@ from typing import cast
 import numpy as np
 
 from edgesdk_converters.emit.onnx.matrices import block_scales, kernel_block, pack_blocks
-from edgesdk_converters.emit.onnx.resident_attention import lower_attend
+from edgesdk_converters.emit.onnx.resident_attention import lower_attend, rotate_before
 from edgesdk_converters.emit.onnx.resident_state import CONTRIB, ResidentLowering
 from edgesdk_converters.emit.onnx.two_rows import two_rows
 from edgesdk_converters.graph import ops
@@ -108,6 +108,9 @@ def _take_rows(state: ResidentLowering, node: Node) -> None:
 
 def _rms_norm(state: ResidentLowering, node: Node) -> None:
     op, out = cast(ops.RmsNorm, node.op), node.outputs[0]
+    if node.inputs[0] in state.rotations:
+        turned = rotate_before(state, node.inputs[0], int(state.graph.values[node.inputs[0]].shape[1]))
+        state.names[node.inputs[0]] = turned
     shape = state.graph.values[out].shape
     size = int(shape[-1])
     if len(node.inputs) == 2:

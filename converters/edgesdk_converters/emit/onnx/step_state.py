@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -15,7 +14,7 @@ from edgesdk_converters.emit.onnx.model_file import OnnxModel
 from edgesdk_converters.emit.pack_int4 import pack_int4
 from edgesdk_converters.graph.graph import Graph
 from edgesdk_converters.graph.ops import Shape
-from edgesdk_converters.graph.rotary import rotary_table
+from edgesdk_converters.graph.rotary import rotary_table, table_name
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 
 FLOAT = 1
@@ -121,7 +120,7 @@ class StepLowering:
     def rotary(self, rotary: RotarySpec) -> tuple[str, str]:
         """Cosines and sines of the step's positions: (T, 1, size / 2) each, made once."""
         if rotary not in self._gathered:
-            key = "_".join(map(str, dataclasses.astuple(rotary)))
+            key = table_name(rotary)
             half, pair = rotary.size // 2, []
             for i, kind in enumerate(("cos", "sin")):
                 table = self.model.constant(
