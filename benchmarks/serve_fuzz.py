@@ -80,7 +80,7 @@ def fuzz(command: Path, url: str, requests: int, folder: Path) -> tuple[Counter[
     line += ["--max-examples", str(max(1, requests // len(paths))), "--workers", "4", "--seed", "1"]
     line += ["--continue-on-failure", "--request-timeout", "120", "--generation-database", "none"]
     line += ["--suppress-health-check", "all", "--report", "ndjson", "--report-ndjson-path", str(report)]
-    done = subprocess.run(line, check=False, capture_output=True, text=True)
+    done = subprocess.run(line, check=False, capture_output=True, text=True, cwd=folder)
     print(done.stdout[-6000:])
     statuses = re.findall(r'"status_code":\s*(\d+)', report.read_text(encoding="utf-8", errors="replace"))
     # Its own faults (in 4.32.5 on CPython 3.11, one in what prints a strategy) are not the server's.
