@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -115,6 +116,8 @@ def served(bundle: Path, *options: str) -> Iterator[str]:
     try:
         for line in process.stderr:
             if line.startswith("serving "):
+                # Whoever is refused is a line: unread, they would fill the pipe and hold the server.
+                threading.Thread(target=process.stderr.read, daemon=True).start()
                 yield line.partition(" at ")[2].split()[0]
                 break
             print(line, end="")
@@ -122,7 +125,6 @@ def served(bundle: Path, *options: str) -> Iterator[str]:
             raise SystemExit("the server did not start")
     finally:
         process.terminate()
-        process.stderr.read()
         process.wait(60)
 
 

@@ -20,8 +20,9 @@ from edgesdk.cli.options import (
     answer_options,
     model_argument,
     template_option,
+    thinking_option,
 )
-from edgesdk.cli.output import show_changes, show_receipt, show_speed
+from edgesdk.cli.output import show_changes, show_receipt, show_speed, show_thought
 from edgesdk.errors import CapacityError
 
 if TYPE_CHECKING:
@@ -53,12 +54,14 @@ Ctrl-C stops an answer."""
 @load_options_with_drafts
 @answer_options
 @template_option
+@thinking_option
 def command(
     model: str,
     system: str | None,
     loading: LoadOptions,
     answering: Answering,
     template_variables: Mapping[str, JsonValue],
+    thinking_tokens: int | None,
 ) -> None:
     """Talks with MODEL, which is named as for `edgesdk run`; it remembers the conversation.
 
@@ -92,6 +95,7 @@ def command(
                     line.removeprefix("/") if line.startswith("//") else line,
                     answering,
                     template_variables,
+                    thinking_tokens,
                     interactive,
                 )
 
@@ -151,15 +155,27 @@ def _take_turn(
     line: str,
     answering: Answering,
     variables: Mapping[str, JsonValue],
+    thinking_tokens: int | None,
     interactive: bool,
 ) -> None:
     """Answers one line and adds both to the conversation."""
     asked: Message = {"role": "user", "content": line}
     receipt = model.receipt
     answer: list[str] = []
-    completion = None
+    completion, thought = None, False
     try:
-        for chunk in model.chat_stream([*messages, asked], template_variables=variables, **answering):
+        for chunk in model.chat_stream(
+            [*messages, asked],
+            template_variables=variables,
+            thinking_tokens=thinking_tokens,
+            **answering,
+        ):
+            if chunk.thought:
+                show_thought(chunk.thought)
+                thought = True
+            if chunk.text and thought:
+                click.echo("\n", err=True)
+                thought = False
             click.echo(chunk.text, nl=False)
             answer.append(chunk.text)
             completion = chunk.completion

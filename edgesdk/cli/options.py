@@ -117,6 +117,14 @@ template_option = click.option(
     "enable_thinking=false; may be given several times. Default: the template's own.",
 )
 
+thinking_option = click.option(
+    "--thinking-tokens",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Most tokens that a reasoning model thinks before it answers; then its own mark ends the thought. "
+    "Default: as many as it likes.",
+)
+
 threads_option = click.option(
     "--threads",
     type=click.IntRange(min=1, max=MOST_THREADS),

@@ -117,6 +117,11 @@ def show_changes(before: Receipt, after: Receipt) -> None:
         click.echo(printable(str(incident)), err=True)
 
 
+def show_thought(piece: str) -> None:
+    """A piece of what a reasoning model thinks before it answers: beside the answer, not in it."""
+    click.echo(click.style(piece, dim=True), nl=False, err=True)
+
+
 def show_speed(completion: Completion) -> None:
     """Prints on standard error how fast an answer came, and whether it was cut."""
     decode = completion.decode_tokens_per_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -18,13 +18,17 @@ from edgesdk.cli.options import (
     json_option,
     model_argument,
     template_option,
+    thinking_option,
 )
-from edgesdk.cli.output import print_json, show_changes, show_receipt, show_speed
+from edgesdk.cli.output import print_json, show_changes, show_receipt, show_speed, show_thought
 from edgesdk.errors import CapacityError
 
 if TYPE_CHECKING:
     from edgesdk.bundle.records import JsonValue
+    from edgesdk.decoding.options import GenerationKeywords
+    from edgesdk.decoding.stream import Stream
     from edgesdk.load_options import LoadOptions
+    from edgesdk.model import Model
 
 _LONGEST_PROMPT_BYTES = 16 << 20
 """More than any context holds; a device or pipe without end must not fill the memory."""
@@ -55,6 +59,7 @@ Examples:
     "--raw", is_flag=True, help="Continue the prompt as it is, although the model has a chat template."
 )
 @template_option
+@thinking_option
 @json_option
 def command(
     model: str,
@@ -64,6 +69,7 @@ def command(
     ruling: Ruling,
     raw: bool,
     template_variables: Mapping[str, JsonValue],
+    thinking_tokens: int | None,
     as_json: bool,
 ) -> None:
     """Answers PROMPT with MODEL.
@@ -84,20 +90,42 @@ def command(
 
     text = _whole_prompt(prompt)
     with load(find_or_convert(model), loading) as opened:
-        ids = opened.render_prompt(text, raw=raw, template_variables=template_variables or None)
+        asked = {**answering, **ruling, "thinking_tokens": thinking_tokens}
+        stream = _asking(opened, text, raw, template_variables, cast("GenerationKeywords", asked))
         receipt = opened.receipt
         show_receipt(receipt, loading)
         if as_json:
-            print_json({"completion": opened.generate(ids, **answering, **ruling), "receipt": opened.receipt})
+            print_json({"completion": stream.result(), "receipt": opened.receipt})
             return
-        completion = None
-        for chunk in opened.stream(ids, **answering, **ruling):
+        completion, thought = None, False
+        for chunk in stream:
+            if chunk.thought:
+                show_thought(chunk.thought)
+                thought = True
+            if chunk.text and thought:
+                click.echo("\n", err=True)
+                thought = False
             click.echo(chunk.text, nl=False)
             completion = chunk.completion
         click.echo()
         show_changes(receipt, opened.receipt)
         if completion is not None:
             show_speed(completion)
+
+
+def _asking(
+    model: Model,
+    text: str,
+    raw: bool,
+    variables: Mapping[str, JsonValue],
+    options: GenerationKeywords,
+) -> Stream:
+    """The answer to a prompt, by the chat template where there is one and it is wished for."""
+    if raw or model.chat_template is None:
+        ids = model.render_prompt(text, raw=raw, template_variables=variables or None)
+        return model.stream(ids, **options)
+    messages = [{"role": "user", "content": text}]
+    return model.chat_stream(messages, template_variables=variables or None, **options)
 
 
 def _whole_prompt(prompt: str | None) -> str:

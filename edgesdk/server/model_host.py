@@ -8,6 +8,7 @@ own if one is set.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -269,7 +270,14 @@ def _aliases() -> list[str]:
 
 
 def _open(path: Path, loading: LoadOptions, own: OwnKeywords) -> Engine:
-    return Engine(path, loading, **own)
+    engine = Engine(path, loading, **own)
+    # Tokenizer and template are read on first use, which would be somebody's first token.
+    if engine.model.chat_template is not None:
+        with contextlib.suppress(EdgeError):  # a template may insist on more
+            engine.model.render_chat([{"role": "user", "content": "Hello"}])
+    else:
+        engine.model.tokenize("Hello")
+    return engine
 
 
 def _size_bytes(path: Path) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -12,6 +14,7 @@ from edgesdk.server.ollama.documents import GenerateDocument, ShowDocument
 from edgesdk.server.openai.documents import ChatDocument, CompletionDocument, EmbeddingsDocument
 from edgesdk.server.openai.responses_documents import ResponsesDocument
 from edgesdk.server.read_document import Document
+from edgesdk.server.service import service_of
 from edgesdk.version import read_version
 
 _POSTS: dict[str, tuple[type[Document], str]] = {
@@ -49,8 +52,12 @@ _REFUSALS = {
 }
 
 
-def describe() -> dict[str, object]:
-    """The description, as OpenAPI has it."""
+def describe(models: Sequence[str]) -> dict[str, object]:
+    """The description, as OpenAPI has it.
+
+    Args:
+        models: names that may be asked for.
+    """
     kinds = list(dict.fromkeys(kind for kind, _ in _POSTS.values()))
     names, definitions = models_json_schema(
         [(kind, "validation") for kind in kinds], ref_template="#/components/schemas/{model}"
@@ -65,6 +72,9 @@ def describe() -> dict[str, object]:
             schema = {"type": "string", "minLength": 1, "maxLength": 200}
             more = {"parameters": [{"name": "name", "in": "path", "required": True, "schema": schema}]}
         paths[path] = {"get": _operation(summary, more)}
+    for schema in definitions["$defs"].values():
+        if "model" in schema.get("properties", {}):
+            schema["properties"]["model"] = {"title": "Model", "enum": list(models)}
     return {
         "openapi": "3.1.0",
         "info": {"title": "edgesdk serve", "version": read_version()},
@@ -79,7 +89,7 @@ def describe() -> dict[str, object]:
 
 async def open_api(request: Request) -> Response:
     """`GET /openapi.json`."""
-    return JSONResponse(describe())
+    return JSONResponse(describe(service_of(request).host.names))
 
 
 def _operation(summary: str, more: dict[str, object]) -> dict[str, object]:

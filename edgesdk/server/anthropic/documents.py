@@ -2,14 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, WithJsonSchema
 
 from edgesdk.server.read_document import Document
 
 JsonObject = dict[str, JsonValue]
 _MOST_INT = (1 << 63) - 1
+
+Messages = Annotated[
+    list[JsonObject],
+    Field(min_length=1, max_length=10_000),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "role": {"enum": ["user", "assistant"]},
+                    "content": {
+                        "anyOf": [
+                            {"type": "string"},
+                            {
+                                "type": "array",
+                                "minItems": 1,
+                                "items": {
+                                    "type": "object",
+                                    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+                                    "required": ["type", "text"],
+                                    "additionalProperties": False,
+                                },
+                            },
+                        ]
+                    },
+                },
+                "required": ["role", "content"],
+                "additionalProperties": False,
+            },
+        }
+    ),
+]
+"""A conversation; calls, results and thoughts are further blocks."""
 
 
 class CacheControl(Document):
@@ -49,7 +84,7 @@ class CountDocument(Document):
     """`POST /v1/messages/count_tokens`."""
 
     model: str | None = None
-    messages: list[JsonObject] = Field(min_length=1, max_length=10_000)
+    messages: Messages
     system: str | list[JsonObject] | None = None
     tools: list[ToolDocument] | None = Field(None, max_length=1_000)
     tool_choice: ToolChoiceDocument | None = None

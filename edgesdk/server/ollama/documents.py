@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, JsonValue
 
+from edgesdk.server.openai.documents import ChatMessages, FunctionTools
 from edgesdk.server.read_document import Document
 
 JsonObject = dict[str, JsonValue]
@@ -43,8 +44,8 @@ class Generating(Document):
 class ChatDocument(Generating):
     """`POST /api/chat`."""
 
-    messages: list[JsonObject] = Field(min_length=1, max_length=10_000)
-    tools: list[JsonObject] | None = Field(None, max_length=1_000)
+    messages: ChatMessages
+    tools: FunctionTools | None = None
 
 
 class GenerateDocument(Generating):

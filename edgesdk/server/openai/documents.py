@@ -6,13 +6,95 @@ not. Options without a counterpart at OpenAI have the names of `edgesdk.Generati
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, WithJsonSchema
 
 from edgesdk.server.read_document import Document
 
 JsonObject = dict[str, JsonValue]
+
+_TEXTS = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+                "required": ["type", "text"],
+            },
+        },
+    ]
+}
+_CALLS = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "id": {"type": "string"},
+            "type": {"const": "function"},
+            "function": {
+                "type": "object",
+                "properties": {"name": {"type": "string"}, "arguments": {"type": "string"}},
+                "required": ["name", "arguments"],
+            },
+        },
+        "required": ["id", "type", "function"],
+    },
+}
+ChatMessages = Annotated[
+    list[JsonObject],
+    Field(min_length=1, max_length=10_000),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "properties": {
+                    "role": {"enum": ["system", "developer", "user", "assistant", "tool"]},
+                    "content": _TEXTS,
+                    "tool_calls": _CALLS,
+                    "tool_call_id": {"type": "string"},
+                    "reasoning_content": {"type": "string"},
+                },
+                "required": ["role", "content"],
+            },
+        }
+    ),
+]
+"""A conversation; what a message must be is `edgesdk.text.messages`' to check, this is its description."""
+
+FunctionTools = Annotated[
+    list[JsonObject],
+    Field(max_length=1_000),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "type": {"const": "function"},
+                    "function": {
+                        "type": "object",
+                        "properties": {
+                            "name": {"type": "string", "minLength": 1},
+                            "description": {"type": "string"},
+                            "parameters": {"type": "object"},
+                            "strict": {"type": "boolean"},
+                        },
+                        "required": ["name"],
+                    },
+                },
+                "required": ["type", "function"],
+            },
+        }
+    ),
+]
+"""Functions that a model may call, likewise."""
+
 Stop = str | list[str]
 _MOST_INT = (1 << 63) - 1
 
@@ -75,13 +157,13 @@ class Drawing(Sampling):
 class ChatDocument(Drawing):
     """`POST /v1/chat/completions`."""
 
-    messages: list[JsonObject] = Field(min_length=1, max_length=10_000)
+    messages: ChatMessages
     max_tokens: int | None = Field(None, ge=1, le=_MOST_INT)
     max_completion_tokens: int | None = Field(None, ge=1, le=_MOST_INT)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     response_format: ResponseFormat | None = None
-    tools: list[JsonObject] | None = Field(None, max_length=1_000)
+    tools: FunctionTools | None = None
     tool_choice: Literal["auto", "none", "required"] | JsonObject | None = None
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: JsonObject | None = None

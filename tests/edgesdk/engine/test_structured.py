@@ -124,3 +124,51 @@ def test_grammars_of_strangers_are_compiled_apart(fake_runtime, monkeypatch):
         pytest.raises(UnsupportedOption, match="ended the process"),
     ):
         engine.submit("a", regex="[cd]")
+
+
+LOOP = (
+    "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}"
+    "{% if tools %}<tool_call></tool_call>{% endif %}"
+    "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}"
+    '<tool_call>{"name": "{{ c.function.name }}", '
+    '"arguments": {{ c.function.arguments | tojson }}}</tool_call>'
+    "{% endfor %}\n{% endfor %}<|start|>assistant: "
+)
+
+
+def test_a_loop_of_calls(make_engine, use_template):
+    """The loop of docs/structured_output.md: calls are made by the caller, and their results go back."""
+    pytest.importorskip("llguidance")
+    use_template(LOOP)
+    engine = make_engine(context=256)
+    functions = {"add": lambda a, b: a + b}
+    messages, made = [*MESSAGES], []
+    for turn in range(3):
+        # A model without training calls only where it has to.
+        choice = "required" if turn < 2 else "none"
+        answer = engine.chat(messages, tools=TOOLS, tool_choice=choice, max_tokens=70)
+        if not answer.tool_calls:
+            break
+        messages.append(
+            {
+                "role": "assistant",
+                "content": "",
+                "tool_calls": [
+                    {
+                        "id": f"call_{turn}_{place}",
+                        "type": "function",
+                        "function": {"name": call.name, "arguments": call.arguments},
+                    }
+                    for place, call in enumerate(answer.tool_calls)
+                ],
+            }
+        )
+        for place, call in enumerate(answer.tool_calls):
+            made.append(functions[call.name](**call.arguments))
+            result = {"role": "tool", "tool_call_id": f"call_{turn}_{place}", "content": str(made[-1])}
+            messages.append(result)
+    assert len(made) == 2
+    assert set(made) <= {4, 5}
+    assert answer.finish_reason in ("stop", "length")
+    assert answer.prompt_tokens > len(str(made))
+    engine.check()
