@@ -9,10 +9,13 @@ from typing import Unpack
 
 from edgesdk.bundle.reader import Bundle, open_bundle
 from edgesdk.bundle.shelf import find
+from edgesdk.decoding.draft import Drafter
+from edgesdk.decoding.draft_source import DraftSource
 from edgesdk.decoding.option_names import lists_fields
 from edgesdk.devices.governor import Governor
 from edgesdk.devices.receipt import Phase, Receipt, Refusal
 from edgesdk.dispatch.join_candidates import Joined, join_candidates, runner_of
+from edgesdk.drafts.open_drafter import RunningVariant, open_drafter
 from edgesdk.errors import DeviceError, MissingExtra, UnsupportedOption, quoted
 from edgesdk.load_options import LoadKeywords, LoadOptions
 from edgesdk.model import Model
@@ -34,7 +37,7 @@ def load(path: str | Path, options: LoadOptions | None = None, **keywords: Unpac
     Raises:
         BundleError: there is none of that name, or it is damaged or of another version.
         DeviceError: nothing can run it, or, with `strict`, the first choice cannot.
-        UnsupportedOption: an option names something unknown.
+        UnsupportedOption: an option names something unknown, or a drafter whose tokens are others.
     """
     started = time.perf_counter()
     if not isinstance(path, str | Path):
@@ -44,11 +47,36 @@ def load(path: str | Path, options: LoadOptions | None = None, **keywords: Unpac
     bundle = open_bundle(found.path)
     planned = plan_load(bundle, asked)
     joined, refusals = _open_first(bundle, planned, asked)
+    try:
+        drafts = _open_drafts(bundle, joined, planned.threads, asked)
+    except BaseException:
+        joined.model.close()
+        raise
     passed_over = () if found.note is None else (found.note,)
     receipt = _receipt(bundle, joined, planned, refusals)
     notes = (*passed_over, *receipt.notes, *_governor_notes(asked.governor))
-    receipt = replace(receipt, notes=notes, load_ms=(time.perf_counter() - started) * 1e3)
-    return Model(bundle, joined.model, receipt, asked.governor, isolate_grammars=asked.isolate_grammars)
+    draft = None if drafts is None else drafts.name
+    receipt = replace(receipt, notes=notes, draft=draft, load_ms=(time.perf_counter() - started) * 1e3)
+    return Model(
+        bundle,
+        joined.model,
+        receipt,
+        asked.governor,
+        isolate_grammars=asked.isolate_grammars,
+        drafts=drafts,
+    )
+
+
+def _open_drafts(bundle: Bundle, joined: Joined, threads: int, asked: LoadOptions) -> DraftSource | None:
+    """Where the model's drafters come from; None without drafts."""
+    candidate = joined.decode.candidate
+    running = RunningVariant(bundle, candidate.variant, candidate.backend.name, candidate.device, threads)
+
+    def open_one() -> Drafter | None:
+        return open_drafter(asked.draft, running, texts=asked.draft_texts)
+
+    first = open_one()
+    return None if first is None else DraftSource(first, open_one, bundle.manifest.decoder.vocab_size)
 
 
 def _open_first(bundle: Bundle, planned: LoadPlan, asked: LoadOptions) -> tuple[Joined, tuple[Refusal, ...]]:

@@ -5,7 +5,7 @@ It knows neither bundles nor what is installed; what of it a bundle can honour i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypedDict, cast, get_args
 
@@ -16,6 +16,7 @@ from edgesdk.decoding.option_types import flag, whole_number
 from edgesdk.devices.choose import GOALS, Goal
 from edgesdk.devices.cpu import MOST_THREADS
 from edgesdk.devices.governor import Governor
+from edgesdk.drafts.open_drafter import OFF, check_draft, check_draft_texts
 from edgesdk.errors import UnsupportedOption, quoted
 
 DEVICES = ("auto", *get_args(DeviceClass))
@@ -47,6 +48,11 @@ class LoadOptions:
             never do so.
         isolate_grammars: compile each new grammar in a process of its own first, for servers that take
             grammars from strangers; None for what the environment variable EDGESDK_ISOLATE_GRAMMARS says.
+        draft: what proposes tokens, several of which a step then judges at once, without changing an answer:
+            `off`; `lookup` in prompt and answer; `shallow` for a stack of the same file that has fewer
+            layers; `auto` for the best of these that the bundle has; or the name or path of a smaller bundle
+            with the same tokens. Drafts are off by themselves while they do not pay.
+        draft_texts: looked up in, beside prompt and answer.
     """
 
     device: str = "auto"
@@ -61,6 +67,8 @@ class LoadOptions:
     serve_meanwhile: bool = False
     governor: Governor | None = None
     isolate_grammars: bool | None = None
+    draft: str = OFF
+    draft_texts: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         """Refuses what has no meaning.
@@ -82,12 +90,16 @@ class LoadOptions:
         if self.governor is not None and not isinstance(self.governor, Governor):
             raise UnsupportedOption(f"governor is {quoted(self.governor)}, expected an edgesdk.Governor")
         checked["device"], checked["goal"] = _device_and_goal(self.device, self.goal)
+        checked["draft"] = check_draft(self.draft)
+        checked["draft_texts"] = check_draft_texts(self.draft_texts)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
         find_backends(self.backend)
         self._check_together()
 
     def _check_together(self) -> None:
+        if self.draft_texts and self.draft == OFF:
+            raise UnsupportedOption("draft_texts are given, but draft is off; say draft='lookup' or 'auto'")
         if self.goal is None and self.measure is not None:
             raise UnsupportedOption(f"measure={self.measure} needs a goal: {', '.join(GOALS)}")
         if self.serve_meanwhile and self.strict:
@@ -147,6 +159,8 @@ class LoadKeywords(TypedDict, total=False):
     serve_meanwhile: bool
     governor: Governor | None
     isolate_grammars: bool | None
+    draft: str
+    draft_texts: Sequence[str]
 
 
 def _check_name(option: str, name: object, *, optional: bool) -> None:

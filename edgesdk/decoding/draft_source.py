@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 from edgesdk.decoding.draft import Drafter
 from edgesdk.decoding.drafting import Drafting
+from edgesdk.errors import DeviceError
 
 
 class DraftSource:
     """Opens drafters for one model."""
 
-    def __init__(self, first: Drafter, another: Callable[[], Drafter], vocab_size: int) -> None:
+    def __init__(self, first: Drafter, another: Callable[[], Drafter | None], vocab_size: int) -> None:
         """Takes over a drafter, which whoever asks first gets.
 
         Args:
@@ -53,7 +54,11 @@ class DraftSource:
 
     def _open(self) -> Drafting:
         drafter, self._first = self._first, None
-        drafting = Drafting(self._another() if drafter is None else drafter, self._vocab_size)
+        if drafter is None:
+            drafter = self._another()
+        if drafter is None:
+            raise DeviceError(f"{self.name} drafts no more; please report this")
+        drafting = Drafting(drafter, self._vocab_size)
         self._opened.append(drafting)
         return drafting
 

@@ -108,6 +108,7 @@ class Receipt:
         phases: what runs prefill and what runs decode.
         measured: what the choice was made from, losers included.
         incidents: what changed since the load, in order.
+        draft: what proposes tokens; None if nothing does.
     """
 
     bundle: str
@@ -128,6 +129,7 @@ class Receipt:
     phases: tuple[Phase, ...] = ()
     measured: tuple[Measurement, ...] = ()
     incidents: tuple[Incident, ...] = ()
+    draft: str | None = None
 
     def __str__(self) -> str:
         """What runs the model, in a line; before it one for everything that was refused or is notable."""
@@ -149,5 +151,7 @@ class Receipt:
         ]
         if self.weight_cache is not None:
             parts.append(f"packed weights {'found' if self.weight_cache == 'hit' else self.weight_cache}")
+        if self.draft is not None:
+            parts.append(f"drafts by {self.draft}")
         # Names in it come from files of others: each stays one line, whatever it holds.
         return "\n".join(printable(line) for line in (*lines, "; ".join(parts)))

@@ -22,6 +22,8 @@ from edgesdk.drafts.worth import best_depth, choose_rows
 _TRY_AGAIN_STEPS = 64
 _MOST_WAIT_STEPS = 1024
 _TRIAL_TOKENS = 2
+_TRY_COSTS_STEPS = 256
+_TRIAL_ROWS = 4
 
 
 @dataclass(eq=False, slots=True)
@@ -57,8 +59,12 @@ class CombinedDrafter:
         self._asked = [_Asked(source, KeptRates(source.priors)) for source in sources]
         self._costs = StepCosts() if costs is None else costs
         self._weigh = weigh
-        self._figures = DraftFigures(tuple(source.name for source in sources))
+        self._drafted = [0] * len(self._asked)
+        self._kept = [0] * len(self._asked)
+        self._steps = self._drafting_steps = 0
+        self._saved_s = 0.0
         self._drafted_by: dict[int, int] = {}
+        self._left_alone = 0
 
     @property
     def name(self) -> str:
@@ -78,7 +84,14 @@ class CombinedDrafter:
     @property
     def figures(self) -> DraftFigures:
         """What came of its drafts so far."""
-        return self._figures
+        return DraftFigures(
+            tuple(each.source.name for each in self._asked),
+            tuple(self._drafted),
+            tuple(self._kept),
+            self._steps,
+            self._drafting_steps,
+            self._saved_s,
+        )
 
     def propose(self, asked: Sequence[DraftRequest]) -> list[Draft | None]:
         """Drafts that are worth it; None for answers without any."""
@@ -93,8 +106,16 @@ class CombinedDrafter:
         if not self._weigh:
             rows = [list(range(len(guess.tokens))) if guess is not None else [] for guess in guesses]
         else:
-            most = sum(request.most for request in asked)
+            # What a request may have, all together may: the step's rows are one budget.
+            most = max(request.most for request in asked)
             rows = choose_rows(chances, self._costs.seconds, most=most)
+            if not any(rows) and any(chances):
+                self._left_alone += 1
+                if self._left_alone >= _TRY_COSTS_STEPS:
+                    # What steps with drafts cost may have been learned in a bad moment.
+                    rows = choose_rows(chances, lambda _: 1.0, most=min(most, _TRIAL_ROWS))
+            if any(rows):
+                self._left_alone = 0
         drafts: list[Draft | None] = []
         for request, guess, source, taken in zip(asked, guesses, by, rows, strict=True):
             if guess is None or not taken:
@@ -110,14 +131,17 @@ class CombinedDrafter:
         kept = sum(draft.kept for draft in step.drafts)
         if not step.prefilled:
             self._costs.learn(step.decoded + drafted, step.model_s)
-        if not step.decoded:
+        self._steps += step.decoded
+        if not step.drafts:
             return
-        saved_s = 0.0
-        if drafted and not step.prefilled and self._costs.known:
+        self._drafting_steps += len(step.drafts)
+        for draft in step.drafts:
+            source = self._drafted_by.get(draft.key, 0)
+            self._drafted[source] += draft.drafted
+            self._kept[source] += draft.kept
+        if step.decoded and not step.prefilled and self._costs.known:
             plain_s = self._costs.seconds(step.decoded)
-            saved_s = plain_s * (step.decoded + kept) / step.decoded - step.model_s
-        by_source = [(self._drafted_by.get(draft.key, 0), draft) for draft in step.drafts]
-        self._figures = self._figures.after(step, by_source, saved_s)
+            self._saved_s += plain_s * (step.decoded + kept) / step.decoded - step.model_s
 
     def forget(self, key: int) -> None:
         """Drops what all sources know of an answer."""

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-
-from edgesdk.decoding.draft import JudgedDraft, JudgedStep
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -22,17 +19,11 @@ class DraftFigures:
     """
 
     sources: tuple[str, ...]
-    drafted_by_source: tuple[int, ...] = ()
-    kept_by_source: tuple[int, ...] = ()
-    steps: int = 0
-    drafting_steps: int = 0
-    saved_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Starts every sum at 0."""
-        for name in ("drafted_by_source", "kept_by_source"):
-            if not getattr(self, name):
-                object.__setattr__(self, name, (0,) * len(self.sources))
+    drafted_by_source: tuple[int, ...]
+    kept_by_source: tuple[int, ...]
+    steps: int
+    drafting_steps: int
+    saved_s: float
 
     @property
     def drafted(self) -> int:
@@ -58,26 +49,3 @@ class DraftFigures:
     def drafted_share(self) -> float:
         """Of the tokens of all answers, those that were drafted."""
         return self.kept / (self.kept + self.steps) if self.steps else 0.0
-
-    def after(
-        self, step: JudgedStep, judged: Sequence[tuple[int, JudgedDraft]], saved_s: float
-    ) -> DraftFigures:
-        """The sums with one more step.
-
-        Args:
-            step: that ran.
-            judged: its drafts, each with the number of its source.
-            saved_s: seconds that it saved.
-        """
-        drafted, kept = list(self.drafted_by_source), list(self.kept_by_source)
-        for source, draft in judged:
-            drafted[source] += draft.drafted
-            kept[source] += draft.kept
-        return replace(
-            self,
-            drafted_by_source=tuple(drafted),
-            kept_by_source=tuple(kept),
-            steps=self.steps + step.decoded,
-            drafting_steps=self.drafting_steps + len(judged),
-            saved_s=self.saved_s + saved_s,
-        )

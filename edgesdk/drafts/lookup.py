@@ -78,7 +78,7 @@ class Lookup:
     """Implements `Source` over indices of what was seen."""
 
     def __init__(
-        self, texts: Iterable[Int] = (), *, remember: bool = True, branches: int = 4, shortest: int = 2
+        self, texts: Iterable[Int] = (), *, remember: bool = True, branches: int = 2, shortest: int = 2
     ) -> None:
         """Indexes texts.
 

@@ -11,6 +11,7 @@ It measures nothing itself and looks at no clock: what it is told decides.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from itertools import accumulate
 
 _SCALE_SHARE = 0.25
 """Of the scale that one step makes anew."""
@@ -32,6 +33,7 @@ class StepCosts:
         self._scale_s: float | None = None
         self._ratios: dict[int, float] = {1: 1.0}
         self._sizes = [1]
+        self._curve = [1.0]
         self._steps = 0
         self._seen: dict[int, int] = {}
         self._counts: dict[int, int] = {}
@@ -56,7 +58,7 @@ class StepCosts:
             return
         self._seen[tokens] = self._steps
         self._steps += 1
-        expected = self.ratio(tokens)
+        expected = self._ratios.get(tokens, self.ratio(tokens))
         if self._scale_s is None:
             self._scale_s = seconds / expected
         seen = min(max(seconds / self._scale_s, expected / _MOST_CHANGE), expected * _MOST_CHANGE)
@@ -65,7 +67,10 @@ class StepCosts:
             if count == 1:
                 insort(self._sizes, tokens)
             share = max(_RATIO_SHARE, 1 / count)
-            self._ratios[tokens] = expected + share * (seen - expected)
+            self._ratios[tokens] = max(1.0, expected + share * (seen - expected))
+            # The least of a size and all above: a step of fewer tokens can be run as one of more.
+            ratios = [self._ratios[size] for size in self._sizes]
+            self._curve = list(accumulate(reversed(ratios), min))[::-1]
             if count <= _UNSURE_STEPS:
                 return
         # What the ratio has not taken up is the scale's.
@@ -74,19 +79,17 @@ class StepCosts:
     def ratio(self, tokens: int) -> float:
         """v(T): the time of a step of so many tokens over that of one.
 
-        Between sizes that were seen it is interpolated; it never falls with more tokens.
+        Between sizes that were seen it is interpolated; it never falls with more tokens, so that a size that
+        was held up when it was tried is tried again.
         """
-        sizes, ratios = self._sizes, self._ratios
+        sizes, curve = self._sizes, self._curve
         at = bisect_left(sizes, tokens)
-        if at < len(sizes) and sizes[at] == tokens:
-            return ratios[tokens]
-        below = sizes[at - 1]
-        least = max(ratios[size] for size in sizes[:at])
         if at == len(sizes):
-            return max(least, ratios[below] + _GUESSED_SLOPE * (tokens - below))
-        most = max(min(ratios[size] for size in sizes[at:]), least)
-        share = (tokens - below) / (sizes[at] - below)
-        return min(max(ratios[below] + share * (ratios[sizes[at]] - ratios[below]), least), most)
+            return curve[-1] + _GUESSED_SLOPE * (tokens - sizes[-1])
+        if sizes[at] == tokens:
+            return curve[at]
+        share = (tokens - sizes[at - 1]) / (sizes[at] - sizes[at - 1])
+        return curve[at - 1] + share * (curve[at] - curve[at - 1])
 
     def seconds(self, tokens: int) -> float:
         """Time of a step of so many tokens; v(T) while no step has been seen."""

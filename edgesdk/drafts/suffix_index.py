@@ -184,5 +184,5 @@ def _hashes(tokens: Int, count: int) -> list[int]:
 
 def _hash(tokens: Sequence[int]) -> int:
     """The hash of one n-gram, which for a few takes less time than arrays do."""
-    total: int = sum(map(mul, tokens, _FACTORS))
-    return total & _MASK
+    found: int = sum(map(mul, tokens, _FACTORS)) & _MASK
+    return found

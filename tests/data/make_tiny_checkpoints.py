@@ -134,6 +134,35 @@ LLAMA_VARIANTS = {
     ),
 }
 
+SCALES: Mapping[str, object] = {
+    "embedding_multiplier": 3.0,
+    "attention_multiplier": 0.125,
+    "residual_multiplier": 0.5,
+    "logits_scaling": 4.0,
+}
+
+
+def nested(text: Mapping[str, object], **more: object) -> dict[str, object]:
+    """A wrapper's configuration around BASE with changes, and a vision tower of one layer."""
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return {
+        "text_config": {**BASE, **text},
+        "vision_config": {**vision, "image_size": 28, "patch_size": 14},
+        **more,
+    }
+
+
+GEMMA3_TEXT: Mapping[str, object] = {
+    "model_type": "gemma3_text",
+    "sliding_window": 6,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "query_pre_attn_scalar": 24,
+    "rope_parameters": {
+        "full_attention": {"rope_type": "linear", "rope_theta": 100.0, "factor": 3.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+    },
+}
+
 CHECKPOINTS: dict[str, Tiny] = {
     "llama": Tiny("llama", {}, {"rotation": rope(rope_type="default", rope_theta=1e9)}, LLAMA_VARIANTS),
     "llama-untied-bias": Tiny(
@@ -228,6 +257,127 @@ CHECKPOINTS: dict[str, Tiny] = {
         {"layer without rotation": {"no_rope_layers": [1, 1]}},
         drop=("head_dim",),
     ),
+    "internlm3": Tiny(
+        "internlm3",
+        {"attention_bias": True, "mlp_bias": True, **rope(rope_type="dynamic", factor=6.0)},
+        {
+            "rotation": rope(rope_type="default", rope_theta=1e9),
+            "q, k and v bias": zero_biases("q_proj", "k_proj", "v_proj"),
+            "output bias": zero_biases("o_proj"),
+            "feed-forward bias": zero_biases("gate_proj", "up_proj", "down_proj"),
+        },
+    ),
+    "iquestcoder": Tiny(
+        "iquestcoder",
+        {"tie_word_embeddings": False},
+        {"rotation": rope(rope_type="default", rope_theta=1e9)},
+    ),
+    "seed_oss": Tiny(
+        "seed_oss",
+        {"attention_bias": True, "attention_out_bias": True, "head_dim": 32},
+        {
+            "q, k and v bias": zero_biases("q_proj", "k_proj", "v_proj"),
+            "output bias": zero_biases("o_proj"),
+        },
+    ),
+    "ministral": Tiny(
+        "ministral",
+        {"sliding_window": 7, "layer_types": ["sliding_attention", "full_attention"]},
+        {"window": {"sliding_window": 200}, "layer types": {"layer_types": ["full_attention"] * 2}},
+    ),
+    "cwm": Tiny(
+        "cwm",
+        {
+            "sliding_window": 9,
+            "num_hidden_layers": 3,
+            "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+            **LLAMA_VARIANTS["rope-llama3"],
+        },
+        {"window": {"sliding_window": 200}, "scaling": rope(rope_type="default")},
+    ),
+    "ernie4_5": Tiny(
+        "ernie4_5",
+        {"use_bias": True},
+        {
+            "rotation": rope(rope_type="default", rope_theta=1e9),
+            "q, k and v bias": zero_biases("q_proj", "k_proj", "v_proj"),
+            "output bias": zero_biases("o_proj"),
+            "feed-forward bias": zero_biases("gate_proj", "up_proj", "down_proj"),
+        },
+    ),
+    "helium": Tiny(
+        "helium",
+        {"attention_bias": True},
+        {
+            "rotation": rope(rope_type="default", rope_theta=1e9),
+            "q, k and v bias": zero_biases("q_proj", "k_proj", "v_proj"),
+        },
+    ),
+    "granite": Tiny(
+        "granite",
+        SCALES,
+        {
+            "scale of embeddings": {"embedding_multiplier": 1.0},
+            "scale of scores": {"attention_multiplier": 0.25},
+            "scale of outputs": {"residual_multiplier": 1.0},
+            "scale of logits": {"logits_scaling": 1.0},
+        },
+        drop=("head_dim",),
+    ),
+    "granitemoehybrid": Tiny(
+        "granitemoehybrid",
+        {
+            **SCALES,
+            "num_local_experts": 0,
+            "num_experts_per_tok": 0,
+            "shared_intermediate_size": 96,
+            "position_embedding_type": "rope",
+            "layer_types": ["full_attention"] * 2,
+            "mamba_n_heads": 4,
+            "mamba_d_head": 32,
+        },
+        {"rotation": {"position_embedding_type": "nope"}, "scale of outputs": {"residual_multiplier": 1.0}},
+        drop=("head_dim",),
+    ),
+    "gemma": Tiny(
+        "gemma",
+        {"head_dim": 32},
+        {"activation": {"hidden_act": "silu"}, "rotation": rope(rope_type="default", rope_theta=1e9)},
+    ),
+    "vaultgemma": Tiny(
+        "vaultgemma",
+        {
+            "sliding_window": 6,
+            "query_pre_attn_scalar": 24,
+            "attn_logit_softcapping": 3.0,
+            "final_logit_softcapping": 5.0,
+        },
+        {
+            "window": {"sliding_window": 200},
+            "score cap": {"attn_logit_softcapping": None},
+            "logits cap": {"final_logit_softcapping": None},
+            "scale": {"query_pre_attn_scalar": 16},
+        },
+    ),
+    "hyperclovax": Tiny(
+        "hyperclovax",
+        {**SCALES, "logits_scaling": 0.25},
+        {
+            "scale of outputs": {"residual_multiplier": 1.0},
+            "scale of logits": {"logits_scaling": 1.0},
+            "norm after attention": without("post_norm1"),
+            "norm after feed-forward": without("post_norm2"),
+        },
+    ),
+    "gemma3-wrapper": Tiny(
+        "gemma3",
+        nested(GEMMA3_TEXT, mm_tokens_per_image=4, tie_word_embeddings=True),
+        {
+            "window": nested({**GEMMA3_TEXT, "sliding_window": 200}),
+            "scale": nested({**GEMMA3_TEXT, "query_pre_attn_scalar": 16}),
+        },
+        drop=tuple(BASE),
+    ),
 }
 
 
@@ -247,7 +397,7 @@ def main() -> None:
 
 def make_checkpoint(name: str, tiny: Tiny, seed: int, folder: Path) -> None:
     """Writes weights, configurations and references of one checkpoint."""
-    settings = {k: v for k, v in {**BASE, **tiny.config}.items() if k not in tiny.drop}
+    settings = {**{k: v for k, v in BASE.items() if k not in tiny.drop}, **tiny.config}
     config = AutoConfig.for_model(tiny.model_type, **copy.deepcopy(settings))
     weights = random_weights(config, seed)
     rng = np.random.default_rng(seed)
@@ -279,7 +429,7 @@ def make_checkpoint(name: str, tiny: Tiny, seed: int, folder: Path) -> None:
 def random_weights(config: PreTrainedConfig, seed: int) -> dict[str, torch.Tensor]:
     """Weights that bfloat16 holds exactly, large enough that logits are far from flat."""
     generator = torch.Generator().manual_seed(seed)
-    gemma = config.model_type.startswith("gemma")  # its norms multiply by 1 + weight
+    gemma = "gemma" in config.model_type  # its norms multiply by 1 + weight
     weights = {}
     for name, parameter in AutoModelForCausalLM.from_config(config).state_dict().items():
         noise = torch.randn(parameter.shape, generator=generator)
@@ -364,17 +514,24 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
+def written_by(name: str) -> str:
+    """Version of transformers that wrote a checkpoint."""
+    return str(json.loads((OUT / name / "config.json").read_text())["transformers_version"])
+
+
 def write_readme() -> None:
     """Says what made the files."""
     (OUT / "README.md").write_text(
         "# Tiny random checkpoints\n\n"
-        "Made by `tests/data/make_tiny_checkpoints.py` (its docstring says how) with "
+        "Made by `tests/data/make_tiny_checkpoints.py` (its docstring says how), last with "
         f"torch {torch.__version__}, transformers {transformers.__version__}, "
         f"tokenizers {tokenizers.__version__}, numpy {np.__version__}.\n\n"
-        "| folder | model_type | features that the script checked to change the logits | variants |\n"
-        "|---|---|---|---|\n"
+        "| folder | model_type | transformers | features that the script checked to change the logits "
+        "| variants |\n"
+        "|---|---|---|---|---|\n"
         + "".join(
-            f"| {name} | {t.model_type} | {', '.join(t.off)} | {', '.join(t.variants) or '-'} |\n"
+            f"| {name} | {t.model_type} | {written_by(name)} | {', '.join(t.off)} "
+            f"| {', '.join(t.variants) or '-'} |\n"
             for name, t in CHECKPOINTS.items()
         )
     )

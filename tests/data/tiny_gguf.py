@@ -25,7 +25,14 @@ ARCHITECTURES = {
     "gemma2": (gguf.MODEL_ARCH.GEMMA2, False, 1.0),
     "gemma3_text": (gguf.MODEL_ARCH.GEMMA3, False, 1.0),
     "phi3": (gguf.MODEL_ARCH.PHI3, False, 0.0),
+    "internlm3": (gguf.MODEL_ARCH.LLAMA, True, 0.0),
+    "iquestcoder": (gguf.MODEL_ARCH.LLAMA, True, 0.0),
+    "seed_oss": (gguf.MODEL_ARCH.SEED_OSS, False, 0.0),
+    "ernie4_5": (gguf.MODEL_ARCH.ERNIE4_5, False, 0.0),
+    "granite": (gguf.MODEL_ARCH.GRANITE, True, 0.0),
+    "gemma": (gguf.MODEL_ARCH.GEMMA, False, 1.0),
 }
+"""llama.cpp knows no cwm, helium, vaultgemma, hyperclovax; a dense granitemoehybrid it writes as granite."""
 
 Tensor = tuple[NDArray[np.generic], gguf.GGMLQuantizationType]
 
@@ -172,6 +179,11 @@ def write_tiny_gguf(
             writer.add_final_logit_softcapping(config["final_logit_softcapping"])
         if kind == "gemma3_text":
             writer.add_sliding_window_pattern([t == "sliding_attention" for t in config["layer_types"]])
+        if kind == "granite":
+            writer.add_attention_scale(config["attention_multiplier"])
+            writer.add_embedding_scale(config["embedding_multiplier"])
+            writer.add_residual_scale(config["residual_multiplier"])
+            writer.add_logit_scale(config["logits_scaling"])
         if kind == "phi3":
             writer.add_rope_scaling_orig_ctx_len(config["original_max_position_embeddings"])
         _add_rope(writer, rope)

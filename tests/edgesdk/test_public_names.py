@@ -134,6 +134,7 @@ HOUSE = {
     "Generation.__init__",
     "Model.__init__",
     "Model.backend",
+    "Model.drafts",
     "Model.reader",
     "Session.__init__",
     "Stream.__init__",

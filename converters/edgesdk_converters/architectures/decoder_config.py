@@ -98,6 +98,7 @@ def read_common(
     activation_key: str = "hidden_act",
     activation: str = "silu",
     needs_head_size: bool = False,
+    ffn_key: str = "intermediate_size",
 ) -> UniformDecoder:
     """Reads sizes, norm, activation and head.
 
@@ -108,6 +109,7 @@ def read_common(
         activation_key: key of the feed-forward's activation.
         activation: when that key is absent.
         needs_head_size: `head_dim` must be there; otherwise it defaults to hidden size over heads.
+        ffn_key: key of the feed-forward's size.
 
     Returns:
         A decoder without biases whose layers have neither window nor rotary settings yet.
@@ -129,7 +131,7 @@ def read_common(
         architecture=architecture,
         vocab_size=config.integer("vocab_size"),
         hidden_size=hidden,
-        ffn_size=config.integer("intermediate_size"),
+        ffn_size=config.integer(ffn_key),
         heads=heads,
         kv_heads=config.integer("num_key_value_heads", heads),
         head_size=head_size,

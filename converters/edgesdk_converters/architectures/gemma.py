@@ -1,4 +1,7 @@
-"""Gemma 2 (soft-capped scores and logits) and Gemma 3 text (norms on q and k, two rotary bases)."""
+"""Gemma 1, 2 and 3 as text, and VaultGemma.
+
+Gemma 2 and VaultGemma cap scores and logits; Gemma 3 has norms on q and k, and two rotary bases.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,28 @@ GLOBAL_THETA, LOCAL_THETA = 1_000_000.0, 10_000.0
 PATTERN = 6  # gemma3: every sixth layer sees everything
 
 
+def read_gemma(config: ConfigReader) -> DecoderSpec:
+    """Full attention, and no norms on outputs; `gelu` in old files means its tanh approximation."""
+    config.expect("hidden_act", "gelu", "gelu_pytorch_tanh")
+    plain = _read_gemma(config, "gemma", scale_key=None)
+    L = len(plain.layers)
+    return replace(
+        plain, layers=make_layers([None] * L, [read_rotary(config, plain)] * L), post_norms=False
+    ).spec()
+
+
+def read_vaultgemma(config: ConfigReader) -> DecoderSpec:
+    """Gemma 2 without norms on outputs."""
+    return replace(_read_capped(config, "vaultgemma"), post_norms=False).spec()
+
+
 def read_gemma2(config: ConfigReader) -> DecoderSpec:
     """Every other layer has a window; scores and logits are soft-capped."""
-    plain = _read_gemma(config, "gemma2")
+    return _read_capped(config, "gemma2").spec()
+
+
+def _read_capped(config: ConfigReader, name: str) -> UniformDecoder:
+    plain = _read_gemma(config, name)
     L = len(plain.layers)
     # Hugging Face's defaults are 50 and 30: a file that leaves them out does not mean none.
     for key in ("attn_logit_softcapping", "final_logit_softcapping"):
@@ -33,7 +55,7 @@ def read_gemma2(config: ConfigReader) -> DecoderSpec:
         layers=make_layers(windows, [read_rotary(config, plain)] * L),
         attention_softcap=config.optional_number("attn_logit_softcapping"),
         logits_softcap=config.optional_number("final_logit_softcapping"),
-    ).spec()
+    )
 
 
 def read_gemma3(config: ConfigReader) -> DecoderSpec:
@@ -53,7 +75,9 @@ def read_gemma3(config: ConfigReader) -> DecoderSpec:
     ).spec()
 
 
-def _read_gemma(config: ConfigReader, name: str) -> UniformDecoder:
+def _read_gemma(
+    config: ConfigReader, name: str, scale_key: str | None = "query_pre_attn_scalar"
+) -> UniformDecoder:
     config.expect("use_bidirectional_attention", False)
     plain = read_common(
         config,
@@ -66,7 +90,7 @@ def _read_gemma(config: ConfigReader, name: str) -> UniformDecoder:
     bias = config.flag("attention_bias", False)
     return replace(
         plain,
-        attention_scale=config.number("query_pre_attn_scalar") ** -0.5,
+        attention_scale=plain.attention_scale if scale_key is None else config.number(scale_key) ** -0.5,
         embedding_scale=math.sqrt(plain.hidden_size),
         qkv_bias=bias,
         out_bias=bias,
@@ -119,8 +143,18 @@ _NAMES = llama_names(gguf_pairs=False, huggingface=_POST_NORMS, huggingface_comb
 # decide where they are there.
 _IRRELEVANT_TO_GEMMA3 = frozenset({"hidden_act", "_sliding_window_pattern"})
 
+GEMMA = Architecture(
+    "gemma", ("gemma",), read_gemma, llama_names(gguf_pairs=False, huggingface_combine=_ADD_ONE)
+)
 # hidden_act: transformers reads hidden_activation alone.
 GEMMA2 = Architecture("gemma2", ("gemma2",), read_gemma2, _NAMES, irrelevant=frozenset({"hidden_act"}))
+VAULTGEMMA = Architecture(
+    "vaultgemma",
+    ("vaultgemma",),
+    read_vaultgemma,
+    llama_names(gguf_pairs=None, huggingface=_POST_NORMS, huggingface_combine=_ADD_ONE),
+    irrelevant=frozenset({"hidden_act"}),
+)
 # `gemma3` is GGUF's name of the text model; in Hugging Face's files it is the one with vision, which
 # keeps its text settings in a nested object and is refused for it.
 GEMMA3 = Architecture(

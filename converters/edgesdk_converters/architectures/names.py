@@ -85,7 +85,7 @@ PAIR_HALVES: Mapping[str, CombineOf] = {
 
 def llama_names(
     *,
-    gguf_pairs: bool,
+    gguf_pairs: bool | None,
     huggingface: Mapping[str, str] | None = None,
     gguf: Mapping[str, str] | None = None,
     huggingface_combine: Mapping[str, Combine | CombineOf] | None = None,
@@ -94,19 +94,18 @@ def llama_names(
     """Names of a llama-like architecture.
 
     Args:
-        gguf_pairs: GGUF files of it hold q and k in neighbour-paired order.
+        gguf_pairs: GGUF files of it hold q and k in neighbour-paired order; None where there are none.
         huggingface: names that differ from llama's.
         gguf: the same for GGUF.
         huggingface_combine: combines other than a copy.
         gguf_combine: the same for GGUF, besides the pairing.
     """
-    return {
+    names: dict[Dialect, WeightNames] = {
         "huggingface": WeightNames(
             {**HUGGINGFACE, **(huggingface or {})}, huggingface_combine or {}, HUGGINGFACE_UNUSED
-        ),
-        "gguf": WeightNames(
-            {**GGUF, **(gguf or {})},
-            {**(PAIR_HALVES if gguf_pairs else {}), **(gguf_combine or {})},
-            GGUF_UNUSED,
-        ),
+        )
     }
+    if gguf_pairs is not None:
+        combine = {**(PAIR_HALVES if gguf_pairs else {}), **(gguf_combine or {})}
+        names["gguf"] = WeightNames({**GGUF, **(gguf or {})}, combine, GGUF_UNUSED)
+    return names

@@ -9,17 +9,24 @@ from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import CheckpointError
 from edgesdk_converters.architectures.architecture import Architecture
 from edgesdk_converters.architectures.config_reader import ConfigReader
+from edgesdk_converters.architectures.cwm import CWM
 from edgesdk_converters.architectures.decoder_config import HARMLESS, IRRELEVANT
-from edgesdk_converters.architectures.gemma import GEMMA2, GEMMA3
-from edgesdk_converters.architectures.llama import LLAMA
-from edgesdk_converters.architectures.mistral import MISTRAL
+from edgesdk_converters.architectures.ernie import ERNIE4_5, HELIUM
+from edgesdk_converters.architectures.gemma import GEMMA, GEMMA2, GEMMA3, VAULTGEMMA
+from edgesdk_converters.architectures.granite import GRANITE, GRANITE_HYBRID, HYPERCLOVAX
+from edgesdk_converters.architectures.llama import INTERNLM3, IQUESTCODER, LLAMA
+from edgesdk_converters.architectures.mistral import MINISTRAL, MISTRAL
 from edgesdk_converters.architectures.phi3 import PHI3
 from edgesdk_converters.architectures.qwen import QWEN2, QWEN3
+from edgesdk_converters.architectures.seed_oss import SEED_OSS
 from edgesdk_converters.architectures.smollm3 import SMOLLM3
 from edgesdk_converters.architectures.weight_map import WeightMap, map_weights
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 
-ARCHITECTURES: tuple[Architecture, ...] = (LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, PHI3, SMOLLM3)
+ARCHITECTURES: tuple[Architecture, ...] = (
+    LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, PHI3, SMOLLM3, INTERNLM3, IQUESTCODER, SEED_OSS, MINISTRAL,
+    CWM, ERNIE4_5, HELIUM, GRANITE, GRANITE_HYBRID, GEMMA, VAULTGEMMA, HYPERCLOVAX,
+)  # fmt: skip
 
 _BY_MODEL_TYPE = {model_type: a for a in ARCHITECTURES for model_type in a.model_types}
 _BY_NAME = {a.name: a for a in ARCHITECTURES}

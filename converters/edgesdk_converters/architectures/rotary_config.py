@@ -92,6 +92,13 @@ def _default(settings: ConfigReader, theta: float, size: int, context: int) -> R
     return RotarySpec("default", theta, size)
 
 
+def _dynamic(settings: ConfigReader, theta: float, size: int, context: int) -> RotarySpec:
+    """Frequencies that change only beyond `max_position_embeddings` tokens, where no graph goes."""
+    settings.number("factor", 1.0)
+    settings.integer("original_max_position_embeddings", context)
+    return RotarySpec("default", theta, size)
+
+
 def _linear(settings: ConfigReader, theta: float, size: int, context: int) -> RotarySpec:
     return RotarySpec("linear", theta, size, factor=settings.number("factor"))
 
@@ -141,6 +148,7 @@ def _mscale(factor: float, scale: float) -> float:
 
 _KINDS: Mapping[str, Callable[[ConfigReader, float, int, int], RotarySpec]] = {
     "default": _default,
+    "dynamic": _dynamic,
     "linear": _linear,
     "llama3": _llama3,
     "yarn": _yarn,

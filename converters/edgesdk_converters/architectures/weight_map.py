@@ -124,6 +124,10 @@ def map_weights(checkpoint: Checkpoint, spec: DecoderSpec, architecture: Archite
         CheckpointError: a tensor is missing, has another shape, or is there without being known; or
             the head is said to be the embedding table and is not.
     """
+    if checkpoint.dialect not in architecture.names:
+        raise CheckpointError(
+            f"{checkpoint.dialect} files of {architecture.name} are not known; give its Hugging Face folder"
+        )
     names, tensors = architecture.names[checkpoint.dialect], checkpoint.tensors
     sources = {
         weight.name: _find(names, spec, weight.name, tuple(int(d) for d in weight.shape))

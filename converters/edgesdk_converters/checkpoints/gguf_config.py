@@ -15,6 +15,7 @@ from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import CheckpointError, quoted
 from edgesdk_converters.checkpoints.checkpoint import TensorStore
 from edgesdk_converters.checkpoints.gguf_header import MetadataValue
+from edgesdk_converters.checkpoints.gguf_rotary import FINETUNED as _FINETUNED
 from edgesdk_converters.checkpoints.gguf_rotary import HANDLED as ROTARY_HANDLED
 from edgesdk_converters.checkpoints.gguf_rotary import rotary_config
 
@@ -37,6 +38,15 @@ _NUMBERS = {
     "attn_logit_softcapping": "attn_logit_softcapping",
     "final_logit_softcapping": "final_logit_softcapping",
 }
+_SCALES = {
+    "attention.scale": "attention_multiplier",
+    "embedding_scale": "embedding_multiplier",
+    "residual_scale": "residual_multiplier",
+    "logit_scale": "logits_scaling",
+}
+_WITH_SCALES = frozenset({"granite"})
+# What llama.cpp's converter writes of layers that a dense Granite 4 has none of; their tensors would tell.
+_OF_NO_LAYER = ("ssm.", "expert_shared_feed_forward_length")
 _NEEDED = ("block_count", "embedding_length", "feed_forward_length", "attention.head_count")
 _WINDOW = "attention.sliding_window"  # 0 means that there is none
 # Keys that may only have values which change nothing; an absent key has them.
@@ -73,13 +83,14 @@ def config_from_gguf(metadata: Metadata, tensors: TensorStore) -> Config:
     _check_keys(architecture, own)
     config: Config = {"model_type": architecture}
     config |= {hf: _integer(prefix, key, own[key]) for key, hf in _INTEGERS.items() if key in own}
-    config |= {hf: _number(prefix, key, own[key]) for key, hf in _NUMBERS.items() if key in own}
+    numbers = _NUMBERS | _SCALES if architecture in _WITH_SCALES else _NUMBERS
+    config |= {hf: _number(prefix, key, own[key]) for key, hf in numbers.items() if key in own}
     if config.get("sliding_window") == 0:
         del config["sliding_window"]
     _set_heads(config, own)
     _check_layers(config, tensors)
     config |= rotary_config(prefix, own, tensors, _get(config, "head_dim"))
-    config |= _from_tensors(tensors)
+    config |= _from_tensors(architecture, tensors)
     return config | _UNSAID[architecture](config, own) if architecture in _UNSAID else config
 
 
@@ -90,6 +101,8 @@ def _check_keys(architecture: str, own: Metadata) -> None:
     known = {*_INTEGERS, *_NUMBERS, *_ONLY, *_HANDLED}
     if architecture in _WITH_PATTERN:
         known.add(_WINDOW_PATTERN)
+    if architecture in _WITH_SCALES:
+        known |= {*_SCALES, *(key for key in own if key.startswith(_OF_NO_LAYER))}
     for key, value in sorted(own.items()):
         name = quoted(f"{architecture}.{key}")
         if key not in known:
@@ -128,7 +141,7 @@ def _check_layers(config: Config, tensors: TensorStore) -> None:
         raise CheckpointError(f"the GGUF file claims {layers} layers, but has {count} tensors; it is damaged")
 
 
-def _from_tensors(tensors: TensorStore) -> Config:
+def _from_tensors(architecture: str, tensors: TensorStore) -> Config:
     """What only the presence and the shape of tensors say."""
     config: Config = {"tie_word_embeddings": "output.weight" not in tensors}
     if "token_embd.weight" in tensors:
@@ -137,6 +150,9 @@ def _from_tensors(tensors: TensorStore) -> Config:
         config["attention_bias"] = True
     if "blk.0.ffn_gate.bias" in tensors:
         config["mlp_bias"] = True
+    if architecture == "seed_oss":  # its biases are apart, and those of q, k and v are there by default
+        config["attention_bias"] = "blk.0.attn_q.bias" in tensors
+        config["attention_out_bias"] = "blk.0.attn_output.bias" in tensors
     return config
 
 
@@ -183,9 +199,15 @@ def _smollm3(config: Config, own: Metadata) -> Config:
     return {"no_rope_layer_interval": 4}
 
 
+def _granite(config: Config, own: Metadata) -> Config:
+    """llama.cpp rotates where the file says that the model was trained with it, which it is otherwise too."""
+    return {"position_embedding_type": "nope" if own.get(_FINETUNED) is False else "rope"}
+
+
 _UNSAID: Mapping[str, Callable[[Config, Metadata], Config]] = {
     "gemma2": _gemma2,
     "gemma3": _gemma3,
+    "granite": _granite,
     "smollm3": _smollm3,
 }
 _WITH_PATTERN = frozenset({"gemma2", "gemma3"})

@@ -33,9 +33,9 @@ _YARN = {
 # Other values than these would change the frequencies in ways that Hugging Face's settings cannot say.
 _ONLY_ONE = ("rope.scaling.attn_factor", "rope.scaling.yarn_ext_factor")
 _THETA, _LOCAL_THETA, _DIMENSIONS = "rope.freq_base", "rope.freq_base_swa", "rope.dimension_count"
-_FINETUNED = "rope.scaling.finetuned"  # how the model came about, not what it computes
+FINETUNED = "rope.scaling.finetuned"  # how the model came about; what it computes in granite alone
 HANDLED = frozenset(
-    {_TYPE, _FACTOR, _OLD_FACTOR, _THETA, _LOCAL_THETA, _DIMENSIONS, _FINETUNED, *_YARN, *_ONLY_ONE}
+    {_TYPE, _FACTOR, _OLD_FACTOR, _THETA, _LOCAL_THETA, _DIMENSIONS, FINETUNED, *_YARN, *_ONLY_ONE}
 )
 """Keys, without the architecture, that `rotary_config` reads."""
 

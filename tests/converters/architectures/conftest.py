@@ -15,10 +15,12 @@ from edgesdk.bundle.manifest import GenerationDefaults, Source, TokenizerRecord
 from edgesdk.bundle.records import JsonValue
 from edgesdk_converters.architectures.registry import read_spec, weights_for
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint, Dialect
+from edgesdk_converters.checkpoints.text_part import text_part
 from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import ResidentWeights
 from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
+from tests.data.tiny_gguf import ARCHITECTURES
 
 TINY = Path(__file__).parents[2] / "data" / "tiny"
 
@@ -113,13 +115,25 @@ def _load(name: str) -> Tiny:
         cuts = np.cumsum(reference["lengths"])[:-1]
         sequences, logits = np.split(reference["tokens"], cuts), np.split(reference["logits"], cuts)
     config = json.loads((TINY / folder / f"config{ending}.json").read_text(encoding="utf-8"))
-    return Tiny(name, config, _read_arrays(TINY / folder), sequences, logits)
+    part = text_part(config, MemoryTensors(_read_arrays(TINY / folder)))  # itself, but for wrappers
+    arrays = {name: part.tensors.load(name) for name in part.tensors}
+    return Tiny(name, dict(part.config), arrays, sequences, logits)
 
 
 @pytest.fixture(scope="session")
 def tiny() -> Callable[[str], Tiny]:
     """A tiny checkpoint by name, `folder` or `folder:variant`."""
     return _load
+
+
+def _in_gguf(name: str) -> bool:
+    return _load(name).config["model_type"] in ARCHITECTURES
+
+
+@pytest.fixture(scope="session", params=[name for name in _names() if _in_gguf(name)])
+def any_tiny_in_gguf(request: pytest.FixtureRequest) -> Tiny:
+    """Every tiny checkpoint in turn that llama.cpp's converter takes."""
+    return _load(request.param)
 
 
 @pytest.fixture(scope="session", params=_names())

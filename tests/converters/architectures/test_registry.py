@@ -13,6 +13,14 @@ from edgesdk.bundle.decoder_block import RotarySpec
 from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk.errors import CheckpointError
 from edgesdk_converters.architectures.registry import ARCHITECTURES, read_spec
+from tests.converters.architectures.published_configs import (
+    ERNIE,
+    GEMMA,
+    GRANITE,
+    GRANITE4,
+    INTERNLM3,
+    LATER,
+)
 
 # The decoder's part of published configurations, with the keys as they are spelled there.
 SMOLLM2 = {
@@ -84,7 +92,7 @@ SMOLLM3 = {
     "torch_dtype": "bfloat16", "transformers_version": "4.54.0.dev0", "use_cache": False,
     "use_sliding_window": False, "vocab_size": 128256,
 }  # fmt: skip
-PUBLISHED = [SMOLLM2, LLAMA32, MISTRAL, QWEN25, GEMMA3, PHI3, SMOLLM3]
+PUBLISHED = [SMOLLM2, LLAMA32, MISTRAL, QWEN25, GEMMA3, PHI3, SMOLLM3, *LATER]
 
 
 def without(config, *keys):
@@ -161,6 +169,26 @@ def test_smollm3_layers_without_rotation():
         spec = read_spec(config)
         assert [i for i, layer in enumerate(spec.layers) if layer.rotary is None] == list(range(3, 36, 4))
         assert spec.tied_head
+
+
+def test_scales_of_granite():
+    for config, logits, residual in ((GRANITE, 1 / 8, 0.22), (GRANITE4, 1 / 4, 0.263)):
+        spec = read_spec(config)
+        assert (spec.embedding_scale, spec.residual_scale, spec.logits_scale) == (12, residual, logits)
+        assert {layer.scale for layer in spec.layers} == {1 / 64}
+    assert {layer.rotary for layer in read_spec({**GRANITE4, "position_embedding_type": "nope"}).layers} == {
+        None
+    }
+
+
+def test_dynamic_scaling_changes_nothing_within_the_declared_context():
+    spec = read_spec(INTERNLM3)
+    assert spec.layers[0].rotary == RotarySpec("default", 5e7, 128)
+    assert spec.context == 32768
+
+
+def test_old_gemma_files_say_gelu_and_mean_its_approximation():
+    assert read_spec(GEMMA).blocks[0].ffn.activation == "gelu_tanh"
 
 
 def test_partial_rotation_is_phi3s():
@@ -243,8 +271,8 @@ def test_unknown_architecture_names_it_and_the_known_ones():
 
 @pytest.mark.parametrize("config", PUBLISHED, ids=lambda c: c["model_type"])
 def test_unknown_key_is_named_with_its_value(config):
-    message = refused({**config, "embedding_multiplier": 12.0})
-    assert "'embedding_multiplier'" in message
+    message = refused({**config, "width_multiplier": 12.0})
+    assert "'width_multiplier'" in message
     assert "12.0" in message
 
 
@@ -256,7 +284,8 @@ def test_unknown_key_is_named_with_its_value(config):
         (SMOLLM2, {"hidden_act": "gelu"}, "gelu_pytorch_tanh"),
         (SMOLLM2, {"rope_interleaved": True}, "rope_interleaved"),
         (SMOLLM2, {"sliding_window": 512}, "sliding_window"),
-        (SMOLLM2, {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "'dynamic'"),
+        (SMOLLM2, {"rope_scaling": {"type": "ntk", "factor": 2.0}}, "'ntk'"),
+        (SMOLLM2, {"rope_scaling": {"type": "dynamic", "factor": 2.0, "alpha": 50}}, "'alpha'"),
         (SMOLLM2, {"rope_scaling": {"type": "linear", "factor": 2.0, "wide": 1}}, "the key 'wide'"),
         (SMOLLM2, {"rope_scaling": {"type": "linear", "rope_type": "yarn", "factor": 2}}, "scaling.type"),
         (SMOLLM2, {"rope_scaling": {"type": "linear"}}, "'factor'"),
@@ -279,6 +308,12 @@ def test_unknown_key_is_named_with_its_value(config):
         (GEMMA3, {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
         (GEMMA3, {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
         (SMOLLM3, {"no_rope_layers": [2] * 36}, "no_rope_layers"),
+        (INTERNLM3, {"qkv_bias": True}, "config.bias"),
+        (GRANITE4, {"num_local_experts": 32}, "num_local_experts is 32"),
+        (GRANITE4, {"layer_types": ["mamba"] * 27 + ["attention"]}, "Mamba layers are not supported"),
+        (GRANITE4, {"position_embedding_type": "alibi"}, "position_embedding_type is 'alibi'"),
+        (GEMMA, {"hidden_act": "silu"}, "hidden_act is 'silu'"),
+        (ERNIE, {"mlp_bias": True}, "mlp_bias"),
         (SMOLLM2, {"num_hidden_layers": 10**9}, "num_hidden_layers"),
         (SMOLLM2, {"hidden_size": 10**12}, "hidden_size"),
         (SMOLLM2, {"hidden_size": 577}, "no multiple"),

@@ -24,10 +24,11 @@ def refused(tiny, config=None, arrays=None, dialect="huggingface"):
     return str(caught.value)
 
 
-def test_gguf_and_huggingface_files_give_the_same_weights(any_tiny):
-    ours = any_tiny.program().weights
-    checkpoint = any_tiny.checkpoint(arrays=to_gguf(any_tiny.config, any_tiny.arrays), dialect="gguf")
-    theirs = any_tiny.program(checkpoint).weights
+def test_gguf_and_huggingface_files_give_the_same_weights(any_tiny_in_gguf):
+    tiny = any_tiny_in_gguf
+    ours = tiny.program().weights
+    checkpoint = tiny.checkpoint(arrays=to_gguf(tiny.config, tiny.arrays), dialect="gguf")
+    theirs = tiny.program(checkpoint).weights
     assert list(ours) == list(theirs)
     for name in ours:
         np.testing.assert_array_equal(ours.load(name), theirs.load(name))
@@ -53,10 +54,20 @@ def test_weights_are_those_of_the_graph_and_nothing_is_read_before_it_is_asked_f
         assert (value.shape, value.dtype) == (weights.shape(name), np.float32)
 
 
-@pytest.mark.parametrize("dialect", ["huggingface", "gguf"])
-def test_rows_are_those_of_the_whole(any_tiny, dialect):
-    arrays = any_tiny.arrays if dialect == "huggingface" else to_gguf(any_tiny.config, any_tiny.arrays)
-    checkpoint = any_tiny.checkpoint(arrays=arrays, dialect=dialect)
+def test_an_architecture_that_llama_cpp_does_not_know(tiny):
+    assert "gguf files of helium are not known" in refused(tiny("helium"), dialect="gguf")
+
+
+def test_rows_are_those_of_the_whole(any_tiny):
+    check_rows(any_tiny.checkpoint())
+
+
+def test_rows_are_those_of_the_whole_in_gguf(any_tiny_in_gguf):
+    tiny = any_tiny_in_gguf
+    check_rows(tiny.checkpoint(arrays=to_gguf(tiny.config, tiny.arrays), dialect="gguf"))
+
+
+def check_rows(checkpoint):
     weights = weights_for(checkpoint, read_spec(checkpoint.config))
     for name in weights:
         whole, count = weights.load(name), weights.shape(name)[0]

@@ -177,6 +177,11 @@ def test_layer_patterns_that_mean_nothing_are_refused(pattern):
         ("phi3", "config.json"),
         ("smollm3", "config.json"),
         ("mistral", "config.json"),
+        ("iquestcoder", "config.json"),
+        ("seed_oss", "config.json"),
+        ("ernie4_5", "config.json"),
+        ("granite", "config.json"),
+        ("gemma", "config.json"),
     ],
 )
 def test_a_file_describes_the_decoder_it_was_made_of(tmp_path, gguf_from_tiny, tiny_folder, name, config):
@@ -186,7 +191,7 @@ def test_a_file_describes_the_decoder_it_was_made_of(tmp_path, gguf_from_tiny, t
     original = json.loads((tiny_folder / name / config).read_text())
     # What GGUF cannot say: llama.cpp knows it by the architecture, and these tiny models differ there.
     original |= {"use_sliding_window": False, "layer_types": None} if name == "qwen2" else {}
-    original |= {"query_pre_attn_scalar": 16} if name.startswith("gemma") else {}
+    original |= {"query_pre_attn_scalar": 16} if name in ("gemma2", "gemma3") else {}
     original |= {"no_rope_layers": None, "no_rope_layer_interval": 4} if name == "smollm3" else {}
     original |= {"sliding_window": None} if name == "mistral" else {}
     expected = read_spec(original)

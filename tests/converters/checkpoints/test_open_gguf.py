@@ -27,6 +27,12 @@ from edgesdk_converters.graph.weights import ResidentWeights
         ("llama-untied-bias", ""),
         ("qwen3", ""),
         ("phi3", ""),
+        ("internlm3", ""),
+        ("iquestcoder", ""),
+        ("seed_oss", ""),
+        ("ernie4_5", ""),
+        ("granite", ""),
+        ("gemma", ""),
     ],
 )
 def test_reference_logits(tmp_path, gguf_from_tiny, tiny_folder, name, variant):

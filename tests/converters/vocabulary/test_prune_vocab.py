@@ -22,7 +22,10 @@ from edgesdk_converters.vocabulary.prune_request import PruneRequest
 from edgesdk_converters.vocabulary.prune_vocab import prune_vocab
 
 DATA = Path(__file__).parents[2] / "data" / "tiny"
-TINY = ("llama", "llama-untied-bias", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "smollm3")
+TINY = (
+    "llama", "llama-untied-bias", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "smollm3",
+    "ernie4_5", "granitemoehybrid",
+)  # fmt: skip
 
 
 def program_of(checkpoint):

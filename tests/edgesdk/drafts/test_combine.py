@@ -102,8 +102,19 @@ def test_texts_without_repetition_lose_next_to_nothing(ask):
 def test_where_rows_are_dear_it_switches_itself_off(ask):
     text, prompt = copying(2)
     found = Answers(CombinedDrafter([Lookup()]), [text], prompt, cost=lambda tokens: float(tokens)).run(ask)
-    assert found.gain > 0.97
-    assert sum(found.drafted_steps[40:]) == 0
+    assert found.gain > 0.96
+    tried = np.flatnonzero(found.drafted_steps[40:])
+    assert len(tried) <= 1 + len(found.drafted_steps) // 256
+
+
+def test_a_bad_moment_is_forgotten(ask):
+    text, prompt = copying(13, 1500)
+    drafter = CombinedDrafter([Lookup()])
+    answers = Answers(drafter, [text], prompt, cost=lambda tokens: 1.0 if tokens == 1 else 9.0)
+    answers.run(ask, steps=100)
+    answers.cost = v
+    answers.run(ask, steps=700)
+    assert np.mean(answers.drafted_steps[-50:]) > 1
 
 
 def test_off_in_chatter_and_on_again_in_copies(ask):

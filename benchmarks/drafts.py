@@ -1,0 +1,193 @@
+"""What drafts bring: answers with and without, in turn, on tasks that copy and on open questions.
+
+    python benchmarks/drafts.py BUNDLE [--recipe w8] [--draft auto] [--tokens 160] [--rounds 3] [--json FILE]
+
+The tasks are `draft_tasks.json`: summaries with quotations, edits of code and text, forms, JSON of a text,
+and open chat. Answers are greedy. Both models share one backend, so that nothing but drafts differs, and each
+task's answers are made in turn, the order changing with every round. Earlier answers are not looked up in:
+each task is asked several times.
+
+The figure is decode speed, from the first token to the last: in wall time, and in processor time of the one
+thread that runs the model (`--threads 1`), which other work on the machine changes less. An answer of each
+kind counts once: medians over tasks of the best ratio of rounds would flatter, so it is the median over tasks
+of medians over rounds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import time
+from pathlib import Path
+
+import click
+
+import edgesdk
+from edgesdk.decoding.draft_source import DraftSource
+from edgesdk.drafts.combine import CombinedDrafter
+from edgesdk.drafts.open_drafter import RunningVariant, open_drafter
+from edgesdk.model import Model
+
+TASKS = Path(__file__).parent / "draft_tasks.json"
+COPYING = ("quotes", "edit", "form", "json")
+
+
+@dataclasses.dataclass
+class TaskResult:
+    """One task.
+
+    Attributes:
+        kind: of the task.
+        prompt_tokens: of the prompt.
+        tokens: of the answer.
+        same: whether both answers are the same.
+        wall_ratios: decode speed with drafts over that without, by round.
+        cpu_ratios: the same by processor time.
+        steps: steps of the model with drafts.
+        drafted: tokens drafted.
+        kept: of these those that the answer has.
+    """
+
+    kind: str
+    prompt_tokens: int
+    tokens: int
+    same: bool
+    wall_ratios: list[float]
+    cpu_ratios: list[float]
+    steps: int
+    drafted: int
+    kept: int
+
+
+def decode(model: Model, ids: list[int], tokens: int) -> tuple[edgesdk.Completion, float, float]:
+    """An answer, and the seconds after its first token: of the clock, and of this thread's processor."""
+    wall = cpu = 0.0
+    completion = None
+    for chunk in model.stream(ids, max_tokens=tokens, temperature=0.0, repetition_penalty=1.0):
+        if not wall:
+            wall, cpu = time.perf_counter(), time.thread_time()
+        completion = chunk.completion
+    assert completion is not None
+    return completion, time.perf_counter() - wall, time.thread_time() - cpu
+
+
+def run_task(
+    kind: str, ids: list[int], plain: Model, drafted: Model, tokens: int, rounds: int
+) -> TaskResult | None:
+    """Answers one task in turn; None where the answer is too short to say anything."""
+    walls, cpus = [], []
+    answers: dict[str, edgesdk.Completion] = {}
+    for turn in range(rounds):
+        order = [("plain", plain), ("drafted", drafted)]
+        taken = {}
+        for name, model in order if turn % 2 == 0 else order[::-1]:
+            answers[name], wall, cpu = decode(model, ids, tokens)
+            count = len(answers[name].tokens) - 1
+            if count < 8:
+                return None
+            taken[name] = wall / count, cpu / count
+        walls.append(taken["plain"][0] / taken["drafted"][0])
+        cpus.append(taken["plain"][1] / taken["drafted"][1])
+    found = answers["drafted"]
+    return TaskResult(
+        kind,
+        len(ids),
+        len(found.tokens),
+        found.tokens == answers["plain"].tokens,
+        walls,
+        cpus,
+        found.steps,
+        found.drafted_tokens,
+        found.kept_tokens,
+    )
+
+
+def summarise(results: list[TaskResult]) -> dict[str, dict[str, float]]:
+    """Figures of each kind, and of all that copy."""
+    kinds = dict.fromkeys(result.kind for result in results)
+    groups = {kind: [result for result in results if result.kind == kind] for kind in kinds}
+    groups["all that copy"] = [result for result in results if result.kind in COPYING]
+    return {
+        name: {
+            "tasks": len(group),
+            "wall": statistics.median(statistics.median(r.wall_ratios) for r in group),
+            "cpu": statistics.median(statistics.median(r.cpu_ratios) for r in group),
+            "least cpu": min(statistics.median(r.cpu_ratios) for r in group),
+            "tokens per step": sum(r.tokens for r in group) / sum(r.steps for r in group),
+            "kept of drafted": sum(r.kept for r in group) / max(1, sum(r.drafted for r in group)),
+            "drafted share": sum(r.kept for r in group) / sum(r.tokens for r in group),
+            "same": sum(r.same for r in group),
+        }
+        for name, group in groups.items()
+        if group
+    }
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--recipe", default=None, help="Only variants of this recipe.")
+@click.option("--draft", default="auto", show_default=True, help="As for `edgesdk run`.")
+@click.option("--tokens", default=160, show_default=True, help="Most tokens of an answer.")
+@click.option("--rounds", default=3, show_default=True, help="Answers of each task, each way.")
+@click.option("--threads", default=1, show_default=True, help="CPU threads.")
+@click.option("--kinds", default=None, help="Only these kinds of tasks, with commas between.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures to a file.")
+def main(
+    bundle: Path,
+    recipe: str | None,
+    draft: str,
+    tokens: int,
+    rounds: int,
+    threads: int,
+    kinds: str | None,
+    json_path: Path | None,
+) -> None:
+    """Measures drafts on BUNDLE."""
+    tasks: dict[str, list[str]] = json.loads(TASKS.read_text(encoding="utf-8"))
+    with edgesdk.load(bundle, recipe=recipe, threads=threads, strict=True) as plain:
+        click.echo(str(plain.receipt))
+        running = RunningVariant(
+            plain.bundle, plain.bundle.variant(plain.receipt.variant), plain.receipt.backend, "cpu", threads
+        )
+        drafter = open_drafter(draft, running, remember=False)
+        if drafter is None:
+            raise click.UsageError("--draft off leaves nothing to measure")
+        source = DraftSource(drafter, lambda: drafter, plain.decoder.vocab_size)
+        drafted = Model(plain.bundle, plain.backend, plain.receipt, drafts=source)
+        decode(plain, plain.render_prompt("Hello"), 16)  # builds what is built with first use
+        results = []
+        for kind, prompts in tasks.items():
+            if kinds is not None and kind not in kinds.split(","):
+                continue
+            for prompt in prompts:
+                ids = plain.render_prompt(prompt)
+                found = run_task(kind, ids, plain, drafted, tokens, rounds)
+                if found is None:
+                    continue
+                results.append(found)
+                ratio = statistics.median(found.cpu_ratios)
+                click.echo(
+                    f"{kind:8} {found.tokens:4} tokens {found.steps:4} steps  kept {found.kept:4} of "
+                    f"{found.drafted:4}  cpu {ratio:5.2f}  wall {statistics.median(found.wall_ratios):5.2f}  "
+                    f"{'same' if found.same else 'OTHER'}"
+                )
+        report_costs(drafter)
+        summary = summarise(results)
+        for name, figures in summary.items():
+            click.echo(f"{name:14} " + "  ".join(f"{key} {value:.3g}" for key, value in figures.items()))
+        if json_path is not None:
+            document = {"summary": summary, "tasks": [dataclasses.asdict(r) for r in results]}
+            json_path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        source.close()
+
+
+def report_costs(drafter: CombinedDrafter) -> None:
+    """What steps cost, as the drafter has learned it."""
+    costs = drafter.costs
+    click.echo("v(T) as seen: " + ", ".join(f"{size}: {costs.ratio(size):.2f}" for size in (1, 2, 4, 8, 16)))
+    click.echo(f"about {drafter.figures.saved_s:.1f} s saved")
+
+
+if __name__ == "__main__":
+    main()
