@@ -23,7 +23,9 @@ CONVERSATIONS = (
         "Write a short Python function that checks whether a word is a palindrome.",
     ),
 )
-_FONT = ":root { --text: Inter, system-ui, sans-serif; --mono: 'Noto Sans Mono', 'DejaVu Sans Mono', monospace; }"
+_FONT = (
+    ":root { --text: Inter, system-ui, sans-serif; --mono: 'Noto Sans Mono', 'DejaVu Sans Mono', monospace; }"
+)
 _COLOURS = 256
 _WAIT_MS = 300_000
 
@@ -33,9 +35,7 @@ def make_shot(url: str, scheme: str = "light") -> bytes:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         size = {"width": 1240, "height": 800}
-        page = browser.new_page(
-            viewport=size, device_scale_factor=2, color_scheme=scheme, bypass_csp=True
-        )
+        page = browser.new_page(viewport=size, device_scale_factor=2, color_scheme=scheme, bypass_csp=True)
         page.goto(url)
         page.add_style_tag(content=_FONT)  # instead of what a bare machine has for `system-ui`
         page.wait_for_selector("#model option[value]", state="attached")
