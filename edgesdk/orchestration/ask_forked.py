@@ -14,7 +14,7 @@ from edgesdk.engine.generation import Generation
 from edgesdk.engine.session import Session
 from edgesdk.errors import EdgeError, UnsupportedOption
 from edgesdk.orchestration.desk import Desk, failed, stopped
-from edgesdk.orchestration.prompt_writer import common_length
+from edgesdk.orchestration.prompt_writer import WrittenPrompt, common_length
 from edgesdk.plans.many_answers import HowAnswered, ItemAnswer
 
 _PIECE = 512
@@ -39,13 +39,13 @@ def ask_forked(
         DeviceError: the engine is closed.
     """
     prompts = {place: desk.prompt(text, query) for place, query in queries.items()}
-    shared = common_length(list(prompts.values()))
+    ids = [prompt.ids for prompt in prompts.values()]
+    shared = common_length(ids)
     with desk.engine.session() as base:
-        problem = _run_shared(desk, base, next(iter(prompts.values()))[:shared])
+        problem = _run_shared(desk, base, ids[0][:shared])
         if problem is not None:
             return {place: failed(query, how, problem) for place, query in queries.items()}
-        rests = {place: prompt[shared:] for place, prompt in prompts.items()}
-        return _ask_branches(desk, base, queries, rests, how, changed)
+        return _ask_branches(desk, base, queries, prompts, how, changed)
 
 
 def ask_single(desk: Desk, text: str, queries: Mapping[int, str]) -> dict[int, ItemAnswer]:
@@ -57,14 +57,14 @@ def ask_single(desk: Desk, text: str, queries: Mapping[int, str]) -> dict[int, I
     return {place: ask_one(desk, place, query, desk.prompt(text, query)) for place, query in queries.items()}
 
 
-def ask_one(desk: Desk, place: int, query: str, prompt: list[int]) -> ItemAnswer:
+def ask_one(desk: Desk, place: int, query: str, prompt: WrittenPrompt) -> ItemAnswer:
     """Asks one question in a call of its own; an item that fails says why.
 
     Args:
         desk: where it is asked.
         place: of the question.
         query: the question.
-        prompt: (n,) token ids.
+        prompt: what asks it.
 
     Raises:
         UnsupportedOption, CapacityError, DeviceError: as `ask_forked`.
@@ -72,7 +72,7 @@ def ask_one(desk: Desk, place: int, query: str, prompt: list[int]) -> ItemAnswer
     problem = _why_not(desk)
     if problem is not None:
         return failed(query, "single", problem)
-    with desk.engine.submit(prompt, block=True, **desk.options(place)) as generation:
+    with prompt.submit(desk.engine, desk.options(place)) as generation:
         return _settle(desk, place, query, generation, "single")
 
 
@@ -96,14 +96,15 @@ def _ask_branches(
     desk: Desk,
     base: Session,
     queries: Mapping[int, str],
-    rests: Mapping[int, list[int]],
+    prompts: Mapping[int, WrittenPrompt],
     how: HowAnswered,
     changed: Mapping[str, object],
 ) -> dict[int, ItemAnswer]:
     """Has each question go on from the shared cells, as many at once as find cells for their answers."""
     # More would take each other's cells, and be computed again from the start.
     room = desk.engine.metrics.cells_used + desk.engine.metrics.cells_free - base.length
-    width = max(1, room // (max(map(len, rests.values())) + desk.most_tokens(changed)))
+    longest = max(len(prompt.ids) for prompt in prompts.values()) - base.length
+    width = max(1, room // (longest + desk.most_tokens(changed)))
     items: dict[int, ItemAnswer] = {}
     running: deque[tuple[int, Session, Generation]] = deque()
 
@@ -113,7 +114,7 @@ def _ask_branches(
         branch.close()
 
     with ExitStack() as stack:
-        for place, rest in rests.items():
+        for place, prompt in prompts.items():
             if len(running) >= width:
                 settle()
             problem = _why_not(desk)
@@ -121,7 +122,8 @@ def _ask_branches(
                 items[place] = failed(queries[place], how, problem)
                 continue
             branch = stack.enter_context(base.fork())
-            generation = stack.enter_context(branch.submit(rest, **desk.options(place, **changed)))
+            asked = prompt.submit_in(branch, desk.options(place, **changed))
+            generation = stack.enter_context(asked)
             running.append((place, branch, generation))
         while running:
             settle()

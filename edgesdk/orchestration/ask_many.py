@@ -103,8 +103,8 @@ def _check_together(asking: AskOptions, answering: GenerationOptions) -> None:
 def _ask_part(desk: Desk, text: str, queries: Sequence[str]) -> list[ItemAnswer]:
     """Answers about a text that fits, those that failed asked for again."""
     asked = dict(enumerate(queries))
-    prompts = [desk.prompt(text, query) for query in queries]
-    desk.account.apart += sum(map(len, prompts))
+    lengths = [len(desk.prompt(text, query).ids) for query in queries]
+    desk.account.apart += sum(lengths)
     if desk.asking.mode == "fork":
         items = ask_forked(desk, text, asked)
     elif desk.asking.mode == "single":
@@ -113,7 +113,7 @@ def _ask_part(desk: Desk, text: str, queries: Sequence[str]) -> list[ItemAnswer]
         items = ask_together(desk, text, asked, forced=desk.asking.mode == "constrained")
     broken = {place: asked[place] for place, item in items.items() if item.error is not None}
     if broken and not (desk.allowance.is_over() or desk.allowance.is_cancelled()):
-        items |= _ask_again(desk, text, broken, items, max(map(len, prompts)))
+        items |= _ask_again(desk, text, broken, items, max(lengths))
     return [items[place] for place in asked]
 
 
@@ -155,11 +155,11 @@ def _parts(desk: Desk, text: str, queries: Sequence[str]) -> list[str]:
 
     def needed(part: str) -> int:
         """Most tokens of a request about a part: its own, and those of an answer."""
-        alone = max(len(desk.prompt(part, query)) for query in queries) + desk.answer_tokens
+        alone = max(len(desk.prompt(part, query).ids) for query in queries) + desk.answer_tokens
         if not together:
             return alone
         every = len(queries) * (desk.answer_tokens + LIST_TOKENS)
-        return max(alone, len(together_prompt(desk, part, queries)) + every)
+        return max(alone, len(together_prompt(desk, part, queries).ids) + every)
 
     try:
         check_text_fits(text, tokenizer, limit)

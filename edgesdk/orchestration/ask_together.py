@@ -13,6 +13,7 @@ from edgesdk.bundle.records import JsonValue
 from edgesdk.decoding.options import JsonSchema
 from edgesdk.errors import EdgeError
 from edgesdk.orchestration.desk import Desk, failed, stopped
+from edgesdk.orchestration.prompt_writer import WrittenPrompt
 from edgesdk.orchestration.read_list import read_list
 from edgesdk.plans.many_answers import HowAnswered, ItemAnswer
 
@@ -24,8 +25,8 @@ LIST_TOKENS = 8
 """Tokens of brackets, quotes and commas for each item, at most."""
 
 
-def together_prompt(desk: Desk, text: str, queries: Sequence[str]) -> list[int]:
-    """Token ids that ask all questions at once."""
+def together_prompt(desk: Desk, text: str, queries: Sequence[str]) -> WrittenPrompt:
+    """What asks all questions at once."""
     count = len(queries)
     # Placeholders with words in them are what a small model answers.
     example = ", ".join(['"..."'] * min(count, 3)) + (", ..." if count > 3 else "")
@@ -34,7 +35,7 @@ def together_prompt(desk: Desk, text: str, queries: Sequence[str]) -> list[int]:
         f"answer for each question, in order, and nothing else: [{example}]"
     )
     numbered = "\n".join(f"{place}. {query}" for place, query in enumerate(queries, 1))
-    return desk.writer.ids(
+    return desk.writer.write(
         desk.asking.instruction, form, f"Questions:\n{numbered}", f"Text:\n{text}", "JSON list:"
     )
 
@@ -59,7 +60,7 @@ def ask_together(desk: Desk, text: str, asked: Mapping[int, str], *, forced: boo
     schema = _list_schema(desk, len(queries)) if forced else None
     most = len(queries) * (desk.answer_tokens + LIST_TOKENS)
     options = desk.options(0, json_schema=schema, max_tokens=most)
-    with desk.engine.submit(prompt, block=True, **options) as generation:
+    with prompt.submit(desk.engine, options) as generation:
         try:
             completion = desk.wait(generation)
         except EdgeError as error:

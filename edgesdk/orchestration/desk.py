@@ -13,7 +13,7 @@ from edgesdk.decoding.options import GenerationOptions, JsonSchema
 from edgesdk.engine.engine import Engine
 from edgesdk.engine.generation import Generation
 from edgesdk.engine.request_options import RequestOptions
-from edgesdk.orchestration.prompt_writer import PromptWriter
+from edgesdk.orchestration.prompt_writer import PromptWriter, WrittenPrompt
 from edgesdk.plans.allowance import Allowance
 from edgesdk.plans.ask_options import AskOptions
 from edgesdk.plans.many_answers import HowAnswered, ItemAnswer
@@ -69,9 +69,9 @@ class Desk:
         most = changed.get("max_tokens")
         return most if isinstance(most, int) else self.answer_tokens
 
-    def prompt(self, text: str, query: str) -> list[int]:
-        """Token ids that ask one question."""
-        return self.writer.ids(self.asking.instruction, text, f"Question: {query}")
+    def prompt(self, text: str, query: str) -> WrittenPrompt:
+        """What asks one question."""
+        return self.writer.write(self.asking.instruction, text, f"Question: {query}")
 
     def schema(self, place: int) -> JsonSchema | None:
         """The schema of one answer."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 from edgesdk.errors import CapacityError
 from edgesdk.orchestration.ask_forked import ask_one
 from edgesdk.orchestration.desk import Desk
+from edgesdk.orchestration.prompt_writer import WrittenPrompt
 from edgesdk.plans.ask_options import NOT_SAID
 from edgesdk.plans.many_answers import ItemAnswer
 
@@ -75,7 +76,7 @@ def _groups(desk: Desk, query: str, texts: Sequence[str]) -> list[list[str]]:
     limit = desk.engine.model.context - desk.answer_tokens
     groups: list[list[str]] = []
     for text in texts:
-        if groups and len(_prompt(desk, query, [*groups[-1], text])) <= limit:
+        if groups and len(_prompt(desk, query, [*groups[-1], text]).ids) <= limit:
             groups[-1].append(text)
         else:
             groups.append([text])
@@ -87,7 +88,7 @@ def _groups(desk: Desk, query: str, texts: Sequence[str]) -> list[list[str]]:
     return groups
 
 
-def _prompt(desk: Desk, query: str, texts: Sequence[str]) -> list[int]:
+def _prompt(desk: Desk, query: str, texts: Sequence[str]) -> WrittenPrompt:
     notes = "\n".join(f"- {text}" for text in texts)
     return desk.prompt(f"{_INTRODUCTION}\n{notes}", query)
 

@@ -9,7 +9,7 @@ from edgesdk.bundle.records import JsonValue
 from edgesdk.engine.engine import Engine
 from edgesdk.engine.generation import Generation
 from edgesdk.engine.request_options import RequestOptions
-from edgesdk.orchestration.prompt_writer import PromptWriter, common_length
+from edgesdk.orchestration.prompt_writer import PromptWriter, WrittenPrompt, common_length
 from edgesdk.plans.skeleton_plan import PlanNode
 
 KNOWN = "What is known:"
@@ -43,7 +43,7 @@ class Route:
         receipt = engine.model.receipt
         self.label = f"{engine.model.bundle.manifest.name} {receipt.recipe}"
         self._open = ExitStack()
-        ways = [self.writer.ids(*self._begin, KNOWN), self.writer.ids(*self._begin, _sub_question("?"))]
+        ways = [self.writer.write(*self._begin, part).ids for part in (KNOWN, _sub_question("?"))]
         try:
             self._base = self._open.enter_context(engine.session())
             shared = ways[0][: common_length(ways)]
@@ -53,17 +53,20 @@ class Route:
             self.close()
             raise
 
-    def prompt(self, node: PlanNode, known: Mapping[int, str]) -> list[int]:
-        """Token ids of a node: the question, its parents' answers, and itself.
+    def prompt(self, node: PlanNode, known: Mapping[int, str]) -> WrittenPrompt:
+        """A node's prompt: the question, its parents' answers, and itself.
 
         Args:
             node: to be answered.
             known: the answers of its parents, by their numbers.
+
+        Raises:
+            CapacityError: they are far too long.
         """
         listed = "\n".join([KNOWN, *(f"{number}. {text}" for number, text in sorted(known.items()))])
-        return self.writer.ids(*self._begin, listed if known else "", _sub_question(node.task))
+        return self.writer.write(*self._begin, listed if known else "", _sub_question(node.task))
 
-    def submit(self, prompt: list[int], options: RequestOptions) -> Generation:
+    def submit(self, prompt: WrittenPrompt, options: RequestOptions) -> Generation:
         """Hands a node in; waits while the engine's queue is full.
 
         Raises:
@@ -73,12 +76,7 @@ class Route:
         """
         branch = self._base.fork()
         self._open.callback(branch.close)
-        held = branch.tokens
-        same = next((i for i, (a, b) in enumerate(zip(held, prompt, strict=False)) if a != b), len(held))
-        same = min(same, len(prompt) - 1)
-        if same < len(held):
-            branch.rewind(same)
-        return branch.submit(prompt[same:], **options)
+        return prompt.submit_in(branch, options)
 
     def close(self) -> None:
         """Gives the cells back; what is at work on them is cancelled."""

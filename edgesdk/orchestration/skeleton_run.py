@@ -180,17 +180,18 @@ class SkeletonRun:
                     self._board.end(self._unanswered(node, stopped(why, 0)))
                     continue
                 route = self._route(node)
-                prompt = route.prompt(node, self._board.known(node))
                 self._board.start(node)
-                self._begin(node.number, self._node_request(route, prompt))
+                self._begin(node.number, self._node_request(route, node))
 
     def _route(self, node: PlanNode) -> Route:
         return self._hard if node.difficulty >= self._planning.hard_from else self._easy
 
-    def _node_request(self, route: Route, prompt: list[int]) -> Callable[[], Generation]:
+    def _node_request(self, route: Route, node: PlanNode) -> Callable[[], Generation]:
         most = [s for s in (self._planning.node_deadline_s, self._allowance.left_s()) if s is not None]
         options = self._options(self._answering, deadline_s=min(most, default=None))
-        return lambda: route.submit(prompt, options)
+        known = self._board.known(node)
+        # Also what is wrong with its prompt ends that node alone.
+        return lambda: route.submit(route.prompt(node, known), options)
 
     def _submit_plan(self) -> Generation:
         rule = plan_regex(self._planning.most_nodes) if self._planning.constrained else None
@@ -202,10 +203,10 @@ class SkeletonRun:
             regex=rule,
             stop=(),
         )
-        prompt = self._easy.writer.ids(
+        prompt = self._easy.writer.write(
             plan_instruction(self._planning.most_nodes), EXAMPLES, plan_question(self._question)
         )
-        return self._easy.engine.submit(prompt, block=True, **self._options(asked))
+        return prompt.submit(self._easy.engine, self._options(asked))
 
     def _options(self, answer: GenerationOptions, **changed: object) -> RequestOptions:
         given = {each.name: getattr(answer, each.name) for each in fields(answer)}
@@ -223,10 +224,10 @@ class SkeletonRun:
             return
         most = (self._answering.max_tokens or 1) * self._planning.most_nodes
         asked = replace(self._answering, max_tokens=most)
-        prompt = self._easy.writer.ids(self._question)
+        prompt = self._easy.writer.write(self._question)
         self._begin(
             _PLAIN,
-            lambda: self._easy.engine.submit(prompt, block=True, **self._options(asked)),
+            lambda: prompt.submit(self._easy.engine, self._options(asked)),
         )
         while True:
             event = self._next()

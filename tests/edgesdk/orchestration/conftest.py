@@ -36,31 +36,3 @@ def engine(model):
         yield running
         running.check()
         assert running.metrics.cells_used == 0
-
-
-@pytest.fixture
-def spy(monkeypatch):
-    """Every prompt that is handed in, as text, in order: `spy(model)`."""
-    from edgesdk.engine.engine import Engine
-    from edgesdk.engine.session import Session
-
-    def watch(model):
-        seen = []
-        submit, in_session = Engine.submit, Session.submit
-
-        def note(tokens):
-            seen.append(model.tokenizer.decode(tokens, skip_special=False))
-
-        def plain(self, prompt=None, **options):
-            note(prompt)
-            return submit(self, prompt, **options)
-
-        def branch(self, prompt=(), **options):
-            note([*self.tokens, *prompt])
-            return in_session(self, prompt, **options)
-
-        monkeypatch.setattr(Engine, "submit", plain)
-        monkeypatch.setattr(Session, "submit", branch)
-        return seen
-
-    return watch

@@ -211,8 +211,20 @@ def test_the_paper_s_prompt_has_instruction_format_questions_text_in_this_order(
     from edgesdk.plans.ask_options import split_ask_keywords
 
     desk = Desk(None, PromptWriter(model), *split_ask_keywords({}), Allowance(None, None))
-    prompt = model.tokenizer.decode(together_prompt(desk, TEXT, QUERIES), skip_special=False)
+    prompt = model.tokenizer.decode(together_prompt(desk, TEXT, QUERIES).ids, skip_special=False)
     places = [
         prompt.index(part) for part in ("Answer from the text", "JSON list of exactly 4", QUERIES[0], TEXT)
     ]
     assert places == sorted(places)
+
+
+def test_a_model_without_chat_template_gets_plain_prompts(model, engine, monkeypatch):
+    from edgesdk.decoding.request_reader import RequestReader
+
+    monkeypatch.setattr(RequestReader, "chat_template", None)
+    forked = engine.ask_many(TEXT, QUERIES, **GREEDY)
+    prompt = f"{edgesdk.AskOptions().instruction}\n\n{TEXT}\n\nQuestion: {QUERIES[2]}\n\nAnswer:"
+    assert forked.answers[2].text == model.generate(prompt, **GREEDY).text.strip()
+    answer = engine.answer_by_skeleton("How?", plan="1 | A? | - | 1\n2 | B? | 1 | 1", **GREEDY)
+    assert answer.complete
+    assert answer.nodes[1].cached_tokens > 60
