@@ -140,12 +140,12 @@ function drawBar(node, actions, siblings, place) {
     const button = iconButton("copy", "Copy", () => copy(node.content, button));
     buttons.append(button);
   }
-  bar.append(buttons);
   if (node.role === "assistant") {
     const figures = figuresText(node);
     if (figures) bar.append(make("span", { class: "figures" }, figures));
     if (node.receipt) bar.append(make("button", { type: "button", class: "plain small", onclick: () => showReceipt(node.model, node.receipt) }, "Receipt"));
   }
+  bar.append(buttons);  // last: it is seen only where one points
   return bar;
 }
 

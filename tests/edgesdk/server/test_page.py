@@ -35,7 +35,7 @@ def visit(chromium):
     visited = []
 
     def begin(server, *, wait=True, **options):
-        context = chromium.new_context(viewport={"width": 1280, "height": 800}, **options)
+        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         context.set_default_timeout(20_000)
         chat = Chat(context.new_page(), server.listening.url)
         visited.append((context, chat))
@@ -420,5 +420,8 @@ def test_axe_finds_nothing(server, visit, scheme):
     check("edit")
     page.keyboard.press("Escape")
     page.set_viewport_size({"width": 380, "height": 700})
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    sync_api.expect(page.locator("#side")).to_be_hidden()
+    page.evaluate("new Promise(requestAnimationFrame)")
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    assert page.locator("#composer").bounding_box()["width"] > 340
     check("narrow")
