@@ -13,18 +13,23 @@ from edgesdk.errors import UnsupportedOption
 
 SMALLEST_CELLS = 512
 LARGEST_CONTEXT = 1 << 17
-TOKENS = (1, 8, 16, 32, 64, 96, 128)
-_MOST_ROWS = 8  # a row of logits costs as much as 8 of SmolLM2's 30 layers: prompts want one only
+DECODED = (2, 4, 5, 8, 10, 12, 16)
+"""T of steps that decode for several or judge drafts: XNNPACK's int8 products take rows by fours or fives."""
+PROMPT = (32, 64, 96, 128)
+_TAILS = (8, 16)
+_SEATS = 16  # rows of a step in which others decode beside a prompt
+_MOST_ROWS = 8  # of a graph of its own: a row of logits costs as much as 8 of SmolLM2's 30 layers
 _FINEST_CELLS = 128
 _STEPS_OF_AN_OCTAVE = 4
 
 
 def resizable_sizes(context: int) -> tuple[StepShape, ...]:
-    """Three signatures: to decode, to verify drafts or decode for several, and for prompts.
+    """Three signatures: for one token, for a few, and for prompts.
 
-    S goes in steps of 128, and from 1,024 on of a quarter octave. Prompts have one signature for every T,
-    because loading takes time for each; it is resized where T changes, once or twice in a prompt, so the
-    rest of a prompt need not pay for 128 tokens.
+    A signature is resized where T, S or R changes, because loading takes time for each. S goes in steps of
+    128, and from 1,024 on of a quarter octave. A few tokens have logits in every row: they are the next of
+    several sequences, or drafts. A prompt has them in one row, in as many as decode beside it, or in all,
+    where it is scored; its rest need not pay for 128 tokens.
 
     Args:
         context: longest sequence, in tokens.
@@ -39,12 +44,10 @@ def resizable_sizes(context: int) -> tuple[StepShape, ...]:
         cells.append(size)
         octave = 1 << (size.bit_length() - 1)
         size += max(_FINEST_CELLS, octave // _STEPS_OF_AN_OCTAVE)
-    sizes = [
-        StepShape(tokens, S, min(tokens, _MOST_ROWS), f"step_{tokens if tokens <= _MOST_ROWS else 'many'}")
-        for tokens in TOKENS
-        for S in (*cells, context)
-    ]
-    return tuple(sorted(sizes))
+    rows = [(1, 1, "step_1")]
+    rows += [(T, T, "step_few") for T in DECODED] + [(T, 1, "step_few") for T in _TAILS]
+    rows += [(T, R, "step_many") for T in PROMPT for R in (1, _SEATS, T)]
+    return tuple(sorted(StepShape(T, S, R, signature) for T, R, signature in rows for S in (*cells, context)))
 
 
 def static_sizes(context: int, tokens: Iterable[int], cells: Iterable[int] = ()) -> tuple[StepShape, ...]:

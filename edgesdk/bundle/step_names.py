@@ -4,7 +4,9 @@ The graph and ONNX: ports as they are, `k_cache.l` and `v_cache.l` (K, S, D) for
 `k_new.l` and `v_new.l` (K, T, D) for what is new.
 
 LiteRT: masks are `NAME.new_first`, whose columns are the T new tokens, then the S cells: the order in which
-a file can be resized (docs/decisions/0012); float16 cells are `k_half.l`, `v_half.l`; int8 cells keep the
+a file can be resized (docs/decisions/0012). A signature for a few new tokens, whose T varies, has masks
+`NAME.few_first` instead: FEW columns for new tokens however many there are, then the cells, so that it can be
+cut between them. float16 cells are `k_half.l`, `v_half.l`; int8 cells keep the
 names of float32, with `k_scale.l`, `v_scale.l` (K, 1, S) beside them, the shape that multiplies a row of
 scores. `rows` is left out where T = 1.
 
@@ -15,15 +17,18 @@ It knows nothing of files beyond that. Nobody else spells the name of a cell.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from edgesdk.bundle.port import Dim, NumberType, Port, shape_of
 from edgesdk.bundle.step_contract import CellGroup, StepContract
-from edgesdk.bundle.step_shape import StepShape
+from edgesdk.bundle.step_shape import FEW, StepShape
 
 CACHE, HALF, SCALE, NEW = "cache", "half", "scale", "new"
 """What a tensor holds of a layer: float32 or int8 cells, float16 cells, scales of int8 cells, what is new."""
+
+_NEW_FIRST, _FEW_FIRST = ".new_first", ".few_first"
 
 
 class CellName(NamedTuple):
@@ -60,12 +65,14 @@ class PortTensor:
         name: in the file.
         port: of the contract.
         new_first: the columns of a mask are in the file's order: new tokens, then cells.
+        few: it has as many columns for new tokens as any step of a few; what they show beyond T is masked.
         absent_alone: it is left out of steps of one token.
     """
 
     name: str
     port: Port
     new_first: bool = False
+    few: bool = False
     absent_alone: bool = False
 
     @property
@@ -75,7 +82,7 @@ class PortTensor:
 
     def shape(self, step: StepShape) -> tuple[int, ...]:
         """Its shape in one size."""
-        return self.port.shape(step)
+        return (step.tokens, FEW + step.cells) if self.few else self.port.shape(step)
 
 
 @dataclass(frozen=True)
@@ -149,8 +156,19 @@ def onnx_tensors(contract: StepContract) -> StepTensors:
     return graph_tensors(contract)
 
 
-def litert_tensors(contract: StepContract) -> StepTensors:
-    """Names in a signature of a LiteRT file."""
+def has_few_columns(inputs: Iterable[str]) -> bool:
+    """Whether a signature of a LiteRT file with these inputs has the masks of a few new tokens."""
+    return any(name.endswith(_FEW_FIRST) for name in inputs)
+
+
+def litert_tensors(contract: StepContract, *, few: bool = False) -> StepTensors:
+    """Names in a signature of a LiteRT file.
+
+    Args:
+        contract: of its stack.
+        few: its masks have FEW columns for new tokens (`has_few_columns`).
+    """
+    suffix = _FEW_FIRST if few else _NEW_FIRST
     cells: list[CellTensor] = []
     for index, group in enumerate(contract.groups):
         kind = CACHE if group.tail else SCALE
@@ -158,9 +176,10 @@ def litert_tensors(contract: StepContract) -> StepTensors:
     return StepTensors(
         ports_in=tuple(
             PortTensor(
-                f"{port.name}.new_first" if port.is_mask else port.name,
+                f"{port.name}{suffix}" if port.is_mask else port.name,
                 port,
                 new_first=port.is_mask,
+                few=few and port.is_mask,
                 absent_alone=port.name == "rows",
             )
             for port in contract.inputs

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 MAIN = "main"
 """The stack that every variant has: the model itself."""
 
+FEW = 16
+"""Most new tokens of a step that decodes, for one sequence or several, or judges drafts."""
+
 
 @dataclass(frozen=True, order=True)
 class StepShape:
@@ -29,5 +32,5 @@ class StepShape:
 
     @property
     def decodes(self) -> bool:
-        """Whether it gives a sequence its next token, in distinction from reading a prompt."""
-        return self.tokens == 1
+        """Whether it gives sequences their next tokens or judges drafts: it does not read a prompt."""
+        return self.rows == self.tokens <= FEW

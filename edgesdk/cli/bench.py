@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from edgesdk.cli.load_options import load_options
+from edgesdk.cli.load_options import load_options_with_drafts
 from edgesdk.cli.options import bundle_argument, json_option
 from edgesdk.cli.output import megabytes, print_facts, print_json, print_table, show_receipt
 from edgesdk.errors import UnsupportedOption
 
 if TYPE_CHECKING:
+    from edgesdk.evaluation.bench_drafts import DraftsReport
     from edgesdk.load_options import LoadOptions
 
 EXAMPLES = """\b
@@ -21,6 +22,7 @@ Examples:
   edgesdk bench smollm2
   edgesdk bench smollm2 --backend onnxruntime --threads 2 --repeat 5 --json
   edgesdk bench smollm2 --streams 3 --inject-prompt 1500
+  edgesdk bench smollm2 --draft lookup
 """
 
 
@@ -64,7 +66,7 @@ Examples:
     help="With --streams: a prompt of N tokens arrives among them, once in pieces and once whole. "
     "Default: none.",
 )
-@load_options
+@load_options_with_drafts
 @json_option
 def command(
     bundle: Path,
@@ -80,7 +82,8 @@ def command(
 
     Prefill and decode in tokens per second, time to first token and load time in milliseconds, peak
     resident memory of the process in bytes (with --json) or MB. With --streams the load is mixed: many
-    answers at once, and the time between their tokens while a long prompt arrives.
+    answers at once, and the time between their tokens while a long prompt arrives. With --draft also answers
+    with and without drafts, in turn: decode speed, tokens that a step keeps and gives, time saved.
     """
     if streams is not None:
         _bench_streams(bundle, streams, inject_prompt or 0, loading, as_json)
@@ -88,13 +91,17 @@ def command(
     if inject_prompt is not None:
         raise UnsupportedOption("--inject-prompt needs --streams: how many answers does it join?")
     from edgesdk.evaluation.bench import measure_speed
+    from edgesdk.evaluation.bench_drafts import measure_drafts
     from edgesdk.load_model import load
 
-    with load(bundle, loading) as model:
+    with load(bundle, replace(loading, draft="off", draft_texts=())) as model:
         show_receipt(model.receipt, loading)
         report = measure_speed(model, prompt_tokens, new_tokens, repeat)
+        drafts = None
+        if loading.draft != "off":
+            drafts = measure_drafts(model, loading.draft, new_tokens, repeat, texts=loading.draft_texts)
     if as_json:
-        print_json(report)
+        print_json({**asdict(report), "drafts": drafts})
         return
     print_facts(
         [
@@ -108,6 +115,28 @@ def command(
             ("peak memory", f"{megabytes(report.peak_rss_bytes)} MB"),
         ]
     )
+    if drafts is not None:
+        _show_drafts(drafts)
+
+
+def _show_drafts(drafts: DraftsReport) -> None:
+    speeds = ("plain tokens/s>", "drafted tokens/s>", "speedup>")
+    header = ("text", *speeds, "kept a step>", "tokens a step>", "drafted share>", "saved ms>", "same")
+    rows = [
+        (
+            text.name,
+            f"{text.plain_tokens_per_s:.1f}",
+            f"{text.drafted_tokens_per_s:.1f}",
+            f"{text.speedup:.2f}",
+            f"{text.kept_per_step:.2f}",
+            f"{text.block_efficiency:.2f}",
+            f"{text.drafted_share:.0%}",
+            f"{text.saved_ms:.0f}",
+            "yes" if text.same else "no",
+        )
+        for text in drafts.texts
+    ]
+    print_table(header, rows, title=f"drafts by {drafts.drafter}")
 
 
 def _bench_streams(

@@ -14,7 +14,7 @@ import click
 
 from edgesdk.bundle.printable import printable
 from edgesdk.bundle.write_file import write_file
-from edgesdk.cli.load_options import load_options
+from edgesdk.cli.load_options import load_options_with_drafts
 from edgesdk.cli.options import (
     Answering,
     answer_options,
@@ -50,7 +50,7 @@ Ctrl-C stops an answer."""
 @click.command(short_help="Talk with a model.", epilog=EXAMPLES)
 @model_argument
 @click.option("--system", metavar="TEXT", help="First message, for the model's behaviour. Default: none.")
-@load_options
+@load_options_with_drafts
 @answer_options
 @template_option
 def command(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import click
 
-from edgesdk.cli.options import Command, Decorator, grouped, read_json_file, threads_option
+from edgesdk.cli.options import Command, Decorator, grouped, read_json_file, read_text_file, threads_option
 from edgesdk.errors import BundleError, UnsupportedOption
 
 if TYPE_CHECKING:
@@ -83,9 +83,47 @@ _LOADING: tuple[Decorator, ...] = (
 )
 
 
+_DRAFT_KEYS = ("draft", "draft_texts")
+
+
+def _read_draft_texts(_: click.Context, __: click.Parameter, files: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(read_text_file(path) for path in files)
+
+
+_DRAFTING: tuple[Decorator, ...] = (
+    click.option(
+        "--draft",
+        default="off",
+        show_default=True,
+        metavar="off|auto|lookup|shallow|BUNDLE",
+        help="What proposes tokens, so that one step gives several; answers stay the same. lookup: what "
+        "stood in the prompt or the answer before; shallow: also the bundle's shallow stack (convert "
+        "--shallow-skip); auto: what the bundle has of these; BUNDLE: also a smaller one, by name or path. "
+        "Off by itself while it does not pay (docs/drafts.md).",
+    ),
+    click.option(
+        "--draft-text",
+        "draft_texts",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        callback=_read_draft_texts,
+        metavar="FILE",
+        help="Text that answers may repeat, for --draft; may be given several times. Default: none.",
+    ),
+)
+
+
 def load_options(function: Command) -> Command:
     """Adds the options, handed on as `loading`: a `LoadOptions`, checked before a model is sought."""
+    return grouped(_checked(function), "loading", _KEYS, _LOADING)
 
+
+def load_options_with_drafts(function: Command) -> Command:
+    """The same with what proposes tokens, for commands that write answers."""
+    return grouped(_checked(function), "loading", (*_KEYS, *_DRAFT_KEYS), (*_LOADING, *_DRAFTING))
+
+
+def _checked(function: Command) -> Command:
     @functools.wraps(function)
     def command(**arguments: object) -> None:
         from edgesdk.load_options import LoadOptions  # with the backends: not for help
@@ -93,4 +131,4 @@ def load_options(function: Command) -> Command:
         arguments["loading"] = LoadOptions.of(cast("Mapping[str, object]", arguments["loading"]))
         function(**arguments)
 
-    return grouped(command, "loading", _KEYS, _LOADING)
+    return command

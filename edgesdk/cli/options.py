@@ -128,7 +128,7 @@ _LONGEST_FILE_BYTES = 1 << 20
 
 
 def read_text_file(path: Path) -> str:
-    """A file with a schema, a grammar or rules.
+    """A file with a schema, a grammar, rules or a text.
 
     Raises:
         UnsupportedOption: it cannot be read, is too large, or is no text.

@@ -125,6 +125,11 @@ def show_speed(completion: Completion) -> None:
         f"first token after {completion.ttft_ms:.0f} ms",
         f"{completion.new_tokens} new tokens" + ("" if decode is None else f" at {decode:.0f}/s"),
     ]
+    if completion.drafted_tokens:
+        parts.append(
+            f"{completion.kept_tokens} of {completion.drafted_tokens} drafted tokens kept, "
+            f"{completion.tokens_per_step:.1f} tokens a step"
+        )
     if completion.finish_reason == "length":
         parts.append("cut at its length")
     click.echo("; ".join(parts), err=True)

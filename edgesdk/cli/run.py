@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgesdk.cli.load_options import load_options
+from edgesdk.cli.load_options import load_options_with_drafts
 from edgesdk.cli.options import (
     Answering,
     Ruling,
@@ -41,13 +41,14 @@ Examples:
   edgesdk run smollm2 "Is the sea blue?" --regex "(yes|no)"
   edgesdk run qwen3.edge "What is 7 times 8?" --template-var enable_thinking=false
   cat letter.txt | edgesdk run smollm2 "Sum this up in one sentence."
+  cat module.py | edgesdk run smollm2 "Add a docstring to each function." --draft lookup
 """
 
 
 @click.command(short_help="Answer one prompt.", epilog=EXAMPLES)
 @model_argument
 @click.argument("prompt", required=False)
-@load_options
+@load_options_with_drafts
 @answer_options
 @grammar_options
 @click.option(

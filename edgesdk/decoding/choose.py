@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import GenerationDefaults
-from edgesdk.decoding.draft import Chances, DraftSampling
+from edgesdk.decoding.draft import Chances, Draft, DraftSampling
 from edgesdk.decoding.grammar import Grammar, GrammarState
 from edgesdk.decoding.logprobs import logprobs_of
 from edgesdk.decoding.options import GenerationOptions
 from edgesdk.decoding.sampling import Sampler, draw
 from edgesdk.decoding.thinking import Thinking
+from edgesdk.errors import UnsupportedOption
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,30 @@ class Chooser:
             finished = grammar.finished
         return self._choice(logits, token, forced, finished)
 
+    def fit_draft(self, draft: Draft, most: int, deepest: int) -> Draft | None:
+        """A draft without what the grammar forbids, and with what it forces after a chain.
+
+        Args:
+            draft: of tokens that may come next.
+            most: most tokens that it may have.
+            deepest: likewise, one after the other.
+
+        Returns:
+            None if nothing is left. Drafts that were drawn are left as they are: taking some away by what
+            they are would distort what is drawn in their stead.
+        """
+        grammar = self._grammar
+        if (
+            grammar is None
+            or draft.chances is not None
+            or not (self._thinking is None or self._thinking.over)
+        ):
+            return draft
+        try:
+            return _fit(grammar, draft, min(most, deepest))
+        except UnsupportedOption:  # `choose` meets it again
+            return None
+
     def _think(
         self, thinking: Thinking, logits: NDArray[np.float32], drawn: Sequence[tuple[int, Chances]]
     ) -> TokenChoice:
@@ -142,6 +167,16 @@ class Chooser:
             return TokenChoice(token, forced=forced, finished=finished)
         logprob, top = logprobs_of(logits, token, self._logprobs)
         return TokenChoice(token, logprob, top, forced, finished)
+
+
+def _fit(grammar: GrammarState, draft: Draft, most: int) -> Draft | None:
+    if not draft.is_chain:
+        return draft.pick([grammar.count_allowed(path) == len(path) for path in draft.paths()])
+    tokens = draft.tokens.tolist()
+    tokens = tokens[: grammar.count_allowed(tokens)]
+    forced = grammar.forced_after(tokens) if len(tokens) < most else ()
+    tokens = [*tokens, *forced][:most]
+    return Draft.chain(tokens) if tokens else None
 
 
 class _Shaping:

@@ -147,6 +147,31 @@ class Draft:
         count = len(tokens)
         return cls(np.array(tokens, np.int32), np.arange(-1, count - 1, dtype=np.int32), chances)
 
+    @property
+    def is_chain(self) -> bool:
+        """Whether each token follows the one before it."""
+        return bool((self.parents == np.arange(-1, len(self.parents) - 1)).all())
+
+    def paths(self) -> list[list[int]]:
+        """The tokens from the first to each, in its place."""
+        paths: list[list[int]] = []
+        for token, parent in zip(self.tokens.tolist(), self.parents.tolist(), strict=True):
+            paths.append([*(paths[parent] if parent >= 0 else ()), token])
+        return paths
+
+    def pick(self, keeps: Sequence[bool]) -> Draft | None:
+        """The tokens that are to stay and follow others that do; None if there are none."""
+        rows: dict[int, int] = {-1: -1}
+        for row, (parent, stays) in enumerate(zip(self.parents.tolist(), keeps, strict=True)):
+            if stays and parent in rows:
+                rows[row] = len(rows) - 1
+        kept = [row for row in rows if row >= 0]
+        if not kept:
+            return None
+        parents = np.array([rows[parent] for parent in self.parents[kept].tolist()], np.int32)
+        chances = None if self.chances is None else tuple(self.chances[row] for row in kept)
+        return Draft(self.tokens[kept], parents, chances)
+
     def cut(self, most: int) -> Draft | None:
         """The first `most` tokens, among which is what they follow; None if there are none."""
         if most >= len(self.tokens):

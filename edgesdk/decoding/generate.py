@@ -158,7 +158,9 @@ class _Steps:
             self._chooser.draft_sampling,
         )
         (draft,) = drafting.propose([request])
-        return None if draft is None else self._judge.fit(draft)
+        if draft is not None:
+            draft = self._chooser.fit_draft(self._judge.fit(draft), request.most, request.deepest)
+        return draft
 
     def _learn(self, draft: Draft | None, accepted: Accepted, model_s: float) -> None:
         prefilled = self._prompt if self._count == self._prompt else 0

@@ -13,6 +13,7 @@ It knows nothing of logits or sampling.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -207,15 +208,39 @@ class GrammarState:
         """
         if not tokens:
             return None if self.finished else self.allowed()
+        with native_call("the grammar cannot go on", UnsupportedOption):
+            matcher = self._ahead(tokens)
+            return None if matcher is None else self._unpack(matcher.compute_bitmask())
+
+    def count_allowed(self, tokens: Sequence[int]) -> int:
+        """How many of some tokens may come next, one after the other; without going on."""
+        if self.finished:
+            return 0
+        with native_call("the grammar cannot go on", UnsupportedOption):
+            self._settle()
+            count: int = self._matcher.validate_tokens(list(tokens))
+            return count
+
+    def forced_after(self, tokens: Sequence[int]) -> tuple[int, ...]:
+        """What must come after some tokens that may come next; without going on."""
+        with native_call("the grammar cannot go on", UnsupportedOption):
+            matcher = self._ahead(tokens)
+            return () if matcher is None else tuple(self._forced(matcher))
+
+    def _ahead(self, tokens: Sequence[int]) -> LLMatcher | None:
+        """A copy of the parser after some tokens; None where they may not come, or nothing after them."""
         if self.finished:
             return None
-        with native_call("the grammar cannot go on", UnsupportedOption):
-            if self._mask is not None:
-                self._mask.result()  # the worker is done with the parser
-            matcher = self._matcher.deep_copy()
-            if matcher.try_consume_tokens(list(tokens)) < len(tokens) or matcher.is_stopped():
-                return None
-            return self._unpack(matcher.compute_bitmask())
+        self._settle()
+        matcher = self._matcher.deep_copy()
+        if matcher.try_consume_tokens(list(tokens)) < len(tokens) or matcher.is_stopped():
+            return None
+        return matcher
+
+    def _settle(self) -> None:
+        """Waits until the worker is done with the parser."""
+        if self._mask is not None:
+            self._mask.result()
 
     def advance(self, token: int) -> tuple[int, ...]:
         """Goes on with a chosen token, and with all that follow from it; returns the latter.
@@ -239,12 +264,13 @@ class GrammarState:
         matcher.consume_token(token)
         forced: list[int] = []
         if not matcher.is_stopped():
-            for each in matcher.compute_ff_tokens():
-                if each >= self._tokenizer.vocab_size:  # a token that the model cannot say
-                    break
-                forced.append(each)
+            forced = self._forced(matcher)
             matcher.consume_tokens(forced)
         return forced
+
+    def _forced(self, matcher: LLMatcher) -> list[int]:
+        V = self._tokenizer.vocab_size  # beyond it are tokens that the model cannot say
+        return list(itertools.takewhile(lambda token: token < V, matcher.compute_ff_tokens()))
 
     def _check(self) -> None:
         if self._matcher.is_error():

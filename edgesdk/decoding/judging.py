@@ -69,13 +69,9 @@ def judge_of(sequence: TokenSequence) -> ChainJudge | TreeJudge:
 
 def first_path(draft: Draft) -> Draft:
     """The tokens of a draft that follow one another, always the first that does."""
-    path: list[int] = []
+    keeps = []
     at = -1
     for row, parent in enumerate(draft.parents.tolist()):
-        if parent == at:
-            path.append(row)
-            at = row
-    if len(path) == len(draft.tokens):
-        return draft
-    chances = None if draft.chances is None else tuple(draft.chances[row] for row in path)
-    return Draft.chain(draft.tokens[path], chances)
+        keeps.append(parent == at)
+        at = row if parent == at else at
+    return draft.pick(keeps) or draft

@@ -1,7 +1,8 @@
 """Prompts on one step backend, the tokens after them on another, over the same cells.
 
 Cells are the host's memory in one layout, so the hand-off costs nothing. What decides is the size of a step:
-one token is decoding, several are a piece of a prompt (or of several answers at once).
+a few tokens that all have logits are decoding, for several sequences or with drafts; others are a piece of a
+prompt.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ class SplitStepBackend:
         """Takes over two backends of the same model, with equal weights.
 
         Args:
-            prefill: runs steps of several tokens.
-            decode: runs steps of one.
+            prefill: runs prompts, and a few tokens at once where `decode` has sizes for one only.
+            decode: runs steps that decode.
 
         Raises:
             DeviceError: they cannot work on the same cells.
@@ -39,20 +40,23 @@ class SplitStepBackend:
                 raise DeviceError("the ports of prefill and decode differ; run both on one backend")
         self.prefill = prefill
         self.decode = decode
-        many = {shape: prefill for shape in prefill.shapes if not shape.decodes}
-        one = {shape: decode for shape in decode.shapes if shape.decodes}
-        if not many or not one:
+        few = {shape: decode for shape in decode.shapes if shape.decodes}
+        alone = all(shape.tokens == 1 for shape in few)
+        many = {
+            shape: prefill for shape in prefill.shapes if not shape.decodes or (alone and shape.tokens > 1)
+        }
+        if not many or not any(shape.tokens == 1 for shape in few):
             lacking = (
                 "prefill has no step of several tokens" if not many else "decode has no step of one token"
             )
             raise DeviceError(f"{lacking}; run both on one backend")
-        most = [max(shape.cells for shape in sizes) for sizes in (many, one)]
+        most = [max(shape.cells for shape in sizes) for sizes in (many, few)]
         if most[0] != most[1]:
             raise DeviceError(
                 f"prefill holds {most[0]} cells at most and decode {most[1]}; convert them alike"
             )
-        # No size is in both: they differ in T. Whatever stack a size is of, it is a key.
-        self._owners: dict[StepShape, StepBackend] = {**many, **one}
+        # No size is in both. Whatever stack a size is of, it is a key.
+        self._owners: dict[StepShape, StepBackend] = {**many, **few}
         self._shapes = tuple(sorted(self._owners))
 
     @property

@@ -13,7 +13,6 @@ import numpy as np
 from edgesdk.backends.protocol import Int
 from edgesdk.bundle.manifest import TOKENIZER_NAME, DeviceClass, Variant
 from edgesdk.bundle.reader import Bundle
-from edgesdk.decoding.draft_source import DraftSource
 from edgesdk.drafts.bundle_drafts import open_bundle_drafts
 from edgesdk.drafts.combine import CombinedDrafter
 from edgesdk.drafts.guess import Source
@@ -116,23 +115,6 @@ def open_drafter(
     elif draft not in WORDS:
         sources.append(open_bundle_drafts(bundle, draft, threads=running.threads))
     return CombinedDrafter(sources)
-
-
-def open_draft_source(
-    draft: str, running: RunningVariant, *, texts: Sequence[str] = (), remember: bool = True
-) -> DraftSource | None:
-    """Opens what drafts for a model and for the engines on it, one for each; as `open_drafter`."""
-    first = open_drafter(draft, running, texts=texts, remember=remember)
-    if first is None:
-        return None
-
-    def another() -> CombinedDrafter:
-        drafter = open_drafter(draft, running, texts=texts, remember=remember)
-        assert drafter is not None
-        return drafter
-
-    vocab_size = running.bundle.manifest.decoder_of(running.variant).vocab_size
-    return DraftSource(first, another, vocab_size)
 
 
 def _ids(bundle: Bundle, texts: Sequence[str]) -> list[Int]:

@@ -3,9 +3,8 @@
 The largest size whose step takes no longer than the limit, while other branches decode (Sarathi-Serve,
 section 4.3), with all cells in use but those that the largest step takes: attention costs what S is, and
 it is the long prompt that makes the others wait. Without a limit of the caller's it is four times the
-smallest step in which several branches decode, with few cells in use: who waits for a token then has
-company anyway. The figures are the machine's as it is now: keep them and pass `token_budget` to repeat
-them.
+smallest step in which eight branches decode, with few cells in use: who waits for a token then has company
+anyway. The figures are the machine's as it is now: keep them and pass `token_budget` to repeat them.
 
 Paper: Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve.
 """
@@ -23,11 +22,13 @@ from edgesdk.backends.cell_arrays import allocate_cells
 from edgesdk.engine.engine_options import EngineOptions
 from edgesdk.engine.scheduler import Policy
 from edgesdk.kv.cell_list import CellList
+from edgesdk.kv.step_entry import Wanted
 from edgesdk.kv.step_runner import StepEntry, StepRunner
 
 IDLE_STEPS = 4.0
-"""The limit that is taken without one of the caller's, in steps in which several branches decode."""
+"""The limit that is taken without one of the caller's, in steps in which `_COMPANY` branches decode."""
 
+_COMPANY = 8
 _RUNS = 3
 _MOST_SEATS = 64
 _PIECE = 256
@@ -72,13 +73,15 @@ def profile_budget(runner: StepRunner, target_ms: float | None = None) -> Budget
         runner: idle; as it was before when this returns.
         target_ms: limit for the time between tokens; None for `IDLE_STEPS` steps.
     """
-    sizes = runner.token_budgets
+    # Smaller steps than those in which a piece of a prompt has company are not budgets worth measuring.
+    sizes = [tokens for tokens in runner.token_budgets if tokens == 1 or tokens >= _COMPANY]
+    sizes = sizes if len(sizes) > 1 else list(runner.token_budgets)
     step_ms: dict[int, float] = {}
     before = runner.new_list()
     try:
         if target_ms is None:
             shared = next((tokens for tokens in sizes if tokens > 1), sizes[0])
-            target_ms = IDLE_STEPS * _step_ms(runner, before, shared)
+            target_ms = IDLE_STEPS * _step_ms(runner, before, shared, "all")
         _fill(runner, before, min(runner.context, runner.pool.capacity) - sizes[-1])
         for tokens in sizes:
             step_ms[tokens] = _step_ms(runner, before, tokens)
@@ -118,7 +121,7 @@ def _fill(runner: StepRunner, cells: CellList, count: int) -> None:
         runner.store(cells, np.zeros(piece, np.int32), kv.take(slice(piece)))
 
 
-def _step_ms(runner: StepRunner, before: CellList, tokens: int) -> float:
+def _step_ms(runner: StepRunner, before: CellList, tokens: int, logits: Wanted = "last") -> float:
     """Median time of a step after a list; the first run, which may set something up, does not count."""
     times = []
     piece = np.zeros(min(tokens, runner.context), np.int32)
@@ -126,7 +129,7 @@ def _step_ms(runner: StepRunner, before: CellList, tokens: int) -> float:
         sequence = before.fork()
         try:
             began = time.perf_counter()
-            runner.run([StepEntry(sequence, piece)])
+            runner.run([StepEntry(sequence, piece, logits)])
             times.append((time.perf_counter() - began) * 1e3)
         finally:
             sequence.close()

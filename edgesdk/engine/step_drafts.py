@@ -62,8 +62,10 @@ class StepDrafts:
                 asked.append(request)
         if not asked:
             return drafts
-        for place, draft in zip(places, drafting.propose(asked), strict=True):
-            drafts[place] = draft
+        for place, request, draft in zip(places, asked, drafting.propose(asked), strict=True):
+            chooser = branches[place].chooser
+            if draft is not None and chooser is not None:
+                drafts[place] = chooser.fit_draft(draft, request.most, request.deepest)
         sizes = {
             work.branch_id: len(draft.tokens)
             for work, draft in zip(plan.work, drafts, strict=True)

@@ -22,7 +22,7 @@ from edgesdk.backends.opened import OpenRequest
 from edgesdk.backends.protocol import Cells, StepBuffers
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_contract import step_contracts
-from edgesdk.bundle.step_names import litert_tensors
+from edgesdk.bundle.step_names import has_few_columns, litert_tensors
 from edgesdk.errors import DeviceError
 from edgesdk.evaluation.step_profile import OperationTime, layer_of, mean_of_faster_half
 
@@ -79,12 +79,13 @@ def profile_litert(
     bundle, variant = request.bundle, request.variant
     path = bundle.file(variant.entry)
     graph = read_signature(path, shape.signature)
-    tensors = litert_tensors(step_contracts(bundle.manifest, variant)[shape.stack])
+    contract = step_contracts(bundle.manifest, variant)[shape.stack]
+    tensors = litert_tensors(contract, few=has_few_columns(graph.inputs))
     named: dict[str, Bindable] = {}
     for tensor in (*tensors.inputs_of(shape), *tensors.ports_out):
         named[tensor.name] = array = arrays.port(tensor.port.name)
         if tensor.new_first:
-            named[tensor.name] = turned = aligned_array(tensor.dtype, *array.shape)
+            named[tensor.name] = turned = aligned_array(tensor.dtype, *tensor.shape(shape))
             turn_mask(array, turned)
     for parts, held in ((tensors.cells, cells), (tensors.new, arrays.kv_new)):
         for part, view in zip(parts, cell_views(parts, held), strict=True):

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgesdk.bundle.reader import open_bundle
-from edgesdk.bundle.shelf import is_name, make_name, names, place
+from edgesdk.bundle.model_names import is_name
+from edgesdk.bundle.shelf import make_name, names, place
 from edgesdk.engine.engine import Engine
 from edgesdk.engine.engine_options import OwnKeywords
 from edgesdk.errors import BundleError, EdgeError, UnsupportedOption, quoted

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from edgesdk.errors import UnsupportedOption
-from edgesdk_converters.step_sizes import resizable_sizes, static_sizes
+from edgesdk_converters.step_sizes import DECODED, PROMPT, resizable_sizes, static_sizes
 
 TOKENS = (1, 8, 16, 32, 64, 96, 128)
 
@@ -13,10 +13,10 @@ TOKENS = (1, 8, 16, 32, 64, 96, 128)
 @pytest.mark.parametrize("context", [16, 100, 128, 512, 513, 2048, 5000, 131072])
 def test_every_token_count_reaches_the_context_and_no_further(context):
     for sizes in (resizable_sizes(context), static_sizes(context, TOKENS, (512, 1024))):
-        for tokens in TOKENS:
-            cells = [s.cells for s in sizes if s.tokens == tokens]
-            assert max(cells) == context
-            assert len(set(cells)) == len(cells)
+        assert {s.tokens for s in sizes} >= set(TOKENS)
+        assert len({(s.tokens, s.cells, s.rows) for s in sizes}) == len(sizes)
+        for tokens, rows in {(s.tokens, s.rows) for s in sizes}:
+            assert max(s.cells for s in sizes if (s.tokens, s.rows) == (tokens, rows)) == context
 
 
 @pytest.mark.parametrize("context", [2048, 100_000])
@@ -28,9 +28,17 @@ def test_resizable_sizes_waste_little(context):
 
 def test_sizes_share_signatures_only_where_files_are_resized():
     sizes = resizable_sizes(2048)
-    assert {s.signature for s in sizes} == {"step_1", "step_8", "step_many"}
-    assert {s.rows for s in sizes if s.signature == "step_many"} == {8}, "rows of logits do not vary"
+    assert {s.signature for s in sizes} == {"step_1", "step_few", "step_many"}
     assert len({s.signature for s in static_sizes(2048, TOKENS, (512,))}) == 2 * len(TOKENS)
+
+
+def test_few_tokens_have_all_their_rows_and_prompts_one_or_all():
+    rows = {}
+    for size in resizable_sizes(512):
+        rows.setdefault(size.tokens, set()).add(size.rows)
+    assert all(tokens in rows[tokens] for tokens in rows), "no step is run again for rows that it lacks"
+    assert all(rows[tokens] == {1, 16, tokens} for tokens in PROMPT)
+    assert all(rows[tokens] <= {1, tokens} for tokens in (1, *DECODED))
 
 
 @pytest.mark.parametrize("context", [0, 15, 131073])

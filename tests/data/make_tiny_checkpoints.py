@@ -141,6 +141,28 @@ SCALES: Mapping[str, object] = {
     "logits_scaling": 4.0,
 }
 
+
+def nested(text: Mapping[str, object], **more: object) -> dict[str, object]:
+    """A wrapper's configuration around BASE with changes, and a vision tower of one layer."""
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return {
+        "text_config": {**BASE, **text},
+        "vision_config": {**vision, "image_size": 28, "patch_size": 14},
+        **more,
+    }
+
+
+GEMMA3_TEXT: Mapping[str, object] = {
+    "model_type": "gemma3_text",
+    "sliding_window": 6,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "query_pre_attn_scalar": 24,
+    "rope_parameters": {
+        "full_attention": {"rope_type": "linear", "rope_theta": 100.0, "factor": 3.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+    },
+}
+
 CHECKPOINTS: dict[str, Tiny] = {
     "llama": Tiny("llama", {}, {"rotation": rope(rope_type="default", rope_theta=1e9)}, LLAMA_VARIANTS),
     "llama-untied-bias": Tiny(
@@ -347,6 +369,15 @@ CHECKPOINTS: dict[str, Tiny] = {
             "norm after feed-forward": without("post_norm2"),
         },
     ),
+    "gemma3-wrapper": Tiny(
+        "gemma3",
+        nested(GEMMA3_TEXT, mm_tokens_per_image=4, tie_word_embeddings=True),
+        {
+            "window": nested({**GEMMA3_TEXT, "sliding_window": 200}),
+            "scale": nested({**GEMMA3_TEXT, "query_pre_attn_scalar": 16}),
+        },
+        drop=tuple(BASE),
+    ),
 }
 
 
@@ -366,7 +397,7 @@ def main() -> None:
 
 def make_checkpoint(name: str, tiny: Tiny, seed: int, folder: Path) -> None:
     """Writes weights, configurations and references of one checkpoint."""
-    settings = {k: v for k, v in {**BASE, **tiny.config}.items() if k not in tiny.drop}
+    settings = {**{k: v for k, v in BASE.items() if k not in tiny.drop}, **tiny.config}
     config = AutoConfig.for_model(tiny.model_type, **copy.deepcopy(settings))
     weights = random_weights(config, seed)
     rng = np.random.default_rng(seed)

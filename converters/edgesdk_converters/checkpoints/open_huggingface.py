@@ -11,12 +11,15 @@ from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.checkpoints.digests import Progress, describe_file
 from edgesdk_converters.checkpoints.generation_defaults import generation_defaults
 from edgesdk_converters.checkpoints.huggingface_tokenizer import read_huggingface_tokenizer
+from edgesdk_converters.checkpoints.packed_tensors import PackedTensors
 from edgesdk_converters.checkpoints.refuse_derived import refuse_adapter, refuse_derived
 from edgesdk_converters.checkpoints.safetensors_file import SafetensorsTensors
 from edgesdk_converters.checkpoints.text_file import read_json, read_optional_json
+from edgesdk_converters.checkpoints.text_part import text_part
 from edgesdk_converters.checkpoints.weight_files import INDEX, find_weight_files
 
 CONFIG = "config.json"
+_PACKED = ("quantization_config", "quantization")
 _MODEL_CARD, _CARD_LIMIT_BYTES = "README.md", 1 << 16
 # The card's head is YAML; its licence is one line in every published one.
 _LICENCE = re.compile(r"\A---\n(?:(?!---).*\n)*?license:[ \t]*['\"]?([\w.+-]{1,64})['\"]?[ \t]*\n")
@@ -38,18 +41,21 @@ def open_huggingface(
         progress: told how far hashing is.
 
     Raises:
-        CheckpointError: a file is missing or damaged, or the weights are quantised or an adapter.
+        CheckpointError: a file is missing or damaged, or the weights are an adapter, or quantised in a way
+            that is not read.
     """
     if not (folder / CONFIG).is_file():
         refuse_adapter(folder)
     config = read_json(folder / CONFIG)
-    refuse_derived(folder, config)
+    packing = refuse_derived(folder, config)
     generation = read_optional_json(folder / "generation_config.json")
     weights = find_weight_files(folder)
     tensors = SafetensorsTensors(list(weights.paths))
     for name, file in weights.index.items():
         if file not in tensors.files_of(name):
             raise CheckpointError(f"{INDEX} puts {name[:80]!r} into {file}, which does not hold it")
+    part = text_part(config, tensors if packing is None else PackedTensors(tensors, packing))
+    config = {key: value for key, value in part.config.items() if packing is None or key not in _PACKED}
     tokenizer = read_huggingface_tokenizer(folder, config, generation)
     recommended, notes = generation_defaults(generation)
     place = location or folder.resolve().name
@@ -58,12 +64,12 @@ def open_huggingface(
         name=place.rsplit("/", 1)[-1],
         config=config,
         dialect="huggingface",
-        tensors=tensors,
+        tensors=part.tensors,
         tokenizer=tokenizer,
         generation=recommended,
         source=Source("huggingface", place, files, revision),
         licence=_licence(folder),
-        notes=(*tokenizer.notes, *notes),
+        notes=(*part.notes, *(() if packing is None else (str(packing),)), *tokenizer.notes, *notes),
     )
 
 

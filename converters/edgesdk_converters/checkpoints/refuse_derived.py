@@ -2,6 +2,7 @@
 
 edgesdk quantises floating point weights itself, and integers of another scheme would be rounded a second
 time; so the way out is the repository that they were made from, or a GGUF file, whose blocks are kept.
+Groups of 4 bits of AWQ, GPTQ and MLX are blocks as well, which `PackedTensors` reads.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from edgesdk.bundle.printable import printable
 from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.checkpoints.packing import Packing, read_packing
 from edgesdk_converters.checkpoints.text_file import Json, read_json
 
 ADAPTER = "adapter_config.json"
@@ -26,28 +28,34 @@ _METHODS = {
 _LONGEST_NAME = 100
 
 
-def refuse_derived(folder: Path, config: Json) -> None:
-    """Checks that a directory holds a model's own weights.
+def refuse_derived(folder: Path, config: Json) -> Packing | None:
+    """Checks that a directory holds a model's own weights, or packed ones that can be read as they are.
 
     Args:
         folder: the directory.
         config: its config.json.
 
+    Returns:
+        How the weights are packed; None for those that are not.
+
     Raises:
         CheckpointError: the weights are quantised, or an adapter lies beside them.
     """
+    packing = read_packing(config)
     for key in ("quantization_config", "quantization"):
         settings = config.get(key)
-        if settings not in (None, {}):
+        if settings not in (None, {}) and packing is None:
             raise CheckpointError(
-                f"{folder} holds {_describe(settings)} weights (config.{key}); edgesdk quantises itself, so "
-                "give the floating point checkpoint that they were made from, or a GGUF file of the model"
+                f"{folder} holds weights quantised by {_describe(settings)} (config.{key}); edgesdk "
+                "quantises itself, so give the floating point checkpoint that they were made from, or a GGUF "
+                "file of the model"
             )
     if (folder / ADAPTER).is_file():
         raise CheckpointError(
             f"{folder} has {ADAPTER} beside config.json: {_describe_adapter(folder)}, or move {ADAPTER} away "
             "if the weights have it already"
         )
+    return packing
 
 
 def refuse_adapter(folder: Path) -> None:
@@ -62,13 +70,12 @@ def refuse_adapter(folder: Path) -> None:
 
 def _describe(settings: JsonValue) -> str:
     if not isinstance(settings, dict):
-        return "quantised"
-    method = settings.get("quant_method")
+        return "others"
+    method, bits = settings.get("quant_method"), settings.get("bits")
     if isinstance(method, str):
-        return _METHODS.get(method, printable(method[:_LONGEST_NAME]))
-    if "group_size" in settings and "bits" in settings:
-        return "MLX's quantised"
-    return "quantised"
+        name = _METHODS.get(method, printable(method[:_LONGEST_NAME]))
+        return f"{name} to {bits} bits" if type(bits) is int and 0 < bits < 64 else name
+    return "MLX in a form that is not its plain 4 bits" if "group_size" in settings else "others"
 
 
 def _describe_adapter(folder: Path) -> str:

@@ -31,6 +31,7 @@ _TYPES = {
     "BF16": "<u2",
     "I64": "<i8",
     "I32": "<i4",
+    "U32": "<u4",
     "I16": "<i2",
     "I8": "i1",
     "U8": "u1",
@@ -84,6 +85,21 @@ class SafetensorsTensors:
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape in row-major order."""
         return self._entry(name).shape
+
+    def shape_of(self, name: str) -> tuple[int, ...] | None:
+        """Shape of a tensor that may not be there; None if it is not."""
+        return self._entries[name].shape if name in self._entries else None
+
+    def load_integers(self, name: str) -> NDArray[np.int32]:
+        """A tensor of 32-bit words, bit for bit.
+
+        Raises:
+            CheckpointError: it is of another type.
+        """
+        entry = self._entry(name)
+        if entry.dtype not in ("I32", "U32"):
+            raise CheckpointError(f"{name[:200]!r} is of type {entry.dtype}, expected I32 or U32")
+        return self._bytes(entry).view("<i4").astype(np.int32).reshape(entry.shape)
 
     def stored_type(self, name: str) -> str:
         """The safetensors type."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from edgesdk.bundle.step_shape import FEW
 from edgesdk_converters.quantise.weight_pattern import check_pattern, matches
 
 Activations = Literal["fast", "exact"]
 
-FEW_TOKENS = 8
+FEW_TOKENS = FEW
 """Most tokens of a step that verifies drafts or decodes for several; more are a prompt's."""
 
 
@@ -25,7 +26,7 @@ class ActivationRule:
     Attributes:
         pattern: of the weight's name, in the grammar of `weight_pattern`.
         decode: in steps of one token.
-        few: in steps of 2 to 8.
+        few: in steps of 2 to 16.
         prompt: in steps of more.
     """
 

@@ -38,15 +38,18 @@ class BlockKernels:
         return kind.minimums or (self.positive_scales and kind.bits == 4)
 
 
+_GROUPS = frozenset((4, block) for block in (32, 64, 128))
+"""GGUF's 4-bit blocks and the groups of AWQ, GPTQ and MLX."""
+
 # XNNPACK (4 bits in blocks, LiteRT 2.3) refuses scales that are not positive, and has no 8-bit blocks.
-LITERT_BLOCKS = BlockKernels(frozenset({(4, 32)}), frozenset(), True, True)
+LITERT_BLOCKS = BlockKernels(_GROUPS, frozenset(), True, True)
 # MatMulNBits and GatherBlockQuantized; MatMulNBits quantises activations in the same blocks.
-ONNX_BLOCKS = BlockKernels(frozenset({(4, 32), (8, 32)}), frozenset({(4, 32), (8, 32)}), False, False)
+ONNX_BLOCKS = BlockKernels(_GROUPS | {(8, 32)}, _GROUPS | {(8, 32)}, False, False)
 # DequantizeLinear; a table of blocks would be unpacked whole for every step.
-ONNX_STEP_BLOCKS = BlockKernels(frozenset({(4, 32), (8, 32)}), frozenset(), False, False)
+ONNX_STEP_BLOCKS = BlockKernels(_GROUPS | {(8, 32)}, frozenset(), False, False)
 
 # constexpr_blockwise_shift_scale takes any block; a table of blocks would be unpacked whole for every step.
-COREML_BLOCKS = BlockKernels(frozenset({(4, 32), (8, 32)}), frozenset(), False, False)
+COREML_BLOCKS = BlockKernels(_GROUPS | {(8, 32)}, frozenset(), False, False)
 
 
 def kept_blocks(program: Program, kernels: BlockKernels) -> tuple[str, ...]:

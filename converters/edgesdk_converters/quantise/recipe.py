@@ -50,7 +50,7 @@ class Scheme:
 
     Attributes:
         bits: 8 or 4.
-        block: columns per scale, 32 or 64; None for one scale per row.
+        block: columns per scale, 32, 64 or 128; None for one scale per row.
         algorithm: `round` scales by the largest magnitude; `clip_search` tries smaller scales and
             keeps the one with the least squared error; `gptq` needs calibration data and keeps the
             output of the layer instead; `stored` takes what the source's file holds; `palette` and,
@@ -75,7 +75,7 @@ class Scheme:
             raise ValueError(f"rows is {self.rows} with algorithm {self.algorithm}; it is for palettes only")
         if self.bits not in (4, 8):
             raise ValueError(f"bits is {self.bits}, expected 4 or 8")
-        if self.block not in (None, 32, 64) or (
+        if self.block not in (None, 32, 64, *((128,) if self.algorithm == "stored" else ())) or (
             self.bits == 8 and self.block is not None and self.algorithm != "stored"
         ):
             raise ValueError(

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from edgesdk.backends.protocol import Array
+from edgesdk.backends.protocol import MASKED, Array
 from edgesdk.bundle.manifest import CellType
 from edgesdk.bundle.step_names import SCALE, CellName, StepTensors
 from edgesdk.errors import DeviceError
 
 
 def turn_mask(mask: Array, turned: Array) -> None:
-    """Writes a mask (T, S+T), cells first, into one (T, T+S), new tokens first."""
-    T = mask.shape[0]
+    """Writes a mask (T, S+T), cells first, into one (T, N+S), new tokens first, N at least T."""
+    T, width = mask.shape
+    N = turned.shape[1] - width + T
     turned[:, :T] = mask[:, -T:]
-    turned[:, T:] = mask[:, :-T]
+    if N > T:
+        turned[:, T:N] = MASKED
+    turned[:, N:] = mask[:, :-T]
 
 
 def check_cell_inputs(inputs: Collection[str], tensors: StepTensors, cell_type: CellType) -> None:

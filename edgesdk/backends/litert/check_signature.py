@@ -13,7 +13,7 @@ from edgesdk.backends.litert.operator_shapes import FLOAT16, FLOAT32, INT8, INT3
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.port import NumberType
 from edgesdk.bundle.step_contract import StepContract
-from edgesdk.bundle.step_names import CellTensor, PortTensor, litert_tensors
+from edgesdk.bundle.step_names import CellTensor, PortTensor, has_few_columns, litert_tensors
 from edgesdk.errors import DeviceError
 
 TYPES: Mapping[NumberType, int] = {"float32": FLOAT32, "float16": FLOAT16, "int32": INT32, "int8": INT8}
@@ -57,7 +57,7 @@ def check_contract(
         DeviceError: it takes or gives something else.
     """
     name = step.signature
-    tensors = litert_tensors(contract.contracts[step.stack])
+    tensors = litert_tensors(contract.contracts[step.stack], few=has_few_columns(inputs))
     check_cell_inputs(inputs, tensors, contract.contracts[step.stack].cell_type)
     given: tuple[PortTensor | CellTensor, ...] = (*tensors.inputs_of(step), *tensors.cells)
     gives: tuple[PortTensor | CellTensor, ...] = (*tensors.ports_out, *tensors.new)

@@ -28,7 +28,7 @@ from edgesdk.backends.protocol import Array, Cells, StepBuffers
 from edgesdk.backends.step_buffers import StepArrays
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_contract import NUMBER_BYTES, StepContract
-from edgesdk.bundle.step_names import PortTensor, litert_tensors
+from edgesdk.bundle.step_names import PortTensor, StepTensors, has_few_columns, litert_tensors
 from edgesdk.errors import DeviceError
 
 _BOUND_CELLS = 4
@@ -124,7 +124,7 @@ class CompiledStepBackend:
             raise DeviceError(f"LiteRT cannot use host memory in place: {reason}")
         self.contracts = contracts
         """What each stack takes and gives."""
-        self._tensors = {stack: litert_tensors(contract) for stack, contract in contracts.items()}
+        self._tensors: dict[tuple[str, bool], StepTensors] = {}
         self._weight_cache = weight_cache  # LiteRT may ask for its name as long as the model is there
         self._shapes = tuple(sorted(shapes))
         self._model = _load(path, threads, weight_cache, device)
@@ -227,22 +227,26 @@ class CompiledStepBackend:
     def _check_layout(self) -> None:
         """Refuses a C library whose structures are not the ones that `host_memory` fills."""
         first = self._shapes[0]
-        index, inputs = self._inputs_of(first)
+        index, inputs, tensors = self._inputs_of(first)
         largest = max(shape for shape in self._shapes if shape.signature == first.signature)
-        mask = next(tensor for tensor in self._tensors[first.stack].ports_in if tensor.new_first)
+        mask = next(tensor for tensor in tensors.ports_in if tensor.new_first)
         found = self._model.input_shape(index, inputs.index(mask.name))
-        expected = (largest.tokens, largest.cells + largest.tokens)
+        expected = mask.shape(largest)
         if found != expected:
             raise DeviceError(f"LiteRT describes a mask of shape {expected} as {found}; its C API changed")
 
-    def _inputs_of(self, shape: StepShape) -> tuple[int, list[str]]:
-        """Index of a signature, and the names of its inputs, which are those that cells and masks need."""
+    def _inputs_of(self, shape: StepShape) -> tuple[int, list[str], StepTensors]:
+        """Index of a signature, its inputs, which are those that cells and masks need, and all tensors."""
         index = self._model.index(shape.signature)
         if index < 0:
             raise DeviceError(f"the LiteRT file has no signature {shape.signature!r}; convert it again")
         names, _ = self._model.names(index)
-        check_cell_inputs(names, self._tensors[shape.stack], self.contracts[shape.stack].cell_type)
-        return index, names
+        contract, few = self.contracts[shape.stack], has_few_columns(names)
+        key = (shape.stack, few)
+        if key not in self._tensors:
+            self._tensors[key] = litert_tensors(contract, few=few)
+        check_cell_inputs(names, self._tensors[key], contract.cell_type)
+        return index, names, self._tensors[key]
 
     def _size(self, shape: StepShape) -> _Size:
         if shape not in self._sizes:
@@ -250,8 +254,8 @@ class CompiledStepBackend:
         return self._sizes[shape]
 
     def _prepare(self, shape: StepShape) -> _Size:
-        index, names = self._inputs_of(shape)
-        tensors, arrays = self._tensors[shape.stack], self._arrays.buffers(shape)
+        index, names, tensors = self._inputs_of(shape)
+        arrays = self._arrays.buffers(shape)
         inputs: dict[str, HostBuffer | int] = {cell.name: i for i, cell in enumerate(tensors.cells)}
         turned = []
         for tensor in tensors.inputs_of(shape):
@@ -283,8 +287,8 @@ class CompiledStepBackend:
         T, width = tensor.shape(shape)
         memory = self._turned.get((tensor.name, T))
         if memory is None:
-            most = max(other.cells for other in self._shapes if other.tokens == T)
-            memory = self._turned[tensor.name, T] = aligned_array(tensor.dtype, T * (T + most))
+            most = max(tensor.shape(other)[1] for other in self._shapes if other.tokens == T)
+            memory = self._turned[tensor.name, T] = aligned_array(tensor.dtype, T * most)
         return memory[: T * width].reshape(T, width)
 
     def _bind(self, shape: StepShape, cells: Cells) -> _Bound:
@@ -295,7 +299,7 @@ class CompiledStepBackend:
         found = self._bound.pop(key, None)
         if found is None:
             check_cells(cells, contract, shape.cells, "the LiteRT file")
-            views = cell_views(self._tensors[shape.stack].cells, cells)
+            views = cell_views(litert_tensors(contract).cells, cells)
             found = _Bound(cells, [HostBuffer(view) for view in views], {})
         elif found.cells is not cells:
             found = dataclasses.replace(found, cells=cells)

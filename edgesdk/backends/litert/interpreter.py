@@ -25,7 +25,7 @@ from edgesdk.backends.step_buffers import StepArrays
 from edgesdk.backends.turns import turns_of
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_contract import StepContract
-from edgesdk.bundle.step_names import litert_tensors
+from edgesdk.bundle.step_names import StepTensors, has_few_columns, litert_tensors
 from edgesdk.errors import DeviceError
 
 Package = Literal["ai_edge_litert", "tflite_runtime"]
@@ -66,7 +66,7 @@ class InterpreterStepBackend:
         """
         self.contracts = contracts
         """What each stack takes and gives."""
-        self._tensors = {stack: litert_tensors(contract) for stack, contract in contracts.items()}
+        self._tensors: dict[str, StepTensors] = {}
         self._shapes = tuple(sorted(shapes))
         self._arrays = StepArrays(contracts)
         self._runners: dict[str, Callable[..., Outputs]] = {}
@@ -80,7 +80,7 @@ class InterpreterStepBackend:
                 raise DeviceError(f"{found}: {_NEW_PRODUCTS}") from error
             raise DeviceError(f"{found}: {error}") from error
         turns_of(self).guard(self._interpreter)
-        self._check_inputs(self._shapes[0])
+        self._tensors_of(self._shapes[0])
 
     @property
     def shapes(self) -> tuple[StepShape, ...]:
@@ -97,15 +97,15 @@ class InterpreterStepBackend:
         Raises:
             DeviceError: the interpreter failed, or the cells have another type than the file's.
         """
-        arrays, tensors = self.buffers(shape), self._tensors[shape.stack]
         if self._interpreter is None:
             raise DeviceError("the interpreter was closed; load the model again")
+        arrays, tensors = self.buffers(shape), self._tensors_of(shape)
         check_cells(cells, self.contracts[shape.stack], shape.cells, "the LiteRT file")
         inputs: dict[str, NDArray[np.generic]] = {}
         for tensor in tensors.inputs_of(shape):
             inputs[tensor.name] = array = arrays.port(tensor.port.name)
             if tensor.new_first:
-                inputs[tensor.name] = turned = np.empty_like(array)
+                inputs[tensor.name] = turned = np.empty(tensor.shape(shape), array.dtype)
                 turn_mask(array, turned)
         for cell, view in zip(tensors.cells, cell_views(tensors.cells, cells), strict=True):
             inputs[cell.name] = view
@@ -121,19 +121,24 @@ class InterpreterStepBackend:
 
     def _first_run(self, shape: StepShape, inputs: Mapping[str, NDArray[np.generic]]) -> Outputs:
         """The delegate is made with the first run of a signature, and says so on the terminal."""
-        self._check_inputs(shape)
         with caught_native_log():
             runner = self._interpreter.get_signature_runner(shape.signature)
             self._runners[shape.signature] = runner
             outputs: Outputs = runner(**inputs)
         return outputs
 
-    def _check_inputs(self, shape: StepShape) -> None:
+    def _tensors_of(self, shape: StepShape) -> StepTensors:
+        """What a signature takes and gives; refused where its inputs are others."""
+        if shape.signature in self._tensors:
+            return self._tensors[shape.signature]
         found = self._interpreter.get_signature_list().get(shape.signature)
         if found is None:
             raise DeviceError(f"the LiteRT file has no signature {shape.signature!r}; convert it again")
-        cell_type = self.contracts[shape.stack].cell_type
-        check_cell_inputs(found["inputs"], self._tensors[shape.stack], cell_type)
+        contract = self.contracts[shape.stack]
+        tensors = litert_tensors(contract, few=has_few_columns(found["inputs"]))
+        check_cell_inputs(found["inputs"], tensors, contract.cell_type)
+        self._tensors[shape.signature] = tensors
+        return tensors
 
     def close(self) -> None:
         """Releases the model."""

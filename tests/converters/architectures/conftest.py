@@ -15,6 +15,7 @@ from edgesdk.bundle.manifest import GenerationDefaults, Source, TokenizerRecord
 from edgesdk.bundle.records import JsonValue
 from edgesdk_converters.architectures.registry import read_spec, weights_for
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint, Dialect
+from edgesdk_converters.checkpoints.text_part import text_part
 from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import ResidentWeights
@@ -114,7 +115,9 @@ def _load(name: str) -> Tiny:
         cuts = np.cumsum(reference["lengths"])[:-1]
         sequences, logits = np.split(reference["tokens"], cuts), np.split(reference["logits"], cuts)
     config = json.loads((TINY / folder / f"config{ending}.json").read_text(encoding="utf-8"))
-    return Tiny(name, config, _read_arrays(TINY / folder), sequences, logits)
+    part = text_part(config, MemoryTensors(_read_arrays(TINY / folder)))  # itself, but for wrappers
+    arrays = {name: part.tensors.load(name) for name in part.tensors}
+    return Tiny(name, dict(part.config), arrays, sequences, logits)
 
 
 @pytest.fixture(scope="session")

@@ -242,19 +242,24 @@ def test_a_tensor_may_be_in_two_shards(sharded):
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128}}, "AWQ"),
-        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "GPTQ"),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4, "version": "gemv"}}, "AWQ to 4 bits"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 3, "group_size": 128}}, "GPTQ to 3 bits"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4, "dynamic": {"x": {}}}}, "GPTQ"),
+        ({"quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 100}}, "AWQ"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4, "group_size": True}}, "GPTQ"),
+        ({"quantization_config": {"quant_method": "new", "bits": [4]}}, "new"),
         ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "bitsandbytes"),
         ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}, "float8"),
-        ({"quantization": {"group_size": 64, "bits": 4}}, "MLX"),
-        ({"quantization_config": "int4"}, "quantised"),
+        ({"quantization": {"group_size": 64, "bits": 6}}, "MLX"),
+        ({"quantization": {"group_size": 64, "bits": 4, "lm_head": {"bits": 8}}}, "MLX"),
+        ({"quantization_config": "int4"}, "others"),
     ],
 )
 def test_quantised_weights_are_refused_with_a_way_out(llama, change, what):
     config = json.loads((llama / "config.json").read_text())
     (llama / "config.json").write_text(json.dumps({**config, **change}))
     message = refused(llama)
-    assert f"holds {what}" in message
+    assert f"holds weights quantised by {what}" in message
     assert "give the floating point checkpoint" in message
 
 

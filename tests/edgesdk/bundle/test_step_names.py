@@ -8,10 +8,11 @@ from edgesdk.bundle.step_names import (
     CellName,
     coreml_tensors,
     graph_tensors,
+    has_few_columns,
     litert_tensors,
     onnx_tensors,
 )
-from edgesdk.bundle.step_shape import StepShape
+from edgesdk.bundle.step_shape import FEW, StepShape
 from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 
 LAYERS = (LayerSpec(None, None), LayerSpec(4, None))
@@ -75,6 +76,16 @@ def test_litert_turns_masks_and_names_cells_by_their_type(kind, cells):
     assert [(t.group, t.layer, t.side) for t in tensors.cells[:4]] == [
         (0, layer, side) for layer in range(2) for side in range(2)
     ]
+
+
+def test_litert_signatures_of_a_few_tokens_have_masks_of_one_width():
+    plain, few = (litert_tensors(step_contract(SPEC), few=kind) for kind in (False, True))
+    assert few.input_shapes(MANY)["window_mask.few_first"] == (4, FEW + 16)
+    assert few.input_shapes(ONE)["mask.few_first"] == (1, FEW + 16)
+    for tensors, has in ((plain, False), (few, True)):
+        assert has_few_columns(tensors.input_shapes(ONE)) == has
+    assert [t for t in few.ports_in if not t.few] == [t for t in plain.ports_in if not t.new_first]
+    assert (few.cells, few.ports_out, few.new) == (plain.cells, plain.ports_out, plain.new)
 
 
 def test_core_ml_has_no_dots():

@@ -310,3 +310,29 @@ def test_variables_of_the_template_are_set_as_json_or_text(edgesdk, fox):
 def test_a_variable_is_a_name_and_a_value(edgesdk, fox, given):
     options = [part for text in given for part in ("--template-var", text)]
     assert edgesdk("run", fox(), QUESTION, *options).code == 2
+
+
+def test_drafts_change_nothing_but_the_steps(edgesdk, fox, tmp_path):
+    text = tmp_path / "known.txt"
+    text.write_text(f"It says: {ANSWER} That is all.", encoding="utf-8")
+    plain = edgesdk("run", fox(), QUESTION, "--json").json["completion"]
+    drafted = edgesdk("run", fox(), QUESTION, "--json", "--draft", "lookup", "--draft-text", text).json
+    assert drafted["completion"]["text"] == plain["text"] == ANSWER
+    assert drafted["receipt"]["draft"] == "lookup"
+    assert "drafts by lookup" in edgesdk("run", fox(), QUESTION, "--draft", "lookup").err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--draft", "shallow"), "has no shallow stack"),
+        (("--draft", "no-such-model"), "no-such-model"),
+        (("--draft", ""), "draft is ''"),
+        (("--draft-text", "pyproject.toml"), "draft is off"),
+        (("--draft", "lookup", "--draft-text", "no/such/file"), "cannot be read"),
+    ],
+)
+def test_drafters_that_cannot_be_are_one_line(edgesdk, fox, arguments, message):
+    result = edgesdk("run", fox(), QUESTION, *arguments)
+    assert (result.code, result.out) == (1, "")
+    assert message in result.error

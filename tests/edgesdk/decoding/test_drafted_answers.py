@@ -14,6 +14,7 @@ from edgesdk.decoding.draft import Draft
 from edgesdk.decoding.drafting import Drafting
 from edgesdk.decoding.generate import generate
 from edgesdk.decoding.grammar import Grammar, GrammarTokenizer
+from edgesdk.decoding.judging import first_path
 from edgesdk.decoding.options import GenerationOptions
 from edgesdk.kv.cell_sequence import CellSequence
 
@@ -154,6 +155,10 @@ def test_wrong_and_partly_right_drafts_cost_nothing_but_rows(run):
     assert (found.steps, found.kept_tokens) == (11, 9)
 
 
+def tree(tokens, parents):
+    return Draft(np.array(tokens, np.int32), np.array(parents, np.int32))
+
+
 OPTIONS = {
     "greedy": {},
     "sampled": {"temperature": 0.8, "top_p": 0.9, "seed": 5},
@@ -281,6 +286,26 @@ def test_grammars_and_what_they_force(run, grammar, options):
             same(found, plain)
 
 
+def test_a_grammar_takes_from_a_draft_and_adds_to_it(run):
+    pattern = {"regex": "(cats|dogs) like to sleep"}
+    plain, _ = run([1, 2, 3], limit=44, grammar=pattern)
+    drafted = []
+
+    def first(request):
+        begun = len(request.tokens) - request.prompt
+        drafted.append(list(plain.tokens[begun:][:1]))
+        return Draft.chain([*drafted[-1], 7, 7]) if drafted[-1] else None
+
+    found, _ = run([1, 2, 3], Guess(first), limit=44, grammar=pattern)
+    same(found, plain)
+    # One token was known, and the two after it may not come: all that follows from it is judged in its place.
+    assert found.kept_tokens == found.drafted_tokens
+    assert found.kept_tokens >= len(drafted)
+    found, _ = run([1, 2, 3], Guess(lambda request: tree([7, 5, 7], [-1, 0, -1])), limit=44, grammar=pattern)
+    same(found, plain)
+    assert found.drafted_tokens == 0
+
+
 class Broken(Guess):
     """Fails in one of its methods, from its n-th proposal on."""
 
@@ -302,10 +327,6 @@ class Broken(Guess):
     def forget(self, key):
         if self.method == "forget":
             raise OSError("x")
-
-
-def tree(tokens, parents):
-    return Draft(np.array(tokens, np.int32), np.array(parents, np.int32))
 
 
 NONSENSE = {
@@ -376,6 +397,21 @@ def test_a_drafter_that_hangs_for_a_while_is_asked_once(byte_level):
     assert drafting.note == "drafts by guess are off: it took 30.0 s for a draft"
     assert drafting.propose([request]) == [None]
     assert drafting.draft_s == 30.0
+
+
+def test_parts_of_a_draft():
+    draft = tree([5, 6, 7, 8, 9], [-1, -1, 0, 1, 2])
+    assert draft.paths() == [[5], [6], [5, 7], [6, 8], [5, 7, 9]]
+    assert draft.depths().tolist() == [0, 0, 1, 1, 2]
+    assert not draft.is_chain
+    picked = draft.pick([True, True, False, True, True])
+    assert (picked.tokens.tolist(), picked.parents.tolist()) == ([5, 6, 8], [-1, -1, 1])
+    assert draft.pick([False, False, True, True, True]) is None
+    cut = draft.cut(3)
+    assert (cut.tokens.tolist(), cut.parents.tolist()) == ([5, 6, 7], [-1, -1, 0])
+    assert (draft.cut(0), draft.cut(5)) == (None, draft)
+    chain = first_path(draft)
+    assert (chain.tokens.tolist(), chain.is_chain) == ([5, 7, 9], True)
 
 
 def test_an_interrupt_is_the_callers(run):

@@ -14,6 +14,7 @@ import pytest
 
 import edgesdk
 from edgesdk.backends import onnxruntime_genai
+from edgesdk.backends.aligned_array import aligned_array
 from edgesdk.backends.cell_arrays import allocate_cells, cell_views
 from edgesdk.backends.litert import compiled
 from edgesdk.backends.litert.graph_operations import read_signature
@@ -23,7 +24,7 @@ from edgesdk.backends.opened import OpenRequest
 from edgesdk.backends.step_buffers import StepArrays
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.bundle.step_contract import step_contracts
-from edgesdk.bundle.step_names import litert_tensors
+from edgesdk.bundle.step_names import has_few_columns, litert_tensors
 from edgesdk.errors import DeviceError
 
 TINY = Path(__file__).parents[2] / "data" / "tiny" / "llama"
@@ -150,18 +151,18 @@ def litert_events(request):
     variant = request.variant
     shape = min(variant.steps)
     contracts = step_contracts(request.bundle.manifest, variant)
-    tensors = litert_tensors(contracts[shape.stack])
+    path = request.bundle.file(variant.entry)
+    graph = read_signature(path, shape.signature)
+    tensors = litert_tensors(contracts[shape.stack], few=has_few_columns(graph.inputs))
     arrays = StepArrays(contracts).buffers(shape)
+    named = {tensor.name: arrays.port(tensor.port.name) for tensor in tensors.ports_out}
     # Zeros, so that the order of a mask makes no difference.
-    named = {
-        tensor.name: arrays.port(tensor.port.name)
-        for tensor in (*tensors.inputs_of(shape), *tensors.ports_out)
+    named |= {
+        tensor.name: aligned_array(tensor.dtype, *tensor.shape(shape)) for tensor in tensors.inputs_of(shape)
     }
     cells = allocate_cells(contracts[shape.stack].groups, shape.cells)
     for parts, held in ((tensors.cells, cells), (tensors.new, arrays.kv_new)):
         named |= dict(zip([part.name for part in parts], cell_views(parts, held), strict=True))
-    path = request.bundle.file(variant.entry)
-    graph = read_signature(path, shape.signature)
     profiler = OperatorProfiler(path, graph, named, threads=1, weight_cache=None)
     try:
         return graph, profiler.profile()[1]

@@ -6,6 +6,8 @@ from edgesdk.bundle.step_contract import main_stack
 from edgesdk.dispatch.split_steps import SplitStepBackend
 from edgesdk.errors import DeviceError
 from edgesdk.kv.cell_sequence import CellSequence
+from edgesdk.kv.draft_tree import DraftTree
+from edgesdk.kv.step_runner import StepEntry, StepRunner
 
 
 @pytest.mark.parametrize("window", [None, 8])
@@ -21,6 +23,20 @@ def test_phases_go_to_their_backends_and_the_results_are_those_of_one(spec, shap
     assert {shape.tokens for shape in decode.runs} == {1}
     assert len(decode.runs) >= 20
     assert 1 not in {shape.tokens for shape in prefill.runs}
+
+
+@pytest.mark.parametrize("sizes", [(1, 4, 16), (1,)])
+def test_a_few_tokens_that_all_have_logits_are_decoding(spec, shapes, tokens, sizes):
+    prefill = FakeStepBackend(spec(), shapes())
+    decode = FakeStepBackend(spec(), shapes(tokens=sizes))
+    runner = StepRunner(SplitStepBackend(prefill, decode), spec(), 64)
+    cells = runner.new_list()
+    runner.run([StepEntry(cells, tokens[:10])])
+    drafts = DraftTree(tokens[11:14], np.arange(-1, 2, dtype=np.int32))
+    (rows,) = runner.run([StepEntry(cells, tokens[10:11], "last", drafts)])
+    np.testing.assert_array_equal(rows, prefill.expected_logits(tokens[:14].tolist())[10:])
+    judge = decode if len(sizes) > 1 else prefill
+    assert [(shape.tokens, shape.rows) for shape in judge.runs][-1] == (4, 4)
 
 
 def test_closing_closes_both(spec, shapes):

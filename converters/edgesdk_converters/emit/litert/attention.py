@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from typing import NamedTuple, cast
 
+import numpy as np
+
+from edgesdk.bundle.step_shape import FEW
 from edgesdk_converters.emit.litert.half_cells import to_float, to_half
 from edgesdk_converters.emit.litert.int8_cells import cell_numbers
 from edgesdk_converters.emit.litert.state import CellPart, Lowering
 from edgesdk_converters.graph.graph import Node
 from edgesdk_converters.graph.ops import Attend
-
-JOIN_CELLS_FROM_TOKENS = 16
-"""Steps of at least this many tokens join keys and values (docs/decisions/0004)."""
 
 SHARES = 64.0
 """What float16 shares are multiplied by; values of more than 1,023 would not fit (docs/decisions/0014)."""
@@ -39,27 +39,29 @@ def lower_attend(state: Lowering, node: Node, x: list[int]) -> int:
             "MUL", q, state.subgraph.number(op.scale), f"{out}.q.scaled", state.subgraph.shape(q)
         )
     query = _queries(state, q, f"{out}.q", (T, K, G, D))
-    sizes = _Sizes(T, S, K, G, D)
+    N = FEW if state.few else T
+    sizes = _Sizes(T, S, K, G, D, N)
     keys = _part(state, node.inputs[1], node.inputs[4], sizes)
     values = _part(state, node.inputs[2], node.inputs[5], sizes)
-    joins = T >= JOIN_CELLS_FROM_TOKENS
+    joins = T > FEW
     scores = (_joined_scores if joins else _split_scores)(state, out, query, keys, sizes)
-    scores = _mask(state, op, scores, mask, f"{out}.masked", (K, G, T, S + T))
+    scores = _mask(state, op, scores, mask, f"{out}.masked", (K, G, T, S + N))
     options = state.schema.SoftmaxOptionsT()
     options.beta = 1.0
-    shares = state.emit("SOFTMAX", [scores], f"{out}.shares", (K, G * T, S + T), options)
+    shares = state.emit("SOFTMAX", [scores], f"{out}.shares", (K, G * T, S + N), options)
     y = (_joined_values if joins else _split_values)(state, out, shares, values, sizes)
     return _rows_first(state, y, out, (T, K, G, D))
 
 
 class _Sizes(NamedTuple):
-    """New tokens, cells, KV heads, queries that share one, and head size."""
+    """New tokens, cells, KV heads, queries that share one, head size, and columns for new tokens."""
 
     T: int
     S: int
     K: int
     G: int
     D: int
+    N: int
 
 
 def _part(state: Lowering, new_name: str, name: str, sizes: _Sizes) -> CellPart:
@@ -70,57 +72,77 @@ def _part(state: Lowering, new_name: str, name: str, sizes: _Sizes) -> CellPart:
 
 
 def _read_part(state: Lowering, new_name: str, name: str, sizes: _Sizes) -> CellPart:
-    T, S, K, _, D = sizes
+    T, S, K, _, D, _ = sizes
     new, cells = state.index[new_name], state.index[name]
     if name not in state.half_cells:
-        return CellPart(new, cell_numbers(state, name, cells, (K, S, D)))
+        return CellPart(_filled(state, new, new_name, sizes), cell_numbers(state, name, cells, (K, S, D)))
     new = state.index[new_name] = to_half(state, new, f"{new_name}.half", (K, T, D))
-    if T == 1:
-        return CellPart(new, cells, half=True)
+    if T == 1 or state.few:
+        return CellPart(_filled(state, new, new_name, sizes), cells, half=True)
     new = to_float(state, new, f"{new_name}.rounded", (K, T, D))
-    return CellPart(new, to_float(state, cells, f"{name}.float", (K, S, D)))
+    return CellPart(_filled(state, new, new_name, sizes), to_float(state, cells, f"{name}.float", (K, S, D)))
+
+
+def _filled(state: Lowering, new: int, name: str, sizes: _Sizes) -> int:
+    """New keys or values with zeros behind them, (K, N, D), where there are more columns than tokens."""
+    T, _, K, _, D, N = sizes
+    if T == 1 or not state.few:
+        return new
+    filled = state.concat([new, _zeros(state, new, (K, N, D))], 1, f"{name}.longer", (K, T + N, D))
+    return state.slice(filled, f"{name}.filled", (K, N, D), 1, 0)
+
+
+def _zeros(state: Lowering, like: int, shape: tuple[int, ...]) -> int:
+    """Zeros of the same numbers as another tensor."""
+    half = state.subgraph.is_half(like)
+    kind, numbers = ("FLOAT16", np.float16) if half else ("FLOAT32", np.float32)
+    key = f"zeros.{kind}.{','.join(map(str, shape))}"
+    return state.subgraph.constant(key, shape, kind, lambda: np.zeros(shape, numbers))
 
 
 def _joined(state: Lowering, out: str, part: CellPart, sizes: _Sizes) -> int:
     """New ones and cells under each other, (K, T+S, D)."""
-    T, S, K, _, D = sizes
+    T, S, K, _, D, _ = sizes
     return state.concat([part.new, part.cells], 1, out, (K, S + T, D))
 
 
 def _joined_scores(state: Lowering, out: str, query: int, keys: CellPart, sizes: _Sizes) -> int:
-    T, S, K, G, _ = sizes
+    T, S, K, G, _, _ = sizes
     joined = _joined(state, f"{out}.keys", keys, sizes)
     return _product(state, query, joined, f"{out}.scores", (K, G * T, S + T), transpose_b=True)
 
 
 def _split_scores(state: Lowering, out: str, query: int, keys: CellPart, sizes: _Sizes) -> int:
-    T, S, K, G, D = sizes
+    T, S, K, G, D, N = sizes
     if keys.half:  # packing costs little where a number is short, less than turning the scores
         query = to_half(state, query, f"{out}.q.half", (K, G * T, D))
         old = _product(state, query, keys.cells, f"{out}.old", (K, G * T, S), transpose_b=True)
     else:
         columns = _product(state, keys.cells, query, f"{out}.old.columns", (K, S, G * T), transpose_b=True)
         old = state.transpose(columns, f"{out}.old", (K, G * T, S), (0, 2, 1))
-    new = _product(state, query, keys.new, f"{out}.new", (K, G * T, T), transpose_b=True)
-    scores = state.concat([new, old], 2, f"{out}.scores", (K, G * T, S + T))
-    return to_float(state, scores, f"{out}.scores.float", (K, G * T, S + T)) if keys.half else scores
+    M = 1 if T == 1 else N
+    parts = [_product(state, query, keys.new, f"{out}.new", (K, G * T, M), transpose_b=True)]
+    if N > M:
+        parts.append(_zeros(state, parts[0], (K, G, N - M)))
+    scores = state.concat([*parts, old], 2, f"{out}.scores", (K, G * T, S + N))
+    return to_float(state, scores, f"{out}.scores.float", (K, G * T, S + N)) if keys.half else scores
 
 
 def _joined_values(state: Lowering, out: str, shares: int, values: CellPart, sizes: _Sizes) -> int:
-    T, _, K, G, D = sizes
+    T, _, K, G, D, _ = sizes
     joined = _joined(state, f"{out}.values", values, sizes)
     return _product(state, shares, joined, f"{out}.y", (K, G * T, D), transpose_b=False)
 
 
 def _split_values(state: Lowering, out: str, shares: int, values: CellPart, sizes: _Sizes) -> int:
-    T, S, K, G, D = sizes
+    T, S, K, G, D, N = sizes
     if values.half:  # the smallest float16 that Arm's kernels keep is 6e-5, and shares are often less
         larger = state.binary(
-            "MUL", shares, state.subgraph.number(SHARES), f"{out}.shares.larger", (K, G * T, S + T)
+            "MUL", shares, state.subgraph.number(SHARES), f"{out}.shares.larger", (K, G * T, S + N)
         )
-        shares = to_half(state, larger, f"{out}.shares.half", (K, G * T, S + T))
-    old_shares = state.slice_last(shares, f"{out}.shares.old", (K, G * T, S), T)
-    new_shares = state.slice_last(shares, f"{out}.shares.new", (K, G * T, T), 0)
+        shares = to_half(state, larger, f"{out}.shares.half", (K, G * T, S + N))
+    old_shares = state.slice_last(shares, f"{out}.shares.old", (K, G * T, S), N)
+    new_shares = state.slice_last(shares, f"{out}.shares.new", (K, G * T, 1 if T == 1 else N), 0)
     old_y = _product(state, old_shares, values.cells, f"{out}.y.old", (K, G * T, D), transpose_b=False)
     if T == 1:  # a product of one row is that row, scaled
         new_y = state.binary("MUL", new_shares, values.new, f"{out}.y.new", (K, G, D))

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgesdk.bundle.manifest import CellType, StepShape
 from edgesdk.bundle.step_contract import StepContract
 from edgesdk.bundle.step_names import CellName, litert_tensors
+from edgesdk.bundle.step_shape import FEW
 from edgesdk.errors import EmitError
 from edgesdk_converters.emit.litert.drop_unread import drop_unread
 from edgesdk_converters.emit.litert.half_cells import half_cells
@@ -96,17 +97,22 @@ def _lower_steps(
         largest[step.signature] = step
     for signature, step in largest.items():
         sharing = [other for other in steps if other.signature == signature]
-        different = {"T": {s.tokens for s in sharing}, "S": {s.cells for s in sharing}}
+        different = {
+            "T": {s.tokens for s in sharing},
+            "S": {s.cells for s in sharing},
+            "R": {s.rows for s in sharing},
+        }
         varying = frozenset(name for name, sizes in different.items() if len(sizes) > 1)
         subgraph, scales = model.subgraph(signature), options.channel_scales
-        state = Lowering(subgraph, graph, weights, step, context, varying, channel_scales=scales)
+        few = len(largest) < len(steps) and step.tokens <= FEW
+        state = Lowering(subgraph, graph, weights, step, context, varying, few, channel_scales=scales)
         _lower_step(state, contract)
         drop_unread(state.subgraph)
 
 
 def _lower_step(state: Lowering, contract: StepContract) -> None:
     graph, cell_type = state.graph, contract.cell_type
-    names = {tensor.port.name: tensor.name for tensor in litert_tensors(contract).ports_in}
+    names = {tensor.port.name: tensor.name for tensor in litert_tensors(contract, few=state.few).ports_in}
     for value in graph.inputs:
         if value.name == "rows" and state.step.tokens == 1:
             continue

@@ -117,6 +117,10 @@ class Subgraph:
         """Shape of a tensor, as it was given: dimensions that vary are `Varying`."""
         return self._shapes[index]
 
+    def is_half(self, index: int) -> bool:
+        """Whether a tensor is float16."""
+        return bool(self.tensors[index].type == self.model.schema.TensorType.FLOAT16)  # type: ignore[attr-defined]
+
     def input(
         self,
         name: str,

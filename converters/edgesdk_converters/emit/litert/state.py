@@ -9,6 +9,7 @@ import numpy as np
 
 from edgesdk.bundle.decoder_spec import RotarySpec
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_shape import FEW
 from edgesdk_converters.emit.litert.model_file import Subgraph, Varying, stated
 from edgesdk_converters.graph.graph import Graph
 from edgesdk_converters.graph.ops import Shape
@@ -34,7 +35,8 @@ class Lowering:
         weights: constants.
         step: the size, the largest of those that share the signature.
         context: length of the rotary tables.
-        varying: which of `T` and `S` differ among those.
+        varying: which of `T`, `S` and `R` differ among those.
+        few: its masks have FEW columns for new tokens, however many there are.
         index: tensor index of every value made so far.
         cell_scales: tensor index of the scales of int8 cells, by the cells' name.
         half_cells: names of cells in float16.
@@ -50,6 +52,7 @@ class Lowering:
     step: StepShape
     context: int
     varying: frozenset[str] = frozenset()
+    few: bool = False
     index: dict[str, int] = field(default_factory=dict)
     cell_scales: dict[str, int] = field(default_factory=dict)
     half_cells: set[str] = field(default_factory=set)
@@ -74,7 +77,8 @@ class Lowering:
         """A symbolic shape in numbers."""
         T = self.tokens
         S = Varying(self.step.cells) if "S" in self.varying else self.step.cells
-        sizes = {"T": T, "S": S, "R": self.step.rows, "S+T": S + T}
+        R = Varying(self.step.rows) if "R" in self.varying else self.step.rows
+        sizes = {"T": T, "S": S, "R": R, "S+T": S + (FEW if self.few else T)}
         return tuple(dim if isinstance(dim, int) else sizes[dim] for dim in shape)
 
     def emit(
@@ -90,9 +94,7 @@ class Lowering:
 
         It is float16 where the first input is, except behind DEQUANTIZE, and float32 elsewhere.
         """
-        half = self.schema.TensorType.FLOAT16
-        first = self.subgraph.tensors[inputs[0]]
-        same = first.type == half and code != "DEQUANTIZE"  # type: ignore[attr-defined]
+        same = self.subgraph.is_half(inputs[0]) and code != "DEQUANTIZE"
         dtype = "FLOAT16" if same else "FLOAT32"
         out = self.subgraph.tensor(name, shape, dtype)
         self.subgraph.op(code, version, inputs, [out], options)

@@ -20,9 +20,16 @@ class CellFiles:
 
     CONTEXT = 64
     STEPS = tuple(
-        StepShape(tokens, cells, rows, f"step_{tokens}_{cells}")
-        for tokens, rows in ((1, 1), (4, 4), (32, 2))
-        for cells in (16, 64)
+        sorted(
+            StepShape(tokens, cells, rows, name)
+            for tokens, rows, name in (
+                (1, 1, "step_1"),
+                (4, 4, "step_few"),
+                (12, 12, "step_few"),
+                (32, 2, "step_many"),
+            )
+            for cells in (16, 64)
+        )
     )
 
     def __init__(self, kind):

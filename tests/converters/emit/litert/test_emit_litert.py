@@ -1,11 +1,13 @@
 """LiteRT files, run by LiteRT, against the evaluator on the very same weights."""
 
 import dataclasses
+import platform
 import typing
 
 import numpy as np
 import pytest
 
+from edgesdk.backends.aligned_array import aligned_array
 from edgesdk.backends.cell_arrays import allocate_cells, cell_views
 from edgesdk.backends.litert.compiled import CompiledStepBackend
 from edgesdk.backends.litert.graph_operations import read_signature
@@ -14,8 +16,10 @@ from edgesdk.backends.litert.operator_profiler import OperatorProfiler
 from edgesdk.backends.step_buffers import StepArrays
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_contract import main_stack
-from edgesdk.bundle.step_names import litert_tensors
+from edgesdk.bundle.step_names import has_few_columns, litert_tensors
 from edgesdk.kv.cell_sequence import CellSequence
+from edgesdk.kv.draft_tree import DraftTree
+from edgesdk.kv.step_runner import StepEntry, StepRunner
 from edgesdk_converters.emit.litert.emit_litert import emit_litert
 from edgesdk_converters.emit.litert.lowering import LOWERINGS
 from edgesdk_converters.emit.litert.model_file import ModelFile
@@ -29,12 +33,14 @@ from edgesdk_converters.quantise.recipe import find_recipe
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT has no wheel for this platform")
 
-# T = 4 has a signature for each S, the others one for both; T = 16 and 32 share one.
-_NAMES = {1: "step_1", 8: "step_8", 16: "step_many", 32: "step_many"}
+# T = 4 has a signature for each S, the others one for both; few tokens share one, and larger steps.
+_NAMES = {1: "step_1", 2: "step_few", 8: "step_few", 16: "step_few", 24: "step_many", 32: "step_many"}
 STEPS = tuple(
-    StepShape(tokens, cells, rows, _NAMES.get(tokens, f"step_{tokens}_{cells}"))
-    for tokens, rows in ((1, 1), (4, 4), (8, 8), (16, 2), (32, 2))
-    for cells in (16, 64)
+    sorted(
+        StepShape(tokens, cells, rows, _NAMES.get(tokens, f"step_{tokens}_{cells}"))
+        for tokens, rows in ((1, 1), (2, 2), (4, 4), (8, 1), (8, 8), (16, 16), (24, 2), (32, 2), (32, 32))
+        for cells in (16, 64)
+    )
 )
 
 # Largest difference of logits of about 1. int8 and int4 rows: LiteRT quantises activations to 8 bits.
@@ -90,6 +96,30 @@ def test_chunks_and_single_tokens_give_the_same_logits(any_program, tokens, tmp_
     np.testing.assert_allclose(last, whole, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="seen on x86-64 only")
+@pytest.mark.parametrize("recipe", ["f32", "w8-round", "w4b32-round"])
+def test_a_token_gives_the_same_bits_whoever_shares_its_step(any_program, tokens, tmp_path, recipe):
+    """One form of attention up to 16 tokens: scores by cell, columns that do not move, sums in one order."""
+    emit(any_program, recipe, tmp_path / "m.tflite")
+    runner = StepRunner(open_compiled(tmp_path / "m.tflite", any_program.spec), any_program.spec, 64)
+    before = runner.new_list()
+    runner.run([StepEntry(before, tokens[:7])])
+    fork = before.fork()
+    alone = np.array(runner.run([StepEntry(fork, tokens[7:8])])[0])
+    fork.close()
+    for count in (2, 3, 4, 8, 16):
+        fork = before.fork()
+        drafts = DraftTree(tokens[8 : 7 + count], np.arange(-1, count - 2, dtype=np.int32))
+        (rows,) = runner.run([StepEntry(fork, tokens[7:8], "last", drafts)])
+        assert np.array_equal(rows[0], alone), count
+        fork.close()
+        forks = [before.fork() for _ in range(count)]
+        entries = [StepEntry(cells, tokens[7 + i : 8 + i]) for i, cells in enumerate(forks)]
+        assert np.array_equal(runner.run(entries)[0], alone), count
+        for cells in forks:
+            cells.close()
+
+
 def test_the_interpreter_gives_what_the_compiled_model_gives(any_program, tokens, tmp_path):
     emit(any_program, "w8-round", tmp_path / "m.tflite")
     spec = any_program.spec
@@ -135,7 +165,9 @@ def test_the_same_buffer_is_written_once():
 
 
 @pytest.mark.parametrize(
-    "step", [step for step in STEPS if step.cells == 16], ids=lambda step: str(step.tokens)
+    "step",
+    [step for step in STEPS if step.cells == 16],
+    ids=lambda step: f"{step.tokens}-{step.rows}",
 )
 def test_xnnpack_takes_everything_but_looking_up(make_program, tmp_path, step):
     """What it refuses runs on one thread and splits the graph: sizes that vary made it refuse SLICE."""
@@ -144,9 +176,12 @@ def test_xnnpack_takes_everything_but_looking_up(make_program, tmp_path, step):
     graph = read_signature(tmp_path / "m.tflite", step.signature)
     contracts = main_stack(program.spec)
     contract = contracts[step.stack]
-    tensors, arrays = litert_tensors(contract), StepArrays(contracts).buffers(step)
-    ports = (*tensors.inputs_of(step), *tensors.ports_out)
-    bound = {tensor.name: arrays.port(tensor.port.name) for tensor in ports}
+    tensors = litert_tensors(contract, few=has_few_columns(graph.inputs))
+    arrays = StepArrays(contracts).buffers(step)
+    bound = {tensor.name: arrays.port(tensor.port.name) for tensor in tensors.ports_out}
+    bound |= {
+        tensor.name: aligned_array(tensor.dtype, *tensor.shape(step)) for tensor in tensors.inputs_of(step)
+    }
     cells = allocate_cells(contract.groups, step.cells)
     for parts, held in ((tensors.cells, cells), (tensors.new, arrays.kv_new)):
         bound |= dict(zip([part.name for part in parts], cell_views(parts, held), strict=True))
@@ -184,7 +219,7 @@ def test_each_size_of_step_has_products_of_its_own_kind(make_program, tmp_path, 
     for signature, its_phase in (
         ("step_1", "decode"),
         ("step_4_16", "few"),
-        ("step_8", "few"),
+        ("step_few", "few"),
         ("step_many", "prompt"),
     ):
         operations = read_signature(tmp_path / "m.tflite", signature).operations

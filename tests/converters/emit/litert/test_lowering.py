@@ -24,8 +24,8 @@ pytest.importorskip("ai_edge_litert", reason="LiteRT has no wheel for this platf
 
 STEPS = (
     StepShape(1, 64, 1, "step_1"),
-    StepShape(8, 64, 8, "step_8"),
-    *(StepShape(tokens, 64, 8, "step_many") for tokens in (16, 32)),
+    *(StepShape(tokens, 64, tokens, "step_few") for tokens in (8, 16)),
+    *(StepShape(tokens, 64, 8, "step_many") for tokens in (24, 32)),
 )
 
 
@@ -100,7 +100,7 @@ def test_a_slice_of_a_middle_axis_runs_to_the_end_of_what_varies():
 @pytest.mark.parametrize("recipe", ["f32", "w8-round"])
 def test_nothing_is_reshaped_twice(any_program, tmp_path, recipe):
     emit(any_program, tmp_path / "m.tflite", recipe)
-    for signature in ("step_1", "step_8", "step_many"):
+    for signature in ("step_1", "step_few", "step_many"):
         for operator in operators(tmp_path / "m.tflite", signature):
             assert operator.code != "RESHAPE" or operator.sources[0] != "RESHAPE"
 
@@ -109,7 +109,7 @@ def test_heads_are_cut_from_one_reshaped_product(make_program, tmp_path):
     program = make_program("plain")
     emit(program, tmp_path / "m.tflite")
     layers = len(program.spec.layers)
-    for signature, reshapes in (("step_1", 3), ("step_8", 4), ("step_many", 4)):
+    for signature, reshapes in (("step_1", 3), ("step_few", 4), ("step_many", 4)):
         counts = collections.Counter(o.code for o in operators(tmp_path / "m.tflite", signature))
         assert counts["RESHAPE"] == reshapes * layers + 2  # cosines and sines
 
@@ -117,7 +117,7 @@ def test_heads_are_cut_from_one_reshaped_product(make_program, tmp_path):
 @pytest.mark.parametrize("channel_scales", [True, False])
 def test_scales_stand_where_they_are_wanted(make_program, tmp_path, channel_scales):
     emit(make_program("biases"), tmp_path / "m.tflite", channel_scales=channel_scales)
-    found = list(operators(tmp_path / "m.tflite", "step_8"))
+    found = list(operators(tmp_path / "m.tflite", "step_few"))
     products = [o for o in found if o.code == "FULLY_CONNECTED" and o.inputs[1].quantization is not None]
     assert products
     for product in products:

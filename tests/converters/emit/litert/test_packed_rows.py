@@ -18,8 +18,8 @@ pytest.importorskip("ai_edge_litert", reason="LiteRT has no wheel for this platf
 
 STEPS = (
     StepShape(1, 64, 1, "step_1"),
-    StepShape(8, 64, 8, "step_8"),
-    *(StepShape(tokens, cells, 8, "step_many") for tokens in (16, 32) for cells in (32, 64)),
+    *(StepShape(tokens, 64, tokens, "step_few") for tokens in (8, 16)),
+    *(StepShape(tokens, cells, 8, "step_many") for tokens in (24, 32) for cells in (32, 64)),
 )
 
 
