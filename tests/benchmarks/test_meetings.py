@@ -10,7 +10,7 @@ def meetings(benchmark_module):
 
 @pytest.mark.parametrize("seed", range(30))
 def test_facts_are_said_once_and_can_be_told_apart(meetings, seed):
-    make_meeting, talk = meetings.make_meeting, meetings.talk
+    make_meeting, talk = meetings.make_meeting, meetings.TALK
     meeting = make_meeting(seed, 24)
     lines = meeting.text.splitlines()
     assert len(lines) == 24
