@@ -135,7 +135,7 @@ def command(
     )
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     logging.getLogger("edgesdk.server").setLevel(logging.INFO)
-    served = served_names([find_or_convert(model) for model in models]) if models else None
+    served = served_names([(model.lower(), find_or_convert(model)) for model in models]) if models else None
     models_of = ModelHost(
         served,
         loading if trust_grammars else replace(loading, isolate_grammars=True),

@@ -51,6 +51,7 @@ class Answer:
         self._thought = thought
         self._thoughts: list[str] = []
         self._thoughts_taken = self._logprobs_taken = 0
+        self._thought_tokens = 0
         self._strips = False
         """Whether space is left out until there is text: after a thought."""
         self._detokenizer = Detokenizer(tokenizer, skip_special=not shows_special)
@@ -153,6 +154,7 @@ class Answer:
             decode_tokens_per_s=(len(times) - 1) / later_s if later_s > 0 else None,
             logprobs=None if self._logprobs is None else tuple(self._logprobs),
             thought="".join(self._thoughts),
+            thought_tokens=self._thought_tokens,
             steps=self.steps,
             drafted_tokens=self.drafted,
             kept_tokens=self.kept,
@@ -177,6 +179,8 @@ class Answer:
             self._thoughts.append(step.thought)
         if self._thought is not None and self._thought.done:
             self._thought, self._strips = None, bool(self._thoughts)
+            if self._thoughts:
+                self._thought_tokens = len(self.tokens) - len(step.tokens)
         return self._shown(step.text + "".join(map(self._detokenizer.push, step.tokens)))
 
     def _shown(self, text: str) -> str:

@@ -26,6 +26,7 @@ class Completion:
         logprobs: of each token, if asked for.
         tool_calls: the functions that the model wants called, for a conversation with tools.
         thought: what a reasoning model wrote between its marks before the answer to a conversation.
+        thought_tokens: tokens of that, its marks included; they are among `new_tokens`.
         steps: steps of the model that gave tokens: fewer than tokens with drafts or a grammar.
         drafted_tokens: tokens that a drafter proposed and these steps judged.
         kept_tokens: those of them that the answer has and needed no step for.
@@ -42,6 +43,7 @@ class Completion:
     logprobs: tuple[TokenLogprob, ...] | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     thought: str = ""
+    thought_tokens: int = 0
     steps: int = 0
     drafted_tokens: int = 0
     kept_tokens: int = 0

@@ -16,13 +16,19 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from edgesdk.errors import EdgeError, first_line
+from edgesdk.server.anthropic.messages import count_tokens, messages, messages_error
 from edgesdk.server.figures import Figures
 from edgesdk.server.guard import LOG, Guard, log_refusal
 from edgesdk.server.model_host import ModelHost
+from edgesdk.server.ollama import api as ollama
+from edgesdk.server.ollama.api import ollama_error
+from edgesdk.server.open_api import open_api
 from edgesdk.server.openai.chat import chat
 from edgesdk.server.openai.completions import completions
 from edgesdk.server.openai.errors import error_response
+from edgesdk.server.openai.kept_responses import KeptResponses
 from edgesdk.server.openai.models import embeddings, model, models
+from edgesdk.server.openai.responses import responses
 from edgesdk.server.refusal import Refused, refusal_of
 from edgesdk.server.server_options import ServerOptions
 from edgesdk.server.service import Service
@@ -78,6 +84,7 @@ def make_application(host: ModelHost, options: ServerOptions) -> Starlette:
         lifespan=lifespan,
     )
     app.state.service = service
+    app.state.kept_responses = KeptResponses()
     return app
 
 
@@ -85,9 +92,19 @@ def _routes() -> list[Route | Mount]:
     return [
         Route("/v1/chat/completions", answered(chat, error_response), methods=["POST"]),
         Route("/v1/completions", answered(completions, error_response), methods=["POST"]),
+        Route("/v1/responses", answered(responses, error_response), methods=["POST"]),
         Route("/v1/embeddings", answered(embeddings, error_response), methods=["POST"]),
         Route("/v1/models", answered(models, error_response)),
         Route("/v1/models/{name:path}", answered(model, error_response)),
+        Route("/v1/messages", answered(messages, messages_error), methods=["POST"]),
+        Route("/v1/messages/count_tokens", answered(count_tokens, messages_error), methods=["POST"]),
+        Route("/api/chat", answered(ollama.chat, ollama_error), methods=["POST"]),
+        Route("/api/generate", answered(ollama.generate, ollama_error), methods=["POST"]),
+        Route("/api/show", answered(ollama.show, ollama_error), methods=["POST"]),
+        Route("/api/tags", answered(ollama.tags, ollama_error)),
+        Route("/api/ps", answered(ollama.loaded, ollama_error)),
+        Route("/api/version", answered(ollama.version, ollama_error)),
+        Route("/openapi.json", open_api),
         Route("/health", _health),
         Route("/metrics", _metrics),
         Route("/", _page),

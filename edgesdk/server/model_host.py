@@ -13,9 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgesdk.bundle.model_names import is_name, make_name
 from edgesdk.bundle.reader import open_bundle
-from edgesdk.bundle.model_names import is_name
-from edgesdk.bundle.shelf import make_name, names, place
+from edgesdk.bundle.shelf import names, on_shelf, shelf_folder
+from edgesdk.bundle.shelf_aliases import read_aliases
 from edgesdk.engine.engine import Engine
 from edgesdk.engine.engine_options import OwnKeywords
 from edgesdk.errors import BundleError, EdgeError, UnsupportedOption, quoted
@@ -90,7 +91,7 @@ class ModelHost:
     @property
     def names(self) -> list[str]:
         """What may be asked for, sorted."""
-        return names() if self._served is None else sorted(self._served)
+        return sorted({*names(), *_aliases()} if self._served is None else self._served)
 
     @property
     def loaded(self) -> tuple[LoadedModel, ...]:
@@ -110,7 +111,8 @@ class ModelHost:
             raise Refused(400, f"model is missing; there are {_listed(there)}", param="model")
         name = asked.removesuffix(_LATEST)
         if name in there:
-            return name
+            # One engine for a model and its aliases.
+            return name if self._served is not None else self.path(name).name
         raise Refused(
             404,
             f"there is no model {quoted(asked, 60)}; there are {_listed(there)}",
@@ -119,8 +121,17 @@ class ModelHost:
         )
 
     def path(self, name: str) -> Path:
-        """The folder of a known name."""
-        return place(name) if self._served is None else self._served[name]
+        """The folder of a known name.
+
+        Raises:
+            Refused: it has gone from the shelf.
+        """
+        if self._served is not None:
+            return self._served[name]
+        found = on_shelf(name)
+        if found is None:  # it went since
+            raise Refused(404, f"there is no model {quoted(name, 60)} any more", param="model")
+        return found
 
     async def lease(self, asked: str | None) -> LoadedModel:
         """A model in use, loaded if it was not; the caller's to `release`.
@@ -231,21 +242,30 @@ def memory_bytes(options: ServerOptions) -> int:
     return int(psutil.virtual_memory().total) // 2
 
 
-def served_names(folders: Sequence[Path]) -> dict[str, Path]:
-    """Names for folders of bundles: of the shelf as they are, others by their folder.
+def served_names(folders: Sequence[tuple[str, Path]]) -> dict[str, Path]:
+    """Names for bundles that are served: names and aliases as they were said, others by their folder.
+
+    Args:
+        folders: what was said, and the folder of the bundle.
 
     Raises:
         UnsupportedOption: two would have the same.
     """
     found: dict[str, Path] = {}
-    for folder in folders:
-        name = make_name(folder.resolve().name.removesuffix(".edge"))
+    for said, folder in folders:
+        name = said if is_name(said) else make_name(folder.resolve().name.removesuffix(".edge"))
         if name in found:
             raise UnsupportedOption(
                 f"two models would be called {name}: {found[name]} and {folder}; rename one"
             )
         found[name] = folder
     return found
+
+
+def _aliases() -> list[str]:
+    """Further names of what is on the shelf."""
+    found = read_aliases(shelf_folder())
+    return [name for name in found if on_shelf(name) is not None]
 
 
 def _open(path: Path, loading: LoadOptions, own: OwnKeywords) -> Engine:

@@ -58,6 +58,7 @@ def usage(completions: Sequence[Completion], metrics: Sequence[RequestMetrics]) 
         "completion_tokens": new,
         "total_tokens": prompt + new,
         "prompt_tokens_details": {"cached_tokens": metrics[0].cached_tokens if metrics else 0},
+        "completion_tokens_details": {"reasoning_tokens": sum(each.thought_tokens for each in completions)},
     }
 
 

@@ -49,11 +49,12 @@ function asMessage(node) {
  */
 export async function writeAnswer(node, body, signal, changed) {
   const began = performance.now();
-  let first = 0, pieces = 0;
+  let first = 0, pieces = 0;  // `live`: tokens a second, until the server says
   node.state = "streaming";
   try {
     for await (const piece of streamAnswer(body, signal)) {
       node.model = piece.model ?? node.model;
+      delete node.loading;
       const choice = piece.choices[0];
       if (choice) {
         if (take(node, choice.delta, began)) {
@@ -81,6 +82,7 @@ export async function writeAnswer(node, body, signal, changed) {
     node.figures = { ttft_ms: first - began, decode_tokens_per_s: node.live, counted: true };
   }
   delete node.live;
+  delete node.loading;
   if (node.state !== "failed") node.receipt = await receiptOf(node.model ?? body.model);
   changed();
 }

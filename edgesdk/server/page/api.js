@@ -43,11 +43,15 @@ export async function* streamAnswer(body, signal) {
   const answer = await call("/v1/chat/completions", {
     method: "POST", body: JSON.stringify(asked), headers: { "Content-Type": "application/json" }, signal,
   });
-  for await (const data of events(answer.body)) {
-    if (data === "[DONE]") return;
-    const piece = JSON.parse(data);
-    if (piece.error) throw new ServerError(piece.error.message, 0, null);
-    yield piece;
+  try {
+    for await (const data of events(answer.body)) {
+      if (data === "[DONE]") return;
+      const piece = JSON.parse(data);
+      if (piece.error) throw new ServerError(piece.error.message, 0, null);
+      yield piece;
+    }
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;  // which is what browsers make of a lost connection
   }
   throw new ServerError("The connection ended before the answer did.", 0, null);
 }

@@ -44,7 +44,7 @@ export async function copy(text, button) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    say("The browser does not let this page copy.");
+    tell("The browser does not let this page copy.");
     return;
   }
   say("Copied");
@@ -57,6 +57,38 @@ export async function copy(text, button) {
 export function say(text) {
   find("said").textContent = "";
   requestAnimationFrame(() => { find("said").textContent = text; });
+}
+
+/** Tells everybody: a line that is seen for a moment, and said. */
+export function tell(text) {
+  say(text);
+  const line = find("told");
+  line.textContent = text;
+  line.hidden = false;
+  clearTimeout(told);
+  told = setTimeout(() => { line.hidden = true; }, 3500);
+}
+
+let told = 0;
+
+/**
+ * Gives an element other children; those that are the same stay, with their focus, selection and scroll position.
+ * @param {Element} element what is changed.
+ * @param {Node[]} wanted its children from now on.
+ * @param {string} deeper selector of children that are not replaced but given other children.
+ */
+export function patch(element, wanted, deeper) {
+  const there = [...element.childNodes];
+  wanted.forEach((node, place) => {
+    const old = there[place];
+    if (!old) element.append(node);
+    else if (old.isEqualNode(node)) return;
+    else if (deeper && old instanceof Element && node instanceof Element && old.tagName === node.tagName && old.matches(deeper) && node.matches(deeper)) {
+      old.className = node.className;
+      patch(old, [...node.childNodes], "");
+    } else old.replaceWith(node);
+  });
+  for (const old of there.slice(wanted.length)) old.remove();
 }
 
 /** Lets a text field be as high as its text, to a limit that the style sheet sets. */

@@ -2,8 +2,9 @@
 
 import { describeModel, listModels, ServerError, setKey } from "/page/api.js";
 import { requestFor, writeAnswer } from "/page/answer.js";
-import { add, children, choose, newConversation, NO_SETTINGS, path, readConversation, ROOT } from "/page/conversation.js";
-import { facts, find, grow, make, openDialog, say } from "/page/dom.js";
+import { add, choose, newConversation, NO_SETTINGS, path, readConversation, ROOT, version } from "/page/conversation.js";
+import { find, grow, make, openDialog, say, tell } from "/page/dom.js";
+import { NARROW, showKeys, startFrame, togglePanel, toggleSide } from "/page/frame.js";
 import { check, showChips, showSettings, startPanel } from "/page/panel.js";
 import * as shelf from "/page/shelf.js";
 import { saveFile, showChats } from "/page/sidebar.js";
@@ -15,15 +16,16 @@ const IDEAS = [
   "Three names for a small bakery, as a table with reasons.",
   "What is the capital of South Korea?",
 ];
-const NARROW = matchMedia("(max-width: 50rem)");
+const TOUCH = matchMedia("(pointer: coarse)");  // there the key begins a line, and the button sends
 const KEEP_MS = 1000;
 const NEAR_END_PX = 80;
 
 let chat = newConversation();
 let models = [];
-let running = null;  // { node, stop, chat }
+const running = new Map();  // by id of the conversation: { node, stop, chat }
 let keptAt = 0;
-const actions = { edit, again, choose: show, results };
+let leaving = false;
+const actions = { edit, again, step, results };
 
 // What is shown ---------------------------------------------------------------------------------------------
 
@@ -39,14 +41,14 @@ function draw() {
 
 function drawList() {
   const chats = shelf.allConversations();
-  if (running && !chats.some((each) => each.id === running.chat.id)) chats.unshift(running.chat);
+  for (const each of running.values()) if (!chats.some(({ id }) => id === each.chat.id)) chats.unshift(each.chat);
   showChats(chats, chat.id, { open, remove, save: saveFile });
   find("kept").textContent = shelf.trouble ?? "Conversations stay in this browser.";
   find("kept").classList.toggle("trouble", shelf.trouble !== null);
 }
 
 function drawBusy() {
-  const busy = running?.chat.id === chat.id;
+  const busy = running.has(chat.id);
   find("send").hidden = busy;
   find("stop").hidden = !busy;
   find("send").disabled = !chat.model || !find("ask").value.trim();
@@ -76,7 +78,7 @@ function begin() {
 }
 
 function open(id) {
-  const found = running?.chat.id === id ? running.chat : shelf.load(id);
+  const found = running.get(id)?.chat ?? shelf.load(id);
   if (found) showConversation(found);
   if (NARROW.matches) toggleSide(false);
 }
@@ -100,11 +102,11 @@ function remove(kept) {
     make("button", {
       type: "button", class: "filled danger", onclick: () => {
         find("dialog").close();
-        if (running?.chat.id === kept.id) running.stop();
+        running.get(kept.id)?.stop();
         shelf.forget(kept.id);
         if (kept.id === chat.id) begin();
         drawList();
-        say("Deleted");
+        tell("Deleted");
       },
     }, "Delete"));
   openDialog("Delete this conversation?", make("p", {}, `“${kept.title || "New chat"}” is kept in this browser only.`), answer);
@@ -138,8 +140,8 @@ function put(parent, text) {
 
 /** Whether something can be sent; what is in the way is shown. */
 function ready() {
-  if (running) {
-    say("An answer is still being written.");
+  if (running.has(chat.id)) {
+    tell("An answer is still being written.");
     return false;
   }
   const wrong = check(chat.settings);
@@ -154,9 +156,10 @@ function ready() {
 async function answer(parent) {
   const mine = chat;
   const body = requestFor(mine, parent);
-  const node = add(mine, parent, { role: "assistant", model: mine.model, state: "streaming" });
+  const loading = models.find((model) => model.id === mine.model)?.loaded === false;
+  const node = add(mine, parent, { role: "assistant", model: mine.model, state: "streaming", loading });
   const control = new AbortController();
-  running = { node, chat: mine, stop: () => control.abort() };
+  running.set(mine.id, { node, chat: mine, stop: () => control.abort() });
   keep();
   draw();
   drawList();
@@ -177,7 +180,11 @@ async function answer(parent) {
     }
   });
   cancelAnimationFrame(frame);
-  running = null;
+  running.delete(mine.id);
+  if (leaving && node.state === "failed") {
+    node.state = "stopped";
+    delete node.error;
+  }
   mine.updated = Date.now();
   if (shelf.load(mine.id)) shelf.keep(mine);  // it may have been deleted meanwhile
   if (chat === mine) draw();
@@ -188,8 +195,8 @@ async function answer(parent) {
 }
 
 function edit(node) {
-  if (running) {
-    say("An answer is still being written.");
+  if (running.has(chat.id)) {
+    tell("An answer is still being written.");
     return;
   }
   editInPlace(node, (text) => {
@@ -207,16 +214,17 @@ function again(node) {
   answer(node.parent);
 }
 
-function show(id, step) {
-  if (running?.chat.id === chat.id) running.stop();
-  choose(chat, id);
+function step(node, by) {
+  const { siblings, place } = version(chat, node);
+  const id = siblings[place + by]?.id;
+  if (!id) return;
+  choose(chat, id);  // an answer that is under way goes on, unseen
   keep();
   draw();
   const element = document.querySelector(`[data-id="${id}"]`);
-  const button = element?.querySelector(`[data-step="${step}"]:not(:disabled)`) ?? element?.querySelector("[data-step]:not(:disabled)");
+  const button = element?.querySelector(`[data-step="${by}"]:not(:disabled)`) ?? element?.querySelector("[data-step]:not(:disabled)");
   button?.focus();
-  const all = children(chat, chat.nodes[id].parent);
-  say(`Version ${all.findIndex((each) => each.id === id) + 1} of ${all.length}`);
+  say(`Version ${place + by + 1} of ${siblings.length}`);
 }
 
 function results(node, given) {
@@ -235,7 +243,7 @@ async function refreshModels() {
     models = await listModels();
   } catch (error) {
     if (error instanceof ServerError && error.status === 401) askKey();
-    else say(error.message);
+    else tell(error.message);
     find("runs-on").textContent = error.message;
     return;
   }
@@ -268,37 +276,7 @@ function askKey() {
   if (!dialog.open) dialog.showModal();
 }
 
-// Around it -------------------------------------------------------------------------------------------------
-
-function togglePanel(shown) {
-  find("panel").hidden = !shown;
-  find("show-panel").setAttribute("aria-expanded", String(shown));
-  document.body.classList.toggle("with-panel", shown);
-  if (shown) find("hide-panel").focus();
-  else find("show-panel").focus();
-}
-
-function toggleSide(shown) {
-  document.body.classList.toggle("without-side", !shown);
-  document.body.classList.toggle("with-side", shown);
-  find("show-side").setAttribute("aria-expanded", String(shown));
-  find("side").inert = !shown;
-}
-
-function applyTheme(value) {
-  document.documentElement.dataset.theme = value;
-  const label = `Theme: ${value || "system"}`;
-  find("theme").setAttribute("aria-label", label);
-  find("theme").title = label;
-}
-
-function showKeys() {
-  openDialog("Keyboard", facts([
-    ["Enter", "sends"], ["Shift+Enter", "begins a line"], ["Esc", "stops the answer; closes what is open"],
-    ["Arrow up", "in an empty question: writes the last one anew"], ["Ctrl+Shift+O", "begins a conversation"],
-    ["Ctrl+/", "shows this"],
-  ]));
-}
+// Keys and buttons ------------------------------------------------------------------------------------------
 
 function onKey(event) {
   const command = event.ctrlKey || event.metaKey;
@@ -309,14 +287,14 @@ function onKey(event) {
     event.preventDefault();
     if (!find("dialog").open) showKeys();
   } else if (event.key === "Escape" && !document.querySelector("dialog[open]")) {
-    if (running) running.stop();
+    if (running.has(chat.id)) running.get(chat.id).stop();
     else if (!find("panel").hidden) togglePanel(false);
     else if (document.body.classList.contains("with-side") && NARROW.matches) toggleSide(false);
   }
 }
 
 function onAskKey(event) {
-  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing && !TOUCH.matches) {
     event.preventDefault();
     find("composer").requestSubmit();
   } else if (event.key === "ArrowUp" && !event.target.value) {
@@ -328,12 +306,21 @@ function onAskKey(event) {
   }
 }
 
+/** Stops and keeps what is under way when the page is left. */
+function leave() {
+  for (const each of running.values()) {
+    each.stop();
+    each.node.state = "stopped";
+    if (shelf.load(each.chat.id)) shelf.keep(each.chat);
+  }
+}
+
 function connect() {
   const on = (id, event, act) => find(id).addEventListener(event, act);
   on("composer", "submit", (event) => {
     event.preventDefault();
     const text = find("ask").value;
-    if (!text.trim() || running || !chat.model) return;
+    if (!text.trim() || !chat.model) return;
     if (!ready()) return;
     find("ask").value = "";
     grow(find("ask"));
@@ -341,21 +328,11 @@ function connect() {
   });
   on("ask", "keydown", onAskKey);
   on("ask", "input", () => { grow(find("ask")); drawBusy(); });
-  on("stop", "click", () => { running?.stop(); find("ask").focus(); });
+  on("stop", "click", () => { running.get(chat.id)?.stop(); find("ask").focus(); });
   on("new-chat", "click", begin);
   on("model", "change", () => { chat.model = find("model").value; if (Object.keys(chat.nodes).length) keep(); drawModel(); });
-  on("show-side", "click", () => { toggleSide(true); find("hide-side").focus(); });
-  on("hide-side", "click", () => { toggleSide(false); find("show-side").focus(); });
-  on("show-panel", "click", () => togglePanel(find("panel").hidden));
-  on("hide-panel", "click", () => togglePanel(false));
-  on("help", "click", showKeys);
   on("bring", "click", () => find("bring-file").click());
   on("bring-file", "change", (event) => { const [file] = event.target.files; event.target.value = ""; if (file) bring(file); });
-  on("theme", "click", () => {
-    const next = { "": "light", light: "dark", dark: "" }[document.documentElement.dataset.theme] ?? "";
-    shelf.theme.write(next);
-    applyTheme(next);
-  });
   on("receipt", "click", async () => {
     const { receipt } = await describeModel(chat.model);
     if (receipt) showReceipt(chat.model, receipt);
@@ -364,8 +341,13 @@ function connect() {
   on("jump", "click", () => { toEnd(); find("ask").focus(); });
   on("scroll", "scroll", () => { find("jump").hidden = isAtEnd(); });
   document.addEventListener("keydown", onKey);
+  addEventListener("pagehide", leave);
+  addEventListener("beforeunload", () => {  // connections are lost between this and `pagehide`
+    leaving = true;
+    setTimeout(() => { leaving = false; }, 2000);
+  });
   shelf.watch((id) => {
-    if (id === chat.id && !running) {
+    if (id === chat.id && !running.has(id)) {
       const found = shelf.load(id);
       if (found) showConversation(found);
     }
@@ -379,9 +361,7 @@ function connect() {
 }
 
 async function start() {
-  applyTheme(shelf.theme.read());
-  toggleSide(!NARROW.matches);
-  NARROW.addEventListener("change", () => toggleSide(!NARROW.matches));
+  startFrame();
   connect();
   find("ideas").append(...IDEAS.map((idea) => make("li", {}, make("button", { type: "button", onclick: () => { ask(idea); find("ask").focus(); } }, idea))));
   const before = shelf.last.read();

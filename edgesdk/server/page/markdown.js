@@ -23,8 +23,8 @@ const marked = new Marked({
     html: ({ text }) => escape(text),
     // A picture's address would tell its host that it was shown.
     image: ({ href, text }) => `<a href="${escape(href)}">${escape(text || href)}</a>`,
-    heading({ tokens, depth }) {  // below the page's own
-      const level = Math.min(depth + 2, 6);
+    heading({ tokens, depth }) {  // below the conversation's own
+      const level = Math.min(depth + 1, 6);
       return `<h${level}>${this.parser.parseInline(tokens)}</h${level}>`;
     },
   },

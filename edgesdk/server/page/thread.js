@@ -2,7 +2,7 @@
 
 import { figuresText } from "/page/answer.js";
 import { path, version } from "/page/conversation.js";
-import { copy, facts, find, grow, icon, iconButton, make, openDialog } from "/page/dom.js";
+import { copy, facts, find, grow, icon, iconButton, make, openDialog, patch } from "/page/dom.js";
 import { renderMarkdown } from "/page/markdown.js";
 
 const views = new Map();
@@ -10,7 +10,7 @@ const views = new Map();
 /**
  * Shows a conversation.
  * @param {Object} chat the conversation.
- * @param {Object} actions what buttons do: edit, again, choose, results.
+ * @param {Object} actions what buttons do: edit, again, step, results.
  */
 export function showThread(chat, actions) {
   const shown = path(chat);
@@ -58,7 +58,7 @@ class View {
     const bar = node.state === "streaming" && node.role === "assistant"
       ? make("div", { class: "bar-under" }, make("span", { class: "figures" }, figuresText(node)))
       : drawBar(node, actions, siblings, place);
-    this.element.replaceChildren(...parts, bar);
+    patch(this.element, [...parts, bar], ".prose, .thought");
   }
 }
 
@@ -78,7 +78,8 @@ function drawAnswer(node, actions, { answered, opened }) {
     body.append(renderMarkdown(node.content));
     parts.push(body);
   } else if (node.state === "streaming" && !node.thought && !node.calls) {
-    parts.push(make("div", { class: "waiting", "aria-label": "The model reads" }, make("span"), make("span"), make("span")));
+    const what = node.loading ? "The model is being loaded" : "";
+    parts.push(make("div", { class: "waiting" }, make("span"), make("span"), make("span"), what));
   }
   for (const call of node.calls ?? []) if (call) parts.push(drawCall(call));
   if (node.calls?.length && node.state === "done" && !answered) parts.push(drawResultForm(node, actions));
@@ -126,7 +127,7 @@ function drawResultForm(node, actions) {
 function drawBar(node, actions, siblings, place) {
   const bar = make("div", { class: "bar-under" });
   if (siblings.length > 1) {
-    const go = (step) => () => actions.choose(siblings[place + step].id, step);
+    const go = (step) => () => actions.step(node, step);
     bar.append(make("span", { class: "versions", role: "group", "aria-label": "Versions" },
       iconButton("left", "Earlier version", go(-1), { disabled: place === 0, "data-step": "-1" }),
       make("span", {}, `${place + 1} / ${siblings.length}`),

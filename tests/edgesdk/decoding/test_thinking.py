@@ -42,6 +42,7 @@ def test_a_thought_is_split_from_the_answer(thinker, opened):
     with thinker(said, opened) as engine:
         whole = engine.chat(MESSAGES, stop=["dog"], **variables)  # stop strings are of the answer
         assert (whole.thought, whole.text) == ("The dog? No.", "The fox.")
+        assert 6 < whole.thought_tokens < whole.new_tokens - 2
         chunks = list(engine.stream(messages=MESSAGES, logprobs=0, **variables))
         assert "".join(chunk.thought for chunk in chunks) == whole.thought
         assert "".join(chunk.text for chunk in chunks) == whole.text
@@ -50,7 +51,7 @@ def test_a_thought_is_split_from_the_answer(thinker, opened):
         assert tuple(pieces) == chunks[-1].completion.tokens
         plain = engine.model.chat(MESSAGES, **variables)
         assert (plain.thought, plain.text) == (whole.thought, whole.text)
-        assert engine.generate("Fox?", max_tokens=3).thought == ""
+        assert engine.generate("Fox?", max_tokens=3).thought_tokens == 0
 
 
 @pytest.mark.parametrize("most", [0, 1, 5])
