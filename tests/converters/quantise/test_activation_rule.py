@@ -9,7 +9,7 @@ from edgesdk_converters.quantise.recipe import find_recipe, read_recipe
 
 
 @pytest.mark.parametrize(
-    ("tokens", "phase"), [(1, "decode"), (2, "few"), (8, "few"), (9, "prompt"), (128, "prompt")]
+    ("tokens", "phase"), [(1, "decode"), (2, "few"), (16, "few"), (17, "prompt"), (128, "prompt")]
 )
 def test_steps_are_told_apart_by_their_tokens(tokens, phase):
     fast = dict.fromkeys(("decode", "few", "prompt"), "fast")
@@ -29,10 +29,10 @@ def test_the_first_rule_that_matches_holds_and_none_is_fast(tmp_path):
     recipe = read_recipe(path)
     assert recipe.has_exact_products
     found = {
-        weight: [recipe.exact(weight, T) for T in (1, 8, 16)] for weight in ("layers.0.down", "layers.1.o")
+        weight: [recipe.exact(weight, T) for T in (1, 16, 32)] for weight in ("layers.0.down", "layers.1.o")
     }
     assert found == {"layers.0.down": [True, True, False], "layers.1.o": [False, False, True]}
-    assert not recipe.exact("layers.2.o", 16)
+    assert not recipe.exact("layers.2.o", 32)
     assert not find_recipe("w8").has_exact_products
 
 

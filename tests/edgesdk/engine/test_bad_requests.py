@@ -46,6 +46,8 @@ FINE = {  # of the above, what an option takes, by its place there
     "deadline_s": (2, 5),
     "tools": (5,),
     "template_variables": (5, 8),
+    "calls_as_text": (4,),
+    "thinking_tokens": (5,),
     "messages": (5,),
 }
 OWN = ("n", "priority", "deadline_s")
@@ -60,6 +62,8 @@ def ask_model(model, prompt, name, value):
         return model.chat_stream(value)
     if name == "template_variables":
         return model.chat_stream([{"role": "user", "content": "x"}], template_variables=value)
+    if name == "calls_as_text":
+        return model.chat_stream([{"role": "user", "content": "x"}], calls_as_text=value)
     if name == "tools":
         return model.chat_stream([{"role": "user", "content": "x"}], tools=value)
     return model.stream(prompt, **{name: value})

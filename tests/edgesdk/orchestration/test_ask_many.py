@@ -221,7 +221,8 @@ def test_the_paper_s_prompt_has_instruction_format_questions_text_in_this_order(
 def test_a_model_without_chat_template_gets_plain_prompts(model, engine, monkeypatch):
     from edgesdk.decoding.request_reader import RequestReader
 
-    monkeypatch.setattr(RequestReader, "chat_template", None)
+    # A property goes before what a reader has kept of its template.
+    monkeypatch.setattr(RequestReader, "chat_template", property(lambda _: None))
     forked = engine.ask_many(TEXT, QUERIES, **GREEDY)
     prompt = f"{edgesdk.AskOptions().instruction}\n\n{TEXT}\n\nQuestion: {QUERIES[2]}\n\nAnswer:"
     assert forked.answers[2].text == model.generate(prompt, **GREEDY).text.strip()

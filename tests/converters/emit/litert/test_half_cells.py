@@ -7,7 +7,7 @@ from edgesdk.backends.cell_arrays import allocate_cells
 from edgesdk.bundle.step_contract import step_contract
 from edgesdk.errors import DeviceError, SnapshotError
 from edgesdk.kv.snapshot import load_snapshot, save_snapshot
-from edgesdk.kv.step_runner import StepEntry, StepRunner
+from edgesdk.kv.step_runner import DraftTree, StepEntry, StepRunner
 from edgesdk_converters.emit.litert.model_file import schema
 from edgesdk_converters.graph.full_sequence import sequence_logits
 
@@ -100,10 +100,10 @@ def test_forks_batches_and_trees_are_what_they_are_alone(opened, tokens, half):
         alone = StepRunner(backend, program.spec, half.CONTEXT)
         assert off(row, half.run_pieces(alone, text, (10, 1, 1))[1][-1]) < ROUNDING / 2
     drafts, parents = tokens[20:24], np.array([-1, 0, 0, 2], np.int32)
-    (logits,) = runner.run([StepEntry(fork, drafts, "all", parents)])
+    (logits,) = runner.run([StepEntry(fork, drafts[:1], "all", DraftTree(drafts[1:], parents[1:] - 1))])
     path = np.array([0, 2, 3], np.int32)
     found = np.array(logits)[path]
-    runner.keep(fork, path)
+    runner.keep(fork, path[1:] - 1)
     text = np.concatenate([texts[1], drafts[path]])
     expected = half.run_pieces(StepRunner(backend, program.spec, half.CONTEXT), text, (10, 1, 1, 3))[1]
     assert off(found, expected[12:15]) < ROUNDING / 2

@@ -15,7 +15,7 @@ from edgesdk.bundle.step_names import graph_tensors
 from edgesdk.errors import DeviceError, SnapshotError
 from edgesdk.kv.cell_memory import dequantise_cells, quantise_cells
 from edgesdk.kv.snapshot import load_snapshot, save_snapshot
-from edgesdk.kv.step_runner import StepEntry, StepRunner
+from edgesdk.kv.step_runner import DraftTree, StepEntry, StepRunner
 from edgesdk_converters.emit.litert.model_file import schema
 from edgesdk_converters.graph.evaluate import evaluate
 from edgesdk_converters.graph.full_sequence import sequence_logits
@@ -145,12 +145,12 @@ def test_forks_batches_and_trees_are_what_they_are_alone(make_program, tokens, t
     for row, text in zip(rows, texts, strict=True):
         near(row, rounded_logits(program, text, (10, 1, 1))[-1], TOLERANCE["f32"])
     drafts, parents = tokens[20:24], np.array([-1, 0, 0, 2], np.int32)
-    (logits,) = runner.run([StepEntry(fork, drafts, "all", parents)])
+    (logits,) = runner.run([StepEntry(fork, drafts[:1], "all", DraftTree(drafts[1:], parents[1:] - 1))])
     path = np.array([0, 2, 3], np.int32)
     text = np.concatenate([texts[1], drafts[path], tokens[19:20]])
     expected = rounded_logits(program, text, (10, 1, 1, 3, 1))
     near(np.array(logits)[path], expected[12:15], TOLERANCE["f32"])
-    runner.keep(fork, path)
+    runner.keep(fork, path[1:] - 1)
     (logits,) = runner.run([StepEntry(fork, tokens[19:20])])
     near(np.array(logits), expected[15], TOLERANCE["f32"])
     runner.pool.check([base, fork])

@@ -56,7 +56,7 @@ public struct DecoderShape: Decodable, Sendable {
 
     static let unread = [
         "architecture", "hidden_size", "context", "norm_eps", "embedding_scale", "residual_scale", "logits_scale",
-        "post_norms", "logits_softcap", "tied_head",
+        "pre_norms", "post_norms", "logits_softcap", "tied_head",
     ]
 
     /// The attention of every layer with cells; L in all.
@@ -99,7 +99,7 @@ public struct AttentionShape: Decodable, Sendable {
         case window, reads
     }
 
-    static let unread = ["heads", "scale", "rotary", "softcap", "qkv_bias", "out_bias", "qk_norm"]
+    static let unread = ["heads", "scale", "rotary", "softcap", "qkv_bias", "out_bias", "qk_norm", "qk_norm_place", "query_growth"]
 }
 
 /// Token ids by role.
