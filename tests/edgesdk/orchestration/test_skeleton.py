@@ -241,7 +241,7 @@ def test_a_node_that_does_not_fit_fails_alone(engine):
 
 def test_a_deadline_of_a_node_ends_that_one(engine):
     answer = engine.answer_by_skeleton(
-        QUESTION, plan=PLAN, node_deadline_s=0.02, **{**GREEDY, "max_tokens": 1300}
+        QUESTION, plan=PLAN, node_deadline_s=0.01, **{**GREEDY, "max_tokens": 1300}
     )
     assert {node.finish_reason for node in answer.nodes} == {"deadline"}
     assert all("the deadline has passed" in node.error for node in answer.nodes)

@@ -99,7 +99,9 @@ public struct AttentionShape: Decodable, Sendable {
         case window, reads
     }
 
-    static let unread = ["heads", "scale", "rotary", "softcap", "qkv_bias", "out_bias", "qk_norm", "qk_norm_place", "query_growth"]
+    static let unread = [
+        "heads", "scale", "rotary", "softcap", "qkv_bias", "out_bias", "qk_norm", "qk_norm_place", "query_growth",
+    ]
 }
 
 /// Token ids by role.
