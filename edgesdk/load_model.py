@@ -15,7 +15,7 @@ from edgesdk.decoding.option_names import lists_fields
 from edgesdk.devices.governor import Governor
 from edgesdk.devices.receipt import Phase, Receipt, Refusal
 from edgesdk.dispatch.join_candidates import Joined, join_candidates, runner_of
-from edgesdk.drafts.open_drafter import RunningVariant, open_drafter
+from edgesdk.drafts.check_draft import OFF
 from edgesdk.errors import DeviceError, MissingExtra, UnsupportedOption, quoted
 from edgesdk.load_options import LoadKeywords, LoadOptions
 from edgesdk.model import Model
@@ -69,6 +69,10 @@ def load(path: str | Path, options: LoadOptions | None = None, **keywords: Unpac
 
 def _open_drafts(bundle: Bundle, joined: Joined, threads: int, asked: LoadOptions) -> DraftSource | None:
     """Where the model's drafters come from; None without drafts."""
+    if asked.draft == OFF:
+        return None
+    from edgesdk.drafts.open_drafter import RunningVariant, open_drafter  # only who drafts waits for it
+
     candidate = joined.decode.candidate
     running = RunningVariant(bundle, candidate.variant, candidate.backend.name, candidate.device, threads)
 

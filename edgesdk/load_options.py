@@ -16,7 +16,7 @@ from edgesdk.decoding.option_types import flag, whole_number
 from edgesdk.devices.choose import GOALS, Goal
 from edgesdk.devices.cpu import MOST_THREADS
 from edgesdk.devices.governor import Governor
-from edgesdk.drafts.open_drafter import OFF, check_draft, check_draft_texts
+from edgesdk.drafts.check_draft import OFF, check_draft, check_draft_texts
 from edgesdk.errors import UnsupportedOption, quoted
 
 DEVICES = ("auto", *get_args(DeviceClass))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgesdk.cli.load_options import load_options
+from edgesdk.cli.load_options import load_options_with_drafts
 from edgesdk.errors import UnsupportedOption
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ Examples:
     help="Compile grammars and schemas of clients in this process, which is faster; else each new one is "
     "compiled in a process of its own first.",
 )
-@load_options
+@load_options_with_drafts
 def command(
     models: Sequence[str],
     host: str,

@@ -107,8 +107,10 @@ class Drafting:
                 self._switch_off(f"it failed at its end: {type(error).__name__}: {quoted(str(error))}")
 
     def _forget_ended(self) -> None:
-        while self._ended and self.on:
-            self._do(partial(self._drafter.forget, self._ended.popleft()))
+        while self._ended:
+            key = self._ended.popleft()  # one that is asked no more hears of nothing, and nothing piles up
+            if self.on:
+                self._do(partial(self._drafter.forget, key))
 
     def _do(self, act: Callable[[], None]) -> None:
         """Has the drafter do something, with the lock held."""

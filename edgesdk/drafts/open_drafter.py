@@ -14,20 +14,12 @@ from edgesdk.backends.protocol import Int
 from edgesdk.bundle.manifest import TOKENIZER_NAME, DeviceClass, Variant
 from edgesdk.bundle.reader import Bundle
 from edgesdk.drafts.bundle_drafts import open_bundle_drafts
+from edgesdk.drafts.check_draft import OFF, WORDS, check_draft, check_draft_texts
 from edgesdk.drafts.combine import CombinedDrafter
 from edgesdk.drafts.guess import Source
 from edgesdk.drafts.lookup import Lookup
 from edgesdk.drafts.stack_drafts import open_stack_drafts, shallow_stack
-from edgesdk.errors import UnsupportedOption, quoted
-from edgesdk.text.sound_text import check_sound_text
 from edgesdk.text.tokenizer import Tokenizer
-
-OFF = "off"
-WORDS = ("auto", OFF, "lookup", "shallow")
-"""What is no name of a bundle."""
-
-_LONGEST = 4096
-_MOST_TEXT = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -47,37 +39,6 @@ class RunningVariant:
     backend: str
     device: DeviceClass
     threads: int
-
-
-def check_draft(draft: object) -> str:
-    """Refuses what names no drafter, before anything is opened.
-
-    Raises:
-        UnsupportedOption: it is no text, or none that a name or path can be.
-    """
-    if not isinstance(draft, str) or not draft or len(draft) > _LONGEST or "\0" in draft:
-        raise UnsupportedOption(
-            f"draft is {quoted(draft)}, expected {', '.join(WORDS)}, or the name or path of a bundle"
-        )
-    return draft
-
-
-def check_draft_texts(texts: object) -> tuple[str, ...]:
-    """Refuses what is no list of texts.
-
-    Raises:
-        UnsupportedOption: it is none, or holds more than 16 Mi characters.
-    """
-    if isinstance(texts, str) or not isinstance(texts, Sequence):
-        raise UnsupportedOption(f"draft_texts is {quoted(texts)}, expected a list of texts")
-    for text in texts:
-        if not isinstance(text, str):
-            raise UnsupportedOption(f"draft_texts holds {quoted(text)}, expected texts")
-        check_sound_text(text, "a text of draft_texts")
-    length = sum(map(len, texts))
-    if length > _MOST_TEXT:
-        raise UnsupportedOption(f"draft_texts have {length} characters, expected at most {_MOST_TEXT}")
-    return tuple(texts)
 
 
 def open_drafter(

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from importlib import import_module
-from typing import Protocol, Unpack, cast
+from typing import TYPE_CHECKING, Protocol, Unpack, cast
 
 from edgesdk.decoding.option_names import lists_fields
 from edgesdk.decoding.options import GenerationOptions
 from edgesdk.plans.ask_options import AskKeywords, AskOptions
-from edgesdk.plans.many_answers import ManyAnswers
 from edgesdk.plans.model_or_engine import ModelOrEngine
-from edgesdk.plans.skeleton_answer import SkeletonAnswer, SkeletonChunk
 from edgesdk.plans.skeleton_options import SkeletonKeywords, SkeletonOptions
+
+if TYPE_CHECKING:  # what comes back is made by those who answer
+    from edgesdk.plans.many_answers import ManyAnswers
+    from edgesdk.plans.skeleton_answer import SkeletonAnswer, SkeletonChunk
 
 
 class Orchestrated(ModelOrEngine):

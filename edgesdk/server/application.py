@@ -21,6 +21,7 @@ from edgesdk.server.figures import Figures
 from edgesdk.server.guard import LOG, Guard, log_refusal
 from edgesdk.server.model_host import ModelHost
 from edgesdk.server.ollama import api as ollama
+from edgesdk.server.ollama import models as ollama_models
 from edgesdk.server.ollama.api import ollama_error
 from edgesdk.server.open_api import open_api
 from edgesdk.server.openai.chat import chat
@@ -100,10 +101,10 @@ def _routes() -> list[Route | Mount]:
         Route("/v1/messages/count_tokens", answered(count_tokens, messages_error), methods=["POST"]),
         Route("/api/chat", answered(ollama.chat, ollama_error), methods=["POST"]),
         Route("/api/generate", answered(ollama.generate, ollama_error), methods=["POST"]),
-        Route("/api/show", answered(ollama.show, ollama_error), methods=["POST"]),
-        Route("/api/tags", answered(ollama.tags, ollama_error)),
-        Route("/api/ps", answered(ollama.loaded, ollama_error)),
-        Route("/api/version", answered(ollama.version, ollama_error)),
+        Route("/api/show", answered(ollama_models.show, ollama_error), methods=["POST"]),
+        Route("/api/tags", answered(ollama_models.tags, ollama_error)),
+        Route("/api/ps", answered(ollama_models.loaded, ollama_error)),
+        Route("/api/version", answered(ollama_models.version, ollama_error)),
         Route("/openapi.json", open_api),
         Route("/health", _health),
         Route("/metrics", _metrics),

@@ -26,6 +26,8 @@ _COUNTERS = {
     "cache_hits": "Prompts that found a part of themselves in the prefix cache.",
     "cached_tokens": "Prompt tokens found there.",
     "preemptions": "Answers whose cells were taken.",
+    "drafted_tokens": "Tokens that a drafter proposed and steps judged.",
+    "kept_tokens": "Those of them that answers have and needed no step for.",
 }
 Engines = Callable[[], Iterable[tuple[str, EngineMetrics]]]
 

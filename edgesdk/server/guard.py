@@ -7,6 +7,7 @@ answer from them: by then the model would have run. Each refusal is one line in 
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 import re
@@ -50,7 +51,10 @@ class Guard:
         headers = Headers(scope=scope)
         refused = self._refusal(scope, headers)
         if refused is None:
-            await self._app(scope, receive, send)
+            try:
+                await self._app(scope, receive, send)
+            except asyncio.CancelledError:  # only the server's end does that, after its time of grace
+                LOG.warning("cut off %s %s: the server ends", scope["method"], _shown_path(scope))
             return
         status, message, code = refused
         log_refusal(scope, status, message)
@@ -67,7 +71,8 @@ class Guard:
         if name not in self._hosts and "*" not in self._hosts:
             return 403, "the Host header names no host of this server; start it with --allow-host", "host"
         origin = headers.get("origin")
-        if origin is not None and origin not in self._origins and not _same_origin(origin, hosts[0]):
+        host = hosts[0] if hosts else ""  # HTTP/1.0 needs none
+        if origin is not None and origin not in self._origins and not _same_origin(origin, host):
             return 403, "pages of other origins are not let in; start it with --allow-origin", "origin"
         if origin is None and headers.get("sec-fetch-site") == "cross-site" and scope["path"] != "/":
             return 403, "pages of other origins are not let in; start it with --allow-origin", "origin"
@@ -87,11 +92,15 @@ def log_refusal(scope: Scope, status: int, message: str) -> None:
     LOG.warning(
         "refused %s %s from %s: %d %s",
         scope.get("method", "?"),
-        printable(str(scope.get("path", "?")))[:120],
+        _shown_path(scope),
         client[0],
         status,
         printable(message)[:300],
     )
+
+
+def _shown_path(scope: Scope) -> str:
+    return printable(str(scope.get("path", "?")))[:120]
 
 
 def _same_origin(origin: str, host: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import json
 from typing import TypeVar
 
@@ -49,7 +50,7 @@ async def read_document(request: Request, kind: type[D], options: ServerOptions)
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        raise _first_problem(error) from None
+        raise _first_problem(error, tuple(kind.model_fields)) from None
 
 
 def parse_bounded(data: bytes, options: ServerOptions) -> object:
@@ -124,8 +125,8 @@ async def _body(request: Request, options: ServerOptions) -> bytes:
     return bytes(data)
 
 
-def _first_problem(error: ValidationError) -> Refused:
-    """One line about the first thing that is wrong with a document."""
+def _first_problem(error: ValidationError, names: tuple[str, ...]) -> Refused:
+    """One line about the first thing that is wrong with a document that has options of these names."""
     problem = error.errors(include_url=False, include_context=False)[0]
     place = problem["loc"]
     # Names of alternatives stand in it beside keys of the document, and say nothing to a caller.
@@ -133,9 +134,11 @@ def _first_problem(error: ValidationError) -> Refused:
     param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in keys).lstrip(".")
     param = param[:200] or str(place[0])[:60]
     if problem["type"] == "extra_forbidden":
-        return Refused(
-            400, f"there is no option {quoted(str(place[-1]), 60)} here ({param}); leave it out", param=param
-        )
+        odd = str(place[-1])
+        where = "here" if len(place) == 1 else f"at {param}"
+        near = difflib.get_close_matches(odd[:100], names, 1) if len(place) == 1 else []
+        hint = f"did you mean {near[0]}?" if near else "leave it out"
+        return Refused(400, f"there is no option {quoted(odd, 60)} {where}; {hint}", param=param)
     if problem["type"] == "missing":
         return Refused(400, f"{param} is missing", param=param)
     found = quoted(problem.get("input"))

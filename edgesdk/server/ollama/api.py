@@ -1,4 +1,4 @@
-"""Ollama's `/api/chat`, `/api/generate`, `/api/tags`, `/api/ps`, `/api/show` and `/api/version`."""
+"""Ollama's `/api/chat` and `/api/generate`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -20,7 +19,6 @@ from edgesdk.server.ollama.documents import (
     GenerateDocument,
     Generating,
     JsonObject,
-    ShowDocument,
 )
 from edgesdk.server.openai.asks import plain_functions
 from edgesdk.server.openai.errors import retry_header
@@ -28,9 +26,6 @@ from edgesdk.server.read_document import read_document
 from edgesdk.server.refusal import Refused
 from edgesdk.server.running import CallPiece, EndPiece, Running, TextPiece, ThoughtPiece
 from edgesdk.server.service import Service, WholeAnswer, WholeCall, collect, service_of
-
-VERSION = "0.12.0"
-"""Of the interface that is spoken: clients look at it before they use what is newer."""
 
 _DURATION = re.compile(r"-?(?:\d+(?:\.\d+)?)(?:ms|s|m|h)?")
 Body = Callable[[WholeAnswer], dict[str, object]]
@@ -53,7 +48,7 @@ async def chat(request: Request) -> Response:
         options.add(tools=plain_functions(document.tools))
     messages = [_message(message, place) for place, message in enumerate(document.messages)]
     ask = Ask(options.said, messages=messages, thinks=_thinks(document), effort=_effort(document))
-    return await _answer(request, document, ask, _chat_body)
+    return await _answer(request, document, ask if messages else None, _chat_body)
 
 
 async def generate(request: Request) -> Response:
@@ -64,6 +59,8 @@ async def generate(request: Request) -> Response:
     """
     document = await read_document(request, GenerateDocument, service_of(request).options)
     options = _options(document)
+    if not document.prompt:
+        return await _answer(request, document, None, _generate_body)
     if document.raw:
         if document.system or document.think is not None:
             raise Refused(400, "raw takes the prompt as it is; leave system and think out", param="raw")
@@ -75,49 +72,8 @@ async def generate(request: Request) -> Response:
     return await _answer(request, document, ask, _generate_body)
 
 
-async def tags(request: Request) -> Response:
-    """Lists the models."""
-    service = service_of(request)
-    return JSONResponse({"models": [_listed(service, name) for name in service.host.names]})
-
-
-async def loaded(request: Request) -> Response:
-    """Lists the models in memory."""
-    service = service_of(request)
-    return JSONResponse(
-        {
-            "models": [
-                {**_listed(service, each.name), "size_vram": 0, "context_length": each.engine.model.context}
-                for each in service.host.loaded
-            ]
-        }
-    )
-
-
-async def show(request: Request) -> Response:
-    """Says what a model is.
-
-    Raises:
-        Refused: there is none of that name.
-    """
-    service = service_of(request)
-    document = await read_document(request, ShowDocument, service.options)
-    name = service.host.known(document.model or document.name)
-    listed = _listed(service, name)
-    context = max((v.context for v in open_bundle(service.host.path(name)).manifest.variants), default=0)
-    family = str(listed["details"]["family"]) if isinstance(listed["details"], dict) else ""
-    info = {"general.architecture": family, f"{family}.context_length": context}
-    return JSONResponse(
-        {"details": listed["details"], "model_info": info, "capabilities": ["completion"], "template": ""}
-    )
-
-
-async def version(request: Request) -> Response:
-    """The version of the interface."""
-    return JSONResponse({"version": VERSION})
-
-
-async def _answer(request: Request, document: Generating, ask: Ask, body: Body) -> Response:
+async def _answer(request: Request, document: Generating, ask: Ask | None, body: Body) -> Response:
+    """Answers what is asked; where nothing is, loads the model, or unloads it if it is not to be kept."""
     service = service_of(request)
     if document.keep_alive is not None and not _is_duration(document.keep_alive):
         raise Refused(
@@ -131,8 +87,17 @@ async def _answer(request: Request, document: Generating, ask: Ask, body: Body) 
             raise Refused(
                 400, f"num_ctx is {asked.num_ctx}, the model's context is {context}", param="options.num_ctx"
             )
-    running = await service.begin(name, ask)
     unloads = document.keep_alive in (0, "0", "0s")
+    if ask is None:
+        if unloads:
+            await service.host.unload(name)
+        else:
+            (await service.host.lease(name)).release()
+        done = {"done": True, "done_reason": "unload" if unloads else "load"}
+        return Response(
+            compact({**_head(name), **body(WholeAnswer()), **done}), media_type="application/json"
+        )
+    running = await service.begin(name, ask)
     if document.stream is None or document.stream:
         return EventStream(_stream(running, body, service, unloads), running.close, NDJSON)
     (answer,) = await collect(request, running)
@@ -274,26 +239,3 @@ def _message(message: JsonObject, place: int) -> JsonObject:
 
 def _is_duration(value: str | int | float) -> bool:
     return not isinstance(value, str) or bool(_DURATION.fullmatch(value))
-
-
-def _listed(service: Service, name: str) -> dict[str, object]:
-    path: Path = service.host.path(name)
-    manifest = open_bundle(path).manifest
-    size = sum(record.size_bytes for record in manifest.files.values())
-    changed = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
-    details = {
-        "parent_model": "",
-        "format": manifest.variants[0].format,
-        "family": manifest.decoder.architecture,
-        "families": [manifest.decoder.architecture],
-        "parameter_size": "",
-        "quantization_level": manifest.variants[0].recipe,
-    }
-    return {
-        "name": name,
-        "model": name,
-        "modified_at": changed.isoformat(),
-        "size": size,
-        "digest": manifest.variants[0].numbers or "",
-        "details": details,
-    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
@@ -42,16 +42,16 @@ class Generating(Document):
 
 
 class ChatDocument(Generating):
-    """`POST /api/chat`."""
+    """`POST /api/chat`; without messages the model is loaded, or unloaded."""
 
-    messages: ChatMessages
+    messages: ChatMessages | Annotated[list[JsonObject], Field(max_length=0)] = Field(default_factory=list)
     tools: FunctionTools | None = None
 
 
 class GenerateDocument(Generating):
-    """`POST /api/generate`."""
+    """`POST /api/generate`; without a prompt the model is loaded, or unloaded."""
 
-    prompt: str
+    prompt: str = ""
     system: str | None = None
     raw: bool | None = None
     suffix: Literal[""] | None = None

@@ -59,7 +59,7 @@ async def completions(request: Request) -> Response:
                     {
                         "index": len(choices),
                         "text": answer.text,
-                        "logprobs": completion_logprobs(answer.logprobs, tokenizer)
+                        "logprobs": completion_logprobs(answer.logprobs, tokenizer)[0]
                         if document.logprobs is not None
                         else None,
                         "finish_reason": finish_reason(answer.end),
@@ -92,6 +92,7 @@ async def _stream(
 
     async def read(place: int, running: Running) -> None:
         tokenizer = running.model.engine.model.tokenizer
+        ends: dict[int, int] = {}  # characters of each sample's tokens so far
         try:
             async for piece in running.pieces():
                 choice: dict[str, object] = {
@@ -106,7 +107,9 @@ async def _stream(
                 elif isinstance(piece, TextPiece):
                     choice["text"] = piece.text
                     if piece.logprobs:
-                        choice["logprobs"] = completion_logprobs(piece.logprobs, tokenizer)
+                        choice["logprobs"], ends[piece.index] = completion_logprobs(
+                            piece.logprobs, tokenizer, ends.get(piece.index, 0)
+                        )
                 waiting.put_nowait(event({**head, "choices": [choice]}))
         except Refused as refused:
             waiting.put_nowait(refused)

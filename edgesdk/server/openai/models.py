@@ -42,7 +42,7 @@ async def embeddings(request: Request) -> Response:
     name = service.host.known(document.model)
     raise Refused(
         400,
-        f"the bundle {name} gives no embeddings: it is a model for text; ask one that was converted for them",
+        f"{name} gives no embeddings: bundles only write text as yet; ask another server for them",
         param="model",
         code="embeddings_not_supported",
     )

@@ -440,6 +440,21 @@ def test_an_answer_that_is_found_dead_in_the_middle_of_a_proposal_is_forgotten_l
     assert drafter.forgotten == [77, 77, 78]
 
 
+def test_a_drafter_that_is_off_leaves_nothing_behind_of_later_answers():
+    dropped = []
+
+    class Key(int):
+        def __del__(self):
+            dropped.append(int(self))
+
+    drafting = Drafting(Guess(None), V)  # raises
+    assert drafting.propose([DraftRequest(1, np.zeros(3, np.int32), 4, 4)]) == [None]
+    assert not drafting.on
+    for key in range(100, 110):
+        drafting.forget(Key(key))
+    assert dropped == list(range(100, 110))
+
+
 def test_a_stream_that_is_cancelled_or_left_forgets_its_drafts(byte_level):
     for cancel in (True, False):
         drafter = Guess(lambda request: None)

@@ -13,7 +13,8 @@ from edgesdk.bundle.id_map import read_id_map
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.decoding.draft import DraftRequest
 from edgesdk.drafts.bundle_drafts import open_bundle_drafts
-from edgesdk.drafts.open_drafter import RunningVariant, check_draft, open_drafter
+from edgesdk.drafts.check_draft import check_draft
+from edgesdk.drafts.open_drafter import RunningVariant, open_drafter
 from edgesdk.drafts.stack_drafts import open_stack_drafts, shallow_stack
 from edgesdk.drafts.token_bridge import bridge_tokens
 from edgesdk.errors import BundleError, DeviceError, UnsupportedOption

@@ -116,6 +116,13 @@ def test_what_is_not_honoured_is_refused_by_name(server, wrong, param):
     assert server.client.post(PATH, ask())[0] == 200
 
 
+def test_a_misspelt_option_is_told_its_name(server):
+    for name, hint in (("temprature", "did you mean temperature?"), ("nothing_like_it", "leave it out")):
+        status, answer, _ = server.client.post(PATH, ask(**{name: 0}))
+        assert status == 400
+        assert answer["error"]["message"] == f"there is no option {name!r} here; {hint}"
+
+
 def test_images_and_long_prompts_are_refused(server):
     parts = [{"type": "image_url", "image_url": {"url": "http://x/y.png"}}]
     status, answer, _ = server.client.post(PATH, ask(messages=[{"role": "user", "content": parts}]))

@@ -134,6 +134,15 @@ def test_slow_heads_and_bodies_end(make_server, caplog):
     alive(server)
 
 
+def test_a_page_without_a_host_header(make_server, caplog):
+    server = make_server(allowed_hosts=("*",))
+    answer = raw(server, b"GET /health HTTP/1.0\r\nOrigin: http://evil.example\r\n\r\n")
+    assert b" 403 " in answer.split(b"\r\n")[0]
+    assert b" 200 " in raw(server, b"GET /health HTTP/1.0\r\n\r\n").split(b"\r\n")[0]
+    assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
+    alive(server)
+
+
 def test_paths_stay_within_the_page(server):
     for path in ("/page/../guard.py", "/page/%2e%2e/guard.py", "/page/..%2fguard.py", "/page//etc/passwd"):
         assert server.client.get(path)[0] in (404, 405), path
@@ -173,4 +182,5 @@ def test_figures_are_there_for_prometheus(server):
     assert float(values['edgesdk_time_between_tokens_seconds_count{model="tiny"}']) == 1
     assert float(values['edgesdk_chosen_tokens_total{model="tiny"}']) == 2
     assert float(values['edgesdk_running{model="tiny"}']) == 0
+    assert float(values['edgesdk_drafted_tokens_total{model="tiny"}']) == 0
     assert json.loads(json.dumps(values))

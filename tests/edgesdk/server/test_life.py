@@ -1,6 +1,7 @@
 """Clients that go, queues that are full, models that come and go: nothing stays behind."""
 
 import contextlib
+import http.client
 import json
 import threading
 import time
@@ -45,8 +46,6 @@ def test_a_client_that_goes_during_its_prompt_ends_it_within_a_step(make_server)
 
 
 def _sent(server):
-    import http.client
-
     connection = http.client.HTTPConnection(server.client.netloc, timeout=30)
     connection.request("POST", PATH, json.dumps(ask()), {"Content-Type": "application/json"})
     return connection
@@ -148,3 +147,31 @@ def test_a_server_that_ends_ends_its_answers(make_server, monkeypatch):
         server.listening.stop()
         with contextlib.suppress(Exception):
             answer.read()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_end_of_a_server_cuts_off_long_answers_without_a_traceback(
+    make_server, caplog, monkeypatch, stream
+):
+    monkeypatch.setattr("edgesdk.server.serve._GRACE_S", 1)
+    server = make_server("The dog. " * 100)
+    server.speakers[0].delay_s = 0.05
+    asking = threading.Thread(target=lambda: _ask_and_drop(server, ask(stream=stream)), daemon=True)
+    asking.start()
+    while not server.engine.metrics.steps:
+        time.sleep(0.01)
+    server.listening.stop()
+    asking.join(20)
+    assert not asking.is_alive()
+    end = time.monotonic() + 10
+    while server.host.loaded:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    assert any("the server ends" in record.getMessage() for record in caplog.records)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def _ask_and_drop(server, asked):
+    connection, answer = server.client.request("POST", PATH, asked)
+    with contextlib.closing(connection), contextlib.suppress(http.client.IncompleteRead):
+        answer.read()

@@ -180,6 +180,19 @@ def lines(server, path, document):
     return [json.loads(line) for line in text.splitlines()]
 
 
+def test_offsets_of_log_probabilities_go_on_from_piece_to_piece(server):
+    asked = {"model": "tiny", "prompt": "<|start|>assistant: ", "max_tokens": 6, "logprobs": 1}
+    whole = server.client.post("/v1/completions", asked)[1]["choices"][0]["logprobs"]
+    assert whole["text_offset"][0] == 0
+    assert whole["text_offset"][-1] == sum(map(len, whole["tokens"][:-1])) > 0
+    found = server.client.events("/v1/completions", asked | {"stream": True})
+    pieces = [each["choices"][0]["logprobs"] for each in found[:-1]]
+    pieces = [piece for piece in pieces if piece is not None]
+    assert len(pieces) > 1
+    for key in ("tokens", "text_offset"):
+        assert [each for piece in pieces for each in piece[key]] == whole[key]
+
+
 def test_ollama(server):
     asked = {"model": "tiny:latest", "messages": MESSAGES}
     *parts, last = lines(server, "/api/chat", asked)
@@ -219,6 +232,23 @@ def test_ollama_calls_and_formats(server):
     assert server.client.post("/api/generate", shaped)[1]["response"] == '{"n": 1}'
     assert server.client.post("/api/generate", shaped | {"keep_alive": 0})[0] == 200
     assert server.client.get("/api/ps")[1]["models"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "empty"),
+    [("chat", {"messages": []}), ("chat", {}), ("generate", {"prompt": ""}), ("generate", {})],
+)
+def test_ollama_loads_and_unloads_where_nothing_is_asked(server, path, empty):
+    asked = {"model": "tiny"} | empty
+    for changed, reason, count in (({}, "load", 1), ({"keep_alive": 0}, "unload", 0), ({}, "load", 1)):
+        status, found, headers = server.client.post(f"/api/{path}", asked | changed)
+        assert (status, headers["content-type"]) == (200, "application/json"), found
+        assert (found["done"], found["done_reason"]) == (True, reason)
+        assert found["response"] == "" if path == "generate" else found["message"]["content"] == ""
+        assert len(server.client.get("/api/ps")[1]["models"]) == count
+    assert server.engine.metrics.steps == 0
+    assert server.client.post("/api/chat", {"model": "tiny", "messages": 1})[0] == 400
+    server.wait_idle()
 
 
 @pytest.mark.parametrize(
