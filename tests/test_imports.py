@@ -40,6 +40,7 @@ RUNTIME = [
     "edgesdk.version",
 ]
 CONVERTERS = [
+    "edgesdk_converters.training",
     "edgesdk_converters.convert",
     "edgesdk_converters.prove_variants",
     "edgesdk_converters.write_variants",
@@ -74,6 +75,8 @@ PROVERS = (
     "edgesdk_converters.prove_variants",
     "edgesdk_converters.parity",
     "edgesdk_converters.calibration_windows",
+    "edgesdk_converters.training.learning_texts",
+    "edgesdk_converters.training.teach_texts",
 )
 
 

@@ -43,6 +43,7 @@ COMMANDS = (
     "profile",
     "vocab",
     "layers",
+    "train",
     "devices",
     "explain",
 )
