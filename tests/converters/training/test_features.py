@@ -1,4 +1,4 @@
-"""What the frozen target says: the evaluator's own numbers, kept on disk, gone on with, refused when damaged."""
+"""What the frozen target says: the evaluator's numbers, kept on disk, gone on with, refused when damaged."""
 
 import json
 

@@ -10,12 +10,12 @@ from click.testing import CliRunner
 pytest.importorskip("jax", reason="needs the extra 'train'")
 pytest.importorskip("optax", reason="needs the extra 'train'")
 
-from edgesdk.cli.main import cli  # noqa: E402
-from edgesdk.errors import CheckpointError, UnsupportedOption  # noqa: E402
-from edgesdk_converters.drafts.draft_checkpoint import read_draft  # noqa: E402
-from edgesdk_converters.training.draft_training import DraftTraining  # noqa: E402
-from edgesdk_converters.training.train_draft import train_draft  # noqa: E402
-from edgesdk_converters.training.trainer import LOG_FILE, STATE_FILE, read_log  # noqa: E402
+from edgesdk.cli.main import cli
+from edgesdk.errors import CheckpointError, UnsupportedOption
+from edgesdk_converters.drafts.draft_checkpoint import read_draft
+from edgesdk_converters.training.draft_training import DraftTraining
+from edgesdk_converters.training.train_draft import train_draft
+from edgesdk_converters.training.trainer import LOG_FILE, STATE_FILE, read_log
 
 TINY = Path(__file__).parents[2] / "data" / "tiny" / "llama"
 SMALL = {"steps": 40, "hours": None, "width": 32, "words": 64, "depth": 2, "windows": 4}
