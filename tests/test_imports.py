@@ -55,6 +55,7 @@ CONVERTERS = [
     "edgesdk_converters.calibration_windows",
     "edgesdk_converters.emit",
     "edgesdk_converters.layers",
+    "edgesdk_converters.drafts",
     "edgesdk_converters.transforms",
     "edgesdk_converters.quantise",
     "edgesdk_converters.vocabulary",
