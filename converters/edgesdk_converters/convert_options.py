@@ -57,6 +57,8 @@ class ConvertOptions:
         onnx_accuracy: raise products of the target onnx to float activations until so large a share of
             first choices is that of float activations everywhere (`parity.raise_accuracy`);
             None raises none.
+        hidden_states: give what the head reads beside the logits (`transforms.give_hidden`): for embeddings,
+            and for drafts that were trained to start from it.
     """
 
     targets: tuple[str, ...] = DEFAULT_TARGETS
@@ -72,6 +74,7 @@ class ConvertOptions:
     shallow: str | None = None
     package_limit_mb: float | None = None
     onnx_accuracy: float | None = None
+    hidden_states: bool = False
 
     @property
     def stacks(self) -> tuple[ShallowStack, ...]:
@@ -126,6 +129,8 @@ def check_options(options: ConvertOptions) -> CheckedOptions:
             f"{options.cells} cells are for the target litert only, found {others}; leave it out"
         )
     _check_stacks(options, targets)
+    if options.hidden_states:
+        _check_hidden(targets)
     check_exact(targets, recipes)
     options.reshaping.check()
     _check_output_only(options, targets)
@@ -165,6 +170,21 @@ def _check_stacks(options: ConvertOptions, targets: Sequence[Target]) -> None:
         takes = ", ".join(target.name for target in TARGETS if target.stacks)
         raise UnsupportedOption(
             f"a shallow stack is for the target {takes} only, found {without}; leave it out"
+        )
+
+
+def _check_hidden(targets: Sequence[Target]) -> None:
+    """Refuses a second output for targets that give logits only.
+
+    Raises:
+        UnsupportedOption: naming them.
+    """
+    without = ", ".join(target.name for target in targets if target.logits_only)
+    if without:
+        takes = ", ".join(target.name for target in TARGETS if not target.logits_only)
+        raise UnsupportedOption(
+            f"hidden states are for the targets {takes}, found {without}, which gives logits only; leave one "
+            "of the two out"
         )
 
 

@@ -15,6 +15,7 @@ from edgesdk_converters.progress import ProgressMeter
 from edgesdk_converters.quantise.calibration.calibration_text import CalibrationText
 from edgesdk_converters.quantise_program import Texts
 from edgesdk_converters.reshape import Reshaping
+from edgesdk_converters.transforms.give_hidden import give_hidden
 from edgesdk_converters.vocabulary.kept_tokens import KeptTokens
 
 _WINDOW_TOKENS = 512
@@ -51,6 +52,8 @@ def read_source(
     reshaping: Reshaping,
     sample: CalibrationText | None,
     meter: ProgressMeter,
+    *,
+    hidden_states: bool = False,
 ) -> SourceModel:
     """Opens a checkpoint and leaves out what is to be left out.
 
@@ -60,6 +63,7 @@ def read_source(
         reshaping: what to leave out.
         sample: calibration text, where something reads it.
         meter: told how far it is.
+        hidden_states: have the program give what its head reads, too.
 
     Raises:
         CheckpointError: the source cannot be read.
@@ -80,4 +84,6 @@ def read_source(
     spec = read_spec(checkpoint.config)
     program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
     program = reshaping.narrow(reshaping.shorten(program, texts, meter.say), kept)
+    if hidden_states:
+        program = give_hidden(program)
     return SourceModel(checkpoint, kept, sample, texts, program)

@@ -120,6 +120,7 @@ class Target:
         exact: whether its products can read activations without loss, or always do.
         range_texts: calibration texts on which it measures how large activations get; 0 for none.
         stacks: whether its file can hold further stacks on the same weights.
+        logits_only: whether its file gives logits and nothing beside them.
         refine: improves what was written, where something was wished for that it can do.
     """
 
@@ -135,6 +136,7 @@ class Target:
     exact: bool = True
     range_texts: int = 0
     stacks: bool = False
+    logits_only: bool = False
     refine: Callable[[RefineRequest], Refined] = _as_written
 
     @property
@@ -265,6 +267,7 @@ TARGETS = (
         lambda _: (),
         _onnx,
         ONNX_BLOCKS,
+        logits_only=True,
         refine=_raise_accuracy,
     ),
     Target(
@@ -310,6 +313,7 @@ TARGETS = (
         _coreml_state,
         COREML_BLOCKS,
         palettes=True,
+        logits_only=True,
     ),
 )
 

@@ -10,6 +10,7 @@ from edgesdk.bundle.manifest import BudgetRecord, CalibrationSample, CellType, V
 from edgesdk.bundle.writer import BundleWriter
 from edgesdk_converters.convert_options import CheckedOptions, ConvertOptions
 from edgesdk_converters.graph.program import Program
+from edgesdk_converters.graph.program_contract import main_record
 from edgesdk_converters.plan_stages import quantising_work, weight_of_line
 from edgesdk_converters.prepare import prepare
 from edgesdk_converters.progress import ProgressMeter
@@ -144,6 +145,7 @@ def _write(
         cell_type=options.cells,
         numbers=weight_numbers(quantised.program, weights),
         budget=_describe_mixture(options, quantised),
+        stacks=main_record(quantised.program),
     )
     refined = target.refine(
         RefineRequest(

@@ -15,6 +15,9 @@ from edgesdk.bundle.step_shape import MAIN
 RESERVED_PORTS = frozenset(("tokens", "positions", "mask", "window_mask", "rows", "logits"))
 """Ports of every decoder."""
 
+HIDDEN = "hidden"
+"""Output of the main stack where asked for: (R, E) what the head reads, in the checkpoint's own basis."""
+
 
 @dataclass(frozen=True)
 class StackRecord:
