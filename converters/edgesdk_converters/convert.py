@@ -71,6 +71,7 @@ def convert(
             checked.sample,
             meter,
             hidden_states=options.hidden_states,
+            draft=checked.draft,
         )
         made = write_variants(writer, model, options, checked, meter)
         _write_text(writer, model)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgesdk.bundle.manifest import CellType
 from edgesdk.errors import UnsupportedOption
+from edgesdk_converters.drafts.draft_checkpoint import DraftCheckpoint, read_draft
 from edgesdk_converters.quantise.budget import Budget, parse_budget
 from edgesdk_converters.quantise.calibration.calibration_text import (
     CalibrationText,
@@ -59,6 +60,8 @@ class ConvertOptions:
             None raises none.
         hidden_states: give what the head reads beside the logits (`transforms.give_hidden`): for embeddings,
             and for drafts that were trained to start from it.
+        draft: folder of a trained draft, to be written into the files (`drafts.draft_checkpoint`); None for
+            none.
     """
 
     targets: tuple[str, ...] = DEFAULT_TARGETS
@@ -75,6 +78,7 @@ class ConvertOptions:
     package_limit_mb: float | None = None
     onnx_accuracy: float | None = None
     hidden_states: bool = False
+    draft: Path | None = None
 
     @property
     def stacks(self) -> tuple[ShallowStack, ...]:
@@ -100,12 +104,14 @@ class CheckedOptions:
         recipes: each once.
         budget: to mix precisions to; None for no mixture.
         sample: calibration text; None where nothing reads any.
+        draft: to be written beside the model; None for none.
     """
 
     targets: tuple[Target, ...]
     recipes: tuple[Recipe, ...]
     budget: Budget | None
     sample: CalibrationText | None
+    draft: DraftCheckpoint | None = None
 
 
 def check_options(options: ConvertOptions) -> CheckedOptions:
@@ -114,6 +120,7 @@ def check_options(options: ConvertOptions) -> CheckedOptions:
     Raises:
         UnsupportedOption: an option names something unknown or impossible, or suits no target or recipe.
         TransformError: a recipe cannot be mixed to a budget.
+        CheckpointError: the draft cannot be read.
     """
     targets = find_targets(options.targets)
     recipes = tuple(find_recipe(name) for name in dict.fromkeys(options.recipes))
@@ -131,6 +138,8 @@ def check_options(options: ConvertOptions) -> CheckedOptions:
     _check_stacks(options, targets)
     if options.hidden_states:
         _check_hidden(targets)
+    if options.draft is not None:
+        _check_draft(options, targets)
     check_exact(targets, recipes)
     options.reshaping.check()
     _check_output_only(options, targets)
@@ -139,7 +148,8 @@ def check_options(options: ConvertOptions) -> CheckedOptions:
     if budget is not None:
         for recipe in recipes:
             check_mixable(recipe)
-    return CheckedOptions(targets, recipes, budget, _read_sample(options, targets, recipes))
+    draft = None if options.draft is None else read_draft(options.draft)
+    return CheckedOptions(targets, recipes, budget, _read_sample(options, targets, recipes), draft)
 
 
 def _read_sample(
@@ -185,6 +195,25 @@ def _check_hidden(targets: Sequence[Target]) -> None:
         raise UnsupportedOption(
             f"hidden states are for the targets {takes}, found {without}, which gives logits only; leave one "
             "of the two out"
+        )
+
+
+def _check_draft(options: ConvertOptions, targets: Sequence[Target]) -> None:
+    """Refuses a trained draft where no file can hold it, or where its tokens are others.
+
+    Raises:
+        UnsupportedOption: naming it.
+    """
+    without = ", ".join(target.name for target in targets if not target.draft_tokens)
+    if without:
+        takes = ", ".join(target.name for target in TARGETS if target.draft_tokens)
+        raise UnsupportedOption(
+            f"a trained draft is for the targets {takes}, found {without}; leave one of the two out"
+        )
+    if options.reshaping.changes:
+        raise UnsupportedOption(
+            "a draft was trained for a whole model, and layers or tokens are to be left out; train one for "
+            "what is left, or leave one of the two out"
         )
 
 
