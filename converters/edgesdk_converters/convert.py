@@ -64,7 +64,15 @@ def convert(
     checked = check_options(options)
     meter = ProgressMeter(report, plan_stages(options, checked.targets, checked.recipes))
     with BundleWriter(out, overwrite=options.overwrite) as writer:
-        model = read_source(source, revision, options.reshaping, checked.sample, meter)
+        model = read_source(
+            source,
+            revision,
+            options.reshaping,
+            checked.sample,
+            meter,
+            hidden_states=options.hidden_states,
+            draft=checked.draft,
+        )
         made = write_variants(writer, model, options, checked, meter)
         _write_text(writer, model)
         manifest = _describe(model, [entry.variant for entry in made])

@@ -9,12 +9,16 @@ from edgesdk_converters.architectures.registry import read_spec, weights_for
 from edgesdk_converters.calibration_windows import calibration_windows
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+from edgesdk_converters.drafts.draft_checkpoint import DraftCheckpoint
+from edgesdk_converters.drafts.draft_stack import DraftStack
+from edgesdk_converters.drafts.fit_draft import fit_draft
 from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.progress import ProgressMeter
 from edgesdk_converters.quantise.calibration.calibration_text import CalibrationText
 from edgesdk_converters.quantise_program import Texts
 from edgesdk_converters.reshape import Reshaping
+from edgesdk_converters.transforms.give_hidden import give_hidden
 from edgesdk_converters.vocabulary.kept_tokens import KeptTokens
 
 _WINDOW_TOKENS = 512
@@ -31,6 +35,7 @@ class SourceModel:
         sample: calibration text; None where nothing reads any.
         texts: the sample in the model's tokens; empty without one.
         program: the decoder, before anything is quantised.
+        draft: what is written beside it; None for nothing.
     """
 
     checkpoint: Checkpoint
@@ -38,6 +43,7 @@ class SourceModel:
     sample: CalibrationText | None
     texts: Texts
     program: Program
+    draft: DraftStack | None = None
 
     @property
     def vocabulary(self) -> VocabularyRecord | None:
@@ -51,6 +57,9 @@ def read_source(
     reshaping: Reshaping,
     sample: CalibrationText | None,
     meter: ProgressMeter,
+    *,
+    hidden_states: bool = False,
+    draft: DraftCheckpoint | None = None,
 ) -> SourceModel:
     """Opens a checkpoint and leaves out what is to be left out.
 
@@ -60,9 +69,11 @@ def read_source(
         reshaping: what to leave out.
         sample: calibration text, where something reads it.
         meter: told how far it is.
+        hidden_states: have the program give what its head reads, too, as it does with a draft.
+        draft: to be written beside it.
 
     Raises:
-        CheckpointError: the source cannot be read.
+        CheckpointError: the source cannot be read, or the draft was trained for another.
         UnsupportedOption: what is to be left out cannot be.
     """
     if sample is not None:
@@ -80,4 +91,7 @@ def read_source(
     spec = read_spec(checkpoint.config)
     program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
     program = reshaping.narrow(reshaping.shorten(program, texts, meter.say), kept)
-    return SourceModel(checkpoint, kept, sample, texts, program)
+    fitted = None if draft is None else fit_draft(draft, program, checkpoint.tokenizer)
+    if hidden_states or fitted is not None:
+        program = give_hidden(program)
+    return SourceModel(checkpoint, kept, sample, texts, program, fitted)
