@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgesdk.bundle.manifest import CellType
 from edgesdk.errors import UnsupportedOption
+from edgesdk_converters.adapters.adapter import AdapterRequest, parse_adapter
 from edgesdk_converters.quantise.budget import Budget, parse_budget
 from edgesdk_converters.quantise.calibration.calibration_text import (
     CalibrationText,
@@ -57,6 +58,8 @@ class ConvertOptions:
         onnx_accuracy: raise products of the target onnx to float activations until so large a share of
             first choices is that of float activations everywhere (`parity.raise_accuracy`);
             None raises none.
+        merge_adapters: adapters that become part of the weights before anything else is done, each a folder
+            or file, with `:SCALE` behind it if that is not 1 (`adapters.adapter`).
     """
 
     targets: tuple[str, ...] = DEFAULT_TARGETS
@@ -72,6 +75,7 @@ class ConvertOptions:
     shallow: str | None = None
     package_limit_mb: float | None = None
     onnx_accuracy: float | None = None
+    merge_adapters: tuple[str, ...] = ()
 
     @property
     def stacks(self) -> tuple[ShallowStack, ...]:
@@ -97,12 +101,14 @@ class CheckedOptions:
         recipes: each once.
         budget: to mix precisions to; None for no mixture.
         sample: calibration text; None where nothing reads any.
+        adapters: to merge.
     """
 
     targets: tuple[Target, ...]
     recipes: tuple[Recipe, ...]
     budget: Budget | None
     sample: CalibrationText | None
+    adapters: tuple[AdapterRequest, ...] = ()
 
 
 def check_options(options: ConvertOptions) -> CheckedOptions:
@@ -134,7 +140,8 @@ def check_options(options: ConvertOptions) -> CheckedOptions:
     if budget is not None:
         for recipe in recipes:
             check_mixable(recipe)
-    return CheckedOptions(targets, recipes, budget, _read_sample(options, targets, recipes))
+    adapters = tuple(parse_adapter(text) for text in options.merge_adapters)
+    return CheckedOptions(targets, recipes, budget, _read_sample(options, targets, recipes), adapters)
 
 
 def _read_sample(

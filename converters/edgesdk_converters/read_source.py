@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgesdk.bundle.manifest import VocabularyRecord
+from edgesdk_converters.adapters.adapter import AdapterRequest
+from edgesdk_converters.adapters.merge_adapter import merge_adapters
 from edgesdk_converters.architectures.registry import read_spec, weights_for
 from edgesdk_converters.calibration_windows import calibration_windows
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
@@ -51,8 +54,10 @@ def read_source(
     reshaping: Reshaping,
     sample: CalibrationText | None,
     meter: ProgressMeter,
+    *,
+    adapters: Sequence[AdapterRequest] = (),
 ) -> SourceModel:
-    """Opens a checkpoint and leaves out what is to be left out.
+    """Opens a checkpoint, merges adapters into it and leaves out what is to be left out.
 
     Args:
         source: a Hugging Face directory, a `.gguf` file, a hub id, or a named model.
@@ -60,15 +65,16 @@ def read_source(
         reshaping: what to leave out.
         sample: calibration text, where something reads it.
         meter: told how far it is.
+        adapters: to merge, in this order.
 
     Raises:
-        CheckpointError: the source cannot be read.
-        UnsupportedOption: what is to be left out cannot be.
+        CheckpointError: the source or an adapter cannot be read, or they do not belong together.
+        UnsupportedOption: what is to be left out cannot be, or an adapter cannot have its scale.
     """
     if sample is not None:
         meter.note("note: calibrating takes minutes; recipes that end in -round do without and lose more")
     meter.enter("reading", f"reading {source}")
-    checkpoint = open_checkpoint(source, revision=revision)
+    checkpoint, merged = merge_adapters(open_checkpoint(source, revision=revision), adapters)
     for note in checkpoint.notes:
         meter.note(f"note: {note}")
     if reshaping.changes:
@@ -78,6 +84,6 @@ def read_source(
     if sample is not None:
         texts = calibration_windows(checkpoint, sample, _WINDOW_TOKENS, _CALIBRATION_TOKENS)
     spec = read_spec(checkpoint.config)
-    program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
+    program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec), merged)
     program = reshaping.narrow(reshaping.shorten(program, texts, meter.say), kept)
     return SourceModel(checkpoint, kept, sample, texts, program)

@@ -31,6 +31,7 @@ class Converting(TypedDict):
     shallow_skip: str | None
     package_limit: float | None
     onnx_accuracy: float | None
+    merge_adapter: tuple[str, ...]
     overwrite: bool
     no_prove: bool
     allow_parity_miss: bool
@@ -130,6 +131,13 @@ _CONVERTING: tuple[Decorator, ...] = (
         "share of first choices (0.98, say) is that of float activations everywhere; slower. Default: int8 "
         "activations everywhere.",
     ),
+    click.option(
+        "--merge-adapter",
+        multiple=True,
+        metavar="PATH[:SCALE]",
+        help="Merge a LoRA into the weights first: a folder as PEFT saves it, or a GGUF file; may be given "
+        "several times. Default: none; SCALE is 1.",
+    ),
     click.option("--overwrite", is_flag=True, help="Replace the bundle that is in OUT."),
     click.option("--no-prove", is_flag=True, help="Do not measure the variants against the original."),
     click.option(
@@ -167,6 +175,7 @@ def read_options(converting: Converting) -> ConvertOptions:
         shallow=converting["shallow_skip"],
         package_limit_mb=converting["package_limit"],
         onnx_accuracy=converting["onnx_accuracy"],
+        merge_adapters=converting["merge_adapter"],
     )
 
 
