@@ -48,6 +48,7 @@ CONVERTERS = [
     "edgesdk_converters.plan_stages",
     "edgesdk_converters.convert_options",
     "edgesdk_converters.reshape",
+    "edgesdk_converters.drafts",
     "edgesdk_converters.targets",
     "edgesdk_converters.parity",
     "edgesdk_converters.shallow_stack",

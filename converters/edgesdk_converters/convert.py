@@ -65,7 +65,14 @@ def convert(
     meter = ProgressMeter(report, plan_stages(options, checked.targets, checked.recipes))
     with BundleWriter(out, overwrite=options.overwrite) as writer:
         model = read_source(
-            source, revision, options.reshaping, checked.sample, meter, adapters=checked.adapters
+            source,
+            revision,
+            options.reshaping,
+            checked.sample,
+            meter,
+            adapters=checked.adapters,
+            hidden_states=options.hidden_states,
+            draft=checked.draft,
         )
         made = write_variants(writer, model, options, checked, meter)
         _write_text(writer, model)
