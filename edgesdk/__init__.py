@@ -122,6 +122,7 @@ if TYPE_CHECKING:
     from edgesdk.text.tools import Tool as Tool
     from edgesdk.text.tools import ToolCall as ToolCall
     from edgesdk.text.tools import ToolChoice as ToolChoice
+    from edgesdk.vectors.rerank import RankedPassage as RankedPassage
 
     __version__: str
 
@@ -183,6 +184,7 @@ _NAMES = {
     "edgesdk.text.messages": "Message",
     "edgesdk.text.tokenizer": "Tokenizer",
     "edgesdk.text.tools": "Tool ToolCall ToolChoice",
+    "edgesdk.vectors.rerank": "RankedPassage",
 }
 """What is public, by the module that has it: what somebody calls, and every type that it takes or returns."""
 
