@@ -11,6 +11,7 @@ from edgesdk.bundle import manifest as kinds
 from edgesdk.bundle.decoder_block import Attention, Block
 from edgesdk.bundle.decoder_spec import DecoderSpec
 
+COMMENT_OR_TEXT = re.compile(r"/\*.*?\*/|//[^\n]*|\"(\\.|[^\"\\])*\"", re.DOTALL)
 ROOT = Path(__file__).parents[2] / "android_demo"
 
 CLASSES = {
@@ -64,6 +65,8 @@ def test_what_goes_to_a_phone_needs_no_lambda_support():
     """Class files of Java 8 with lambdas need rewriting (docs/decisions/0028)."""
     for folder in ("edgemodel", "runtime-onnxruntime", "app"):
         for path in (ROOT / folder / "src" / "main").rglob("*.java"):
-            code = re.sub(r"/\*.*?\*/|//[^\n]*|\"(\\.|[^\"\\])*\"", "", path.read_text("utf-8"), flags=re.DOTALL)
+            code = re.sub(
+                r"/\*.*?\*/|//[^\n]*|\"(\\.|[^\"\\])*\"", "", path.read_text("utf-8"), flags=re.DOTALL
+            )
             assert "->" not in code, path
             assert not re.search(r"\w::\w", code), path
