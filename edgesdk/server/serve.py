@@ -6,7 +6,7 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -120,21 +120,31 @@ class Listening:
                 signal.signal(number, handler)
 
 
-def serve(host: ModelHost, options: ServerOptions, ready: Callable[[str], None] | None = None) -> bool:
+def serve(
+    host: ModelHost,
+    options: ServerOptions,
+    ready: Callable[[str], None] | None = None,
+    *,
+    preload: Sequence[str] = (),
+) -> bool:
     """Listens and answers until the process is told to end.
 
     Args:
         host: opens models.
         options: where to listen, and what is let in.
         ready: told the address.
+        preload: names of models to load before anything is answered, as far as the memory allows.
 
     Returns:
         Whether it ended in order; False where a second SIGINT cut that short.
 
     Raises:
         DeviceError: the address cannot be had.
+        EdgeError: a model cannot be loaded.
     """
-    return Listening(host, options).run(ready)
+    listening = Listening(host, options)  # first: a taken port shows before anything is loaded
+    host.preload(preload)
+    return listening.run(ready)
 
 
 def _bind(options: ServerOptions) -> socket.socket:

@@ -183,6 +183,23 @@ def _ask_and_drop(server, asked):
         answer.read()
 
 
+def test_a_taken_port_shows_before_a_model_is_loaded(speaking_bundle):
+    from edgesdk.errors import DeviceError
+    from edgesdk.load_options import LoadOptions
+    from edgesdk.server.model_host import ModelHost
+    from edgesdk.server.serve import serve
+    from edgesdk.server.server_options import ServerOptions
+
+    host = ModelHost({"tiny": speaking_bundle.path}, LoadOptions(), {}, memory_bytes=1 << 30)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(DeviceError, match=f"cannot listen on 127.0.0.1:{port}"):
+            serve(host, ServerOptions(port=port), preload=("tiny",))
+    assert not host.loaded
+
+
 @contextlib.contextmanager
 def _command(shelf):
     """`edgesdk serve` as a process, without a model; gives (process, address)."""
