@@ -22,6 +22,7 @@ RUNTIME = [
     "edgesdk.compile",
     "edgesdk.evaluation",
     "edgesdk.orchestration",
+    "edgesdk.retrieval",
     "edgesdk.engine",
     "edgesdk.load_model",
     "edgesdk.plan_load",

@@ -36,6 +36,7 @@ COMMANDS = (
     "serve",
     "ask-many",
     "skeleton",
+    "index",
     "inspect",
     "verify",
     "eval",
