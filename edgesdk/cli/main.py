@@ -37,6 +37,7 @@ COMMANDS = (
     "ask-many",
     "skeleton",
     "index",
+    "ask",
     "inspect",
     "verify",
     "eval",

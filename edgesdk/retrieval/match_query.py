@@ -32,7 +32,8 @@ def match_query(connection: sqlite3.Connection, question: str, words: str) -> st
         words: how the index takes texts apart.
     """
     found = sorted(_words(connection, question[:MOST_CHARACTERS], words), key=lambda word: word.matches)
-    kept, total = [], 0
+    kept: list[str] = []
+    total = 0
     for word in found[:_MOST_WORDS]:
         total += word.matches
         if kept and total > _MOST_MATCHES:
@@ -50,13 +51,13 @@ def _words(connection: sqlite3.Connection, question: str, words: str) -> list[_W
     terms = _terms(connection, pieces)
     if words == "trigram":
         # A run of letters is no word there; each of its terms is looked for by itself.
-        pieces = list(dict.fromkeys(term for found in terms for term in found))
+        pieces = list(dict.fromkeys(term for each in terms for term in each))
         terms = [[piece] for piece in pieces]
     counted = []
-    for piece, found in zip(pieces, terms, strict=True):
-        matches = [_matches(connection, term) for term in found]
-        if matches and min(matches):
-            counted.append(_Word(f'"{piece}"', min(matches)))
+    for piece, own in zip(pieces, terms, strict=True):
+        matches = min((_matches(connection, term) for term in own), default=0)
+        if matches:
+            counted.append(_Word(f'"{piece}"', matches))
     return counted
 
 

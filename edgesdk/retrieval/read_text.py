@@ -146,7 +146,7 @@ def _pdf(path: Path, data: bytes) -> Text:
         if len(reader.pages) > _MOST_PAGES:
             raise RetrievalError(f"it has more than {_MOST_PAGES} pages; split it")
         pages = [page.extract_text() for page in reader.pages]
-        title = str((reader.metadata or {}).get("/Title") or "").strip()
+        title = str((reader.metadata and reader.metadata.title) or "").strip()
     except RetrievalError:
         raise
     except Exception as error:  # whatever a damaged file makes of the parser

@@ -16,18 +16,6 @@ from edgesdk.retrieval.index_file import WORDS
 from edgesdk.retrieval.text_index import make_index, open_index
 
 
-@pytest.fixture
-def notes(tmp_path):
-    folder = tmp_path / "notes"
-    folder.mkdir()
-    (folder / "trip.md").write_text(
-        "# Trip to Lisbon\n\nThe hotel stands by the river.\n\nThe tram costs 3 euros."
-    )
-    (folder / "cats.html").write_text("<title>Cats</title><p>A cat sleeps <b>sixteen</b> hours a day.</p>")
-    (folder / "boiler.txt").write_text("The boiler was repaired in March. It has state-of-the-art heating.")
-    return folder
-
-
 def built(path, *texts, **kinds):
     with make_index(path, **kinds) as index:
         return index.add(texts)
