@@ -123,7 +123,8 @@ def _show(found: SourcedAnswer, explain: bool) -> None:
         click.echo(printable(line))
     if found.searched:
         numbers = found.cited or range(1, len(found.passages) + 1)
-        click.echo("\nSources:" if found.cited else "\nGiven, and none named in the answer:")
+        what = "Sources" if found.cited else "Found, but not what the answer says"
+        click.echo(f"\n{what}:")
         for number in numbers:
             click.echo(f"[{number}] {printable(str(found.passages[number - 1].path))}")
     else:

@@ -13,7 +13,6 @@ to its form by a grammar.
 
 from __future__ import annotations
 
-import re
 from typing import Unpack
 
 from edgesdk.decoding.completion import Completion
@@ -23,6 +22,7 @@ from edgesdk.orchestration.hosted_engine import engine_on
 from edgesdk.orchestration.prompt_writer import PromptWriter
 from edgesdk.plans.allowance import Allowance
 from edgesdk.plans.model_or_engine import ModelOrEngine
+from edgesdk.retrieval.attribute import named, shared
 from edgesdk.retrieval.gate_desk import COARSE, GateDesk
 from edgesdk.retrieval.gate_options import GateKeywords, GateOptions
 from edgesdk.retrieval.gather import fit, gather
@@ -33,10 +33,9 @@ from edgesdk.retrieval.sourced_answer import SourcedAnswer
 from edgesdk.retrieval.text_index import TextIndex
 
 _MOST_PROMPT_TOKENS = 3000  # of the paper
+_NONE = "No note was found."
 _SLACK_TOKENS = 16
 """What the tokens of texts may gain where they are joined."""
-
-_CITED = re.compile(r"\[(\d{1,3})\]")
 
 
 def answer_with_sources(
@@ -171,18 +170,15 @@ def _answer(
     """Has the model answer from passages."""
     options, model = desk.options, desk.engine.model
     with desk.stage("prompt") as note:
-        bare = len(desk.writer.write(options.instruction, f"Question: {question}").ids)
+        bare = len(desk.writer.write(_NONE, options.told, f"Question: {question}").ids)
         room = model.context - bare - min(options.max_tokens, model.context // 4) - _SLACK_TOKENS
         most = options.prompt_tokens or min(_MOST_PROMPT_TOKENS, model.context // 2)
-        kept, text = fit(found, model.tokenizer, max(0, min(most, room)))
+        kept, text = fit(found, model.tokenizer, max(0, min(most, room)), numbered=options.cite)
         note.decided = f"{len(kept)} of {len(found)} passages fit"
     with desk.stage("answer") as note:
-        said = desk.write(
-            options.instruction,
-            text or "No passage was found.",
-            f"Question: {question}",
-            max_tokens=options.max_tokens,
-        )
+        parts = (text or _NONE, options.told, f"Question: {question}")
+        # An answer from notes repeats their words: no penalty for that.
+        said = desk.write(*parts, max_tokens=options.max_tokens, repetition_penalty=1.0)
         note.decided = f"{said.new_tokens} tokens"
     return _told(desk, question, said, tuple(kept), tuple(queries), coarse)
 
@@ -195,13 +191,14 @@ def _told(
     queries: tuple[str, ...],
     coarse: Completion | None,
 ) -> SourcedAnswer:
-    cited = {int(number) for number in _CITED.findall(said.text)}
+    cited = named(said.text, len(passages))
     return SourcedAnswer(
         question,
         said.text.strip(),
         bool(queries),
         passages,
-        tuple(sorted(number for number in cited if 1 <= number <= len(passages))),
+        cited or shared(said.text, question, passages),
+        bool(cited),
         queries,
         "" if coarse is None else coarse.text.strip(),
         said.finish_reason,

@@ -48,7 +48,9 @@ def gather(index: TextIndex, question: str, queries: Sequence[str], files: int, 
     return taken[:most]
 
 
-def fit(passages: Sequence[Passage], tokenizer: Tokenizer, most_tokens: int) -> tuple[list[Passage], str]:
+def fit(
+    passages: Sequence[Passage], tokenizer: Tokenizer, most_tokens: int, *, numbered: bool = False
+) -> tuple[list[Passage], str]:
     """The first passages that fit together, and what the model reads of them; the last may be cut.
 
     Special tokens are taken out of texts: there they would end a message or begin another.
@@ -57,6 +59,7 @@ def fit(passages: Sequence[Passage], tokenizer: Tokenizer, most_tokens: int) -> 
         passages: the best first.
         tokenizer: the model's.
         most_tokens: of all together.
+        numbered: whether each begins with its number and its title.
     """
     specials = [
         text for text in (tokenizer.decode([i], skip_special=False) for i in tokenizer.special_ids) if text
@@ -65,7 +68,7 @@ def fit(passages: Sequence[Passage], tokenizer: Tokenizer, most_tokens: int) -> 
     parts: list[str] = []
     left = most_tokens
     for passage in passages:
-        head = f"[{len(kept) + 1}] {_plain(passage.title, specials)}\n"
+        head = f"[{len(kept) + 1}] {_plain(passage.title, specials)}\n" if numbered else ""
         text = head + _plain(passage.text, specials)
         ids = tokenizer.encode(text, add_bos=False)
         if len(ids) + 1 > left:

@@ -38,7 +38,9 @@ class SourcedAnswer:
         text: the answer.
         searched: whether the index was asked.
         passages: what the model was given, in the order of their numbers from 1.
-        cited: the numbers that the answer names, of passages that there are, rising.
+        cited: numbers of its sources, rising: those that the answer names in brackets, else that of the
+            passage which has most of its words.
+        named: whether the answer named them itself.
         queries: what was searched for.
         coarse: the model's own first answer; empty where the gate needed none.
         finish_reason: how the answer ended.
@@ -50,6 +52,7 @@ class SourcedAnswer:
     searched: bool
     passages: tuple[Passage, ...]
     cited: tuple[int, ...]
+    named: bool
     queries: tuple[str, ...]
     coarse: str
     finish_reason: FinishReason
@@ -57,5 +60,5 @@ class SourcedAnswer:
 
     @property
     def sources(self) -> tuple[Passage, ...]:
-        """The passages that the answer names."""
+        """The passages that the answer stands on, as far as that shows."""
         return tuple(self.passages[number - 1] for number in self.cited)

@@ -13,6 +13,7 @@ from edgesdk.errors import CapacityError, EdgeError, UnsupportedOption
 from edgesdk.orchestration.prompt_writer import PromptWriter
 from edgesdk.plans.allowance import Allowance
 from edgesdk.retrieval.answer_with_sources import answer_with_sources
+from edgesdk.retrieval.attribute import shared
 from edgesdk.retrieval.gate_desk import COARSE, GateDesk
 from edgesdk.retrieval.gate_options import GateOptions
 from edgesdk.retrieval.gather import fit, gather
@@ -134,11 +135,11 @@ def test_passages_fit_their_room(model):
     tokenizer = model.tokenizer
     passages = [Passage(i, None, f"title {i}", "word " * 50, 0, 1.0) for i in range(9)]
     for most in (0, 1, 10, 40, 100, 10_000):
-        kept, text = fit(passages, tokenizer, most)
+        kept, text = fit(passages, tokenizer, most, numbered=True)
         assert len(tokenizer.encode(text, add_bos=False)) <= most
         assert kept == passages[: len(kept)]
     assert len(kept) == 9
-    cut, text = fit(passages, tokenizer, 60)
+    cut, text = fit(passages, tokenizer, 60, numbered=True)
     assert len(cut) == 1
     assert text.startswith("[1] title 0\nword")
 
@@ -183,9 +184,21 @@ def test_only_passages_that_are_there_are_cited(model, index, monkeypatch):
         return dataclasses.replace(said, text="By the river [1], [7] [0] [1] [x].")
 
     monkeypatch.setattr(GateDesk, "write", write)
-    answer = answer_with_sources(model, index, "Lisbon hotel", gate="always", rewrite=False, **SHORT)
+    answer = answer_with_sources(
+        model, index, "Lisbon hotel", gate="always", rewrite=False, cite=True, **SHORT
+    )
     assert answer.cited == (1,)
+    assert answer.named
     assert answer.sources[0].title == "Trip to Lisbon"
+
+
+def test_an_answer_that_names_nothing_is_found_by_its_words():
+    texts = ("A cat sleeps.", "Casa Azul")
+    passages = [Passage(i, None, "title", text, 0, 1.0) for i, text in enumerate(texts)]
+    assert shared("It was Casa Azul.", "What hotel was it?", passages) == (2,)
+    assert shared("A cat.", "Is it a cat?", passages) == ()
+    assert shared("Something else altogether.", "Why?", passages) == ()
+    assert shared("", "Why?", []) == ()
 
 
 def test_a_larger_model_answers_and_its_proxy_decides(model, index):
