@@ -21,6 +21,7 @@ RUNTIME = [
     "edgesdk.server",
     "edgesdk.compile",
     "edgesdk.evaluation",
+    "edgesdk.retrieval",
     "edgesdk.orchestration",
     "edgesdk.engine",
     "edgesdk.load_model",

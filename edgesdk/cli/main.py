@@ -37,6 +37,8 @@ COMMANDS = (
     "serve",
     "ask-many",
     "skeleton",
+    "index",
+    "ask",
     "inspect",
     "verify",
     "eval",
