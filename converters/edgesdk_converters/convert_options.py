@@ -8,6 +8,8 @@ from pathlib import Path
 
 from edgesdk.bundle.manifest import CellType
 from edgesdk.errors import UnsupportedOption
+from edgesdk_converters.adapters.adapter import AdapterRequest, parse_adapter
+from edgesdk_converters.drafts.draft_checkpoint import DraftCheckpoint, read_draft
 from edgesdk_converters.quantise.budget import Budget, parse_budget
 from edgesdk_converters.quantise.calibration.calibration_text import (
     CalibrationText,
@@ -57,6 +59,12 @@ class ConvertOptions:
         onnx_accuracy: raise products of the target onnx to float activations until so large a share of
             first choices is that of float activations everywhere (`parity.raise_accuracy`);
             None raises none.
+        merge_adapters: adapters that become part of the weights before anything else is done, each a folder
+            or file, with `:SCALE` behind it if that is not 1 (`adapters.adapter`).
+        hidden_states: give what the head reads beside the logits (`transforms.give_hidden`): for embeddings,
+            and for drafts that were trained to start from it.
+        draft: folder of a trained draft, to be written into the files (`drafts.draft_checkpoint`); None for
+            none.
     """
 
     targets: tuple[str, ...] = DEFAULT_TARGETS
@@ -72,6 +80,9 @@ class ConvertOptions:
     shallow: str | None = None
     package_limit_mb: float | None = None
     onnx_accuracy: float | None = None
+    merge_adapters: tuple[str, ...] = ()
+    hidden_states: bool = False
+    draft: Path | None = None
 
     @property
     def stacks(self) -> tuple[ShallowStack, ...]:
@@ -97,12 +108,16 @@ class CheckedOptions:
         recipes: each once.
         budget: to mix precisions to; None for no mixture.
         sample: calibration text; None where nothing reads any.
+        adapters: to merge.
+        draft: to be written beside the model; None for none.
     """
 
     targets: tuple[Target, ...]
     recipes: tuple[Recipe, ...]
     budget: Budget | None
     sample: CalibrationText | None
+    adapters: tuple[AdapterRequest, ...] = ()
+    draft: DraftCheckpoint | None = None
 
 
 def check_options(options: ConvertOptions) -> CheckedOptions:
@@ -111,6 +126,7 @@ def check_options(options: ConvertOptions) -> CheckedOptions:
     Raises:
         UnsupportedOption: an option names something unknown or impossible, or suits no target or recipe.
         TransformError: a recipe cannot be mixed to a budget.
+        CheckpointError: the draft cannot be read.
     """
     targets = find_targets(options.targets)
     recipes = tuple(find_recipe(name) for name in dict.fromkeys(options.recipes))
@@ -126,6 +142,10 @@ def check_options(options: ConvertOptions) -> CheckedOptions:
             f"{options.cells} cells are for the target litert only, found {others}; leave it out"
         )
     _check_stacks(options, targets)
+    if options.hidden_states:
+        _check_hidden(targets)
+    if options.draft is not None:
+        _check_draft(options, targets)
     check_exact(targets, recipes)
     options.reshaping.check()
     _check_output_only(options, targets)
@@ -134,7 +154,10 @@ def check_options(options: ConvertOptions) -> CheckedOptions:
     if budget is not None:
         for recipe in recipes:
             check_mixable(recipe)
-    return CheckedOptions(targets, recipes, budget, _read_sample(options, targets, recipes))
+    adapters = tuple(parse_adapter(text) for text in options.merge_adapters)
+    draft = None if options.draft is None else read_draft(options.draft)
+    sample = _read_sample(options, targets, recipes)
+    return CheckedOptions(targets, recipes, budget, sample, adapters, draft)
 
 
 def _read_sample(
@@ -165,6 +188,40 @@ def _check_stacks(options: ConvertOptions, targets: Sequence[Target]) -> None:
         takes = ", ".join(target.name for target in TARGETS if target.stacks)
         raise UnsupportedOption(
             f"a shallow stack is for the target {takes} only, found {without}; leave it out"
+        )
+
+
+def _check_hidden(targets: Sequence[Target]) -> None:
+    """Refuses a second output for targets that give logits only.
+
+    Raises:
+        UnsupportedOption: naming them.
+    """
+    without = ", ".join(target.name for target in targets if target.logits_only)
+    if without:
+        takes = ", ".join(target.name for target in TARGETS if not target.logits_only)
+        raise UnsupportedOption(
+            f"hidden states are for the targets {takes}, found {without}, which gives logits only; leave one "
+            "of the two out"
+        )
+
+
+def _check_draft(options: ConvertOptions, targets: Sequence[Target]) -> None:
+    """Refuses a trained draft where no file can hold it, or where its tokens are others.
+
+    Raises:
+        UnsupportedOption: naming it.
+    """
+    without = ", ".join(target.name for target in targets if not target.draft_tokens)
+    if without:
+        takes = ", ".join(target.name for target in TARGETS if target.draft_tokens)
+        raise UnsupportedOption(
+            f"a trained draft is for the targets {takes}, found {without}; leave one of the two out"
+        )
+    if options.reshaping.changes:
+        raise UnsupportedOption(
+            "a draft was trained for a whole model, and layers or tokens are to be left out; train one for "
+            "what is left, or leave one of the two out"
         )
 
 

@@ -16,6 +16,7 @@ from edgesdk.errors import UnsupportedOption
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.emit.coreml.emit_coreml import Layout, emit_coreml
 from edgesdk_converters.emit.coreml.emit_parts import emit_parts
+from edgesdk_converters.emit.further_stack import FurtherStack
 from edgesdk_converters.emit.litert.emit_litert import LitertOptions, emit_litert
 from edgesdk_converters.emit.onnx.npu import emit_npu
 from edgesdk_converters.emit.onnx.resident import emit_resident
@@ -33,7 +34,7 @@ from edgesdk_converters.quantise.block_kernels import (
 )
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.recipe import Recipe
-from edgesdk_converters.step_sizes import SMALLEST_CELLS, resizable_sizes, static_sizes
+from edgesdk_converters.step_sizes import SMALLEST_CELLS, draft_sizes, resizable_sizes, static_sizes
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class EmitRequest:
     context: int
     steps: tuple[StepShape, ...]
     cell_type: CellType = "float32"
-    stacks: tuple[tuple[Program, tuple[StepShape, ...]], ...] = ()
+    stacks: tuple[FurtherStack, ...] = ()
     package_limit_bytes: int | None = None
     texts: Sequence[NDArray[np.int32]] = ()
 
@@ -120,6 +121,8 @@ class Target:
         exact: whether its products can read activations without loss, or always do.
         range_texts: calibration texts on which it measures how large activations get; 0 for none.
         stacks: whether its file can hold further stacks on the same weights.
+        logits_only: whether its file gives logits and nothing beside them.
+        draft_tokens: for how many texts at once a trained draft is written; empty where it cannot be.
         refine: improves what was written, where something was wished for that it can do.
     """
 
@@ -135,12 +138,19 @@ class Target:
     exact: bool = True
     range_texts: int = 0
     stacks: bool = False
+    logits_only: bool = False
+    draft_tokens: tuple[int, ...] = ()
     refine: Callable[[RefineRequest], Refined] = _as_written
 
     @property
     def raises_accuracy(self) -> bool:
         """Whether it heeds a wish for accuracy."""
         return self.refine is _raise_accuracy
+
+    @property
+    def draft_steps(self) -> tuple[StepShape, ...]:
+        """Sizes of a trained draft: those of several texts are one signature where its files are resized."""
+        return draft_sizes(self.draft_tokens, resized=self.name == "litert")
 
     @property
     def packages(self) -> bool:
@@ -193,7 +203,9 @@ def _raise_accuracy(request: RefineRequest) -> Refined:
 
 
 def _onnx_step(request: EmitRequest) -> None:
-    emit_step(request.program, request.weights, request.folder, request.steps, request.context)
+    emit_step(
+        request.program, request.weights, request.folder, request.steps, request.context, request.stacks
+    )
 
 
 def _onnx_npu(request: EmitRequest) -> None:
@@ -244,6 +256,7 @@ TARGETS = (
         _litert,
         LITERT_BLOCKS,
         stacks=True,
+        draft_tokens=(1, 2, 4, 8, 16),
     ),
     Target(
         "litert-static",
@@ -255,6 +268,7 @@ TARGETS = (
         _litert_static,
         LITERT_BLOCKS,
         exact=False,
+        draft_tokens=(1, 8),
     ),
     Target(
         "onnx",
@@ -265,6 +279,7 @@ TARGETS = (
         lambda _: (),
         _onnx,
         ONNX_BLOCKS,
+        logits_only=True,
         refine=_raise_accuracy,
     ),
     Target(
@@ -276,6 +291,7 @@ TARGETS = (
         _few_steps,
         _onnx_step,
         ONNX_STEP_BLOCKS,
+        draft_tokens=(1, 8),
     ),
     Target(
         "onnx-npu",
@@ -310,6 +326,7 @@ TARGETS = (
         _coreml_state,
         COREML_BLOCKS,
         palettes=True,
+        logits_only=True,
     ),
 )
 

@@ -6,10 +6,15 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from edgesdk.bundle.id_map import IdMap
 from edgesdk.bundle.manifest import BudgetRecord, CalibrationSample, CellType, Variant
+from edgesdk.bundle.stack_record import DRAFT, DRAFT_IDS_NAME, DraftRecord, StackRecord
 from edgesdk.bundle.writer import BundleWriter
 from edgesdk_converters.convert_options import CheckedOptions, ConvertOptions
+from edgesdk_converters.drafts.draft_stack import DraftStack, own_bytes, own_records
+from edgesdk_converters.emit.further_stack import FurtherStack
 from edgesdk_converters.graph.program import Program
+from edgesdk_converters.graph.program_contract import main_record
 from edgesdk_converters.plan_stages import quantising_work, weight_of_line
 from edgesdk_converters.prepare import prepare
 from edgesdk_converters.progress import ProgressMeter
@@ -118,6 +123,9 @@ def _write(
     """Has one variant written, and says what it is."""
     weights, limit_mb = quantised.weights, options.package_limit_mb
     name = f"{target.name}-{weights.recipe.name}" + _CELL_SUFFIXES[options.cells]
+    draft = (
+        None if model.draft is None else model.draft.written(quantised.program, weights, target.draft_steps)
+    )
     request = EmitRequest(
         checkpoint=model.checkpoint,
         program=quantised.program,
@@ -126,7 +134,7 @@ def _write(
         context=context,
         steps=target.steps(context),
         cell_type=options.cells,
-        stacks=tuple((stack.program, stack.steps) for stack in stacks),
+        stacks=(*(FurtherStack(s.program, s.steps) for s in stacks), *([] if draft is None else [draft])),
         package_limit_bytes=None if limit_mb is None else int(limit_mb * 1e6),
         texts=tuple(model.texts[: target.range_texts]),
     )
@@ -144,7 +152,10 @@ def _write(
         cell_type=options.cells,
         numbers=weight_numbers(quantised.program, weights),
         budget=_describe_mixture(options, quantised),
+        stacks=main_record(quantised.program),
     )
+    if model.draft is not None and draft is not None:
+        variant = _with_draft(writer, variant, model.draft, draft)
     refined = target.refine(
         RefineRequest(
             path=writer.path(variant.entry),
@@ -157,6 +168,22 @@ def _write(
     )
     used = max(quantised.tokens, sum(len(text) for text in request.texts), refined.tokens)
     return dataclasses.replace(variant, accuracy=refined.accuracy, calibration=_describe_sample(model, used))
+
+
+def _with_draft(writer: BundleWriter, variant: Variant, draft: DraftStack, written: FurtherStack) -> Variant:
+    """The variant with the draft in its file, whose tokens are listed beside that."""
+    config, ids = draft.draft.config, f"variants/{variant.name}/{DRAFT_IDS_NAME}"
+    map_ = IdMap(config.target.vocab_size, tuple(draft.draft.vocabulary.tolist()))
+    writer.path(ids).write_text(map_.to_text(), encoding="utf-8", newline="\n")
+    record = DraftRecord(
+        config.hidden_size, len(draft.draft.vocabulary), ids, config.depth, own_bytes(written)
+    )
+    return dataclasses.replace(
+        variant,
+        steps=(*variant.steps, *written.steps),
+        stacks=(*variant.stacks, StackRecord(DRAFT, draft=record)),
+        weights=(*variant.weights, *own_records(written)),
+    )
 
 
 def _describe_mixture(options: ConvertOptions, quantised: QuantisedProgram) -> BudgetRecord | None:

@@ -116,7 +116,7 @@ class DraftConfig:
             raise ValueError(f"norm_eps is {self.norm_eps}, expected a number from 0")
         if self.hidden_size != self.target.hidden_size:
             raise ValueError(
-                f"hidden_size is {self.hidden_size}, its target's is {self.target.hidden_size}; expected one size"
+                f"hidden_size is {self.hidden_size}, its target's {self.target.hidden_size}; expected one"
             )
 
     @property

@@ -14,6 +14,7 @@ from edgesdk.backends.litert.prove_library import TESTED, refusal_of_library
 from edgesdk.backends.litert.weight_cache import open_weight_cache
 from edgesdk.backends.opened import Opened, OpenRequest
 from edgesdk.bundle.step_contract import step_contracts
+from edgesdk.bundle.step_shape import smallest_step
 from edgesdk.errors import DeviceError
 
 _FLOAT_ROWS = "the GPU keeps activations in floating point, where the CPU's int8 kernels round them"
@@ -116,7 +117,7 @@ def _interpreter(request: OpenRequest, package: Package) -> Opened:
 
 def _try_half_cells(backend: InterpreterStepBackend, package: Package) -> None:
     """Runs the smallest step: versions before 2.2 read float16 cells and fail when they multiply them."""
-    shape = backend.shapes[0]
+    shape = smallest_step(backend.shapes)
     arrays = backend.buffers(shape)
     arrays.mask[:, -1:] = 0  # the token sees itself; what it reads in the cells are zeros
     cells = allocate_cells(backend.contracts[shape.stack].groups, shape.cells)

@@ -89,7 +89,7 @@ def change_config(folder, change):
         (lambda c: c.update(version=2), "version is 2"),
         (lambda c: c.update(form="blocks"), "form is 'blocks'"),
         (lambda c: c.update(format="edgesdk"), "format is 'edgesdk'"),
-        (lambda c: c.update(hidden_size=16), "its target's is 8"),
+        (lambda c: c.update(hidden_size=16), "its target's 8"),
         (lambda c: c.update(width=1 << 40), "width is 1099511627776"),
         (lambda c: c.update(layers=0), "layers is 0"),
         (lambda c: c.update(layers=17), "layers is 17"),
