@@ -1,4 +1,4 @@
-"""The small parts of training a draft: instructions, words, windows, the walk through an answer, the unrolled draft."""
+"""The parts of training a draft: instructions, words, windows, a walk through an answer, the draft."""
 
 import json
 from itertools import islice
@@ -124,8 +124,8 @@ def test_acceptance_that_is_logged_is_one_minus_tvd(make_program, features):
     assert float(loss) == pytest.approx(1 - kept, abs=1e-5)
 
 
-def test_what_a_draft_is_worth(make_program, features, monkeypatch):
-    """Against a walk that is written out, for a draft that has learnt nothing, with a target that repeats itself."""
+def test_what_a_draft_is_worth(make_program, features):
+    """Against a walk that is written out, for a draft that has learnt nothing."""
     program = make_program("plain")
     frozen = freeze(program, np.arange(96, dtype=np.int32))
     parameters = new_parameters(SHAPE, 1, 1.0)
@@ -165,5 +165,5 @@ def test_some_greedy_answers_are_held_back(greedy, held):
 def test_answers_of_another_kind_are_named(tmp_path):
     path = tmp_path / "answers.jsonl"
     path.write_text('{"number": 1}\n', encoding="utf-8")
-    with pytest.raises(CheckpointError, match="line 1 of .*answers.jsonl is no answer"):
+    with pytest.raises(CheckpointError, match=r"line 1 of .*answers\.jsonl is no answer"):
         read_texts(path)
