@@ -1,7 +1,7 @@
 """Losses compared: one draft for each loss and seed on the same states of the target, at equal budget.
 
-    python benchmarks/draft_training.py SOURCE BUNDLE FEATURES [--losses ce,kld,tvd,tvd++,kld-tvd++] [--seeds 3]
-        [--steps 400] [--width 512] [--words 4096] [--work DIR] [--json FILE] [--plot FILE.svg]
+    python benchmarks/draft_training.py SOURCE BUNDLE FEATURES [--losses ce,kld,tvd,tvd++,kld-tvd++]
+        [--seeds 3] [--steps 400] [--width 512] [--words 4096] [--work DIR] [--json FILE] [--plot FILE.svg]
 
 FEATURES is `OUT/work/features` of a training (`edgesdk train draft`). Each draft learns for the same number
 of steps from the same windows in an order of its seed's own, and is judged as `draft_worth.py` does: block

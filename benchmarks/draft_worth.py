@@ -83,8 +83,9 @@ def worth_by_task(
 
 def show(name: str, found: dict[str, DraftWorth]) -> None:
     """Prints one draft."""
+    click.echo(name)
     click.echo(
-        f"{name}\n  {'task':10} texts tokens | tokens a step, 1 to {DEPTH} drafted | all right | kept if drawn"
+        f"  {'task':10} texts tokens | tokens a step, 1 to {DEPTH} drafted | all right | kept if drawn"
     )
     for kind, worth in found.items():
         figures = (worth.efficiency, worth.right, worth.kept)
