@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import edgesdk
 from edgesdk.backends.protocol import NO_CELLS
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.bundle.stack_record import DRAFT, NEXT_STATE, STATE
+from edgesdk.cli.main import cli
 from edgesdk.errors import BundleError, CheckpointError, UnsupportedOption
 from edgesdk_converters.convert import ConvertOptions, convert
 from edgesdk_converters.drafts.draft_checkpoint import DraftCheckpoint, write_draft
@@ -93,6 +95,22 @@ def test_every_file_gives_the_definition(tmp_path, make_draft, tiny_program, ref
                 assert apart(arrays.extra[NEXT_STATE], after) < TOLERANCES[variant.recipe]
             # The model itself is as it was.
             assert model.generate([5, 6, 7], max_tokens=4, ignore_eos=True).new_tokens == 4
+
+
+def test_its_own_parity_is_measured_and_shown(tmp_path, make_draft):
+    write_draft(tmp_path / "draft", make_draft("llama"))
+    options = ConvertOptions(
+        ("litert", "onnx-step"), ("f32", "w8-round"), 64, draft=tmp_path / "draft", allow_parity_miss=True
+    )
+    bundle = convert(str(TINY / "llama"), tmp_path / "b", options)
+    for variant in open_bundle(bundle).manifest.variants:
+        (found,) = (stack.draft.top1_agreement for stack in variant.stacks if stack.draft is not None)
+        # Random weights make near-ties.
+        assert found == 1.0 if variant.recipe == "f32" else found > 0.5
+    shown = CliRunner().invoke(cli, ["inspect", str(bundle)])
+    assert shown.exit_code == 0
+    for text in ("outputs of litert-f32", "logits, hidden", "draft in litert-w8-round", "4 tokens ahead"):
+        assert text in shown.output
 
 
 def test_a_shallow_stack_beside_it_has_no_draft(tmp_path, make_draft):
