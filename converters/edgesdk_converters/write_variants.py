@@ -24,6 +24,7 @@ from edgesdk_converters.quantise.weight_numbers import weight_numbers
 from edgesdk_converters.quantise_program import QuantisedProgram, depends_on_target, quantise_program
 from edgesdk_converters.read_source import SourceModel
 from edgesdk_converters.targets import EmitRequest, RefineRequest, Target
+from edgesdk_converters.transforms.give_hidden import logits_alone
 
 _CELL_SUFFIXES: dict[CellType, str] = {"float32": "", "float16": "-cells16", "int8": "-cells8"}
 
@@ -80,9 +81,11 @@ def write_variants(
     for recipe in checked.recipes:
         for target, quantised in _quantise(model, recipe, checked, meter):
             meter.enter("writing", f"writing {target.name} {quantised.weights.recipe.name}")
+            if target.logits_only:
+                quantised = dataclasses.replace(quantised, program=logits_alone(quantised.program))
             stacks = [stack.written(quantised.program, target.steps(context)) for stack in options.stacks]
             draft = None
-            if model.draft is not None:
+            if model.draft is not None and target.draft_tokens:
                 draft = model.draft.written(quantised.program, quantised.weights, target.draft_steps)
             beside = [FurtherStack(stack.program, stack.steps) for stack in stacks]
             every = beside if draft is None else [*beside, draft]

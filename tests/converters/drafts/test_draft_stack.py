@@ -160,7 +160,7 @@ def test_a_draft_of_another_size_is_refused(tmp_path, make_draft):
     ("options", "found"),
     [
         ({"targets": ("onnx",)}, "a trained draft is for the targets litert, litert-static, onnx-step"),
-        ({"targets": ("coreml",), "recipes": ("f16",)}, "found coreml; leave one"),
+        ({"targets": ("coreml", "onnx"), "recipes": ("f16",)}, "found onnx, coreml; leave one"),
         ({"reshaping": Reshaping(skip_layers="1")}, "trained for a whole model"),
     ],
 )
@@ -170,6 +170,21 @@ def test_what_cannot_hold_a_draft_refuses_it(tmp_path, make_draft, options, foun
     with pytest.raises(UnsupportedOption, match=found):
         convert(str(TINY / "llama"), tmp_path / "b", ConvertOptions(**options, draft=tmp_path / "draft"))
     assert not (tmp_path / "b").exists()
+
+
+def test_a_target_that_cannot_hold_it_is_written_without(tmp_path, make_draft):
+    write_draft(tmp_path / "draft", make_draft("llama"))
+    said = []
+    options = ConvertOptions(("litert", "onnx"), ("w8-round",), 64, prove=False, draft=tmp_path / "draft")
+    bundle = convert(
+        str(TINY / "llama"), tmp_path / "b", options, report=lambda progress: said.append(progress.what)
+    )
+    litert, onnx = open_bundle(bundle).manifest.variants
+    assert [stack.name for stack in litert.stacks] == ["main", DRAFT]
+    assert not onnx.stacks
+    assert "note: onnx holds no draft and is written without" in said
+    with edgesdk.load(bundle, variant=onnx.name, strict=True, threads=1) as model:
+        assert model.generate([5, 6, 7], max_tokens=4, ignore_eos=True).new_tokens == 4
 
 
 def test_a_folder_without_a_draft_is_refused_before_anything_is_read(tmp_path):
