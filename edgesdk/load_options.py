@@ -51,7 +51,7 @@ class LoadOptions:
         draft: what proposes tokens, several of which a step then judges at once, without changing an answer:
             `off`; `lookup` in prompt and answer; `trained` for the draft in the same file; `shallow` for a
             stack of it with fewer layers; `auto` for the best of these that the bundle has; or the name
-            or path of a smaller bundle with the same tokens. Drafts are off by themselves while they do not pay.
+            or path of a smaller bundle with the same tokens. Off by itself while it does not pay.
         draft_texts: looked up in, beside prompt and answer.
     """
 
