@@ -104,7 +104,9 @@ def main(
                 if texts["p"] != texts["j"]:
                     at = next(i for i, (a, b) in enumerate(zip(*texts.values(), strict=False)) if a != b)
                     row = np.sort(model.score(np.array(prompt + texts["p"][:at], np.int32))[-1])
-                    click.echo(f"prompt {number} differs at token {at}, lead {row[-1] - row[-2]:.5f}: {question}")
+                    click.echo(
+                        f"prompt {number} differs at token {at}, lead {row[-1] - row[-2]:.5f}: {question}"
+                    )
     except (EdgeError, RuntimeError) as error:
         raise click.ClickException(str(error)) from error
     figures = {
