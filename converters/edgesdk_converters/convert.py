@@ -53,7 +53,7 @@ def convert(
         The bundle's folder.
 
     Raises:
-        CheckpointError: the source cannot be read.
+        CheckpointError: the source or an adapter cannot be read, or they do not belong together.
         TransformError: a recipe does not suit the model.
         EmitError: a target cannot hold it, or a variant misses its parity gate.
         BundleError: the bundle cannot be written.
@@ -72,6 +72,7 @@ def convert(
             options.reshaping,
             checked.sample,
             meter,
+            adapters=checked.adapters,
             hidden_states=options.hidden_states,
             draft=checked.draft,
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgesdk.bundle.manifest import CellType
 from edgesdk.errors import UnsupportedOption
+from edgesdk_converters.adapters.adapter import AdapterRequest, parse_adapter
 from edgesdk_converters.drafts.draft_checkpoint import DraftCheckpoint, read_draft
 from edgesdk_converters.quantise.budget import Budget, parse_budget
 from edgesdk_converters.quantise.calibration.calibration_text import (
@@ -58,6 +59,8 @@ class ConvertOptions:
         onnx_accuracy: raise products of the target onnx to float activations until so large a share of
             first choices is that of float activations everywhere (`parity.raise_accuracy`);
             None raises none.
+        merge_adapters: adapters that become part of the weights before anything else is done, each a folder
+            or file, with `:SCALE` behind it if that is not 1 (`adapters.adapter`).
         hidden_states: give what the head reads beside the logits (`transforms.give_hidden`): for embeddings,
             and for drafts that were trained to start from it.
         draft: folder of a trained draft, to be written into the files (`drafts.draft_checkpoint`); None for
@@ -77,6 +80,7 @@ class ConvertOptions:
     shallow: str | None = None
     package_limit_mb: float | None = None
     onnx_accuracy: float | None = None
+    merge_adapters: tuple[str, ...] = ()
     hidden_states: bool = False
     draft: Path | None = None
 
@@ -104,6 +108,7 @@ class CheckedOptions:
         recipes: each once.
         budget: to mix precisions to; None for no mixture.
         sample: calibration text; None where nothing reads any.
+        adapters: to merge.
         draft: to be written beside the model; None for none.
     """
 
@@ -111,6 +116,7 @@ class CheckedOptions:
     recipes: tuple[Recipe, ...]
     budget: Budget | None
     sample: CalibrationText | None
+    adapters: tuple[AdapterRequest, ...] = ()
     draft: DraftCheckpoint | None = None
 
     def notes(self, options: ConvertOptions) -> list[str]:
@@ -156,8 +162,10 @@ def check_options(options: ConvertOptions) -> CheckedOptions:
     if budget is not None:
         for recipe in recipes:
             check_mixable(recipe)
+    adapters = tuple(parse_adapter(text) for text in options.merge_adapters)
     draft = None if options.draft is None else read_draft(options.draft)
-    return CheckedOptions(targets, recipes, budget, _read_sample(options, targets, recipes), draft)
+    sample = _read_sample(options, targets, recipes)
+    return CheckedOptions(targets, recipes, budget, sample, adapters, draft)
 
 
 def _read_sample(

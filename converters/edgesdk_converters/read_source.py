@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgesdk.bundle.manifest import VocabularyRecord
+from edgesdk_converters.adapters.adapter import AdapterRequest
+from edgesdk_converters.adapters.merge_adapter import merge_adapters
 from edgesdk_converters.architectures.registry import read_spec, weights_for
 from edgesdk_converters.calibration_windows import calibration_windows
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
@@ -58,10 +61,11 @@ def read_source(
     sample: CalibrationText | None,
     meter: ProgressMeter,
     *,
+    adapters: Sequence[AdapterRequest] = (),
     hidden_states: bool = False,
     draft: DraftCheckpoint | None = None,
 ) -> SourceModel:
-    """Opens a checkpoint and leaves out what is to be left out.
+    """Opens a checkpoint, merges adapters into it and leaves out what is to be left out.
 
     Args:
         source: a Hugging Face directory, a `.gguf` file, a hub id, or a named model.
@@ -69,17 +73,19 @@ def read_source(
         reshaping: what to leave out.
         sample: calibration text, where something reads it.
         meter: told how far it is.
+        adapters: to merge, in this order.
         hidden_states: have the program give what its head reads, too, as it does with a draft.
         draft: to be written beside it.
 
     Raises:
-        CheckpointError: the source cannot be read, or the draft was trained for another.
-        UnsupportedOption: what is to be left out cannot be.
+        CheckpointError: the source or an adapter cannot be read, or an adapter or the draft was trained for
+            another.
+        UnsupportedOption: what is to be left out cannot be, or an adapter cannot have its scale.
     """
     if sample is not None:
         meter.note("note: calibrating takes minutes; recipes that end in -round do without and lose more")
     meter.enter("reading", f"reading {source}")
-    checkpoint = open_checkpoint(source, revision=revision)
+    checkpoint, merged = merge_adapters(open_checkpoint(source, revision=revision), adapters)
     for note in checkpoint.notes:
         meter.note(f"note: {note}")
     if reshaping.changes:
@@ -89,7 +95,7 @@ def read_source(
     if sample is not None:
         texts = calibration_windows(checkpoint, sample, _WINDOW_TOKENS, _CALIBRATION_TOKENS)
     spec = read_spec(checkpoint.config)
-    program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
+    program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec), merged)
     program = reshaping.narrow(reshaping.shorten(program, texts, meter.say), kept)
     fitted = None if draft is None else fit_draft(draft, program, checkpoint.tokenizer)
     if hidden_states or fitted is not None:

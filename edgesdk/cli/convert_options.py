@@ -31,6 +31,7 @@ class Converting(TypedDict):
     shallow_skip: str | None
     package_limit: float | None
     onnx_accuracy: float | None
+    merge_adapter: tuple[str, ...]
     hidden_states: bool
     draft: Path | None
     overwrite: bool
@@ -133,6 +134,13 @@ _CONVERTING: tuple[Decorator, ...] = (
         "activations everywhere.",
     ),
     click.option(
+        "--merge-adapter",
+        multiple=True,
+        metavar="PATH[:SCALE]",
+        help="Merge a LoRA into the weights first: a folder as PEFT saves it, or a GGUF file; may be given "
+        "several times. Default: none; SCALE is 1.",
+    ),
+    click.option(
         "--hidden-states",
         is_flag=True,
         help="Have every step give what the head reads, too: for embeddings and trained drafts. The targets "
@@ -182,6 +190,7 @@ def read_options(converting: Converting) -> ConvertOptions:
         shallow=converting["shallow_skip"],
         package_limit_mb=converting["package_limit"],
         onnx_accuracy=converting["onnx_accuracy"],
+        merge_adapters=converting["merge_adapter"],
         hidden_states=converting["hidden_states"],
         draft=converting["draft"],
     )

@@ -126,10 +126,10 @@ def load_options_with_drafts(function: Command) -> Command:
 
 def _checked(function: Command) -> Command:
     @functools.wraps(function)
-    def command(**arguments: object) -> None:
+    def command(**arguments: object) -> object:
         from edgesdk.load_options import LoadOptions  # with the backends: not for help
 
         arguments["loading"] = LoadOptions.of(cast("Mapping[str, object]", arguments["loading"]))
-        function(**arguments)
+        return function(**arguments)
 
     return command
