@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgesdk.bundle.decoder_block import RotarySpec as RotarySpec
     from edgesdk.bundle.decoder_spec import DecoderSpec as DecoderSpec
     from edgesdk.bundle.decoder_spec import Half as Half
+    from edgesdk.bundle.embedding_record import EmbeddingRecord as EmbeddingRecord
     from edgesdk.bundle.manifest import AccuracyRecord as AccuracyRecord
     from edgesdk.bundle.manifest import BudgetRecord as BudgetRecord
     from edgesdk.bundle.manifest import CalibrationSample as CalibrationSample
@@ -139,6 +140,7 @@ _NAMES = {
         "GenerationDefaults Manifest Source SourceFile TokenizerRecord TransformRecord Variant "
         "VocabularyRecord WeightRecord"
     ),
+    "edgesdk.bundle.embedding_record": "EmbeddingRecord",
     "edgesdk.bundle.parity_report": "ChatAgreement GreedyAgreement ParityReport",
     "edgesdk.bundle.port": "Port",
     "edgesdk.bundle.reader": "Bundle open_bundle",

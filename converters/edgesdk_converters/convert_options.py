@@ -63,6 +63,8 @@ class ConvertOptions:
             or file, with `:SCALE` behind it if that is not 1 (`adapters.adapter`).
         hidden_states: give what the head reads beside the logits (`transforms.give_hidden`): for embeddings,
             and for drafts that were trained to start from it.
+        embeddings: give the state of every token (`transforms.give_states`), for `Model.embed`; a model that
+            was trained to embed does so without being asked.
         draft: folder of a trained draft, to be written into the files (`drafts.draft_checkpoint`); None for
             none.
     """
@@ -82,6 +84,7 @@ class ConvertOptions:
     onnx_accuracy: float | None = None
     merge_adapters: tuple[str, ...] = ()
     hidden_states: bool = False
+    embeddings: bool = False
     draft: Path | None = None
 
     @property
@@ -142,7 +145,7 @@ def check_options(options: ConvertOptions) -> CheckedOptions:
             f"{options.cells} cells are for the target litert only, found {others}; leave it out"
         )
     _check_stacks(options, targets)
-    if options.hidden_states:
+    if options.hidden_states or options.embeddings:
         _check_hidden(targets)
     if options.draft is not None:
         _check_draft(options, targets)

@@ -36,6 +36,7 @@ COMMANDS = (
     "serve",
     "ask-many",
     "skeleton",
+    "embed",
     "inspect",
     "verify",
     "eval",

@@ -38,6 +38,7 @@ NAMES = [
     "DecoderSpec",
     "DeviceError",
     "EdgeError",
+    "EmbeddingRecord",
     "EmitError",
     "Engine",
     "EngineKeywords",
