@@ -21,6 +21,7 @@ RUNTIME = [
     "edgesdk.server",
     "edgesdk.compile",
     "edgesdk.evaluation",
+    "edgesdk.retrieval",
     "edgesdk.orchestration",
     "edgesdk.engine",
     "edgesdk.load_model",
@@ -41,6 +42,7 @@ RUNTIME = [
     "edgesdk.version",
 ]
 CONVERTERS = [
+    "edgesdk_converters.training",
     "edgesdk_converters.convert",
     "edgesdk_converters.prove_variants",
     "edgesdk_converters.write_variants",
@@ -57,6 +59,7 @@ CONVERTERS = [
     "edgesdk_converters.calibration_windows",
     "edgesdk_converters.emit",
     "edgesdk_converters.layers",
+    "edgesdk_converters.drafts",
     "edgesdk_converters.transforms",
     "edgesdk_converters.quantise",
     "edgesdk_converters.vocabulary",
@@ -76,6 +79,8 @@ PROVERS = (
     "edgesdk_converters.prove_variants",
     "edgesdk_converters.parity",
     "edgesdk_converters.calibration_windows",
+    "edgesdk_converters.training.learning_texts",
+    "edgesdk_converters.training.teach_texts",
 )
 
 

@@ -63,6 +63,8 @@ def convert(
     options = options or ConvertOptions()
     checked = check_options(options)
     meter = ProgressMeter(report, plan_stages(options, checked.targets, checked.recipes))
+    for note in checked.notes(options):
+        meter.note(f"note: {note}")
     with BundleWriter(out, overwrite=options.overwrite) as writer:
         model = read_source(
             source,

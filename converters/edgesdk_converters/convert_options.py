@@ -122,6 +122,17 @@ class CheckedOptions:
     adapters: tuple[AdapterRequest, ...] = ()
     draft: DraftCheckpoint | None = None
 
+    def notes(self, options: ConvertOptions) -> list[str]:
+        """Which targets go without something that others get, a line each."""
+        found = []
+        plain = ", ".join(target.name for target in self.targets if target.logits_only)
+        if (options.hidden_states or options.embeddings) and plain:
+            found.append(f"{plain} gives logits only, without states")
+        bare = ", ".join(target.name for target in self.targets if not target.draft_tokens)
+        if self.draft is not None and bare:
+            found.append(f"{bare} holds no draft and is written without")
+        return found
+
 
 def check_options(options: ConvertOptions) -> CheckedOptions:
     """Refuses what cannot come out well, before a checkpoint is opened.
@@ -145,10 +156,7 @@ def check_options(options: ConvertOptions) -> CheckedOptions:
             f"{options.cells} cells are for the target litert only, found {others}; leave it out"
         )
     _check_stacks(options, targets)
-    if options.hidden_states or options.embeddings:
-        _check_hidden(targets)
-    if options.draft is not None:
-        _check_draft(options, targets)
+    _check_further(options, targets)
     check_exact(targets, recipes)
     options.reshaping.check()
     _check_output_only(options, targets)
@@ -194,34 +202,27 @@ def _check_stacks(options: ConvertOptions, targets: Sequence[Target]) -> None:
         )
 
 
-def _check_hidden(targets: Sequence[Target]) -> None:
-    """Refuses a second output for targets that give logits only.
+def _check_further(options: ConvertOptions, targets: Sequence[Target]) -> None:
+    """Refuses hidden states and a draft where no file can have them, or where the draft's model is another.
 
-    Raises:
-        UnsupportedOption: naming them.
-    """
-    without = ", ".join(target.name for target in targets if target.logits_only)
-    if without:
-        takes = ", ".join(target.name for target in TARGETS if not target.logits_only)
-        raise UnsupportedOption(
-            f"hidden states are for the targets {takes}, found {without}, which gives logits only; leave one "
-            "of the two out"
-        )
-
-
-def _check_draft(options: ConvertOptions, targets: Sequence[Target]) -> None:
-    """Refuses a trained draft where no file can hold it, or where its tokens are others.
+    Beside a target that has them, others are written without, which `CheckedOptions.notes` says.
 
     Raises:
         UnsupportedOption: naming it.
     """
-    without = ", ".join(target.name for target in targets if not target.draft_tokens)
-    if without:
-        takes = ", ".join(target.name for target in TARGETS if target.draft_tokens)
-        raise UnsupportedOption(
-            f"a trained draft is for the targets {takes}, found {without}; leave one of the two out"
-        )
-    if options.reshaping.changes:
+    wishes = []
+    if options.hidden_states or options.embeddings:
+        asked = "hidden states are" if options.hidden_states else "embeddings are"
+        wishes.append((asked, [target for target in TARGETS if not target.logits_only]))
+    if options.draft is not None:
+        wishes.append(("a trained draft is", [target for target in TARGETS if target.draft_tokens]))
+    for what, takes in wishes:
+        if not any(target in takes for target in targets):
+            raise UnsupportedOption(
+                f"{what} for the targets {', '.join(target.name for target in takes)}, found "
+                f"{', '.join(target.name for target in targets)}; leave one of the two out"
+            )
+    if options.draft is not None and options.reshaping.changes:
         raise UnsupportedOption(
             "a draft was trained for a whole model, and layers or tokens are to be left out; train one for "
             "what is left, or leave one of the two out"

@@ -23,8 +23,8 @@ from edgesdk_converters.quantise.recipe import Recipe
 from edgesdk_converters.quantise.weight_numbers import weight_numbers
 from edgesdk_converters.quantise_program import QuantisedProgram, depends_on_target, quantise_program
 from edgesdk_converters.read_source import SourceModel
-from edgesdk_converters.shallow_stack import WrittenStack
 from edgesdk_converters.targets import EmitRequest, RefineRequest, Target
+from edgesdk_converters.transforms.give_hidden import logits_alone
 
 _CELL_SUFFIXES: dict[CellType, str] = {"float32": "", "float16": "-cells16", "int8": "-cells8"}
 
@@ -40,6 +40,7 @@ class MadeVariant:
         calibration: how well each calibrated matrix came out.
         reference: what it is compared with, the same object for all that are compared with one.
         probe: the file of the reference's logits; None for the bundle's own.
+        draft: the draft in its file, with weights in float32; None without one.
     """
 
     variant: Variant
@@ -48,6 +49,7 @@ class MadeVariant:
     calibration: Sequence[CalibrationRecord]
     reference: Program
     probe: str | None = None
+    draft: Program | None = None
 
 
 def write_variants(
@@ -79,9 +81,21 @@ def write_variants(
     for recipe in checked.recipes:
         for target, quantised in _quantise(model, recipe, checked, meter):
             meter.enter("writing", f"writing {target.name} {quantised.weights.recipe.name}")
+            if target.logits_only:
+                quantised = dataclasses.replace(quantised, program=logits_alone(quantised.program))
             stacks = [stack.written(quantised.program, target.steps(context)) for stack in options.stacks]
-            variant = _write(writer, model, options, target, quantised, context, stacks, meter)
-            made.append(MadeVariant(variant, target, recipe, quantised.calibration, model.program))
+            draft = None
+            if model.draft is not None and target.draft_tokens:
+                draft = model.draft.written(quantised.program, quantised.weights, target.draft_steps)
+            beside = [FurtherStack(stack.program, stack.steps) for stack in stacks]
+            every = beside if draft is None else [*beside, draft]
+            variant = _write(writer, model, options, target, quantised, context, every, meter)
+            drafted = None if draft is None else draft.program
+            if model.draft is not None and draft is not None:
+                variant = _with_draft(writer, variant, model.draft, draft)
+            made.append(
+                MadeVariant(variant, target, recipe, quantised.calibration, model.program, draft=drafted)
+            )
             for written, (stack, reference) in zip(stacks, further, strict=True):
                 second = written.variant(variant, quantised.weights)
                 made.append(
@@ -117,15 +131,12 @@ def _write(
     target: Target,
     quantised: QuantisedProgram,
     context: int,
-    stacks: Sequence[WrittenStack],
+    stacks: Sequence[FurtherStack],
     meter: ProgressMeter,
 ) -> Variant:
     """Has one variant written, and says what it is."""
     weights, limit_mb = quantised.weights, options.package_limit_mb
     name = f"{target.name}-{weights.recipe.name}" + _CELL_SUFFIXES[options.cells]
-    draft = (
-        None if model.draft is None else model.draft.written(quantised.program, weights, target.draft_steps)
-    )
     request = EmitRequest(
         checkpoint=model.checkpoint,
         program=quantised.program,
@@ -134,7 +145,7 @@ def _write(
         context=context,
         steps=target.steps(context),
         cell_type=options.cells,
-        stacks=(*(FurtherStack(s.program, s.steps) for s in stacks), *([] if draft is None else [draft])),
+        stacks=tuple(stacks),
         package_limit_bytes=None if limit_mb is None else int(limit_mb * 1e6),
         texts=tuple(model.texts[: target.range_texts]),
     )
@@ -154,8 +165,6 @@ def _write(
         budget=_describe_mixture(options, quantised),
         stacks=main_record(quantised.program),
     )
-    if model.draft is not None and draft is not None:
-        variant = _with_draft(writer, variant, model.draft, draft)
     refined = target.refine(
         RefineRequest(
             path=writer.path(variant.entry),

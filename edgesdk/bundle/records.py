@@ -12,6 +12,7 @@ import functools
 import types
 import typing
 from collections.abc import Callable, Hashable, Mapping
+from pathlib import PurePath
 from typing import TypeVar, Union, cast
 
 from edgesdk.errors import BundleError, quoted
@@ -42,7 +43,7 @@ def from_json(kind: type[T], value: object, path: str = "manifest") -> T:
 
 
 def to_json(value: object) -> JsonValue:
-    """Turns dataclasses, tuples and mappings into what `json.dumps` takes."""
+    """Turns dataclasses, tuples, mappings and paths into what `json.dumps` takes."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -51,6 +52,8 @@ def to_json(value: object) -> JsonValue:
         return [to_json(v) for v in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, PurePath):
+        return str(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 

@@ -144,21 +144,21 @@ _CONVERTING: tuple[Decorator, ...] = (
     click.option(
         "--hidden-states",
         is_flag=True,
-        help="Have every step give what the head reads, too: for embeddings and trained drafts. Not with "
-        "--target onnx or coreml-state.",
+        help="Have every step give what the head reads, too: for embeddings and trained drafts. The targets "
+        "onnx and coreml-state go without.",
     ),
     click.option(
         "--embeddings",
         is_flag=True,
         help="Have every step give the state of every token, for `edgesdk embed`; models that were trained "
-        "to embed do so without being asked. Not with --target onnx or coreml-state.",
+        "to embed do so without being asked. The targets onnx and coreml-state are written without.",
     ),
     click.option(
         "--draft",
         type=click.Path(path_type=Path, file_okay=False),
         metavar="FOLDER",
-        help="Write a trained draft into the file, for `--draft trained` of the commands that answer; with "
-        "--target litert, litert-static or onnx-step only. Default: none.",
+        help="Write a trained draft into the file, for --draft trained of the commands that answer. Targets "
+        "other than litert, litert-static and onnx-step go without. Default: none.",
     ),
     click.option("--overwrite", is_flag=True, help="Replace the bundle that is in OUT."),
     click.option("--no-prove", is_flag=True, help="Do not measure the variants against the original."),

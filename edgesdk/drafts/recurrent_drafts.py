@@ -4,7 +4,8 @@ It has no cells and reads no prompt, so it follows an answer wherever that goes:
 prefix, on a backend that took over. From the state of the row that chose an answer's first token without
 cells it takes those tokens in, then its own guesses, one after the other, all answers in one run for each.
 
-It takes the likeliest token each time (a point draft): sampled answers stay those of their seed.
+It guesses the likeliest token at each place, and goes on from it; beside it stands the second one, which
+costs the draft nothing more. These are point drafts: sampled answers stay those of their seed.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ import numpy as np
 from edgesdk.backends.protocol import NO_CELLS, Float, Int, StepBackend
 from edgesdk.backends.turns import turns_of
 from edgesdk.bundle.stack_record import DRAFT, NEXT_STATE, STATE
-from edgesdk.bundle.step_shape import StepShape
 from edgesdk.decoding.draft import DraftRequest
 from edgesdk.drafts.guess import Guess
 
 _LEAST_SHARES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.92)
-"""Tokens to which the draft gives at least so much of its own vocabulary are of a kind."""
+"""Tokens to which the draft gives at least so much are of a kind: the likeliest of all that it has, the
+second of what the likeliest leaves. Either has kinds of its own."""
 
 _PRIORS = (0.1, 0.2, 0.3, 0.45, 0.55, 0.65, 0.78, 0.9)
+_SECOND_PRIORS = (0.05, 0.12, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 _LEAST_REACH = 0.1
 """A chain that is less likely to be right so far, by the draft's own word, goes no further."""
 
@@ -44,15 +46,30 @@ class _Chain:
         place: of the request.
         state: (E,) before `tokens`.
         tokens: to be taken in, at least one.
-        guessed: so far, each with its kind.
+        guessed: the tree so far: tokens, parents, kinds.
+        last: row of the tree that it goes on from; -1 before the first.
+        depth: tokens one after the other so far.
         reach: how likely they are all right, by the draft's own word.
     """
 
     place: int
     state: Float
     tokens: list[int]
-    guessed: list[tuple[int, int]] = field(default_factory=list)
+    guessed: list[tuple[int, int, int]] = field(default_factory=list)
+    last: int = -1
+    depth: int = 0
     reach: float = 1.0
+
+    def add(self, first: tuple[int, float], second: tuple[int, float] | None) -> None:
+        """Adds the likeliest token with its share, from which it goes on, and the second beside it."""
+        token, share = first
+        row = len(self.guessed)
+        self.guessed.append((token, self.last, _kind_of(share)))
+        if second is not None:
+            kind = _kind_of(second[1] / max(1.0 - share, second[1])) + len(_PRIORS)
+            self.guessed.append((second[0], self.last, kind))
+        self.last, self.depth, self.reach = row, self.depth + 1, self.reach * share
+        self.tokens.append(token)
 
 
 class RecurrentDrafts:
@@ -92,8 +109,8 @@ class RecurrentDrafts:
 
     @property
     def priors(self) -> Sequence[float]:
-        """By the share that the draft gives to its token."""
-        return _PRIORS
+        """By the share that the draft gives to its token, first that of the likeliest, then of the second."""
+        return (*_PRIORS, *_SECOND_PRIORS)
 
     @property
     def asks_model(self) -> bool:
@@ -111,7 +128,7 @@ class RecurrentDrafts:
         return self._ids.nbytes
 
     def guess(self, asked: Sequence[DraftRequest]) -> list[Guess | None]:
-        """A chain for each answer; None where the state that it would start from is not known.
+        """A tree for each answer, a chain and what stands beside it; None where no state is known.
 
         Raises:
             DeviceError: the backend failed.
@@ -138,8 +155,7 @@ class RecurrentDrafts:
         guesses: list[Guess | None] = [None] * len(asked)
         for chain in chains:
             if chain.guessed:
-                tokens, kinds = zip(*chain.guessed, strict=True)
-                guesses[chain.place] = Guess(tokens, tuple(range(-1, len(tokens) - 1)), kinds)
+                guesses[chain.place] = Guess(*zip(*chain.guessed, strict=True))
         return guesses
 
     def _choose(
@@ -147,19 +163,27 @@ class RecurrentDrafts:
     ) -> list[_Chain]:
         """Lets chains that have taken all tokens in guess the next; those that go on."""
         if ahead:
-            rows = logits[ahead]
-            best = rows.argmax(axis=1)
-            peaks = rows[np.arange(len(ahead)), best]
-            shares = 1.0 / np.exp(rows - peaks[:, None]).sum(axis=1)
-            for row, token, share in zip(ahead, best.tolist(), shares.tolist(), strict=True):
+            for row, (first, second) in zip(ahead, self._two_likeliest(logits[ahead]), strict=True):
                 chain, request = running[row], asked[running[row].place]
-                mine = int(self._ids[token])
-                chain.guessed.append((mine, bisect_right(_LEAST_SHARES, share) - 1))
-                chain.reach *= share
-                most = min(request.most, request.deepest, self._depth)
-                if len(chain.guessed) < most and chain.reach >= _LEAST_REACH:
-                    chain.tokens.append(mine)
+                room = request.most - len(chain.guessed)
+                chain.add(first, second if room > 1 else None)
+                deepest = min(request.deepest, self._depth)
+                if room <= 2 or chain.depth >= deepest or chain.reach < _LEAST_REACH:
+                    chain.tokens.clear()
         return [chain for chain in running if chain.tokens]
+
+    def _two_likeliest(self, rows: Float) -> list[tuple[tuple[int, float], tuple[int, float] | None]]:
+        """The model's tokens of the two largest logits of each row, with their shares of it."""
+        found: list[tuple[tuple[int, float], tuple[int, float] | None]] = []
+        for row in rows:
+            best = int(row.argmax())
+            powers = np.exp(row - row[best])
+            total = float(powers.sum())
+            powers[best] = -1.0
+            other = int(powers.argmax())
+            second = (int(self._ids[other]), float(powers[other]) / total) if len(row) > 1 else None
+            found.append(((int(self._ids[best]), 1.0 / total), second))
+        return found
 
     def _run(self, chains: list[_Chain]) -> Float:
         """Has every chain take one token in; logits after it: (n, V') float32, valid until the next run."""
@@ -189,6 +213,5 @@ class RecurrentDrafts:
         return arrays.logits[:count].copy()
 
 
-def draft_shapes(backend: StepBackend) -> list[StepShape]:
-    """Sizes of the trained draft that a backend runs; none without one."""
-    return sorted(shape for shape in backend.shapes if shape.stack == DRAFT)
+def _kind_of(share: float) -> int:
+    return bisect_right(_LEAST_SHARES, share) - 1

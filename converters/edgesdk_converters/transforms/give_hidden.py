@@ -7,9 +7,10 @@ the stream is rotated, the output is turned back.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from edgesdk.bundle.stack_record import HIDDEN
+from edgesdk.bundle.stack_record import HIDDEN, STATES
 from edgesdk_converters.graph.graph import Graph, GraphBuilder
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.transforms.head_product import head_product
@@ -21,18 +22,25 @@ def give_hidden(program: Program) -> Program:
     Raises:
         TransformError: no product makes the logits, or the program has that output already.
     """
-    return replace(program, graph=_renamed(program.graph, head_product(program.graph).inputs[0]))
+    graph = program.graph
+    names = {head_product(graph).inputs[0]: HIDDEN}
+    return replace(program, graph=_rebuilt(graph, names, [*graph.outputs, HIDDEN]))
 
 
-def _renamed(graph: Graph, value: str) -> Graph:
-    """The graph with a value under the name of the output, which it becomes."""
-    names = {value: HIDDEN}
+def logits_alone(program: Program) -> Program:
+    """Returns the program without that output and states, for targets that give logits only; at any time."""
+    outputs = [name for name in program.graph.outputs if name not in (HIDDEN, STATES)]
+    return replace(program, graph=_rebuilt(program.graph, {}, outputs))
+
+
+def _rebuilt(graph: Graph, names: Mapping[str, str], outputs: Iterable[str]) -> Graph:
+    """The graph with values under other names, and what makes these outputs."""
     g = GraphBuilder()
     for given in graph.inputs:
         g.input(given.name, given.shape, given.dtype)
     for weight in graph.weights:
         g.weight(weight.name, weight.shape)
     for node in graph.nodes:
-        inputs, outputs = ([names.get(name, name) for name in side] for side in (node.inputs, node.outputs))
-        g.add(node.op, inputs, *outputs)
-    return g.build([*graph.outputs, HIDDEN])
+        inputs, results = ([names.get(name, name) for name in side] for side in (node.inputs, node.outputs))
+        g.add(node.op, inputs, *results)
+    return g.build(outputs)

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import edgesdk
 from edgesdk.backends.protocol import NO_CELLS
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.bundle.stack_record import DRAFT, NEXT_STATE, STATE
+from edgesdk.cli.main import cli
 from edgesdk.errors import BundleError, CheckpointError, UnsupportedOption
 from edgesdk_converters.convert import ConvertOptions, convert
 from edgesdk_converters.drafts.draft_checkpoint import DraftCheckpoint, write_draft
@@ -95,6 +97,22 @@ def test_every_file_gives_the_definition(tmp_path, make_draft, tiny_program, ref
             assert model.generate([5, 6, 7], max_tokens=4, ignore_eos=True).new_tokens == 4
 
 
+def test_its_own_parity_is_measured_and_shown(tmp_path, make_draft):
+    write_draft(tmp_path / "draft", make_draft("llama"))
+    options = ConvertOptions(
+        ("litert", "onnx-step"), ("f32", "w8-round"), 64, draft=tmp_path / "draft", allow_parity_miss=True
+    )
+    bundle = convert(str(TINY / "llama"), tmp_path / "b", options)
+    for variant in open_bundle(bundle).manifest.variants:
+        (found,) = (stack.draft.top1_agreement for stack in variant.stacks if stack.draft is not None)
+        # Random weights make near-ties.
+        assert found == 1.0 if variant.recipe == "f32" else found > 0.5
+    shown = CliRunner().invoke(cli, ["inspect", str(bundle)])
+    assert shown.exit_code == 0
+    for text in ("outputs of litert-f32", "logits, hidden", "draft in litert-w8-round", "4 tokens ahead"):
+        assert text in shown.output
+
+
 def test_a_shallow_stack_beside_it_has_no_draft(tmp_path, make_draft):
     bundle = converted(tmp_path, make_draft("llama"), "llama", "litert", ("f32",), shallow="1")
     whole, shallow = open_bundle(bundle).manifest.variants
@@ -142,7 +160,7 @@ def test_a_draft_of_another_size_is_refused(tmp_path, make_draft):
     ("options", "found"),
     [
         ({"targets": ("onnx",)}, "a trained draft is for the targets litert, litert-static, onnx-step"),
-        ({"targets": ("coreml",), "recipes": ("f16",)}, "found coreml; leave one"),
+        ({"targets": ("coreml", "onnx"), "recipes": ("f16",)}, "found onnx, coreml; leave one"),
         ({"reshaping": Reshaping(skip_layers="1")}, "trained for a whole model"),
     ],
 )
@@ -152,6 +170,21 @@ def test_what_cannot_hold_a_draft_refuses_it(tmp_path, make_draft, options, foun
     with pytest.raises(UnsupportedOption, match=found):
         convert(str(TINY / "llama"), tmp_path / "b", ConvertOptions(**options, draft=tmp_path / "draft"))
     assert not (tmp_path / "b").exists()
+
+
+def test_a_target_that_cannot_hold_it_is_written_without(tmp_path, make_draft):
+    write_draft(tmp_path / "draft", make_draft("llama"))
+    said = []
+    options = ConvertOptions(("litert", "onnx"), ("w8-round",), 64, prove=False, draft=tmp_path / "draft")
+    bundle = convert(
+        str(TINY / "llama"), tmp_path / "b", options, report=lambda progress: said.append(progress.what)
+    )
+    litert, onnx = open_bundle(bundle).manifest.variants
+    assert [stack.name for stack in litert.stacks] == ["main", DRAFT]
+    assert not onnx.stacks
+    assert "note: onnx holds no draft and is written without" in said
+    with edgesdk.load(bundle, variant=onnx.name, strict=True, threads=1) as model:
+        assert model.generate([5, 6, 7], max_tokens=4, ignore_eos=True).new_tokens == 4
 
 
 def test_a_folder_without_a_draft_is_refused_before_anything_is_read(tmp_path):
