@@ -143,3 +143,19 @@ def test_bundles_without_states_say_what_to_do(converted_once):
         pytest.raises(UnsupportedOption, match="keeps its cache to itself"),
     ):
         model.embed(["fox"])
+
+
+def test_targets_that_give_logits_only_are_written_without(converted_once):
+    bundle = converted_once(
+        DATA / "tiny" / "llama",
+        targets=("litert", "onnx"),
+        recipes=("w8-round",),
+        context=64,
+        embeddings=True,
+        allow_parity_miss=True,
+    )
+    outputs = {
+        variant.name: [port.name for record in variant.stacks for port in record.outputs]
+        for variant in open_bundle(bundle).manifest.variants
+    }
+    assert outputs == {"litert-w8-round": ["states"], "onnx-w8-round": []}
