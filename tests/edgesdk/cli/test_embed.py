@@ -57,6 +57,10 @@ def test_files_to_an_array(edgesdk, bundle, vectors, tmp_path):
     assert [len(json.loads(line)["embedding"]) for line in done.out.splitlines()] == [4, 4]
 
 
+def test_inspect_says_how_it_embeds(edgesdk, bundle):
+    assert "by last, vectors of length 1, prompts query, document" in edgesdk("inspect", bundle).out
+
+
 def test_bad_input_is_one_line(edgesdk, bundle, tiny_bundle, tmp_path):
     assert "there is no text to embed" in edgesdk("embed", bundle, stdin="\n").error
     assert edgesdk("embed", bundle, "--out", tmp_path / "v.txt", stdin="a").code == 2
