@@ -58,7 +58,7 @@ def test_files_to_an_array(edgesdk, bundle, vectors, tmp_path):
 
 
 def test_inspect_says_how_it_embeds(edgesdk, bundle):
-    assert "by last, vectors of length 1, prompts query, document" in edgesdk("inspect", bundle).out
+    assert "by last, vectors of length 1, prompts document, query" in edgesdk("inspect", bundle).out
 
 
 def test_bad_input_is_one_line(edgesdk, bundle, tiny_bundle, tmp_path):
