@@ -139,6 +139,7 @@ if TYPE_CHECKING:
     from edgesdk.text.tools import Tool as Tool
     from edgesdk.text.tools import ToolCall as ToolCall
     from edgesdk.text.tools import ToolChoice as ToolChoice
+    from edgesdk.vectors.model_embedder import ModelEmbedder as ModelEmbedder
     from edgesdk.vectors.rerank import RankedPassage as RankedPassage
 
     __version__: str
@@ -208,6 +209,7 @@ _NAMES = {
     "edgesdk.text.messages": "Message",
     "edgesdk.text.tokenizer": "Tokenizer",
     "edgesdk.text.tools": "Tool ToolCall ToolChoice",
+    "edgesdk.vectors.model_embedder": "ModelEmbedder",
     "edgesdk.vectors.rerank": "RankedPassage",
 }
 """What is public, by the module that has it: what somebody calls, and every type that it takes or returns."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +28,8 @@ from edgesdk.kv.step_model import StepModel
 from edgesdk.kv.step_runner import StepRunner
 from edgesdk.text.conversation import Conversation
 from edgesdk.text.encode_prompt import Prompt
-from edgesdk.vectors.embed_texts import embed_tokens
+from edgesdk.vectors.embed_texts import NO_STATES, embed_tokens
+from edgesdk.vectors.model_embedder import ModelEmbedder
 from edgesdk.vectors.read_texts import EmbeddedTexts, check_texts, vector_form
 from edgesdk.vectors.rerank import (
     INSTRUCTION,
@@ -132,6 +134,31 @@ class Comparing:
             CapacityError: a text does not fit the context.
         """
         return [ids.tolist() for ids in self._embedded().read(texts, prompt, truncate=truncate)]
+
+    def embedder(
+        self, *, pooling: Pooling | None = None, dimensions: int | None = None, prompt: str | None = None
+    ) -> ModelEmbedder:
+        """It as what `make_index` and `open_index` take: vectors of length 1, of texts cut to the context.
+
+        Args:
+            pooling: as for `embed`.
+            dimensions: likewise.
+            prompt: likewise; of questions and passages alike.
+
+        Raises:
+            UnsupportedOption: an argument has no meaning, or the bundle gives no states.
+        """
+        manifest, width = self.bundle.manifest, self.decoder.hidden_size
+        form = vector_form(manifest.embedding, width, pooling, True, dimensions)
+        if not self.embeds:
+            raise UnsupportedOption(NO_STATES)
+        before = self._embedded().prompt(prompt)
+        numbers = self.bundle.variant(self.receipt.variant).numbers[:16]
+        said = f"{form.pooling} {form.dimensions}" + (f" {before!r}" if before else "")
+        embed = partial(self.embed, pooling=pooling, normalise=True, dimensions=dimensions, prompt=prompt)
+        return ModelEmbedder(
+            f"{manifest.name} {numbers} {said}", form.dimensions, partial(embed, truncate=True)
+        )
 
     @property
     def embeds(self) -> bool:

@@ -19,6 +19,11 @@ from edgesdk.errors import UnsupportedOption
 from edgesdk.kv.step_runner import StepRunner
 from edgesdk.vectors.run_texts import Given, run_texts
 
+NO_STATES = (
+    "this bundle gives logits only; convert its checkpoint again with --embeddings, for the target litert "
+    "or onnx-step"
+)
+
 _SMALLEST = 1e-12
 """Length below which a vector stays what it is, as in transformers and sentence-transformers."""
 
@@ -85,7 +90,4 @@ def _given(runner: StepRunner, pooling: Pooling) -> Given:
         return "hidden" if pooling == "last" else "every hidden"
     if runner.gives_states:
         return "states"
-    raise UnsupportedOption(
-        "this bundle gives logits only; convert its checkpoint again with --embeddings, --target litert "
-        "or onnx-step"
-    )
+    raise UnsupportedOption(NO_STATES)

@@ -70,6 +70,25 @@ class EmbeddedTexts:
         self._tokenizer, self._record = tokenizer, record
         self._context, self._vocab_size = context, vocab_size
 
+    def prompt(self, prompt: str | None) -> str:
+        """What stands before every text.
+
+        Args:
+            prompt: it, or its name in the record; None for the record's own.
+
+        Raises:
+            UnsupportedOption: it is no text.
+        """
+        record = self._record
+        if prompt is None:
+            return (
+                ""
+                if record is None or record.default_prompt is None
+                else record.prompts[record.default_prompt]
+            )
+        asked = whole_text("prompt", prompt)
+        return asked if record is None else record.prompts.get(asked, asked)
+
     def read(self, texts: Sequence[Prompt], prompt: str | None, *, truncate: bool) -> list[NDArray[np.int32]]:
         """Token ids of each text: (n,) int32.
 
@@ -82,7 +101,7 @@ class EmbeddedTexts:
             UnsupportedOption: a text is none, or has no tokens, or unknown ids.
             CapacityError: it does not fit.
         """
-        before = self._prompt(prompt)
+        before = self.prompt(prompt)
         read = []
         for place, text in enumerate(check_list("texts", texts)):
             ids = self._encode(f"texts[{place}]", text, before, truncate)
@@ -117,17 +136,6 @@ class EmbeddedTexts:
             while tail < min(_MOST_TAIL, self._context - 1) and ids[-1 - tail] in special:
                 tail += 1
         return [*ids[: self._context - tail], *ids[len(ids) - tail :]]
-
-    def _prompt(self, prompt: str | None) -> str:
-        record = self._record
-        if prompt is None:
-            return (
-                ""
-                if record is None or record.default_prompt is None
-                else record.prompts[record.default_prompt]
-            )
-        asked = whole_text("prompt", prompt)
-        return asked if record is None else record.prompts.get(asked, asked)
 
 
 def check_list(name: str, texts: object) -> Sequence[object]:

@@ -71,6 +71,7 @@ NAMES = [
     "Message",
     "MissingExtra",
     "Model",
+    "ModelEmbedder",
     "ModelOrEngine",
     "NodeAnswer",
     "ParityReport",

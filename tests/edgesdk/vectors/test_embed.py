@@ -7,7 +7,7 @@ import pytest
 
 import edgesdk
 from edgesdk.bundle.reader import open_bundle
-from edgesdk.errors import CapacityError, UnsupportedOption
+from edgesdk.errors import CapacityError, EdgeError, UnsupportedOption
 
 DATA = Path(__file__).parents[2] / "data"
 EMBEDDER = DATA / "embedders" / "qwen3"
@@ -159,3 +159,19 @@ def test_targets_that_give_logits_only_are_written_without(converted_once):
         for variant in open_bundle(bundle).manifest.variants
     }
     assert outputs == {"litert-w8-round": ["states"], "onnx-w8-round": []}
+
+
+def test_an_index_takes_it(model, tmp_path):
+    (tmp_path / "texts").mkdir()
+    for name, text in (("a", "zebra zebra zebra xylophone"), ("b", "zebra bead babe decade added")):
+        (tmp_path / "texts" / f"{name}.txt").write_text(text)
+    embedder = model.embedder(dimensions=16)
+    assert embedder.width == 16
+    assert "last 16" in embedder.name
+    with edgesdk.make_index(tmp_path / "index", embedder=embedder) as index:
+        index.add([tmp_path / "texts"])
+        found = index.search("zebra bead")
+    vectors = model.embed(["zebra bead", *(passage.text for passage in found)], dimensions=16)
+    np.testing.assert_allclose([each.score for each in found], vectors[1:] @ vectors[0], atol=2e-3)
+    with pytest.raises(EdgeError, match="the model given is"):
+        edgesdk.open_index(tmp_path / "index", embedder=model.embedder())
