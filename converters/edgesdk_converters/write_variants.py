@@ -68,6 +68,8 @@ def write_variants(
         TransformError: a recipe does not suit the model.
         EmitError: a target cannot hold it.
     """
+    for target in checked.targets:
+        target.check(model.program)  # calibration takes minutes
     context = min(options.context, model.program.spec.context)
     further = [(stack, stack.of(model.program)) for stack in options.stacks]
     made: list[MadeVariant] = []
