@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,13 @@ from edgesdk.bundle.manifest import AccuracyRecord, CellType, DeviceClass, Forma
 from edgesdk.bundle.package_list import PACKAGE_LIST_NAME
 from edgesdk.errors import UnsupportedOption
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
-from edgesdk_converters.emit.coreml.emit_coreml import Layout, emit_coreml
+from edgesdk_converters.emit.coreml.emit_coreml import Layout, check_layout, emit_coreml
 from edgesdk_converters.emit.coreml.emit_parts import emit_parts
 from edgesdk_converters.emit.further_stack import FurtherStack
-from edgesdk_converters.emit.litert.emit_litert import LitertOptions, emit_litert
+from edgesdk_converters.emit.litert.emit_litert import LitertOptions, check_operations, emit_litert
 from edgesdk_converters.emit.onnx.npu import emit_npu
-from edgesdk_converters.emit.onnx.resident import emit_resident
-from edgesdk_converters.emit.onnx.step import emit_step
+from edgesdk_converters.emit.onnx.resident import check_decoder, emit_resident
+from edgesdk_converters.emit.onnx.step import check_step, emit_step
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.parity.raise_accuracy import TEXTS as ACCURACY_TEXTS
 from edgesdk_converters.parity.raise_accuracy import raise_accuracy
@@ -115,6 +116,7 @@ class Target:
         entry: main file inside the variant's folder.
         proof_backend: backend that measures parity at conversion.
         steps: static sizes for a context; empty for dynamic shapes.
+        check: refuses a decoder that no recipe makes fit, reading no weight.
         emit: writes the variant.
         blocks: which of a file's own blocks its kernels take.
         palettes: whether it takes weights as indices into palettes.
@@ -132,6 +134,7 @@ class Target:
     entry: str
     proof_backend: str
     steps: Callable[[int], tuple[StepShape, ...]]
+    check: Callable[[Program], None]
     emit: Callable[[EmitRequest], None]
     blocks: BlockKernels
     palettes: bool = False
@@ -253,6 +256,7 @@ TARGETS = (
         "model.tflite",
         "litert",
         resizable_sizes,
+        check_operations,
         _litert,
         LITERT_BLOCKS,
         stacks=True,
@@ -265,6 +269,7 @@ TARGETS = (
         "model.tflite",
         "litert",
         _compiled_steps,
+        check_operations,
         _litert_static,
         LITERT_BLOCKS,
         exact=False,
@@ -277,6 +282,7 @@ TARGETS = (
         "model.onnx",
         "onnxruntime",
         lambda _: (),
+        check_decoder,
         _onnx,
         ONNX_BLOCKS,
         logits_only=True,
@@ -289,6 +295,7 @@ TARGETS = (
         "",
         "onnxruntime-step",
         _few_steps,
+        check_step,
         _onnx_step,
         ONNX_STEP_BLOCKS,
         draft_tokens=(1, 8),
@@ -300,6 +307,7 @@ TARGETS = (
         "",
         "onnxruntime-step",
         _few_steps,
+        check_step,
         _onnx_npu,
         ONNX_STEP_BLOCKS,
         exact=False,
@@ -312,6 +320,7 @@ TARGETS = (
         "model.mlpackage/Manifest.json",
         "coreml-interpreter",
         _compiled_steps,
+        partial(check_layout, layout="cells"),
         _coreml,
         COREML_BLOCKS,
         palettes=True,
@@ -323,6 +332,7 @@ TARGETS = (
         "model.mlpackage/Manifest.json",
         "coreml-state-interpreter",
         _coreml_state_steps,
+        partial(check_layout, layout="state"),
         _coreml_state,
         COREML_BLOCKS,
         palettes=True,
