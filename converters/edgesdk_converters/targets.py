@@ -18,6 +18,7 @@ from edgesdk_converters.emit.coreml.emit_coreml import Layout, emit_coreml
 from edgesdk_converters.emit.coreml.emit_parts import emit_parts
 from edgesdk_converters.emit.litert.emit_litert import LitertOptions, emit_litert
 from edgesdk_converters.emit.onnx.npu import emit_npu
+from edgesdk_converters.emit.onnx.open_step import emit_open_step
 from edgesdk_converters.emit.onnx.resident import emit_resident
 from edgesdk_converters.emit.onnx.step import emit_step
 from edgesdk_converters.graph.program import Program
@@ -33,7 +34,7 @@ from edgesdk_converters.quantise.block_kernels import (
 )
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.recipe import Recipe
-from edgesdk_converters.step_sizes import SMALLEST_CELLS, resizable_sizes, static_sizes
+from edgesdk_converters.step_sizes import SMALLEST_CELLS, open_sizes, resizable_sizes, static_sizes
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,10 @@ def _onnx_step(request: EmitRequest) -> None:
     emit_step(request.program, request.weights, request.folder, request.steps, request.context)
 
 
+def _openvino(request: EmitRequest) -> None:
+    emit_open_step(request.program, request.weights, request.folder, request.steps, request.context)
+
+
 def _onnx_npu(request: EmitRequest) -> None:
     program = replace(request.program, weights=request.weights)
     ranges = measure_ranges(program, request.texts)
@@ -275,6 +280,16 @@ TARGETS = (
         "onnxruntime-step",
         _few_steps,
         _onnx_step,
+        ONNX_STEP_BLOCKS,
+    ),
+    Target(
+        "openvino",
+        "onnx-step",
+        ("cpu", "gpu"),
+        "",
+        "onnxruntime-step",
+        open_sizes,
+        _openvino,
         ONNX_STEP_BLOCKS,
     ),
     Target(
