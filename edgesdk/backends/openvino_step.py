@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -32,12 +35,15 @@ from edgesdk.devices.import_openvino import import_openvino
 from edgesdk.errors import DeviceError, MissingExtra, first_line
 
 if TYPE_CHECKING:
-    from openvino import CompiledModel, InferRequest
+    from openvino import CompiledModel, InferRequest, Output
 
 NAME = "openvino"
 _DEVICES: Mapping[DeviceClass, str] = {"cpu": "CPU", "gpu": "GPU", "npu": "NPU"}
 _FLOAT_RECIPES = frozenset({"f32"})
 """Recipes whose results are those of float32 arithmetic, which OpenVINO keeps to only where it is told so."""
+
+_UNUSED_S = 60 * 86400
+"""Compiled models that nobody has loaded for so long go when another is kept."""
 
 
 @checked
@@ -50,7 +56,9 @@ def open_openvino(request: OpenRequest) -> Opened:
     """
     backend = OpenVinoStepBackend(request.bundle, request.variant, request.device, threads=request.threads)
     backend.buffers(backend.shapes[0])
-    return Opened(backend, f"OpenVINO {backend.device}", 1.0, notes=backend.notes)
+    return Opened(
+        backend, f"OpenVINO {backend.device}", 1.0, weight_cache=backend.weight_cache, notes=backend.notes
+    )
 
 
 @dataclass
@@ -94,6 +102,8 @@ class OpenVinoStepBackend:
             raise DeviceError(f"openvino has no {self.device} here; it has {', '.join(there) or 'none'}")
         self.notes: tuple[str, ...] = ()
         """What the user should know, one line each."""
+        self.weight_cache: str | None = None
+        """Whether the compiled model was kept from before: `hit` or `built`; None where none is kept."""
         self._bundle = bundle
         self.contracts = step_contracts(bundle.manifest, variant)
         """What each stack takes and gives."""
@@ -187,9 +197,11 @@ class OpenVinoStepBackend:
             self._models[shape.signature] = found
         return found
 
-    def _check(self, ports: list[object], expected: Mapping[str, tuple[int, ...]], file: str, kind: str) -> None:
+    def _check(
+        self, ports: Sequence[Output], expected: Mapping[str, tuple[int, ...]], file: str, kind: str
+    ) -> None:
         """Compares a file with its manifest, before memory is made for it."""
-        found = {port.get_any_name(): port.get_partial_shape() for port in ports}  # type: ignore[attr-defined]
+        found = {port.get_any_name(): port.get_partial_shape() for port in ports}
         if set(found) != set(expected):
             odd = sorted(set(found) ^ set(expected))[0]
             raise DeviceError(f"{file} does not have the {kind}s of its manifest: {odd!r} differs")
@@ -209,10 +221,23 @@ class OpenVinoStepBackend:
         try:
             folder = cache_folder() / "openvino" / hashlib.sha256(key.encode()).hexdigest()[:32]
             folder.mkdir(parents=True, exist_ok=True)
+            os.utime(folder)
+            if self.weight_cache is None:
+                self.weight_cache = "hit" if any(folder.iterdir()) else "built"
+            _sweep(folder.parent)
         except OSError as error:
+            self.weight_cache = None
             self.notes = (f"compiled models are not kept: {error.strerror or error}",)
             return {}
         return {"CACHE_DIR": str(folder)}
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what nobody has used for long."""
+    for each in folder.iterdir():
+        with suppress(OSError):
+            if each.is_dir() and not each.is_symlink() and time.time() - each.stat().st_mtime > _UNUSED_S:
+                shutil.rmtree(each)
 
 
 def _options(device: str, threads: int, *, exact: bool) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: the same answers, attention in one operation, nothing reported, caches that may break."""
+"""OpenVINO on the CPU: the same answers, attention as one operation, nothing reported, caches may break."""
 
 import os
 import subprocess
@@ -51,9 +51,7 @@ def test_it_answers_as_litert_does(bundle, variant):
 
 
 def test_prompts_on_it_and_tokens_on_litert(bundle):
-    (candidate,) = list_candidates(
-        bundle, find_backends("litert"), variants=[bundle.variant("litert-f32")]
-    )
+    (candidate,) = list_candidates(bundle, find_backends("litert"), variants=[bundle.variant("litert-f32")])
     decode = open_candidate(bundle, candidate, 1).step_backend
     prefill = OpenVinoStepBackend(bundle, bundle.variant("openvino-f32"), "cpu", threads=1)
     both = SplitStepBackend(prefill, decode)
@@ -82,9 +80,13 @@ def test_a_device_that_is_not_there_is_one_line(bundle):
 
 def test_a_damaged_cache_is_built_anew(bundle, tmp_path):
     with edgesdk.load(bundle.path, variant="openvino-f32", backend="openvino", threads=1) as model:
+        assert model.receipt.weight_cache == "built"
         expected = answer(model)
     kept = [path for path in (tmp_path / "cache" / "openvino").rglob("*") if path.is_file()]
     assert kept
+    with edgesdk.load(bundle.path, variant="openvino-f32", backend="openvino", threads=1) as model:
+        assert model.receipt.weight_cache == "hit"
+        assert answer(model) == expected
     for each in kept:
         each.write_bytes(each.read_bytes()[:100])
     with edgesdk.load(bundle.path, variant="openvino-f32", backend="openvino", threads=1) as model:
@@ -98,7 +100,8 @@ def test_nothing_is_reported(path, tmp_path):
     environment |= {"HOME": str(tmp_path / "home"), "EDGESDK_CACHE": str(tmp_path / "cache")}
     script = (
         "import sys, edgesdk\n"
-        f"edgesdk.load({str(path)!r}, variant='openvino-f32', backend='openvino').generate([5], max_tokens=2)\n"
+        f"model = edgesdk.load({str(path)!r}, variant='openvino-f32', backend='openvino')\n"
+        "model.generate([5], max_tokens=2)\n"
         "assert not [name for name in sys.modules if name.startswith('openvino_telemetry')]\n"
         "import openvino\n"
         "assert openvino.convert_model\n"
