@@ -7,6 +7,7 @@ cost (docs/decisions/0012); one whose sizes are separate graphs offers the few t
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.stack_record import DRAFT
@@ -49,6 +50,15 @@ def resizable_sizes(context: int) -> tuple[StepShape, ...]:
     rows += [(T, T, "step_few") for T in DECODED] + [(T, 1, "step_few") for T in _TAILS]
     rows += [(T, R, "step_many") for T in PROMPT for R in (1, _SEATS, T)]
     return tuple(sorted(StepShape(T, S, R, signature) for T, R, signature in rows for S in (*cells, context)))
+
+
+def open_sizes(context: int) -> tuple[StepShape, ...]:
+    """The same sizes for a file that is one graph of any size.
+
+    Raises:
+        UnsupportedOption: as above.
+    """
+    return tuple(sorted(replace(size, signature="step") for size in resizable_sizes(context)))
 
 
 def static_sizes(context: int, tokens: Iterable[int], cells: Iterable[int] = ()) -> tuple[StepShape, ...]:

@@ -20,6 +20,7 @@ from edgesdk_converters.emit.coreml.emit_parts import emit_parts
 from edgesdk_converters.emit.further_stack import FurtherStack
 from edgesdk_converters.emit.litert.emit_litert import LitertOptions, check_operations, emit_litert
 from edgesdk_converters.emit.onnx.npu import emit_npu
+from edgesdk_converters.emit.onnx.open_step import emit_open_step
 from edgesdk_converters.emit.onnx.resident import check_decoder, emit_resident
 from edgesdk_converters.emit.onnx.step import check_step, emit_step
 from edgesdk_converters.graph.program import Program
@@ -35,7 +36,13 @@ from edgesdk_converters.quantise.block_kernels import (
 )
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.recipe import Recipe
-from edgesdk_converters.step_sizes import SMALLEST_CELLS, draft_sizes, resizable_sizes, static_sizes
+from edgesdk_converters.step_sizes import (
+    SMALLEST_CELLS,
+    draft_sizes,
+    open_sizes,
+    resizable_sizes,
+    static_sizes,
+)
 
 
 @dataclass(frozen=True)
@@ -211,6 +218,10 @@ def _onnx_step(request: EmitRequest) -> None:
     )
 
 
+def _openvino(request: EmitRequest) -> None:
+    emit_open_step(request.program, request.weights, request.folder, request.steps, request.context)
+
+
 def _onnx_npu(request: EmitRequest) -> None:
     program = replace(request.program, weights=request.weights)
     ranges = measure_ranges(program, request.texts)
@@ -299,6 +310,17 @@ TARGETS = (
         _onnx_step,
         ONNX_STEP_BLOCKS,
         draft_tokens=(1, 8),
+    ),
+    Target(
+        "openvino",
+        "onnx-step",
+        ("cpu", "gpu"),
+        "",
+        "onnxruntime-step",
+        open_sizes,
+        check_step,
+        _openvino,
+        ONNX_STEP_BLOCKS,
     ),
     Target(
         "onnx-npu",
