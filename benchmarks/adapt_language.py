@@ -5,7 +5,7 @@
 Nine tenths of TEXT train the tokenizer (and the vectors that clp, clp+ and focus need), the rest is scored in
 pieces of 512 tokens: bits per byte, by each model in its own tokens, after `w8-round` for LiteRT. Beside them
 stand the checkpoint as it is and, with `expand`, 4,000 tokens more behind its own. Characters per second are
-those of a prompt of equal text, by processor time, and of decoding: characters per token over the time of a step.
+those of a prompt of equal text, by processor time, and of decoding: characters per token over a step's time.
 """
 
 from __future__ import annotations
