@@ -113,10 +113,13 @@ def compare(model: Model, prompts: list[list[int]], one: Answers, other: Answers
 @click.option("--backend", default="litert", show_default=True)
 @click.option("--prompts", "count", default=100, show_default=True)
 @click.option("--tokens", default=64, show_default=True)
+@click.option("--threads", default=None, type=click.IntRange(min=1), help="CPU threads.")
 @click.option("--json", "path", type=click.Path(path_type=Path))
-def main(bundle: str, recipe: str, backend: str, count: int, tokens: int, path: Path | None) -> None:
+def main(
+    bundle: str, recipe: str, backend: str, count: int, tokens: int, threads: int | None, path: Path | None
+) -> None:
     """Compares every way with `alone`."""
-    with edgesdk.load(bundle, recipe=recipe, backend=backend, strict=True) as model:
+    with edgesdk.load(bundle, recipe=recipe, backend=backend, threads=threads, strict=True) as model:
         prompts = read_prompts(model, count)
         answers = ways(model, prompts, tokens)
         found = {}
