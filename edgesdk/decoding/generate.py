@@ -116,7 +116,7 @@ class _Steps:
         else:
             accepted, ran = self._run_draft(chunk, draft, held_s)
         if self._key >= 0:
-            self._learn(draft, accepted, ran - began)
+            self._learn(draft, accepted, ran - began, len(chunk) - 1)
         self._chunk = np.array(accepted.pending, np.int32)
         return accepted
 
@@ -156,16 +156,19 @@ class _Steps:
             min(deepest, most),
             self._prompt,
             self._chooser.draft_sampling,
+            self._chooser.draft_grammar,
+            count,
         )
         (draft,) = drafting.propose([request])
         if draft is not None:
             draft = self._chooser.fit_draft(self._judge.fit(draft), request.most, request.deepest)
         return draft
 
-    def _learn(self, draft: Draft | None, accepted: Accepted, model_s: float) -> None:
+    def _learn(self, draft: Draft | None, accepted: Accepted, model_s: float, forced: int) -> None:
         prefilled = self._prompt if self._count == self._prompt else 0
         self._known[self._count : self._count + len(accepted.tokens)] = accepted.tokens
         self._count += len(accepted.tokens)
         if self._drafting is not None:
             judged = () if draft is None else (JudgedDraft(self._key, len(draft.tokens), len(accepted.path)),)
-            self._drafting.learn(JudgedStep(0 if prefilled else 1, prefilled, model_s, judged))
+            decoded, forced = (0, 0) if prefilled else (1, forced)
+            self._drafting.learn(JudgedStep(decoded, prefilled, model_s, judged, forced))
