@@ -63,6 +63,7 @@ class TaskResult:
         wall_ratios: decode speed with drafts over that without, by round.
         cpu_ratios: the same by processor time.
         steps: steps of the model with drafts.
+        plain_steps: without; fewer than tokens where a grammar forces some.
         drafted: tokens drafted.
         kept: of these those that the answer has.
     """
@@ -74,6 +75,7 @@ class TaskResult:
     wall_ratios: list[float]
     cpu_ratios: list[float]
     steps: int
+    plain_steps: int
     drafted: int
     kept: int
 
@@ -128,6 +130,7 @@ def run_task(task: Task, plain: Model, drafted: Model, tokens: int, rounds: int)
         walls,
         cpus,
         found.steps,
+        answers["plain"].steps,
         found.drafted_tokens,
         found.kept_tokens,
     )
@@ -144,6 +147,7 @@ def summarise(results: list[TaskResult]) -> dict[str, dict[str, float]]:
             "wall": statistics.median(statistics.median(r.wall_ratios) for r in group),
             "cpu": statistics.median(statistics.median(r.cpu_ratios) for r in group),
             "least cpu": min(statistics.median(r.cpu_ratios) for r in group),
+            "steps": sum(r.steps for r in group) / sum(r.plain_steps for r in group),
             "tokens per step": sum(r.tokens for r in group) / sum(r.steps for r in group),
             "kept of drafted": sum(r.kept for r in group) / max(1, sum(r.drafted for r in group)),
             "drafted share": sum(r.kept for r in group) / sum(r.tokens for r in group),
@@ -192,10 +196,10 @@ def main(
             if found is None:
                 continue
             results.append(found)
-            ratio = statistics.median(found.cpu_ratios)
+            cpu, wall = (statistics.median(each) for each in (found.cpu_ratios, found.wall_ratios))
             click.echo(
-                f"{task.kind:8} {found.tokens:4} tokens {found.steps:4} steps  kept {found.kept:4} of "
-                f"{found.drafted:4}  cpu {ratio:5.2f}  wall {statistics.median(found.wall_ratios):5.2f}  "
+                f"{task.kind:8} {found.tokens:4} tokens {found.steps:4} of {found.plain_steps:4} steps  "
+                f"kept {found.kept:4} of {found.drafted:4}  cpu {cpu:5.2f}  wall {wall:5.2f}  "
                 f"{'same' if found.same else 'OTHER'}"
             )
         report_costs(drafter)
