@@ -228,6 +228,11 @@ def _onnx_npu(request: EmitRequest) -> None:
     emit_npu(request.program, request.weights, request.folder, request.steps, request.context, ranges)
 
 
+def _decoding_steps(context: int) -> tuple[StepShape, ...]:
+    """To decode for several and to judge drafts, too: a size is a graph of 0.3 MB, opened when it is used."""
+    return static_sizes(context, (1, 4, 8, 16, 128), decoded=16)
+
+
 def _few_steps(context: int) -> tuple[StepShape, ...]:
     """One file per size: an NPU compiles each for minutes, so there is one to decode and one to prefill."""
     return static_sizes(context, (1, 128))
@@ -305,7 +310,7 @@ TARGETS = (
         ("npu", "gpu", "cpu"),
         "",
         "onnxruntime-step",
-        _few_steps,
+        _decoding_steps,
         check_step,
         _onnx_step,
         ONNX_STEP_BLOCKS,
