@@ -129,8 +129,8 @@ def _check_same(about: Path, written_by: Provenance) -> None:
     changed = next((key for key in written_by if before.get(key) != written_by[key]), None)
     if changed is not None:
         raise CheckpointError(
-            f"the answers in {about.parent} have {changed} {before.get(changed)!r}, not {written_by[changed]!r}; "
-            "give another work folder"
+            f"the answers in {about.parent} have {changed} {before.get(changed)!r}, not "
+            f"{written_by[changed]!r}; give another work folder"
         )
 
 

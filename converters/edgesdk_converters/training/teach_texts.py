@@ -17,11 +17,13 @@ from pathlib import Path
 
 from edgesdk.engine.engine import Engine
 from edgesdk.engine.generation import Generation
-from edgesdk.errors import CheckpointError
+from edgesdk.errors import CheckpointError, UnsupportedOption
 from edgesdk_converters.training.seed_instructions import Instruction
 
 TEMPERATURES = (0.0, 0.3, 0.7, 1.0)
 TOP_P = 0.95
+_LEAST_ANSWER = 32  # tokens that must be left of the context
+_MOST_REFUSED = 1000  # instructions one after the other
 _WAITING = 3  # times as many requests are handed in as the engine runs at once
 
 
@@ -90,47 +92,75 @@ def teach_texts(
     texts = read_texts(path) if path.exists() else []
     whole = sum(len(line.encode()) + 1 for line in _whole_lines(path)) if texts else 0
     have = sum(len(text.answer) for text in texts)
-    rest = islice(enumerate(asked), len(texts), None)
-    open_requests: deque[tuple[int, Instruction, list[int], Generation]] = deque()
+    done = texts[-1].number + 1 if texts else 0
+    rest = _askable(engine, islice(enumerate(asked), done, None))
+    open_requests: deque[tuple[Asked, Generation]] = deque()
     with path.open("r+b" if path.exists() else "wb") as file:
         file.truncate(whole)
         file.seek(whole)
         while have < tokens:
             while len(open_requests) < _WAITING * engine.policy.seats:
-                open_requests.append(_ask(engine, *next(rest), most_tokens))
+                question = next(rest)
+                open_requests.append((question, _ask(engine, question, most_tokens)))
             text = _heard(*open_requests.popleft())
             file.write(json.dumps(asdict(text), separators=(",", ":")).encode() + b"\n")
             file.flush()
             texts.append(text)
             have += len(text.answer)
             say(have)
-    for *_, generation in open_requests:
+    for _, generation in open_requests:
         generation.cancel()
     return texts
 
 
-def _ask(
-    engine: Engine, number: int, instruction: Instruction, most_tokens: int
-) -> tuple[int, Instruction, list[int], Generation]:
-    ids = engine.model.render_prompt(instruction.text)
-    heat = TEMPERATURES[(number + instruction.turn) % len(TEMPERATURES)]
-    generation = engine.submit(
-        ids,
+@dataclass(frozen=True)
+class Asked:
+    """An instruction with its number and the tokens of the prompt."""
+
+    number: int
+    instruction: Instruction
+    prompt: list[int]
+
+    @property
+    def temperature(self) -> float:
+        """Each instruction is asked at another one when it comes again."""
+        return TEMPERATURES[(self.number + self.instruction.turn) % len(TEMPERATURES)]
+
+
+def _askable(engine: Engine, numbered: Iterator[tuple[int, Instruction]]) -> Iterator[Asked]:
+    """Instructions that leave room for an answer."""
+    most = engine.model.context - _LEAST_ANSWER
+    refused = 0
+    for number, instruction in numbered:
+        prompt = list(engine.model.render_prompt(instruction.text))
+        if len(prompt) <= most:
+            refused = 0
+            yield Asked(number, instruction, prompt)
+        elif (refused := refused + 1) == _MOST_REFUSED:
+            raise UnsupportedOption(
+                f"instructions of {len(prompt)} tokens do not fit into the teacher's context of "
+                f"{engine.model.context}; give a teacher with a larger one, or other data than answers"
+            )
+
+
+def _ask(engine: Engine, asked: Asked, most_tokens: int) -> Generation:
+    heat = asked.temperature
+    return engine.submit(
+        asked.prompt,
         block=True,
-        max_tokens=most_tokens,
+        max_tokens=min(most_tokens, engine.model.context - len(asked.prompt)),
         temperature=heat,
         top_p=TOP_P if heat else 1.0,
         top_k=0,
         repetition_penalty=1.0,
-        seed=number,
+        seed=asked.number,
     )
-    return number, instruction, ids, generation
 
 
-def _heard(number: int, instruction: Instruction, ids: list[int], generation: Generation) -> TaughtText:
+def _heard(asked: Asked, generation: Generation) -> TaughtText:
     answer = list(generation.result().tokens)
-    heat = TEMPERATURES[(number + instruction.turn) % len(TEMPERATURES)]
-    return TaughtText(number, instruction.kind, list(ids), answer, heat, number)
+    kind = asked.instruction.kind
+    return TaughtText(asked.number, kind, asked.prompt, answer, asked.temperature, asked.number)
 
 
 def _whole_lines(path: Path) -> Sequence[str]:

@@ -43,7 +43,7 @@ from edgesdk_converters.training.recurrent_draft import DraftShape, Parameters
 from edgesdk_converters.training.trainer import LOG_FILE, Told, Trainer, TrainOptions, read_log
 
 _TARGET_TOKENS = 512  # of one call of the frozen target
-_HELD_BACK = 20  # one text in so many is judged on, not learnt from
+_HELD_BACK = 5  # one greedy answer in so many is judged on, not learnt from
 _PLAN_FILE = "plan.json"
 
 
@@ -115,6 +115,14 @@ def train_draft(
     return run.train(meter)
 
 
+def hold_back(answers: frozenset[int]) -> frozenset[int]:
+    """Which of the greedy answers are judged on: the last of every five, or the last of two to four."""
+    order = sorted(answers)
+    if len(order) < _HELD_BACK:
+        return frozenset(order[-1:] if len(order) > 1 else ())
+    return frozenset(order[_HELD_BACK - 1 :: _HELD_BACK])
+
+
 class _DraftRun:
     """One training of one draft, with what it needs."""
 
@@ -131,10 +139,11 @@ class _DraftRun:
         self._checkpoint, self._program, self._options = checkpoint, program, options
         self._features, self._data, self._out, self._work = features, data, out, work
         spec = program.spec
-        self._shape = DraftShape(spec.hidden_size, options.width, options.layers, spec.norm_eps)
-        texts = range(len(features.bounds))
-        self._held = [i for i in texts if i % _HELD_BACK == _HELD_BACK - 1]
-        kept = [i for i in texts if i % _HELD_BACK != _HELD_BACK - 1]
+        self._shape = DraftShape(
+            spec.hidden_size, options.width, options.layers, spec.norm_eps, options.numbers
+        )
+        self._held = sorted(hold_back(data.answers))
+        kept = [i for i in range(len(features.bounds)) if i not in self._held]
         learnt = replace(features, bounds=features.bounds[kept])
         ends = checkpoint.tokenizer.record.eos_ids
         said = (features.tokens[s + first : s + n] for s, n, first in learnt.bounds.tolist())
@@ -169,10 +178,10 @@ class _DraftRun:
             self._write(trainer.state.parameters, trainer.state.step, None)
             raise
         meter.enter("proving", "judging the draft on texts that were held back")
-        judged = [i for i in self._held if i in self._data.answers]
         worth = None
-        if judged:
-            worth = measure_draft(self._shape, trainer.state.parameters, self._frozen, self._features, judged)
+        if self._held:
+            parameters = trainer.state.parameters
+            worth = measure_draft(self._shape, parameters, self._frozen, self._features, self._held)
         plotted = self._write(trainer.state.parameters, settings.steps, worth)
         return DraftReport(
             self._out, settings.steps, settings.steps * self._batches.positions, worth, plotted
