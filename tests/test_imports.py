@@ -51,6 +51,7 @@ CONVERTERS = [
     "edgesdk_converters.convert_options",
     "edgesdk_converters.reshape",
     "edgesdk_converters.drafts",
+    "edgesdk_converters.check_targets",
     "edgesdk_converters.targets",
     "edgesdk_converters.parity",
     "edgesdk_converters.shallow_stack",
