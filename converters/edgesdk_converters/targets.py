@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,14 @@ from edgesdk.bundle.manifest import AccuracyRecord, CellType, DeviceClass, Forma
 from edgesdk.bundle.package_list import PACKAGE_LIST_NAME
 from edgesdk.errors import UnsupportedOption
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
-from edgesdk_converters.emit.coreml.emit_coreml import Layout, emit_coreml
+from edgesdk_converters.emit.coreml.emit_coreml import Layout, check_layout, emit_coreml
 from edgesdk_converters.emit.coreml.emit_parts import emit_parts
 from edgesdk_converters.emit.further_stack import FurtherStack
-from edgesdk_converters.emit.litert.emit_litert import LitertOptions, emit_litert
+from edgesdk_converters.emit.litert.emit_litert import LitertOptions, check_operations, emit_litert
 from edgesdk_converters.emit.onnx.npu import emit_npu
-from edgesdk_converters.emit.onnx.resident import emit_resident
-from edgesdk_converters.emit.onnx.step import emit_step
+from edgesdk_converters.emit.onnx.open_step import emit_open_step
+from edgesdk_converters.emit.onnx.resident import check_decoder, emit_resident
+from edgesdk_converters.emit.onnx.step import check_step, emit_step
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.parity.raise_accuracy import TEXTS as ACCURACY_TEXTS
 from edgesdk_converters.parity.raise_accuracy import raise_accuracy
@@ -34,7 +36,13 @@ from edgesdk_converters.quantise.block_kernels import (
 )
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.recipe import Recipe
-from edgesdk_converters.step_sizes import SMALLEST_CELLS, draft_sizes, resizable_sizes, static_sizes
+from edgesdk_converters.step_sizes import (
+    SMALLEST_CELLS,
+    draft_sizes,
+    open_sizes,
+    resizable_sizes,
+    static_sizes,
+)
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,7 @@ class Target:
         entry: main file inside the variant's folder.
         proof_backend: backend that measures parity at conversion.
         steps: static sizes for a context; empty for dynamic shapes.
+        check: refuses a decoder that no recipe makes fit, reading no weight.
         emit: writes the variant.
         blocks: which of a file's own blocks its kernels take.
         palettes: whether it takes weights as indices into palettes.
@@ -132,6 +141,7 @@ class Target:
     entry: str
     proof_backend: str
     steps: Callable[[int], tuple[StepShape, ...]]
+    check: Callable[[Program], None]
     emit: Callable[[EmitRequest], None]
     blocks: BlockKernels
     palettes: bool = False
@@ -208,10 +218,19 @@ def _onnx_step(request: EmitRequest) -> None:
     )
 
 
+def _openvino(request: EmitRequest) -> None:
+    emit_open_step(request.program, request.weights, request.folder, request.steps, request.context)
+
+
 def _onnx_npu(request: EmitRequest) -> None:
     program = replace(request.program, weights=request.weights)
     ranges = measure_ranges(program, request.texts)
     emit_npu(request.program, request.weights, request.folder, request.steps, request.context, ranges)
+
+
+def _decoding_steps(context: int) -> tuple[StepShape, ...]:
+    """To decode for several and to judge drafts, too: a size is a graph of 0.3 MB, opened when it is used."""
+    return static_sizes(context, (1, 4, 8, 16, 128), decoded=16)
 
 
 def _few_steps(context: int) -> tuple[StepShape, ...]:
@@ -253,6 +272,7 @@ TARGETS = (
         "model.tflite",
         "litert",
         resizable_sizes,
+        check_operations,
         _litert,
         LITERT_BLOCKS,
         stacks=True,
@@ -265,6 +285,7 @@ TARGETS = (
         "model.tflite",
         "litert",
         _compiled_steps,
+        check_operations,
         _litert_static,
         LITERT_BLOCKS,
         exact=False,
@@ -277,6 +298,7 @@ TARGETS = (
         "model.onnx",
         "onnxruntime",
         lambda _: (),
+        check_decoder,
         _onnx,
         ONNX_BLOCKS,
         logits_only=True,
@@ -288,10 +310,22 @@ TARGETS = (
         ("npu", "gpu", "cpu"),
         "",
         "onnxruntime-step",
-        _few_steps,
+        _decoding_steps,
+        check_step,
         _onnx_step,
         ONNX_STEP_BLOCKS,
         draft_tokens=(1, 8),
+    ),
+    Target(
+        "openvino",
+        "onnx-step",
+        ("cpu", "gpu"),
+        "",
+        "onnxruntime-step",
+        open_sizes,
+        check_step,
+        _openvino,
+        ONNX_STEP_BLOCKS,
     ),
     Target(
         "onnx-npu",
@@ -300,6 +334,7 @@ TARGETS = (
         "",
         "onnxruntime-step",
         _few_steps,
+        check_step,
         _onnx_npu,
         ONNX_STEP_BLOCKS,
         exact=False,
@@ -312,6 +347,7 @@ TARGETS = (
         "model.mlpackage/Manifest.json",
         "coreml-interpreter",
         _compiled_steps,
+        partial(check_layout, layout="cells"),
         _coreml,
         COREML_BLOCKS,
         palettes=True,
@@ -323,6 +359,7 @@ TARGETS = (
         "model.mlpackage/Manifest.json",
         "coreml-state-interpreter",
         _coreml_state_steps,
+        partial(check_layout, layout="state"),
         _coreml_state,
         COREML_BLOCKS,
         palettes=True,

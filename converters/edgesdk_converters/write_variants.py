@@ -20,6 +20,7 @@ from edgesdk_converters.prepare import prepare
 from edgesdk_converters.progress import ProgressMeter
 from edgesdk_converters.quantise.calibrate import CalibrationRecord
 from edgesdk_converters.quantise.recipe import Recipe
+from edgesdk_converters.quantise.tensor_spool import TensorSpool
 from edgesdk_converters.quantise.weight_numbers import weight_numbers
 from edgesdk_converters.quantise_program import QuantisedProgram, depends_on_target, quantise_program
 from edgesdk_converters.read_source import SourceModel
@@ -75,11 +76,14 @@ def write_variants(
         TransformError: a recipe does not suit the model.
         EmitError: a target cannot hold it.
     """
+    for target in checked.targets:
+        target.check(model.program)  # calibration takes minutes
     context = min(options.context, model.program.spec.context)
     further = [(stack, stack.of(model.program)) for stack in options.stacks]
     made: list[MadeVariant] = []
     for recipe in checked.recipes:
-        for target, quantised in _quantise(model, recipe, checked, meter):
+        spool = TensorSpool(writer.scratch(f"integers-{recipe.name}"))
+        for target, quantised in _quantise(model, recipe, checked, spool, meter):
             meter.enter("writing", f"writing {target.name} {quantised.weights.recipe.name}")
             if target.logits_only:
                 quantised = dataclasses.replace(quantised, program=logits_alone(quantised.program))
@@ -105,7 +109,7 @@ def write_variants(
 
 
 def _quantise(
-    model: SourceModel, recipe: Recipe, checked: CheckedOptions, meter: ProgressMeter
+    model: SourceModel, recipe: Recipe, checked: CheckedOptions, spool: TensorSpool, meter: ProgressMeter
 ) -> Iterator[tuple[Target, QuantisedProgram]]:
     """The program for each target, made once for all where they take the same."""
 
@@ -120,7 +124,9 @@ def _quantise(
             if shared is not None:
                 meter.enter("quantising", f"quantising {recipe.name} for {target.name}")
             meter.expect(quantising_work(prepared, recipe))
-            shared = quantise_program(prepared, recipe, target.blocks, model.texts, checked.budget, say)
+            shared = quantise_program(
+                prepared, recipe, target.blocks, model.texts, checked.budget, say, spool
+            )
         yield target, shared
 
 

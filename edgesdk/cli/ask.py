@@ -31,11 +31,18 @@ Examples:
 @click.argument("question")
 @click.option(
     "--gate",
-    type=click.Choice(["always", "never", "logprob", "entropy", "ask", "flare"]),
+    type=click.Choice(["always", "never", "logprob", "entropy", "ask", "flare", "head"]),
     default="entropy",
     show_default=True,
     help="What decides whether to search: how sure the model is of its own first answer (entropy or logprob "
-    "of its tokens, flare: the least likely one), what it says when it is asked, or nothing.",
+    "of its tokens, flare: the least likely one), what it says when it is asked, a trained judge (head), or "
+    "nothing.",
+)
+@click.option(
+    "--judge",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The judge for --gate head, made by `edgesdk train judge`. Default: none.",
 )
 @click.option(
     "--threshold",
@@ -78,6 +85,7 @@ def command(
     index: Path,
     question: str,
     gate: GateName,
+    judge: Path | None,
     threshold: float | None,
     rewrite: bool,
     passages: int,
@@ -107,6 +115,7 @@ def command(
             question,
             larger=second,
             gate=gate,
+            judge=judge,
             threshold=threshold,
             rewrite=rewrite,
             passages=passages,

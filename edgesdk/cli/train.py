@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
+from edgesdk.cli.options import json_option, threads_option
 from edgesdk.cli.output import print_facts, print_json, print_table
 from edgesdk.cli.progress_line import ProgressLine, print_event
 from edgesdk.errors import MissingExtra
@@ -20,6 +22,14 @@ if TYPE_CHECKING:
 EXAMPLES = """\b
 Examples:
   edgesdk train draft smollm2-135m mydraft --hours 2
+  edgesdk train judge smollm2 judge.json --facts facts.jsonl
+"""
+
+JUDGE_EXAMPLES = """\b
+Examples:
+  edgesdk convert smollm2-135m knowing --target litert --hidden-states
+  edgesdk train judge knowing judge.json --facts facts.jsonl
+  edgesdk ask knowing notes.index "Who was Ada Lovelace?" --gate head --judge judge.json
 """
 
 DRAFT_EXAMPLES = """\b
@@ -35,7 +45,7 @@ def command() -> None:
     """Trains additions to a model, which stays what it is. Needs the `train` and `convert` extras.
 
     What can be trained: a draft, which guesses the tokens that a model will say, so that one step judges
-    several.
+    several; a judge, which tells whether a model knows what it says (`edgesdk ask --gate head`).
     """
 
 
@@ -118,6 +128,13 @@ def command() -> None:
     metavar="DIR",
     help="Folder for answers, states and the run, which goes on where it was. Default: OUT/work.",
 )
+@click.option(
+    "--numbers",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Of the factors of products in training; bfloat16 is faster where the processor multiplies it.",
+)
 @click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of the teacher.")
 @click.option(
     "--revision", metavar="NAME", help="Commit, branch or tag of a hub id. Default: the hub's default branch."
@@ -143,6 +160,7 @@ def draft(
     depth: int,
     teacher: Path | None,
     work: Path | None,
+    numbers: Literal["float32", "bfloat16"],
     threads: int | None,
     revision: str | None,
     as_json: bool,
@@ -172,12 +190,66 @@ def draft(
             teacher=teacher,
             work=work,
             threads=threads,
+            numbers=numbers,
         )
         started = time.perf_counter()
         with ProgressLine() as line:
             shown = print_event if as_json else line
             report = train_draft(target, out, options, revision=revision, report=shown)
     _show(report, time.perf_counter() - started, as_json)
+
+
+@command.command(short_help="Train a judge of what a model knows.", epilog=JUDGE_EXAMPLES)
+@click.argument("bundle")
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--facts",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help='JSON lines: {"question": "...", "answers": ["..."], "about": "..."}. Questions about one thing '
+    "are learnt from together or not at all.",
+)
+@threads_option
+@json_option
+def judge(bundle: str, out: Path, facts: Path, threads: int | None, as_json: bool) -> None:
+    """Trains a judge for BUNDLE and writes it to the file OUT.
+
+    The model answers every question by itself; the judge learns from which of its answers were right, by how
+    sure it was of them and, in a bundle with --hidden-states, by what it held after them. A quarter of the
+    things is held back, to measure it on.
+    """
+    with training_installed():
+        import sklearn  # noqa: F401 - before a model answers for minutes
+
+        from edgesdk_converters.training.train_judge import read_facts, train_judge
+
+        report = train_judge(bundle, read_facts(facts), out, threads=threads, told=_told())
+    if as_json:
+        print_json(report)
+        return
+    print_facts(
+        [
+            ("judge", str(out)),
+            ("learnt from", f"{report.questions} questions, {report.known:.0%} of all known"),
+            ("AUROC", f"{report.auroc:.3f} on {report.held_back} questions about other things"),
+            ("log-probability alone", f"{report.auroc_logprob:.3f}"),
+            ("entropy alone", f"{report.auroc_entropy:.3f}"),
+            (
+                "hidden states",
+                "read" if report.hidden else "none in this bundle; convert it with --hidden-states",
+            ),
+        ]
+    )
+
+
+def _told() -> Callable[[int, int], None] | None:
+    """A line on a terminal's standard error that says how far it is."""
+    if not sys.stderr.isatty():
+        return None
+    return lambda done, total: click.echo(
+        f"\r{done} of {total} questions answered", nl=done == total, err=True
+    )
 
 
 @contextmanager
@@ -193,8 +265,8 @@ def training_installed() -> Iterator[None]:
         package = (error.name or "").partition(".")[0]
         if package in ("", "edgesdk", "edgesdk_converters"):
             raise
-        extra = "train" if package in ("jax", "jaxlib", "optax") else "convert"
-        raise MissingExtra(package, extra) from error
+        extra = "train" if package in ("jax", "jaxlib", "optax", "sklearn") else "convert"
+        raise MissingExtra("scikit-learn" if package == "sklearn" else package, extra) from error
 
 
 def _show(report: DraftReport, wall_s: float, as_json: bool) -> None:

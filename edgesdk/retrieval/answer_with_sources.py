@@ -13,11 +13,13 @@ to its form by a grammar.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Unpack
 
 from edgesdk.decoding.completion import Completion
 from edgesdk.decoding.option_types import whole_text
 from edgesdk.errors import CapacityError, UnsupportedOption, quoted
+from edgesdk.model import Model
 from edgesdk.orchestration.hosted_engine import engine_on
 from edgesdk.orchestration.prompt_writer import PromptWriter
 from edgesdk.plans.allowance import Allowance
@@ -26,6 +28,8 @@ from edgesdk.retrieval.attribute import named, shared
 from edgesdk.retrieval.gate_desk import COARSE, GateDesk
 from edgesdk.retrieval.gate_options import GateKeywords, GateOptions
 from edgesdk.retrieval.gather import fit, gather
+from edgesdk.retrieval.head_judge import HeadJudge, check_judge
+from edgesdk.retrieval.judge_file import read_judge
 from edgesdk.retrieval.judges import Judge, Judgement, judge_of
 from edgesdk.retrieval.passage import Passage
 from edgesdk.retrieval.rewrite import Rewritten, rewrite
@@ -58,7 +62,7 @@ def answer_with_sources(
     Raises:
         UnsupportedOption: an option has no meaning, or a backend keeps its cache to itself.
         CapacityError: the question does not fit.
-        RetrievalError: the index is in use or damaged.
+        RetrievalError: the index is in use or damaged, or the judge is another model's.
         DeviceError: a model is closed.
     """
     asking = GateOptions.of(options)
@@ -71,7 +75,7 @@ def answer_with_sources(
     with engine_on(on) as engine:
         desk = GateDesk(engine, PromptWriter(engine.model, asking.template_variables), asking, allowance)
         _check_length(desk, asked)
-        judge = judge_of(asking.gate, asking.threshold)
+        judge = _judge(asking, engine.model)
         coarse = _coarse(desk, asked) if judge.needs_answer or asking.gate == "never" else None
         known = _gate(desk, judge, asked, coarse)
         if known:
@@ -84,6 +88,14 @@ def answer_with_sources(
             writer = PromptWriter(second.model, asking.template_variables)
             other = GateDesk(second, writer, asking, allowance, desk.stages)
             return _answer(other, asked, queries, found, coarse)
+
+
+def _judge(asking: GateOptions, model: Model) -> Judge:
+    if asking.judge is None:
+        return judge_of(asking.gate, asking.threshold)
+    head = read_judge(Path(asking.judge))
+    check_judge(head, model)
+    return HeadJudge(head, head.threshold if asking.threshold is None else asking.threshold)
 
 
 def _check_length(desk: GateDesk, question: str) -> None:

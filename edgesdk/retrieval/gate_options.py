@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TypedDict, get_args
 
 from edgesdk.bundle.records import JsonValue
@@ -29,7 +30,8 @@ class GateOptions:
     Attributes:
         gate: what decides whether to search: `always`, `never`, `logprob` (mean log-probability of the
             model's own first answer), `entropy` (mean entropy of its tokens), `ask` (the model is asked
-            whether it knows), `flare` (the least likely token of that answer).
+            whether it knows), `flare` (the least likely token of that answer), `head` (a trained judge).
+        judge: file of a trained judge, for `head`.
         threshold: from where on the model is taken to know: least mean log-probability, most entropy in
             nats, least probability for `ask` and `flare`; None for the gate's own.
         rewrite: whether the model also writes queries, of the question and of what its first answer claims.
@@ -48,6 +50,7 @@ class GateOptions:
     """
 
     gate: GateName = "entropy"
+    judge: str | Path | None = None
     threshold: float | None = None
     rewrite: bool = True
     filter_claims: bool = True
@@ -71,6 +74,8 @@ class GateOptions:
         gates = get_args(GateName)
         if self.gate not in gates:
             raise UnsupportedOption(f"gate is {quoted(self.gate)}, expected {', '.join(gates)}")
+        if (self.gate == "head") != (self.judge is not None):
+            raise UnsupportedOption("gate 'head' and the file of a judge go together; give both or neither")
         if self.threshold is not None:
             number("threshold", self.threshold)
         for name in ("rewrite", "filter_claims", "cite"):
@@ -109,6 +114,7 @@ class GateKeywords(TypedDict, total=False):
     """`GateOptions` as keyword arguments."""
 
     gate: GateName
+    judge: str | Path | None
     threshold: float | None
     rewrite: bool
     filter_claims: bool

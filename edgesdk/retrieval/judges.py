@@ -139,7 +139,7 @@ class AskJudge:
 
 
 def judge_of(gate: GateName, threshold: float | None) -> Judge:
-    """The judge of a gate.
+    """The judge of a gate that needs no training.
 
     Args:
         gate: its name.

@@ -8,7 +8,7 @@ from typing import Literal
 from edgesdk.decoding.stopping import FinishReason
 from edgesdk.retrieval.passage import Passage
 
-GateName = Literal["always", "never", "logprob", "entropy", "ask", "flare"]
+GateName = Literal["always", "never", "logprob", "entropy", "ask", "flare", "head"]
 StageName = Literal["coarse answer", "gate", "rewrite", "claim", "search", "prompt", "answer"]
 
 

@@ -68,6 +68,10 @@ class WeightMap:
         """One weight as a new float32 array."""
         return self.load_rows(name, 0, self.shape(name)[0])
 
+    def has_rows(self, name: str) -> bool:
+        """Whether some rows of a weight cost less than all: always."""
+        return name in self._sources
+
     def load_rows(self, name: str, start: int, stop: int) -> Array:
         """Rows [start, stop) of a weight as a new float32 array, reading few others.
 

@@ -18,6 +18,7 @@ from edgesdk_converters.checkpoints.gguf_header import MetadataValue
 from edgesdk_converters.checkpoints.gguf_rotary import FINETUNED as _FINETUNED
 from edgesdk_converters.checkpoints.gguf_rotary import HANDLED as ROTARY_HANDLED
 from edgesdk_converters.checkpoints.gguf_rotary import rotary_config
+from edgesdk_converters.checkpoints.refuse_unfit import refuse_unfit
 
 Config = dict[str, JsonValue]
 Metadata = Mapping[str, MetadataValue]
@@ -79,6 +80,7 @@ def config_from_gguf(metadata: Metadata, tensors: TensorStore) -> Config:
     architecture = metadata.get("general.architecture")
     if not isinstance(architecture, str) or len(architecture) > _LONGEST_NAME:
         raise CheckpointError("the GGUF file does not say its general.architecture")
+    refuse_unfit(architecture)
     prefix = f"{architecture}."
     own = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
     _check_keys(architecture, own)

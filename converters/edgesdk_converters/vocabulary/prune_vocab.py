@@ -41,9 +41,12 @@ def prune_vocab(checkpoint: Checkpoint, choice: KeptTokens) -> Checkpoint:
             f"the choice is for {choice.source_rows} rows, the checkpoint has {spec.vocab_size}; choose again"
         )
     names = find_architecture(spec.architecture).names[checkpoint.dialect].tensors
-    pruned = frozenset(names[key] for key in ("embed", "head") if names[key] in checkpoint.tensors)
+    tables = (names[key] for key in ("embed", "head", "layer_inputs.embed") if key in names)
+    pruned = frozenset(name for name in tables if name in checkpoint.tensors)
     config: dict[str, JsonValue] = remap_ids(checkpoint.config, choice.new_ids)
     config["vocab_size"] = len(choice.old_ids)
+    if spec.layer_inputs is not None:
+        config["vocab_size_per_layer_input"] = len(choice.old_ids)
     return dataclasses.replace(
         checkpoint,
         config=config,

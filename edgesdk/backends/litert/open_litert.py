@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from edgesdk.backends.cell_arrays import allocate_cells
 from edgesdk.backends.check_variant import checked
 from edgesdk.backends.litert.compiled import CompiledStepBackend
@@ -16,6 +14,7 @@ from edgesdk.backends.opened import Opened, OpenRequest
 from edgesdk.bundle.step_contract import step_contracts
 from edgesdk.bundle.step_shape import smallest_step
 from edgesdk.errors import DeviceError
+from edgesdk.version import package_version
 
 _FLOAT_ROWS = "the GPU keeps activations in floating point, where the CPU's int8 kernels round them"
 _RESIZED = "its S varies, which no GPU takes; convert with --target litert-static"
@@ -46,7 +45,7 @@ def open_compiled(request: OpenRequest) -> Opened:
         weight_cache=cache,
     )
     notes: tuple[str, ...] = () if cache.note is None else (cache.note,)
-    installed = version("ai-edge-litert")
+    installed = package_version("ai-edge-litert")
     if not installed.startswith(TESTED):
         notes += (f"ai-edge-litert {installed} is not among the tested versions; a trial run found it right",)
     return Opened(backend, "XNNPACK", backend.accelerated_share, cache.state, notes)
@@ -125,7 +124,7 @@ def _try_half_cells(backend: InterpreterStepBackend, package: Package) -> None:
         backend.run(shape, cells)
     except DeviceError as error:
         backend.close()
+        found = f"{package} {package_version(package.replace('_', '-'))}"
         raise DeviceError(
-            f"{package} {version(package.replace('_', '-'))} cannot multiply float16 cells: upgrade it, or "
-            "convert with --cells float32"
+            f"{found} cannot multiply float16 cells: upgrade it, or convert with --cells float32"
         ) from error

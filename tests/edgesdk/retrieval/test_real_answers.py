@@ -9,12 +9,12 @@ pytestmark = pytest.mark.real
 
 def test_a_fact_of_ones_own_is_found_and_told(smollm2_float, index):
     with edgesdk.load(smollm2_float, backend="litert") as model:
-        own = edgesdk.answer_with_sources(model, index, "What does a cat do for sixteen hours?")
+        own = edgesdk.answer_with_sources(model, index, "When was the boiler repaired?", rewrite=False)
         assert own.searched
-        assert "sleep" in own.text.lower()
-        assert own.sources[0].title == "Cats"
+        assert "March" in own.text
+        assert own.sources[0].title == "boiler"
         known = edgesdk.answer_with_sources(
-            model, index, "What is the capital of South Korea?", gate="entropy", threshold=2.0
+            model, index, "What is the capital of South Korea?", rewrite=False
         )
         assert not known.searched
         assert "Seoul" in known.text

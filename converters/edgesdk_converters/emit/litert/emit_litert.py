@@ -69,13 +69,22 @@ def emit_litert(
         EmitError: an operation has no lowering, or a further stack has weights of its own.
         MissingExtra: LiteRT is not installed.
     """
-    for node in program.graph.nodes:
-        if type(node.op) not in LOWERINGS:
-            raise EmitError(f"the LiteRT emitter has no lowering for {type(node.op).__name__}")
+    check_operations(program)
     model = ModelFile(f"edgesdk {program.spec.architecture} {weights.recipe.name}")
     for stack in (FurtherStack(program, tuple(steps)), *stacks):
         _lower_steps(stack, stack.weights_beside(program, weights), model, context, options)
     model.write(path)
+
+
+def check_operations(program: Program) -> None:
+    """Refuses what cannot be emitted, reading no weight.
+
+    Raises:
+        EmitError: naming the operation.
+    """
+    for node in program.graph.nodes:
+        if type(node.op) not in LOWERINGS:
+            raise EmitError(f"the LiteRT emitter has no lowering for {type(node.op).__name__}")
 
 
 def _lower_steps(
