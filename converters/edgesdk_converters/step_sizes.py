@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.stack_record import DRAFT
 from edgesdk.errors import UnsupportedOption
 
 SMALLEST_CELLS = 512
@@ -65,6 +66,17 @@ def static_sizes(context: int, tokens: Iterable[int], cells: Iterable[int] = ())
     every = (*(size for size in cells if size < context), context)
     sizes = [StepShape(T, S, min(T, _MOST_ROWS), f"step_{T}_{S}") for T in tokens for S in every]
     return tuple(sorted(sizes))
+
+
+def draft_sizes(tokens: Iterable[int], *, resized: bool) -> tuple[StepShape, ...]:
+    """Sizes of a trained draft, which has no cells and logits in every row.
+
+    Args:
+        tokens: every T: texts that go on at once.
+        resized: whether those above 1 are one signature.
+    """
+    names = {T: f"{DRAFT}_{'few' if resized and T > 1 else T}" for T in tokens}
+    return tuple(StepShape(T, 1, T, name, DRAFT) for T, name in names.items())
 
 
 def _check(context: int) -> None:

@@ -17,6 +17,7 @@ from edgesdk.errors import UnsupportedOption
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.emit.coreml.emit_coreml import Layout, check_layout, emit_coreml
 from edgesdk_converters.emit.coreml.emit_parts import emit_parts
+from edgesdk_converters.emit.further_stack import FurtherStack
 from edgesdk_converters.emit.litert.emit_litert import LitertOptions, check_operations, emit_litert
 from edgesdk_converters.emit.onnx.npu import emit_npu
 from edgesdk_converters.emit.onnx.resident import check_decoder, emit_resident
@@ -33,8 +34,7 @@ from edgesdk_converters.quantise.block_kernels import (
     BlockKernels,
 )
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
-from edgesdk_converters.quantise.recipe import Recipe
-from edgesdk_converters.step_sizes import SMALLEST_CELLS, resizable_sizes, static_sizes
+from edgesdk_converters.step_sizes import SMALLEST_CELLS, draft_sizes, resizable_sizes, static_sizes
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class EmitRequest:
     context: int
     steps: tuple[StepShape, ...]
     cell_type: CellType = "float32"
-    stacks: tuple[tuple[Program, tuple[StepShape, ...]], ...] = ()
+    stacks: tuple[FurtherStack, ...] = ()
     package_limit_bytes: int | None = None
     texts: Sequence[NDArray[np.int32]] = ()
 
@@ -122,6 +122,8 @@ class Target:
         exact: whether its products can read activations without loss, or always do.
         range_texts: calibration texts on which it measures how large activations get; 0 for none.
         stacks: whether its file can hold further stacks on the same weights.
+        logits_only: whether its file gives logits and nothing beside them.
+        draft_tokens: for how many texts at once a trained draft is written; empty where it cannot be.
         refine: improves what was written, where something was wished for that it can do.
     """
 
@@ -138,12 +140,19 @@ class Target:
     exact: bool = True
     range_texts: int = 0
     stacks: bool = False
+    logits_only: bool = False
+    draft_tokens: tuple[int, ...] = ()
     refine: Callable[[RefineRequest], Refined] = _as_written
 
     @property
     def raises_accuracy(self) -> bool:
         """Whether it heeds a wish for accuracy."""
         return self.refine is _raise_accuracy
+
+    @property
+    def draft_steps(self) -> tuple[StepShape, ...]:
+        """Sizes of a trained draft: those of several texts are one signature where its files are resized."""
+        return draft_sizes(self.draft_tokens, resized=self.name == "litert")
 
     @property
     def packages(self) -> bool:
@@ -196,7 +205,9 @@ def _raise_accuracy(request: RefineRequest) -> Refined:
 
 
 def _onnx_step(request: EmitRequest) -> None:
-    emit_step(request.program, request.weights, request.folder, request.steps, request.context)
+    emit_step(
+        request.program, request.weights, request.folder, request.steps, request.context, request.stacks
+    )
 
 
 def _onnx_npu(request: EmitRequest) -> None:
@@ -248,6 +259,7 @@ TARGETS = (
         _litert,
         LITERT_BLOCKS,
         stacks=True,
+        draft_tokens=(1, 2, 4, 8, 16),
     ),
     Target(
         "litert-static",
@@ -260,6 +272,7 @@ TARGETS = (
         _litert_static,
         LITERT_BLOCKS,
         exact=False,
+        draft_tokens=(1, 8),
     ),
     Target(
         "onnx",
@@ -271,6 +284,7 @@ TARGETS = (
         check_decoder,
         _onnx,
         ONNX_BLOCKS,
+        logits_only=True,
         refine=_raise_accuracy,
     ),
     Target(
@@ -283,6 +297,7 @@ TARGETS = (
         check_step,
         _onnx_step,
         ONNX_STEP_BLOCKS,
+        draft_tokens=(1, 8),
     ),
     Target(
         "onnx-npu",
@@ -320,6 +335,7 @@ TARGETS = (
         _coreml_state,
         COREML_BLOCKS,
         palettes=True,
+        logits_only=True,
     ),
 )
 
@@ -336,52 +352,3 @@ def find_targets(names: Sequence[str]) -> tuple[Target, ...]:
         what = f"target {unknown[0]!r} is unknown" if unknown else "no target is named"
         raise UnsupportedOption(f"{what}; expected {', '.join(known)}")
     return tuple(target for target in TARGETS if target.name in names)
-
-
-def check_palettes(targets: Sequence[Target], recipes: Sequence[Recipe]) -> None:
-    """Refuses recipes that store palettes for targets that have none.
-
-    Raises:
-        UnsupportedOption: there is such a pair.
-    """
-    without = ", ".join(target.name for target in targets if not target.palettes)
-    named = next((recipe.name for recipe in recipes if recipe.palettes), None)
-    if named is not None and without:
-        takes = ", ".join(target.name for target in TARGETS if target.palettes)
-        raise UnsupportedOption(
-            f"recipe {named} stores palettes, which only {takes} take, found {without}; leave it out or "
-            "choose an int4 recipe"
-        )
-
-
-def check_exact(targets: Sequence[Target], recipes: Sequence[Recipe]) -> None:
-    """Refuses recipes with exact activations for targets whose kernels round them on grids of their own.
-
-    Raises:
-        UnsupportedOption: there is such a pair.
-    """
-    without = ", ".join(target.name for target in targets if not target.exact)
-    named = next((recipe.name for recipe in recipes if recipe.has_exact_products), None)
-    if named is not None and without:
-        takes = ", ".join(target.name for target in TARGETS if target.exact)
-        raise UnsupportedOption(
-            f"recipe {named} has exact activations, which only {takes} take, found {without}; leave it out"
-        )
-
-
-def check_package_limit(targets: Sequence[Target], limit_mb: float | None) -> None:
-    """Refuses a limit that no target heeds, or that nothing can keep.
-
-    Raises:
-        UnsupportedOption: a target writes no packages, or the limit is not above zero.
-    """
-    if limit_mb is None:
-        return
-    without = ", ".join(target.name for target in targets if not target.packages)
-    if without:
-        takes = ", ".join(target.name for target in TARGETS if target.packages)
-        raise UnsupportedOption(
-            f"a package limit is for the targets {takes} only, found {without}; leave it out"
-        )
-    if not 0 < limit_mb < 1e6:
-        raise UnsupportedOption(f"the package limit is {limit_mb} MB, expected more than 0")

@@ -113,6 +113,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
             for variant in manifest.variants
         ),
         *(row for variant in manifest.variants for row in _accuracy(variant)),
+        *(row for variant in manifest.variants for row in _further(variant)),
     ]
 
 
@@ -164,6 +165,24 @@ def _accuracy(variant: Variant) -> list[tuple[str, str]]:
             f"KL {record.kl_before_nats:.4f} to {record.kl_after_nats:.4f} nats",
         )
     ]
+
+
+def _further(variant: Variant) -> list[tuple[str, str]]:
+    """What its file gives beside logits, and the trained draft in it."""
+    rows = []
+    for stack in variant.stacks:
+        if stack.name == MAIN and stack.outputs:
+            names = ", ".join(port.name for port in stack.outputs)
+            rows.append((f" outputs of {variant.name}", f"logits, {names}"))
+        if stack.draft is not None:
+            draft = stack.draft
+            near = "not measured" if draft.top1_agreement is None else f"{draft.top1_agreement:.3f}"
+            text = (
+                f"trained for {draft.depth} tokens ahead, {draft.vocabulary} tokens, "
+                f"{megabytes(draft.size_bytes)} MB; first choices as in float32: {near}"
+            )
+            rows.append((f" draft in {variant.name}", text))
+    return rows
 
 
 def _weights_row(variant: Variant) -> tuple[str, ...]:

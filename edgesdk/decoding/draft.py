@@ -92,6 +92,9 @@ class DraftRequest:
         deepest: most tokens to propose one after the other; at least 1.
         prompt: how many of `tokens` are the prompt's.
         sampling: how the request samples; None where it takes the likeliest token.
+        state: (E,) float32, what the model's head read in the row whose logits chose the first of `pending`
+            tokens; None where that is not known.
+        pending: how many of the last tokens have been chosen and not been run, where `state` is known.
     """
 
     key: int
@@ -100,6 +103,8 @@ class DraftRequest:
     deepest: int
     prompt: int = 0
     sampling: DraftSampling | None = None
+    state: Float | None = None
+    pending: int = 1
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -82,6 +82,7 @@ NAMES = [
     "PowerReadings",
     "Prompt",
     "QueueFull",
+    "RankedPassage",
     "Receipt",
     "Refusal",
     "RequestMetrics",

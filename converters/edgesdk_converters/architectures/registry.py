@@ -88,8 +88,15 @@ def weights_for(checkpoint: Checkpoint, spec: DecoderSpec) -> WeightMap:
     Raises:
         CheckpointError: a tensor is missing, has another shape, or is there without being known.
     """
-    if spec.architecture not in _BY_NAME:
-        raise CheckpointError(
-            f"the architecture {spec.architecture!r} is not known; known are {', '.join(_BY_NAME)}"
-        )
-    return map_weights(checkpoint, spec, _BY_NAME[spec.architecture])
+    return map_weights(checkpoint, spec, find_architecture(spec.architecture))
+
+
+def find_architecture(name: str) -> Architecture:
+    """An architecture by its own name, as `DecoderSpec` has it.
+
+    Raises:
+        CheckpointError: there is none of that name.
+    """
+    if name not in _BY_NAME:
+        raise CheckpointError(f"the architecture {name!r} is not known; known are {', '.join(_BY_NAME)}")
+    return _BY_NAME[name]

@@ -45,7 +45,8 @@ def open_gguf(
     header = read_gguf_header(path)
     kind = header.metadata.get("general.type", "model")
     if kind != "model":
-        raise CheckpointError(f"{path.name} holds a general.type of {quoted(kind)}; expected 'model'")
+        hint = f"; convert its model with --merge-adapter {path}" if kind == "adapter" else ""
+        raise CheckpointError(f"{path.name} holds a general.type of {quoted(kind)}; expected 'model'{hint}")
     parts = header.metadata.get("split.count", 1)
     if isinstance(parts, int) and parts > 1:
         raise CheckpointError(f"{path.name} is one of {parts} parts; join them with llama-gguf-split --merge")

@@ -95,7 +95,7 @@ def text_part(config: Config, tensors: TensorStore) -> TextPart:
     text = config[_TEXT]
     if not isinstance(text, dict):
         raise CheckpointError(f"config.{_TEXT} is {quoted(text)}, expected an object")
-    kept = [(_new_name(name), name) for name in tensors if not _is_tower(name)]
+    kept = [(plain_name(name), name) for name in tensors if not _is_tower(name)]
     left = sorted({_tower(name) for name in tensors if _is_tower(name)})
     what = f"{config.get('model_type', 'a model')!s}"[:60]
     note = f"{what}: its text model alone was read" + (f", without {', '.join(left)}" if left else "")
@@ -124,7 +124,8 @@ def _merge(config: Config, text: Config) -> Config:
     return merged
 
 
-def _new_name(name: str) -> str:
+def plain_name(name: str) -> str:
+    """The name that a text-only checkpoint has for a tensor of a checkpoint of several modalities."""
     for prefix, new in _PREFIXES:
         if name.startswith(prefix):
             return new + name.removeprefix(prefix)

@@ -78,6 +78,12 @@ def rotate_residual(program: Program, seed: int = 0) -> Program:
     )
 
 
+def stream_rotation(program: Program) -> NDArray[np.float64] | None:
+    """R (E, E) of a program whose stream holds x R in place of x; None where it holds x."""
+    seeds = [r.settings["seed"] for r in program.history if r.name == "rotate_residual"]
+    return random_rotation(program.spec.hidden_size, int(seeds[-1])) if seeds else None
+
+
 def random_rotation(size: int, seed: int) -> NDArray[np.float64]:
     """An orthogonal matrix drawn uniformly (QR of a Gaussian matrix, signs fixed)."""
     q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((size, size)))
