@@ -23,6 +23,7 @@ LEAST_JAVA = 17
 FOREIGN_JAVA = 22
 """Since then java.lang.foreign is final, which LiteRT on the desktop needs."""
 
+_GET = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:get"
 _POM = ROOT / "pom.xml"
 _JDK_FOLDERS = ("/usr/lib/jvm", "/opt", "/Library/Java/JavaVirtualMachines")
 _VERSION = re.compile(r'"(\d+)(?:\.[\d._]+)?')
@@ -112,13 +113,32 @@ def library_jar(group: str, artifact: str, version: str) -> Path:
     return repository().joinpath(*group.split("."), artifact, version, f"{artifact}-{version}.jar")
 
 
+def fetch(group: str, artifact: str, version: str) -> Path:
+    """A library of Maven Central, downloaded if it is not there.
+
+    Raises:
+        RuntimeError: it cannot be had.
+    """
+    path = library_jar(group, artifact, version)
+    if not path.is_file():
+        name = f"{group}:{artifact}:{version}"
+        done = maven("-N", _GET, properties={"artifact": name, "transitive": "false"})
+        if not path.is_file():
+            lines = [line for line in done.stdout.splitlines() if line.startswith("[ERROR]")]
+            raise RuntimeError(f"Maven cannot fetch {name}: {(lines or ['no reason given'])[0]}")
+    return path
+
+
 def libraries() -> tuple[Path, Path]:
-    """minimal-json and ONNX Runtime."""
+    """minimal-json and ONNX Runtime.
+
+    Raises:
+        RuntimeError: they cannot be had.
+    """
+    json_group = "com.eclipsesource.minimal-json"
     return (
-        library_jar(
-            "com.eclipsesource.minimal-json", "minimal-json", property_of_pom("minimal-json.version")
-        ),
-        library_jar("com.microsoft.onnxruntime", "onnxruntime", property_of_pom("onnxruntime.version")),
+        fetch(json_group, "minimal-json", property_of_pom("minimal-json.version")),
+        fetch("com.microsoft.onnxruntime", "onnxruntime", property_of_pom("onnxruntime.version")),
     )
 
 

@@ -2,10 +2,10 @@
 
     python benchmarks/jvm_speed.py BUNDLE [--runtime onnxruntime] [--prompts 50] [--tokens 48] [--json FILE]
 
-Questions of benchmarks/prompts.txt are answered greedily by both, in turn: Python, Java, Java, Python, so that
-what else the machine does is spread over both. Ratios are of Python's figure to Java's, more is better for
-Java; processor time counts where the machine is busy. With `--drafts` Java judges guesses, which must change no
-token. It exits with 1 when a text differs; where it differs first stands in the output.
+Questions of benchmarks/prompts.txt are answered greedily by both, in turn: Python, Java, Java, Python, so
+that what else the machine does is spread over both. Ratios are of Python's figure to Java's, more is better
+for Java; processor time counts where the machine is busy. With `--drafts` Java judges guesses, which must
+change no token. It exits with 1 when a text differs; where it differs first stands in the output.
 
 Build the Java modules before: mvn -f android_demo/pom.xml test-compile
 """

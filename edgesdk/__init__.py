@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgesdk.bundle.decoder_block import RotarySpec as RotarySpec
     from edgesdk.bundle.decoder_spec import DecoderSpec as DecoderSpec
     from edgesdk.bundle.decoder_spec import Half as Half
+    from edgesdk.bundle.embedding_record import EmbeddingRecord as EmbeddingRecord
     from edgesdk.bundle.manifest import AccuracyRecord as AccuracyRecord
     from edgesdk.bundle.manifest import BudgetRecord as BudgetRecord
     from edgesdk.bundle.manifest import CalibrationSample as CalibrationSample
@@ -138,6 +139,7 @@ if TYPE_CHECKING:
     from edgesdk.text.tools import Tool as Tool
     from edgesdk.text.tools import ToolCall as ToolCall
     from edgesdk.text.tools import ToolChoice as ToolChoice
+    from edgesdk.vectors.model_embedder import ModelEmbedder as ModelEmbedder
     from edgesdk.vectors.rerank import RankedPassage as RankedPassage
 
     __version__: str
@@ -155,6 +157,7 @@ _NAMES = {
         "GenerationDefaults Manifest Source SourceFile TokenizerRecord TransformRecord Variant "
         "VocabularyRecord WeightRecord"
     ),
+    "edgesdk.bundle.embedding_record": "EmbeddingRecord",
     "edgesdk.bundle.parity_report": "ChatAgreement GreedyAgreement ParityReport",
     "edgesdk.bundle.port": "Port",
     "edgesdk.bundle.reader": "Bundle open_bundle",
@@ -206,6 +209,7 @@ _NAMES = {
     "edgesdk.text.messages": "Message",
     "edgesdk.text.tokenizer": "Tokenizer",
     "edgesdk.text.tools": "Tool ToolCall ToolChoice",
+    "edgesdk.vectors.model_embedder": "ModelEmbedder",
     "edgesdk.vectors.rerank": "RankedPassage",
 }
 """What is public, by the module that has it: what somebody calls, and every type that it takes or returns."""

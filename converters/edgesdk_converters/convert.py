@@ -74,6 +74,7 @@ def convert(
             meter,
             adapters=checked.adapters,
             hidden_states=options.hidden_states,
+            embeddings=options.embeddings,
             draft=checked.draft,
         )
         made = write_variants(writer, model, options, checked, meter)
@@ -104,6 +105,7 @@ def _describe(model: SourceModel, variants: Sequence[Variant]) -> Manifest:
         variants=tuple(variants),
         files={},
         vocabulary=model.vocabulary,
+        embedding=checkpoint.embedding,
     )
 
 

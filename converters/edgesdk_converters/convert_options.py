@@ -61,6 +61,8 @@ class ConvertOptions:
             or file, with `:SCALE` behind it if that is not 1 (`adapters.adapter`).
         hidden_states: give what the head reads beside the logits (`transforms.give_hidden`): for embeddings,
             and for drafts that were trained to start from it.
+        embeddings: give the state of every token (`transforms.give_states`), for `Model.embed`; a model that
+            was trained to embed does so without being asked.
         draft: folder of a trained draft, to be written into the files (`drafts.draft_checkpoint`); None for
             none.
     """
@@ -80,6 +82,7 @@ class ConvertOptions:
     onnx_accuracy: float | None = None
     merge_adapters: tuple[str, ...] = ()
     hidden_states: bool = False
+    embeddings: bool = False
     draft: Path | None = None
 
     @property
@@ -121,8 +124,8 @@ class CheckedOptions:
         """Which targets go without something that others get, a line each."""
         found = []
         plain = ", ".join(target.name for target in self.targets if target.logits_only)
-        if options.hidden_states and plain:
-            found.append(f"{plain} gives logits only, without hidden states")
+        if (options.hidden_states or options.embeddings) and plain:
+            found.append(f"{plain} gives logits only, without states")
         bare = ", ".join(target.name for target in self.targets if not target.draft_tokens)
         if self.draft is not None and bare:
             found.append(f"{bare} holds no draft and is written without")
@@ -206,8 +209,9 @@ def _check_further(options: ConvertOptions, targets: Sequence[Target]) -> None:
         UnsupportedOption: naming it.
     """
     wishes = []
-    if options.hidden_states:
-        wishes.append(("hidden states are", [target for target in TARGETS if not target.logits_only]))
+    if options.hidden_states or options.embeddings:
+        asked = "hidden states are" if options.hidden_states else "embeddings are"
+        wishes.append((asked, [target for target in TARGETS if not target.logits_only]))
     if options.draft is not None:
         wishes.append(("a trained draft is", [target for target in TARGETS if target.draft_tokens]))
     for what, takes in wishes:

@@ -22,6 +22,7 @@ from edgesdk_converters.quantise.calibration.calibration_text import Calibration
 from edgesdk_converters.quantise_program import Texts
 from edgesdk_converters.reshape import Reshaping
 from edgesdk_converters.transforms.give_hidden import give_hidden
+from edgesdk_converters.transforms.give_states import give_states
 from edgesdk_converters.vocabulary.kept_tokens import KeptTokens
 
 _WINDOW_TOKENS = 512
@@ -63,6 +64,7 @@ def read_source(
     *,
     adapters: Sequence[AdapterRequest] = (),
     hidden_states: bool = False,
+    embeddings: bool = False,
     draft: DraftCheckpoint | None = None,
 ) -> SourceModel:
     """Opens a checkpoint, merges adapters into it and leaves out what is to be left out.
@@ -75,6 +77,7 @@ def read_source(
         meter: told how far it is.
         adapters: to merge, in this order.
         hidden_states: have the program give what its head reads, too, as it does with a draft.
+        embeddings: have it give the state of every token, as a model does that embeds texts.
         draft: to be written beside it.
 
     Raises:
@@ -100,4 +103,6 @@ def read_source(
     fitted = None if draft is None else fit_draft(draft, program, checkpoint.tokenizer)
     if hidden_states or fitted is not None:
         program = give_hidden(program)
+    if embeddings or checkpoint.embedding is not None:
+        program = give_states(program)
     return SourceModel(checkpoint, kept, sample, texts, program, fitted)

@@ -20,6 +20,7 @@ from edgesdk_converters.emit.coreml.emit_parts import emit_parts
 from edgesdk_converters.emit.further_stack import FurtherStack
 from edgesdk_converters.emit.litert.emit_litert import LitertOptions, check_operations, emit_litert
 from edgesdk_converters.emit.onnx.npu import emit_npu
+from edgesdk_converters.emit.onnx.open_step import emit_open_step
 from edgesdk_converters.emit.onnx.resident import check_decoder, emit_resident
 from edgesdk_converters.emit.onnx.step import check_step, emit_step
 from edgesdk_converters.graph.program import Program
@@ -34,7 +35,13 @@ from edgesdk_converters.quantise.block_kernels import (
     BlockKernels,
 )
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
-from edgesdk_converters.step_sizes import SMALLEST_CELLS, draft_sizes, resizable_sizes, static_sizes
+from edgesdk_converters.step_sizes import (
+    SMALLEST_CELLS,
+    draft_sizes,
+    open_sizes,
+    resizable_sizes,
+    static_sizes,
+)
 
 
 @dataclass(frozen=True)
@@ -210,10 +217,19 @@ def _onnx_step(request: EmitRequest) -> None:
     )
 
 
+def _openvino(request: EmitRequest) -> None:
+    emit_open_step(request.program, request.weights, request.folder, request.steps, request.context)
+
+
 def _onnx_npu(request: EmitRequest) -> None:
     program = replace(request.program, weights=request.weights)
     ranges = measure_ranges(program, request.texts)
     emit_npu(request.program, request.weights, request.folder, request.steps, request.context, ranges)
+
+
+def _decoding_steps(context: int) -> tuple[StepShape, ...]:
+    """To decode for several and to judge drafts, too: a size is a graph of 0.3 MB, opened when it is used."""
+    return static_sizes(context, (1, 4, 8, 16, 128), decoded=16)
 
 
 def _few_steps(context: int) -> tuple[StepShape, ...]:
@@ -293,11 +309,22 @@ TARGETS = (
         ("npu", "gpu", "cpu"),
         "",
         "onnxruntime-step",
-        _few_steps,
+        _decoding_steps,
         check_step,
         _onnx_step,
         ONNX_STEP_BLOCKS,
         draft_tokens=(1, 8),
+    ),
+    Target(
+        "openvino",
+        "onnx-step",
+        ("cpu", "gpu"),
+        "",
+        "onnxruntime-step",
+        open_sizes,
+        check_step,
+        _openvino,
+        ONNX_STEP_BLOCKS,
     ),
     Target(
         "onnx-npu",

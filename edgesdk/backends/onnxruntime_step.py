@@ -1,7 +1,8 @@
-"""ONNX Runtime with the `step` models: a session per size, inputs and outputs bound in place.
+"""ONNX Runtime with the `step` models: a session per file, inputs and outputs bound in place.
 
-It supports every size of a step variant, on the CPU or on one execution provider. Sessions are opened
-when their size is first used and map one data file. It knows nothing of sequences.
+It supports every size of a step variant, on the CPU or on one execution provider: sizes with files of their
+own, or of one file that is open. Sessions are opened when their size is first used and map one data file. It
+knows nothing of sequences.
 """
 
 from __future__ import annotations
@@ -96,6 +97,7 @@ class OnnxStepBackend:
         self._threads = threads
         self._provider = provider
         self._sizes: dict[StepShape, _Size] = {}
+        self._sessions: dict[Path, InferenceSession] = {}
 
     @property
     def shapes(self) -> tuple[StepShape, ...]:
@@ -140,6 +142,7 @@ class OnnxStepBackend:
         """Releases the models."""
         turns_of(self).forget()
         self._sizes.clear()
+        self._sessions.clear()
         self._arrays.clear()
 
     def _profiled_share(self, provider: Provider) -> float | None:
@@ -147,8 +150,9 @@ class OnnxStepBackend:
         with scratch_folder() as folder:
             path = self._path(smallest_step(self._shapes))
             session = open_session(path, self._threads, provider, profile=Path(folder, "run"))
+            shapes = self._tensors[self._shapes[0].stack].input_shapes(self._shapes[0])
             zeros = {
-                value.name: np.zeros(value.shape, np.int32 if "int32" in value.type else np.float32)
+                value.name: np.zeros(shapes[value.name], np.int32 if "int32" in value.type else np.float32)
                 for value in session.get_inputs()
             }
             with onnxruntime_errors(f"failed in step {smallest_step(self._shapes).signature}"):
@@ -162,8 +166,10 @@ class OnnxStepBackend:
     def _size(self, shape: StepShape) -> _Size:
         if shape not in self._sizes:
             path = self._path(shape)
-            session = open_session(path, self._threads, self._provider)
-            turns_of(self).guard(session)
+            session = self._sessions.get(path)
+            if session is None:
+                session = self._sessions[path] = open_session(path, self._threads, self._provider)
+                turns_of(self).guard(session)
             tensors = self._tensors[shape.stack]
             check_inputs(session, path, tensors.input_shapes(shape))
             check_outputs(session, path, tensors.output_shapes(shape))

@@ -19,6 +19,9 @@ RESERVED_PORTS = frozenset(("tokens", "positions", "mask", "window_mask", "rows"
 HIDDEN = "hidden"
 """Output of the main stack where asked for: (R, E) what the head reads, in the checkpoint's own basis."""
 
+STATES = "states"
+"""Output of the main stack where asked for: (T, E) the last norm of every token, in the same basis."""
+
 
 DRAFT = "draft"
 """Name of the stack of a trained draft."""

@@ -33,6 +33,7 @@ class Converting(TypedDict):
     onnx_accuracy: float | None
     merge_adapter: tuple[str, ...]
     hidden_states: bool
+    embeddings: bool
     draft: Path | None
     overwrite: bool
     no_prove: bool
@@ -147,6 +148,12 @@ _CONVERTING: tuple[Decorator, ...] = (
         "onnx and coreml-state go without.",
     ),
     click.option(
+        "--embeddings",
+        is_flag=True,
+        help="Have every step give the state of every token, for `edgesdk embed`; models that were trained "
+        "to embed do so without being asked. The targets onnx and coreml-state are written without.",
+    ),
+    click.option(
         "--draft",
         type=click.Path(path_type=Path, file_okay=False),
         metavar="FOLDER",
@@ -192,6 +199,7 @@ def read_options(converting: Converting) -> ConvertOptions:
         onnx_accuracy=converting["onnx_accuracy"],
         merge_adapters=converting["merge_adapter"],
         hidden_states=converting["hidden_states"],
+        embeddings=converting["embeddings"],
         draft=converting["draft"],
     )
 

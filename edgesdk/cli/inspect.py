@@ -108,6 +108,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         *((" file", f"{f.name}, {megabytes(f.size_bytes)} MB, sha256 {f.sha256}") for f in source.files),
         ("decoder", shape),
         *_pruning(manifest),
+        *_embedding(manifest),
         *(
             (f" into {variant.name}", ", ".join(map(_transform, variant.transforms)) or "not transformed")
             for variant in manifest.variants
@@ -123,6 +124,15 @@ def _pruning(manifest: Manifest) -> list[tuple[str, str]]:
         return []
     covered = "" if record.coverage is None else f", {record.coverage:.2%} of the sample's tokens"
     return [(" pruned", f"{record.tokens} of {record.source_tokens} tokens ({record.method}{covered})")]
+
+
+def _embedding(manifest: Manifest) -> list[tuple[str, str]]:
+    record = manifest.embedding
+    if record is None:
+        return []
+    length = "of length 1" if record.normalise else "of any length"
+    prompts = f", prompts {', '.join(record.prompts)}" if record.prompts else ""
+    return [(" embeds", f"by {record.pooling}, vectors {length}{prompts}")]
 
 
 def _transform(record: TransformRecord) -> str:

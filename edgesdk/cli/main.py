@@ -37,6 +37,7 @@ COMMANDS = (
     "serve",
     "ask-many",
     "skeleton",
+    "embed",
     "index",
     "ask",
     "inspect",

@@ -117,7 +117,7 @@ class _Steps:
         else:
             accepted, ran = self._run_draft(chunk, draft, held_s)
         if self._key >= 0:
-            self._learn(draft, accepted, ran - began)
+            self._learn(draft, accepted, ran - began, len(chunk) - 1)
         self._chunk = np.array(accepted.pending, np.int32)
         if self._key >= 0 and isinstance(self._sequence, protocol.StatedSequence):
             hidden = self._sequence.hidden
@@ -161,6 +161,7 @@ class _Steps:
             self._prompt,
             self._chooser.draft_sampling,
             self._state,
+            self._chooser.draft_grammar,
             count,
         )
         (draft,) = drafting.propose([request])
@@ -168,10 +169,11 @@ class _Steps:
             draft = self._chooser.fit_draft(self._judge.fit(draft), request.most, request.deepest)
         return draft
 
-    def _learn(self, draft: Draft | None, accepted: Accepted, model_s: float) -> None:
+    def _learn(self, draft: Draft | None, accepted: Accepted, model_s: float, forced: int) -> None:
         prefilled = self._prompt if self._count == self._prompt else 0
         self._known[self._count : self._count + len(accepted.tokens)] = accepted.tokens
         self._count += len(accepted.tokens)
         if self._drafting is not None:
             judged = () if draft is None else (JudgedDraft(self._key, len(draft.tokens), len(accepted.path)),)
-            self._drafting.learn(JudgedStep(0 if prefilled else 1, prefilled, model_s, judged))
+            decoded, forced = (0, 0) if prefilled else (1, forced)
+            self._drafting.learn(JudgedStep(decoded, prefilled, model_s, judged, forced))

@@ -1,6 +1,6 @@
 """From what a user says to a drafter: `off`, `auto`, `lookup`, `trained`, `shallow`, or a bundle.
 
-Whatever model drafts, lookup goes first: it costs nothing.
+Whatever model drafts, lookup and the request's grammar go first: they cost nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from edgesdk.bundle.reader import Bundle
 from edgesdk.drafts.bundle_drafts import open_bundle_drafts
 from edgesdk.drafts.check_draft import OFF, WORDS, check_draft, check_draft_texts
 from edgesdk.drafts.combine import CombinedDrafter
+from edgesdk.drafts.grammar_drafts import GrammarDrafts
 from edgesdk.drafts.guess import Source
 from edgesdk.drafts.lookup import Lookup
 from edgesdk.drafts.stack_drafts import open_stack_drafts, shallow_stack
@@ -69,7 +70,8 @@ def open_drafter(
     if draft == OFF:
         return None
     bundle, variant = running.bundle, running.variant
-    sources: list[Source] = [Lookup(_ids(bundle, check_draft_texts(texts)), remember=remember)]
+    lookup = Lookup(_ids(bundle, check_draft_texts(texts)), remember=remember)
+    sources: list[Source] = [lookup, GrammarDrafts()]
     if draft == "trained" or (draft == "auto" and has_trained_draft(variant, running.steps)):
         sources.append(open_trained_draft(bundle, variant, running.steps))
     elif draft == "shallow" or (draft == "auto" and shallow_stack(bundle, variant) is not None):

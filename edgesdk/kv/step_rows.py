@@ -68,3 +68,22 @@ def run_rows(
         ]
         for mine in found
     ]
+
+
+def rows_of_tokens(output: Float, entries: Sequence[StepEntry], *, copy: bool) -> list[Float]:
+    """An output of every token, handed out to the entries of a step.
+
+    Args:
+        output: (T, ..).
+        entries: of the step.
+        copy: hand out copies, not views.
+
+    Returns:
+        For each entry (n, ..) of its tokens, drafts apart.
+    """
+    found, first = [], 0
+    for entry in entries:
+        rows = output[first : first + len(entry.tokens)]
+        found.append(rows.copy() if copy else rows)
+        first += entry.rows
+    return found

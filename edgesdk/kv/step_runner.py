@@ -18,7 +18,7 @@ from edgesdk.backends.not_finite import NotFiniteError
 from edgesdk.backends.protocol import Cells, Float, Int, StepBackend, StepBuffers
 from edgesdk.backends.turns import turns_of
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.stack_record import HIDDEN
+from edgesdk.bundle.stack_record import HIDDEN, STATES
 from edgesdk.bundle.step_shape import MAIN
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.cell_pool import CellPool
@@ -27,7 +27,7 @@ from edgesdk.kv.size_picker import SizePicker
 from edgesdk.kv.step_entry import StepEntry as StepEntry  # part of this seam
 from edgesdk.kv.step_entry import check_entries
 from edgesdk.kv.step_mask import MaskBlock, StepMask
-from edgesdk.kv.step_rows import Rows, run_rows
+from edgesdk.kv.step_rows import Rows, rows_of_tokens, run_rows
 from edgesdk.kv.step_sizes import StepSizes
 
 MOST_DRAFTS = 64
@@ -95,10 +95,15 @@ class StepRunner:
         if free_windows and spec.window is not None and None not in windows:
             self._reach = spec.window - 1
         self._turns = turns_of(backend)
-        self._gives_hidden = any(port.name == HIDDEN for port in backend.contracts[stack].outputs)
+        self.gives_hidden = any(port.name == HIDDEN for port in backend.contracts[stack].outputs)
+        """Whether steps give what the head reads."""
         self.hidden: Rows = []
         """What the head read in the rows whose logits the last step gave: (.., E) in place of (.., V), valid
         as they are; empty where the stack does not give it."""
+        self.gives_states = any(port.name == STATES for port in backend.contracts[stack].outputs)
+        """Whether steps give the state of every token."""
+        self.states: list[Float] = []
+        """Those of the last step, if it gives them: (n, E) of each entry's tokens, valid as its logits."""
         self._logits: Float | None = None
         self._picker = SizePicker(backend, self._sizes, self.pool, context)
         self._drafts: dict[int, _Judged] = {}
@@ -187,7 +192,9 @@ class StepRunner:
         found = run_rows(run, buffers, entries, wanted, [buffers.logits, *self._further(buffers)])
         if apart and wanted <= shape.rows:
             found = [[None if rows is None else rows.copy() for rows in output] for output in found]
-        results, self.hidden = found[0], found[-1] if self._gives_hidden else []
+        results, self.hidden = found[0], found[-1] if self.gives_hidden else []
+        if self.gives_states:
+            self.states = rows_of_tokens(cast(Float, buffers.extra[STATES]), entries, copy=apart)
         self._commit(buffers, entries, total, kept)
         if kept < total:
             self._hold_drafts(buffers, entries, copy=apart)
@@ -225,9 +232,12 @@ class StepRunner:
             mask.show(buffers, (MaskBlock(cells, 1),))
         self._backend.run(shape, pool.cells)
         logits: Float = buffers.logits[0]
-        if self._gives_hidden:
+        if self.gives_hidden:
             (hidden,) = self._further(buffers)
             self.hidden = [hidden[0].copy() if apart else hidden[0]]
+        if self.gives_states:
+            states = cast(Float, buffers.extra[STATES])[:1]
+            self.states = [states.copy() if apart else states]
         if apart:
             # The array is kept: fresh memory for it would cost more in page faults than the copy.
             if self._logits is None:
@@ -319,7 +329,7 @@ class StepRunner:
 
     def _further(self, buffers: StepBuffers) -> list[Float]:
         """Outputs of rows beside the logits that are handed out."""
-        return [cast(Float, buffers.extra[HIDDEN])] if self._gives_hidden else []
+        return [cast(Float, buffers.extra[HIDDEN])] if self.gives_hidden else []
 
     def _commit(self, buffers: StepBuffers, entries: Sequence[StepEntry], total: int, kept: int) -> None:
         """Adds the tokens of all entries but drafts; only now do they belong to their sequences."""

@@ -22,7 +22,6 @@ SYSTEM = (
     'Note that the answer can only be "yes" or "no".'
 )
 INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
-MOST_TEXTS = 1 << 20
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,16 @@ knows no text.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from edgesdk.backends.protocol import Float, Int
 from edgesdk.errors import CapacityError
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.step_runner import StepEntry, StepRunner
+
+Given = Literal["logits", "hidden", "every logits", "every hidden", "states"]
+"""Of each text the logits after its last token, or what the head reads there; either after every token, in as
+many rows of the head; or the state of every token, in none."""
 
 
 class RunPiece(NamedTuple):
@@ -37,14 +41,14 @@ class _Open(NamedTuple):
 
 
 def run_texts(
-    runner: StepRunner, texts: Sequence[Int], *, every_token: bool = False, after: CellList | None = None
+    runner: StepRunner, texts: Sequence[Int], *, give: Given = "logits", after: CellList | None = None
 ) -> Iterator[RunPiece]:
     """Runs texts in their order.
 
     Args:
         runner: that nobody else uses meanwhile.
         texts: token ids, (n,) int32 each, n at least 1.
-        every_token: give a row for every token, not only for the last of each text.
+        give: which rows; the runner's stack must have them.
         after: a sequence that all texts go on from; it stays as it is.
 
     Raises:
@@ -58,13 +62,14 @@ def run_texts(
                 f"text {place} has {begun + len(text)} tokens, more than the context of {runner.context}; "
                 "shorten it, or convert with a larger --context"
             )
+    every_row = give.startswith("every")
     waiting = iter(enumerate(texts))
     left = sum(len(text) for text in texts)
     cut: _Open | None = None
     opened: list[CellList] = []
     try:
         while left:
-            budget = min(runner.piece(left, all_rows=every_token), left)
+            budget = min(runner.piece(left, all_rows=every_row), left)
             most_rows = runner.most_rows(budget)
             entries: list[StepEntry] = []
             ran: list[_Open] = []
@@ -88,21 +93,22 @@ def run_texts(
                     StepEntry(
                         cut.cells,
                         text[cut.done : cut.done + count],
-                        "all" if every_token else "last" if ends else "none",
+                        "all" if every_row else "last" if ends and give != "states" else "none",
                     )
                 )
                 tokens += count
-                rows += count if every_token else ends
+                rows += count if every_row else ends and give != "states"
                 ran.append(cut._replace(done=cut.done + count))
                 cut = None if ends else ran[-1]
             if not entries:
                 raise CapacityError(f"{left} tokens are left to run and no cell is free; end other sequences")
-            given = runner.run(entries)
+            logits = runner.run(entries)
             left -= tokens
-            for run, result in zip(ran, given, strict=True):
+            found = runner.states if give == "states" else runner.hidden if "hidden" in give else logits
+            for run, result in zip(ran, found, strict=True):
                 ended = run.done == len(texts[run.place])
                 if result is not None:
-                    yield RunPiece(run.place, result if every_token else result[None], ended)
+                    yield RunPiece(run.place, result.reshape(-1, result.shape[-1]), ended)
             for run in ran:
                 if run.done == len(texts[run.place]):
                     run.cells.close()

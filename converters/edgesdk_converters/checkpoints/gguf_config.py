@@ -58,10 +58,9 @@ _ONLY: Mapping[str, tuple[MetadataValue, ...]] = {
     "tensor_data_layout": ("reference", "Meta AI original pth"),
     "expert_count": (0,),
     "expert_used_count": (0,),
-    "pooling_type": (0,),
 }
 _WINDOW_PATTERN = "attention.sliding_window_pattern"
-_HANDLED = ROTARY_HANDLED | {"attention.value_length"}
+_HANDLED = ROTARY_HANDLED | {"attention.value_length", "pooling_type"}
 _LONGEST_NAME = 64
 
 

@@ -11,7 +11,7 @@ sum min(p, q).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -63,6 +63,7 @@ def measure_draft(
         texts: numbers of those to measure on.
         depth: most drafted tokens.
     """
+    shape = replace(shape, numbers="float32")
     judge = jax.jit(lambda *tensors: _judge(shape, frozen.head.logits, *tensors))
     reach, chances, counts, steps = [], np.zeros(depth), np.zeros(depth), np.zeros(depth)
     tokens = 0

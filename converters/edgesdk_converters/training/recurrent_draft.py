@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from edgesdk.errors import UnsupportedOption
+from edgesdk_converters.training.products import Numbers, find_product
 
 Array: TypeAlias = jax.Array
 Parameters: TypeAlias = dict[str, Array]
@@ -36,12 +37,14 @@ class DraftShape:
         width: F, of the feed-forward parts.
         layers: how many of them for each drafted token.
         norm_eps: of all norms.
+        numbers: of the factors of products while it trains.
     """
 
     hidden_size: int
     width: int
     layers: int
     norm_eps: float
+    numbers: Numbers = "float32"
 
     def __post_init__(self) -> None:
         """Refuses sizes without meaning.
@@ -90,18 +93,20 @@ def next_state(shape: DraftShape, parameters: Mapping[str, Array], state: Array,
         ],
         axis=-1,
     )
+    product = find_product(shape.numbers)
     for layer in range(shape.layers):
         at = f"layers.{layer}"
         if layer:
             x = _norm(state, parameters[f"{at}.norm.weight"], shape.norm_eps)
-        gate, up = (x @ parameters[f"{at}.{part}.weight"].T for part in ("gate", "up"))
-        state = state + (jax.nn.silu(gate) * up) @ parameters[f"{at}.down.weight"].T
+        gate, up = (product(x, parameters[f"{at}.{part}.weight"]) for part in ("gate", "up"))
+        state = state + product(jax.nn.silu(gate) * up, parameters[f"{at}.down.weight"])
     return state
 
 
 def draft_logits(shape: DraftShape, parameters: Mapping[str, Array], state: Array, head: Array) -> Array:
     """state (..., E), head (V', E) -> (..., V') logits of the token after the one that was read last."""
-    return _norm(state, parameters["norm_o.weight"], shape.norm_eps) @ head.T
+    normed = _norm(state, parameters["norm_o.weight"], shape.norm_eps)
+    return find_product(shape.numbers)(normed, head)
 
 
 def unroll(

@@ -91,7 +91,11 @@ def _queue(kind: str, texts: Sequence[str], seed: int) -> Iterator[Instruction]:
 
 def _all_kinds(passages: Sequence[str]) -> dict[str, list[str]]:
     document = json.loads(_text())
-    kinds = {kind: _filled(entry) for kind, entry in document["kinds"].items()}
+    apart = set(document["kept_apart"])  # benchmarks and the proof of a conversion ask these
+    kinds = {
+        kind: [text for text in _filled(entry) if text not in apart]
+        for kind, entry in document["kinds"].items()
+    }
     if passages:
         kinds[_SUMMARY] = [each.replace("{x}", text) for each in document["passage"] for text in passages]
     return kinds

@@ -139,7 +139,9 @@ class _DraftRun:
         self._checkpoint, self._program, self._options = checkpoint, program, options
         self._features, self._data, self._out, self._work = features, data, out, work
         spec = program.spec
-        self._shape = DraftShape(spec.hidden_size, options.width, options.layers, spec.norm_eps)
+        self._shape = DraftShape(
+            spec.hidden_size, options.width, options.layers, spec.norm_eps, options.numbers
+        )
         self._held = sorted(hold_back(data.answers))
         kept = [i for i in range(len(features.bounds)) if i not in self._held]
         learnt = replace(features, bounds=features.bounds[kept])

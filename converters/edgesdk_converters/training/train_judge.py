@@ -221,7 +221,13 @@ def _fit(
         auroc=auroc,
     )
     report = JudgeReport(
-        int(learnt.sum()), int(kept_back.sum()), float(known.mean()), auroc, *plain, rows.shape[1] > BELIEFS
+        questions=int(learnt.sum()),
+        held_back=int(kept_back.sum()),
+        known=float(known.mean()),
+        auroc=auroc,
+        auroc_logprob=plain[0],
+        auroc_entropy=plain[1],
+        hidden=rows.shape[1] > BELIEFS,
     )
     return judge, report
 
@@ -229,4 +235,6 @@ def _fit(
 def _in_proportion(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Makes a hidden state, whatever its width, weigh as much as one figure: hundreds would drown four."""
     hidden = rows.shape[-1] - BELIEFS
-    return rows / np.concatenate([np.ones(BELIEFS), np.full(hidden, np.sqrt(max(hidden, 1)))])
+    shares: npt.NDArray[np.float64] = np.ones(BELIEFS + hidden)
+    shares[BELIEFS:] = 1 / np.sqrt(max(hidden, 1))
+    return rows * shares

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from edgesdk.bundle.stack_record import HIDDEN
+from edgesdk.bundle.stack_record import HIDDEN, STATES
 from edgesdk_converters.graph.graph import Graph, GraphBuilder
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.transforms.head_product import head_product
@@ -28,8 +28,8 @@ def give_hidden(program: Program) -> Program:
 
 
 def logits_alone(program: Program) -> Program:
-    """Returns the program without that output, for targets that give logits only; at any time."""
-    outputs = [name for name in program.graph.outputs if name != HIDDEN]
+    """Returns the program without that output and states, for targets that give logits only; at any time."""
+    outputs = [name for name in program.graph.outputs if name not in (HIDDEN, STATES)]
     return replace(program, graph=_rebuilt(program.graph, {}, outputs))
 
 

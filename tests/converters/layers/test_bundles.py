@@ -178,7 +178,9 @@ def test_a_stack_with_other_numbers_cannot_share_a_file(tmp_path):
     weights = QuantisedWeights(program.weights, find_recipe("f32"))
     steps = (StepShape(1, 16, 1, "a"),)
     with pytest.raises(EmitError, match="weights of its own"):
-        emit_litert(program, weights, tmp_path / "m", steps, 16, [(fixed, (StepShape(1, 16, 1, "b"),))])
+        emit_litert(
+            program, weights, tmp_path / "m", steps, 16, [FurtherStack(fixed, (StepShape(1, 16, 1, "b"),))]
+        )
 
 
 def test_a_variant_with_another_vocabulary_is_refused(tmp_path):

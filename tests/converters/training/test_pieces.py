@@ -19,6 +19,7 @@ from edgesdk_converters.training.features import LearningText, collect_features 
 from edgesdk_converters.training.frozen_target import FrozenTarget  # noqa: E402
 from edgesdk_converters.training.losses import LOSSES  # noqa: E402
 from edgesdk_converters.training.measure_draft import measure_draft  # noqa: E402
+from edgesdk_converters.training.products import find_product  # noqa: E402
 from edgesdk_converters.training.recurrent_draft import DraftShape, new_parameters, unroll  # noqa: E402
 from edgesdk_converters.training.seed_instructions import instructions, shipped_passages  # noqa: E402
 from edgesdk_converters.training.teach_texts import read_texts  # noqa: E402
@@ -46,13 +47,15 @@ def test_instructions_are_many_and_always_the_same():
     assert not any("{x}" in each.text or "{y}" in each.text for each in asked)
 
 
-def test_no_benchmark_asks_what_a_draft_has_learnt():
+def test_nothing_is_judged_on_what_a_draft_has_learnt():
     asked = {each.text for each in islice(instructions(0, []), 20_000)}
     for name in ("draft_tasks.json", "draft_training_tasks.json"):
         for prompts in json.loads((BENCHMARKS / name).read_text(encoding="utf-8")).values():
             assert not asked & set(prompts), name
-    for name in ("chat_questions.txt", "prompts.txt"):
-        assert not asked & set((BENCHMARKS / name).read_text(encoding="utf-8").splitlines()), name
+    parity = BENCHMARKS.parent / "converters" / "edgesdk_converters" / "parity"
+    lists = [BENCHMARKS / "chat_questions.txt", BENCHMARKS / "prompts.txt"]
+    for path in (*lists, parity / "questions.txt", parity / "prompts.txt"):
+        assert not asked & set(path.read_text(encoding="utf-8").splitlines()), path
 
 
 def test_words_are_the_most_frequent_and_those_that_end_answers():
@@ -111,6 +114,20 @@ def test_the_draft_is_what_its_format_says():
         logits.append(norm(state, "norm_o.weight") @ head.T)
     found = unroll(SHAPE, parameters, *(jnp.asarray(each, jnp.float32) for each in (hidden, embedded, head)))
     np.testing.assert_allclose(found, logits, rtol=1e-3, atol=1e-3)
+
+
+def test_rounded_products_are_near_and_so_are_their_gradients():
+    random = np.random.default_rng(0)
+    x, weight = (jnp.asarray(random.standard_normal(s), jnp.float32) for s in ((3, 5, 32), (7, 32)))
+
+    def made(product):
+        return jax.value_and_grad(lambda x, w: jnp.sin(product(x, w)).sum(), (0, 1))(x, weight)
+
+    exact, rounded = made(find_product("float32")), made(find_product("bfloat16"))
+    assert float(rounded[0]) == pytest.approx(float(exact[0]), abs=0.3)
+    for ours, theirs in zip(rounded[1], exact[1], strict=True):
+        assert ours.shape == theirs.shape
+        assert np.abs(ours - theirs).max() < 0.03 * np.abs(theirs).max()
 
 
 def test_acceptance_that_is_logged_is_one_minus_tvd(make_program, features):

@@ -28,6 +28,7 @@ from edgesdk_converters.transforms.fold_attention_scale import fold_attention_sc
 from edgesdk_converters.transforms.fold_norms import fold_norms
 from edgesdk_converters.transforms.fuse_linears import fuse_linears
 from edgesdk_converters.transforms.give_hidden import give_hidden
+from edgesdk_converters.transforms.give_states import give_states
 from edgesdk_converters.transforms.keep_blocks import keep_blocks
 from edgesdk_converters.transforms.prune_head import prune_head
 from edgesdk_converters.transforms.rotate_residual import rotate_residual
@@ -80,7 +81,7 @@ def drafting_block(g: GraphBuilder) -> Sequence[str]:
     return g.add(ops.Linear(), ["draft.last", g.weight("embed", (96, E))], "draft.logits")
 
 
-SECOND: dict[str, Grow | None] = {
+SECOND: dict[str, Grow] = {
     "exit on the table, norm of its own": exit_head("exit.norm", "embed"),
     "exit on the table, the last norm": exit_head("final_norm", "embed"),
     "exit on the head": exit_head("exit.norm", "head"),
@@ -97,7 +98,8 @@ SECOND: dict[str, Grow | None] = {
     "probe of values": probe("layers.1.v.out", 32),
     "stream": as_it_is("layers.0.mlp.sum"),
     "embedding": as_it_is("embedded"),
-    "hidden": None,
+    "hidden": give_hidden,
+    "states": give_states,
     "normed": as_it_is("final_norm.out"),
     "norm inside": as_it_is("layers.1.attn_norm.out"),
     "product": as_it_is("layers.1.up.out"),
@@ -159,13 +161,13 @@ ONE_READER = ("rotate_values", "prepare w8, values rotated")
 READ_INSIDE = ("probe of attention", "probe of values", "attended")
 
 
-def with_output(program: Program, grow: Grow | None) -> Program:
+def with_output(program: Program, grow: Grow) -> Program:
     """A program with outputs beside its own; weights are drawn by name, so both have the same numbers.
 
-    None grows what the head reads.
+    A transform of a program gives what the head reads.
     """
-    if grow is None:
-        return give_hidden(program)
+    if grow in (give_hidden, give_states):
+        return grow(program)
     graph, g = program.graph, GraphBuilder()
     for value in graph.inputs:
         g.input(value.name, value.shape, value.dtype)
@@ -240,7 +242,8 @@ def test_a_head_of_two_outputs_is_not_pruned(make_program):
 
 
 @pytest.mark.parametrize(
-    "second", ["exit on the table, norm of its own", "draft", "probe of a norm", "embedding", "hidden"]
+    "second",
+    ["exit on the table, norm of its own", "draft", "probe of a norm", "embedding", "hidden", "states"],
 )
 def test_what_is_skipped_is_gone_for_both_outputs(whole, tokens, second):
     request = parse_skip("0.attention")

@@ -6,6 +6,7 @@ import pytest
 import edgesdk
 from edgesdk.decoding.draft_source import DraftSource
 from edgesdk.drafts.combine import CombinedDrafter
+from edgesdk.drafts.grammar_drafts import GrammarDrafts
 from edgesdk.drafts.lookup import Lookup
 from edgesdk.drafts.trained_draft import open_trained_draft
 from edgesdk.kv.step_model import steps_of
@@ -111,3 +112,31 @@ def test_a_trained_draft_changes_no_answer(drafted):
             assert [one.result().tokens for one in running] == expected
         assert not model.drafts.notes
         model.drafts.close()
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "sky": {"type": "string", "maxLength": 20},
+        "year": {"type": "integer"},
+        "clear": {"type": "boolean"},
+    },
+    "required": ["sky", "year", "clear"],
+    "additionalProperties": False,
+}
+
+
+def test_what_a_grammar_forces_between_tokens_saves_steps(model):
+    asked = {**OPTIONS, "json_schema": SCHEMA}
+    prompt = model.render_prompt("Describe the sky of a day in 1969 as JSON.")
+    plain = model.generate(prompt, **asked)
+    drafted = with_drafts(model, lambda: CombinedDrafter([GrammarDrafts()], weigh=False))
+    found = drafted.generate(prompt, **asked)
+    assert found.tokens == plain.tokens
+    assert found.steps < plain.steps
+    with edgesdk.Engine(drafted, token_budget=16, check_steps=True) as engine:
+        running = [engine.submit(prompt, **asked) for _ in range(3)]
+        assert [one.result().tokens for one in running] == [plain.tokens] * 3
+        assert engine.metrics.kept_tokens > 3
+    assert not drafted.drafts.notes
+    drafted.drafts.close()

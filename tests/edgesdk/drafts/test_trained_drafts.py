@@ -228,7 +228,7 @@ def test_samples_sessions_and_prefixes_have_states_of_their_own(name, loaded):
 @pytest.mark.parametrize("word", ["trained", "auto"])
 def test_words_open_it_after_lookup(bundle, word):
     with edgesdk.load(bundle, backend="litert", draft=word, threads=1) as model:
-        assert model.receipt.draft == "lookup+trained"
+        assert model.receipt.draft == "lookup+grammar+trained"
         prompt = list(range(7, 30))
         found = model.generate(prompt, max_tokens=40, **GREEDY)
         with edgesdk.load(bundle, backend="litert", threads=1) as plain:

@@ -27,7 +27,7 @@ def collected(runner, texts, **how):
     for piece in run_texts(runner, texts, **how):
         found[piece.place].append(piece.rows.copy())
         ended = sum(map(len, found[piece.place])) == len(texts[piece.place])
-        assert piece.ended or not how.get("every_token") or not ended
+        assert piece.ended or how.get("give") != "every logits" or not ended
     assert runner.pool.used == (0 if how.get("after") is None else how["after"].length)
     return [np.concatenate(rows) for rows in found.values()]
 
@@ -39,9 +39,9 @@ LENGTHS = [3, 1, 20, 7, 8, 32, 2, 2, 2, 2, 2, 9]
 @pytest.mark.parametrize("rows", [1, 4, 8])
 def test_together_is_alone(every_token, rows):
     texts = texts_of(LENGTHS)
-    together = collected(runner_of(rows=rows), texts, every_token=every_token)
+    together = collected(runner_of(rows=rows), texts, give="every logits" if every_token else "logits")
     for text, found in zip(texts, together, strict=True):
-        (alone,) = collected(runner_of(rows=rows), [text], every_token=every_token)
+        (alone,) = collected(runner_of(rows=rows), [text], give="every logits" if every_token else "logits")
         assert len(found) == (len(text) if every_token else 1)
         np.testing.assert_array_equal(found, alone)
 

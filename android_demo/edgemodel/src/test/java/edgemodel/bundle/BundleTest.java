@@ -2,10 +2,9 @@ package edgemodel.bundle;
 
 import static edgemodel.Vectors.refused;
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertNull;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import com.eclipsesource.json.Json;
 import com.eclipsesource.json.JsonArray;
 import com.eclipsesource.json.JsonObject;
 import edgemodel.Vectors;
@@ -15,42 +14,15 @@ import java.io.IOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
-import java.security.MessageDigest;
-import java.util.HexFormat;
 import java.util.function.Consumer;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 final class BundleTest {
-  private static final String MANIFEST =
-      """
-      {"schema_version": 2, "name": "tiny", "licence": null, "created_by": "edgesdk", "source": {},
-       "decoder": {"vocab_size": 700, "architecture": "llama", "blocks": [
-         {"number": 0, "mixer": {"kv_heads": 1, "head_size": 4, "rotary": null, "window": null, "reads": null},
-          "feed_forward": null},
-         {"number": 1, "mixer": {"kv_heads": 1, "head_size": 4, "rotary": null, "window": 6},
-          "feed_forward": null}]},
-       "tokenizer": {"bos_id": 1, "eos_ids": [2], "add_bos": true, "bos_token": "<s>", "eos_token": null},
-       "generation": {"temperature": 0.5, "top_k": null, "top_p": 0.9, "repetition_penalty": null},
-       "variants": [{"name": "w8", "format": "onnx-step", "recipe": "w8", "entry": "variants/w8/s.onnx",
-         "context": 64, "device_classes": ["npu"], "parity": null, "steps": [
-           {"tokens": 1, "cells": 64, "rows": 1, "signature": "step_1_64", "stack": "main"},
-           {"tokens": 1, "cells": 64, "rows": 1, "signature": "draft_1_64", "stack": "draft"}]}],
-       "files": {}}
-      """;
-
   @TempDir Path folder;
 
   private EdgeBundle write(Consumer<JsonObject> change) throws Exception {
-    byte[] tokenizer = Vectors.bytes("tokenizer_digits.json");
-    Files.write(folder.resolve("tokenizer.json"), tokenizer);
-    JsonObject manifest = Json.parse(MANIFEST).asObject();
-    String digest = HexFormat.of().formatHex(MessageDigest.getInstance("SHA-256").digest(tokenizer));
-    JsonObject record = new JsonObject().add("sha256", digest).add("size_bytes", tokenizer.length);
-    manifest.get("files").asObject().set("tokenizer.json", record);
-    change.accept(manifest);
-    Files.writeString(folder.resolve("manifest.json"), manifest.toString());
-    return new EdgeBundle(folder.toFile());
+    return TinyBundle.write(folder, change);
   }
 
   private static JsonObject at(JsonObject object, String... path) {
@@ -77,7 +49,7 @@ final class BundleTest {
     assertEquals(0.9f, sampling.topP);
     assertEquals(0, sampling.topK);
     assertTrue(bundle.tokenCoder().encode("Hello").length > 0);
-    assertNull(bundle.chatFormat());
+    assertNotNull(bundle.chatFormat());
     bundle.verify();
   }
 
