@@ -90,7 +90,7 @@ def list_entrants(
     yield Entrant("LiteRT-LM", True, lambda: _litert_lm(litert_lm, source, pythons.get("litert-lm")))
     for bundle in bundles:
         for variant in bundle.manifest.variants:
-            if variant.device_classes[0] != "cpu":
+            if variant.format == "onnx-step" and variant.device_classes[0] != "cpu":
                 continue
             for backend in OUR_BACKENDS.get(variant.format, ()):
                 yield Entrant(f"edgesdk {variant.name}", False, partial(_ours, bundle, variant.name, backend))
