@@ -140,6 +140,7 @@ def answer_together(
 @click.option("--backend", default="litert", show_default=True)
 @click.option("--prompts", "count", default=100, show_default=True)
 @click.option("--tokens", default=64, show_default=True)
+@click.option("--threads", default=None, type=click.IntRange(min=1), help="CPU threads.")
 @click.option("--draft", "other", default=None, type=click.Path(exists=True, path_type=Path))
 @click.option("--ways", default=None, help="Only ways whose name holds this.")
 @click.option("--json", "path", type=click.Path(path_type=Path))
@@ -149,6 +150,7 @@ def main(
     backend: str,
     count: int,
     tokens: int,
+    threads: int | None,
     other: Path | None,
     ways: str | None,
     path: Path | None,
@@ -160,7 +162,7 @@ def main(
         "repetition_penalty": 1.0,
         "ignore_eos": True,
     }
-    with edgesdk.load(bundle, recipe=recipe, backend=backend, strict=True) as model:
+    with edgesdk.load(bundle, recipe=recipe, backend=backend, threads=threads, strict=True) as model:
         prompts = read_prompts(model, count)
         plain, _ = answer_alone(model, prompts, options)
         found = {}

@@ -37,6 +37,9 @@ COMMANDS = (
     "serve",
     "ask-many",
     "skeleton",
+    "embed",
+    "index",
+    "ask",
     "inspect",
     "verify",
     "eval",
@@ -44,6 +47,7 @@ COMMANDS = (
     "profile",
     "vocab",
     "layers",
+    "train",
     "devices",
     "explain",
 )

@@ -35,6 +35,7 @@ from edgesdk.dispatch.split_steps import SplitStepBackend
 from edgesdk.errors import DeviceError, EmitError
 from edgesdk.kv.step_runner import StepEntry, StepRunner
 from edgesdk_converters.emit.coreml.emit_coreml import check_layout
+from edgesdk_converters.emit.further_stack import FurtherStack
 from edgesdk_converters.emit.litert.emit_litert import emit_litert
 from edgesdk_converters.emit.onnx.open_step import emit_open_step
 from edgesdk_converters.emit.onnx.resident import check_resident
@@ -81,7 +82,7 @@ def written(make_program, tmp_path):
         prepared = prepare(plain, recipe)
         program = with_outputs(prepared, (ROW, TOKEN))
         weights = QuantisedWeights(prepared.weights, recipe)
-        stacks, steps, others = [StackRecord(MAIN, outputs=(ROW, TOKEN))], STEPS, []
+        stacks, steps, others = [StackRecord(MAIN, outputs=(ROW, TOKEN))], STEPS, ()
         programs = {MAIN: program}
         if shallow:
             less = with_outputs(skip_layers(prepared, parse_skip("0")), (TOKEN,))
@@ -90,7 +91,7 @@ def written(make_program, tmp_path):
                 for step in STEPS
             )
             stacks.append(StackRecord(SHALLOW, outputs=(TOKEN,), decoder=less.spec))
-            steps, others = (*STEPS, *sizes), [(less, sizes)]
+            steps, others = (*STEPS, *sizes), (FurtherStack(less, sizes),)
             programs[SHALLOW] = less
         with BundleWriter(tmp_path / "bundle") as writer:
             writer.path("tokenizer.json").write_text("{}", encoding="utf-8")
