@@ -33,6 +33,7 @@ from edgesdk.bundle.records import JsonValue
 from edgesdk.decoding.draft_source import DraftSource
 from edgesdk.drafts.combine import CombinedDrafter
 from edgesdk.drafts.open_drafter import RunningVariant, open_drafter
+from edgesdk.kv.step_model import steps_of
 from edgesdk.model import Model
 
 TASKS = Path(__file__).parent / "draft_tasks.json"
@@ -225,7 +226,12 @@ def main(
     with edgesdk.load(bundle, recipe=recipe, threads=threads, strict=True) as plain:
         click.echo(str(plain.receipt))
         running = RunningVariant(
-            plain.bundle, plain.bundle.variant(plain.receipt.variant), plain.receipt.backend, "cpu", threads
+            plain.bundle,
+            plain.bundle.variant(plain.receipt.variant),
+            plain.receipt.backend,
+            "cpu",
+            threads,
+            steps_of(plain.backend),
         )
         drafter = open_drafter(draft, running, remember=False)
         if drafter is None:

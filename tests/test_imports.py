@@ -21,6 +21,7 @@ RUNTIME = [
     "edgesdk.server",
     "edgesdk.compile",
     "edgesdk.evaluation",
+    "edgesdk.retrieval",
     "edgesdk.orchestration",
     "edgesdk.engine",
     "edgesdk.load_model",
@@ -29,6 +30,7 @@ RUNTIME = [
     "edgesdk.load_options",
     "edgesdk.drafts",
     "edgesdk.plans",
+    "edgesdk.vectors",
     "edgesdk.decoding",
     "edgesdk.dispatch",
     "edgesdk.kv",
@@ -40,6 +42,7 @@ RUNTIME = [
     "edgesdk.version",
 ]
 CONVERTERS = [
+    "edgesdk_converters.training",
     "edgesdk_converters.convert",
     "edgesdk_converters.prove_variants",
     "edgesdk_converters.write_variants",
@@ -47,6 +50,7 @@ CONVERTERS = [
     "edgesdk_converters.plan_stages",
     "edgesdk_converters.convert_options",
     "edgesdk_converters.reshape",
+    "edgesdk_converters.drafts",
     "edgesdk_converters.targets",
     "edgesdk_converters.parity",
     "edgesdk_converters.shallow_stack",
@@ -55,9 +59,11 @@ CONVERTERS = [
     "edgesdk_converters.calibration_windows",
     "edgesdk_converters.emit",
     "edgesdk_converters.layers",
+    "edgesdk_converters.drafts",
     "edgesdk_converters.transforms",
     "edgesdk_converters.quantise",
     "edgesdk_converters.vocabulary",
+    "edgesdk_converters.adapters",
     "edgesdk_converters.architectures",
     "edgesdk_converters.graph",
     "edgesdk_converters.checkpoints",
@@ -73,6 +79,9 @@ PROVERS = (
     "edgesdk_converters.prove_variants",
     "edgesdk_converters.parity",
     "edgesdk_converters.calibration_windows",
+    "edgesdk_converters.training.learning_texts",
+    "edgesdk_converters.training.teach_texts",
+    "edgesdk_converters.training.train_judge",
 )
 
 

@@ -108,6 +108,8 @@ class DraftRequest:
         deepest: most tokens to propose one after the other; at least 1.
         prompt: how many of `tokens` are the prompt's.
         sampling: how the request samples; None where it takes the likeliest token.
+        state: (E,) float32, what the model's head read in the row whose logits chose the first of the
+            `pending` last tokens; None where that is not known.
         grammar: gives a state of its own after all of `tokens`, or None where the answer may not go on; None
             where it follows no grammar.
         pending: how many of `tokens` the next step runs whatever is drafted: one, and what a grammar forces.
@@ -119,6 +121,7 @@ class DraftRequest:
     deepest: int
     prompt: int = 0
     sampling: DraftSampling | None = None
+    state: Float | None = None
     grammar: Callable[[], DraftGrammar | None] | None = None
     pending: int = 1
 

@@ -96,6 +96,7 @@ class _Steps:
         self._answer = answer
         self._drafting = drafting
         self._chunk = prompt
+        self._state: protocol.Float | None = None
         self._key = -1
         if drafting is not None and drafting.on and not sequence.length:  # a drafter must know all tokens
             self._key = new_draft_key()
@@ -118,6 +119,9 @@ class _Steps:
         if self._key >= 0:
             self._learn(draft, accepted, ran - began, len(chunk) - 1)
         self._chunk = np.array(accepted.pending, np.int32)
+        if self._key >= 0 and isinstance(self._sequence, protocol.StatedSequence):
+            hidden = self._sequence.hidden
+            self._state = None if hidden is None else hidden.copy()
         return accepted
 
     def end(self) -> None:
@@ -156,6 +160,7 @@ class _Steps:
             min(deepest, most),
             self._prompt,
             self._chooser.draft_sampling,
+            self._state,
             self._chooser.draft_grammar,
             count,
         )

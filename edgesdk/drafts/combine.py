@@ -64,6 +64,8 @@ class CombinedDrafter:
         self._steps = self._drafting_steps = 0
         self._saved_s = 0.0
         self._drafted_by: dict[int, int] = {}
+        self._ended: list[int] = []
+        """Answers whose last step may still be to learn from."""
         self._left_alone = 0
 
     @property
@@ -134,11 +136,14 @@ class CombinedDrafter:
         if not step.prefilled:
             self._costs.learn(step.decoded + step.forced + drafted, step.model_s)
         self._steps += step.decoded
+        by = [self._drafted_by.get(draft.key, 0) for draft in step.drafts]
+        for key in self._ended:
+            self._drafted_by.pop(key, None)
+        self._ended.clear()
         if not step.drafts:
             return
         self._drafting_steps += len(step.drafts)
-        for draft in step.drafts:
-            source = self._drafted_by.get(draft.key, 0)
+        for draft, source in zip(step.drafts, by, strict=True):
             self._drafted[source] += draft.drafted
             self._kept[source] += draft.kept
         if step.decoded and not step.prefilled and self._costs.known:
@@ -147,7 +152,8 @@ class CombinedDrafter:
 
     def forget(self, key: int) -> None:
         """Drops what all sources know of an answer."""
-        self._drafted_by.pop(key, None)
+        if key in self._drafted_by:  # an answer ends before its last step is judged
+            self._ended.append(key)
         for each in self._asked:
             each.rates.forget(key)
             each.source.forget(key)

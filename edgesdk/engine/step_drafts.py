@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgesdk.decoding.draft import Draft, DraftRequest, JudgedDraft, JudgedStep
 from edgesdk.decoding.drafting import Drafting
 from edgesdk.engine.admission import Admission
@@ -95,6 +98,19 @@ class StepDrafts:
             prefilled = sum(work.count for work in plan.work if work.kind == "prefill")
             self._drafting.learn(JudgedStep(decoded, prefilled, model_s, tuple(judged), forced))
 
+    def note_state(self, branch: Branch, hidden: NDArray[np.float32] | None, kept: Sequence[int]) -> None:
+        """Notes where a draft of a branch may go on from, before its new tokens are added.
+
+        Args:
+            branch: of the step.
+            hidden: (1 + d, E) what the head read after its last token and each of its d drafts; None where
+                the backend does not give it.
+            kept: drafts that are kept.
+        """
+        if self._drafting is not None and hidden is not None:
+            branch.state = hidden[kept[-1] + 1 if kept else 0].copy()
+            branch.seen = branch.known + len(kept)
+
     def forget(self, branch: Branch) -> None:
         """A branch has ended."""
         if self._drafting is not None:
@@ -112,6 +128,7 @@ class StepDrafts:
             deepest,
             len(branch.request.asked.prompt),
             branch.chooser.draft_sampling,
+            branch.state if branch.known - branch.seen == pending else None,
             branch.chooser.draft_grammar,
             pending,
         )

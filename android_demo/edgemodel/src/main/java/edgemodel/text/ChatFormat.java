@@ -1,0 +1,101 @@
+package edgemodel.text;
+
+import edgemodel.EdgeModelException;
+import edgemodel.bundle.JsonFields;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+
+/**
+ * Writes a chat as the model was trained on it, without a template engine.
+ *
+ * <p>Chat templates are Jinja programs. Most come down to fixed text between one message and the next, which
+ * depends on the two roles only. ios_notes/prepare_bundle.py finds these texts by running the bundle's own
+ * template, checks them against it on other conversations, and writes chat_format.json; a template that is
+ * more than that (tools, dates, thinking) is refused there, by name.
+ */
+public final class ChatFormat {
+  private static final int VERSION = 1;
+
+  private final boolean trims;
+
+  /** From role (empty at the start) to role (empty for the answer to come): the text in between. */
+  private final Map<String, Map<String, String>> joins = new HashMap<String, Map<String, String>>();
+
+  private ChatFormat(JsonFields from) {
+    from.expectKeys(new String[] {"schema_version", "trims", "joins"});
+    if (from.integer("schema_version") != VERSION) {
+      throw EdgeModelException.bundle("of another version");
+    }
+    trims = from.bool("trims");
+    JsonFields all = from.object("joins");
+    for (String role : all.names()) {
+      JsonFields next = all.object(role);
+      Map<String, String> texts = new HashMap<String, String>();
+      for (String other : next.names()) {
+        texts.put(other, next.string(other));
+      }
+      joins.put(role, texts);
+    }
+  }
+
+  /**
+   * Reads a chat_format.json.
+   *
+   * @throws EdgeModelException kind BUNDLE: it is damaged or of another version.
+   */
+  public static ChatFormat parse(byte[] utf8) {
+    try {
+      return new ChatFormat(JsonFields.parse(utf8, "chat_format.json"));
+    } catch (EdgeModelException error) {
+      throw EdgeModelException.bundle(
+          "chat_format.json is damaged or of another version (" + error.getMessage()
+              + "); run prepare_bundle.py again");
+    }
+  }
+
+  /**
+   * The prompt of a conversation, ending where the answer begins. Encode it without a BOS token: a template
+   * that wants one writes it.
+   *
+   * @throws EdgeModelException kind OPTION: the template gives no text for roles in this order.
+   */
+  public String prompt(List<ChatMessage> messages) {
+    StringBuilder text = new StringBuilder();
+    String last = "";
+    for (ChatMessage message : messages) {
+      text.append(join(last, message.role)).append(trims ? trimmed(message.content) : message.content);
+      last = message.role;
+    }
+    return text.append(join(last, "")).toString();
+  }
+
+  private String join(String from, String to) {
+    Map<String, String> texts = joins.get(from);
+    String text = texts == null ? null : texts.get(to);
+    if (text == null) {
+      throw EdgeModelException.option(
+          "the chat template has no text between " + (from.isEmpty() ? "the start" : from) + " and "
+              + (to.isEmpty() ? "an answer" : to) + "; change the order of the messages");
+    }
+    return text;
+  }
+
+  /** Without white space at its ends, as Python and so jinja2 count it; it is all below U+10000. */
+  private static String trimmed(String text) {
+    int start = 0;
+    int end = text.length();
+    while (start < end && isSpace(text.charAt(start))) {
+      start++;
+    }
+    while (end > start && isSpace(text.charAt(end - 1))) {
+      end--;
+    }
+    return text.substring(start, end);
+  }
+
+  private static boolean isSpace(char character) {
+    boolean separators = character >= 0x1C && character <= 0x1F; // Python's, not Unicode's
+    return separators || WhiteSpace.contains(character);
+  }
+}

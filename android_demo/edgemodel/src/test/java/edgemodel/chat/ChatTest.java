@@ -1,0 +1,138 @@
+package edgemodel.chat;
+
+import static edgemodel.Vectors.refused;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNotNull;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import edgemodel.bundle.EdgeBundle;
+import edgemodel.bundle.TinyBundle;
+import edgemodel.text.ChatMessage;
+import java.io.ByteArrayInputStream;
+import java.io.File;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.ArrayList;
+import java.util.List;
+import java.util.concurrent.LinkedBlockingQueue;
+import java.util.concurrent.TimeUnit;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.io.TempDir;
+
+final class ChatTest {
+  @TempDir Path folder;
+
+  /** The test's thread is the screen's: it runs what is posted until something is shown. */
+  private final LinkedBlockingQueue<Runnable> posted = new LinkedBlockingQueue<>();
+
+  private final List<ChatState> shown = new ArrayList<>();
+
+  private ChatController controller() {
+    ChatStore store = new ChatStore(folder.resolve("chat.json").toFile());
+    return new ChatController(shelf(), store, TinyBundle::load, posted::add, shown::add);
+  }
+
+  private File shelf() {
+    return folder.resolve("shelf").toFile();
+  }
+
+  private ChatState until(ChatState.Phase phase) throws InterruptedException {
+    while (shown.isEmpty() || shown.get(shown.size() - 1).phase != phase) {
+      Runnable next = posted.poll(30, TimeUnit.SECONDS);
+      assertNotNull(next, "nothing happens; last shown: " + (shown.isEmpty() ? "nothing" : shown.get(shown.size() - 1).status));
+      next.run();
+    }
+    return shown.get(shown.size() - 1);
+  }
+
+  private EdgeBundle bundle() throws Exception {
+    return TinyBundle.write(folder.resolve("shelf").resolve("tiny"), manifest -> {});
+  }
+
+  @Test
+  void aChatStreamsIsKeptAndComesBack() throws Exception {
+    ChatController chat = controller();
+    chat.start();
+    assertTrue(until(ChatState.Phase.EMPTY).status.contains("import"));
+    bundle();
+    chat.start();
+    assertTrue(until(ChatState.Phase.READY).status.contains("tiny"));
+    chat.send("  ");
+    assertTrue(shown.get(shown.size() - 1).messages.isEmpty());
+    chat.send("Hi");
+    assertTrue(shown.get(shown.size() - 1).canStop());
+    chat.start(); // nothing happens twice
+    ChatState answered = until(ChatState.Phase.READY);
+    assertEquals(2, answered.messages.size());
+    assertEquals("user", answered.messages.get(0).role);
+    assertEquals("assistant", answered.messages.get(1).role);
+    assertTrue(answered.status.contains("tokens/s"), answered.status);
+    chat.close();
+    ChatController again = controller();
+    again.start();
+    assertEquals(answered.messages.get(1).content, until(ChatState.Phase.READY).messages.get(1).content);
+    again.reset();
+    assertTrue(shown.get(shown.size() - 1).messages.isEmpty());
+    again.shrink();
+    again.release();
+    assertTrue(until(ChatState.Phase.EMPTY).status.contains("short of memory"));
+    again.start();
+    until(ChatState.Phase.READY);
+    again.close();
+  }
+
+  @Test
+  void aQuestionWithoutAnAnswerIsThereToBeSentAgain() throws Exception {
+    bundle();
+    ChatStore store = new ChatStore(folder.resolve("chat.json").toFile());
+    List<ChatMessage> messages = new ArrayList<>();
+    messages.add(new ChatMessage("user", "One?"));
+    messages.add(new ChatMessage("assistant", "One."));
+    messages.add(new ChatMessage("user", "Two?"));
+    store.save(messages);
+    ChatController chat = controller();
+    chat.start();
+    ChatState state = until(ChatState.Phase.READY);
+    assertEquals(2, state.messages.size());
+    assertEquals("Two?", state.unsent);
+    chat.send(state.unsent);
+    assertEquals("", shown.get(shown.size() - 1).unsent);
+    assertEquals(4, until(ChatState.Phase.READY).messages.size());
+    chat.close();
+  }
+
+  @Test
+  void whatFailsIsSaidAndTheNextTryWorks() throws Exception {
+    bundle();
+    ChatController chat = controller();
+    chat.start();
+    until(ChatState.Phase.READY);
+    chat.importBundle(new ByteArrayInputStream(new byte[10]), 1 << 20);
+    until(ChatState.Phase.IMPORTING);
+    ChatState failed = until(ChatState.Phase.READY); // the model that was there is still there
+    assertTrue(failed.status.contains("manifest.json"), failed.status);
+    chat.send("Hi");
+    assertEquals(2, until(ChatState.Phase.READY).messages.size());
+    chat.close();
+    Files.delete(shelf().toPath().resolve("tiny").resolve("tokenizer.json"));
+    ChatController broken = controller();
+    broken.start();
+    assertTrue(until(ChatState.Phase.FAILED).status.contains("tokenizer.json"));
+    assertFalse(shown.get(shown.size() - 1).canSend());
+    broken.close();
+  }
+
+  @Test
+  void aChatThatCannotBeReadIsEmpty() throws Exception {
+    Path file = folder.resolve("chat.json");
+    for (String text : new String[] {"", "nonsense", "{}", "{\"messages\":[1]}", "{\"messages\":[{\"role\":1}]}"}) {
+      Files.write(file, text.getBytes(StandardCharsets.UTF_8));
+      assertTrue(new ChatStore(file.toFile()).load().isEmpty(), text);
+    }
+    ChatStore nowhere = new ChatStore(folder.resolve("no").resolve("where").toFile());
+    assertTrue(nowhere.load().isEmpty());
+    refused("cannot be kept", () -> nowhere.save(List.of()));
+  }
+}
