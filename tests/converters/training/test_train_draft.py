@@ -56,6 +56,7 @@ def test_it_learns_and_says_on_what(trained):
     assert record["log"] == lines
     stages = list(dict.fromkeys(each.stage for each in told if each.stage != "note"))
     assert stages == ["reading", "teaching", "training", "proving"]
+    assert any("times; more text would teach it more" in each.what for each in told)
     shares = [each.share for each in told]
     assert shares == sorted(shares)
 
