@@ -163,8 +163,8 @@ class _DraftRun:
         passes = settings.steps / self._batches.of_a_pass
         if passes > _MANY_PASSES:
             meter.note(
-                f"note: the draft will read every text {passes:.0f} times; more text would teach it more than "
-                "more time does (--tokens, --data)"
+                f"note: the draft will read every text {passes:.0f} times; more text would teach it more "
+                "than more time does (--tokens, --data)"
             )
         meter.enter("training", f"training {settings.steps} steps of {self._batches.positions} tokens")
         meter.expect(settings.steps)
