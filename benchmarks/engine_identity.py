@@ -12,6 +12,7 @@ when the model's own logits of the two tokens, scored alone, differ by less than
 import json
 import statistics
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -23,6 +24,7 @@ from edgesdk.model import Model
 
 Answers = list[tuple[int, ...]]
 SEATS = 8
+BUDGET = 32
 
 
 def read_prompts(model: Model, count: int) -> list[list[int]]:
@@ -34,46 +36,56 @@ def read_prompts(model: Model, count: int) -> list[list[int]]:
     return prompts[:count]
 
 
-def ways(model: Model, prompts: list[list[int]], tokens: int) -> dict[str, Answers]:
-    """Answers by the way they were made."""
-    options = {"max_tokens": tokens, "temperature": 0.0, "repetition_penalty": 1.0, "ignore_eos": True}
-    answers = {"alone": [model.generate(prompt, **options).tokens for prompt in prompts]}
-    budget = 32
-    with edgesdk.Engine(model, token_budget=budget, prefix_cache_mb=0, max_queue=len(prompts)) as engine:
+def batched(model: Model, prompts: list[list[int]], options: dict[str, object]) -> Answers:
+    """Eight at a time."""
+    with edgesdk.Engine(
+        model, token_budget=BUDGET, max_running=SEATS, prefix_cache_mb=0, max_queue=len(prompts)
+    ) as engine:
         handed_in = [engine.submit(prompt, **options) for prompt in prompts]
-        answers["batched"] = [generation.result().tokens for generation in handed_in]
+        return [generation.result().tokens for generation in handed_in]
+
+
+def chunked(model: Model, prompts: list[list[int]], options: dict[str, object]) -> Answers:
+    """Prompts in pieces: a stream that decodes beside them holds them to the budget."""
     with edgesdk.Engine(model, token_budget=SEATS, prefix_cache_mb=0) as engine:
-        # A stream that decodes beside it holds the prompt to the budget.
-        answers["chunked"] = []
+        found = []
         for prompt in prompts:
             with engine.submit(prompts[0], **{**options, "max_tokens": None}) as beside:
                 next(beside)
-                answers["chunked"].append(engine.generate(prompt, **options).tokens)
-    with edgesdk.Engine(model, token_budget=budget, prefix_cache_mb=0) as engine:
-        both = [engine.submit(prompt, n=2, **options).results() for prompt in prompts]
-        answers["forked"] = [second.tokens for _, second in both]
-    answers["restored"] = restored(model, prompts, tokens, options)
-    with edgesdk.Engine(model, token_budget=budget) as engine:
+                found.append(engine.generate(prompt, **options).tokens)
+        return found
+
+
+def forked(model: Model, prompts: list[list[int]], options: dict[str, object]) -> Answers:
+    """The second of two samples."""
+    with edgesdk.Engine(model, token_budget=BUDGET, prefix_cache_mb=0) as engine:
+        return [engine.submit(prompt, n=2, **options).results()[1].tokens for prompt in prompts]
+
+
+def cached(model: Model, prompts: list[list[int]], options: dict[str, object]) -> Answers:
+    """After prompts that were run before."""
+    with edgesdk.Engine(model, token_budget=BUDGET) as engine:
         for prompt in prompts:
             engine.generate(prompt, **{**options, "max_tokens": 1})
-        answers["cached"] = [engine.generate(prompt, **options).tokens for prompt in prompts]
+        found = [engine.generate(prompt, **options).tokens for prompt in prompts]
         if engine.metrics.cache_hits < len(prompts):
             raise click.ClickException(f"only {engine.metrics.cache_hits} prompts were found in the cache")
-    return answers
+        return found
 
 
-def restored(model: Model, prompts: list[list[int]], tokens: int, options: dict[str, object]) -> Answers:
+def restored(model: Model, prompts: list[list[int]], options: dict[str, object]) -> Answers:
     """Half the answer, saved, and the other half in another engine."""
+    tokens = int(str(options["max_tokens"]))
     half = tokens // 2
     first = []
     with tempfile.TemporaryDirectory() as folder:
-        with edgesdk.Engine(model, token_budget=32, prefix_cache_mb=0) as engine:
+        with edgesdk.Engine(model, token_budget=BUDGET, prefix_cache_mb=0) as engine:
             for index, prompt in enumerate(prompts):
                 with engine.session() as session:
                     first.append(session.generate(prompt, **{**options, "max_tokens": half}).tokens)
                     session.save(Path(folder) / f"{index}")
         found = []
-        with edgesdk.Engine(model, token_budget=32, prefix_cache_mb=0) as engine:
+        with edgesdk.Engine(model, token_budget=BUDGET, prefix_cache_mb=0) as engine:
             for index, begun in enumerate(first):
                 with engine.load_session(Path(folder) / f"{index}") as session:
                     # The last token was run by `save`; going back one gives its logits again.
@@ -82,6 +94,15 @@ def restored(model: Model, prompts: list[list[int]], tokens: int, options: dict[
                     rest = session.generate([last], **{**options, "max_tokens": tokens - half}).tokens
                     found.append(begun + rest)
         return found
+
+
+WAYS: dict[str, Callable[[Model, list[list[int]], dict[str, object]], Answers]] = {
+    "batched": batched,
+    "chunked": chunked,
+    "forked": forked,
+    "restored": restored,
+    "cached": cached,
+}
 
 
 def compare(model: Model, prompts: list[list[int]], one: Answers, other: Answers) -> dict[str, object]:
@@ -113,18 +134,36 @@ def compare(model: Model, prompts: list[list[int]], one: Answers, other: Answers
 @click.option("--backend", default="litert", show_default=True)
 @click.option("--prompts", "count", default=100, show_default=True)
 @click.option("--tokens", default=64, show_default=True)
+@click.option("--threads", default=None, type=click.IntRange(min=1), help="CPU threads.")
+@click.option("--ways", "wanted", default=",".join(WAYS), show_default=True)
 @click.option("--json", "path", type=click.Path(path_type=Path))
-def main(bundle: str, recipe: str, backend: str, count: int, tokens: int, path: Path | None) -> None:
+def main(
+    bundle: str,
+    recipe: str,
+    backend: str,
+    count: int,
+    tokens: int,
+    threads: int | None,
+    wanted: str,
+    path: Path | None,
+) -> None:
     """Compares every way with `alone`."""
-    with edgesdk.load(bundle, recipe=recipe, backend=backend, strict=True) as model:
+    names = wanted.split(",")
+    if unknown := [name for name in names if name not in WAYS]:
+        raise click.UsageError(f"--ways has {unknown[0]!r}, expected some of {', '.join(WAYS)}")
+    options: dict[str, object] = {
+        "max_tokens": tokens,
+        "temperature": 0.0,
+        "repetition_penalty": 1.0,
+        "ignore_eos": True,
+    }
+    with edgesdk.load(bundle, recipe=recipe, backend=backend, threads=threads, strict=True) as model:
         prompts = read_prompts(model, count)
-        answers = ways(model, prompts, tokens)
+        alone: Answers = [model.generate(prompt, **options).tokens for prompt in prompts]  # type: ignore[arg-type]
         found = {}
-        for way, texts in answers.items():
-            if way == "alone":
-                continue
-            found[way] = compare(model, prompts, answers["alone"], texts)
-            print(f"{recipe} {way}: {found[way]}", flush=True)
+        for name in names:
+            found[name] = compare(model, prompts, alone, WAYS[name](model, prompts, options))
+            print(f"{recipe} {name}: {found[name]}", flush=True)
     if path is not None:
         path.write_text(json.dumps(found, indent=2))
 

@@ -338,6 +338,7 @@ def rss_bytes() -> int:
 @click.option("--recipe", default=None, help="Only variants of this recipe.")
 @click.option("--longest", default=300, show_default=True, help="Most tokens of prompt and answer.")
 @click.option("--draft", default="off", show_default=True, help="As for `edgesdk run`, or unruly.")
+@click.option("--threads", default=None, type=click.IntRange(min=1), help="CPU threads.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the report to a file.")
 def main(
     bundle: Path,
@@ -346,12 +347,14 @@ def main(
     recipe: str | None,
     longest: int,
     draft: str,
+    threads: int | None,
     json_path: Path | None,
 ) -> None:
     """Soaks an engine on BUNDLE."""
     unruly = draft == "unruly"
     with contextlib.ExitStack() as stack:
-        model = stack.enter_context(edgesdk.load(bundle, recipe=recipe, draft="off" if unruly else draft))
+        drafter = "off" if unruly else draft
+        model = stack.enter_context(edgesdk.load(bundle, recipe=recipe, draft=drafter, threads=threads))
         if unruly:
             vocabulary = model.decoder.vocab_size
             model = with_drafts(model, lambda: UnrulyDrafter(vocabulary, seed))

@@ -26,7 +26,7 @@ from edgesdk.bundle.reader import open_bundle
 from edgesdk.devices.cpu import instruction_sets
 from edgesdk.errors import EdgeError
 
-BACKENDS = {"litert": "litert", "onnx-resident": "onnxruntime"}
+BACKENDS = {"litert": "litert", "onnx-resident": "onnxruntime", "onnx-step": "onnxruntime-step"}
 TOKENS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32)
 CELLS = (400, 1800)
 KINDS = ("wall", "cpu")

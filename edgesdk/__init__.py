@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgesdk.bundle.decoder_block import RotarySpec as RotarySpec
     from edgesdk.bundle.decoder_spec import DecoderSpec as DecoderSpec
     from edgesdk.bundle.decoder_spec import Half as Half
+    from edgesdk.bundle.embedding_record import EmbeddingRecord as EmbeddingRecord
     from edgesdk.bundle.manifest import AccuracyRecord as AccuracyRecord
     from edgesdk.bundle.manifest import BudgetRecord as BudgetRecord
     from edgesdk.bundle.manifest import CalibrationSample as CalibrationSample
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
     from edgesdk.errors import EmitError as EmitError
     from edgesdk.errors import MissingExtra as MissingExtra
     from edgesdk.errors import QueueFull as QueueFull
+    from edgesdk.errors import RetrievalError as RetrievalError
     from edgesdk.errors import SnapshotError as SnapshotError
     from edgesdk.errors import ToolCallError as ToolCallError
     from edgesdk.errors import TransformError as TransformError
@@ -114,6 +116,21 @@ if TYPE_CHECKING:
     from edgesdk.plans.skeleton_options import SkeletonOptions as SkeletonOptions
     from edgesdk.plans.skeleton_plan import Plan as Plan
     from edgesdk.plans.skeleton_plan import PlanNode as PlanNode
+    from edgesdk.retrieval.answer_with_sources import answer_with_sources as answer_with_sources
+    from edgesdk.retrieval.embedder import Embedder as Embedder
+    from edgesdk.retrieval.gate_options import GateKeywords as GateKeywords
+    from edgesdk.retrieval.gate_options import GateOptions as GateOptions
+    from edgesdk.retrieval.passage import IndexReport as IndexReport
+    from edgesdk.retrieval.passage import IndexStats as IndexStats
+    from edgesdk.retrieval.passage import Passage as Passage
+    from edgesdk.retrieval.passage import Unread as Unread
+    from edgesdk.retrieval.sourced_answer import GateName as GateName
+    from edgesdk.retrieval.sourced_answer import SourcedAnswer as SourcedAnswer
+    from edgesdk.retrieval.sourced_answer import Stage as Stage
+    from edgesdk.retrieval.sourced_answer import StageName as StageName
+    from edgesdk.retrieval.text_index import TextIndex as TextIndex
+    from edgesdk.retrieval.text_index import make_index as make_index
+    from edgesdk.retrieval.text_index import open_index as open_index
     from edgesdk.text.chat_template import ChatTemplate as ChatTemplate
     from edgesdk.text.chat_template import TemplateVariables as TemplateVariables
     from edgesdk.text.encode_prompt import Prompt as Prompt
@@ -122,6 +139,8 @@ if TYPE_CHECKING:
     from edgesdk.text.tools import Tool as Tool
     from edgesdk.text.tools import ToolCall as ToolCall
     from edgesdk.text.tools import ToolChoice as ToolChoice
+    from edgesdk.vectors.model_embedder import ModelEmbedder as ModelEmbedder
+    from edgesdk.vectors.rerank import RankedPassage as RankedPassage
 
     __version__: str
 
@@ -138,6 +157,7 @@ _NAMES = {
         "GenerationDefaults Manifest Source SourceFile TokenizerRecord TransformRecord Variant "
         "VocabularyRecord WeightRecord"
     ),
+    "edgesdk.bundle.embedding_record": "EmbeddingRecord",
     "edgesdk.bundle.parity_report": "ChatAgreement GreedyAgreement ParityReport",
     "edgesdk.bundle.port": "Port",
     "edgesdk.bundle.reader": "Bundle open_bundle",
@@ -163,7 +183,7 @@ _NAMES = {
     "edgesdk.engine.session": "Session",
     "edgesdk.errors": (
         "BundleError CapacityError CheckpointError DeviceError EdgeError EmitError MissingExtra "
-        "QueueFull SnapshotError ToolCallError TransformError UnsupportedOption"
+        "QueueFull RetrievalError SnapshotError ToolCallError TransformError UnsupportedOption"
     ),
     "edgesdk.load_model": "load",
     "edgesdk.load_options": "LoadKeywords LoadOptions",
@@ -178,11 +198,19 @@ _NAMES = {
     "edgesdk.plans.skeleton_answer": "NodeAnswer SkeletonAnswer SkeletonChunk",
     "edgesdk.plans.skeleton_options": "SkeletonKeywords SkeletonOptions",
     "edgesdk.plans.skeleton_plan": "Plan PlanNode",
+    "edgesdk.retrieval.answer_with_sources": "answer_with_sources",
+    "edgesdk.retrieval.embedder": "Embedder",
+    "edgesdk.retrieval.gate_options": "GateKeywords GateOptions",
+    "edgesdk.retrieval.passage": "IndexReport IndexStats Passage Unread",
+    "edgesdk.retrieval.sourced_answer": "GateName SourcedAnswer Stage StageName",
+    "edgesdk.retrieval.text_index": "TextIndex make_index open_index",
     "edgesdk.text.chat_template": "ChatTemplate TemplateVariables",
     "edgesdk.text.encode_prompt": "Prompt",
     "edgesdk.text.messages": "Message",
     "edgesdk.text.tokenizer": "Tokenizer",
     "edgesdk.text.tools": "Tool ToolCall ToolChoice",
+    "edgesdk.vectors.model_embedder": "ModelEmbedder",
+    "edgesdk.vectors.rerank": "RankedPassage",
 }
 """What is public, by the module that has it: what somebody calls, and every type that it takes or returns."""
 

@@ -11,6 +11,7 @@
     ├── QueueFull            an engine has as many waiting requests as it takes
     ├── ToolCallError        a model's answer holds a call of a function that cannot be made
     ├── UnsupportedOption    an option was given that the chosen part cannot honour
+    ├── RetrievalError       a text or an index of texts cannot be read, is in use, or is of another kind
     └── MissingExtra         an optional package is needed; the message names the command that installs it
 
 A message says what was found, what was expected, and what to do, in one line. The command line
@@ -110,6 +111,10 @@ class ToolCallError(EdgeError):
 
 class UnsupportedOption(EdgeError):  # noqa: N818 - reads as what happened; part of the published tree
     """An option was given that the chosen part cannot honour."""
+
+
+class RetrievalError(EdgeError):
+    """A text or an index of texts cannot be read, is in use, or is of another kind."""
 
 
 class MissingExtra(EdgeError):  # noqa: N818 - as above

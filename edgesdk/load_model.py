@@ -17,6 +17,7 @@ from edgesdk.devices.receipt import Phase, Receipt, Refusal
 from edgesdk.dispatch.join_candidates import Joined, join_candidates, runner_of
 from edgesdk.drafts.check_draft import OFF
 from edgesdk.errors import DeviceError, MissingExtra, UnsupportedOption, quoted
+from edgesdk.kv.step_model import steps_of
 from edgesdk.load_options import LoadKeywords, LoadOptions
 from edgesdk.model import Model
 from edgesdk.plan_load import LoadPlan, plan_load
@@ -74,7 +75,10 @@ def _open_drafts(bundle: Bundle, joined: Joined, threads: int, asked: LoadOption
     from edgesdk.drafts.open_drafter import RunningVariant, open_drafter  # only who drafts waits for it
 
     candidate = joined.decode.candidate
-    running = RunningVariant(bundle, candidate.variant, candidate.backend.name, candidate.device, threads)
+    steps = steps_of(joined.model)
+    running = RunningVariant(
+        bundle, candidate.variant, candidate.backend.name, candidate.device, threads, steps
+    )
 
     def open_one() -> Drafter | None:
         return open_drafter(asked.draft, running, texts=asked.draft_texts)

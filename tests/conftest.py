@@ -110,6 +110,29 @@ def smollm2_gguf(_own_cache, shared_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def glassllm(_own_cache, shared_folder: Path) -> Callable[[str], Path]:
+    """`glassllm("en")` or `("pt")`: a small trained model as a Hugging Face folder, fetched once, checked."""
+    pytest.importorskip("safetensors", reason="needs the extra 'dev'")
+    from edgesdk_converters.checkpoints import named_models
+    from edgesdk_converters.checkpoints.default_model import fetch_default_model
+    from tests.data.glassllm_folder import FILES, write_glassllm
+
+    def folder_of(language: str) -> Path:
+        folder = shared_folder / f"glassllm-{language}"
+        with pytest.MonkeyPatch.context() as patch, FileLock(shared_folder / "glassllm.lock"):
+            for name, file in FILES.items():
+                patch.setitem(named_models.NAMED_MODELS, name, file)
+            if not folder.exists():
+                weights, tokenizer = (
+                    fetch_default_model(f"{language}.{end}", REAL_CACHE) for end in ("npz", "tokenizer.json")
+                )
+                write_glassllm(weights, tokenizer, folder)
+        return folder
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
 def converted_once(_own_cache, shared_folder: Path) -> Iterator[Callable[..., Path]]:
     """Bundles that many tests read and none writes: `converted_once(source, **options)`, by `ConvertOptions`.
 

@@ -53,7 +53,7 @@ def convert(
         The bundle's folder.
 
     Raises:
-        CheckpointError: the source cannot be read.
+        CheckpointError: the source or an adapter cannot be read, or they do not belong together.
         TransformError: a recipe does not suit the model.
         EmitError: a target cannot hold it, or a variant misses its parity gate.
         BundleError: the bundle cannot be written.
@@ -63,8 +63,20 @@ def convert(
     options = options or ConvertOptions()
     checked = check_options(options)
     meter = ProgressMeter(report, plan_stages(options, checked.targets, checked.recipes))
+    for note in checked.notes(options):
+        meter.note(f"note: {note}")
     with BundleWriter(out, overwrite=options.overwrite) as writer:
-        model = read_source(source, revision, options.reshaping, checked.sample, meter)
+        model = read_source(
+            source,
+            revision,
+            options.reshaping,
+            checked.sample,
+            meter,
+            adapters=checked.adapters,
+            hidden_states=options.hidden_states,
+            embeddings=options.embeddings,
+            draft=checked.draft,
+        )
         made = write_variants(writer, model, options, checked, meter)
         _write_text(writer, model)
         manifest = _describe(model, [entry.variant for entry in made])
@@ -93,6 +105,7 @@ def _describe(model: SourceModel, variants: Sequence[Variant]) -> Manifest:
         variants=tuple(variants),
         files={},
         vocabulary=model.vocabulary,
+        embedding=checkpoint.embedding,
     )
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from edgesdk.bundle.manifest import CellType
 from edgesdk.errors import UnsupportedOption
+from edgesdk_converters.adapters.adapter import AdapterRequest, parse_adapter
+from edgesdk_converters.check_targets import check_exact, check_package_limit, check_palettes
+from edgesdk_converters.drafts.draft_checkpoint import DraftCheckpoint, read_draft
 from edgesdk_converters.quantise.budget import Budget, parse_budget
 from edgesdk_converters.quantise.calibration.calibration_text import (
     CalibrationText,
@@ -19,14 +22,7 @@ from edgesdk_converters.quantise_program import check_mixable
 from edgesdk_converters.reshape import Reshaping
 from edgesdk_converters.shallow_stack import ShallowStack
 from edgesdk_converters.step_sizes import LARGEST_CONTEXT
-from edgesdk_converters.targets import (
-    TARGETS,
-    Target,
-    check_exact,
-    check_package_limit,
-    check_palettes,
-    find_targets,
-)
+from edgesdk_converters.targets import TARGETS, Target, find_targets
 from edgesdk_converters.transforms.skip_request import parse_skip
 from edgesdk_converters.vocabulary.prune_request import parse_prune_option
 
@@ -57,6 +53,14 @@ class ConvertOptions:
         onnx_accuracy: raise products of the target onnx to float activations until so large a share of
             first choices is that of float activations everywhere (`parity.raise_accuracy`);
             None raises none.
+        merge_adapters: adapters that become part of the weights before anything else is done, each a folder
+            or file, with `:SCALE` behind it if that is not 1 (`adapters.adapter`).
+        hidden_states: give what the head reads beside the logits (`transforms.give_hidden`): for embeddings,
+            and for drafts that were trained to start from it.
+        embeddings: give the state of every token (`transforms.give_states`), for `Model.embed`; a model that
+            was trained to embed does so without being asked.
+        draft: folder of a trained draft, to be written into the files (`drafts.draft_checkpoint`); None for
+            none.
     """
 
     targets: tuple[str, ...] = DEFAULT_TARGETS
@@ -72,6 +76,10 @@ class ConvertOptions:
     shallow: str | None = None
     package_limit_mb: float | None = None
     onnx_accuracy: float | None = None
+    merge_adapters: tuple[str, ...] = ()
+    hidden_states: bool = False
+    embeddings: bool = False
+    draft: Path | None = None
 
     @property
     def stacks(self) -> tuple[ShallowStack, ...]:
@@ -97,12 +105,27 @@ class CheckedOptions:
         recipes: each once.
         budget: to mix precisions to; None for no mixture.
         sample: calibration text; None where nothing reads any.
+        adapters: to merge.
+        draft: to be written beside the model; None for none.
     """
 
     targets: tuple[Target, ...]
     recipes: tuple[Recipe, ...]
     budget: Budget | None
     sample: CalibrationText | None
+    adapters: tuple[AdapterRequest, ...] = ()
+    draft: DraftCheckpoint | None = None
+
+    def notes(self, options: ConvertOptions) -> list[str]:
+        """Which targets go without something that others get, a line each."""
+        found = []
+        plain = ", ".join(target.name for target in self.targets if target.logits_only)
+        if (options.hidden_states or options.embeddings) and plain:
+            found.append(f"{plain} gives logits only, without states")
+        bare = ", ".join(target.name for target in self.targets if not target.draft_tokens)
+        if self.draft is not None and bare:
+            found.append(f"{bare} holds no draft and is written without")
+        return found
 
 
 def check_options(options: ConvertOptions) -> CheckedOptions:
@@ -111,6 +134,7 @@ def check_options(options: ConvertOptions) -> CheckedOptions:
     Raises:
         UnsupportedOption: an option names something unknown or impossible, or suits no target or recipe.
         TransformError: a recipe cannot be mixed to a budget.
+        CheckpointError: the draft cannot be read.
     """
     targets = find_targets(options.targets)
     recipes = tuple(find_recipe(name) for name in dict.fromkeys(options.recipes))
@@ -126,6 +150,7 @@ def check_options(options: ConvertOptions) -> CheckedOptions:
             f"{options.cells} cells are for the target litert only, found {others}; leave it out"
         )
     _check_stacks(options, targets)
+    _check_further(options, targets)
     check_exact(targets, recipes)
     options.reshaping.check()
     _check_output_only(options, targets)
@@ -134,7 +159,10 @@ def check_options(options: ConvertOptions) -> CheckedOptions:
     if budget is not None:
         for recipe in recipes:
             check_mixable(recipe)
-    return CheckedOptions(targets, recipes, budget, _read_sample(options, targets, recipes))
+    adapters = tuple(parse_adapter(text) for text in options.merge_adapters)
+    draft = None if options.draft is None else read_draft(options.draft)
+    sample = _read_sample(options, targets, recipes)
+    return CheckedOptions(targets, recipes, budget, sample, adapters, draft)
 
 
 def _read_sample(
@@ -165,6 +193,33 @@ def _check_stacks(options: ConvertOptions, targets: Sequence[Target]) -> None:
         takes = ", ".join(target.name for target in TARGETS if target.stacks)
         raise UnsupportedOption(
             f"a shallow stack is for the target {takes} only, found {without}; leave it out"
+        )
+
+
+def _check_further(options: ConvertOptions, targets: Sequence[Target]) -> None:
+    """Refuses hidden states and a draft where no file can have them, or where the draft's model is another.
+
+    Beside a target that has them, others are written without, which `CheckedOptions.notes` says.
+
+    Raises:
+        UnsupportedOption: naming it.
+    """
+    wishes = []
+    if options.hidden_states or options.embeddings:
+        asked = "hidden states are" if options.hidden_states else "embeddings are"
+        wishes.append((asked, [target for target in TARGETS if not target.logits_only]))
+    if options.draft is not None:
+        wishes.append(("a trained draft is", [target for target in TARGETS if target.draft_tokens]))
+    for what, takes in wishes:
+        if not any(target in takes for target in targets):
+            raise UnsupportedOption(
+                f"{what} for the targets {', '.join(target.name for target in takes)}, found "
+                f"{', '.join(target.name for target in targets)}; leave one of the two out"
+            )
+    if options.draft is not None and options.reshaping.changes:
+        raise UnsupportedOption(
+            "a draft was trained for a whole model, and layers or tokens are to be left out; train one for "
+            "what is left, or leave one of the two out"
         )
 
 

@@ -14,7 +14,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Stage = Literal["reading", "reshaping", "quantising", "writing", "scoring", "proving", "comparing", "note"]
+Stage = Literal[
+    "reading",
+    "reshaping",
+    "quantising",
+    "writing",
+    "scoring",
+    "proving",
+    "comparing",
+    "teaching",
+    "training",
+    "note",
+]
 
 _LEAST_KNOWN = 0.04
 """Share of the work after which the pace says something about the rest."""

@@ -20,6 +20,7 @@ from edgesdk.text.tokenizer import Tokenizer
 from edgesdk_converters.parity.answer_questions import ReferenceAnswers
 from edgesdk_converters.parity.explain_miss import explain_miss
 from edgesdk_converters.parity.prove import describe_reference, judge, make_reference, measure, parity_report
+from edgesdk_converters.parity.prove_draft import draft_agreement
 from edgesdk_converters.progress import ProgressMeter
 from edgesdk_converters.read_source import SourceModel
 from edgesdk_converters.vocabulary.kept_speller import kept_speller
@@ -82,6 +83,7 @@ def prove_variants(
     encode, writable = _spelling(model, preview)
     eos = model.checkpoint.tokenizer.record.eos_ids
     proven: dict[str, Variant] = {}
+    drafted: dict[str, float] = {}
     for program in {id(entry.reference): entry.reference for entry in made}.values():
         entries = [entry for entry in made if entry.reference is program]
         against = describe_reference(program, model.vocabulary)
@@ -94,10 +96,16 @@ def prove_variants(
             backend = entry.target.proof_backend
 
             def check(
-                model: Model, found: AgreementReport, entry: MadeVariant = entry, against: str = against
+                model: Model,
+                found: AgreementReport,
+                entry: MadeVariant = entry,
+                against: str = against,
+                text: NDArray[np.int32] = reference.texts[0],
             ) -> None:
                 report = parity_report(entry.target.proof_backend, found, entry.recipe, against)
                 settings.take(entry, model, report)
+                if entry.draft is not None:
+                    drafted[entry.variant.name] = draft_agreement(model, entry.draft, text)
 
             measured.append(measure(preview, entry.variant, backend, reference, answers, check))
         probe = entries[0].probe
@@ -105,8 +113,22 @@ def prove_variants(
         meter.enter("comparing", "comparing the answers with the reference's")
         reports = judge(program, measured, [entry.recipe for entry in entries], against, writable)
         for entry, report in zip(entries, reports, strict=True):
-            proven[entry.variant.name] = dataclasses.replace(entry.variant, parity=report, probe=probe)
+            variant = dataclasses.replace(entry.variant, parity=report, probe=probe)
+            proven[variant.name] = _with_agreement(variant, drafted.get(variant.name))
     return tuple(proven[entry.variant.name] for entry in made)
+
+
+def _with_agreement(variant: Variant, top1_agreement: float | None) -> Variant:
+    """The variant with what was measured of the draft in its file."""
+    stacks = tuple(
+        record
+        if record.draft is None
+        else dataclasses.replace(
+            record, draft=dataclasses.replace(record.draft, top1_agreement=top1_agreement)
+        )
+        for record in variant.stacks
+    )
+    return dataclasses.replace(variant, stacks=stacks)
 
 
 def _spelling(

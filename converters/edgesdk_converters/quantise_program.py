@@ -30,6 +30,7 @@ from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.recipe import Recipe, Rule, Scheme
 from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
 from edgesdk_converters.quantise.sensitivity import measure_sensitivities
+from edgesdk_converters.quantise.tensor_spool import TensorSpool
 from edgesdk_converters.quantise.weight_records import weight_records
 from edgesdk_converters.transforms.keep_blocks import keep_blocks, needs_peaks
 from edgesdk_converters.transforms.scale_channels import scale_channels
@@ -86,6 +87,7 @@ def quantise_program(
     texts: Texts,
     budget: Budget | None = None,
     report: Report | None = None,
+    spool: TensorSpool | None = None,
 ) -> QuantisedProgram:
     """Quantises a program for kernels of one kind.
 
@@ -96,6 +98,7 @@ def quantise_program(
         texts: calibration text as token ids; may be empty for recipes that need none.
         budget: store as many matrices as it allows as the recipe says, and the others in int8.
         report: told what happens.
+        spool: where integers wait; None for memory.
 
     Raises:
         TransformError: the recipe needs calibration and there is no text, or does not suit the model.
@@ -119,18 +122,24 @@ def quantise_program(
         used = max(used, count)
     if not recipe.calibrates:
         tokens = sum(len(text) for text in texts[:used])
-        return QuantisedProgram(program, QuantisedWeights(program.weights, recipe), tokens=tokens)
+        return QuantisedProgram(
+            program, QuantisedWeights(program.weights, recipe, None, spool), tokens=tokens
+        )
     tokens = sum(len(text) for text in texts)
-    found = calibrate(program, recipe, texts, report)
+    found = calibrate(program, recipe, texts, report, spool=spool)
     if budget is None:
-        weights = QuantisedWeights(program.weights, recipe, found.tensors)
+        weights = QuantisedWeights(program.weights, recipe, found.tensors, spool)
         return QuantisedProgram(program, weights, found.records, tokens=tokens)
     integers = {name: t for name, t in found.tensors.items() if isinstance(t, QuantisedTensor)}
     mixture = _mix(program, integers, texts, budget, report)
     own = tuple(Rule(name, _INT8) for name in found.tensors if name not in mixture.low)
     mixed = replace(recipe, name=f"{recipe.name}-mixed", rules=(*own, *recipe.rules))
     return QuantisedProgram(
-        program, QuantisedWeights(program.weights, mixed, mixture.tensors), found.records, mixture, tokens
+        program,
+        QuantisedWeights(program.weights, mixed, mixture.tensors, spool),
+        found.records,
+        mixture,
+        tokens,
     )
 
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgesdk.bundle.manifest import VocabularyRecord
+from edgesdk_converters.adapters.adapter import AdapterRequest
+from edgesdk_converters.adapters.merge_adapter import merge_adapters
 from edgesdk_converters.architectures.registry import read_spec, weights_for
 from edgesdk_converters.calibration_windows import calibration_windows
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+from edgesdk_converters.drafts.draft_checkpoint import DraftCheckpoint
+from edgesdk_converters.drafts.draft_stack import DraftStack
+from edgesdk_converters.drafts.fit_draft import fit_draft
 from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.progress import ProgressMeter
 from edgesdk_converters.quantise.calibration.calibration_text import CalibrationText
 from edgesdk_converters.quantise_program import Texts
 from edgesdk_converters.reshape import Reshaping
+from edgesdk_converters.transforms.give_hidden import give_hidden
+from edgesdk_converters.transforms.give_states import give_states
 from edgesdk_converters.vocabulary.kept_tokens import KeptTokens
 
 _WINDOW_TOKENS = 512
@@ -31,6 +39,7 @@ class SourceModel:
         sample: calibration text; None where nothing reads any.
         texts: the sample in the model's tokens; empty without one.
         program: the decoder, before anything is quantised.
+        draft: what is written beside it; None for nothing.
     """
 
     checkpoint: Checkpoint
@@ -38,6 +47,7 @@ class SourceModel:
     sample: CalibrationText | None
     texts: Texts
     program: Program
+    draft: DraftStack | None = None
 
     @property
     def vocabulary(self) -> VocabularyRecord | None:
@@ -51,8 +61,13 @@ def read_source(
     reshaping: Reshaping,
     sample: CalibrationText | None,
     meter: ProgressMeter,
+    *,
+    adapters: Sequence[AdapterRequest] = (),
+    hidden_states: bool = False,
+    embeddings: bool = False,
+    draft: DraftCheckpoint | None = None,
 ) -> SourceModel:
-    """Opens a checkpoint and leaves out what is to be left out.
+    """Opens a checkpoint, merges adapters into it and leaves out what is to be left out.
 
     Args:
         source: a Hugging Face directory, a `.gguf` file, a hub id, or a named model.
@@ -60,15 +75,20 @@ def read_source(
         reshaping: what to leave out.
         sample: calibration text, where something reads it.
         meter: told how far it is.
+        adapters: to merge, in this order.
+        hidden_states: have the program give what its head reads, too, as it does with a draft.
+        embeddings: have it give the state of every token, as a model does that embeds texts.
+        draft: to be written beside it.
 
     Raises:
-        CheckpointError: the source cannot be read.
-        UnsupportedOption: what is to be left out cannot be.
+        CheckpointError: the source or an adapter cannot be read, or an adapter or the draft was trained for
+            another.
+        UnsupportedOption: what is to be left out cannot be, or an adapter cannot have its scale.
     """
     if sample is not None:
         meter.note("note: calibrating takes minutes; recipes that end in -round do without and lose more")
     meter.enter("reading", f"reading {source}")
-    checkpoint = open_checkpoint(source, revision=revision)
+    checkpoint, merged = merge_adapters(open_checkpoint(source, revision=revision), adapters)
     for note in checkpoint.notes:
         meter.note(f"note: {note}")
     if reshaping.changes:
@@ -78,6 +98,11 @@ def read_source(
     if sample is not None:
         texts = calibration_windows(checkpoint, sample, _WINDOW_TOKENS, _CALIBRATION_TOKENS)
     spec = read_spec(checkpoint.config)
-    program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
+    program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec), merged)
     program = reshaping.narrow(reshaping.shorten(program, texts, meter.say), kept)
-    return SourceModel(checkpoint, kept, sample, texts, program)
+    fitted = None if draft is None else fit_draft(draft, program, checkpoint.tokenizer)
+    if hidden_states or fitted is not None:
+        program = give_hidden(program)
+    if embeddings or checkpoint.embedding is not None:
+        program = give_states(program)
+    return SourceModel(checkpoint, kept, sample, texts, program, fitted)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from edgesdk.bundle.manifest import StepShape, Variant
 from edgesdk_converters.graph.program import Program
+from edgesdk_converters.graph.program_contract import main_record
 from edgesdk_converters.quantise.activation_record import with_exact_activations
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.weight_numbers import weight_numbers
@@ -83,6 +84,7 @@ class WrittenStack:
             transforms=with_exact_activations(self.program.history, self.program, weights),
             steps=self.steps,
             decoder=self.program.spec,
+            stacks=main_record(self.program),
             weights=tuple(record for record in whole.weights if record.name in used),
             numbers=weight_numbers(self.program, weights),
         )

@@ -7,8 +7,10 @@ cost (docs/decisions/0012); one whose sizes are separate graphs offers the few t
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.stack_record import DRAFT
 from edgesdk.errors import UnsupportedOption
 
 SMALLEST_CELLS = 512
@@ -50,21 +52,45 @@ def resizable_sizes(context: int) -> tuple[StepShape, ...]:
     return tuple(sorted(StepShape(T, S, R, signature) for T, R, signature in rows for S in (*cells, context)))
 
 
-def static_sizes(context: int, tokens: Iterable[int], cells: Iterable[int] = ()) -> tuple[StepShape, ...]:
+def open_sizes(context: int) -> tuple[StepShape, ...]:
+    """The same sizes for a file that is one graph of any size.
+
+    Raises:
+        UnsupportedOption: as above.
+    """
+    return tuple(sorted(replace(size, signature="step") for size in resizable_sizes(context)))
+
+
+def static_sizes(
+    context: int, tokens: Iterable[int], cells: Iterable[int] = (), *, decoded: int = _MOST_ROWS
+) -> tuple[StepShape, ...]:
     """A graph for every T and S.
 
     Args:
         context: longest sequence, in tokens: the largest S.
         tokens: every T.
         cells: further S; those that reach the context are left out.
+        decoded: largest T with logits in every row; prompts have them in eight.
 
     Raises:
         UnsupportedOption: the context is not between 16 and 131072.
     """
     _check(context)
     every = (*(size for size in cells if size < context), context)
-    sizes = [StepShape(T, S, min(T, _MOST_ROWS), f"step_{T}_{S}") for T in tokens for S in every]
+    rows = {T: T if decoded >= T else min(T, _MOST_ROWS) for T in tokens}
+    sizes = [StepShape(T, S, R, f"step_{T}_{S}") for T, R in rows.items() for S in every]
     return tuple(sorted(sizes))
+
+
+def draft_sizes(tokens: Iterable[int], *, resized: bool) -> tuple[StepShape, ...]:
+    """Sizes of a trained draft, which has no cells and logits in every row.
+
+    Args:
+        tokens: every T: texts that go on at once.
+        resized: whether those above 1 are one signature.
+    """
+    names = {T: f"{DRAFT}_{'few' if resized and T > 1 else T}" for T in tokens}
+    return tuple(StepShape(T, 1, T, name, DRAFT) for T, name in names.items())
 
 
 def _check(context: int) -> None:

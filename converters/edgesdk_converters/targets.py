@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,14 @@ from edgesdk.bundle.manifest import AccuracyRecord, CellType, DeviceClass, Forma
 from edgesdk.bundle.package_list import PACKAGE_LIST_NAME
 from edgesdk.errors import UnsupportedOption
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
-from edgesdk_converters.emit.coreml.emit_coreml import Layout, emit_coreml
+from edgesdk_converters.emit.coreml.emit_coreml import Layout, check_layout, emit_coreml
 from edgesdk_converters.emit.coreml.emit_parts import emit_parts
-from edgesdk_converters.emit.litert.emit_litert import LitertOptions, emit_litert
+from edgesdk_converters.emit.further_stack import FurtherStack
+from edgesdk_converters.emit.litert.emit_litert import LitertOptions, check_operations, emit_litert
 from edgesdk_converters.emit.onnx.npu import emit_npu
-from edgesdk_converters.emit.onnx.resident import emit_resident
-from edgesdk_converters.emit.onnx.step import emit_step
+from edgesdk_converters.emit.onnx.open_step import emit_open_step
+from edgesdk_converters.emit.onnx.resident import check_decoder, emit_resident
+from edgesdk_converters.emit.onnx.step import check_step, emit_step
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.parity.raise_accuracy import TEXTS as ACCURACY_TEXTS
 from edgesdk_converters.parity.raise_accuracy import raise_accuracy
@@ -32,8 +35,13 @@ from edgesdk_converters.quantise.block_kernels import (
     BlockKernels,
 )
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
-from edgesdk_converters.quantise.recipe import Recipe
-from edgesdk_converters.step_sizes import SMALLEST_CELLS, resizable_sizes, static_sizes
+from edgesdk_converters.step_sizes import (
+    SMALLEST_CELLS,
+    draft_sizes,
+    open_sizes,
+    resizable_sizes,
+    static_sizes,
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ class EmitRequest:
     context: int
     steps: tuple[StepShape, ...]
     cell_type: CellType = "float32"
-    stacks: tuple[tuple[Program, tuple[StepShape, ...]], ...] = ()
+    stacks: tuple[FurtherStack, ...] = ()
     package_limit_bytes: int | None = None
     texts: Sequence[NDArray[np.int32]] = ()
 
@@ -114,12 +122,15 @@ class Target:
         entry: main file inside the variant's folder.
         proof_backend: backend that measures parity at conversion.
         steps: static sizes for a context; empty for dynamic shapes.
+        check: refuses a decoder that no recipe makes fit, reading no weight.
         emit: writes the variant.
         blocks: which of a file's own blocks its kernels take.
         palettes: whether it takes weights as indices into palettes.
         exact: whether its products can read activations without loss, or always do.
         range_texts: calibration texts on which it measures how large activations get; 0 for none.
         stacks: whether its file can hold further stacks on the same weights.
+        logits_only: whether its file gives logits and nothing beside them.
+        draft_tokens: for how many texts at once a trained draft is written; empty where it cannot be.
         refine: improves what was written, where something was wished for that it can do.
     """
 
@@ -129,18 +140,26 @@ class Target:
     entry: str
     proof_backend: str
     steps: Callable[[int], tuple[StepShape, ...]]
+    check: Callable[[Program], None]
     emit: Callable[[EmitRequest], None]
     blocks: BlockKernels
     palettes: bool = False
     exact: bool = True
     range_texts: int = 0
     stacks: bool = False
+    logits_only: bool = False
+    draft_tokens: tuple[int, ...] = ()
     refine: Callable[[RefineRequest], Refined] = _as_written
 
     @property
     def raises_accuracy(self) -> bool:
         """Whether it heeds a wish for accuracy."""
         return self.refine is _raise_accuracy
+
+    @property
+    def draft_steps(self) -> tuple[StepShape, ...]:
+        """Sizes of a trained draft: those of several texts are one signature where its files are resized."""
+        return draft_sizes(self.draft_tokens, resized=self.name == "litert")
 
     @property
     def packages(self) -> bool:
@@ -193,13 +212,24 @@ def _raise_accuracy(request: RefineRequest) -> Refined:
 
 
 def _onnx_step(request: EmitRequest) -> None:
-    emit_step(request.program, request.weights, request.folder, request.steps, request.context)
+    emit_step(
+        request.program, request.weights, request.folder, request.steps, request.context, request.stacks
+    )
+
+
+def _openvino(request: EmitRequest) -> None:
+    emit_open_step(request.program, request.weights, request.folder, request.steps, request.context)
 
 
 def _onnx_npu(request: EmitRequest) -> None:
     program = replace(request.program, weights=request.weights)
     ranges = measure_ranges(program, request.texts)
     emit_npu(request.program, request.weights, request.folder, request.steps, request.context, ranges)
+
+
+def _decoding_steps(context: int) -> tuple[StepShape, ...]:
+    """To decode for several and to judge drafts, too: a size is a graph of 0.3 MB, opened when it is used."""
+    return static_sizes(context, (1, 4, 8, 16, 128), decoded=16)
 
 
 def _few_steps(context: int) -> tuple[StepShape, ...]:
@@ -241,9 +271,11 @@ TARGETS = (
         "model.tflite",
         "litert",
         resizable_sizes,
+        check_operations,
         _litert,
         LITERT_BLOCKS,
         stacks=True,
+        draft_tokens=(1, 2, 4, 8, 16),
     ),
     Target(
         "litert-static",
@@ -252,9 +284,11 @@ TARGETS = (
         "model.tflite",
         "litert",
         _compiled_steps,
+        check_operations,
         _litert_static,
         LITERT_BLOCKS,
         exact=False,
+        draft_tokens=(1, 8),
     ),
     Target(
         "onnx",
@@ -263,8 +297,10 @@ TARGETS = (
         "model.onnx",
         "onnxruntime",
         lambda _: (),
+        check_decoder,
         _onnx,
         ONNX_BLOCKS,
+        logits_only=True,
         refine=_raise_accuracy,
     ),
     Target(
@@ -273,8 +309,21 @@ TARGETS = (
         ("npu", "gpu", "cpu"),
         "",
         "onnxruntime-step",
-        _few_steps,
+        _decoding_steps,
+        check_step,
         _onnx_step,
+        ONNX_STEP_BLOCKS,
+        draft_tokens=(1, 8),
+    ),
+    Target(
+        "openvino",
+        "onnx-step",
+        ("cpu", "gpu"),
+        "",
+        "onnxruntime-step",
+        open_sizes,
+        check_step,
+        _openvino,
         ONNX_STEP_BLOCKS,
     ),
     Target(
@@ -284,6 +333,7 @@ TARGETS = (
         "",
         "onnxruntime-step",
         _few_steps,
+        check_step,
         _onnx_npu,
         ONNX_STEP_BLOCKS,
         exact=False,
@@ -296,6 +346,7 @@ TARGETS = (
         "model.mlpackage/Manifest.json",
         "coreml-interpreter",
         _compiled_steps,
+        partial(check_layout, layout="cells"),
         _coreml,
         COREML_BLOCKS,
         palettes=True,
@@ -307,9 +358,11 @@ TARGETS = (
         "model.mlpackage/Manifest.json",
         "coreml-state-interpreter",
         _coreml_state_steps,
+        partial(check_layout, layout="state"),
         _coreml_state,
         COREML_BLOCKS,
         palettes=True,
+        logits_only=True,
     ),
 )
 
@@ -326,52 +379,3 @@ def find_targets(names: Sequence[str]) -> tuple[Target, ...]:
         what = f"target {unknown[0]!r} is unknown" if unknown else "no target is named"
         raise UnsupportedOption(f"{what}; expected {', '.join(known)}")
     return tuple(target for target in TARGETS if target.name in names)
-
-
-def check_palettes(targets: Sequence[Target], recipes: Sequence[Recipe]) -> None:
-    """Refuses recipes that store palettes for targets that have none.
-
-    Raises:
-        UnsupportedOption: there is such a pair.
-    """
-    without = ", ".join(target.name for target in targets if not target.palettes)
-    named = next((recipe.name for recipe in recipes if recipe.palettes), None)
-    if named is not None and without:
-        takes = ", ".join(target.name for target in TARGETS if target.palettes)
-        raise UnsupportedOption(
-            f"recipe {named} stores palettes, which only {takes} take, found {without}; leave it out or "
-            "choose an int4 recipe"
-        )
-
-
-def check_exact(targets: Sequence[Target], recipes: Sequence[Recipe]) -> None:
-    """Refuses recipes with exact activations for targets whose kernels round them on grids of their own.
-
-    Raises:
-        UnsupportedOption: there is such a pair.
-    """
-    without = ", ".join(target.name for target in targets if not target.exact)
-    named = next((recipe.name for recipe in recipes if recipe.has_exact_products), None)
-    if named is not None and without:
-        takes = ", ".join(target.name for target in TARGETS if target.exact)
-        raise UnsupportedOption(
-            f"recipe {named} has exact activations, which only {takes} take, found {without}; leave it out"
-        )
-
-
-def check_package_limit(targets: Sequence[Target], limit_mb: float | None) -> None:
-    """Refuses a limit that no target heeds, or that nothing can keep.
-
-    Raises:
-        UnsupportedOption: a target writes no packages, or the limit is not above zero.
-    """
-    if limit_mb is None:
-        return
-    without = ", ".join(target.name for target in targets if not target.packages)
-    if without:
-        takes = ", ".join(target.name for target in TARGETS if target.packages)
-        raise UnsupportedOption(
-            f"a package limit is for the targets {takes} only, found {without}; leave it out"
-        )
-    if not 0 < limit_mb < 1e6:
-        raise UnsupportedOption(f"the package limit is {limit_mb} MB, expected more than 0")

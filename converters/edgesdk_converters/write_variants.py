@@ -6,20 +6,26 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from edgesdk.bundle.id_map import IdMap
 from edgesdk.bundle.manifest import BudgetRecord, CalibrationSample, CellType, Variant
+from edgesdk.bundle.stack_record import DRAFT, DRAFT_IDS_NAME, DraftRecord, StackRecord
 from edgesdk.bundle.writer import BundleWriter
 from edgesdk_converters.convert_options import CheckedOptions, ConvertOptions
+from edgesdk_converters.drafts.draft_stack import DraftStack, own_bytes, own_records
+from edgesdk_converters.emit.further_stack import FurtherStack
 from edgesdk_converters.graph.program import Program
+from edgesdk_converters.graph.program_contract import main_record
 from edgesdk_converters.plan_stages import quantising_work, weight_of_line
 from edgesdk_converters.prepare import prepare
 from edgesdk_converters.progress import ProgressMeter
 from edgesdk_converters.quantise.calibrate import CalibrationRecord
 from edgesdk_converters.quantise.recipe import Recipe
+from edgesdk_converters.quantise.tensor_spool import TensorSpool
 from edgesdk_converters.quantise.weight_numbers import weight_numbers
 from edgesdk_converters.quantise_program import QuantisedProgram, depends_on_target, quantise_program
 from edgesdk_converters.read_source import SourceModel
-from edgesdk_converters.shallow_stack import WrittenStack
 from edgesdk_converters.targets import EmitRequest, RefineRequest, Target
+from edgesdk_converters.transforms.give_hidden import logits_alone
 
 _CELL_SUFFIXES: dict[CellType, str] = {"float32": "", "float16": "-cells16", "int8": "-cells8"}
 
@@ -35,6 +41,7 @@ class MadeVariant:
         calibration: how well each calibrated matrix came out.
         reference: what it is compared with, the same object for all that are compared with one.
         probe: the file of the reference's logits; None for the bundle's own.
+        draft: the draft in its file, with weights in float32; None without one.
     """
 
     variant: Variant
@@ -43,6 +50,7 @@ class MadeVariant:
     calibration: Sequence[CalibrationRecord]
     reference: Program
     probe: str | None = None
+    draft: Program | None = None
 
 
 def write_variants(
@@ -68,15 +76,31 @@ def write_variants(
         TransformError: a recipe does not suit the model.
         EmitError: a target cannot hold it.
     """
+    for target in checked.targets:
+        # Calibration takes minutes.
+        target.check(logits_alone(model.program) if target.logits_only else model.program)
     context = min(options.context, model.program.spec.context)
     further = [(stack, stack.of(model.program)) for stack in options.stacks]
     made: list[MadeVariant] = []
     for recipe in checked.recipes:
-        for target, quantised in _quantise(model, recipe, checked, meter):
+        spool = TensorSpool(writer.scratch(f"integers-{recipe.name}"))
+        for target, quantised in _quantise(model, recipe, checked, spool, meter):
             meter.enter("writing", f"writing {target.name} {quantised.weights.recipe.name}")
+            if target.logits_only:
+                quantised = dataclasses.replace(quantised, program=logits_alone(quantised.program))
             stacks = [stack.written(quantised.program, target.steps(context)) for stack in options.stacks]
-            variant = _write(writer, model, options, target, quantised, context, stacks, meter)
-            made.append(MadeVariant(variant, target, recipe, quantised.calibration, model.program))
+            draft = None
+            if model.draft is not None and target.draft_tokens:
+                draft = model.draft.written(quantised.program, quantised.weights, target.draft_steps)
+            beside = [FurtherStack(stack.program, stack.steps) for stack in stacks]
+            every = beside if draft is None else [*beside, draft]
+            variant = _write(writer, model, options, target, quantised, context, every, meter)
+            drafted = None if draft is None else draft.program
+            if model.draft is not None and draft is not None:
+                variant = _with_draft(writer, variant, model.draft, draft)
+            made.append(
+                MadeVariant(variant, target, recipe, quantised.calibration, model.program, draft=drafted)
+            )
             for written, (stack, reference) in zip(stacks, further, strict=True):
                 second = written.variant(variant, quantised.weights)
                 made.append(
@@ -86,7 +110,7 @@ def write_variants(
 
 
 def _quantise(
-    model: SourceModel, recipe: Recipe, checked: CheckedOptions, meter: ProgressMeter
+    model: SourceModel, recipe: Recipe, checked: CheckedOptions, spool: TensorSpool, meter: ProgressMeter
 ) -> Iterator[tuple[Target, QuantisedProgram]]:
     """The program for each target, made once for all where they take the same."""
 
@@ -101,7 +125,9 @@ def _quantise(
             if shared is not None:
                 meter.enter("quantising", f"quantising {recipe.name} for {target.name}")
             meter.expect(quantising_work(prepared, recipe))
-            shared = quantise_program(prepared, recipe, target.blocks, model.texts, checked.budget, say)
+            shared = quantise_program(
+                prepared, recipe, target.blocks, model.texts, checked.budget, say, spool
+            )
         yield target, shared
 
 
@@ -112,7 +138,7 @@ def _write(
     target: Target,
     quantised: QuantisedProgram,
     context: int,
-    stacks: Sequence[WrittenStack],
+    stacks: Sequence[FurtherStack],
     meter: ProgressMeter,
 ) -> Variant:
     """Has one variant written, and says what it is."""
@@ -126,7 +152,7 @@ def _write(
         context=context,
         steps=target.steps(context),
         cell_type=options.cells,
-        stacks=tuple((stack.program, stack.steps) for stack in stacks),
+        stacks=tuple(stacks),
         package_limit_bytes=None if limit_mb is None else int(limit_mb * 1e6),
         texts=tuple(model.texts[: target.range_texts]),
     )
@@ -144,6 +170,7 @@ def _write(
         cell_type=options.cells,
         numbers=weight_numbers(quantised.program, weights),
         budget=_describe_mixture(options, quantised),
+        stacks=main_record(quantised.program),
     )
     refined = target.refine(
         RefineRequest(
@@ -157,6 +184,22 @@ def _write(
     )
     used = max(quantised.tokens, sum(len(text) for text in request.texts), refined.tokens)
     return dataclasses.replace(variant, accuracy=refined.accuracy, calibration=_describe_sample(model, used))
+
+
+def _with_draft(writer: BundleWriter, variant: Variant, draft: DraftStack, written: FurtherStack) -> Variant:
+    """The variant with the draft in its file, whose tokens are listed beside that."""
+    config, ids = draft.draft.config, f"variants/{variant.name}/{DRAFT_IDS_NAME}"
+    map_ = IdMap(config.target.vocab_size, tuple(draft.draft.vocabulary.tolist()))
+    writer.path(ids).write_text(map_.to_text(), encoding="utf-8", newline="\n")
+    record = DraftRecord(
+        config.hidden_size, len(draft.draft.vocabulary), ids, config.depth, own_bytes(written)
+    )
+    return dataclasses.replace(
+        variant,
+        steps=(*variant.steps, *written.steps),
+        stacks=(*variant.stacks, StackRecord(DRAFT, draft=record)),
+        weights=(*variant.weights, *own_records(written)),
+    )
 
 
 def _describe_mixture(options: ConvertOptions, quantised: QuantisedProgram) -> BudgetRecord | None:

@@ -124,9 +124,9 @@ def _compare(
         odd = sorted(set(found) ^ set(expected))[0]
         raise DeviceError(f"{path.name} does not have the {kind}s of its manifest: {odd!r} differs")
     for name, shape in expected.items():
-        # What a file leaves open of an output the runtime compares when it runs.
+        # What a file leaves open the runtime compares when it runs.
         fits = len(shape) == len(found[name]) and all(
-            want is None or want == have or (kind == "output" and not isinstance(have, int))
+            want is None or want == have or not isinstance(have, int)
             for want, have in zip(shape, found[name], strict=True)
         )
         if not fits:

@@ -1,7 +1,8 @@
-"""ONNX Runtime with the `step` models: a session per size, inputs and outputs bound in place.
+"""ONNX Runtime with the `step` models: a session per file, inputs and outputs bound in place.
 
-It supports every size of a step variant, on the CPU or on one execution provider. Sessions are opened
-when their size is first used and map one data file. It knows nothing of sequences.
+It supports every size of a step variant, on the CPU or on one execution provider: sizes with files of their
+own, or of one file that is open. Sessions are opened when their size is first used and map one data file. It
+knows nothing of sequences.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from edgesdk.bundle.manifest import StepShape, Variant
 from edgesdk.bundle.reader import Bundle
 from edgesdk.bundle.step_contract import step_contracts
 from edgesdk.bundle.step_names import onnx_tensors
+from edgesdk.bundle.step_shape import smallest_step
 from edgesdk.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ def open_step(request: OpenRequest) -> Opened:
         DeviceError: onnxruntime is missing or refuses it.
     """
     backend = OnnxStepBackend(request.bundle, request.variant, threads=request.threads)
-    backend.buffers(backend.shapes[0])
+    backend.buffers(smallest_step(backend.shapes))
     note = "weights are unpacked on every step: this variant is meant for NPUs"
     return Opened(backend, PROVIDER, 1.0, notes=(note,))
 
@@ -95,6 +97,7 @@ class OnnxStepBackend:
         self._threads = threads
         self._provider = provider
         self._sizes: dict[StepShape, _Size] = {}
+        self._sessions: dict[Path, InferenceSession] = {}
 
     @property
     def shapes(self) -> tuple[StepShape, ...]:
@@ -132,25 +135,27 @@ class OnnxStepBackend:
         """Share of the smallest size's nodes on the provider: as recorded, or else profiled with one run."""
         if self._provider is None:
             return 1.0
-        found = assigned_share(self._size(self._shapes[0]).session, self._provider)
+        found = assigned_share(self._size(smallest_step(self._shapes)).session, self._provider)
         return found if found is not None else self._profiled_share(self._provider)
 
     def close(self) -> None:
         """Releases the models."""
         turns_of(self).forget()
         self._sizes.clear()
+        self._sessions.clear()
         self._arrays.clear()
 
     def _profiled_share(self, provider: Provider) -> float | None:
         """Runs zeros through another session of the smallest size, so that no later step is slowed."""
         with scratch_folder() as folder:
-            path = self._path(self._shapes[0])
+            path = self._path(smallest_step(self._shapes))
             session = open_session(path, self._threads, provider, profile=Path(folder, "run"))
+            shapes = self._tensors[self._shapes[0].stack].input_shapes(self._shapes[0])
             zeros = {
-                value.name: np.zeros(value.shape, np.int32 if "int32" in value.type else np.float32)
+                value.name: np.zeros(shapes[value.name], np.int32 if "int32" in value.type else np.float32)
                 for value in session.get_inputs()
             }
-            with onnxruntime_errors(f"failed in step {self._shapes[0].signature}"):
+            with onnxruntime_errors(f"failed in step {smallest_step(self._shapes).signature}"):
                 session.run(None, zeros)
                 profile = Path(session.end_profiling())
             return profiled_share(profile, provider)
@@ -161,8 +166,10 @@ class OnnxStepBackend:
     def _size(self, shape: StepShape) -> _Size:
         if shape not in self._sizes:
             path = self._path(shape)
-            session = open_session(path, self._threads, self._provider)
-            turns_of(self).guard(session)
+            session = self._sessions.get(path)
+            if session is None:
+                session = self._sessions[path] = open_session(path, self._threads, self._provider)
+                turns_of(self).guard(session)
             tensors = self._tensors[shape.stack]
             check_inputs(session, path, tensors.input_shapes(shape))
             check_outputs(session, path, tensors.output_shapes(shape))

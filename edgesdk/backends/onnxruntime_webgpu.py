@@ -10,6 +10,7 @@ from edgesdk.backends.check_variant import checked
 from edgesdk.backends.onnxruntime_provider import Provider
 from edgesdk.backends.onnxruntime_step import OnnxStepBackend
 from edgesdk.backends.opened import Opened, OpenRequest
+from edgesdk.bundle.step_shape import smallest_step
 
 PROVIDER = Provider("WebGpuExecutionProvider", copies=True)
 
@@ -22,7 +23,7 @@ def open_webgpu(request: OpenRequest) -> Opened:
         DeviceError: the provider is not there, finds no adapter, or refuses the variant.
     """
     backend = OnnxStepBackend(request.bundle, request.variant, threads=request.threads, provider=PROVIDER)
-    backend.buffers(backend.shapes[0])
+    backend.buffers(smallest_step(backend.shapes))
     share = backend.accelerated_share()
     notes = ["cells are copied to the GPU on every step"]
     if share is not None and share < 1:

@@ -52,13 +52,13 @@ class Cells:
     @property
     def count(self) -> int:
         """S: cells, or tokens where they are new."""
-        size: int = self.arrays[0].shape[3]
+        size: int = self.arrays[0].shape[3] if self.arrays else 0
         return size
 
     @property
     def cell_type(self) -> str:
         """How they are stored: what the numbers of the first array are."""
-        return self.arrays[0].dtype.name
+        return self.arrays[0].dtype.name if self.arrays else "float32"
 
     def take(self, which: Int | slice | int) -> Cells:
         """Some of the S, without that axis for one: views where the arrays allow it."""
@@ -69,12 +69,17 @@ class Cells:
         return Cells(tuple([array.copy() for array in self.arrays]))
 
 
+NO_CELLS = Cells(())
+"""Of a stack without cells."""
+
+
 @dataclass(frozen=True)
 class StepBuffers:
     """Arrays of one step size. The caller fills the inputs, runs, and reads the outputs in place.
 
     They belong to the backend and keep their address; outputs are overwritten by the next run. Sizes of equal
-    T and S may share inputs, whatever their stack.
+    T and S may share inputs, whatever their stack. Of a stack without cells, positions, masks and rows are
+    empty.
 
     Attributes:
         tokens: (T,) int32.
@@ -189,6 +194,16 @@ class JudgingSequence(Protocol):
         Raises:
             CapacityError: they do not fit; nothing has changed.
         """
+
+
+@runtime_checkable
+class StatedSequence(Protocol):
+    """What a `TokenSequence` has besides where its backend gives what the head reads."""
+
+    @property
+    def hidden(self) -> Float | None:
+        """(E,) in the row whose logits choose the first token after those that it holds; None where that is
+        not known."""
 
 
 @runtime_checkable

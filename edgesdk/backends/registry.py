@@ -29,6 +29,7 @@ from edgesdk.backends.onnxruntime_resident import open_resident
 from edgesdk.backends.onnxruntime_step import open_step
 from edgesdk.backends.onnxruntime_webgpu import open_webgpu
 from edgesdk.backends.opened import Opened, OpenRequest
+from edgesdk.backends.openvino_step import open_openvino
 from edgesdk.backends.qnn.open_qnn import open_qnn, open_qnn_compiled
 from edgesdk.bundle.manifest import CellType, DeviceClass, Format
 from edgesdk.errors import UnsupportedOption, quoted
@@ -97,6 +98,8 @@ BACKENDS = (
         open_genai,
         host_cells=False,
     ),
+    # Not tried unasked, but by a goal, which measures it: what it gains depends on the processor.
+    Backend("openvino", "onnx-step", ("cpu", "gpu", "npu"), "openvino", False, open_openvino),
     # Not tried unasked: each is known on a simulator or a software driver only, whose speed says nothing.
     Backend(
         "onnxruntime-qnn-compiled",

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from edgesdk.backends.aligned_array import aligned_array
 from edgesdk.backends.protocol import Array, Cells, StepBuffers
 from edgesdk.bundle.port import NumberType
@@ -20,6 +22,14 @@ from edgesdk.errors import DeviceError
 
 LARGEST_ARRAY = 1 << 31
 """Elements; far beyond what a step takes or gives, short of what a machine cannot reserve."""
+
+_ABSENT: Mapping[str, Array | None] = {
+    "positions": np.empty(0, np.int32),
+    "mask": np.empty((0, 0), np.float32),
+    "window_mask": None,
+    "rows": np.empty(0, np.int32),
+}
+"""Of the ports of every decoder those that a stack may be without."""
 
 Allocate = Callable[..., Array]
 """Makes an array of a number type and a shape, as `aligned_array` does."""
@@ -70,7 +80,7 @@ class StepArrays:
             for group in contract.new
         ]
         return StepBuffers(
-            **{"window_mask": None, **{name: ports.pop(name) for name in RESERVED_PORTS & set(ports)}},  # type: ignore[arg-type]
+            **{**_ABSENT, **{name: ports.pop(name) for name in RESERVED_PORTS & set(ports)}},  # type: ignore[arg-type]
             kv_new=Cells(tuple(new)),
             extra=ports,
         )

@@ -14,7 +14,7 @@ from edgesdk.bundle.port import LARGEST_SIZE
 from edgesdk.errors import quoted
 
 Activation = Literal["silu", "gelu_tanh"]
-RotaryKind = Literal["default", "linear", "llama3", "yarn", "longrope"]
+RotaryKind = Literal["default", "linear", "llama3", "yarn", "longrope", "proportional"]
 NormPlace = Literal["heads", "whole", "rotated"]
 
 
@@ -26,7 +26,7 @@ class RotarySpec:
         kind: how frequencies are rescaled for long contexts.
         theta: base of the frequencies.
         size: how many of a head's D channels rotate (the first ones); the rest pass unchanged.
-        factor: context extension factor (`linear`, `llama3`, `yarn`).
+        factor: context extension factor (`linear`, `llama3`, `yarn`, `proportional`).
         original_context: context length the model was trained with (`llama3`, `yarn`, and for `growth`).
         low_freq_factor: `llama3` only.
         high_freq_factor: `llama3` only.
@@ -36,6 +36,8 @@ class RotarySpec:
         truncate: `yarn` only: round the correction range to whole channels.
         factors: `longrope` only: what each of the size / 2 frequencies is divided by.
         growth: cosine and sine are multiplied by 1 + growth * ln(1 + floor(position / original_context)).
+        turning: `proportional` only: how many of the size / 2 pairs rotate, the first ones; their
+            frequencies are those of the whole size.
     """
 
     kind: RotaryKind
@@ -51,6 +53,7 @@ class RotarySpec:
     truncate: bool = True
     factors: tuple[float, ...] = ()
     growth: float = 0.0
+    turning: int = 0
 
     def __post_init__(self) -> None:
         """Refuses settings that no table can be made of.
@@ -62,6 +65,8 @@ class RotarySpec:
             raise ValueError(f"{self.kind} rotation of {self.size} channels has {len(self.factors)} factors")
         if self.growth and (self.growth < 0 or self.original_context < 1):
             raise ValueError(f"growth is {self.growth} over a context of {self.original_context}")
+        if not (0 < self.turning <= self.size // 2 if self.kind == "proportional" else self.turning == 0):
+            raise ValueError(f"{self.kind} rotation of {self.size} channels turns {self.turning} pairs")
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,7 @@ class Attention:
         qk_norm_place: what it norms: each head before rotation (qwen3, gemma3), all heads of a token
             together before they are split (olmo2), or each head after rotation (hunyuan).
         query_growth: `growth` of the rotation of queries; keys have none (ministral3).
+        v_norm: RMS norm without a weight on the values of each head (gemma4).
         reads: number of the block whose keys and values it reads, which has no k and v of its own then;
             None for its own.
     """
@@ -99,6 +105,7 @@ class Attention:
     reads: int | None = None
     qk_norm_place: NormPlace = "heads"
     query_growth: float = 0.0
+    v_norm: bool = False
 
     def __post_init__(self) -> None:
         """Refuses shapes that no attention can have.
@@ -147,18 +154,50 @@ class FeedForward:
 
 
 @dataclass(frozen=True)
+class LayerInputs:
+    """Embeddings of a token for every layer (gemma3n, gemma4): what a block adds after its feed-forward.
+
+    They are (rms_norm(project(x)) + table[token] * sqrt(size)) / sqrt(2), where x is the embedded token,
+    projected to all layers at once and divided by sqrt(E). A block adds
+    out(activation(gate(stream)) * its own) to the stream.
+
+    Attributes:
+        size: numbers of a token for one layer.
+        layers: that the table has numbers for; a block reads those of its number.
+        activation: of the gate.
+    """
+
+    size: int
+    layers: int
+    activation: Activation
+
+    def __post_init__(self) -> None:
+        """Refuses empty ones.
+
+        Raises:
+            ValueError: naming the field; readers turn it into their own error.
+        """
+        require_size("layer input size", self.size)
+        require_size("layers of inputs", self.layers)
+
+
+@dataclass(frozen=True)
 class Block:
-    """What is added to the residual stream in two places: by the mixer, then by the feed-forward.
+    """What is added to the residual stream: by the mixer, by the feed-forward, from the token itself.
 
     Attributes:
         number: in the checkpoint, which names its weights.
         mixer: mixes tokens; None where it was left out. Another kind of mixer is another type here.
         feed_forward: likewise.
+        layer_input: adds its own of the decoder's `LayerInputs` at its end.
+        scaled: the stream is multiplied by a learned number at its very end.
     """
 
     number: int
     mixer: Attention | None
     feed_forward: FeedForward | None
+    layer_input: bool = False
+    scaled: bool = False
 
     def __post_init__(self) -> None:
         """Refuses a block of nothing.
@@ -166,7 +205,7 @@ class Block:
         Raises:
             ValueError: saying so; readers turn it into their own error.
         """
-        if self.mixer is None and self.feed_forward is None:
+        if self.mixer is None and self.feed_forward is None and not self.layer_input:
             raise ValueError(f"block {self.number} has neither a mixer nor a feed-forward")
 
     @property

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from edgesdk.bundle.decoder_block import Attention, Block, require_size
+from edgesdk.bundle.decoder_block import Attention, Block, LayerInputs, require_size
 from edgesdk.bundle.decoder_block import RotarySpec as RotarySpec  # part of this record
 from edgesdk.errors import BundleError, quoted
 
@@ -54,6 +54,7 @@ class DecoderSpec:
         logits_scale: logits are multiplied by it.
         post_norms: RMS norms on each block's outputs too (gemma3).
         pre_norms: RMS norms on what each half of a block reads; olmo2 has none.
+        layer_inputs: embeddings of a token for every layer; None without them.
         logits_softcap: logits become cap * tanh(logits / cap).
         tied_head: the head is the embedding table.
         head_rows: rows of a head that writes some tokens only; None for one that writes all.
@@ -73,6 +74,7 @@ class DecoderSpec:
     tied_head: bool = True
     head_rows: int | None = None
     pre_norms: bool = True
+    layer_inputs: LayerInputs | None = None
 
     def __post_init__(self) -> None:
         """Refuses shapes that no decoder can have.
@@ -90,6 +92,10 @@ class DecoderSpec:
         if not self.layers:
             raise ValueError("a decoder needs at least one layer with attention")
         self._check_cells()
+        most = 0 if self.layer_inputs is None else self.layer_inputs.layers
+        without = [block.number for block in self.blocks if block.layer_input and block.number >= most]
+        if without:
+            raise ValueError(f"block {without[0]} reads an embedding of its own, the table has {most}")
         if self.head_rows is not None and (self.tied_head or not 1 <= self.head_rows <= self.vocab_size):
             raise ValueError(
                 f"head_rows is {self.head_rows}, expected 1 to {self.vocab_size} in a head of its own"

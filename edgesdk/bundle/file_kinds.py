@@ -34,6 +34,7 @@ _VARIANT = (
     r"tokenizer\.json",
     r"chat_template\.jinja",
     r"packages\.json",
+    r"draft_vocabulary\.json",
     r"[^/]+\.mlpackage/Manifest\.json",
     r"[^/]+\.mlpackage/Data/com\.apple\.CoreML/model\.mlmodel",
     r"[^/]+\.mlpackage/Data/com\.apple\.CoreML/weights/weight\.bin",

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.embedding_record import EmbeddingRecord as EmbeddingRecord  # part of this record
 from edgesdk.bundle.parity_report import ChatAgreement as ChatAgreement  # part of this record
 from edgesdk.bundle.parity_report import GreedyAgreement as GreedyAgreement
 from edgesdk.bundle.parity_report import ParityReport as ParityReport
@@ -341,6 +342,7 @@ class Manifest:
     variants: tuple[Variant, ...]
     files: Mapping[str, FileRecord]
     vocabulary: VocabularyRecord | None = None
+    embedding: EmbeddingRecord | None = None
 
     def decoder_of(self, variant: Variant) -> DecoderSpec:
         """The shape of a variant."""

@@ -25,6 +25,8 @@ from edgesdk.bundle.manifest import (
 from edgesdk.bundle.names import check_name
 from edgesdk.bundle.port import LARGEST_SIZE
 from edgesdk.bundle.records import from_json
+from edgesdk.bundle.stack_record import HIDDEN
+from edgesdk.bundle.step_shape import MAIN
 from edgesdk.errors import BundleError, first_line, quoted
 
 MANIFEST_LIMIT_BYTES = 16 << 20
@@ -168,8 +170,24 @@ def _check_variant(variant: Variant, manifest: Manifest) -> None:
         raise BundleError(f"{where} has no valid digest of its weights' numbers; convert the bundle again")
     if variant.context < 1:
         raise BundleError(f"{where} holds {quoted(variant.context)} tokens, expected at least 1")
+    _check_draft(where, variant, manifest)
     for step in variant.steps:
         sizes = (step.tokens, step.cells, step.rows)
         if not all(1 <= size <= LARGEST_SIZE for size in sizes) or step.rows > step.tokens:
             T, S, R = map(quoted, sizes)
             raise BundleError(f"{where} has an impossible step size: T={T} S={S} R={R}")
+
+
+def _check_draft(where: str, variant: Variant, manifest: Manifest) -> None:
+    """A trained draft starts from an output of the model, and has tokens of its own in each of its rows."""
+    record = next((stack for stack in variant.stacks if stack.draft is not None), None)
+    if record is None or record.draft is None:
+        return
+    draft, sizes = record.draft, [step for step in variant.steps if step.stack == record.name]
+    outputs = [port for stack in variant.stacks if stack.name == MAIN for port in stack.outputs]
+    if (HIDDEN, ("R", draft.hidden_size)) not in [(port.name, port.dims) for port in outputs]:
+        raise BundleError(f"{where} has a draft, whose first state nothing gives; convert the bundle again")
+    if draft.ids not in manifest.files or any(step.rows != step.tokens for step in sizes) or not sizes:
+        raise BundleError(f"{where} has a draft without tokens or sizes; convert the bundle again")
+    if draft.hidden_size != manifest.decoder.hidden_size or draft.vocabulary > manifest.decoder.vocab_size:
+        raise BundleError(f"{where} has a draft for another model; convert the bundle again")

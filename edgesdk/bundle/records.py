@@ -12,6 +12,7 @@ import functools
 import types
 import typing
 from collections.abc import Callable, Hashable, Mapping
+from pathlib import PurePath
 from typing import TypeVar, Union, cast
 
 from edgesdk.errors import BundleError, quoted
@@ -20,6 +21,8 @@ T = TypeVar("T")
 
 Builder = Callable[[object, str], object]
 """Builds a value from parsed JSON and the path where that stands."""
+
+_SCALARS = (bool, int, float, str)
 
 JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
 
@@ -42,7 +45,7 @@ def from_json(kind: type[T], value: object, path: str = "manifest") -> T:
 
 
 def to_json(value: object) -> JsonValue:
-    """Turns dataclasses, tuples and mappings into what `json.dumps` takes."""
+    """Turns dataclasses, tuples, mappings and paths into what `json.dumps` takes."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -51,6 +54,8 @@ def to_json(value: object) -> JsonValue:
         return [to_json(v) for v in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, PurePath):
+        return str(value)
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
@@ -125,27 +130,30 @@ def _dataclass_builder(kind: type) -> Builder:
     fields = [
         (
             field.name,
+            hints[field.name] if hints[field.name] in _SCALARS else None,
             _builder(hints[field.name]),
             field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING,
         )
         for field in dataclasses.fields(kind)
     ]
-    known = {name for name, _, _ in fields}
+    known = {name for name, *_ in fields}
 
     def build(value: object, path: str) -> object:
         if not isinstance(value, dict):
             raise BundleError(f"{path} is {_name(value)}, expected an object")
         if not known.issuperset(value):
             unknown = min(set(value) - known)
-            expected = ", ".join(name for name, _, _ in fields)
+            expected = ", ".join(name for name, *_ in fields)
             raise BundleError(
                 f"{path} has unknown key {quoted(unknown)}, expected {expected}; "
                 "it may come from a newer edgesdk"
             )
         arguments = {}
-        for name, build_field, required in fields:
+        for name, scalar, build_field, required in fields:
             if name in value:
-                arguments[name] = build_field(value[name], f"{path}.{name}")
+                item = value[name]
+                # Most of a manifest's thousands of values are what they should be; a path is for messages.
+                arguments[name] = item if type(item) is scalar else build_field(item, f"{path}.{name}")
             elif required:
                 raise BundleError(f"{path} lacks the key {name!r}")
         try:

@@ -83,10 +83,10 @@ def shelved_model(name: str) -> ShelvedModel:
     """
     path = shelf.on_shelf(name)
     if path is None:
-        there = ", ".join(shelf.names()) or "none"
+        there = ", ".join(shelf.names())
         raise BundleError(
             f"there is no model {check_model_name(name.lower())!r} on the shelf {shelf.shelf_folder()}; "
-            f"it has: {there}"
+            + (f"it has: {there}" if there else "it is empty; get a model with: edgesdk pull smollm2")
         )
     return _describe(path, read_aliases(shelf.shelf_folder()))
 

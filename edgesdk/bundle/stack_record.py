@@ -9,11 +9,63 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.port import Port, is_port_name
+from edgesdk.bundle.port import LARGEST_SIZE, Port, is_port_name
 from edgesdk.bundle.step_shape import MAIN
+from edgesdk.errors import quoted
 
 RESERVED_PORTS = frozenset(("tokens", "positions", "mask", "window_mask", "rows", "logits"))
 """Ports of every decoder."""
+
+HIDDEN = "hidden"
+"""Output of the main stack where asked for: (R, E) what the head reads, in the checkpoint's own basis."""
+
+STATES = "states"
+"""Output of the main stack where asked for: (T, E) the last norm of every token, in the same basis."""
+
+
+DRAFT = "draft"
+"""Name of the stack of a trained draft."""
+
+DRAFT_IDS_NAME = "draft_vocabulary.json"
+"""File of a variant's folder that says which tokens a trained draft proposes, an id map (`id_map`)."""
+
+STATE, NEXT_STATE = "state", "next_state"
+"""Ports of a trained draft: (T, E) what it knows of the text before a token, and with that token."""
+
+
+@dataclass(frozen=True)
+class DraftRecord:
+    """A trained draft in the file of its target: a stack without cells.
+
+    It takes a token and the state before it, and gives logits over tokens of its own and the state with that
+    token. The first state is the target's output `hidden` of the row that chose the token.
+
+    Attributes:
+        hidden_size: E, of the states.
+        vocabulary: V', how many tokens it proposes.
+        ids: file of the bundle that says which of the target's tokens those are.
+        depth: tokens ahead that it was trained for.
+        size_bytes: of what only it reads in the file.
+        top1_agreement: share of first choices that are those of the draft in float32; None where nobody
+            measured.
+    """
+
+    hidden_size: int
+    vocabulary: int
+    ids: str
+    depth: int
+    size_bytes: int
+    top1_agreement: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuses sizes that no draft has.
+
+        Raises:
+            ValueError: naming one; readers turn it into their own error.
+        """
+        for what in ("hidden_size", "vocabulary", "depth"):
+            if not 1 <= getattr(self, what) <= LARGEST_SIZE:
+                raise ValueError(f"{what} of a draft is {quoted(getattr(self, what))}, expected 1 or more")
 
 
 @dataclass(frozen=True)
@@ -25,12 +77,14 @@ class StackRecord:
         inputs: that it has beside those of every decoder.
         outputs: that it has beside logits: of every row (R, ..) or of every token (T, ..).
         decoder: its shape where it has cells of its own; None for one that reads the main stack's.
+        draft: what it is where it is a trained draft, which has ports of its own kind and no cells.
     """
 
     name: str
     inputs: tuple[Port, ...] = ()
     outputs: tuple[Port, ...] = ()
     decoder: DecoderSpec | None = None
+    draft: DraftRecord | None = None
 
     def __post_init__(self) -> None:
         """Refuses what no stack is called, and ports that a step cannot have.
@@ -42,6 +96,8 @@ class StackRecord:
             raise ValueError(f"{self.name[:60]!r} names no stack, expected an identifier in lower case")
         if self.name == MAIN and self.decoder is not None:
             raise ValueError("the main stack has the variant's own decoder, found another")
+        if self.draft is not None and (self.name != DRAFT or self.inputs or self.outputs or self.decoder):
+            raise ValueError(f"stack {self.name[:60]!r} is a trained draft and something else")
         names = [port.name for port in (*self.inputs, *self.outputs)]
         taken = set(names) & RESERVED_PORTS or {name for name in names if names.count(name) > 1}
         if taken:

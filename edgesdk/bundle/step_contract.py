@@ -17,6 +17,7 @@ from functools import cached_property
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import CellType, Manifest, StackRecord, Variant
 from edgesdk.bundle.port import NumberType, Port
+from edgesdk.bundle.stack_record import NEXT_STATE, STATE
 from edgesdk.bundle.step_shape import MAIN
 
 NUMBER_BYTES: Mapping[NumberType, int] = {"float32": 4, "float16": 2, "int32": 4, "int8": 1}
@@ -147,8 +148,27 @@ def step_contracts(manifest: Manifest, variant: Variant) -> dict[str, StepContra
             inputs=record.inputs,
             outputs=record.outputs,
         )
+        if record.draft is None
+        else draft_contract(record.draft.hidden_size, record.draft.vocabulary)
         for name, record in records.items()
     }
+
+
+def draft_contract(hidden_size: int, vocabulary: int) -> StepContract:
+    """The contract of a trained draft: every token has a state and logits, and there are no cells.
+
+    Args:
+        hidden_size: E.
+        vocabulary: V', tokens that it proposes.
+    """
+    return StepContract(
+        inputs=(Port("tokens", ("T",), "int32"), Port(STATE, ("T", hidden_size))),
+        outputs=(Port("logits", ("T", vocabulary)), Port(NEXT_STATE, ("T", hidden_size))),
+        groups=(),
+        new=(),
+        cell_type="float32",
+        window=None,
+    )
 
 
 def layer_cells(spec: DecoderSpec) -> tuple[LayerCells | None, ...]:

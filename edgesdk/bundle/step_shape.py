@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 MAIN = "main"
@@ -34,3 +35,8 @@ class StepShape:
     def decodes(self) -> bool:
         """Whether it gives sequences their next tokens or judges drafts: it does not read a prompt."""
         return self.rows == self.tokens <= FEW
+
+
+def smallest_step(shapes: Iterable[StepShape]) -> StepShape:
+    """The smallest size of the model itself."""
+    return min(shape for shape in shapes if shape.stack == MAIN)

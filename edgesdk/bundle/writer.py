@@ -103,6 +103,10 @@ class BundleWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
+    def scratch(self, name: str) -> Path:
+        """A place beside the draft, on the same disk, for what is wanted only while the bundle is made."""
+        return self._scratch.path / check_name(name)
+
     def finish(self, manifest: Manifest) -> Path:
         """Completes the bundle.
 

@@ -57,12 +57,13 @@ def find_or_convert(model: str) -> Path:
 def _convert(model: str, source: ShelvedSource, folder: Path) -> Path:
     with converters_installed():
         from edgesdk_converters.convert import ConvertOptions, convert
+        from edgesdk_converters.drafts.shipped_draft import shipped_draft
 
         click.echo(
             f"{model} is converted with recipe {RECIPE} and kept as {folder.name} "
             "(`edgesdk convert` calibrates, which is slower and better)",
             err=True,
         )
-        options = ConvertOptions(recipes=(RECIPE,), overwrite=True)
+        options = ConvertOptions(recipes=(RECIPE,), overwrite=True, draft=shipped_draft(model))
         with ProgressLine() as line:
             return convert(source.text, folder, options, revision=source.revision, report=line)

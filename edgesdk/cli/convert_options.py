@@ -31,6 +31,10 @@ class Converting(TypedDict):
     shallow_skip: str | None
     package_limit: float | None
     onnx_accuracy: float | None
+    merge_adapter: tuple[str, ...]
+    hidden_states: bool
+    embeddings: bool
+    draft: Path | None
     overwrite: bool
     no_prove: bool
     allow_parity_miss: bool
@@ -42,8 +46,8 @@ _CONVERTING: tuple[Decorator, ...] = (
         default="litert,onnx",
         show_default=True,
         metavar="LIST",
-        help="What to write: litert, litert-static, onnx, onnx-step, onnx-npu, coreml, coreml-state, joined "
-        "by commas.",
+        help="What to write: litert, litert-static, onnx, onnx-step, openvino, onnx-npu, coreml, "
+        "coreml-state, joined by commas.",
     ),
     click.option(
         "--recipe",
@@ -130,6 +134,32 @@ _CONVERTING: tuple[Decorator, ...] = (
         "share of first choices (0.98, say) is that of float activations everywhere; slower. Default: int8 "
         "activations everywhere.",
     ),
+    click.option(
+        "--merge-adapter",
+        multiple=True,
+        metavar="PATH[:SCALE]",
+        help="Merge a LoRA into the weights first: a folder as PEFT saves it, or a GGUF file; may be given "
+        "several times. Default: none; SCALE is 1.",
+    ),
+    click.option(
+        "--hidden-states",
+        is_flag=True,
+        help="Have every step give what the head reads, too: for embeddings and trained drafts. The targets "
+        "onnx and coreml-state go without.",
+    ),
+    click.option(
+        "--embeddings",
+        is_flag=True,
+        help="Have every step give the state of every token, for `edgesdk embed`; models that were trained "
+        "to embed do so without being asked. The targets onnx and coreml-state are written without.",
+    ),
+    click.option(
+        "--draft",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="FOLDER",
+        help="Write a trained draft into the file, for --draft trained of the commands that answer. Targets "
+        "other than litert, litert-static and onnx-step go without. Default: none.",
+    ),
     click.option("--overwrite", is_flag=True, help="Replace the bundle that is in OUT."),
     click.option("--no-prove", is_flag=True, help="Do not measure the variants against the original."),
     click.option(
@@ -167,6 +197,10 @@ def read_options(converting: Converting) -> ConvertOptions:
         shallow=converting["shallow_skip"],
         package_limit_mb=converting["package_limit"],
         onnx_accuracy=converting["onnx_accuracy"],
+        merge_adapters=converting["merge_adapter"],
+        hidden_states=converting["hidden_states"],
+        embeddings=converting["embeddings"],
+        draft=converting["draft"],
     )
 
 

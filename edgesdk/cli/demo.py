@@ -127,11 +127,12 @@ def _convert(out: Path, recipe: str, line: ProgressLine) -> Bundle:
 
     with converters_installed():
         from edgesdk_converters.convert import ConvertOptions, convert
+        from edgesdk_converters.drafts.shipped_draft import shipped_draft
 
         convert(
             MODEL,
             out,
-            ConvertOptions(recipes=_recipes(recipe), overwrite=True),
+            ConvertOptions(recipes=_recipes(recipe), overwrite=True, draft=shipped_draft(MODEL)),
             report=line,
             proven=proven,
         )

@@ -108,11 +108,13 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         *((" file", f"{f.name}, {megabytes(f.size_bytes)} MB, sha256 {f.sha256}") for f in source.files),
         ("decoder", shape),
         *_pruning(manifest),
+        *_embedding(manifest),
         *(
             (f" into {variant.name}", ", ".join(map(_transform, variant.transforms)) or "not transformed")
             for variant in manifest.variants
         ),
         *(row for variant in manifest.variants for row in _accuracy(variant)),
+        *(row for variant in manifest.variants for row in _further(variant)),
     ]
 
 
@@ -122,6 +124,15 @@ def _pruning(manifest: Manifest) -> list[tuple[str, str]]:
         return []
     covered = "" if record.coverage is None else f", {record.coverage:.2%} of the sample's tokens"
     return [(" pruned", f"{record.tokens} of {record.source_tokens} tokens ({record.method}{covered})")]
+
+
+def _embedding(manifest: Manifest) -> list[tuple[str, str]]:
+    record = manifest.embedding
+    if record is None:
+        return []
+    length = "of length 1" if record.normalise else "of any length"
+    prompts = f", prompts {', '.join(record.prompts)}" if record.prompts else ""
+    return [(" embeds", f"by {record.pooling}, vectors {length}{prompts}")]
 
 
 def _transform(record: TransformRecord) -> str:
@@ -164,6 +175,24 @@ def _accuracy(variant: Variant) -> list[tuple[str, str]]:
             f"KL {record.kl_before_nats:.4f} to {record.kl_after_nats:.4f} nats",
         )
     ]
+
+
+def _further(variant: Variant) -> list[tuple[str, str]]:
+    """What its file gives beside logits, and the trained draft in it."""
+    rows = []
+    for stack in variant.stacks:
+        if stack.name == MAIN and stack.outputs:
+            names = ", ".join(port.name for port in stack.outputs)
+            rows.append((f" outputs of {variant.name}", f"logits, {names}"))
+        if stack.draft is not None:
+            draft = stack.draft
+            near = "not measured" if draft.top1_agreement is None else f"{draft.top1_agreement:.3f}"
+            text = (
+                f"trained for {draft.depth} tokens ahead, {draft.vocabulary} tokens, "
+                f"{megabytes(draft.size_bytes)} MB; first choices as in float32: {near}"
+            )
+            rows.append((f" draft in {variant.name}", text))
+    return rows
 
 
 def _weights_row(variant: Variant) -> tuple[str, ...]:

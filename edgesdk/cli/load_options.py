@@ -95,10 +95,11 @@ _DRAFTING: tuple[Decorator, ...] = (
         "--draft",
         default="off",
         show_default=True,
-        metavar="off|auto|lookup|shallow|BUNDLE",
+        metavar="off|auto|lookup|trained|shallow|BUNDLE",
         help="What proposes tokens, so that one step gives several; answers stay the same. lookup: what "
-        "stood in the prompt or the answer before; shallow: also the bundle's shallow stack (convert "
-        "--shallow-skip); auto: what the bundle has of these; BUNDLE: also a smaller one, by name or path. "
+        "stood in the prompt or the answer before, and what a grammar says must come; trained: also the "
+        "draft in the bundle (convert --draft); shallow: also its shallow stack (convert --shallow-skip); "
+        "auto: what the bundle has of these; BUNDLE: also a smaller one, by name or path. "
         "Off by itself while it does not pay (docs/drafts.md).",
     ),
     click.option(
@@ -125,10 +126,10 @@ def load_options_with_drafts(function: Command) -> Command:
 
 def _checked(function: Command) -> Command:
     @functools.wraps(function)
-    def command(**arguments: object) -> None:
+    def command(**arguments: object) -> object:
         from edgesdk.load_options import LoadOptions  # with the backends: not for help
 
         arguments["loading"] = LoadOptions.of(cast("Mapping[str, object]", arguments["loading"]))
-        function(**arguments)
+        return function(**arguments)
 
     return command

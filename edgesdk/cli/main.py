@@ -7,6 +7,7 @@ usage.
 
 from __future__ import annotations
 
+import difflib
 import io
 import os
 import signal
@@ -36,6 +37,9 @@ COMMANDS = (
     "serve",
     "ask-many",
     "skeleton",
+    "embed",
+    "index",
+    "ask",
     "inspect",
     "verify",
     "eval",
@@ -43,6 +47,7 @@ COMMANDS = (
     "profile",
     "vocab",
     "layers",
+    "train",
     "devices",
     "explain",
 )
@@ -67,6 +72,15 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = import_module(f"edgesdk.cli.{cmd_name.replace('-', '_')}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click has it, with a nearly right name answered by the right one."""
+        near = difflib.get_close_matches(args[0][:100], COMMANDS, 1) if args else []
+        if near and args[0] not in COMMANDS:
+            ctx.fail(f"No such command {args[0][:100]!r}; did you mean {near[0]}?")
+        return super().resolve_command(ctx, args)
 
 
 @click.group(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edgesdk.bundle.records import JsonValue
     from edgesdk.decoding.options import JsonSchema
 
-Command = Callable[..., None]
+Command = Callable[..., object]
 Decorator = Callable[[Command], Command]
 
 
@@ -319,9 +319,9 @@ def grouped(function: Command, name: str, keys: Sequence[str], options: Sequence
     """
 
     @functools.wraps(function)
-    def command(**arguments: object) -> None:
+    def command(**arguments: object) -> object:
         arguments[name] = {key: arguments.pop(key) for key in keys}
-        function(**arguments)
+        return function(**arguments)
 
     for option in reversed(options):  # so that help shows them in the order above
         option(command)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE = "EDGESDK_API_KEY"
 _LONGEST_KEY_BYTES = 4096
+_INTERRUPTED = 130  # as shells have it
 
 EXAMPLES = """\b
 Examples:
@@ -109,14 +110,15 @@ def command(
     max_queue: int,
     trust_grammars: bool,
     loading: LoadOptions,
-) -> None:
+) -> int:
     """Serves MODELs by the interfaces of OpenAI, Anthropic and Ollama, and a page for chats.
 
     MODEL is a bundle's folder, its name, or a checkpoint, as for `edgesdk run`; without one, every model of
     the shelf is served, and loaded when it is first asked for. Models that are named are loaded before it
-    listens, as far as the memory allows. docs/server.md lists paths and options.
+    answers, as far as the memory allows. docs/server.md lists paths and options.
 
-    One line for each request that is refused goes to standard error. Ctrl-C ends it.
+    One line for each request that is refused goes to standard error. Ctrl-C ends it, with exit code 0 once
+    the answers under way have ended or had 5 seconds; a second one at once, with 130.
     """
     from edgesdk.cli.convert_once import find_or_convert
     from edgesdk.server.model_host import ModelHost, memory_bytes, served_names
@@ -144,14 +146,13 @@ def command(
         idle_s=idle_unload_s,
     )
 
-    if served is not None:
-        models_of.preload(tuple(served))
-
     def ready(url: str) -> None:
-        shown = ", ".join(models_of.names[:6]) or "no model yet: see edgesdk convert"
-        click.echo(f"serving {shown} at {url} (Ctrl-C ends it)", err=True)
+        names = models_of.names
+        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        what = shown or "no model yet (edgesdk pull gets one)"
+        click.echo(f"serving {what} at {url} (Ctrl-C ends it)", err=True)
 
-    serve(models_of, options, ready)
+    return 0 if serve(models_of, options, ready, preload=tuple(served or ())) else _INTERRUPTED
 
 
 def _read_key(path: Path | None) -> str | None:

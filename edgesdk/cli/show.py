@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import click
 from edgesdk.cli.list import made, summary
 from edgesdk.cli.options import json_option
 from edgesdk.cli.output import megabytes, print_facts, print_json, print_table, variant_bytes
-from edgesdk.errors import BundleError, EdgeError
+from edgesdk.errors import BundleError
 
 if TYPE_CHECKING:
     from edgesdk.bundle.manifest import GenerationDefaults
@@ -37,6 +36,7 @@ def command(name: str, template: bool, as_json: bool) -> None:
     """
     from edgesdk.bundle.reader import open_bundle
     from edgesdk.bundle.shelf_models import shelved_model
+    from edgesdk.text.abilities import find_abilities
     from edgesdk.text.read_chat_template import read_chat_template
 
     if template and as_json:
@@ -51,7 +51,7 @@ def command(name: str, template: bool, as_json: bool) -> None:
             )
         click.echo(found.source, nl=not found.source.endswith("\n"))
         return
-    abilities = _abilities(bundle)
+    abilities = find_abilities(bundle)
     if as_json:
         print_json(
             {
@@ -100,25 +100,6 @@ def _facts(model: ShelvedModel, bundle: Bundle, abilities: dict[str, str | None]
         ("disk use", f"{megabytes(model.size_bytes)} MB in {model.path}"),
         ("made", f"{made(model)} UTC by {manifest.created_by}"),
     ]
-
-
-def _abilities(bundle: Bundle) -> dict[str, str | None]:
-    """What the model's chat template provides for; None for what it does not."""
-    from edgesdk.text.call_format import call_format
-    from edgesdk.text.read_chat_template import read_chat_template
-    from edgesdk.text.thoughts import MARKS
-
-    found = read_chat_template(bundle)
-    abilities: dict[str, str | None] = {"chat": None, "tools": None, "thinking": None}
-    if found is None:
-        return abilities
-    abilities["chat"] = "yes"
-    with suppress(EdgeError):  # no place for tools, a form that is not known, or a template that does not run
-        abilities["tools"] = call_format(found)
-    words = [start for start, _ in MARKS] + ["enable_thinking", "reasoning_content"]
-    if any(found.mentions(word, with_tools=False) for word in words):
-        abilities["thinking"] = "yes"
-    return abilities
 
 
 def _sampling(defaults: GenerationDefaults) -> str:

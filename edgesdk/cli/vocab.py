@@ -1,4 +1,4 @@
-"""`edgesdk vocab`: what a smaller vocabulary would cost and save, before anything is converted."""
+"""`edgesdk vocab`: what a smaller vocabulary would cost and save, and a checkpoint with another one."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from edgesdk.cli.options import json_option
 from edgesdk.cli.output import megabytes, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
+    from edgesdk_converters.vocabulary.adapt.initialise import Init
     from edgesdk_converters.vocabulary.coverage_report import CoverageReport, TextCoverage
 
 EXAMPLES = """\b
@@ -26,9 +27,9 @@ Examples:
 """
 
 
-@click.group(short_help="Judge a smaller vocabulary.", epilog=EXAMPLES)
+@click.group(short_help="Judge or change a vocabulary.", epilog=EXAMPLES)
 def command() -> None:
-    """Says what a pruned vocabulary costs and saves. Needs the `convert` extra."""
+    """Judges a smaller vocabulary, or makes one of another language. Needs the `convert` extra."""
 
 
 @command.command(short_help="Compare a text under both vocabularies.", epilog=REPORT_EXAMPLES)
@@ -75,6 +76,99 @@ def report(
         print_json(result)
         return
     _show(result)
+
+
+ADAPT_EXAMPLES = """\b
+Examples:
+  edgesdk vocab adapt smollm2-135m german --language de --corpus texts
+  edgesdk vocab adapt smollm2-135m german --corpus texts --expand --size 8000 --init mean
+  edgesdk convert german german-bundle
+"""
+
+
+@command.command(short_help="Give a checkpoint another language's vocabulary.", epilog=ADAPT_EXAMPLES)
+@click.argument("source")
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--corpus",
+    required=True,
+    type=click.Path(exists=True, path_type=Path),
+    metavar="FILE|DIR",
+    help="UTF-8 text of the language, or a folder of .txt and .md files.",
+)
+@click.option("--language", metavar="CODE", help="Its code, for the record. Default: none.")
+@click.option(
+    "--init",
+    type=click.Choice(["random", "mean", "clp", "clp+", "heuristics", "focus"]),
+    default="focus",
+    show_default=True,
+    help="Rows of new tokens: drawn (random), the mean of what spelled them, mixed by likeness to tokens "
+    "that stay (clp, clp+, focus), or drawn by script (heuristics).",
+)
+@click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    default=24_000,
+    show_default=True,
+    metavar="N",
+    help="Tokens of the new vocabulary; with --expand, how many are added.",
+)
+@click.option("--expand", is_flag=True, help="Keep every token, and add others behind them.")
+@click.option(
+    "--tokenizer",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A tokenizer.json to take. Default: one is trained on the corpus.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Of what is drawn."
+)
+@click.option(
+    "--revision", metavar="NAME", help="Commit, branch or tag of a hub id. Default: the hub's default branch."
+)
+@json_option
+def adapt(
+    source: str,
+    out: Path,
+    corpus: Path,
+    language: str | None,
+    init: Init,
+    size: int,
+    expand: bool,
+    tokenizer: Path | None,
+    seed: int,
+    revision: str | None,
+    as_json: bool,
+) -> None:
+    """Writes the checkpoint SOURCE with a vocabulary for other texts into the folder OUT.
+
+    A tokenizer is trained on the corpus, rows of its tokens are made out of the checkpoint's, and the
+    result is an ordinary checkpoint for `edgesdk convert`. It is not tuned: it writes its language worse
+    than tokens per byte promise, until somebody trains it. Needs the `vocab` extra for clp,
+    clp+ and focus.
+    """
+    with converters_installed():
+        from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+        from edgesdk_converters.vocabulary.adapt.adapt_request import AdaptRequest, find_corpus
+        from edgesdk_converters.vocabulary.adapt.adapt_vocab import adapt_vocab
+
+        request = AdaptRequest(find_corpus(corpus), init, size, expand, tokenizer, language, seed)
+        report = adapt_vocab(open_checkpoint(source, revision=revision), request, out)
+    if as_json:
+        print_json(report)
+        return
+    print_facts(
+        [
+            ("checkpoint", str(out)),
+            ("tokens", f"{report.tokens_before} to {report.tokens_after}, {report.overlap} of the same text"),
+            ("rows", ", ".join(f"{count} {origin}" for origin, count in report.origins.items())),
+            (
+                "tokens per byte",
+                f"{report.tokens_per_byte_before:.4f} to {report.tokens_per_byte_after:.4f} "
+                f"({report.tokens_per_byte_after / report.tokens_per_byte_before - 1:+.1%})",
+            ),
+        ]
+    )
 
 
 def _show(result: CoverageReport) -> None:

@@ -83,7 +83,7 @@ def compile_bundle(
     say = report or (lambda line: None)
     chosen = find_soc(soc)
     bundle = open_bundle(path)
-    source = _source(bundle, variant)
+    source = _to_compile(_source(bundle, variant))
     check_integrity(bundle, list(bundle.manifest.files))
     check_variant(bundle, source)
     target = bundle.path if out is None else Path(out)
@@ -130,6 +130,16 @@ def _source(bundle: Bundle, name: str | None) -> Variant:
             f"the bundle has several variants to compile: {names}; name one with --variant"
         )
     return there[0]
+
+
+def _to_compile(source: Variant) -> Variant:
+    """A variant with the sizes that are compiled: to decode and to read prompts.
+
+    Each takes minutes and holds a copy of the weights.
+    """
+    tokens = [step.tokens for step in source.steps]
+    few = (min(tokens), max(tokens))
+    return dataclasses.replace(source, steps=tuple(step for step in source.steps if step.tokens in few))
 
 
 def _compiled(source: Variant, soc: Soc) -> Variant:

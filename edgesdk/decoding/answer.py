@@ -18,7 +18,8 @@ from edgesdk.decoding.logprobs import TokenLogprob
 from edgesdk.decoding.options import GenerationOptions
 from edgesdk.decoding.stopping import FinishReason, StopStrings
 from edgesdk.text.detokenize import Detokenizer
-from edgesdk.text.read_thought import ThoughtReader, ThoughtStep
+from edgesdk.text.find_thought import AnswerReader
+from edgesdk.text.read_thought import ThoughtStep
 from edgesdk.text.tokenizer import Tokenizer
 
 
@@ -33,7 +34,7 @@ class Answer:
         limit: int,
         prompt_tokens: int,
         index: int = 0,
-        thought: ThoughtReader | None = None,
+        thought: AnswerReader | None = None,
         shows_special: bool = False,
     ) -> None:
         """Starts empty.
@@ -178,9 +179,9 @@ class Answer:
         if step.thought:
             self._thoughts.append(step.thought)
         if self._thought is not None and self._thought.done:
-            self._thought, self._strips = None, bool(self._thoughts)
             if self._thoughts:
-                self._thought_tokens = len(self.tokens) - len(step.tokens)
+                self._thought_tokens = self._thought.spent
+            self._thought, self._strips = None, bool(self._thoughts)
         return self._shown(step.text + "".join(map(self._detokenizer.push, step.tokens)))
 
     def _shown(self, text: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgesdk.backends.protocol import Float
 from edgesdk.decoding.option_types import number, whole_number
@@ -21,6 +22,8 @@ from edgesdk.errors import DeviceError, UnsupportedOption, quoted
 
 _STEEPEST = 100
 """The paper uses 0.6 to 0.7; to the power of much more, lengths are no numbers any longer."""
+
+_BLOCK = 64
 
 Branch = TypeVar("Branch")
 
@@ -150,21 +153,23 @@ def _grow(
 
     Those by an end token go to `done`. Among equals the oldest branch and the lowest id win.
     """
-    count = min(width + len(eos_ids), rows.shape[1])
-    ends = list(eos_ids)
+    count = width + len(eos_ids)
+    ends = np.array(sorted(eos_ids), np.int64)
     found: list[tuple[float, int, int]] = []
     for index, (each, row) in enumerate(zip(live, rows, strict=True)):
-        wide = row.astype(np.float64)
-        top = wide.max()
+        top = float(row.max())
         if not top < np.inf:  # NaN, too
             raise DeviceError("the backend returned logits that are not finite numbers; try another backend")
+        wide = row.astype(np.float64)
         wide -= top
-        wide += each.logprob - np.log(np.exp(wide).sum())
-        least = np.partition(wide, len(wide) - count)[len(wide) - count]
-        kept = wide >= least
-        kept[ends] = True
-        best = np.flatnonzero(kept & np.isfinite(wide))
-        found += [(-float(wide[token]), index, int(token)) for token in best]
+        kept = np.union1d(_largest(row, count), ends)
+        best = wide[kept]
+        best += each.logprob - np.log(np.exp(wide, out=wide).sum())
+        found += [
+            (-logprob, index, token)
+            for token, logprob in zip(kept.tolist(), best.tolist(), strict=True)
+            if logprob > -np.inf
+        ]
     grown: list[tuple[int, int, float]] = []
     for negative, index, token in sorted(found):
         if token in eos_ids:
@@ -172,6 +177,18 @@ def _grow(
         elif len(grown) < width:
             grown.append((index, token, -negative))
     return grown
+
+
+def _largest(row: Float, count: int) -> NDArray[np.int64]:
+    """Where the `count` largest of (V,) numbers stand, and maybe some others.
+
+    The largest of a block is one of them; so nothing below the `count`-th of those is among the largest. That
+    takes two passes over float32 numbers, where a partition takes a dozen.
+    """
+    blocks = np.maximum.reduceat(row, np.arange(0, len(row), _BLOCK))
+    if len(blocks) <= count:
+        return np.arange(len(row))
+    return np.flatnonzero(row >= np.partition(blocks, len(blocks) - count)[len(blocks) - count])
 
 
 def _follow(

@@ -11,14 +11,14 @@ It knows nothing of sequences, end tokens or text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import GenerationDefaults
-from edgesdk.decoding.draft import Chances, Draft, DraftSampling
+from edgesdk.decoding.draft import Chances, Draft, DraftGrammar, DraftSampling
 from edgesdk.decoding.grammar import Grammar, GrammarState
 from edgesdk.decoding.logprobs import logprobs_of
 from edgesdk.decoding.options import GenerationOptions
@@ -82,6 +82,13 @@ class Chooser:
         if not self._sampler.greedy:
             self.draft_sampling = _Shaping(self._sampler, self._grammar, sampling.seed)
 
+    @property
+    def draft_grammar(self) -> Callable[[], DraftGrammar | None] | None:
+        """What tells drafters how the answer must go on; None where it follows no grammar, or not yet."""
+        if self._grammar is None or not (self._thinking is None or self._thinking.over):
+            return None
+        return self._grammar.ahead
+
     def observe(self, tokens: Sequence[int]) -> None:
         """Tells it the prompt, for the repetition penalty."""
         self._sampler.observe(tokens)
@@ -132,11 +139,7 @@ class Chooser:
             they are would distort what is drawn in their stead.
         """
         grammar = self._grammar
-        if (
-            grammar is None
-            or draft.chances is not None
-            or not (self._thinking is None or self._thinking.over)
-        ):
+        if grammar is None or draft.chances is not None or self.draft_grammar is None:
             return draft
         try:
             return _fit(grammar, draft, min(most, deepest))

@@ -12,7 +12,7 @@ alone; drafters live in `edgesdk.drafts`, and `drafting` guards those who use th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -80,6 +80,22 @@ class DraftSampling(Protocol):
         """Draws a token."""
 
 
+class DraftGrammar(Protocol):
+    """Where an answer stands in its grammar; goes on in thought, and leaves the answer as it is.
+
+    All raise UnsupportedOption where the grammar cannot go on.
+    """
+
+    def next_text(self) -> bytes:
+        """How the answer must go on, though not by which tokens; empty where it is free, or complete."""
+
+    def spell(self, text: bytes) -> int | None:
+        """The token that a text usually begins with; None where the model has none."""
+
+    def take(self, token: int) -> tuple[int, ...] | None:
+        """Goes on with a token and all that it forces; returns the latter, None if the token may not come."""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class DraftRequest:
     """One answer that asks for a draft.
@@ -92,6 +108,11 @@ class DraftRequest:
         deepest: most tokens to propose one after the other; at least 1.
         prompt: how many of `tokens` are the prompt's.
         sampling: how the request samples; None where it takes the likeliest token.
+        state: (E,) float32, what the model's head read in the row whose logits chose the first of the
+            `pending` last tokens; None where that is not known.
+        grammar: gives a state of its own after all of `tokens`, or None where the answer may not go on; None
+            where it follows no grammar.
+        pending: how many of `tokens` the next step runs whatever is drafted: one, and what a grammar forces.
     """
 
     key: int
@@ -100,6 +121,9 @@ class DraftRequest:
     deepest: int
     prompt: int = 0
     sampling: DraftSampling | None = None
+    state: Float | None = None
+    grammar: Callable[[], DraftGrammar | None] | None = None
+    pending: int = 1
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -214,12 +238,14 @@ class JudgedStep:
         prefilled: tokens of prompts that it ran beside them.
         model_s: seconds that it took.
         drafts: those that it judged.
+        forced: tokens that it ran for these answers beyond one of each.
     """
 
     decoded: int
     prefilled: int
     model_s: float
     drafts: tuple[JudgedDraft, ...]
+    forced: int = 0
 
 
 class Drafter(Protocol):

@@ -96,6 +96,7 @@ class _Steps:
         self._answer = answer
         self._drafting = drafting
         self._chunk = prompt
+        self._state: protocol.Float | None = None
         self._key = -1
         if drafting is not None and drafting.on and not sequence.length:  # a drafter must know all tokens
             self._key = new_draft_key()
@@ -116,8 +117,11 @@ class _Steps:
         else:
             accepted, ran = self._run_draft(chunk, draft, held_s)
         if self._key >= 0:
-            self._learn(draft, accepted, ran - began)
+            self._learn(draft, accepted, ran - began, len(chunk) - 1)
         self._chunk = np.array(accepted.pending, np.int32)
+        if self._key >= 0 and isinstance(self._sequence, protocol.StatedSequence):
+            hidden = self._sequence.hidden
+            self._state = None if hidden is None else hidden.copy()
         return accepted
 
     def end(self) -> None:
@@ -156,16 +160,20 @@ class _Steps:
             min(deepest, most),
             self._prompt,
             self._chooser.draft_sampling,
+            self._state,
+            self._chooser.draft_grammar,
+            count,
         )
         (draft,) = drafting.propose([request])
         if draft is not None:
             draft = self._chooser.fit_draft(self._judge.fit(draft), request.most, request.deepest)
         return draft
 
-    def _learn(self, draft: Draft | None, accepted: Accepted, model_s: float) -> None:
+    def _learn(self, draft: Draft | None, accepted: Accepted, model_s: float, forced: int) -> None:
         prefilled = self._prompt if self._count == self._prompt else 0
         self._known[self._count : self._count + len(accepted.tokens)] = accepted.tokens
         self._count += len(accepted.tokens)
         if self._drafting is not None:
             judged = () if draft is None else (JudgedDraft(self._key, len(draft.tokens), len(accepted.path)),)
-            self._drafting.learn(JudgedStep(0 if prefilled else 1, prefilled, model_s, judged))
+            decoded, forced = (0, 0) if prefilled else (1, forced)
+            self._drafting.learn(JudgedStep(decoded, prefilled, model_s, judged, forced))

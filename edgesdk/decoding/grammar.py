@@ -13,7 +13,6 @@ It knows nothing of logits or sampling.
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ from numpy.typing import NDArray
 from edgesdk.bundle.native_calls import native_call, on_deep_stack
 from edgesdk.bundle.records import JsonValue
 from edgesdk.decoding.compile_apart import check_apart
+from edgesdk.decoding.grammar_ahead import GrammarAhead, forced_tokens
 from edgesdk.decoding.json_schema import grammar_schema
 from edgesdk.decoding.options import GenerationOptions
 from edgesdk.decoding.schema_limits import check_lark_limits, check_regex_limits
@@ -225,7 +225,18 @@ class GrammarState:
         """What must come after some tokens that may come next; without going on."""
         with native_call("the grammar cannot go on", UnsupportedOption):
             matcher = self._ahead(tokens)
-            return () if matcher is None else tuple(self._forced(matcher))
+            return () if matcher is None else forced_tokens(matcher, self._tokenizer.vocab_size)
+
+    def ahead(self) -> GrammarAhead | None:
+        """A state of its own that may go on from here; None where nothing may follow.
+
+        Raises:
+            UnsupportedOption: the grammar cannot go on.
+        """
+        with native_call("the grammar cannot go on", UnsupportedOption):
+            matcher = self._ahead(())
+        tokenizer = self._tokenizer
+        return None if matcher is None else GrammarAhead(matcher, tokenizer.table, tokenizer.vocab_size)
 
     def _ahead(self, tokens: Sequence[int]) -> LLMatcher | None:
         """A copy of the parser after some tokens; None where they may not come, or nothing after them."""
@@ -256,21 +267,17 @@ class GrammarState:
         self._check()
         self.finished = self._matcher.is_stopped()
         self.start_mask()
-        return tuple(forced)
+        return forced
 
-    def _consume(self, token: int) -> list[int]:
+    def _consume(self, token: int) -> tuple[int, ...]:
         """Takes a token and all that must follow; returns the latter."""
         matcher = self._matcher
         matcher.consume_token(token)
-        forced: list[int] = []
+        forced: tuple[int, ...] = ()
         if not matcher.is_stopped():
-            forced = self._forced(matcher)
-            matcher.consume_tokens(forced)
+            forced = forced_tokens(matcher, self._tokenizer.vocab_size)
+            matcher.consume_tokens(list(forced))
         return forced
-
-    def _forced(self, matcher: LLMatcher) -> list[int]:
-        V = self._tokenizer.vocab_size  # beyond it are tokens that the model cannot say
-        return list(itertools.takewhile(lambda token: token < V, matcher.compute_ff_tokens()))
 
     def _check(self) -> None:
         if self._matcher.is_error():

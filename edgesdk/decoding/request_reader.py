@@ -7,7 +7,7 @@ compiled grammars, recommendations) and knows nothing of backends, cells or othe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -25,12 +25,12 @@ from edgesdk.decoding.thinking import Thinking
 from edgesdk.errors import UnsupportedOption
 from edgesdk.text.conversation import Conversation
 from edgesdk.text.encode_prompt import Prompt, check_known_ids, encode_prompt
+from edgesdk.text.find_thought import AnswerReader, find_thought
 from edgesdk.text.messages import plain_tools
 from edgesdk.text.prompt_limit import check_text_fits
+from edgesdk.text.read_channels import ChannelReader
 from edgesdk.text.read_chat_template import read_chat_template
-from edgesdk.text.read_thought import ThoughtReader
 from edgesdk.text.render_conversation import render_conversation
-from edgesdk.text.thoughts import TAIL_TOKENS, open_thought
 from edgesdk.text.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -110,13 +110,12 @@ class RequestReader:
             CapacityError: the prompt does not fit.
             EdgeError: the chat template fails.
         """
-        tools, thoughts = None, False
-        opened: str | None = None
+        tools = None
+        thought: Callable[[], AnswerReader] | None = None
         if isinstance(asked, Conversation):
             tools = self._tools(asked)
             ids = self.render(replace(asked, tools=None if tools is None else tools.tools), context)
-            thoughts = True
-            opened = open_thought(self.tokenizer.decode(ids[-TAIL_TOKENS:], skip_special=False))
+            thought = find_thought(self.tokenizer, ids)
             if tools is not None:
                 options = tools.prepare(options, ids)
         else:
@@ -129,19 +128,17 @@ class RequestReader:
         limit = context - len(ids) + 1
         if options.max_tokens is not None:
             limit = min(limit, options.max_tokens)
-        if options.thinking_tokens is not None and not thoughts:
+        if options.thinking_tokens is not None and thought is None:
             raise UnsupportedOption("thinking_tokens goes with messages; this request has a plain prompt")
         grammar = Grammar.of(options, self._grammar_tokenizer) if samples else None
-        # The grammar of a required call has the thought in it, unless its length is limited.
-        waits = grammar is not None and opened is not None and (tools is None or not tools.required)
-        thinks = thoughts and (waits or options.thinking_tokens is not None)
+        required = tools is not None and tools.required
         choosers = tuple(
             Chooser(
                 replace(options, seed=_derive_seed(options.seed, index)),
                 self._bundle.manifest.generation,
                 vocab_size,
                 grammar=grammar,
-                thinking=self._thinking(options, opened, vocab_size, grammar) if thinks else None,
+                thinking=self._thinking(options, thought, grammar, required=required),
             )
             for index in range(samples)
         )
@@ -154,7 +151,7 @@ class RequestReader:
                 limit=limit,
                 prompt_tokens=len(ids),
                 index=index,
-                thought=ThoughtReader(self.tokenizer, opened) if thoughts else None,
+                thought=None if thought is None else thought(),
                 shows_special=calls_as_text and tools is not None,
             )
             for index in range(max(1, samples))
@@ -196,10 +193,24 @@ class RequestReader:
         return self.tokenizer.encode(text, add_bos=False)
 
     def _thinking(
-        self, options: GenerationOptions, opened: str | None, vocab_size: int, grammar: Grammar | None
-    ) -> Thinking:
-        most, rules = options.thinking_tokens, grammar is not None
-        return Thinking(self.tokenizer, opened, most, vocab_size=vocab_size, rules=rules)
+        self,
+        options: GenerationOptions,
+        thought: Callable[[], AnswerReader] | None,
+        grammar: Grammar | None,
+        *,
+        required: bool,
+    ) -> Thinking | None:
+        """What ends a thought, or holds the grammar back; None where neither is wanted."""
+        if thought is None:
+            return None
+        reader, most = thought(), options.thinking_tokens
+        # The grammar of a required call has the thought in it, unless its length is limited, and in channels
+        # the channel, too.
+        waits = grammar is not None and reader.waits and not required
+        if not (waits or most is not None) or (required and isinstance(reader, ChannelReader)):
+            return None
+        vocab_size = self._bundle.manifest.decoder.vocab_size
+        return Thinking(self.tokenizer, reader, most, vocab_size=vocab_size, rules=grammar is not None)
 
     def _tools(self, conversation: Conversation) -> ToolAnswers | None:
         from edgesdk.decoding.tool_answers import ToolAnswers  # with every form of calls: not before a chat

@@ -102,6 +102,7 @@ _KNOWN = (
         "cpu",
         "CPUExecutionProvider",
     ),
+    Probe("openvino", _module("ask_openvino"), "cpu", "OpenVINO CPU"),
     Probe("coremltools", _module("ask_core_ml"), "npu", "CoreML"),
 )
 

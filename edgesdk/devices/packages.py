@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
+
+from edgesdk.version import package_version
 
 # Other distributions that bring the module `onnxruntime`.
 _ONNXRUNTIMES = (
@@ -20,7 +22,7 @@ def installed_version(package: str) -> str | None:
     """Version of a distribution; for onnxruntime, of whichever brings the module; None without one."""
     for name in _ONNXRUNTIMES if package == "onnxruntime" else (package,):
         try:
-            return version(name)
+            return package_version(name)
         except PackageNotFoundError:
             continue
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from edgesdk.backends.protocol import Cells, StepBackend, StepBuffers
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.step_shape import MAIN
 from edgesdk.errors import DeviceError
 
 
@@ -41,11 +42,11 @@ class SplitStepBackend:
         self.prefill = prefill
         self.decode = decode
         few = {shape: decode for shape in decode.shapes if shape.decodes}
-        alone = all(shape.tokens == 1 for shape in few)
+        alone = all(shape.tokens == 1 for shape in few if shape.stack == MAIN)
         many = {
             shape: prefill for shape in prefill.shapes if not shape.decodes or (alone and shape.tokens > 1)
         }
-        if not many or not any(shape.tokens == 1 for shape in few):
+        if not many or not any(shape.tokens == 1 for shape in few if shape.stack == MAIN):
             lacking = (
                 "prefill has no step of several tokens" if not many else "decode has no step of one token"
             )

@@ -64,6 +64,8 @@ class CombinedDrafter:
         self._steps = self._drafting_steps = 0
         self._saved_s = 0.0
         self._drafted_by: dict[int, int] = {}
+        self._ended: list[int] = []
+        """Answers whose last step may still be to learn from."""
         self._left_alone = 0
 
     @property
@@ -99,7 +101,8 @@ class CombinedDrafter:
             for request in asked:
                 each.rates.compare(request.key, request.tokens)
         answers = len(asked)
-        if self._weigh and self._costs.stale(answers):
+        forced = sum(request.pending for request in asked) - answers
+        if self._weigh and not forced and self._costs.stale(answers):
             # What drafts save is known only beside steps without.
             return [None] * answers
         guesses, chances, by = self._guess(asked)
@@ -108,12 +111,13 @@ class CombinedDrafter:
         else:
             # What a request may have, all together may: the step's rows are one budget.
             most = max(request.most for request in asked)
-            rows = choose_rows(chances, self._costs.seconds, most=most)
+            rows = choose_rows(chances, self._costs.seconds, most=most, forced=forced)
             if not any(rows) and any(chances):
                 self._left_alone += 1
                 if self._left_alone >= _TRY_COSTS_STEPS:
                     # What steps with drafts cost may have been learned in a bad moment.
-                    rows = choose_rows(chances, lambda _: 1.0, most=min(most, _TRIAL_ROWS))
+                    most = min(most, _TRIAL_ROWS)
+                    rows = choose_rows(chances, lambda _: 1.0, most=most, forced=forced)
             if any(rows):
                 self._left_alone = 0
         drafts: list[Draft | None] = []
@@ -130,22 +134,26 @@ class CombinedDrafter:
         drafted = sum(draft.drafted for draft in step.drafts)
         kept = sum(draft.kept for draft in step.drafts)
         if not step.prefilled:
-            self._costs.learn(step.decoded + drafted, step.model_s)
+            self._costs.learn(step.decoded + step.forced + drafted, step.model_s)
         self._steps += step.decoded
+        by = [self._drafted_by.get(draft.key, 0) for draft in step.drafts]
+        for key in self._ended:
+            self._drafted_by.pop(key, None)
+        self._ended.clear()
         if not step.drafts:
             return
         self._drafting_steps += len(step.drafts)
-        for draft in step.drafts:
-            source = self._drafted_by.get(draft.key, 0)
+        for draft, source in zip(step.drafts, by, strict=True):
             self._drafted[source] += draft.drafted
             self._kept[source] += draft.kept
         if step.decoded and not step.prefilled and self._costs.known:
-            plain_s = self._costs.seconds(step.decoded)
+            plain_s = self._costs.seconds(step.decoded + step.forced)
             self._saved_s += plain_s * (step.decoded + kept) / step.decoded - step.model_s
 
     def forget(self, key: int) -> None:
         """Drops what all sources know of an answer."""
-        self._drafted_by.pop(key, None)
+        if key in self._drafted_by:  # an answer ends before its last step is judged
+            self._ended.append(key)
         for each in self._asked:
             each.rates.forget(key)
             each.source.forget(key)

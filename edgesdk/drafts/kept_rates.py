@@ -83,7 +83,7 @@ class KeptRates:
 
     @property
     def overall(self) -> float:
-        """How often a token is kept, of whatever kind, where its predecessors are."""
+        """How often a place has one of the tokens guessed for it, where the places before have."""
         prior = sum(self._priors) / len(self._priors)
         return (self._all[0] + _PRIOR_WEIGHT * prior) / (self._all[1] + _PRIOR_WEIGHT)
 
@@ -111,19 +111,21 @@ class KeptRates:
 
     def _step(self, key: int, guess: Guess, at: int, token: int) -> int | None:
         """Counts the children of one token of a guess; the one that is right, None where the guess ends."""
+        found = -1
         for row, parent in enumerate(guess.parents):
             if parent != at:
                 continue
             right = guess.tokens[row] == token
             self._count(key, guess.kinds[row], right)
             if right:
-                return row if row in guess.parents else None
-        return None
+                found = row
+                break
+        self._all = [self._all[0] * _FADE + (found >= 0), self._all[1] * _FADE + 1]
+        return found if found in guess.parents and found >= 0 else None
 
     def _count(self, key: int, kind: int, right: bool) -> None:
         self._kept[kind] = self._kept[kind] * _FADE + right
         self._seen[kind] = self._seen[kind] * _FADE + 1
-        self._all = [self._all[0] * _FADE + right, self._all[1] * _FADE + 1]
         own = self._own.setdefault(key, {})
         kept, seen = own.get(kind, (0.0, 0.0))
         own[kind] = kept * _OWN_FADE + right, seen * _OWN_FADE + 1

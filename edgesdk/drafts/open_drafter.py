@@ -1,6 +1,6 @@
-"""From what a user says to a drafter: `off`, `auto`, `lookup`, `shallow`, or a bundle's name or path.
+"""From what a user says to a drafter: `off`, `auto`, `lookup`, `trained`, `shallow`, or a bundle.
 
-Whatever model drafts, lookup goes first: it costs nothing.
+Whatever model drafts, lookup and the request's grammar go first: they cost nothing.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgesdk.backends.protocol import Int
+from edgesdk.backends.protocol import Int, StepBackend
 from edgesdk.bundle.manifest import TOKENIZER_NAME, DeviceClass, Variant
 from edgesdk.bundle.reader import Bundle
 from edgesdk.drafts.bundle_drafts import open_bundle_drafts
 from edgesdk.drafts.check_draft import OFF, WORDS, check_draft, check_draft_texts
 from edgesdk.drafts.combine import CombinedDrafter
+from edgesdk.drafts.grammar_drafts import GrammarDrafts
 from edgesdk.drafts.guess import Source
 from edgesdk.drafts.lookup import Lookup
 from edgesdk.drafts.stack_drafts import open_stack_drafts, shallow_stack
+from edgesdk.drafts.trained_draft import has_trained_draft, open_trained_draft
 from edgesdk.text.tokenizer import Tokenizer
 
 
@@ -32,6 +34,7 @@ class RunningVariant:
         backend: name of what runs it.
         device: class of devices.
         threads: CPU threads.
+        steps: what runs it, where the host owns its cells; None for a backend that keeps them.
     """
 
     bundle: Bundle
@@ -39,6 +42,7 @@ class RunningVariant:
     backend: str
     device: DeviceClass
     threads: int
+    steps: StepBackend | None = None
 
 
 def open_drafter(
@@ -47,9 +51,9 @@ def open_drafter(
     """Opens what drafts.
 
     Args:
-        draft: `off` for nothing; `lookup`; `shallow` for the stack beside the variant that runs, after
-            lookup; `auto` for the same where there is such a stack, else for lookup; or a smaller bundle,
-            after lookup.
+        draft: `off` for nothing; `lookup`; `trained` for the draft in the file of the variant that runs,
+            after lookup; `shallow` likewise for the stack beside it; `auto` for the first of these two that
+            there is, else for lookup; or a smaller bundle, after lookup.
         running: what drafts are for.
         texts: looked up in, beside prompt and answer.
         remember: look up in answers that have ended, too.
@@ -58,16 +62,19 @@ def open_drafter(
         The drafter; None for `off`.
 
     Raises:
-        UnsupportedOption: it names nothing, texts are none, or the bundle has no shallow stack or other
-            tokens.
+        UnsupportedOption: it names nothing, texts are none, or the bundle has no trained draft, no shallow
+            stack, or other tokens.
         BundleError, DeviceError, MissingExtra: what it names cannot be opened.
     """
     draft = check_draft(draft)
     if draft == OFF:
         return None
     bundle, variant = running.bundle, running.variant
-    sources: list[Source] = [Lookup(_ids(bundle, check_draft_texts(texts)), remember=remember)]
-    if draft == "shallow" or (draft == "auto" and shallow_stack(bundle, variant) is not None):
+    lookup = Lookup(_ids(bundle, check_draft_texts(texts)), remember=remember)
+    sources: list[Source] = [lookup, GrammarDrafts()]
+    if draft == "trained" or (draft == "auto" and has_trained_draft(variant, running.steps)):
+        sources.append(open_trained_draft(bundle, variant, running.steps))
+    elif draft == "shallow" or (draft == "auto" and shallow_stack(bundle, variant) is not None):
         sources.append(
             open_stack_drafts(
                 bundle, variant, backend=running.backend, device=running.device, threads=running.threads

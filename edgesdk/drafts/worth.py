@@ -20,7 +20,7 @@ LEAST_GAIN = 1.03
 
 
 def choose_rows(
-    chances: Sequence[Sequence[float]], cost: Callable[[int], float], *, most: int
+    chances: Sequence[Sequence[float]], cost: Callable[[int], float], *, most: int, forced: int = 0
 ) -> list[list[int]]:
     """The rows to draft.
 
@@ -28,6 +28,7 @@ def choose_rows(
         chances: for each answer the chance of each token of its guess, predecessors included.
         cost: time of a step of so many tokens, in any unit.
         most: rows beside one for each answer.
+        forced: tokens that the step runs in any case beyond one for each answer; they bring nothing anew.
 
     Returns:
         For each answer rows of its guess, ascending; all empty where drafts do not pay.
@@ -41,11 +42,12 @@ def choose_rows(
         ((chance, -row, -answer) for answer, guess in enumerate(chances) for row, chance in enumerate(guess)),
         reverse=True,
     )[: max(most, 0)]
-    best = LEAST_GAIN * answers / cost(answers)
+    least = answers + forced
+    best = LEAST_GAIN * answers / cost(least)
     expected, taken = float(answers), 0
     for count, (chance, _, _) in enumerate(ranked, start=1):
         expected += chance
-        speed = expected / cost(answers + count)
+        speed = expected / cost(least + count)
         if speed > best:
             best, taken = speed, count
     rows: list[list[int]] = [[] for _ in chances]

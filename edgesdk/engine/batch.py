@@ -30,6 +30,9 @@ from edgesdk.engine.step_plan import StepPlan
 from edgesdk.errors import CapacityError
 from edgesdk.kv.step_runner import DraftTree, StepEntry, StepRunner
 
+Rows = NDArray[np.float32] | None
+"""Of one output of a step, for one branch; None where it wants none, or the backend has no such output."""
+
 
 class Batch:
     """Runs requests together."""
@@ -156,9 +159,10 @@ class Batch:
         done = time.perf_counter()
         admission.ran(plan)
         judged = []
-        for branch, rows, draft in zip(branches, logits, drafts, strict=True):
+        hidden = self._runner.hidden or [None] * len(branches)
+        for branch, rows, states, draft in zip(branches, logits, hidden, drafts, strict=True):
             try:
-                kept = self._advance(branch, rows, draft, done)
+                kept = self._advance(branch, rows, states, draft, done)
                 if draft is not None:
                     judged.append(JudgedDraft(branch.draft_key, len(draft.tokens), kept))
             except BaseException as error:  # noqa: BLE001 - as in `add`
@@ -206,7 +210,7 @@ class Batch:
 
     def _run(
         self, plan: StepPlan, branches: list[Branch], wanted: list[bool], drafts: list[Draft | None]
-    ) -> list[NDArray[np.float32] | None]:
+    ) -> list[Rows]:
         """One step of the model; a plan beyond its largest size, which only whole prompts are, takes more."""
         starts = [work.start for work in plan.work]
         counts = [work.count for work in plan.work]
@@ -232,9 +236,7 @@ class Batch:
             ]
         )
 
-    def _advance(
-        self, branch: Branch, logits: NDArray[np.float32] | None, draft: Draft | None, now: float
-    ) -> int:
+    def _advance(self, branch: Branch, logits: Rows, hidden: Rows, draft: Draft | None, now: float) -> int:
         """Goes on with a branch after its tokens have run; returns how many drafts were kept."""
         request = branch.request
         if request.ended:
@@ -244,17 +246,19 @@ class Batch:
                 self._finish(branch, "length")
             return 0
         if draft is not None:
-            return self._choose(branch, logits, draft, now)
+            return self._choose(branch, logits, hidden, draft, now)
         chosen_for = [branch]
         if not branch.answer.tokens and branch.index == 0:
             self._room.remember(cells_of(branch))
             chosen_for += [self._admission.fork(branch, index) for index in range(1, request.samples)]
         for each in chosen_for:
             if not request.ended:
-                self._choose(each, logits[None], None, now)
+                self._choose(each, logits[None], None if hidden is None else hidden[None], None, now)
         return 0
 
-    def _choose(self, branch: Branch, rows: NDArray[np.float32], draft: Draft | None, now: float) -> int:
+    def _choose(
+        self, branch: Branch, rows: NDArray[np.float32], hidden: Rows, draft: Draft | None, now: float
+    ) -> int:
         """Goes on with an answer, by the logits after its last token and after each of its drafts."""
         chooser = branch.chooser
         if chooser is None:
@@ -263,6 +267,7 @@ class Batch:
         kept = len(accepted.path)
         if kept:
             self._runner.keep(cells_of(branch), accepted.path)
+        self._drafts.note_state(branch, hidden, accepted.path)
         branch.append(accepted.tokens)
         self._chosen += len(accepted.tokens)
         self._tokens += kept

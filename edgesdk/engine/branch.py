@@ -97,6 +97,9 @@ class Branch:
         cached: prompt tokens that had cells when it first ran.
         preemptions: how often its cells were taken.
         draft_key: what drafters call it.
+        state: (E,) what the model's head read in the row that chose the token after the first `seen`; None
+            where that is not known, or nobody drafts.
+        seen: tokens before that token.
     """
 
     branch_id: int
@@ -107,6 +110,8 @@ class Branch:
     cached: int = 0
     preemptions: int = 0
     draft_key: int = field(default_factory=new_draft_key)
+    state: NDArray[np.float32] | None = None
+    seen: int = 0
     _tokens: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
 
     def __post_init__(self) -> None:

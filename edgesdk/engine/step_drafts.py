@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgesdk.decoding.draft import Draft, DraftRequest, JudgedDraft, JudgedStep
 from edgesdk.decoding.drafting import Drafting
 from edgesdk.engine.admission import Admission
@@ -56,7 +59,7 @@ class StepDrafts:
         most = min(plan.spare, self._runner.most_drafts(plan.tokens, sum(wanted)))
         places, asked = [], []
         for place, (branch, work, wants) in enumerate(zip(branches, plan.work, wanted, strict=True)):
-            request = self._request(branch, most) if wants and work.kind == "decode" else None
+            request = self._request(branch, most, work.count) if wants and work.kind == "decode" else None
             if request is not None:
                 places.append(place)
                 asked.append(request)
@@ -90,16 +93,30 @@ class StepDrafts:
         self.drafted += sum(draft.drafted for draft in judged)
         self.kept += sum(draft.kept for draft in judged)
         if self._drafting is not None:
-            decoded = sum(work.kind == "decode" for work in plan.work)
+            decoding = [work.count for work in plan.work if work.kind == "decode"]
+            decoded, forced = len(decoding), sum(decoding) - len(decoding)
             prefilled = sum(work.count for work in plan.work if work.kind == "prefill")
-            self._drafting.learn(JudgedStep(decoded, prefilled, model_s, tuple(judged)))
+            self._drafting.learn(JudgedStep(decoded, prefilled, model_s, tuple(judged), forced))
+
+    def note_state(self, branch: Branch, hidden: NDArray[np.float32] | None, kept: Sequence[int]) -> None:
+        """Notes where a draft of a branch may go on from, before its new tokens are added.
+
+        Args:
+            branch: of the step.
+            hidden: (1 + d, E) what the head read after its last token and each of its d drafts; None where
+                the backend does not give it.
+            kept: drafts that are kept.
+        """
+        if self._drafting is not None and hidden is not None:
+            branch.state = hidden[kept[-1] + 1 if kept else 0].copy()
+            branch.seen = branch.known + len(kept)
 
     def forget(self, branch: Branch) -> None:
         """A branch has ended."""
         if self._drafting is not None:
             self._drafting.forget(branch.draft_key)
 
-    def _request(self, branch: Branch, most: int) -> DraftRequest | None:
+    def _request(self, branch: Branch, most: int, pending: int) -> DraftRequest | None:
         # The last token of an answer is never run, so nothing is drafted in its place.
         deepest = min(branch.answer.left - 1, self._runner.context - branch.known, most)
         if deepest < 1 or branch.chooser is None:
@@ -111,4 +128,7 @@ class StepDrafts:
             deepest,
             len(branch.request.asked.prompt),
             branch.chooser.draft_sampling,
+            branch.state if branch.known - branch.seen == pending else None,
+            branch.chooser.draft_grammar,
+            pending,
         )

@@ -17,6 +17,7 @@ from edgesdk.decoding.completion import Completion
 from edgesdk.decoding.draft_source import DraftSource
 from edgesdk.drafts.open_drafter import RunningVariant, open_drafter
 from edgesdk.errors import CapacityError, UnsupportedOption
+from edgesdk.kv.step_model import steps_of
 from edgesdk.model import Model
 
 _COPY = "Repeat this text word for word.\n\n"
@@ -100,12 +101,11 @@ def measure_drafts(
         )
     bundle, receipt = model.bundle, model.receipt
     device = cast(DeviceClass, receipt.device)
-    running = RunningVariant(
-        bundle, bundle.variant(receipt.variant), receipt.backend, device, receipt.threads
-    )
+    variant, steps = bundle.variant(receipt.variant), steps_of(model.backend)
+    running = RunningVariant(bundle, variant, receipt.backend, device, receipt.threads, steps)
     drafter = open_drafter(draft, running, texts=texts, remember=False)
     if drafter is None:
-        raise UnsupportedOption("drafts are off; say what drafts: auto, lookup, shallow or a bundle")
+        raise UnsupportedOption("drafts are off; say what drafts: auto, lookup, trained, shallow or a bundle")
     source = DraftSource(drafter, lambda: drafter, bundle.manifest.decoder.vocab_size)
     try:
         drafted = Model(bundle, model.backend, receipt, drafts=source)

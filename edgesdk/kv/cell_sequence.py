@@ -35,6 +35,9 @@ class CellSequence:
         # Any length may be gone back to, so cells that a window has left behind stay.
         self._runner = StepRunner(backend, spec, context, context, free_windows=False)
         self._cells = self._runner.new_list()
+        self.hidden: Float | None = None
+        """(E,) what the head read in the row whose logits choose the first token after those that it holds;
+        None where the backend does not give it, or after `score` and `truncate`."""
 
     @property
     def context(self) -> int:
@@ -67,6 +70,7 @@ class CellSequence:
         """
         total = len(tokens)
         check_room(total, self.length, self.context)
+        self.hidden = None
         runner, cells = self._runner, self._cells
         done = 0
         while total - done > 1:
@@ -78,15 +82,19 @@ class CellSequence:
             (logits,) = runner.run([piece])
             done += count
             if logits is not None:
+                self.hidden = self._last_hidden()
                 return logits
         if done and between is not None:
             between()
-        return runner.run_next(cells, tokens[done:])
+        logits = runner.run_next(cells, tokens[done:])
+        self.hidden = self._last_hidden()
+        return logits
 
     def score(self, tokens: Int) -> Float:
         """Like `extend`, but returns the logits after each of the tokens: (n, V) float32, a copy."""
         total = len(tokens)
         check_room(total, self.length, self.context)
+        self.hidden = None
         logits = np.empty((total, self._vocabulary), np.float32)
         done = 0
         while done < total:
@@ -117,9 +125,14 @@ class CellSequence:
 
     def _judge(self, entry: StepEntry, walk: Walk) -> None:
         """Runs drafts and keeps some, in a turn: rows are read, and keys and values kept, where they are."""
+        self.hidden = None
         (rows,) = self._runner.run([entry])
         if rows is not None:
-            self._runner.keep(self._cells, walk(rows))
+            path = walk(rows)
+            self._runner.keep(self._cells, path)
+            hidden = self._last_hidden()
+            if hidden is not None:
+                self.hidden = hidden[path[-1] + 1 if len(path) else 0].copy()
 
     def truncate(self, length: int) -> None:
         """Forgets all tokens from `length` on.
@@ -127,7 +140,12 @@ class CellSequence:
         Raises:
             CapacityError: it does not hold as many.
         """
+        self.hidden = None
         self._cells.truncate(length)
+
+    def _last_hidden(self) -> Float | None:
+        """Rows beside the logits of the last step; None where the backend gives none."""
+        return self._runner.hidden[0] if self._runner.hidden else None
 
     def close(self) -> None:
         """Releases the cells; the backend stays open."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgesdk.backends.protocol import StepBackend
+from edgesdk.backends.protocol import SequenceBackend, StepBackend
 from edgesdk.backends.turns import turns_of
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.kv.cell_sequence import CellSequence
@@ -40,3 +40,8 @@ class StepModel:
     def close(self) -> None:
         """Releases the model, once the step that runs is over."""
         turns_of(self._backend).end(self._backend.close)
+
+
+def steps_of(model: SequenceBackend) -> StepBackend | None:
+    """What runs the steps of a model; None where a backend keeps its cells to itself."""
+    return model.backend if isinstance(model, StepModel) else None

@@ -9,7 +9,8 @@ knows nothing of text, sampling, or who should run next.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar, TypeVarTuple
+from functools import partial
+from typing import NamedTuple, TypeVar, TypeVarTuple, cast
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from edgesdk.backends.not_finite import NotFiniteError
 from edgesdk.backends.protocol import Cells, Float, Int, StepBackend, StepBuffers
 from edgesdk.backends.turns import turns_of
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.stack_record import HIDDEN, STATES
 from edgesdk.bundle.step_shape import MAIN
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.cell_pool import CellPool
@@ -26,6 +27,7 @@ from edgesdk.kv.size_picker import SizePicker
 from edgesdk.kv.step_entry import StepEntry as StepEntry  # part of this seam
 from edgesdk.kv.step_entry import check_entries
 from edgesdk.kv.step_mask import MaskBlock, StepMask
+from edgesdk.kv.step_rows import Rows, rows_of_tokens, run_rows
 from edgesdk.kv.step_sizes import StepSizes
 
 MOST_DRAFTS = 64
@@ -93,6 +95,15 @@ class StepRunner:
         if free_windows and spec.window is not None and None not in windows:
             self._reach = spec.window - 1
         self._turns = turns_of(backend)
+        self.gives_hidden = any(port.name == HIDDEN for port in backend.contracts[stack].outputs)
+        """Whether steps give what the head reads."""
+        self.hidden: Rows = []
+        """What the head read in the rows whose logits the last step gave: (.., E) in place of (.., V), valid
+        as they are; empty where the stack does not give it."""
+        self.gives_states = any(port.name == STATES for port in backend.contracts[stack].outputs)
+        """Whether steps give the state of every token."""
+        self.states: list[Float] = []
+        """Those of the last step, if it gives them: (n, E) of each entry's tokens, valid as its logits."""
         self._logits: Float | None = None
         self._picker = SizePicker(backend, self._sizes, self.pool, context)
         self._drafts: dict[int, _Judged] = {}
@@ -177,9 +188,13 @@ class StepRunner:
         picked = self._picker.pick(total, wanted)
         shape, buffers = picked.shape, picked.buffers
         self._fill(buffers, picked.mask, entries, total)
-        results = self._execute(shape, buffers, entries, wanted)
+        run = partial(self._backend.run, shape, self.pool.cells)
+        found = run_rows(run, buffers, entries, wanted, [buffers.logits, *self._further(buffers)])
         if apart and wanted <= shape.rows:
-            results = [None if logits is None else logits.copy() for logits in results]
+            found = [[None if rows is None else rows.copy() for rows in output] for output in found]
+        results, self.hidden = found[0], found[-1] if self.gives_hidden else []
+        if self.gives_states:
+            self.states = rows_of_tokens(cast(Float, buffers.extra[STATES]), entries, copy=apart)
         self._commit(buffers, entries, total, kept)
         if kept < total:
             self._hold_drafts(buffers, entries, copy=apart)
@@ -217,6 +232,12 @@ class StepRunner:
             mask.show(buffers, (MaskBlock(cells, 1),))
         self._backend.run(shape, pool.cells)
         logits: Float = buffers.logits[0]
+        if self.gives_hidden:
+            (hidden,) = self._further(buffers)
+            self.hidden = [hidden[0].copy() if apart else hidden[0]]
+        if self.gives_states:
+            states = cast(Float, buffers.extra[STATES])[:1]
+            self.states = [states.copy() if apart else states]
         if apart:
             # The array is kept: fresh memory for it would cost more in page faults than the copy.
             if self._logits is None:
@@ -306,37 +327,9 @@ class StepRunner:
             buffers.positions[total:] = 0
         mask.show(buffers, blocks)
 
-    def _execute(
-        self, shape: StepShape, buffers: StepBuffers, entries: Sequence[StepEntry], wanted: int
-    ) -> list[Float | None]:
-        """Runs the step, again for rows beyond R, and hands out the logits."""
-        R, cells = shape.rows, self.pool.cells
-        if wanted == 1 and len(entries) == 1:
-            buffers.rows[:] = entries[0].rows - 1
-            self._backend.run(shape, cells)
-            return [buffers.logits[0] if entries[0].logits == "last" else buffers.logits[:1]]
-        rows = np.zeros(max(wanted, 1), np.int32)
-        places: list[tuple[int, int]] = []
-        first = place = 0
-        for entry in entries:
-            count, asked = entry.rows, entry.wanted
-            rows[place : place + asked] = np.arange(first + count - asked, first + count)
-            places.append((place, place + asked))
-            first, place = first + count, place + asked
-        logits = buffers.logits
-        if wanted > R:
-            logits = np.empty((wanted, logits.shape[1]), np.float32)
-        for begin in range(0, len(rows), R):
-            count = min(R, len(rows) - begin)
-            buffers.rows[:count] = rows[begin : begin + count]
-            buffers.rows[count:] = 0
-            self._backend.run(shape, cells)
-            if wanted > R:
-                logits[begin : begin + count] = buffers.logits[:count]
-        return [
-            None if a == b else logits[a:b] if entry.drafts or entry.logits == "all" else logits[a]
-            for entry, (a, b) in zip(entries, places, strict=True)
-        ]
+    def _further(self, buffers: StepBuffers) -> list[Float]:
+        """Outputs of rows beside the logits that are handed out."""
+        return [cast(Float, buffers.extra[HIDDEN])] if self.gives_hidden else []
 
     def _commit(self, buffers: StepBuffers, entries: Sequence[StepEntry], total: int, kept: int) -> None:
         """Adds the tokens of all entries but drafts; only now do they belong to their sequences."""

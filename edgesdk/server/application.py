@@ -21,14 +21,16 @@ from edgesdk.server.figures import Figures
 from edgesdk.server.guard import LOG, Guard, log_refusal
 from edgesdk.server.model_host import ModelHost
 from edgesdk.server.ollama import api as ollama
+from edgesdk.server.ollama import embed as ollama_embed
 from edgesdk.server.ollama import models as ollama_models
 from edgesdk.server.ollama.api import ollama_error
 from edgesdk.server.open_api import open_api
 from edgesdk.server.openai.chat import chat
 from edgesdk.server.openai.completions import completions
+from edgesdk.server.openai.embeddings import embeddings
 from edgesdk.server.openai.errors import error_response
 from edgesdk.server.openai.kept_responses import KeptResponses
-from edgesdk.server.openai.models import embeddings, model, models
+from edgesdk.server.openai.models import model, models
 from edgesdk.server.openai.responses import responses
 from edgesdk.server.refusal import Refused, refusal_of
 from edgesdk.server.server_options import ServerOptions
@@ -101,6 +103,8 @@ def _routes() -> list[Route | Mount]:
         Route("/v1/messages/count_tokens", answered(count_tokens, messages_error), methods=["POST"]),
         Route("/api/chat", answered(ollama.chat, ollama_error), methods=["POST"]),
         Route("/api/generate", answered(ollama.generate, ollama_error), methods=["POST"]),
+        Route("/api/embed", answered(ollama_embed.embed, ollama_error), methods=["POST"]),
+        Route("/api/embeddings", answered(ollama_embed.embed_one, ollama_error), methods=["POST"]),
         Route("/api/show", answered(ollama_models.show, ollama_error), methods=["POST"]),
         Route("/api/tags", answered(ollama_models.tags, ollama_error)),
         Route("/api/ps", answered(ollama_models.loaded, ollama_error)),

@@ -41,6 +41,7 @@ class LoadedModel:
         size_bytes: of its weights and cells, as far as that is known before they are used.
         uses: requests that hold it.
         used_s: when the last one ended, on the clock of `time.monotonic`.
+        embedding: held by the request whose texts are embedded.
     """
 
     name: str
@@ -48,6 +49,7 @@ class LoadedModel:
     size_bytes: int
     uses: int = 0
     used_s: float = field(default_factory=time.monotonic)
+    embedding: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def release(self) -> None:
         """Ends one use."""

@@ -10,7 +10,12 @@ from starlette.responses import JSONResponse, Response
 
 from edgesdk.server.anthropic.documents import CountDocument, MessagesDocument
 from edgesdk.server.ollama.documents import ChatDocument as OllamaChatDocument
-from edgesdk.server.ollama.documents import GenerateDocument, ShowDocument
+from edgesdk.server.ollama.documents import (
+    EmbedDocument,
+    GenerateDocument,
+    OneEmbeddingDocument,
+    ShowDocument,
+)
 from edgesdk.server.openai.documents import ChatDocument, CompletionDocument, EmbeddingsDocument
 from edgesdk.server.openai.responses_documents import ResponsesDocument
 from edgesdk.server.read_document import Document
@@ -21,11 +26,13 @@ _POSTS: dict[str, tuple[type[Document], str]] = {
     "/v1/chat/completions": (ChatDocument, "Answers a conversation."),
     "/v1/completions": (CompletionDocument, "Continues a prompt."),
     "/v1/responses": (ResponsesDocument, "Answers a conversation of items."),
-    "/v1/embeddings": (EmbeddingsDocument, "Refused: bundles give no embeddings yet."),
+    "/v1/embeddings": (EmbeddingsDocument, "Turns texts into vectors."),
     "/v1/messages": (MessagesDocument, "Answers a conversation, in Anthropic's words."),
     "/v1/messages/count_tokens": (CountDocument, "Counts the tokens of a conversation."),
     "/api/chat": (OllamaChatDocument, "Answers a conversation, in Ollama's words."),
     "/api/generate": (GenerateDocument, "Answers a prompt."),
+    "/api/embed": (EmbedDocument, "Turns texts into vectors."),
+    "/api/embeddings": (OneEmbeddingDocument, "Turns a text into a vector."),
     "/api/show": (ShowDocument, "Says what a model is."),
 }
 _GETS = {

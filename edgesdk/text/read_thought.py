@@ -55,14 +55,22 @@ class ThoughtReader:
         """Whether it is within a thought."""
         self.done = False
         """Whether what follows is the answer; there is nothing more to read here then."""
+        self.spent = 0
+        """Tokens that were no part of the answer."""
 
     @property
-    def close(self) -> str | None:
-        """The mark that ends the thought in which it is."""
-        return self._close
+    def waits(self) -> bool:
+        """Whether what must follow rules of the answer has not begun."""
+        return self.thinking
+
+    @property
+    def ending(self) -> str:
+        """Text that ends the thought in which it is, so that the answer follows."""
+        return f"\n{self._close}\n\n"
 
     def push(self, token: int) -> ThoughtStep:
         """Adds a token."""
+        self.spent += 1
         self._held += self._detokenizer.push(token)
         if self._close is None:
             self._waiting.append(token)
@@ -72,8 +80,7 @@ class ThoughtReader:
         """Ends the answer; returns what was held back."""
         self._held += self._detokenizer.finish()
         thought, self._held = (self._held.rstrip(), "") if self.thinking else ("", self._held)
-        self.done, self.thinking = True, False
-        return ThoughtStep(thought, self._lead, tuple(self._waiting))
+        return self._hand_on(thought, self._lead)
 
     def _read(self) -> ThoughtStep:
         thought = ""
@@ -84,8 +91,7 @@ class ThoughtReader:
                 if begun is None:
                     if any(start.startswith(head) for start, _ in MARKS):
                         return ThoughtStep(thought) if thought else _NOTHING
-                    self.done, self.thinking = True, False
-                    return ThoughtStep(thought, self._lead.lstrip(), tuple(self._waiting))
+                    return self._hand_on(thought, self._lead.lstrip())
                 self._held = head[len(begun[0]) :]
                 self._close, self._waiting, self._lead, self.thinking = begun[1], [], "", True
             before, found, after = self._held.partition(self._close)
@@ -96,6 +102,11 @@ class ThoughtReader:
             thought += self._shown(before.rstrip())
             self._held = self._lead = after
             self._close, self._said, self.thinking = None, False, False
+
+    def _hand_on(self, thought: str, lead: str) -> ThoughtStep:
+        self.done, self.thinking = True, False
+        self.spent -= len(self._waiting)
+        return ThoughtStep(thought, lead, tuple(self._waiting))
 
     def _certain(self, text: str) -> str:
         """The text without what may be a part of the mark at its end, and without space there."""

@@ -1,8 +1,8 @@
 """Text to token ids and back, by the `tokenizers` package and a bundle's tokenizer.json.
 
-Special tokens written out in the text (as chat templates do) become their ids; none is ever added
-by the tokenizer's own post-processor. The one token that may be put in front is `bos_id`, and the
-manifest says when. It knows nothing of templates or streaming.
+Special tokens written out in the text (as chat templates do) become their ids; none is added by the
+tokenizer's own post-processor but by `frame`, for models that embed texts. The one token that may be put in
+front of others is `bos_id`, and the manifest says when. It knows nothing of templates or streaming.
 """
 
 from __future__ import annotations
@@ -87,6 +87,16 @@ class Tokenizer:
         if wants_bos and self.record.bos_id is not None:
             return [self.record.bos_id, *ids]
         return list(ids)
+
+    def frame(self, text: str) -> list[int]:
+        """Token ids of `text`, with those that the tokenizer itself puts around it.
+
+        Raises:
+            UnsupportedOption: the text has half a character, or the tokenizer fails at it.
+        """
+        check_sound_text(text, "the text")
+        with native_call("the tokenizer cannot encode the text", UnsupportedOption):
+            return list(self.engine.encode(text).ids)
 
     def decode(self, ids: Iterable[int], *, skip_special: bool = True) -> str:
         """Text of token ids; bytes that are not UTF-8 become U+FFFD.

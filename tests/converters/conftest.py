@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgesdk.bundle.decoder_block import Attention, Block, FeedForward, RotarySpec
+from edgesdk.bundle.decoder_block import Attention, Block, FeedForward, LayerInputs, RotarySpec
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk_converters.checkpoints.gguf_blocks import BLOCK_TYPES, decode_blocks
@@ -88,7 +88,29 @@ def mixed() -> DecoderSpec:
     )
 
 
-SPECS = {**{name: decoder.spec() for name, decoder in UNIFORM.items()}, "mixed": mixed()}
+def layer_inputs() -> DecoderSpec:
+    """Embeddings of a token for every layer, normed values, pairs that stay, blocks that scale the stream."""
+    some = RotarySpec("proportional", 100.0, 16, turning=3)
+    ffn = FeedForward(96, "gelu_tanh")
+    near = Attention(4, 2, 16, 0.25, window=5, rotary=ROTARY, qk_norm=True, v_norm=True)
+    far = Attention(4, 2, 16, 0.25, rotary=some, qk_norm=True, v_norm=True)
+    return dataclasses.replace(
+        PLAIN.spec(),
+        blocks=(
+            Block(0, near, ffn, layer_input=True, scaled=True),
+            Block(1, far, ffn, layer_input=True, scaled=True),
+            Block(2, dataclasses.replace(near, reads=0), ffn, layer_input=True),
+        ),
+        post_norms=True,
+        layer_inputs=LayerInputs(32, 3, "gelu_tanh"),
+    )
+
+
+SPECS = {
+    **{name: decoder.spec() for name, decoder in UNIFORM.items()},
+    "mixed": mixed(),
+    "layer_inputs": layer_inputs(),
+}
 
 
 class RandomWeights:
@@ -106,7 +128,7 @@ class RandomWeights:
     def load(self, name: str) -> NDArray[np.float32]:
         random = np.random.default_rng(sum(name.encode()) * 7919 + len(name))
         values = random.standard_normal(self._shapes[name])
-        if name.endswith("norm"):
+        if name.endswith(("norm", ".scale")):
             return (1 + 0.3 * values).astype(np.float32)
         spread = 0.3 if name.endswith("bias") else self._shapes[name][-1] ** -0.5
         return (values * spread).astype(np.float32)

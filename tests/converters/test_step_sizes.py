@@ -6,6 +6,7 @@ import pytest
 
 from edgesdk.errors import UnsupportedOption
 from edgesdk_converters.step_sizes import DECODED, PROMPT, resizable_sizes, static_sizes
+from edgesdk_converters.targets import find_targets
 
 TOKENS = (1, 8, 16, 32, 64, 96, 128)
 
@@ -30,6 +31,15 @@ def test_sizes_share_signatures_only_where_files_are_resized():
     sizes = resizable_sizes(2048)
     assert {s.signature for s in sizes} == {"step_1", "step_few", "step_many"}
     assert len({s.signature for s in static_sizes(2048, TOKENS, (512,))}) == 2 * len(TOKENS)
+
+
+def test_steps_that_decode_have_logits_in_every_row():
+    rows = {s.tokens: s.rows for s in static_sizes(2048, (1, 4, 8, 16, 128), decoded=16)}
+    assert rows == {1: 1, 4: 4, 8: 8, 16: 16, 128: 8}
+    (target,) = find_targets(["onnx-step"])
+    assert {s.tokens: s.rows for s in target.steps(2048)} == rows
+    (target,) = find_targets(["onnx-npu"])
+    assert [s.tokens for s in target.steps(2048)] == [1, 128]
 
 
 def test_few_tokens_have_all_their_rows_and_prompts_one_or_all():

@@ -79,6 +79,29 @@ def without(*modules: str) -> Change:
     return change
 
 
+def without_own(module: str) -> Change:
+    """The same, in those layers that have it."""
+
+    def change(model: PreTrainedModel) -> None:
+        parent, _, name = module.rpartition(".")
+        for layer in model.model.layers:
+            if hasattr(layer.get_submodule(parent), name):
+                setattr(layer.get_submodule(parent), name, torch.nn.Identity())
+
+    return change
+
+
+def filled(part: str, number: float) -> Change:
+    """Gives all parameters and buffers whose name has a part one value."""
+
+    def change(model: PreTrainedModel) -> None:
+        for name, value in model.state_dict().items():
+            if part in name:
+                value.fill_(number)
+
+    return change
+
+
 def zero_biases(*suffixes: str) -> Change:
     """Zeroes the biases of projections whose name ends so."""
 
@@ -206,6 +229,53 @@ GEMMA3_TEXT: Mapping[str, object] = {
         "full_attention": {"rope_type": "linear", "rope_theta": 100.0, "factor": 3.0},
         "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
     },
+}
+
+GEMMA4_LOCAL: Mapping[str, object] = {"rope_type": "default", "rope_theta": 10000.0}
+GEMMA4_WHOLE: Mapping[str, object] = {"rope_type": "default", "rope_theta": 100.0}
+GEMMA4_ROPE: Mapping[str, object] = {
+    "full_attention": {"rope_type": "proportional", "rope_theta": 100.0, "partial_rotary_factor": 0.25},
+    "sliding_attention": GEMMA4_LOCAL,
+}
+GEMMA4_TEXT: Mapping[str, object] = {
+    "num_hidden_layers": 5,
+    "sliding_window": 6,
+    "layer_types": ["sliding_attention", "full_attention", *["sliding_attention"] * 2, "full_attention"],
+    "global_head_dim": 32,
+    "num_kv_shared_layers": 2,
+    "use_double_wide_mlp": True,
+    "vocab_size_per_layer_input": VOCAB,
+    "hidden_size_per_layer_input": 16,
+    "final_logit_softcapping": 5.0,
+    "rope_parameters": GEMMA4_ROPE,
+}
+
+GEMMA4_NESTED: Mapping[str, object] = {"model_type": "gemma4_text", **GEMMA4_TEXT}
+GEMMA4_VISION: Mapping[str, object] = {
+    "model_type": "gemma4_vision",
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "position_embedding_size": 16,
+}
+QWEN25_VL_ROPE: Mapping[str, object] = {
+    "rope_type": "default",
+    "rope_theta": 10000.0,
+    "mrope_section": [2, 3, 3],
+}
+QWEN25_VL: Mapping[str, object] = {"model_type": "qwen2_5_vl_text", "rope_parameters": QWEN25_VL_ROPE}
+QWEN25_VL_VISION: Mapping[str, object] = {
+    "model_type": "qwen2_5_vl",
+    "depth": 1,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_heads": 2,
+    "out_hidden_size": 64,
+    "patch_size": 14,
+    "fullatt_block_indexes": [0],
 }
 
 CHECKPOINTS: dict[str, Tiny] = {
@@ -513,6 +583,45 @@ CHECKPOINTS: dict[str, Tiny] = {
         {"growth of queries": nested({**MINISTRAL3, **NOT_GROWN}, vision="pixtral")},
         drop=tuple(BASE),
     ),
+    "gemma4": Tiny(
+        "gemma4_text",
+        GEMMA4_TEXT,
+        {
+            "window": {"sliding_window": 200},
+            "logits cap": {"final_logit_softcapping": None},
+            "partial rotation": {"rope_parameters": {**GEMMA4_ROPE, "full_attention": GEMMA4_WHOLE}},
+            "embeddings for every layer": filled("per_layer_input_gate", 0.0),
+            "projection to every layer": filled("per_layer_model_projection", 0.0),
+            "factors of blocks": filled("layer_scalar", 1.0),
+            "q norm": without("self_attn.q_norm"),
+            "norm of values": without_own("self_attn.v_norm"),
+            "norm after embeddings": without("post_per_layer_input_norm"),
+        },
+    ),
+    "gemma4-wrapper": Tiny(
+        "gemma4",
+        {**nested(GEMMA4_NESTED), "vision_config": GEMMA4_VISION, "tie_word_embeddings": True},
+        {
+            "window": {
+                **nested({**GEMMA4_NESTED, "sliding_window": 200}),
+                "vision_config": GEMMA4_VISION,
+            },
+            "embeddings for every layer": filled("per_layer_input_gate", 0.0),
+        },
+        drop=tuple(BASE),
+    ),
+    "qwen2-5-vl": Tiny(
+        "qwen2_5_vl",
+        {**nested(QWEN25_VL), "vision_config": QWEN25_VL_VISION, "tie_word_embeddings": True},
+        {
+            "bias": zero_biases("q_proj", "k_proj", "v_proj"),
+            "rotation": {
+                **nested({**QWEN25_VL, "rope_parameters": {**QWEN25_VL_ROPE, "rope_theta": 1e9}}),
+                "vision_config": QWEN25_VL_VISION,
+            },
+        },
+        drop=tuple(BASE),
+    ),
 }
 
 
@@ -568,11 +677,12 @@ def make_checkpoint(name: str, tiny: Tiny, seed: int, folder: Path) -> None:
 def random_weights(config: PreTrainedConfig, seed: int) -> dict[str, torch.Tensor]:
     """Weights that bfloat16 holds exactly, large enough that logits are far from flat."""
     generator = torch.Generator().manual_seed(seed)
-    gemma = "gemma" in config.model_type  # its norms multiply by 1 + weight
+    kind = config.model_type
+    gemma = "gemma" in kind and "gemma4" not in kind  # its norms multiply by 1 + weight
     weights = {}
     for name, parameter in new_model(config).state_dict().items():
         noise = torch.randn(parameter.shape, generator=generator)
-        if "norm" in name:
+        if "norm" in name or name.endswith("layer_scalar"):
             value = noise * 0.3 + (0.0 if gemma else 1.0)
         elif name.endswith("bias"):
             value = noise * 0.5

@@ -125,7 +125,8 @@ def _add_rope(writer, rope) -> None:
                 add(rope[key])
 
 
-def _add_tokenizer(writer, folder: Path) -> None:
+def add_tokenizer(writer, folder: Path) -> None:
+    """The tokenizer of a tiny checkpoint."""
     document = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     vocabulary = sorted(document["model"]["vocab"].items(), key=lambda pair: pair[1])
     special = {token["content"] for token in document["added_tokens"]}
@@ -210,7 +211,7 @@ def write_tiny_gguf(
         if kind == "phi3":
             writer.add_rope_scaling_orig_ctx_len(config["original_max_position_embeddings"])
         _add_rope(writer, rope)
-        _add_tokenizer(writer, folder)
+        add_tokenizer(writer, folder)
         more(writer)
 
     return write_gguf(out, tensors, fill, gguf.MODEL_ARCH_NAMES[ARCHITECTURES[kind][0]])

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
@@ -64,6 +66,10 @@ def sentencepiece_engine():
     )
     engine.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in ("<s>", "</s>")])
     return engine
+
+
+_TINY = Path(__file__).parents[1] / "data" / "tiny" / "llama"
+_CONTEXT = 1536
 
 
 @pytest.fixture(scope="session")
@@ -201,3 +207,15 @@ def reseal():
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def long_bundle(converted_once, shared_folder):
+    """The tiny checkpoint with a longer context than it was made for, which nothing here minds."""
+    source = shared_folder / "long-llama"
+    if not source.exists():
+        shutil.copytree(_TINY, source)
+        config = json.loads((source / "config.json").read_text())
+        config["max_position_embeddings"] = _CONTEXT
+        (source / "config.json").write_text(json.dumps(config))
+    return converted_once(source, targets=("litert",), recipes=("f32",), context=_CONTEXT, prove=False)

@@ -9,6 +9,9 @@ H heads, K KV heads, D head size, V vocabulary):
     layers.{i}.q_norm, .k_norm (D)    layers.{i}.o (E, H*D)        layers.{i}.attn_post_norm (E)
     layers.{i}.mlp_norm (E)           layers.{i}.gate, .up (F, E)  layers.{i}.down (E, F)
     layers.{i}.mlp_post_norm (E)      layers.{i}.q.bias, ... for every projection that has a bias
+    layers.{i}.scale (E)              layers.{i}.input_gate (P, E)
+    layers.{i}.input_out (E, P)       layers.{i}.input_post_norm (E)
+    layer_inputs.embed (V, L*P)       layer_inputs.project (L*P, E)       layer_inputs.norm (P)
 """
 
 from __future__ import annotations

@@ -83,4 +83,17 @@ class PairHalves(Copy):
         return stored.swapaxes(1, 2).reshape(count)
 
 
-Combine = Copy | AddOne | SliceRows | PairHalves
+@dataclass(frozen=True)
+class Repeat(Copy):
+    """One stored number, for every row."""
+
+    def source_shape(self, shape: Shape) -> Shape:
+        """Shape the stored tensor must have for a weight of `shape`."""
+        return (1, *shape[1:])
+
+    def source_rows(self, count: int) -> NDArray[np.int64]:
+        """Source row of each of `count` target rows: (count,) int64."""
+        return np.zeros(count, np.int64)
+
+
+Combine = Copy | AddOne | SliceRows | PairHalves | Repeat

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk_converters.architectures.architecture import CombineOf, WeightNames, always
+from edgesdk_converters.architectures.architecture import CombineOf, WeightNames, When, always
 from edgesdk_converters.architectures.combine import Combine, PairHalves
 from edgesdk_converters.checkpoints.checkpoint import Dialect
 
@@ -105,6 +105,7 @@ def llama_names(
     gguf: Mapping[str, str] | None = None,
     huggingface_combine: Mapping[str, Combine | CombineOf] | None = None,
     gguf_combine: Mapping[str, Combine | CombineOf] | None = None,
+    huggingface_unused: Mapping[str, When] | None = None,
 ) -> Mapping[Dialect, WeightNames]:
     """Names of a llama-like architecture.
 
@@ -114,10 +115,13 @@ def llama_names(
         gguf: the same for GGUF.
         huggingface_combine: combines other than a copy.
         gguf_combine: the same for GGUF, besides the pairing.
+        huggingface_unused: tensors that are knowingly not read, besides llama's.
     """
     names: dict[Dialect, WeightNames] = {
         "huggingface": WeightNames(
-            {**HUGGINGFACE, **(huggingface or {})}, huggingface_combine or {}, HUGGINGFACE_UNUSED
+            {**HUGGINGFACE, **(huggingface or {})},
+            huggingface_combine or {},
+            {**HUGGINGFACE_UNUSED, **(huggingface_unused or {})},
         )
     }
     if gguf_pairs is not None:

@@ -1,4 +1,4 @@
-"""Qwen2, Qwen2.5 (biases on q, k and v) and Qwen3 (norms on q and k instead)."""
+"""Qwen2, Qwen2.5 (biases on q, k and v), the text of Qwen2.5-VL, and Qwen3 (norms on q and k instead)."""
 
 from __future__ import annotations
 
@@ -21,6 +21,12 @@ def read_qwen2(config: ConfigReader) -> DecoderSpec:
     return replace(_with_layers(config, read_common(config, "qwen2")), qkv_bias=True).spec()
 
 
+def read_qwen25_vl(config: ConfigReader) -> DecoderSpec:
+    """Qwen2.5, whose channels rotate by three positions that are equal in a text."""
+    plain = _with_layers(config, read_common(config, "qwen2_5_vl"), sectioned=True)
+    return replace(plain, qkv_bias=True).spec()
+
+
 def read_qwen3(config: ConfigReader) -> DecoderSpec:
     """RMS norms on q and k; the head size is independent of the hidden size."""
     bias = config.flag("attention_bias", False)
@@ -28,15 +34,16 @@ def read_qwen3(config: ConfigReader) -> DecoderSpec:
     return replace(plain, qk_norm=True, qkv_bias=bias, out_bias=bias).spec()
 
 
-def _with_layers(config: ConfigReader, plain: UniformDecoder) -> UniformDecoder:
+def _with_layers(config: ConfigReader, plain: UniformDecoder, *, sectioned: bool = False) -> UniformDecoder:
     window = config.optional_integer("sliding_window")
     if not config.flag("use_sliding_window", False):
         window = None
     first = config.integer("max_window_layers", MAX_WINDOW_LAYERS, minimum=0)
     L = len(plain.layers)
     windows = read_windows(config, L, window, lambda i: window is not None and i >= first)
-    return replace(plain, layers=make_layers(windows, [read_rotary(config, plain)] * L))
+    return replace(plain, layers=make_layers(windows, [read_rotary(config, plain, sectioned=sectioned)] * L))
 
 
 QWEN2 = Architecture("qwen2", ("qwen2",), read_qwen2, llama_names(gguf_pairs=False))
 QWEN3 = Architecture("qwen3", ("qwen3",), read_qwen3, llama_names(gguf_pairs=False))
+QWEN25_VL = Architecture("qwen2_5_vl", ("qwen2_5_vl_text",), read_qwen25_vl, llama_names(gguf_pairs=None))

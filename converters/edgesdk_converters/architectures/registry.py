@@ -15,6 +15,7 @@ from edgesdk_converters.architectures.decoder_config import HARMLESS, IRRELEVANT
 from edgesdk_converters.architectures.ernie import ERNIE4_5, HELIUM
 from edgesdk_converters.architectures.exaone import EXAONE4
 from edgesdk_converters.architectures.gemma import GEMMA, GEMMA2, GEMMA3, VAULTGEMMA
+from edgesdk_converters.architectures.gemma4 import GEMMA4
 from edgesdk_converters.architectures.granite import GRANITE, GRANITE_HYBRID, HYPERCLOVAX
 from edgesdk_converters.architectures.hunyuan import HUNYUAN
 from edgesdk_converters.architectures.llama import INTERNLM3, IQUESTCODER, LLAMA
@@ -22,16 +23,17 @@ from edgesdk_converters.architectures.minicpm import MINICPM
 from edgesdk_converters.architectures.mistral import MINISTRAL, MINISTRAL3, MISTRAL
 from edgesdk_converters.architectures.olmo import OLMO2, OLMO3
 from edgesdk_converters.architectures.phi3 import PHI3
-from edgesdk_converters.architectures.qwen import QWEN2, QWEN3
+from edgesdk_converters.architectures.qwen import QWEN2, QWEN3, QWEN25_VL
 from edgesdk_converters.architectures.seed_oss import SEED_OSS
 from edgesdk_converters.architectures.smollm3 import SMOLLM3
 from edgesdk_converters.architectures.weight_map import WeightMap, map_weights
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
+from edgesdk_converters.checkpoints.refuse_unfit import refuse_unfit
 
 ARCHITECTURES: tuple[Architecture, ...] = (
     LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, PHI3, SMOLLM3, INTERNLM3, IQUESTCODER, SEED_OSS, MINISTRAL,
     CWM, ERNIE4_5, HELIUM, GRANITE, GRANITE_HYBRID, GEMMA, VAULTGEMMA, HYPERCLOVAX, OLMO2, OLMO3, EXAONE4,
-    HUNYUAN, MINICPM, MINISTRAL3,
+    HUNYUAN, MINICPM, MINISTRAL3, GEMMA4, QWEN25_VL,
 )  # fmt: skip
 
 _BY_MODEL_TYPE = {model_type: a for a in ARCHITECTURES for model_type in a.model_types}
@@ -52,6 +54,7 @@ def read_spec(config: Mapping[str, JsonValue]) -> DecoderSpec:
     """
     reader = ConfigReader(config)
     model_type = reader.text("model_type")
+    refuse_unfit(model_type)
     if model_type not in _BY_MODEL_TYPE:
         raise CheckpointError(
             f"the architecture {model_type!r} is not known; known are {', '.join(_BY_MODEL_TYPE)}"
@@ -85,8 +88,15 @@ def weights_for(checkpoint: Checkpoint, spec: DecoderSpec) -> WeightMap:
     Raises:
         CheckpointError: a tensor is missing, has another shape, or is there without being known.
     """
-    if spec.architecture not in _BY_NAME:
-        raise CheckpointError(
-            f"the architecture {spec.architecture!r} is not known; known are {', '.join(_BY_NAME)}"
-        )
-    return map_weights(checkpoint, spec, _BY_NAME[spec.architecture])
+    return map_weights(checkpoint, spec, find_architecture(spec.architecture))
+
+
+def find_architecture(name: str) -> Architecture:
+    """An architecture by its own name, as `DecoderSpec` has it.
+
+    Raises:
+        CheckpointError: there is none of that name.
+    """
+    if name not in _BY_NAME:
+        raise CheckpointError(f"the architecture {name!r} is not known; known are {', '.join(_BY_NAME)}")
+    return _BY_NAME[name]

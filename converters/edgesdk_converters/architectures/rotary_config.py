@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from edgesdk.bundle.decoder_block import RotarySpec
 from edgesdk.bundle.records import JsonValue
@@ -26,6 +27,7 @@ def read_rotary(
     *,
     partial: bool = False,
     stretched: bool = False,
+    sectioned: bool = False,
     original: int | None = None,
 ) -> RotarySpec:
     """Reads the rotary settings that all layers share.
@@ -36,6 +38,7 @@ def read_rotary(
         theta: base that the architecture has when the configuration names none.
         partial: the architecture may rotate only some channels.
         stretched: `dynamic` may have an `alpha`, which stretches the base once and for all (hunyuan).
+        sectioned: channels may be shared out to the three positions of an image (qwen2_5_vl).
         original: context of the first training, where it stands beside the rotary settings (phi3).
 
     Raises:
@@ -44,7 +47,7 @@ def read_rotary(
     theta = config.number("rope_theta", theta)
     share = config.number("partial_rotary_factor", 1.0)
     # A null or empty object says nothing. Where both styles are used, they must agree.
-    section = _read_stretched if stretched else read_rotary_section
+    section = _read_stretched if stretched else _read_sectioned if sectioned else read_rotary_section
     more: dict[str, JsonValue] = {} if original is None else {"original_max_position_embeddings": original}
     read = [
         section(config.section(key).extended(more), decoder, theta, share)
@@ -82,6 +85,23 @@ def _read_stretched(
     return read_rotary_section(settings, decoder, theta, share)
 
 
+def _read_sectioned(
+    settings: ConfigReader, decoder: UniformDecoder, theta: float, share: float
+) -> RotarySpec:
+    """Multimodal rotation (Qwen2-VL, section 2.1): with equal positions it is the plain one."""
+    parts = settings.items("mrope_section", 3)
+    if parts is None:
+        return read_rotary_section(settings, decoder, theta, share)
+    pairs = [part for part in parts if isinstance(part, int) and not isinstance(part, bool) and part > 0]
+    if len(pairs) != len(parts) or 2 * sum(pairs) != decoder.head_size:
+        raise settings.error("mrope_section", f"three numbers of pairs, {decoder.head_size // 2} in all")
+    settings.expect("type", "mrope", "default")
+    settings.expect("rope_type", "mrope", "default")
+    theta = settings.number("rope_theta", theta)
+    settings.finish()
+    return RotarySpec("default", theta, decoder.head_size)
+
+
 def read_rotary_section(
     settings: ConfigReader, decoder: UniformDecoder, theta: float, share: float = 1.0
 ) -> RotarySpec:
@@ -111,6 +131,8 @@ def read_rotary_section(
             f"a share {share} of {decoder.head_size} channels of a head would rotate, expected an even number"
         )
     rotary = _KINDS[kind](settings, theta, size, decoder.context)
+    if kind == "proportional":  # frequencies are those of whole heads, most of which stay
+        rotary = replace(rotary, size=decoder.head_size)
     settings.finish()
     return rotary
 
@@ -239,6 +261,11 @@ def _longrope(settings: ConfigReader, theta: float, size: int, context: int) -> 
     )
 
 
+def _proportional(settings: ConfigReader, theta: float, size: int, context: int) -> RotarySpec:
+    factor = settings.number("factor", 1.0)
+    return RotarySpec("proportional", theta, size, factor=factor, turning=size // 2)
+
+
 def _mscale(factor: float, scale: float) -> float:
     """YaRN's temperature as a factor of cosine and sine (YaRN, section 3.4)."""
     return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
@@ -251,4 +278,5 @@ _KINDS: Mapping[str, Callable[[ConfigReader, float, int, int], RotarySpec]] = {
     "llama3": _llama3,
     "yarn": _yarn,
     "longrope": _longrope,
+    "proportional": _proportional,
 }

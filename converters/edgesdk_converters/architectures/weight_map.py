@@ -68,6 +68,10 @@ class WeightMap:
         """One weight as a new float32 array."""
         return self.load_rows(name, 0, self.shape(name)[0])
 
+    def has_rows(self, name: str) -> bool:
+        """Whether some rows of a weight cost less than all: always."""
+        return name in self._sources
+
     def load_rows(self, name: str, start: int, stop: int) -> Array:
         """Rows [start, stop) of a weight as a new float32 array, reading few others.
 
@@ -130,7 +134,7 @@ def map_weights(checkpoint: Checkpoint, spec: DecoderSpec, architecture: Archite
         )
     names, tensors = architecture.names[checkpoint.dialect], checkpoint.tensors
     sources = {
-        weight.name: _find(names, spec, weight.name, tuple(int(d) for d in weight.shape))
+        weight.name: find_source(names, spec, weight.name, tuple(int(d) for d in weight.shape))
         for weight in build_decoder(spec).weights
     }
     if spec.tied_head:
@@ -173,7 +177,18 @@ def _hint(name: str) -> str:
     return "; if the embedding table is the head too, set tie_word_embeddings to true"
 
 
-def _find(names: WeightNames, spec: DecoderSpec, target: str, shape: tuple[int, ...]) -> WeightSource:
+def find_source(names: WeightNames, spec: DecoderSpec, target: str, shape: tuple[int, ...]) -> WeightSource:
+    """Where files of one naming convention have a canonical weight.
+
+    Args:
+        names: of the convention.
+        spec: the decoder.
+        target: canonical name.
+        shape: of the weight.
+
+    Raises:
+        CheckpointError: such files have no tensor for it.
+    """
     layer = _LAYER.match(target)
     template = target if layer is None else _LAYER.sub("layers.{i}.", target)
     stored = names.tensors.get(template)

@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.bundle.manifest import GenerationDefaults, Source
+from edgesdk.bundle.manifest import EmbeddingRecord, GenerationDefaults, Source
 from edgesdk.bundle.records import JsonValue
 from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
 
@@ -66,6 +66,7 @@ class Checkpoint:
         generation: recommended sampling.
         source: provenance with digests.
         licence: SPDX-like name, when the checkpoint says.
+        embedding: how it embeds texts, for a model that was trained to.
         notes: what was decided or left out in reading it, a line each.
     """
 
@@ -78,3 +79,4 @@ class Checkpoint:
     source: Source
     licence: str | None
     notes: tuple[str, ...] = ()
+    embedding: EmbeddingRecord | None = None

@@ -23,8 +23,9 @@ _WANTED = [
     "additional_chat_templates/*.jinja",
     "README.md",
 ]
-# A pattern's star matches folders too: those hold the same weights in other formats.
-_UNWANTED = ["*/*.json", "*/*.safetensors", "consolidated*.safetensors"]
+# A pattern's star matches folders too: those hold the same weights in other formats, but for the settings of
+# sentence-transformers' modules, in folders such as 1_Pooling.
+_UNWANTED = ["[!1-9]*/*.json", "*/*.safetensors", "consolidated*.safetensors"]
 _HUB_VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 

@@ -18,6 +18,7 @@ from edgesdk_converters.checkpoints.gguf_header import MetadataValue
 from edgesdk_converters.checkpoints.gguf_rotary import FINETUNED as _FINETUNED
 from edgesdk_converters.checkpoints.gguf_rotary import HANDLED as ROTARY_HANDLED
 from edgesdk_converters.checkpoints.gguf_rotary import rotary_config
+from edgesdk_converters.checkpoints.refuse_unfit import refuse_unfit
 
 Config = dict[str, JsonValue]
 Metadata = Mapping[str, MetadataValue]
@@ -57,10 +58,9 @@ _ONLY: Mapping[str, tuple[MetadataValue, ...]] = {
     "tensor_data_layout": ("reference", "Meta AI original pth"),
     "expert_count": (0,),
     "expert_used_count": (0,),
-    "pooling_type": (0,),
 }
 _WINDOW_PATTERN = "attention.sliding_window_pattern"
-_HANDLED = ROTARY_HANDLED | {"attention.value_length"}
+_HANDLED = ROTARY_HANDLED | {"attention.value_length", "pooling_type"}
 _LONGEST_NAME = 64
 
 
@@ -80,6 +80,7 @@ def config_from_gguf(metadata: Metadata, tensors: TensorStore) -> Config:
     architecture = metadata.get("general.architecture")
     if not isinstance(architecture, str) or len(architecture) > _LONGEST_NAME:
         raise CheckpointError("the GGUF file does not say its general.architecture")
+    refuse_unfit(architecture)
     prefix = f"{architecture}."
     own = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
     _check_keys(architecture, own)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edgesdk.errors import CheckpointError
 from edgesdk_converters.checkpoints.gguf_blocks import BLOCK_TYPES, decode_blocks
 from edgesdk_converters.checkpoints.gguf_header import TensorEntry
+from edgesdk_converters.checkpoints.mapped_file import MappedFile
 from edgesdk_converters.checkpoints.require_finite import require_finite
 from edgesdk_converters.checkpoints.stored_blocks import BlockType, StoredBlocks
 
@@ -40,7 +41,7 @@ class GgufTensors:
         self._path = path
         self._entries = dict(entries)
         self._finite: set[str] = set()
-        self._data = np.memmap(path, np.uint8, mode="r")
+        self._file = MappedFile(path)
 
     def __iter__(self) -> Iterator[str]:
         """Names, in file order."""
@@ -92,6 +93,7 @@ class GgufTensors:
         if kind is None:
             raise CheckpointError(f"{self._path.name} does not store {name!r} in blocks of a known type")
         blocks = decode_blocks(self._raw(entry, 0, entry.shape[0]), kind)
+        self._release(entry, 0, entry.shape[0])
         for numbers in (blocks.scales, blocks.minimums):
             if numbers is not None and not np.isfinite(numbers).all():
                 raise CheckpointError(
@@ -111,6 +113,7 @@ class GgufTensors:
             return np.empty((0, entry.shape[-1]), np.float32)
         raw = self._raw(entry, start, stop)
         values = self._decode(entry, raw)
+        self._release(entry, start, stop)
         if entry.name not in self._finite:
             require_finite(values, self._path.name, entry.name)
         return values
@@ -134,5 +137,8 @@ class GgufTensors:
 
     def _raw(self, entry: TensorEntry, start: int, stop: int) -> NDArray[np.uint8]:
         """Rows of the last axis as they lie in the file: (stop - start, bytes), a view of the map."""
-        raw = self._data[entry.offset + start * entry.row_bytes : entry.offset + stop * entry.row_bytes]
-        return np.asarray(raw).reshape(stop - start, entry.row_bytes)
+        raw = self._file.view(entry.offset + start * entry.row_bytes, (stop - start) * entry.row_bytes)
+        return raw.reshape(stop - start, entry.row_bytes)
+
+    def _release(self, entry: TensorEntry, start: int, stop: int) -> None:
+        self._file.release(entry.offset + start * entry.row_bytes, (stop - start) * entry.row_bytes)

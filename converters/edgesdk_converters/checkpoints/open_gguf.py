@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from edgesdk.bundle.embedding_record import EmbeddingRecord, Pooling
 from edgesdk.bundle.manifest import GenerationDefaults, Source, SourceFile
 from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import CheckpointError, quoted
@@ -16,6 +17,8 @@ from edgesdk_converters.checkpoints.gguf_file import GgufTensors
 from edgesdk_converters.checkpoints.gguf_header import MetadataValue, read_gguf_header
 from edgesdk_converters.tokenizers.from_gguf import tokenizer_from_gguf
 
+_POOLINGS: Mapping[int, Pooling] = {1: "mean", 2: "cls", 3: "last"}
+"""llama.cpp's `llama_pooling_type`."""
 _SAMPLING = "general.sampling."
 
 
@@ -45,7 +48,8 @@ def open_gguf(
     header = read_gguf_header(path)
     kind = header.metadata.get("general.type", "model")
     if kind != "model":
-        raise CheckpointError(f"{path.name} holds a general.type of {quoted(kind)}; expected 'model'")
+        hint = f"; convert its model with --merge-adapter {path}" if kind == "adapter" else ""
+        raise CheckpointError(f"{path.name} holds a general.type of {quoted(kind)}; expected 'model'{hint}")
     parts = header.metadata.get("split.count", 1)
     if isinstance(parts, int) and parts > 1:
         raise CheckpointError(f"{path.name} is one of {parts} parts; join them with llama-gguf-split --merge")
@@ -63,7 +67,23 @@ def open_gguf(
         source=Source(kind="gguf", location=location or path.name, files=(file,), revision=revision),
         licence=licence if isinstance(licence, str) else None,
         notes=tokenizer.notes,
+        embedding=_embedding(header.metadata),
     )
+
+
+def _embedding(metadata: Mapping[str, MetadataValue]) -> EmbeddingRecord | None:
+    """How a model embeds texts; llama.cpp normalises every vector, and keeps no prompts.
+
+    Raises:
+        CheckpointError: it pools in a way that is not known.
+    """
+    key = f"{metadata.get('general.architecture')}.pooling_type"
+    kind = metadata.get(key, 0)
+    if kind == 0:
+        return None
+    if type(kind) is not int or kind not in _POOLINGS:
+        raise CheckpointError(f"the GGUF file has {key} {quoted(kind)}, expected one of {sorted(_POOLINGS)}")
+    return EmbeddingRecord(_POOLINGS[kind], normalise=True)
 
 
 def _generation(metadata: Mapping[str, MetadataValue]) -> GenerationDefaults:

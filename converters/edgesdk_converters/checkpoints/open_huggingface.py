@@ -14,6 +14,7 @@ from edgesdk_converters.checkpoints.huggingface_tokenizer import read_huggingfac
 from edgesdk_converters.checkpoints.packed_tensors import PackedTensors
 from edgesdk_converters.checkpoints.refuse_derived import refuse_adapter, refuse_derived
 from edgesdk_converters.checkpoints.safetensors_file import SafetensorsTensors
+from edgesdk_converters.checkpoints.sentence_transformer import read_sentence_transformer
 from edgesdk_converters.checkpoints.text_file import read_json, read_optional_json
 from edgesdk_converters.checkpoints.text_part import text_part
 from edgesdk_converters.checkpoints.weight_files import INDEX, find_weight_files
@@ -69,6 +70,7 @@ def open_huggingface(
         generation=recommended,
         source=Source("huggingface", place, files, revision),
         licence=_licence(folder),
+        embedding=read_sentence_transformer(folder, part.config),
         notes=(*part.notes, *(() if packing is None else (str(packing),)), *tokenizer.notes, *notes),
     )
 

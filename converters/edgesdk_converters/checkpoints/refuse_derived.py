@@ -82,6 +82,6 @@ def _describe_adapter(folder: Path) -> str:
     base = read_json(folder / ADAPTER).get("base_model_name_or_path")
     of = f" of {base[:_LONGEST_NAME]!r}" if isinstance(base, str) and base else ""
     return (
-        f"it holds an adapter (LoRA){of}; merge it with peft (merge_and_unload, then save_pretrained) and "
-        "convert the result"
+        f"it holds an adapter (LoRA){of}; convert the model that it was trained on, with "
+        f"--merge-adapter {printable(str(folder))}"
     )

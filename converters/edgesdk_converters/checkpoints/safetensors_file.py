@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.checkpoints.mapped_file import MappedFile
 from edgesdk_converters.checkpoints.require_finite import require_finite
 
 _HEADER_LIMIT = 100_000_000  # the format's own limit
@@ -61,7 +62,7 @@ class SafetensorsTensors:
             CheckpointError: a file is damaged, or two files hold different tensors under one name.
         """
         self._entries: dict[str, _Entry] = {}
-        self._maps: dict[Path, NDArray[np.uint8]] = {}
+        self._maps: dict[Path, MappedFile] = {}
         self._finite: set[str] = set()
         self._files: dict[str, tuple[str, ...]] = {}
         for path in paths:
@@ -99,7 +100,9 @@ class SafetensorsTensors:
         entry = self._entry(name)
         if entry.dtype not in ("I32", "U32"):
             raise CheckpointError(f"{name[:200]!r} is of type {entry.dtype}, expected I32 or U32")
-        return self._bytes(entry).view("<i4").astype(np.int32).reshape(entry.shape)
+        values = self._bytes(entry).view("<i4").astype(np.int32).reshape(entry.shape)
+        self._maps[entry.path].release(entry.offset, entry.size)
+        return values
 
     def stored_type(self, name: str) -> str:
         """The safetensors type."""
@@ -138,14 +141,15 @@ class SafetensorsTensors:
         else:
             with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinity, which is refused
                 numbers = values.astype(np.float32)
+        self._maps[entry.path].release(entry.offset + start, stop - start)
         if name not in self._finite:
             require_finite(numbers, entry.path.name, name)
         return numbers
 
     def _bytes(self, entry: _Entry) -> NDArray[np.uint8]:
         if entry.path not in self._maps:
-            self._maps[entry.path] = np.memmap(entry.path, np.uint8, mode="r")
-        return np.asarray(self._maps[entry.path][entry.offset : entry.offset + entry.size])
+            self._maps[entry.path] = MappedFile(entry.path)
+        return self._maps[entry.path].view(entry.offset, entry.size)
 
     def _same(self, a: _Entry, b: _Entry) -> bool:
         """Whether two entries hold the same tensor, byte for byte."""

@@ -8,7 +8,7 @@ zero has part of that in its minimums. It knows no file format and no target.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -26,12 +26,14 @@ class BlockType:
         bits: of the integers, 4 or 8.
         block: columns per block.
         minimums: whether blocks have minimums.
+        half_scales: whether every scale is a float16 number.
     """
 
     name: str
     bits: int
     block: int
     minimums: bool
+    half_scales: bool = True
 
 
 @dataclass(frozen=True)
@@ -41,19 +43,39 @@ class StoredBlocks:
     Attributes:
         kind: type, bits and block size.
         values: (O, I) int8; -8..7 for 4 bits.
-        scales: (O, I / block) float32; float16 numbers, of either sign or zero.
+        scales: (O, I / block) float32, of either sign or zero; float16 numbers where the kind says so.
         minimums: (O, I / block) float32, or None.
+        error: Frobenius norm of what was lost of the file's own numbers, over theirs.
     """
 
     kind: BlockType
     values: NDArray[np.int8]
     scales: NDArray[np.float32]
     minimums: NDArray[np.float32] | None
+    error: float = 0.0
 
     def take_rows(self, rows: NDArray[np.int64]) -> StoredBlocks:
         """Some rows, in another order; no block spans two rows."""
         minimums = None if self.minimums is None else self.minimums[rows]
         return StoredBlocks(self.kind, self.values[rows], self.scales[rows], minimums)
+
+    def with_half_scales(self) -> StoredBlocks:
+        """The same with every scale rounded to float16, and how much of the weight that loses.
+
+        Raises:
+            ValueError: a scale is larger than any float16 number.
+        """
+        if self.kind.half_scales:
+            return self
+        with np.errstate(over="ignore"):
+            scales = self.scales.astype(np.float16).astype(np.float32)
+        if not np.isfinite(scales).all():
+            raise ValueError(f"a scale of {np.abs(self.scales).max():.6g} is beyond float16")
+        rounded = replace(self, kind=replace(self.kind, half_scales=True), scales=scales)
+        weight = self.dequantise()
+        lost = float(np.square(rounded.dequantise() - weight, dtype=np.float64).sum())
+        whole = float(np.square(weight, dtype=np.float64).sum())
+        return replace(rounded, error=(lost / whole) ** 0.5 if whole else 0.0)
 
     def split(self, *, positive_scales: bool) -> tuple[StoredBlocks, NDArray[np.float32] | None]:
         """Parts with one scale per block each, and the minimums: their sum is the weight, exactly.
@@ -78,7 +100,7 @@ class StoredBlocks:
             scales = np.where(empty, _UNUSED_SCALE, np.abs(scales))
         if minimums is not None:
             minimums = np.asarray(minimums, np.float32)
-        return StoredBlocks(self.kind, values, scales, None), minimums
+        return StoredBlocks(self.kind, values, scales, None, self.error), minimums
 
     def dequantise(self) -> NDArray[np.float32]:
         """The weight: (O, I) float32."""

@@ -44,6 +44,12 @@ _DEFAULTS: Mapping[str, Config] = {
         "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256, "query_pre_attn_scalar": 256,
         "max_position_embeddings": 131072, "rms_norm_eps": 1e-6, "sliding_window": 4096,
     },
+    "gemma4_text": {
+        "vocab_size": 262144, "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 30,
+        "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 256,
+        "max_position_embeddings": 131072, "rms_norm_eps": 1e-6, "sliding_window": 512,
+        "vocab_size_per_layer_input": 262144, "hidden_size_per_layer_input": 256,
+    },
     "llama": {
         "vocab_size": 32000, "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
         "num_attention_heads": 32, "max_position_embeddings": 2048, "rms_norm_eps": 1e-6,
@@ -54,6 +60,9 @@ _DEFAULTS: Mapping[str, Config] = {
         "rms_norm_eps": 1e-6, "sliding_window": 4096,
     },
 }  # fmt: skip
+# Released files whose text settings stand among those of the wrapper -> `model_type` of the text part.
+_FLAT = {"qwen2_5_vl": "qwen2_5_vl_text"}
+_OF_TOWERS = ("vision_", "image_", "video_")
 _EMBED, _FIRST = "embed_tokens.weight", "layers.0."
 
 
@@ -78,6 +87,7 @@ def text_part(config: Config, tensors: TensorStore) -> TextPart:
     Raises:
         CheckpointError: the wrapper contradicts its text part, or two tensors would have one name.
     """
+    config = _nested(config)
     if _TEXT not in config:
         if _EMBED in tensors and any(name.startswith(_FIRST) for name in tensors):
             return TextPart(config, RenamedTensors(tensors, _unique((f"model.{n}", n) for n in tensors)))
@@ -85,11 +95,20 @@ def text_part(config: Config, tensors: TensorStore) -> TextPart:
     text = config[_TEXT]
     if not isinstance(text, dict):
         raise CheckpointError(f"config.{_TEXT} is {quoted(text)}, expected an object")
-    kept = [(_new_name(name), name) for name in tensors if not _is_tower(name)]
+    kept = [(plain_name(name), name) for name in tensors if not _is_tower(name)]
     left = sorted({_tower(name) for name in tensors if _is_tower(name)})
     what = f"{config.get('model_type', 'a model')!s}"[:60]
     note = f"{what}: its text model alone was read" + (f", without {', '.join(left)}" if left else "")
     return TextPart(_merge(config, text), RenamedTensors(tensors, _unique(kept)), (note,))
+
+
+def _nested(config: Config) -> Config:
+    """A flat wrapper as transformers writes them now; any other configuration as it is."""
+    kind = config.get("model_type")
+    if _TEXT in config or "vision_config" not in config or kind not in _FLAT:
+        return config
+    text = {key: value for key, value in config.items() if not key.startswith(_OF_TOWERS)}
+    return {"model_type": kind, _TEXT: {**text, "model_type": _FLAT[str(kind)]}}
 
 
 def _merge(config: Config, text: Config) -> Config:
@@ -105,7 +124,8 @@ def _merge(config: Config, text: Config) -> Config:
     return merged
 
 
-def _new_name(name: str) -> str:
+def plain_name(name: str) -> str:
+    """The name that a text-only checkpoint has for a tensor of a checkpoint of several modalities."""
     for prefix, new in _PREFIXES:
         if name.startswith(prefix):
             return new + name.removeprefix(prefix)

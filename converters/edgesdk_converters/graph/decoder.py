@@ -8,9 +8,10 @@ weight names the canonical ones of `edgesdk_converters.architectures`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
-from edgesdk.bundle.decoder_block import Attention, FeedForward
+from edgesdk.bundle.decoder_block import Attention, FeedForward, LayerInputs
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.step_contract import step_contract
 from edgesdk.bundle.step_names import CACHE, NEW, CellName, graph_tensors
@@ -45,6 +46,7 @@ class _DecoderBuilder:
         table = g.weight("embed", (spec.vocab_size, spec.hidden_size))
         (x,) = g.add(ops.Embed(), ["tokens", table], "embedded")
         x = self._scale(x, spec.embedding_scale, "embedded.scaled")
+        own = () if spec.layer_inputs is None else self._layer_inputs(x, spec.layer_inputs)
         cell_layers = iter(spec.cell_layers)
         for block in spec.blocks:
             at = f"layers.{block.number}"
@@ -52,6 +54,12 @@ class _DecoderBuilder:
                 x = self._residual(x, self._attention(x, at, block.mixer, next(cell_layers)), f"{at}.attn")
             if block.feed_forward is not None:
                 x = self._residual(x, self._feed_forward(x, at, block.feed_forward), f"{at}.mlp")
+            if block.layer_input and spec.layer_inputs is not None:
+                y = self._layer_input(x, own[block.number], at, spec.layer_inputs)
+                x = self._residual(x, y, f"{at}.input")
+            if block.scaled:
+                factors = g.weight(f"{at}.scale", (spec.hidden_size,))
+                (x,) = g.add(ops.ScaleColumns(), [x, factors], f"{at}.out")
         (x,) = g.add(ops.TakeRows(), [x, "rows"], "last")
         x = self._norm(x, "final_norm", spec.hidden_size)
         head = table if spec.tied_head else g.weight("head", (spec.logits_size, spec.hidden_size))
@@ -79,6 +87,8 @@ class _DecoderBuilder:
             (y,) = g.add(ops.SplitHeads(count), [y], f"{at}.{part}.heads")
             if normed == "heads":
                 y = self._norm(y, f"{at}.{part}_norm", D)
+            if part == "v" and mixer.v_norm:
+                (y,) = g.add(ops.RmsNorm(self.spec.norm_eps), [y], f"{at}.v.normed")
             if part != "v" and mixer.rotary is not None:
                 rotary = replace(mixer.rotary, growth=mixer.query_growth if part == "q" else 0.0)
                 (y,) = g.add(ops.Rotate(rotary), [y, "positions"], f"{at}.{part}.rotated")
@@ -104,6 +114,30 @@ class _DecoderBuilder:
         (gate,) = g.add(ops.Activate(ffn.activation), [gate], f"{at}.activated")
         (y,) = g.add(ops.Multiply(), [gate, up], f"{at}.gated")
         return self._linear(y, f"{at}.down", E, ffn.size, ffn.bias)
+
+    def _layer_inputs(self, x: str, inputs: LayerInputs) -> tuple[str, ...]:
+        """What each layer has of a token: (T, size) each."""
+        g, spec, L, P = self.g, self.spec, inputs.layers, inputs.size
+        table = g.weight("layer_inputs.embed", (spec.vocab_size, L * P))
+        (own,) = g.add(ops.Embed(), ["tokens", table], "layer_inputs.embedded")
+        own = self._scale(own, math.sqrt(P / 2), "layer_inputs.embedded.scaled")
+        y = self._linear(x, "layer_inputs.project", L * P, spec.hidden_size, False)
+        y = self._scale(y, spec.hidden_size**-0.5, "layer_inputs.projected")
+        (y,) = g.add(ops.SplitHeads(L), [y], "layer_inputs.layers")
+        y = self._norm(y, "layer_inputs.norm", P)
+        (y,) = g.add(ops.MergeHeads(), [y], "layer_inputs.merged")
+        y = self._scale(y, math.sqrt(0.5), "layer_inputs.merged.scaled")
+        (y,) = g.add(ops.Add(), [y, own], "layer_inputs.sum")
+        if L == 1:
+            return (y,)
+        return g.add(ops.Split((P,) * L), [y], *(f"layer_inputs.{layer}" for layer in range(L)))
+
+    def _layer_input(self, x: str, own: str, at: str, inputs: LayerInputs) -> str:
+        g, E, P = self.g, self.spec.hidden_size, inputs.size
+        gate = self._linear(x, f"{at}.input_gate", P, E, False)
+        (gate,) = g.add(ops.Activate(inputs.activation), [gate], f"{at}.input.activated")
+        (y,) = g.add(ops.Multiply(), [gate, own], f"{at}.input.gated")
+        return self._linear(y, f"{at}.input_out", E, P, False)
 
     def _residual(self, x: str, y: str, at: str) -> str:
         if self.spec.post_norms:

@@ -92,10 +92,16 @@ def _heads_first(op: ops.HeadsFirst, xp: Namespace, x: Array) -> tuple[Array, ..
 
 
 def _rotate(op: ops.Rotate, xp: Namespace, x: Array, positions: Array) -> tuple[Array, ...]:
-    cos, sin = (xp.asarray(rows)[:, None, :] for rows in rotary_rows(op.rotary, np.asarray(positions)))
+    return (turn(op, xp, x, *rotary_rows(op.rotary, np.asarray(positions))),)
+
+
+def turn(op: ops.Rotate, xp: Namespace, x: Array, cos: Array, sin: Array) -> Array:
+    """x (T, heads, D) turned by angles, given as cosines and sines (T, size / 2); the rest of D stays."""
+    cos, sin = (xp.asarray(rows)[:, None, :] for rows in (cos, sin))
     half = op.rotary.size // 2
     a, b, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
-    return (xp.concatenate([a * cos - b * sin, b * cos + a * sin, rest], axis=-1),)
+    turned: Array = xp.concatenate([a * cos - b * sin, b * cos + a * sin, rest], axis=-1)
+    return turned
 
 
 def _attend(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from edgesdk.bundle.manifest import CellType
 from edgesdk.bundle.port import Port
+from edgesdk.bundle.stack_record import StackRecord
 from edgesdk.bundle.step_contract import StepContract, step_contract
 from edgesdk.bundle.step_names import CellName
+from edgesdk.bundle.step_shape import MAIN
 from edgesdk.errors import EmitError
 from edgesdk_converters.graph.program import Program
 
@@ -30,6 +32,13 @@ def program_contract(program: Program, cell_type: CellType = "float32") -> StepC
     )
 
 
+def main_record(program: Program) -> tuple[StackRecord, ...]:
+    """What the manifest says of the main stack: its further ports; nothing where it has none."""
+    plain, found = step_contract(program.spec), program_contract(program)
+    inputs, outputs = found.inputs[len(plain.inputs) :], found.outputs[len(plain.outputs) :]
+    return (StackRecord(MAIN, inputs=inputs, outputs=outputs),) if inputs or outputs else ()
+
+
 def refuse_further_ports(program: Program, target: str) -> None:
     """Refuses a program with more inputs or outputs than every decoder has.
 
@@ -40,10 +49,9 @@ def refuse_further_ports(program: Program, target: str) -> None:
     Raises:
         EmitError: naming one.
     """
-    plain, found = step_contract(program.spec), program_contract(program)
-    further = found.inputs[len(plain.inputs) :] + found.outputs[len(plain.outputs) :]
-    if further:
+    for record in main_record(program):
         raise EmitError(
-            f"{target} takes tokens and gives logits only, the model also has {further[0].name!r}; "
+            f"{target} takes tokens and gives logits only, the model also has "
+            f"{(*record.inputs, *record.outputs)[0].name!r}; "
             "emit another target"
         )

@@ -2,7 +2,8 @@
 
 Variants: `default` (RoFormer, section 3.4.2), `linear` (position interpolation), `llama3` (frequency
 bands of Llama 3.1), `yarn` (YaRN, arXiv 2309.00071, sections 3.2 to 3.4), `longrope` (LongRoPE, arXiv
-2402.13753, section 3: a factor for each frequency).
+2402.13753, section 3: a factor for each frequency), `proportional` (gemma4: the first
+pairs of a head alone).
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ def inverse_frequencies(rotary: RotarySpec) -> NDArray[np.float64]:
         return _yarn(frequencies, rotary)
     if rotary.kind == "longrope":
         return frequencies / np.array(rotary.factors, np.float64)
+    if rotary.kind == "proportional":
+        turns = np.arange(rotary.size // 2) < rotary.turning
+        return np.where(turns, frequencies / rotary.factor, 0.0)
     return frequencies
 
 
@@ -56,9 +60,9 @@ def rotary_rows(
 def table_name(rotary: RotarySpec) -> str:
     """Tells the tables of one rotary embedding from those of others, within a file."""
     told = "_".join(str(value) for value in dataclasses.astuple(rotary)[:_NAMED])
-    if not rotary.factors and not rotary.growth:
+    if not rotary.factors and not rotary.growth and not rotary.turning:
         return told
-    more = repr((rotary.factors, rotary.growth)).encode()
+    more = repr((rotary.factors, rotary.growth, *([rotary.turning] if rotary.turning else []))).encode()
     return f"{told}_{hashlib.sha256(more).hexdigest()[:12]}"
 
 

@@ -63,6 +63,29 @@ def tensor_names(weights: Weights, name: str) -> tuple[str, ...]:
     return weights.tensor_names(name)
 
 
+@runtime_checkable
+class RowWeights(Protocol):
+    """What weights also are when they can read or compute some rows of a matrix without the others."""
+
+    def has_rows(self, name: str) -> bool:
+        """Whether some rows of a weight cost less than all."""
+
+    def load_rows(self, name: str, start: int, stop: int) -> Array:
+        """Rows [start, stop) of a weight as float32."""
+
+
+def has_rows(weights: Weights, name: str) -> bool:
+    """`RowWeights.has_rows` of weights that need not be such."""
+    return isinstance(weights, RowWeights) and weights.has_rows(name)
+
+
+def load_rows(weights: Weights, name: str, start: int, stop: int) -> Array:
+    """Rows [start, stop) of a weight, whatever they cost."""
+    if isinstance(weights, RowWeights) and weights.has_rows(name):
+        return weights.load_rows(name, start, stop)
+    return weights.load(name)[start:stop]
+
+
 def stored_blocks(weights: Weights, name: str) -> StoredBlocks:
     """The blocks of a weight.
 
@@ -84,6 +107,8 @@ class Derived:
         parts: names underneath that it consists of; none means that of its own name.
         kind: how the result lies in blocks, where it still does.
         blocks: gets the weights underneath and returns those blocks; given with `kind`.
+        rows: gets the weights underneath, start and stop, and returns those rows; None where a row depends on
+            others than those of its parts.
     """
 
     shape: tuple[int, ...]
@@ -91,6 +116,7 @@ class Derived:
     parts: tuple[str, ...] = ()
     kind: BlockType | None = None
     blocks: Callable[[Weights], StoredBlocks] | None = None
+    rows: Callable[[Weights, int, int], Array] | None = None
 
 
 class DerivedWeights:
@@ -125,6 +151,23 @@ class DerivedWeights:
             return np.ascontiguousarray(value, dtype=np.float32)
         self._check(name)
         return self._base.load(name)
+
+    def has_rows(self, name: str) -> bool:
+        """Whether some rows of a weight cost less than all."""
+        if name not in self._changed:
+            return name not in self._removed and has_rows(self._base, name)
+        derived = self._changed[name]
+        return derived.rows is not None and all(has_rows(self._base, n) for n in derived.parts or (name,))
+
+    def load_rows(self, name: str, start: int, stop: int) -> Array:
+        """Computes or reads rows [start, stop) of one weight."""
+        derived = self._changed.get(name)
+        if derived is None:
+            self._check(name)
+            return load_rows(self._base, name, start, stop)
+        if derived.rows is None:
+            return self.load(name)[start:stop]
+        return np.ascontiguousarray(derived.rows(self._base, start, stop), dtype=np.float32)
 
     def block_type(self, name: str) -> BlockType | None:
         """How a weight lies in blocks, without computing it; None if it does not."""

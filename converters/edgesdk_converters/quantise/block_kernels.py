@@ -24,6 +24,7 @@ class BlockKernels:
         products: (bits, block) of matrices in products.
         tables: (bits, block) of tables whose rows are looked up.
         positive_scales: scales must be above zero; others cost a minimum.
+        half_scales: scales must be float16 numbers; others are rounded to them.
         row_activations: kernels quantise activations with one scale per row, so that single large
             channels spoil the others and are worth separating.
     """
@@ -32,6 +33,7 @@ class BlockKernels:
     tables: frozenset[tuple[int, int]]
     positive_scales: bool
     row_activations: bool
+    half_scales: bool = False
 
     def needs_minimums(self, kind: BlockType) -> bool:
         """Whether blocks of a kind come with minimums here."""
@@ -40,16 +42,18 @@ class BlockKernels:
 
 _GROUPS = frozenset((4, block) for block in (32, 64, 128))
 """GGUF's 4-bit blocks and the groups of AWQ, GPTQ and MLX."""
+_EIGHTS = frozenset({(8, 32), (8, 16)})
+"""GGUF's Q8_0, Q5_K and IQ4_NL in blocks of 32, its Q6_K in blocks of 16."""
 
 # XNNPACK (4 bits in blocks, LiteRT 2.3) refuses scales that are not positive, and has no 8-bit blocks.
-LITERT_BLOCKS = BlockKernels(_GROUPS, frozenset(), True, True)
+LITERT_BLOCKS = BlockKernels(_GROUPS, frozenset(), True, True, half_scales=True)
 # MatMulNBits and GatherBlockQuantized; MatMulNBits quantises activations in the same blocks.
-ONNX_BLOCKS = BlockKernels(_GROUPS | {(8, 32)}, _GROUPS | {(8, 32)}, False, False)
+ONNX_BLOCKS = BlockKernels(_GROUPS | _EIGHTS, _GROUPS | _EIGHTS, False, False)
 # DequantizeLinear; a table of blocks would be unpacked whole for every step.
-ONNX_STEP_BLOCKS = BlockKernels(_GROUPS | {(8, 32)}, frozenset(), False, False)
+ONNX_STEP_BLOCKS = BlockKernels(_GROUPS | _EIGHTS, frozenset(), False, False)
 
 # constexpr_blockwise_shift_scale takes any block; a table of blocks would be unpacked whole for every step.
-COREML_BLOCKS = BlockKernels(_GROUPS | {(8, 32)}, frozenset(), False, False)
+COREML_BLOCKS = BlockKernels(_GROUPS | {(8, 32)}, frozenset(), False, False, half_scales=True)
 
 
 def kept_blocks(program: Program, kernels: BlockKernels) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from edgesdk_converters.quantise.palettise import palettise, palettise_for
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights, check_block
 from edgesdk_converters.quantise.recipe import Algorithm, Recipe, Scheme
 from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
+from edgesdk_converters.quantise.tensor_spool import TensorSpool
 from edgesdk_converters.quantise.tied_table import gptq_table, head_grams
 from edgesdk_converters.quantise.token_runs import TokenRuns
 
@@ -73,6 +74,7 @@ def calibrate(
     report: Report | None = None,
     *,
     int8_activations: bool = False,
+    spool: TensorSpool | None = None,
 ) -> Calibrated:
     """Quantises every matrix of a program whose scheme asks for data.
 
@@ -82,6 +84,7 @@ def calibrate(
         sequences: token ids; each is a text of its own. Several thousand tokens in all are wanted.
         report: told what happens.
         int8_activations: round what linear layers read, as XNNPACK does.
+        spool: where integers wait; None for memory.
 
     Raises:
         TransformError: no tokens are given, or a block does not divide a row.
@@ -90,6 +93,7 @@ def calibrate(
     if not sequences:
         raise TransformError("calibration got no tokens; expected at least one sequence with some")
     say = report or (lambda line: None)
+    keep = (lambda tensor: tensor) if spool is None else spool.keep
     schemes = _schemes(program, recipe)
     with_data = {name for name in schemes if _only_linear(program.graph, name)}
     tensors: dict[str, StoredTensor] = {}
@@ -100,16 +104,18 @@ def calibrate(
         say(f"running the model for {', '.join(tied)}")
     grams = head_grams(program, tied, sequences) if tied else {}
     for name in early:
-        tensors[name], record = _early(name, program.weights.load(name), schemes[name], grams.get(name))
+        made, record = _early(name, program.weights.load(name), schemes[name], grams.get(name))
+        tensors[name] = keep(made)
         records.append(record)
-    stored = QuantisedWeights(program.weights, recipe, tensors)
+    stored = QuantisedWeights(program.weights, recipe, tensors, spool)
     runs = TokenRuns(program, sequences, int8_activations=int8_activations)
     for node in _until_last(program.graph, with_data):
         weight = _weight(node)
         if weight is not None and weight in with_data:
             say(f"calibrating {weight}")
             inputs = runs.linear_inputs(node.inputs[0])
-            tensors[weight], record = _quantise(weight, program.weights.load(weight), schemes[weight], inputs)
+            made, record = _quantise(weight, program.weights.load(weight), schemes[weight], inputs)
+            tensors[weight] = keep(made)
             records.append(record)
         constants = [n for n in node.inputs if runs.is_weight(n)]
         runs.step(node, {n: tensors[n].dequantise() if n in tensors else stored.load(n) for n in constants})

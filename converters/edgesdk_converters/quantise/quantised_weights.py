@@ -7,12 +7,21 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from edgesdk.errors import TransformError
-from edgesdk_converters.graph.weights import Array, Weights, stored_blocks, tensor_names
+from edgesdk_converters.checkpoints.stored_blocks import block_type
+from edgesdk_converters.graph.weights import (
+    Array,
+    Weights,
+    has_rows,
+    load_rows,
+    stored_blocks,
+    tensor_names,
+)
 from edgesdk_converters.quantise.palette_tensor import PaletteTensor, StoredTensor
 from edgesdk_converters.quantise.palettise import palettise
 from edgesdk_converters.quantise.quantised_tensor import QuantisedTensor
 from edgesdk_converters.quantise.recipe import Recipe, Scheme
 from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
+from edgesdk_converters.quantise.tensor_spool import TensorSpool
 from edgesdk_converters.quantise.weight_numbers import digest_floats, digest_stored
 
 _BEYOND_HALF = 65520.0  # from here on, float16 rounds to infinity
@@ -22,11 +31,15 @@ _ROWS_AT_ONCE = 4096
 class QuantisedWeights:
     """A `Weights` whose matrices are what their integers, or indices, stand for.
 
-    Memory: the integers of every weight asked for, one byte each.
+    Memory: the integers of every weight asked for, one byte each; with a spool those of one.
     """
 
     def __init__(
-        self, base: Weights, recipe: Recipe, precomputed: Mapping[str, StoredTensor] | None = None
+        self,
+        base: Weights,
+        recipe: Recipe,
+        precomputed: Mapping[str, StoredTensor] | None = None,
+        spool: TensorSpool | None = None,
     ) -> None:
         """Reads float weights from `base`.
 
@@ -35,12 +48,14 @@ class QuantisedWeights:
             recipe: how each is quantised.
             precomputed: integers or palettes that calibration has chosen
                 (`quantise.calibrate`); every matrix whose algorithm needs data must be there.
+            spool: where integers wait; None for memory.
         """
         self._base = base
         self.recipe = recipe
         self._kept: dict[str, StoredTensor] = dict(precomputed or {})
         self._errors: dict[str, float] = {}
         self._digests: dict[str, bytes] = {}
+        self._keep = (lambda tensor: tensor) if spool is None else spool.keep
 
     def __iter__(self) -> Iterator[str]:
         """All names."""
@@ -87,6 +102,7 @@ class QuantisedWeights:
         """
         if name in self._kept:
             return self._kept[name]
+        made: StoredTensor
         scheme = self.scheme(name)
         if scheme is None:
             raise TransformError(f"recipe {self.recipe.name} does not quantise {name!r}")
@@ -98,12 +114,11 @@ class QuantisedWeights:
                 f"calibrate first, or use algorithm {without}"
             )
         if scheme.algorithm == "stored":
-            self._kept[name] = self._blocks(name)
+            made, self._errors[name] = self._blocks(name)
+            self._kept[name] = self._keep(made)
         else:
-            weight = self._base.load(name)
-            self._kept[name] = (palettise if scheme.palette else round_to_nearest)(weight, scheme)
-            # While the floats are at hand: making them again takes as long as quantising them.
-            self._errors[name] = relative_error(weight, self._kept[name])
+            made, self._errors[name] = self._make(name, scheme)
+            self._kept[name] = self._keep(made)
         return self._kept[name]
 
     def relative_error(self, name: str) -> float:
@@ -117,11 +132,40 @@ class QuantisedWeights:
             self._errors[name] = relative_error(self._base.load(name), stored)
         return self._errors[name]
 
-    def _blocks(self, name: str) -> QuantisedTensor:
+    def _make(self, name: str, scheme: Scheme) -> tuple[StoredTensor, float]:
+        """A matrix and its relative error, found while the floats are at hand: making them takes as long.
+
+        Of a large one only so many rows at a time, where each can be made without the others.
+        """
+        rows = self.shape(name)[0]
+        if scheme.palette or rows <= _ROWS_AT_ONCE or not has_rows(self._base, name):
+            weight = self._base.load(name)
+            made = palettise(weight, scheme) if scheme.palette else round_to_nearest(weight, scheme)
+            return made, relative_error(weight, made)
+        values, scales, lost, whole = [], [], 0.0, 0.0
+        for start in range(0, rows, _ROWS_AT_ONCE):
+            weight = load_rows(self._base, name, start, min(start + _ROWS_AT_ONCE, rows))
+            part = round_to_nearest(weight, scheme)
+            less, all_of_it = squares(weight, part.dequantise())
+            lost, whole = lost + less, whole + all_of_it
+            values.append(part.values)
+            scales.append(part.scales)
+        made = QuantisedTensor(np.concatenate(values), np.concatenate(scales), scheme.bits, scheme.block)
+        return made, (lost / whole) ** 0.5 if whole else 0.0
+
+    def half_scales(self, name: str) -> bool:
+        """Whether the scales of a weight's blocks are float16 numbers; those that are chosen here are."""
+        kind = block_type(self._base, name)
+        scheme = self.scheme(name)
+        return scheme is None or scheme.algorithm != "stored" or kind is None or kind.half_scales
+
+    def _blocks(self, name: str) -> tuple[QuantisedTensor, float]:
+        """The file's own blocks, and what was lost of them."""
         blocks = stored_blocks(self._base, name)
         if blocks.minimums is not None:
             raise TransformError(f"the blocks of {name!r} have minimums; split those off first")
-        return QuantisedTensor(blocks.values, blocks.scales, blocks.kind.bits, blocks.kind.block)
+        made = QuantisedTensor(blocks.values, blocks.scales, blocks.kind.bits, blocks.kind.block)
+        return made, blocks.error
 
     def load(self, name: str) -> Array:
         """The weight as float32, after quantisation.
@@ -190,6 +234,12 @@ def relative_error(weight: Array, stored: StoredTensor | None) -> float:
             kept = rows.astype(np.float16).astype(np.float32)
         else:
             kept = stored.rows(start, start + _ROWS_AT_ONCE).dequantise()
-        lost += float(np.square(kept - rows, dtype=np.float64).sum())
-        whole += float(np.square(rows, dtype=np.float64).sum())
+        less, all_of_it = squares(rows, kept)
+        lost, whole = lost + less, whole + all_of_it
     return (lost / whole) ** 0.5 if whole else 0.0
+
+
+def squares(weight: Array, kept: Array) -> tuple[float, float]:
+    """Sums of squares of what is lost of some rows, and of all that they hold."""
+    lost = float(np.square(kept - weight, dtype=np.float64).sum())
+    return lost, float(np.square(weight, dtype=np.float64).sum())

@@ -75,7 +75,7 @@ class Scheme:
             raise ValueError(f"rows is {self.rows} with algorithm {self.algorithm}; it is for palettes only")
         if self.bits not in (4, 8):
             raise ValueError(f"bits is {self.bits}, expected 4 or 8")
-        if self.block not in (None, 32, 64, *((128,) if self.algorithm == "stored" else ())) or (
+        if self.block not in (None, 32, 64, *((16, 128) if self.algorithm == "stored" else ())) or (
             self.bits == 8 and self.block is not None and self.algorithm != "stored"
         ):
             raise ValueError(

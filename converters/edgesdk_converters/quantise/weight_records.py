@@ -35,7 +35,10 @@ def _record(program: Program, weights: QuantisedWeights, name: str) -> WeightRec
             error = relative_error(program.weights.load(name), None)
         return WeightRecord(name, kind, "float", None, None, None, error)
     if scheme.algorithm == "stored":
-        return WeightRecord(name, kind, "exact", scheme.bits, scheme.block, "stored", 0.0)
+        weights.stored(name)
+        lost = weights.relative_error(name)  # of scales that the target has in float16 only
+        own: Literal["exact", "requantised"] = "requantised" if lost else "exact"
+        return WeightRecord(name, kind, own, scheme.bits, scheme.block, "stored", lost)
     integers = kind is not None and any(part not in _FLOATS for part in kind.split("+"))
     kept: Literal["requantised", "quantised"] = "requantised" if integers else "quantised"
     error = weights.relative_error(name)

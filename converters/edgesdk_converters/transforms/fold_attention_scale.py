@@ -14,7 +14,7 @@ from edgesdk.errors import TransformError
 from edgesdk_converters.graph.graph import Graph, Node, rebuild
 from edgesdk_converters.graph.ops import Attend, Linear, RmsNorm, Rotate, SplitHeads
 from edgesdk_converters.graph.program import Program
-from edgesdk_converters.graph.weights import Derived, DerivedWeights
+from edgesdk_converters.graph.weights import Derived, DerivedWeights, load_rows
 
 
 def fold_attention_scale(program: Program) -> Program:
@@ -35,6 +35,9 @@ def fold_attention_scale(program: Program) -> Program:
                 changed[weight] = Derived(
                     program.weights.shape(weight),
                     lambda base, w=weight, s=node.op.scale: base.load(w) * np.float32(s),  # type: ignore[misc]
+                    rows=lambda base, start, stop, w=weight, s=node.op.scale: (  # type: ignore[misc]
+                        load_rows(base, w, start, stop) * np.float32(s)
+                    ),
                 )
             nodes.append(Node(dataclasses.replace(node.op, scale=1.0), node.inputs, node.outputs))
         else:

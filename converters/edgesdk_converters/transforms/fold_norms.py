@@ -10,7 +10,7 @@ from edgesdk.bundle.manifest import TransformRecord
 from edgesdk_converters.graph.graph import Graph, Node, rebuild
 from edgesdk_converters.graph.ops import Linear, RmsNorm
 from edgesdk_converters.graph.program import Program
-from edgesdk_converters.graph.weights import Derived, DerivedWeights
+from edgesdk_converters.graph.weights import Derived, DerivedWeights, load_rows
 
 
 def fold_norms(program: Program) -> Program:
@@ -27,6 +27,9 @@ def fold_norms(program: Program) -> Program:
                 changed[weight] = Derived(
                     program.weights.shape(weight),
                     lambda base, w=weight, n=norm: base.load(w) * base.load(n)[None, :],  # type: ignore[misc]
+                    rows=lambda base, start, stop, w=weight, n=norm: (  # type: ignore[misc]
+                        load_rows(base, w, start, stop) * base.load(n)[None, :]
+                    ),
                 )
             folded.add(norm)
             nodes.append(Node(node.op, node.inputs[:1], node.outputs))

@@ -13,7 +13,7 @@ from edgesdk_converters.checkpoints.stored_blocks import BlockType, StoredBlocks
 from edgesdk_converters.graph.graph import Graph, Node, Value, rebuild
 from edgesdk_converters.graph.ops import Linear, Split
 from edgesdk_converters.graph.program import Program
-from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights, Weights, stored_blocks
+from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights, Weights, load_rows, stored_blocks
 
 
 def fuse_linears(program: Program, *, keep_blocks: bool = False) -> Program:
@@ -74,6 +74,7 @@ def _fuse(
             parts=parts,
             kind=kinds.pop() if len(kinds) == 1 else None,
             blocks=lambda base, parts=parts: _stack_blocks(base, parts),  # type: ignore[misc]
+            rows=lambda base, start, stop, parts=parts: _stack_rows(base, parts, start, stop),  # type: ignore[misc]
         )
         added.append(Value(name, shape))
         inputs.append(name)
@@ -87,6 +88,17 @@ def _fuse(
 
 def _stack(base: Weights, parts: tuple[str, ...]) -> Array:
     return np.concatenate([base.load(part) for part in parts], axis=0)
+
+
+def _stack_rows(base: Weights, parts: tuple[str, ...], start: int, stop: int) -> Array:
+    found, before = [], 0
+    for part in parts:
+        rows = base.shape(part)[0]
+        first, last = max(start - before, 0), min(stop - before, rows)
+        if first < last:
+            found.append(load_rows(base, part, first, last))
+        before += rows
+    return np.concatenate(found, axis=0)
 
 
 def _stack_blocks(base: Weights, parts: tuple[str, ...]) -> StoredBlocks:

@@ -44,7 +44,9 @@ def keep_blocks(
     """
     program = fuse_linears(program, keep_blocks=True)
     kept = tuple(name for name in kept_blocks(program, kernels) if not recipe.requantises(name))
-    program = split_minimums(program, kept, positive_scales=kernels.positive_scales)
+    program = split_minimums(
+        program, kept, positive_scales=kernels.positive_scales, half_scales=kernels.half_scales
+    )
     if needs_peaks(recipe, kernels):
         if peaks is None:
             raise TransformError(f"recipe {recipe.name} separates large channels; measure activations first")

@@ -17,9 +17,9 @@ from edgesdk.bundle.manifest import TransformRecord
 from edgesdk.errors import TransformError
 from edgesdk_converters.checkpoints.stored_blocks import block_type
 from edgesdk_converters.graph.graph import Graph, Node, Value, rebuild
-from edgesdk_converters.graph.ops import Linear, Scale, Softcap
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Derived, DerivedWeights, stored_blocks
+from edgesdk_converters.transforms.head_product import head_product
 
 _EARLIER = ("skip_layers", "repair_stack")
 
@@ -65,10 +65,8 @@ def prune_head(program: Program, kept: NDArray[np.int64]) -> Program:
 
 def _with_own_head(graph: Graph, source: str, rows: int) -> Graph:
     """The graph whose logits are the product with a matrix `head` of so many rows."""
-    product = graph.producer("logits")
-    while product is not None and isinstance(product.op, Scale | Softcap):
-        product = graph.producer(product.inputs[0])
-    if product is None or not isinstance(product.op, Linear) or product.inputs[1] != source:
+    product = head_product(graph)
+    if product.inputs[1] != source:
         raise TransformError(f"no product with {source!r} makes the logits")
     if source == "head" and len(graph.users(source)) > 1:
         raise TransformError("the head makes another output, too; give that a matrix of its own")

@@ -20,7 +20,7 @@ from edgesdk.errors import TransformError
 from edgesdk_converters.graph.graph import Graph, Node, Value, rebuild
 from edgesdk_converters.graph.ops import Add, Embed, Linear, RmsNorm, Scale, TakeRows
 from edgesdk_converters.graph.program import Program
-from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights, Weights
+from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights, Weights, load_rows
 
 ROTATION = ".rotation"
 """What the name of a matrix ends in that only the turned stream needs."""
@@ -47,10 +47,10 @@ def rotate_residual(program: Program, seed: int = 0) -> Program:
         )
     graph, E = program.graph, program.spec.hidden_size
     rotation = random_rotation(E, seed)
+    turn: Array = rotation.astype(np.float32)  # one for all weights: at E = 2048 it takes 17 MB
     stream = _stream(graph)
     changed = {
-        name: _change(program.weights, name, rotation, sides)
-        for name, sides in _turned(graph, stream).items()
+        name: _change(program.weights, name, turn, sides) for name, sides in _turned(graph, stream).items()
     }
     given = {name: f"{name}.turned" for name in graph.outputs if name in stream}
     nodes: list[Node] = []
@@ -65,7 +65,7 @@ def rotate_residual(program: Program, seed: int = 0) -> Program:
         else:
             nodes.append(Node(node.op, inputs, outputs))
         for name in given.keys() & {*node.outputs}:
-            changed[name + ROTATION] = Derived((E, E), lambda base: rotation.astype(np.float32))
+            changed[name + ROTATION] = Derived((E, E), lambda base: turn)
             nodes.append(Node(Linear(), (given[name], name + ROTATION), (name,)))
     read = {name for node in nodes for name in node.inputs}
     added = [Value(name, (E, E)) for name in changed if name.endswith(ROTATION)]
@@ -76,6 +76,12 @@ def rotate_residual(program: Program, seed: int = 0) -> Program:
         weights=DerivedWeights(program.weights, changed, removed),
         history=(*program.history, TransformRecord("rotate_residual", {"seed": seed})),
     )
+
+
+def stream_rotation(program: Program) -> NDArray[np.float64] | None:
+    """R (E, E) of a program whose stream holds x R in place of x; None where it holds x."""
+    seeds = [r.settings["seed"] for r in program.history if r.name == "rotate_residual"]
+    return random_rotation(program.spec.hidden_size, int(seeds[-1])) if seeds else None
 
 
 def random_rotation(size: int, seed: int) -> NDArray[np.float64]:
@@ -145,8 +151,7 @@ def _turned(graph: Graph, stream: set[str]) -> dict[str, tuple[bool, bool]]:
     return {name: turned for name, turned in sides.items() if any(turned)}
 
 
-def _change(weights: Weights, name: str, rotation: NDArray[np.float64], sides: tuple[bool, bool]) -> Derived:
-    turn: Array = rotation.astype(np.float32)
+def _change(weights: Weights, name: str, turn: Array, sides: tuple[bool, bool]) -> Derived:
     rows, columns = sides
 
     def compute(base: Weights) -> Array:
@@ -155,7 +160,11 @@ def _change(weights: Weights, name: str, rotation: NDArray[np.float64], sides: t
             weight = weight @ turn
         return weight
 
-    return Derived(weights.shape(name), compute)
+    def some(base: Weights, start: int, stop: int) -> Array:
+        turned: Array = load_rows(base, name, start, stop) @ turn
+        return turned
+
+    return Derived(weights.shape(name), compute, rows=some if columns and not rows else None)
 
 
 def _between(norm: Array, rotation: NDArray[np.float64]) -> Array:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgesdk.bundle.manifest import TransformRecord
 from edgesdk.errors import TransformError
 from edgesdk_converters.graph.graph import Graph, Node
-from edgesdk_converters.graph.ops import Attend, HeadsFirst, Linear, MergeHeads, SplitHeads
+from edgesdk_converters.graph.ops import Attend, HeadsFirst, Linear, MergeHeads, RmsNorm, SplitHeads
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights
 from edgesdk_converters.transforms.rotate_residual import random_rotation
@@ -98,10 +98,16 @@ def _chain_up(graph: Graph, value: str) -> Node | None:
     """
     layers = {node.op.layer if isinstance(node.op, Attend) else None for node in graph.users(value)}
     node = graph.producer(value) if len(layers) == 1 and None not in layers else None
-    while node is not None and isinstance(node.op, HeadsFirst | SplitHeads):
+    while node is not None and _passes(node):
         value = node.inputs[0]
         node = None if _only_user(graph, value) is None else graph.producer(value)
     return node if node is not None and isinstance(node.op, Linear) else None
+
+
+def _passes(node: Node) -> bool:
+    """Whether a rotation of every head passes through: also a norm of heads, if it has no weight."""
+    bare = isinstance(node.op, RmsNorm) and len(node.inputs) == 1
+    return bare or isinstance(node.op, HeadsFirst | SplitHeads)
 
 
 def _turn_rows(weight: Array, turns: NDArray[np.float64]) -> Array:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgesdk.bundle.manifest import TransformRecord
 from edgesdk.errors import TransformError
 from edgesdk_converters.graph.program import Program
-from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights, Weights
+from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights, load_rows
 from edgesdk_converters.quantise.scalable_inputs import scalable_inputs
 
 
@@ -57,7 +57,12 @@ def scale_channels(program: Program, factors: Mapping[str, NDArray[np.float32]])
     changed = {
         name: Derived(
             program.weights.shape(name),
-            lambda base, n=name: _scaled(base, n, rows.get(n), columns.get(n)),  # type: ignore[misc]
+            lambda base, n=name: _scaled(base.load(n), rows.get(n), columns.get(n)),  # type: ignore[misc]
+            rows=lambda base, start, stop, n=name: _scaled(  # type: ignore[misc]
+                load_rows(base, n, start, stop),
+                None if rows.get(n) is None else rows[n][start:stop],
+                columns.get(n),
+            ),
         )
         for name in {*rows, *columns}
     }
@@ -69,10 +74,7 @@ def scale_channels(program: Program, factors: Mapping[str, NDArray[np.float32]])
     )
 
 
-def _scaled(
-    base: Weights, name: str, rows: NDArray[np.float32] | None, columns: NDArray[np.float32] | None
-) -> Array:
-    weight = base.load(name)
+def _scaled(weight: Array, rows: NDArray[np.float32] | None, columns: NDArray[np.float32] | None) -> Array:
     if rows is not None:
         weight = weight * (rows[:, None] if weight.ndim == 2 else rows)
     return weight if columns is None else weight * columns[None, :]

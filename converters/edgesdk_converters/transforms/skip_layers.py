@@ -76,9 +76,9 @@ def remaining_spec(spec: DecoderSpec, request: SkipRequest) -> tuple[DecoderSpec
 def _remaining(block: Block, request: SkipRequest) -> Block | None:
     mixer = None if Half(block.number, "attention") in request.halves else block.mixer
     feed_forward = None if Half(block.number, "mlp") in request.halves else block.feed_forward
-    if mixer is None and feed_forward is None:
+    if mixer is None and feed_forward is None and not block.layer_input:
         return None
-    return Block(block.number, mixer, feed_forward)
+    return dataclasses.replace(block, mixer=mixer, feed_forward=feed_forward)
 
 
 def residual_sum(graph: Graph, half: Half) -> Node:

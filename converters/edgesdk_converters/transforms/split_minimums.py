@@ -6,7 +6,9 @@ for symmetric blocks then hold the file's own integers and scales. Exact, whatev
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -19,7 +21,9 @@ from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights, Weights, stored_blocks
 
 
-def split_minimums(program: Program, names: Collection[str], *, positive_scales: bool = False) -> Program:
+def split_minimums(
+    program: Program, names: Collection[str], *, positive_scales: bool = False, half_scales: bool = False
+) -> Program:
     """Returns the program with the minimums of some weights split off; logits stay the same.
 
     Weights without minimums are left alone. `NAME` keeps its name and shape (O, I) and loses its
@@ -29,6 +33,7 @@ def split_minimums(program: Program, names: Collection[str], *, positive_scales:
         program: any.
         names: weights whose blocks are to be kept; those with minimums feed linear layers only.
         positive_scales: also split weights of 4 bits so that no scale is zero or negative.
+        half_scales: round scales to float16; logits change by as much as the blocks' `error` says.
 
     Raises:
         TransformError: a weight does not lie in blocks, or something else than a linear layer reads it.
@@ -38,10 +43,15 @@ def split_minimums(program: Program, names: Collection[str], *, positive_scales:
     added: list[Value] = []
     sums: dict[tuple[str, int], str] = {}
     split = {name: _kind(program, name) for name in names}
-    split = {n: k for n, k in split.items() if k.minimums or (positive_scales and k.bits == 4)}
+    rounded = {n for n, k in split.items() if half_scales and not k.half_scales}
+    split = {
+        n: k for n, k in split.items() if k.minimums or (positive_scales and k.bits == 4) or n in rounded
+    }
     nodes: list[Node] = []
     for name, kind in split.items():
-        _change(program.weights, name, kind, positive_scales, changed, added)
+        take = partial(_parts, name=name, positive=positive_scales, rounded=name in rounded)
+        bare = replace(kind, minimums=False, half_scales=kind.half_scales or name in rounded)
+        _change(program.weights, name, bare, take, changed, added)
     for node in graph.nodes:
         found = [name for name in node.inputs if name in split]
         if not found:
@@ -50,11 +60,14 @@ def split_minimums(program: Program, names: Collection[str], *, positive_scales:
             nodes.extend(_split(node, split[found[0]].block, sums))
         else:
             raise TransformError(f"{type(node.op).__name__} reads {found[0]!r}, whose blocks have minimums")
+    settings: dict[str, str | int | float | bool] = {"weights": len(split)}
+    if rounded:
+        settings["rounded_scales"] = len(rounded)
     return Program(
         spec=program.spec,
         graph=rebuild(graph, nodes, [*graph.weights, *added]),
         weights=DerivedWeights(program.weights, changed, frozenset()),
-        history=(*program.history, TransformRecord("split_minimums", {"weights": len(split)})),
+        history=(*program.history, TransformRecord("split_minimums", settings)),
     )
 
 
@@ -69,7 +82,7 @@ def _change(
     weights: Weights,
     name: str,
     kind: BlockType,
-    positive: bool,
+    take: Callable[[Weights], tuple[StoredBlocks, Array | None]],
     changed: dict[str, Derived],
     added: list[Value],
 ) -> None:
@@ -77,20 +90,33 @@ def _change(
     shape = (rows, columns // kind.block)
 
     def bare(base: Weights) -> StoredBlocks:
-        return stored_blocks(base, name).split(positive_scales=positive)[0]
+        return take(base)[0]
 
     def minimums(base: Weights) -> Array:
-        found = stored_blocks(base, name).split(positive_scales=positive)[1]
+        found = take(base)[1]
         return np.zeros(shape, np.float32) if found is None else found
 
     changed[name] = Derived(
         (rows, columns),
         lambda base: bare(base).dequantise(),
-        kind=BlockType(kind.name, kind.bits, kind.block, minimums=False),
+        kind=kind,
         blocks=bare,
     )
     changed[f"{name}.minimums"] = Derived(shape, minimums, parts=(name,))
     added.append(Value(f"{name}.minimums", shape))
+
+
+def _parts(base: Weights, *, name: str, positive: bool, rounded: bool) -> tuple[StoredBlocks, Array | None]:
+    """Blocks without minimums, and the minimums.
+
+    Raises:
+        TransformError: a scale cannot be rounded to float16.
+    """
+    blocks = stored_blocks(base, name)
+    try:
+        return (blocks.with_half_scales() if rounded else blocks).split(positive_scales=positive)
+    except ValueError as error:
+        raise TransformError(f"weight {name!r}: {error}; use recipe w8") from error
 
 
 def _split(node: Node, block: int, sums: dict[tuple[str, int], str]) -> list[Node]:

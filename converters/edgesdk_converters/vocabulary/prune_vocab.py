@@ -11,7 +11,7 @@ import dataclasses
 
 from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import TransformError
-from edgesdk_converters.architectures.registry import ARCHITECTURES, read_spec
+from edgesdk_converters.architectures.registry import find_architecture, read_spec
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
 from edgesdk_converters.vocabulary.kept_tokens import KeptTokens
@@ -40,11 +40,13 @@ def prune_vocab(checkpoint: Checkpoint, choice: KeptTokens) -> Checkpoint:
         raise TransformError(
             f"the choice is for {choice.source_rows} rows, the checkpoint has {spec.vocab_size}; choose again"
         )
-    architecture = next(a for a in ARCHITECTURES if a.name == spec.architecture)
-    names = architecture.names[checkpoint.dialect].tensors
-    pruned = frozenset(names[key] for key in ("embed", "head") if names[key] in checkpoint.tensors)
+    names = find_architecture(spec.architecture).names[checkpoint.dialect].tensors
+    tables = (names[key] for key in ("embed", "head", "layer_inputs.embed") if key in names)
+    pruned = frozenset(name for name in tables if name in checkpoint.tensors)
     config: dict[str, JsonValue] = remap_ids(checkpoint.config, choice.new_ids)
     config["vocab_size"] = len(choice.old_ids)
+    if spec.layer_inputs is not None:
+        config["vocab_size_per_layer_input"] = len(choice.old_ids)
     return dataclasses.replace(
         checkpoint,
         config=config,

@@ -26,17 +26,30 @@ def rewrite_tokenizer(data: TokenizerData, kept: KeptTokens) -> str:
     Raises:
         TransformError: the result does not load, or gives a token another id than it should.
     """
-    new_ids = kept.new_ids
-    document: Json = {**data.document}
-    document["model"] = _model(data, new_ids)
-    document["added_tokens"] = _added_tokens(data.document.get("added_tokens"), new_ids)
-    document["post_processor"] = _post_processor(data.document.get("post_processor"), new_ids)
-    padding = document.get("padding")
-    if isinstance(padding, dict):
-        document["padding"] = {**padding, "pad_id": _new(padding.get("pad_id"), new_ids)}
+    document = with_new_ids(data.document, kept.new_ids)
+    document["model"] = _model(data, kept.new_ids)
     text = json.dumps(document, ensure_ascii=False)
     _check(text, data, kept)
     return text
+
+
+def with_new_ids(document: Json, new_ids: Mapping[int, int]) -> Json:
+    """A tokenizer.json whose parts beside its model name tokens by new ids; tokens without one are left out.
+
+    Args:
+        document: the file.
+        new_ids: new id by old one.
+
+    Raises:
+        TransformError: a part needs a token that has no new id.
+    """
+    changed: Json = {**document}
+    changed["added_tokens"] = _added_tokens(document.get("added_tokens"), new_ids)
+    changed["post_processor"] = _post_processor(document.get("post_processor"), new_ids)
+    padding = changed.get("padding")
+    if isinstance(padding, dict):
+        changed["padding"] = {**padding, "pad_id": _new(padding.get("pad_id"), new_ids)}
+    return changed
 
 
 def _model(data: TokenizerData, new_ids: Mapping[int, int]) -> Json:

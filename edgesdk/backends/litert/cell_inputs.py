@@ -35,7 +35,7 @@ def check_cell_inputs(inputs: Collection[str], tensors: StepTensors, cell_type: 
         DeviceError: an input is missing, or there are scales for cells that have none.
     """
     masks = [tensor.name for tensor in tensors.ports_in if tensor.new_first]
-    if masks[0] not in inputs:
+    if masks and masks[0] not in inputs:
         raise DeviceError(f"the LiteRT file has no input {masks[0]!r}; convert the bundle again")
     missing = [tensor.name for tensor in tensors.cells if tensor.name not in inputs]
     scales = [name for name in inputs if (found := CellName.parse(name)) and found.kind == SCALE]

@@ -29,6 +29,7 @@ from edgesdk.backends.step_buffers import StepArrays
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_contract import NUMBER_BYTES, StepContract
 from edgesdk.bundle.step_names import PortTensor, StepTensors, has_few_columns, litert_tensors
+from edgesdk.bundle.step_shape import smallest_step
 from edgesdk.errors import DeviceError
 
 _BOUND_CELLS = 4
@@ -226,7 +227,7 @@ class CompiledStepBackend:
 
     def _check_layout(self) -> None:
         """Refuses a C library whose structures are not the ones that `host_memory` fills."""
-        first = self._shapes[0]
+        first = smallest_step(self._shapes)
         index, inputs, tensors = self._inputs_of(first)
         largest = max(shape for shape in self._shapes if shape.signature == first.signature)
         mask = next(tensor for tensor in tensors.ports_in if tensor.new_first)

@@ -11,12 +11,14 @@ from __future__ import annotations
 import ctypes
 import sys
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgesdk.version import package_version
 
 _NEEDED = (
     "LiteRtAddOpaqueOptions",
@@ -114,7 +116,7 @@ class HostBuffer:
 def supported() -> str | None:
     """None if shaped host memory can be used, else the reason why not."""
     try:
-        installed = version("ai-edge-litert")
+        installed = package_version("ai-edge-litert")
     except PackageNotFoundError:
         return "ai-edge-litert is not installed"
     lacking = [name for name in (_ENVIRONMENTS, _OPTIONS) if find_spec(name) is None]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Literal
@@ -27,6 +26,7 @@ from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_contract import StepContract
 from edgesdk.bundle.step_names import StepTensors, has_few_columns, litert_tensors
 from edgesdk.errors import DeviceError
+from edgesdk.version import package_version
 
 Package = Literal["ai_edge_litert", "tflite_runtime"]
 Outputs = Mapping[str, NDArray[np.float32]]
@@ -75,7 +75,7 @@ class InterpreterStepBackend:
             with caught_native_log():
                 self._interpreter = module.Interpreter(str(path), num_threads=threads)
         except (RuntimeError, ValueError) as error:
-            found = f"{package} {version(package)} cannot load {path.name}"
+            found = f"{package} {package_version(package)} cannot load {path.name}"
             if package == "tflite_runtime" and _PRODUCT in str(error):
                 raise DeviceError(f"{found}: {_NEW_PRODUCTS}") from error
             raise DeviceError(f"{found}: {error}") from error

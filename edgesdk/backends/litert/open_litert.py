@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from edgesdk.backends.cell_arrays import allocate_cells
 from edgesdk.backends.check_variant import checked
 from edgesdk.backends.litert.compiled import CompiledStepBackend
@@ -14,7 +12,9 @@ from edgesdk.backends.litert.prove_library import TESTED, refusal_of_library
 from edgesdk.backends.litert.weight_cache import open_weight_cache
 from edgesdk.backends.opened import Opened, OpenRequest
 from edgesdk.bundle.step_contract import step_contracts
+from edgesdk.bundle.step_shape import smallest_step
 from edgesdk.errors import DeviceError
+from edgesdk.version import package_version
 
 _FLOAT_ROWS = "the GPU keeps activations in floating point, where the CPU's int8 kernels round them"
 _RESIZED = "its S varies, which no GPU takes; convert with --target litert-static"
@@ -45,7 +45,7 @@ def open_compiled(request: OpenRequest) -> Opened:
         weight_cache=cache,
     )
     notes: tuple[str, ...] = () if cache.note is None else (cache.note,)
-    installed = version("ai-edge-litert")
+    installed = package_version("ai-edge-litert")
     if not installed.startswith(TESTED):
         notes += (f"ai-edge-litert {installed} is not among the tested versions; a trial run found it right",)
     return Opened(backend, "XNNPACK", backend.accelerated_share, cache.state, notes)
@@ -116,7 +116,7 @@ def _interpreter(request: OpenRequest, package: Package) -> Opened:
 
 def _try_half_cells(backend: InterpreterStepBackend, package: Package) -> None:
     """Runs the smallest step: versions before 2.2 read float16 cells and fail when they multiply them."""
-    shape = backend.shapes[0]
+    shape = smallest_step(backend.shapes)
     arrays = backend.buffers(shape)
     arrays.mask[:, -1:] = 0  # the token sees itself; what it reads in the cells are zeros
     cells = allocate_cells(backend.contracts[shape.stack].groups, shape.cells)
@@ -124,7 +124,7 @@ def _try_half_cells(backend: InterpreterStepBackend, package: Package) -> None:
         backend.run(shape, cells)
     except DeviceError as error:
         backend.close()
+        found = f"{package} {package_version(package.replace('_', '-'))}"
         raise DeviceError(
-            f"{package} {version(package.replace('_', '-'))} cannot multiply float16 cells: upgrade it, or "
-            "convert with --cells float32"
+            f"{found} cannot multiply float16 cells: upgrade it, or convert with --cells float32"
         ) from error

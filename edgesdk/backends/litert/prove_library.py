@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from edgesdk.bundle.reader import open_bundle
 from edgesdk.bundle.step_contract import step_contracts
 from edgesdk.bundle.step_shape import MAIN
 from edgesdk.errors import DeviceError, EdgeError
+from edgesdk.version import package_version
 
 TESTED = ("2.3.",)
 """Versions that the tests of this project run with."""
@@ -38,7 +38,7 @@ _MARK = "proved: "
 
 def refusal_of_library(request: OpenRequest) -> str | None:
     """Why the installed LiteRT cannot run a variant through its C functions; None if it can."""
-    installed = version("ai-edge-litert")
+    installed = package_version("ai-edge-litert")
     if installed.startswith(TESTED):
         return None
     record = _record(request)
@@ -58,7 +58,7 @@ def _record(request: OpenRequest) -> Path | None:
     library = library_path()
     found = library.stat()
     digest = request.bundle.manifest.files[request.variant.entry].sha256
-    about = f"{library}|{found.st_size}|{found.st_mtime_ns}|{digest}|{version('edgesdk')}"
+    about = f"{library}|{found.st_size}|{found.st_mtime_ns}|{digest}|{package_version('edgesdk')}"
     try:
         return cache_folder() / "litert" / f"{hashlib.sha256(about.encode()).hexdigest()[:32]}.json"
     except FileNotFoundError:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +33,7 @@ from edgesdk.bundle.drafts import Draft, sweep_drafts
 from edgesdk.bundle.integrity import cache_folder, fingerprint
 from edgesdk.bundle.write_file import put_in_place
 from edgesdk.devices.cpu import instruction_sets
+from edgesdk.version import package_version
 
 _UNUSED_S = 60 * 86400
 """A file that nothing has loaded for this long goes when another is built."""
@@ -245,7 +246,9 @@ def _forget(packed: Path) -> None:
 
 
 def _key(digest: str) -> str:
-    return hashlib.sha256(f"{digest}|{version('ai-edge-litert')}|{_processor()}".encode()).hexdigest()[:32]
+    return hashlib.sha256(
+        f"{digest}|{package_version('ai-edge-litert')}|{_processor()}".encode()
+    ).hexdigest()[:32]
 
 
 @cache

@@ -12,6 +12,7 @@ from edgesdk.backends.native_log import caught_native_log
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.qnn.provider import NAME, PACKAGE, is_simulated, qnn_provider
 from edgesdk.backends.qnn.step_backend import HexagonStepBackend
+from edgesdk.bundle.step_shape import smallest_step
 from edgesdk.errors import DeviceError
 
 _SIMULATED = "Qualcomm's simulator on this CPU: right results, meaningless speed"
@@ -51,7 +52,7 @@ def _open(request: OpenRequest, notes: tuple[str, ...]) -> Opened:
     provider = qnn_provider()
     backend = HexagonStepBackend(request.bundle, request.variant, threads=request.threads, provider=provider)
     with caught_native_log(stdout=is_simulated()):  # the simulator greets on standard output
-        backend.buffers(backend.shapes[0])
+        backend.buffers(smallest_step(backend.shapes))
     if is_simulated():
         notes = (_SIMULATED, *notes)
     return Opened(backend, provider.name, backend.accelerated_share(), notes=notes)

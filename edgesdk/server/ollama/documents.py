@@ -66,3 +66,23 @@ class ShowDocument(Document):
     model: str | None = None
     name: str | None = None
     verbose: bool | None = None
+
+
+class EmbedDocument(Document):
+    """`POST /api/embed`."""
+
+    model: str | None = None
+    input: str | list[str]
+    truncate: bool | None = None
+    dimensions: int | None = Field(None, ge=1, le=_MOST_INT)
+    keep_alive: str | int | float | None = None
+    options: Annotated[JsonObject, Field(max_length=0)] | None = None
+
+
+class OneEmbeddingDocument(Document):
+    """`POST /api/embeddings`."""
+
+    model: str | None = None
+    prompt: str
+    keep_alive: str | int | float | None = None
+    options: Annotated[JsonObject, Field(max_length=0)] | None = None

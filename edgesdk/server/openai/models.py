@@ -1,4 +1,4 @@
-"""`GET /v1/models` and `/v1/models/NAME`, and the embeddings that no bundle has yet."""
+"""`GET /v1/models` and `/v1/models/NAME`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from starlette.responses import Response
 
 from edgesdk.bundle.records import to_json
 from edgesdk.server.event_stream import compact
-from edgesdk.server.openai.documents import EmbeddingsDocument
-from edgesdk.server.read_document import read_document
-from edgesdk.server.refusal import Refused
 from edgesdk.server.service import Service, service_of
 
 
@@ -29,23 +26,6 @@ async def model(request: Request) -> Response:
     service = service_of(request)
     name = service.host.known(request.path_params["name"])
     return Response(compact(_record(service, name)), media_type="application/json")
-
-
-async def embeddings(request: Request) -> Response:
-    """Refuses: bundles of models for embeddings are not there yet.
-
-    Raises:
-        Refused: always.
-    """
-    service = service_of(request)
-    document = await read_document(request, EmbeddingsDocument, service.options)
-    name = service.host.known(document.model)
-    raise Refused(
-        400,
-        f"{name} gives no embeddings: bundles only write text as yet; ask another server for them",
-        param="model",
-        code="embeddings_not_supported",
-    )
 
 
 def _record(service: Service, name: str) -> dict[str, object]:

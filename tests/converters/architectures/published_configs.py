@@ -60,4 +60,23 @@ GEMMA = {
     "rope_scaling": None, "rope_theta": 10000.0, "torch_dtype": "bfloat16", "use_cache": True,
     "vocab_size": 256000,
 }  # fmt: skip
+
+
+# Gemma 4 E2B, the text part.
+GEMMA4 = {
+    "attention_bias": False, "attention_k_eq_v": False, "enable_moe_block": False,
+    "final_logit_softcapping": 30.0, "global_head_dim": 512, "head_dim": 256,
+    "hidden_activation": "gelu_pytorch_tanh", "hidden_size": 1536, "hidden_size_per_layer_input": 256,
+    "intermediate_size": 6144, "layer_types": (["sliding_attention"] * 4 + ["full_attention"]) * 7,
+    "max_position_embeddings": 131072, "model_type": "gemma4_text", "num_attention_heads": 8,
+    "num_experts": None, "num_global_key_value_heads": None, "num_hidden_layers": 35,
+    "num_key_value_heads": 1, "num_kv_shared_layers": 20, "rms_norm_eps": 1e-06,
+    "rope_parameters": {
+        "full_attention": {"partial_rotary_factor": 0.25, "rope_theta": 1e6, "rope_type": "proportional"},
+        "sliding_attention": {"rope_theta": 1e4, "rope_type": "default"}},
+    "sliding_window": 512, "tie_word_embeddings": True, "top_k_experts": None,
+    "use_bidirectional_attention": None, "use_double_wide_mlp": True, "vocab_size": 262144,
+    "vocab_size_per_layer_input": 262144,
+}  # fmt: skip
+
 LATER = [INTERNLM3, SEED_OSS, ERNIE, GRANITE, GRANITE4, GEMMA]

@@ -262,8 +262,8 @@ def test_yarn():
 
 
 def test_unknown_architecture_names_it_and_the_known_ones():
-    message = refused({**SMOLLM2, "model_type": "rwkv7"})
-    assert "'rwkv7'" in message
+    message = refused({**SMOLLM2, "model_type": "opt"})
+    assert "'opt'" in message
     for architecture in ARCHITECTURES:
         assert architecture.model_types[0] in message
     assert "model_type" in refused(without(SMOLLM2, "model_type"))
@@ -274,6 +274,31 @@ def test_unknown_key_is_named_with_its_value(config):
     message = refused({**config, "width_multiplier": 12.0})
     assert "'width_multiplier'" in message
     assert "12.0" in message
+
+
+@pytest.mark.parametrize(
+    ("model_type", "named"),
+    [("lfm2", "short convolutions"), ("qwen3_5_text", "no list of keys and values"),
+     ("gpt-oss", "a mixture of experts"), ("gemma3n_text", "several residual streams")],
+)  # fmt: skip
+def test_what_cannot_be_converted_is_refused_as_what_it_is(model_type, named):
+    message = refused({"model_type": model_type, "hidden_size": 64})
+    assert f"{model_type!r} has " in message
+    assert named in message
+
+
+@pytest.mark.parametrize("section", [[16, 24], [16, 24, 25], [16, 24, True], [40, 56, -32], ["a", 1, 2]])
+def test_sections_of_multimodal_rotation_fill_a_head(section):
+    config = {**QWEN25, "model_type": "qwen2_5_vl_text", "hidden_size": 1792}  # heads of 128
+    assert read_spec({**config, "rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]}})
+    assert "mrope_section" in refused({**config, "rope_scaling": {"type": "mrope", "mrope_section": section}})
+
+
+def test_no_architecture_is_both_known_and_refused():
+    from edgesdk_converters.checkpoints.refuse_unfit import UNFIT
+
+    known = {model_type for a in ARCHITECTURES for model_type in a.model_types}
+    assert not known & set(UNFIT)
 
 
 @pytest.mark.parametrize(

@@ -108,12 +108,12 @@ def test_a_minimum_that_is_no_number_is_refused(tmp_path, write_gguf):
 
 
 def test_other_types_have_no_blocks(tmp_path, write_gguf):
-    raw = np.zeros((2, 210), np.uint8)
+    raw = np.zeros((2, 84), np.uint8)
     plain, three = np.zeros((2, 64), np.float32), np.zeros((2, 2, 64), np.float32)
     path = write_gguf(
         tmp_path / "m.gguf",
         {
-            "k": (raw, KIND.Q6_K),
+            "k": (raw, KIND.Q2_K),
             "f": (plain, KIND.F32),
             "deep": (quantize(three, KIND.Q8_0), KIND.Q8_0),
         },

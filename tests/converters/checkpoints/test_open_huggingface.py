@@ -274,11 +274,16 @@ def test_adapters_are_refused_with_a_way_out(llama):
     (llama / "adapter_config.json").write_text(
         '{"base_model_name_or_path": "owner/base", "peft_type": "LORA"}'
     )
-    assert "beside config.json: it holds an adapter (LoRA) of 'owner/base'; merge it" in refused(llama)
+    assert "beside config.json: it holds an adapter (LoRA) of 'owner/base'; convert the model" in refused(
+        llama
+    )
     (llama / "config.json").unlink()
-    assert "is no model: it holds an adapter (LoRA) of 'owner/base'; merge it" in refused(llama)
+    assert "is no model: it holds an adapter (LoRA) of 'owner/base'; convert the model" in refused(llama)
     (llama / "adapter_config.json").write_text("{}")
-    assert "it holds an adapter (LoRA); merge it" in refused(llama)
+    assert (
+        "it holds an adapter (LoRA); convert the model that it was trained on, with --merge-adapter"
+        in refused(llama)
+    )
 
 
 @pytest.mark.parametrize(

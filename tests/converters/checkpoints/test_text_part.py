@@ -55,6 +55,21 @@ def test_towers_are_left_out_by_name(wrapper, tiny_folder):
     assert checkpoint.tokenizer.record.eos_ids[0] == 2
 
 
+def test_text_settings_may_stand_among_those_of_the_wrapper(tmp_path, tiny_folder):
+    """As Qwen2.5-VL was released, with multimodal rotation under its old name."""
+    folder = shutil.copytree(tiny_folder / "qwen2-5-vl", tmp_path / "flat")
+
+    def flatten(config):
+        text = config.pop("text_config")
+        del text["layer_types"], text["rope_parameters"]
+        config.update({**text, "model_type": "qwen2_5_vl", "rope_theta": 10000.0, "vision_token_id": 151654})
+        config["rope_scaling"] = {"type": "mrope", "mrope_section": [2, 3, 3]}
+
+    reconfigure(folder, flatten)
+    checkpoint = check_logits(folder, tiny_folder / "qwen2-5-vl" / "reference.npz")
+    assert checkpoint.notes == ("qwen2_5_vl: its text model alone was read, without visual",)
+
+
 @pytest.mark.parametrize("prefix", ["model.language_model.", "model.text_model.", "text_model."])
 def test_prefixes_of_other_versions(wrapper, tiny_folder, prefix):
     rewrite(wrapper, lambda name: name.replace("language_model.model.", prefix))

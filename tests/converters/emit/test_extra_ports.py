@@ -14,6 +14,7 @@ from edgesdk.backends.litert.check_signature import LitertContract
 from edgesdk.backends.litert.compiled import CompiledStepBackend
 from edgesdk.backends.litert.interpreter import InterpreterStepBackend
 from edgesdk.backends.onnxruntime_step import OnnxStepBackend
+from edgesdk.backends.openvino_step import OpenVinoStepBackend
 from edgesdk.bundle.manifest import (
     SCHEMA_VERSION,
     GenerationDefaults,
@@ -34,7 +35,9 @@ from edgesdk.dispatch.split_steps import SplitStepBackend
 from edgesdk.errors import DeviceError, EmitError
 from edgesdk.kv.step_runner import StepEntry, StepRunner
 from edgesdk_converters.emit.coreml.emit_coreml import check_layout
+from edgesdk_converters.emit.further_stack import FurtherStack
 from edgesdk_converters.emit.litert.emit_litert import emit_litert
+from edgesdk_converters.emit.onnx.open_step import emit_open_step
 from edgesdk_converters.emit.onnx.resident import check_resident
 from edgesdk_converters.emit.onnx.step import emit_step
 from edgesdk_converters.graph.evaluate import evaluate
@@ -79,7 +82,7 @@ def written(make_program, tmp_path):
         prepared = prepare(plain, recipe)
         program = with_outputs(prepared, (ROW, TOKEN))
         weights = QuantisedWeights(prepared.weights, recipe)
-        stacks, steps, others = [StackRecord(MAIN, outputs=(ROW, TOKEN))], STEPS, []
+        stacks, steps, others = [StackRecord(MAIN, outputs=(ROW, TOKEN))], STEPS, ()
         programs = {MAIN: program}
         if shallow:
             less = with_outputs(skip_layers(prepared, parse_skip("0")), (TOKEN,))
@@ -88,13 +91,18 @@ def written(make_program, tmp_path):
                 for step in STEPS
             )
             stacks.append(StackRecord(SHALLOW, outputs=(TOKEN,), decoder=less.spec))
-            steps, others = (*STEPS, *sizes), [(less, sizes)]
+            steps, others = (*STEPS, *sizes), (FurtherStack(less, sizes),)
             programs[SHALLOW] = less
         with BundleWriter(tmp_path / "bundle") as writer:
             writer.path("tokenizer.json").write_text("{}", encoding="utf-8")
             if format_ == "litert":
                 entry = "variants/v/model.tflite"
                 emit_litert(program, weights, writer.path(entry), STEPS, 64, others)
+            elif format_ == "open":
+                entry = "variants/v/one.onnx"
+                steps = tuple(dataclasses.replace(step, signature="one") for step in STEPS)
+                emit_open_step(program, weights, writer.path(entry).parent, steps, 64)
+                format_ = "onnx-step"
             else:
                 entry = "variants/v/one.onnx"
                 emit_step(program, weights, writer.path(entry).parent, STEPS, 64)
@@ -168,14 +176,28 @@ def compare(backend, programs, shape):
         assert np.abs(found[name] - value).max() < 2e-5 * max(1, np.abs(value).max()), (shape, name)
 
 
-OPENERS = {"litert": open_compiled, "litert-interpreter": open_interpreter, "onnxruntime-step": open_onnx}
+def open_with_openvino(bundle):
+    pytest.importorskip("openvino", reason="needs the extra 'openvino'")
+    return OpenVinoStepBackend(bundle, bundle.variant("v"), "cpu", threads=1)
+
+
+OPENERS = {
+    "litert": ("litert", open_compiled),
+    "litert-interpreter": ("litert", open_interpreter),
+    "onnxruntime-step": ("onnx-step", open_onnx),
+    "onnxruntime-step open": ("open", open_onnx),
+    "openvino": ("onnx-step", open_with_openvino),
+    "openvino open": ("open", open_with_openvino),
+}
+"""What each runs of what is written, and how it is opened."""
 
 
 @pytest.mark.parametrize("decoder", ["windows", "mixed"])
 @pytest.mark.parametrize("name", OPENERS)
 def test_outputs_of_rows_and_of_tokens_come_from_every_backend(written, name, decoder):
-    bundle, programs = written("onnx-step" if name == "onnxruntime-step" else "litert", decoder)
-    backend = OPENERS[name](bundle)
+    kind, opener = OPENERS[name]
+    bundle, programs = written(kind, decoder)
+    backend = opener(bundle)
     for shape in (*backend.shapes, backend.shapes[0]):
         compare(backend, programs, shape)
 
@@ -219,8 +241,9 @@ def read_in_pieces(backend, spec, program):
 
 @pytest.mark.parametrize("name", OPENERS)
 def test_two_head_sizes_and_shared_cells_in_pieces_are_the_whole(written, name):
-    bundle, programs = written("onnx-step" if name == "onnxruntime-step" else "litert", "mixed")
-    read_in_pieces(OPENERS[name](bundle), bundle.manifest.decoder, programs[MAIN])
+    kind, opener = OPENERS[name]
+    bundle, programs = written(kind, "mixed")
+    read_in_pieces(opener(bundle), bundle.manifest.decoder, programs[MAIN])
 
 
 def test_the_file_is_checked_by_what_the_manifest_says_of_each_stack(written):
@@ -244,7 +267,7 @@ def test_two_stacks_of_one_file_run_in_turn(written, name):
     if name == "split":
         backend = SplitStepBackend(open_compiled(bundle), open_compiled(bundle))
     else:
-        backend = OPENERS[name](bundle)
+        backend = OPENERS[name][1](bundle)
     for shape in backend.shapes:
         compare(backend, programs, shape)
     text = np.random.default_rng(5).integers(0, 96, 24).astype(np.int32)

@@ -13,6 +13,7 @@ from edgesdk.bundle.writer import BundleWriter
 from edgesdk.errors import BundleError, EmitError
 from edgesdk_converters.architectures.registry import read_spec, weights_for
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+from edgesdk_converters.emit.further_stack import FurtherStack
 from edgesdk_converters.emit.litert.emit_litert import emit_litert
 from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.full_sequence import sequence_logits
@@ -133,7 +134,7 @@ def shared(writer, prepared, weights, request):
     steps = find_targets(("litert",))[0].steps(CONTEXT)
     fewer = tuple(dataclasses.replace(step, signature=f"shallow_{step.signature}") for step in steps)
     entry = "variants/both/model.tflite"
-    emit_litert(prepared, weights, writer.path(entry), steps, CONTEXT, [(shallow, fewer)])
+    emit_litert(prepared, weights, writer.path(entry), steps, CONTEXT, [FurtherStack(shallow, tuple(fewer))])
     common = {"format": "litert", "recipe": weights.recipe.name, "device_classes": ("cpu",), "entry": entry}
     return [
         Variant("whole", **common, context=CONTEXT, steps=steps, numbers=weight_numbers(prepared, weights)),
@@ -177,7 +178,9 @@ def test_a_stack_with_other_numbers_cannot_share_a_file(tmp_path):
     weights = QuantisedWeights(program.weights, find_recipe("f32"))
     steps = (StepShape(1, 16, 1, "a"),)
     with pytest.raises(EmitError, match="weights of its own"):
-        emit_litert(program, weights, tmp_path / "m", steps, 16, [(fixed, (StepShape(1, 16, 1, "b"),))])
+        emit_litert(
+            program, weights, tmp_path / "m", steps, 16, [FurtherStack(fixed, (StepShape(1, 16, 1, "b"),))]
+        )
 
 
 def test_a_variant_with_another_vocabulary_is_refused(tmp_path):

@@ -49,7 +49,8 @@ def test_every_matrix_with_data_has_integers_and_a_record(any_program, texts):
         v.name for v in program.graph.weights if len(v.shape) == 2 and v.name not in ("embed", "head")
     }
     assert set(found.tensors) == expected == {r.weight for r in found.records}
-    assert all(r.algorithm == "gptq" and 0 < r.error <= r.rounded_error for r in found.records)
+    products = [r for r in found.records if r.weight != "layer_inputs.embed"]  # which nothing multiplies with
+    assert all(r.algorithm == "gptq" and 0 < r.error <= r.rounded_error for r in products)
 
 
 def test_the_same_text_gives_the_same_integers(make_program, texts):

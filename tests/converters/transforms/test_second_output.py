@@ -1,7 +1,7 @@
 """Every transform keeps what a second output says, and what the logits say beside it.
 
-No model has a second output yet. Exits, trained drafts and probes will: each reads the residual stream, or
-what stands inside a block, in a place where there was one reader before.
+Embeddings and trained drafts read what the head reads; exits and probes will come. Each reads the residual
+stream, or what stands inside a block, in a place where there was one reader before.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +27,8 @@ from edgesdk_converters.quantise.scalable_inputs import scalable_inputs
 from edgesdk_converters.transforms.fold_attention_scale import fold_attention_scale
 from edgesdk_converters.transforms.fold_norms import fold_norms
 from edgesdk_converters.transforms.fuse_linears import fuse_linears
+from edgesdk_converters.transforms.give_hidden import give_hidden
+from edgesdk_converters.transforms.give_states import give_states
 from edgesdk_converters.transforms.keep_blocks import keep_blocks
 from edgesdk_converters.transforms.prune_head import prune_head
 from edgesdk_converters.transforms.rotate_residual import rotate_residual
@@ -96,6 +98,8 @@ SECOND: dict[str, Grow] = {
     "probe of values": probe("layers.1.v.out", 32),
     "stream": as_it_is("layers.0.mlp.sum"),
     "embedding": as_it_is("embedded"),
+    "hidden": give_hidden,
+    "states": give_states,
     "normed": as_it_is("final_norm.out"),
     "norm inside": as_it_is("layers.1.attn_norm.out"),
     "product": as_it_is("layers.1.up.out"),
@@ -158,7 +162,12 @@ READ_INSIDE = ("probe of attention", "probe of values", "attended")
 
 
 def with_output(program: Program, grow: Grow) -> Program:
-    """A program with outputs beside its own; weights are drawn by name, so both have the same numbers."""
+    """A program with outputs beside its own; weights are drawn by name, so both have the same numbers.
+
+    A transform of a program gives what the head reads.
+    """
+    if grow in (give_hidden, give_states):
+        return grow(program)
     graph, g = program.graph, GraphBuilder()
     for value in graph.inputs:
         g.input(value.name, value.shape, value.dtype)
@@ -233,7 +242,8 @@ def test_a_head_of_two_outputs_is_not_pruned(make_program):
 
 
 @pytest.mark.parametrize(
-    "second", ["exit on the table, norm of its own", "draft", "probe of a norm", "embedding"]
+    "second",
+    ["exit on the table, norm of its own", "draft", "probe of a norm", "embedding", "hidden", "states"],
 )
 def test_what_is_skipped_is_gone_for_both_outputs(whole, tokens, second):
     request = parse_skip("0.attention")

@@ -64,6 +64,7 @@ def test_it_is_the_one_list_of_names():
     assert host_cell_backends(["onnx-resident", "coreml-state"]) == ()
     assert host_cell_backends(["onnx-step"]) == (
         "onnxruntime-step",
+        "openvino",
         "onnxruntime-qnn",
         "onnxruntime-webgpu",
     )

@@ -30,7 +30,7 @@ def test_what_does_not_fit_is_one_line(edgesdk, tiny_bundle):
 def test_drafts_are_measured_beside_plain_answers(edgesdk, tiny_bundle):
     arguments = ("bench", tiny_bundle, "--prompt-tokens", 8, "--new-tokens", 4, "--repeat", 1)
     report = edgesdk(*arguments, "--draft", "lookup", "--json").json
-    assert report["drafts"]["drafter"] == "lookup"
+    assert report["drafts"]["drafter"] == "lookup+grammar"
     assert [text["name"] for text in report["drafts"]["texts"]] == ["copy", "open"]
     assert edgesdk(*arguments, "--json").json["drafts"] is None
     assert "drafts by lookup" in edgesdk(*arguments, "--draft", "auto").out

@@ -103,3 +103,14 @@ def test_a_bundle_keeps_the_template_for_tools_and_says_what_is_left_out(edgesdk
     manifest = json.loads((out / "manifest.json").read_text())
     assert "chat_template.tool_use.jinja" in manifest["files"]
     assert (manifest["generation"]["temperature"], manifest["generation"]["top_k"]) == (1.0, 50)
+
+
+def test_an_adapter_of_another_model_is_one_line(edgesdk, tiny_checkpoint, tmp_path):
+    data = tiny_checkpoint.parents[1]
+    out = tmp_path / "out"
+    done = edgesdk(
+        "convert", data / "tiny" / "phi3", out, "--merge-adapter", data / "adapters" / "llama-patterns"
+    )
+    assert done.code == 1
+    assert "the adapter llama-patterns does not belong to phi3: " in done.error
+    assert not out.exists()

@@ -53,6 +53,13 @@ def test_help_lists_every_command(edgesdk):
     assert "..." not in result.out.partition("Commands:")[2]  # no summary is cut
 
 
+def test_a_nearly_right_command_is_answered_by_the_right_one(edgesdk):
+    result = edgesdk("srve", "smollm2")
+    assert result.code == 2
+    assert "No such command 'srve'; did you mean serve?" in result.err
+    assert "did you mean" not in edgesdk("frobnicate").err
+
+
 def test_the_version(edgesdk):
     from edgesdk.version import read_version
 

@@ -318,7 +318,7 @@ def test_drafts_change_nothing_but_the_steps(edgesdk, fox, tmp_path):
     plain = edgesdk("run", fox(), QUESTION, "--json").json["completion"]
     drafted = edgesdk("run", fox(), QUESTION, "--json", "--draft", "lookup", "--draft-text", text).json
     assert drafted["completion"]["text"] == plain["text"] == ANSWER
-    assert drafted["receipt"]["draft"] == "lookup"
+    assert drafted["receipt"]["draft"] == "lookup+grammar"
     assert "drafts by lookup" in edgesdk("run", fox(), QUESTION, "--draft", "lookup").err
 
 

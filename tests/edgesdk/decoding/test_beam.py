@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edgesdk.backends.fake import FakeStepBackend
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
-from edgesdk.decoding.beam import beam_search
+from edgesdk.decoding.beam import _largest, beam_search
 from edgesdk.decoding.beam_cells import CellBranches
 from edgesdk.errors import CapacityError, DeviceError, UnsupportedOption
 from edgesdk.kv.step_runner import StepRunner
@@ -186,3 +186,24 @@ def test_over_shared_cells_it_finds_what_separate_sequences_would():
     assert beams == expected
     root.close()
     assert runner.pool.used == 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 999),
+    size=st.sampled_from([3, 63, 64, 65, 700, 1000]),
+    count=st.integers(1, 12),
+    levels=st.sampled_from([None, 2, 30]),
+    banned=st.booleans(),
+)
+def test_the_largest_of_many_are_among_those_that_are_looked_at(seed, size, count, levels, banned):
+    random = np.random.default_rng(seed)
+    row = random.normal(size=size).astype(np.float32)
+    if levels is not None:  # many equals
+        row = np.floor(row * levels).astype(np.float32)
+    if banned:
+        row[random.random(size) < 0.9] = -np.inf
+    found = _largest(row, count)
+    assert (np.diff(found) > 0).all()
+    least = np.sort(row)[-min(count, size)]
+    assert set(np.flatnonzero(row >= least)) <= set(found)

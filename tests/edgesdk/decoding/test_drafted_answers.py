@@ -16,6 +16,8 @@ from edgesdk.decoding.generate import generate
 from edgesdk.decoding.grammar import Grammar, GrammarTokenizer
 from edgesdk.decoding.judging import first_path
 from edgesdk.decoding.options import GenerationOptions
+from edgesdk.drafts.combine import CombinedDrafter
+from edgesdk.drafts.grammar_drafts import GrammarDrafts
 from edgesdk.kv.cell_sequence import CellSequence
 
 V = 330
@@ -280,10 +282,24 @@ def test_grammars_and_what_they_force(run, grammar, options):
         drafters = [
             Guess(lambda request, random=random: random_tree(random, plain.tokens, request, request.most)),
             right(plain.tokens, 1 + seed),
+            CombinedDrafter([GrammarDrafts()], weigh=False),
         ]
         for drafter in drafters:
-            found, _ = run([1, 2, 3], drafter, limit=44, grammar=GRAMMARS[grammar], **OPTIONS[options])
+            found, drafting = run([1, 2, 3], drafter, limit=44, grammar=GRAMMARS[grammar], **OPTIONS[options])
             same(found, plain)
+            assert drafting.note is None
+
+
+def test_text_that_a_grammar_forces_saves_steps(run):
+    # ' t' must come each time, and is one token or the beginning of one.
+    pattern = {"regex": "(x|y)( t[a-z]{3}){8}"}
+    plain, _ = run([1, 2, 3], limit=44, grammar=pattern)
+    drafter = CombinedDrafter([GrammarDrafts()], weigh=False)
+    found, _ = run([1, 2, 3], drafter, limit=44, grammar=pattern)
+    same(found, plain)
+    assert found.steps + found.kept_tokens == plain.steps
+    assert found.kept_tokens >= 3
+    assert drafter.figures.sources == ("grammar",)
 
 
 def test_a_grammar_takes_from_a_draft_and_adds_to_it(run):

@@ -253,3 +253,16 @@ def test_all_sources_hear_of_the_end(ask):
     assert oracle.forgotten == [1]
     assert oracle.closed
     assert drafter.nbytes >= 7
+
+
+def test_the_last_step_of_an_answer_counts_for_who_drafted_it(ask):
+    text = list(range(100, 160))  # in which lookup finds nothing
+    drafter = CombinedDrafter([Lookup(), Oracle(text, 1.0, 0.001)], weigh=False)
+    request = ask(text[:20], most=4, deepest=4)
+    (draft,) = drafter.propose([request])
+    drafter.forget(request.key)  # as engines do, which end an answer before they tell of its step
+    judged = JudgedStep(1, 0, 0.01, (JudgedDraft(request.key, len(draft.tokens), 1),))
+    drafter.learn(judged)
+    assert drafter.figures.drafted_by_source == (0, 4)
+    drafter.learn(judged)
+    assert drafter.figures.drafted_by_source == (4, 4)  # nothing is kept of it

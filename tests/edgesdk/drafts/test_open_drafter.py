@@ -115,7 +115,12 @@ def test_a_smaller_bundle_guesses_what_it_would_answer(shared, plain):
 
 
 @pytest.mark.parametrize(
-    ("word", "name"), [("lookup", "lookup"), ("shallow", "lookup+shallow"), ("auto", "lookup+shallow")]
+    ("word", "name"),
+    [
+        ("lookup", "lookup+grammar"),
+        ("shallow", "lookup+grammar+shallow"),
+        ("auto", "lookup+grammar+shallow"),
+    ],
 )
 def test_words(shared, word, name):
     drafter = open_drafter(word, running(shared), texts=["one two three"])
@@ -124,19 +129,19 @@ def test_words(shared, word, name):
 
 
 def test_auto_without_a_stack_is_lookup(plain):
-    assert open_drafter("auto", running(plain)).name == "lookup"
+    assert open_drafter("auto", running(plain)).name == "lookup+grammar"
     assert open_drafter("off", running(plain)) is None
 
 
 def test_a_path_is_a_bundle(shared, plain):
     drafter = open_drafter(str(plain), running(shared))
-    assert drafter.name == f"lookup+{open_bundle(plain).manifest.name}"
+    assert drafter.name == f"lookup+grammar+{open_bundle(plain).manifest.name}"
     drafter.close()
 
 
 @pytest.mark.parametrize("draft", ["", None, 3, b"lookup", "x" * 5000, "a\0b", ["lookup"]])
 def test_what_names_nothing_is_refused(draft):
-    with pytest.raises(UnsupportedOption, match="expected auto, off, lookup, shallow"):
+    with pytest.raises(UnsupportedOption, match="expected auto, off, lookup, trained, shallow"):
         check_draft(draft)
 
 

@@ -83,3 +83,10 @@ def test_break_even_as_the_papers_have_it():
     depth, gain = best_depth(0.6, linear(0.0), 0.09, answers=1, most=3)
     assert depth == 3
     assert gain == pytest.approx(2.176 / 1.27)
+
+
+def test_what_runs_in_any_case_is_no_gain_and_no_price():
+    # Seven tokens run anyway: the eighth is free where eight cost what seven do.
+    stairs = [0, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 2.0, 4.0]
+    assert choose_rows([[0.7]], lambda tokens: stairs[tokens], most=8) == [[]]
+    assert choose_rows([[0.7, 0.5]], lambda tokens: stairs[tokens], most=8, forced=6) == [[0]]

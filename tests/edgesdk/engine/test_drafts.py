@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from edgesdk.decoding.draft import Draft
 from edgesdk.decoding.draft_source import DraftSource
+from edgesdk.drafts.combine import CombinedDrafter
+from edgesdk.drafts.grammar_drafts import GrammarDrafts
 from edgesdk.engine.engine import Engine
 from edgesdk.engine.scheduler import share_drafts
 from edgesdk.engine.step_plan import PlannedWork, StepPlan
@@ -303,6 +305,26 @@ def test_cancelled_while_drafting(make_drafting, knowing):
     engine.check()
     assert engine.metrics.cells_used == 0
     assert len(set(oracle.forgotten)) == 3
+
+
+def test_what_grammars_force_is_drafted_beside_free_answers(make_drafting, make_engine, prompts):
+    pytest.importorskip("llguidance")
+    pattern = "(x|y)( t[a-z]{3}){4}"
+    asked = prompts(4, 9)
+    drafter = CombinedDrafter([GrammarDrafts()], weigh=False)
+    found = []
+    for engine in (make_engine(), make_drafting(drafter)):
+        options = {"max_tokens": 30, "ignore_eos": True}
+        running = [
+            engine.submit(prompt, **options, **({"regex": pattern} if i % 2 else {}), temperature=0.7, seed=i)
+            for i, prompt in enumerate(asked)
+        ]
+        found.append([one.result(30).tokens for one in running])
+        engine.check()
+    assert found[0] == found[1]
+    assert engine.metrics.kept_tokens > 0
+    assert not engine.model.drafts.notes
+    assert drafter.figures.kept == engine.metrics.kept_tokens
 
 
 def work(branch_id, kind="decode"):

@@ -23,7 +23,7 @@ def tiny_checkpoint():
 
 def test_figures_follow_from_one_another(tiny):
     report = measure_drafts(tiny, "lookup", 24, 2)
-    assert report.drafter == "lookup"
+    assert report.drafter == "lookup+grammar"
     assert report.memory_bytes > 0
     assert [text.name for text in report.texts] == ["copy", "open"]
     for text in report.texts:

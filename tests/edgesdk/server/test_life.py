@@ -3,6 +3,12 @@
 import contextlib
 import http.client
 import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -175,3 +181,60 @@ def _ask_and_drop(server, asked):
     connection, answer = server.client.request("POST", PATH, asked)
     with contextlib.closing(connection), contextlib.suppress(http.client.IncompleteRead):
         answer.read()
+
+
+def test_a_taken_port_shows_before_a_model_is_loaded(speaking_bundle):
+    from edgesdk.errors import DeviceError
+    from edgesdk.load_options import LoadOptions
+    from edgesdk.server.model_host import ModelHost
+    from edgesdk.server.serve import serve
+    from edgesdk.server.server_options import ServerOptions
+
+    host = ModelHost({"tiny": speaking_bundle.path}, LoadOptions(), {}, memory_bytes=1 << 30)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(DeviceError, match=f"cannot listen on 127.0.0.1:{port}"):
+            serve(host, ServerOptions(port=port), preload=("tiny",))
+    assert not host.loaded
+
+
+@contextlib.contextmanager
+def _command(shelf):
+    """`edgesdk serve` as a process, without a model; gives (process, address)."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgesdk", "serve", "--port", "0"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "EDGESDK_MODELS": str(shelf)},
+    )
+    try:
+        line = process.stderr.readline()
+        found = re.search(r"http://([\d.]+):(\d+)", line)
+        assert found, line + process.stderr.read()
+        yield process, (found[1], int(found[2]))
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_server_that_is_told_to_end_has_not_failed(tmp_path, number):
+    with _command(tmp_path) as (process, _):
+        process.send_signal(number)
+        assert process.wait(20) == 0
+        assert process.stderr.read() == ""
+
+
+def test_a_second_interruption_ends_it_at_once(tmp_path):
+    with _command(tmp_path) as (process, address), socket.create_connection(address) as connection:
+        head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Content-Length: 100\r\nExpect: 100-continue\r\n\r\n".encode())
+        assert connection.recv(100)  # it is asked for the body, which does not come
+        process.send_signal(signal.SIGINT)
+        assert "Ctrl-C again" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert "Traceback" not in process.stderr.read()

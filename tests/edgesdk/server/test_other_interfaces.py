@@ -1,6 +1,7 @@
 """Responses, Anthropic's messages and Ollama's chats: the same answers in other words."""
 
 import json
+import shutil
 
 import pytest
 
@@ -208,12 +209,29 @@ def test_ollama(server):
     (listed,) = server.client.get("/api/tags")[1]["models"]
     assert (listed["name"], listed["details"]["family"]) == ("tiny", "llama")
     assert server.client.get("/api/ps")[1]["models"][0]["context_length"] == 512
-    assert server.client.post("/api/show", {"model": "tiny"})[1]["model_info"]["llama.context_length"] == 512
+    shown = server.client.post("/api/show", {"model": "tiny"})[1]
+    assert shown["model_info"]["llama.context_length"] == 512
+    assert shown["capabilities"] == ["completion", "tools", "thinking"]
+    assert "<think>" in shown["template"]
     assert server.client.get("/api/version")[0] == 200
     server.say(THOUGHTFUL)
     found = server.client.post("/api/chat", asked | {"stream": False})[1]["message"]
     assert (found["thinking"], found["content"]) == ("The dog.", "The fox.")
     server.wait_idle()
+
+
+def test_ollama_lists_what_is_in_memory_and_leaves_out_what_has_gone(make_server, tmp_path, caplog):
+    server = make_server(names=("tiny", "other"))
+    shutil.copytree(server.host.path("tiny"), tmp_path / "copy")
+    server.host._served = {"tiny": tmp_path / "copy", "other": server.host.path("other")}
+    shutil.rmtree(tmp_path / "copy")
+    (listed,) = server.client.get("/api/tags")[1]["models"]
+    assert listed["name"] == "other"
+    assert "left tiny out of a list" in caplog.text
+    (loaded,) = server.client.get("/api/ps")[1]["models"]
+    assert loaded["name"] == "tiny"
+    status, answer, _ = server.client.post("/api/show", {"model": "tiny"})
+    assert (status, len(answer["error"].splitlines())) == (400, 1)
 
 
 def test_ollama_calls_and_formats(server):

@@ -11,6 +11,7 @@ from edgesdk.bundle.step_contract import StepContract
 from edgesdk.bundle.step_names import CellName, litert_tensors
 from edgesdk.bundle.step_shape import FEW
 from edgesdk.errors import EmitError
+from edgesdk_converters.emit.further_stack import FurtherStack
 from edgesdk_converters.emit.litert.drop_unread import drop_unread
 from edgesdk_converters.emit.litert.half_cells import half_cells
 from edgesdk_converters.emit.litert.int8_cells import int8_cells
@@ -42,7 +43,7 @@ def emit_litert(
     path: Path,
     steps: Sequence[StepShape],
     context: int,
-    stacks: Sequence[tuple[Program, Sequence[StepShape]]] = (),
+    stacks: Sequence[FurtherStack] = (),
     options: LitertOptions = LitertOptions(),
 ) -> None:
     """Writes a LiteRT model.
@@ -60,38 +61,37 @@ def emit_litert(
         steps: sizes.
         context: positions that the rotary tables cover.
         stacks: stacks that use some of the same weights, with sizes of their own: `skip_layers` of this
-            very program. Their signatures stand in the same file and add no weight to it.
+            very program, which adds no weight to the file, or a trained draft. Their signatures stand in the
+            same file.
         options: how cells and scales are stored.
 
     Raises:
         EmitError: an operation has no lowering, or a further stack has weights of its own.
         MissingExtra: LiteRT is not installed.
     """
-    for node in program.graph.nodes:
-        if type(node.op) not in LOWERINGS:
-            raise EmitError(f"the LiteRT emitter has no lowering for {type(node.op).__name__}")
+    check_operations(program)
     model = ModelFile(f"edgesdk {program.spec.architecture} {weights.recipe.name}")
-    _lower_steps(program, weights, model, steps, context, options)
-    for stack, sizes in stacks:
-        # Constants are shared by name, so other numbers under the same name would go unseen.
-        if stack.weights is not program.weights:
-            raise EmitError(
-                "the shallow stack has weights of its own, so it cannot share a file; make it with "
-                "skip_layers from the program that is written, without a repair"
-            )
-        _lower_steps(stack, weights, model, sizes, context, options)
+    for stack in (FurtherStack(program, tuple(steps)), *stacks):
+        _lower_steps(stack, stack.weights_beside(program, weights), model, context, options)
     model.write(path)
 
 
+def check_operations(program: Program) -> None:
+    """Refuses what cannot be emitted, reading no weight.
+
+    Raises:
+        EmitError: naming the operation.
+    """
+    for node in program.graph.nodes:
+        if type(node.op) not in LOWERINGS:
+            raise EmitError(f"the LiteRT emitter has no lowering for {type(node.op).__name__}")
+
+
 def _lower_steps(
-    program: Program,
-    weights: QuantisedWeights,
-    model: ModelFile,
-    steps: Sequence[StepShape],
-    context: int,
-    options: LitertOptions,
+    stack: FurtherStack, weights: QuantisedWeights, model: ModelFile, context: int, options: LitertOptions
 ) -> None:
-    graph, contract = join_rotations(program.graph), program_contract(program, options.cell_type)
+    graph, steps = join_rotations(stack.program.graph), stack.steps
+    contract = stack.contract or program_contract(stack.program, options.cell_type)
     largest: dict[str, StepShape] = {}
     for step in sorted(steps):
         largest[step.signature] = step
@@ -104,7 +104,7 @@ def _lower_steps(
         }
         varying = frozenset(name for name, sizes in different.items() if len(sizes) > 1)
         subgraph, scales = model.subgraph(signature), options.channel_scales
-        few = len(largest) < len(steps) and step.tokens <= FEW
+        few = len(largest) < len(steps) and step.tokens <= FEW and bool(contract.groups)
         state = Lowering(subgraph, graph, weights, step, context, varying, few, channel_scales=scales)
         _lower_step(state, contract)
         drop_unread(state.subgraph)

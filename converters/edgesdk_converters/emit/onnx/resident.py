@@ -74,6 +74,21 @@ def check_resident(program: Program, weights: QuantisedWeights) -> None:
     Raises:
         EmitError: naming the operation, the size or the output.
     """
+    check_decoder(program)
+    for value in program.graph.weights:
+        scheme = weights.scheme(value.name)
+        if scheme is not None and scheme.bits not in (4, 8):
+            raise EmitError(f"MatMulNBits takes 4 or 8 bits, {value.name!r} has {scheme.bits}")
+        if scheme is not None and weights.recipe.has_exact_products:
+            _check_exact(weights, value.name)
+
+
+def check_decoder(program: Program) -> None:
+    """Refuses what no recipe makes fit.
+
+    Raises:
+        EmitError: naming the operation, the size or the output.
+    """
     spec = program.spec
     refuse_further_ports(program, "the target onnx")
     for node in program.graph.nodes:
@@ -89,12 +104,6 @@ def check_resident(program: Program, weights: QuantisedWeights) -> None:
             f"{spec.architecture} has heads of {spec.uniform.head_size} channels, GroupQueryAttention takes "
             f"multiples of {HEAD_MULTIPLE}; emit the step variant instead"
         )
-    for value in program.graph.weights:
-        scheme = weights.scheme(value.name)
-        if scheme is not None and scheme.bits not in (4, 8):
-            raise EmitError(f"MatMulNBits takes 4 or 8 bits, {value.name!r} has {scheme.bits}")
-        if scheme is not None and weights.recipe.has_exact_products:
-            _check_exact(weights, value.name)
 
 
 def _check_exact(weights: QuantisedWeights, name: str) -> None:

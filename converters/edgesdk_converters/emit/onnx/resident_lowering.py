@@ -45,8 +45,8 @@ def _blocks(state: ResidentLowering, name: str) -> tuple[str, str, dict[str, int
         (rows, count, block * scheme.bits // 8),
         lambda: pack_blocks(weights.quantised(name), block),
     )
-    # Scales by block are float16 numbers; kernels take float32, so ONNX Runtime folds the cast at load.
-    half = scheme.block is not None and weights.recipe.float_type == "float16"
+    # Most scales by block are float16 numbers; kernels take float32, so ONNX Runtime folds the cast at load.
+    half = scheme.block is not None and weights.recipe.float_type == "float16" and weights.half_scales(name)
     scales = state.model.constant(
         f"{name}.scales",
         "FLOAT16" if half else "FLOAT",

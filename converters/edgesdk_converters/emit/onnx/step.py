@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import EmitError
+from edgesdk_converters.emit.further_stack import FurtherStack
 from edgesdk_converters.emit.onnx.model_file import ExternalData, OnnxModel
 from edgesdk_converters.emit.onnx.step_lowering import LOWERINGS, lower_node
 from edgesdk_converters.emit.onnx.step_state import StepLowering
@@ -26,7 +27,12 @@ def step_file(step: StepShape) -> str:
 
 
 def emit_step(
-    program: Program, weights: QuantisedWeights, folder: Path, steps: Sequence[StepShape], context: int
+    program: Program,
+    weights: QuantisedWeights,
+    folder: Path,
+    steps: Sequence[StepShape],
+    context: int,
+    stacks: Sequence[FurtherStack] = (),
 ) -> None:
     """Writes one model per size, named after its signature, and `weights.data`.
 
@@ -36,19 +42,25 @@ def emit_step(
         folder: an existing folder.
         steps: sizes.
         context: positions that the rotary tables cover.
+        stacks: further stacks on the same weights, with signatures of their own.
 
     Raises:
         EmitError: the target cannot express the program; nothing has been written.
         MissingExtra: the package `onnx` is not installed.
     """
-    check_step(program)
-    if len({step.signature for step in steps}) != len(steps) or not steps:
+    every = (FurtherStack(program, tuple(steps)), *stacks)
+    for stack in every:
+        check_step(stack.program)
+    signatures = [step.signature for stack in every for step in stack.steps]
+    if len(set(signatures)) != len(signatures) or not steps:
         raise EmitError("the ONNX step emitter needs at least one size, each with a signature of its own")
     with ExternalData(folder / DATA_NAME) as data:
-        for step in steps:
-            model = OnnxModel(f"{program.spec.architecture} {weights.recipe.name} {step.signature}", data)
-            _lower(StepLowering(model, program.graph, weights, step, context))
-            model.save(folder / step_file(step))
+        for stack in every:
+            own = stack.weights_beside(program, weights)
+            for step in stack.steps:
+                model = OnnxModel(f"{program.spec.architecture} {weights.recipe.name} {step.signature}", data)
+                _lower(StepLowering(model, stack.program.graph, own, step, context))
+                model.save(folder / step_file(step))
 
 
 def check_step(program: Program) -> None:

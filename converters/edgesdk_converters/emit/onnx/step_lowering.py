@@ -37,7 +37,7 @@ def _embed(state: StepLowering, node: Node) -> None:
     picked = state.model.node("Gather", [state.integers(table), tokens], [f"{out}.int8"])
     values = state.model.node("Cast", [picked], [f"{out}.unscaled"], {"to": FLOAT})
     scales = state.model.node("Gather", [state.scales(table), tokens], [f"{out}.scales"])
-    column = state.reshape(scales, f"{out}.column", (state.step.tokens, 1))
+    column = state.reshape(scales, f"{out}.column", state.sizes(("T", 1)))
     state.binary("Mul", values, column, out)
 
 

@@ -130,7 +130,7 @@ class StepLowering:
                     lambda i=i: np.ascontiguousarray(rotary_table(rotary, self.context)[i]),  # type: ignore[misc]
                 )
                 rows = self.model.node("Gather", [table, "positions"], [f"{table}.rows"])
-                pair.append(self.reshape(rows, f"{table}.rows3", (self.step.tokens, 1, half)))
+                pair.append(self.reshape(rows, f"{table}.rows3", self.sizes(("T", 1, half))))
             self._gathered[rotary] = (pair[0], pair[1])
         return self._gathered[rotary]
 

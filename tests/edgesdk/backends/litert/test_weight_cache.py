@@ -133,7 +133,7 @@ def test_every_version_and_processor_has_its_own(folder, tmp_path, monkeypatch):
     first = key()
     assert first == key() != key("cd" * 32)
     with monkeypatch.context() as patch:
-        patch.setattr(weight_cache, "version", lambda package: "9.9")
+        patch.setattr(weight_cache, "package_version", lambda package: "9.9")
         assert key() != first
     with monkeypatch.context() as patch:
         patch.setattr(weight_cache, "_processor", lambda: "another")

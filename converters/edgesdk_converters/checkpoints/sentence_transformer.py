@@ -1,0 +1,129 @@
+"""What sentence-transformers' files say of a model that embeds texts (its 5.1: `modules.json`, `models/`).
+
+A model is a list of modules: the transformer, how its states are pooled, and perhaps that vectors are
+normalised. Others (a dense layer, word weights) are refused by name, and so is pooling that is not known.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgesdk.bundle.embedding_record import EmbeddingRecord, Pooling
+from edgesdk.bundle.records import JsonValue
+from edgesdk.errors import CheckpointError, quoted
+from edgesdk_converters.checkpoints.text_file import (
+    Json,
+    parse_json,
+    read_json,
+    read_optional_json,
+    read_text,
+)
+
+MODULES = "modules.json"
+_PROMPTS, _TRANSFORMER = "config_sentence_transformers.json", "sentence_bert_config.json"
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_POOLINGS: dict[str, Pooling] = {"mean": "mean", "lasttoken": "last", "cls": "cls"}
+_MODES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_lasttoken": "lasttoken",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+}
+_MOST_PROMPTS, _MOST_MODULES = 1000, 16
+
+
+def read_sentence_transformer(folder: Path, config: Json) -> EmbeddingRecord | None:
+    """Reads how a directory's model embeds texts.
+
+    Args:
+        folder: the directory.
+        config: its config.json, of the text model.
+
+    Returns:
+        The record; None for a directory that is no sentence-transformers model.
+
+    Raises:
+        CheckpointError: a file is damaged, or says something this version does not know.
+    """
+    if not (folder / MODULES).is_file():
+        return None
+    kinds = _modules(folder)
+    if [kind for kind, _ in kinds[:2]] != ["Transformer", "Pooling"] or len(kinds) > 3:
+        raise CheckpointError(
+            f"{folder / MODULES} lists {', '.join(kind for kind, _ in kinds)}; expected Transformer, Pooling "
+            "and perhaps Normalize"
+        )
+    if len(kinds) == 3 and kinds[2][0] != "Normalize":
+        raise CheckpointError(
+            f"{folder / MODULES} has the module {quoted(kinds[2][0])} after pooling; expected Normalize"
+        )
+    settings = read_optional_json(folder / _TRANSFORMER)
+    if settings.get("do_lower_case"):
+        raise CheckpointError(f"{folder / _TRANSFORMER} asks for do_lower_case, which is not known here")
+    prompts, default = _prompts(folder)
+    return EmbeddingRecord(
+        pooling=_pooling(folder / kinds[1][1] / "config.json", config),
+        normalise=len(kinds) == 3,
+        prompts=prompts,
+        default_prompt=default,
+    )
+
+
+def _modules(folder: Path) -> list[tuple[str, str]]:
+    """Kind and folder of each module."""
+    path = folder / MODULES
+    listed = parse_json(path, '{"modules": ' + read_text(path) + "}")["modules"]
+    if not isinstance(listed, list) or not 2 <= len(listed) <= _MOST_MODULES:
+        raise CheckpointError(f"{path} holds {quoted(listed)}, expected a list of modules")
+    kinds = []
+    for entry in listed:
+        kind, place = (entry.get("type"), entry.get("path")) if isinstance(entry, dict) else (None, None)
+        plain = isinstance(place, str) and (place == "" or Path(place).name == place) and place != ".."
+        if not isinstance(kind, str) or not plain or not isinstance(place, str):
+            raise CheckpointError(
+                f"{path} holds the module {quoted(entry)}, expected a type and a plain path"
+            )
+        kinds.append((kind.rpartition(".")[2], place))
+    return kinds
+
+
+def _pooling(path: Path, config: Json) -> Pooling:
+    settings = read_json(path)
+    modes = [name for key, name in _MODES.items() if settings.get(key) is True]
+    said = settings.get("pooling_mode")
+    if said is not None:
+        modes = [*said] if isinstance(said, list) else [said]  # type: ignore[list-item]
+    if len(modes) != 1 or modes[0] not in _POOLINGS:
+        raise CheckpointError(f"{path} pools by {quoted(modes)}; expected one of {', '.join(_POOLINGS)}")
+    if settings.get("include_prompt", True) is not True:
+        raise CheckpointError(f"{path} leaves the prompt out of pooling, which is not known here")
+    width, E = (
+        settings.get("word_embedding_dimension", settings.get("embedding_dimension")),
+        config.get("hidden_size"),
+    )
+    if width is not None and width != E:
+        raise CheckpointError(
+            f"{path} has vectors of {quoted(width)}, the model of {quoted(E)}; expected one"
+        )
+    return _POOLINGS[modes[0]]
+
+
+def _prompts(folder: Path) -> tuple[dict[str, str], str | None]:
+    path = folder / _PROMPTS
+    settings = read_optional_json(path)
+    prompts: JsonValue = settings.get("prompts") or {}
+    if not isinstance(prompts, dict) or len(prompts) > _MOST_PROMPTS:
+        raise CheckpointError(f"{path} has prompts {quoted(prompts)}, expected an object")
+    read: dict[str, str] = {}
+    for name, text in prompts.items():
+        if not isinstance(text, str):
+            raise CheckpointError(f"{path} has the prompt {quoted(name)}: {quoted(text)}, expected a text")
+        read[name] = text
+    default = settings.get("default_prompt_name")
+    if default is not None and (not isinstance(default, str) or default not in read):
+        raise CheckpointError(
+            f"{path} has default_prompt_name {quoted(default)}, expected one of its prompts"
+        )
+    return read, default

@@ -1,0 +1,44 @@
+"""Integers that wait in a file, not in memory, until every target has written them.
+
+A model's integers take a byte each; kept in memory they would be most of what a conversion needs. It knows
+nothing of recipes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from edgesdk_converters.checkpoints.mapped_file import MappedFile
+from edgesdk_converters.quantise.palette_tensor import StoredTensor
+from edgesdk_converters.quantise.quantised_tensor import QuantisedTensor
+
+_SMALLEST_BYTES = 1 << 18  # fewer are not worth a file
+
+
+class TensorSpool:
+    """A folder of files, one a tensor, for whoever made it to remove."""
+
+    def __init__(self, folder: Path) -> None:
+        """Puts files into `folder`, which is made when the first comes."""
+        self._folder = folder
+        self._count = 0
+
+    def keep(self, tensor: StoredTensor) -> StoredTensor:
+        """The same tensor, its integers read from a file; small ones and palettes as they are.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        if not isinstance(tensor, QuantisedTensor) or tensor.values.nbytes < _SMALLEST_BYTES:
+            return tensor
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / f"{self._count}.int8"
+        self._count += 1
+        values = np.ascontiguousarray(tensor.values)
+        with path.open("wb") as file:
+            file.write(values.reshape(-1).view(np.uint8).data)
+        stored = MappedFile(path).view(0, values.nbytes).view(np.int8).reshape(values.shape)
+        return dataclasses.replace(tensor, values=stored)

@@ -1,0 +1,42 @@
+"""Draws the log of a training: the loss, and the expected acceptance of each drafted token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from edgesdk.bundle.write_file import write_file
+
+
+def plot_losses(lines: Sequence[Mapping[str, float]], path: Path) -> bool:
+    """Writes an SVG file; the same log gives the same bytes with one version of matplotlib.
+
+    Args:
+        lines: of the log, each with `step` and `loss`; further names with a dot are drawn beside it.
+        path: of the file.
+
+    Returns:
+        Whether it was drawn: not without matplotlib, and not without lines.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    if not lines:
+        return False
+    with matplotlib.rc_context({"svg.hashsalt": "edgesdk", "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(9, 3.4), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        steps = [line["step"] for line in lines]
+        left.plot(steps, [line["loss"] for line in lines], color="tab:blue")
+        left.set_ylabel("loss")
+        for name in (name for name in lines[-1] if "." in name):
+            right.plot(steps, [line.get(name, float("nan")) for line in lines], label=name)
+        right.set_ylabel("expected acceptance")
+        right.legend()
+        for axes in (left, right):
+            axes.set_xlabel("step")
+        metadata = {"Date": None, "Creator": None}
+        write_file(path, lambda draft: figure.savefig(draft, format="svg", metadata=metadata))
+    return True

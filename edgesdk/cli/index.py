@@ -1,0 +1,173 @@
+"""`edgesdk index`: an index of the user's texts, in one file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgesdk.bundle.printable import printable
+from edgesdk.cli.options import json_option
+from edgesdk.cli.output import megabytes, print_facts, print_json
+
+if TYPE_CHECKING:
+    from edgesdk.retrieval.passage import IndexReport, Passage
+    from edgesdk.retrieval.text_index import Progress
+
+EXAMPLES = """\b
+Examples:
+  edgesdk index build notes.index ~/Notes
+  edgesdk index search notes.index "When was the boiler repaired?"
+  edgesdk index stats notes.index --json
+"""
+
+_SHOWN = 240
+
+index_argument = click.argument("index", type=click.Path(path_type=Path))
+texts_argument = click.argument(
+    "texts", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE|FOLDER..."
+)
+
+
+@click.group(short_help="Index texts, and search them.", epilog=EXAMPLES)
+def command() -> None:
+    """Keeps an index of texts (.txt, .md, .html, .pdf) in one file, and searches it. Needs the extra
+    `retrieval`.
+    """
+
+
+@command.command(short_help="Make an index, or bring one up to date.", epilog=EXAMPLES)
+@index_argument
+@texts_argument
+@click.option(
+    "--words",
+    type=click.Choice(["english", "plain", "trigram"]),
+    default="english",
+    show_default=True,
+    help="How texts are taken apart: english words by their stems; plain words of any language with spaces; "
+    "trigram, three letters each, for languages without.",
+)
+@json_option
+def build(index: Path, texts: tuple[Path, ...], words: str, as_json: bool) -> None:
+    """Reads every FILE, and all texts in every FOLDER, into the file INDEX.
+
+    What is in it and has not changed is left alone; what is gone from a folder is removed. It may be
+    interrupted and called again.
+    """
+    from edgesdk.retrieval.read_text import no_text, text_files
+    from edgesdk.retrieval.text_index import make_index
+
+    if not index.exists() and not text_files(texts):
+        raise no_text(texts)
+    with make_index(index, words=words) as opened:
+        report = opened.add(texts, _progress())
+    _show_report(report, as_json)
+
+
+@command.command(short_help="Read more texts into an index.", epilog=EXAMPLES)
+@index_argument
+@texts_argument
+@json_option
+def add(index: Path, texts: tuple[Path, ...], as_json: bool) -> None:
+    """Reads texts into an INDEX that is there; also again, where they have changed."""
+    from edgesdk.retrieval.text_index import open_index
+
+    with open_index(index) as opened:
+        report = opened.add(texts, _progress())
+    _show_report(report, as_json)
+
+
+@command.command(short_help="Find passages.", epilog=EXAMPLES)
+@index_argument
+@click.argument("question")
+@click.option(
+    "--top",
+    type=click.IntRange(1, 1000),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Most passages.",
+)
+@json_option
+def search(index: Path, question: str, top: int, as_json: bool) -> None:
+    """Finds the passages in INDEX that match QUESTION best, by BM25."""
+    from edgesdk.retrieval.text_index import open_index
+
+    with open_index(index) as opened:
+        found = opened.search(question, top=top)
+    if as_json:
+        print_json({"passages": found})
+        return
+    if not found:
+        click.echo("no passage has a word of the question", err=True)
+    for place, passage in enumerate(found, 1):
+        _show_passage(place, passage)
+
+
+@command.command(short_help="Say what is in an index.", epilog=EXAMPLES)
+@index_argument
+@click.option("--check", is_flag=True, help="Also read all of it, and compare it with its own search tables.")
+@json_option
+def stats(index: Path, check: bool, as_json: bool) -> None:
+    """Says how many texts and passages INDEX holds, and how they are searched."""
+    from edgesdk.retrieval.text_index import open_index
+
+    with open_index(index) as opened:
+        if check:
+            opened.check()
+        found = opened.stats()
+    if as_json:
+        print_json(found)
+        return
+    print_facts(
+        [
+            ("index", str(found.path)),
+            ("size", f"{megabytes(found.size_bytes)} MB"),
+            ("files", str(found.files)),
+            ("passages", str(found.passages)),
+            ("characters", str(found.characters)),
+            ("words", found.words),
+            ("embeddings", found.embedder or "none"),
+        ]
+    )
+
+
+def _progress() -> Progress | None:
+    """A line on a terminal's standard error that says how far it is."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(files: int, passages: int) -> None:
+        click.echo(f"\r{files} files read, {passages} passages written", nl=False, err=True)
+
+    return show
+
+
+def _show_report(report: IndexReport, as_json: bool) -> None:
+    """Says what became of the files.
+
+    Raises:
+        SystemExit: with 1, where no file could be read.
+    """
+    if as_json:
+        print_json(report)
+    else:
+        if sys.stderr.isatty():
+            click.echo(err=True)
+        for unread in report.unread:
+            click.echo(f"not read: {printable(str(unread.path))}: {printable(unread.why)}", err=True)
+        click.echo(
+            f"{report.added} added, {report.changed} changed, {report.unchanged} unchanged, "
+            f"{report.removed} removed; {report.passages} passages written"
+        )
+    if report.unread and not (report.added or report.changed or report.unchanged):
+        raise SystemExit(1)
+
+
+def _show_passage(place: int, passage: Passage) -> None:
+    text = " ".join(passage.text.split())
+    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    click.echo(f"{place}. {printable(str(passage.path))} ({passage.score:.2f})")
+    click.echo(f"   {printable(shown)}")

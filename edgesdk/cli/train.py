@@ -1,0 +1,297 @@
+"""`edgesdk train`: what makes a model faster and has to be learnt."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from edgesdk.cli.options import json_option, threads_option
+from edgesdk.cli.output import print_facts, print_json, print_table
+from edgesdk.cli.progress_line import ProgressLine, print_event
+from edgesdk.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from edgesdk_converters.training.train_draft import DraftReport
+
+EXAMPLES = """\b
+Examples:
+  edgesdk train draft smollm2-135m mydraft --hours 2
+  edgesdk train judge smollm2 judge.json --facts facts.jsonl
+"""
+
+JUDGE_EXAMPLES = """\b
+Examples:
+  edgesdk convert smollm2-135m knowing --target litert --hidden-states
+  edgesdk train judge knowing judge.json --facts facts.jsonl
+  edgesdk ask knowing notes.index "Who was Ada Lovelace?" --gate head --judge judge.json
+"""
+
+DRAFT_EXAMPLES = """\b
+Examples:
+  edgesdk train draft smollm2-135m mydraft --hours 2
+  edgesdk train draft model.gguf mydraft --data answers --data mails.txt --loss tvd++
+  edgesdk train draft owner/name mydraft --steps 2000 --tokens 100000 --seed 7 --json
+"""
+
+
+@click.group(short_help="Train what makes a model faster.", epilog=EXAMPLES)
+def command() -> None:
+    """Trains additions to a model, which stays what it is. Needs the `train` and `convert` extras.
+
+    What can be trained: a draft, which guesses the tokens that a model will say, so that one step judges
+    several; a judge, which tells whether a model knows what it says (`edgesdk ask --gate head`).
+    """
+
+
+@command.command(short_help="Train a draft for a checkpoint.", epilog=DRAFT_EXAMPLES)
+@click.argument("target")
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--loss",
+    default="kld-tvd++",
+    show_default=True,
+    metavar="NAME",
+    help="kld, tvd, tvd++, tvd++sampled, ce (pretraining), kld-tvd or kld-tvd++: KL divergence first, then "
+    "the other.",
+)
+@click.option(
+    "--hours",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="H",
+    help="How long to train, once the texts are there: steps are timed and their number fixed. Default: 1.",
+)
+@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="How many steps, in place of --hours.")
+@click.option(
+    "--data",
+    multiple=True,
+    default=("answers",),
+    show_default=True,
+    metavar="WHAT",
+    help="answers: the target writes them to instructions that are shipped; sample: the shipped calibration "
+    "sample; or a UTF-8 text file. Several times for several.",
+)
+@click.option(
+    "--tokens",
+    type=click.IntRange(min=1000),
+    default=400_000,
+    show_default=True,
+    metavar="N",
+    help="Tokens of answers that the target writes.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, (1 << 31) - 1),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Of instructions, draws and first numbers.",
+)
+@click.option(
+    "--width",
+    type=click.IntRange(min=1),
+    default=1024,
+    show_default=True,
+    metavar="N",
+    help="Of the draft's feed-forward part.",
+)
+@click.option(
+    "--words",
+    type=click.IntRange(min=2),
+    default=8192,
+    show_default=True,
+    metavar="N",
+    help="Tokens that the draft can say: the most frequent ones.",
+)
+@click.option(
+    "--depth",
+    type=click.IntRange(1, 16),
+    default=4,
+    show_default=True,
+    metavar="N",
+    help="Tokens ahead that it learns.",
+)
+@click.option(
+    "--teacher",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="BUNDLE",
+    help="Bundle of the target that writes the answers. Default: the target is converted to w8-round.",
+)
+@click.option(
+    "--work",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder for answers, states and the run, which goes on where it was. Default: OUT/work.",
+)
+@click.option(
+    "--numbers",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Of the factors of products in training; bfloat16 is faster where the processor multiplies it.",
+)
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of the teacher.")
+@click.option(
+    "--revision", metavar="NAME", help="Commit, branch or tag of a hub id. Default: the hub's default branch."
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print JSON lines instead of text: the progress (event: progress), and the report as the last line "
+    "(event: done).",
+)
+def draft(
+    target: str,
+    out: Path,
+    loss: str,
+    hours: float | None,
+    steps: int | None,
+    data: tuple[str, ...],
+    tokens: int,
+    seed: int,
+    width: int,
+    words: int,
+    depth: int,
+    teacher: Path | None,
+    work: Path | None,
+    numbers: Literal["float32", "bfloat16"],
+    threads: int | None,
+    revision: str | None,
+    as_json: bool,
+) -> None:
+    """Trains a draft for the checkpoint TARGET and writes it into the folder OUT.
+
+    TARGET is a Hugging Face directory, a .gguf file, a hub id, or smollm2-135m. The target writes answers,
+    runs once over them, and the draft learns to say what it says. Ctrl-C and kill lose little: the same
+    command goes on where it was. `edgesdk convert --draft OUT` then puts the draft beside its target.
+    """
+    with training_installed():
+        from edgesdk_converters.training.draft_training import DraftTraining
+        from edgesdk_converters.training.train_draft import train_draft
+
+        if hours is None and steps is None:
+            hours = 1.0
+        options = DraftTraining(
+            loss=loss,
+            hours=hours,
+            steps=steps,
+            data=data,
+            answer_tokens=tokens,
+            seed=seed,
+            width=width,
+            words=words,
+            depth=depth,
+            teacher=teacher,
+            work=work,
+            threads=threads,
+            numbers=numbers,
+        )
+        started = time.perf_counter()
+        with ProgressLine() as line:
+            shown = print_event if as_json else line
+            report = train_draft(target, out, options, revision=revision, report=shown)
+    _show(report, time.perf_counter() - started, as_json)
+
+
+@command.command(short_help="Train a judge of what a model knows.", epilog=JUDGE_EXAMPLES)
+@click.argument("bundle")
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--facts",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help='JSON lines: {"question": "...", "answers": ["..."], "about": "..."}. Questions about one thing '
+    "are learnt from together or not at all.",
+)
+@threads_option
+@json_option
+def judge(bundle: str, out: Path, facts: Path, threads: int | None, as_json: bool) -> None:
+    """Trains a judge for BUNDLE and writes it to the file OUT.
+
+    The model answers every question by itself; the judge learns from which of its answers were right, by how
+    sure it was of them and, in a bundle with --hidden-states, by what it held after them. A quarter of the
+    things is held back, to measure it on.
+    """
+    with training_installed():
+        import sklearn  # noqa: F401 - before a model answers for minutes
+
+        from edgesdk_converters.training.train_judge import read_facts, train_judge
+
+        report = train_judge(bundle, read_facts(facts), out, threads=threads, told=_told())
+    if as_json:
+        print_json(report)
+        return
+    print_facts(
+        [
+            ("judge", str(out)),
+            ("learnt from", f"{report.questions} questions, {report.known:.0%} of all known"),
+            ("AUROC", f"{report.auroc:.3f} on {report.held_back} questions about other things"),
+            ("log-probability alone", f"{report.auroc_logprob:.3f}"),
+            ("entropy alone", f"{report.auroc_entropy:.3f}"),
+            (
+                "hidden states",
+                "read" if report.hidden else "none in this bundle; convert it with --hidden-states",
+            ),
+        ]
+    )
+
+
+def _told() -> Callable[[int, int], None] | None:
+    """A line on a terminal's standard error that says how far it is."""
+    if not sys.stderr.isatty():
+        return None
+    return lambda done, total: click.echo(
+        f"\r{done} of {total} questions answered", nl=done == total, err=True
+    )
+
+
+@contextmanager
+def training_installed() -> Iterator[None]:
+    """Turns the absence of a package that training needs into the command that installs it.
+
+    Raises:
+        MissingExtra: in place of an ImportError.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "edgesdk", "edgesdk_converters"):
+            raise
+        extra = "train" if package in ("jax", "jaxlib", "optax", "sklearn") else "convert"
+        raise MissingExtra("scikit-learn" if package == "sklearn" else package, extra) from error
+
+
+def _show(report: DraftReport, wall_s: float, as_json: bool) -> None:
+    if as_json:
+        print_json({"event": "done", "wall_s": wall_s, "report": report}, one_line=True)
+        return
+    print_facts(
+        [
+            ("draft", str(report.draft)),
+            ("trained", f"{report.steps} steps, {report.positions} positions, {wall_s / 60:.1f} min in all"),
+            ("losses", "losses.svg" if report.plotted else "not drawn: matplotlib is not installed"),
+        ]
+    )
+    if report.worth is None:
+        click.echo("not judged: no greedy answers were held back")
+        return
+    worth = report.worth
+    rows = [
+        (str(gamma), f"{efficiency:.2f}", f"{right:.3f}", f"{kept:.3f}")
+        for gamma, (efficiency, right, kept) in enumerate(
+            zip(worth.efficiency, worth.right, worth.kept, strict=True), 1
+        )
+    ]
+    print_table(
+        ("drafted>", "tokens a step>", "all right>", "kept if drawn>"),
+        rows,
+        title=f"On {worth.texts} greedy answers that were held back ({worth.tokens} tokens)",
+    )

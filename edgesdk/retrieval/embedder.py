@@ -1,0 +1,60 @@
+"""What an index asks of a model that embeds texts, and how passages are ranked by it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from edgesdk.errors import RetrievalError
+from edgesdk.retrieval.passage import Passage
+
+
+class Embedder(Protocol):
+    """A model that embeds texts.
+
+    Attributes:
+        name: of the model and of its weights: an index holds vectors of one.
+        width: numbers of a vector.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 - above
+
+    @property
+    def width(self) -> int: ...  # noqa: D102 - above
+
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Vectors of length 1: (texts, width)."""
+        ...
+
+
+def check_vectors(embedder: Embedder, vectors: npt.NDArray[np.float32]) -> list[bytes]:
+    """Vectors as an index keeps them: float16, which moves a cosine by less than 1e-3.
+
+    Raises:
+        RetrievalError: they are not finite, or of another width than the model says.
+    """
+    if vectors.ndim != 2 or vectors.shape[1] != embedder.width or not np.isfinite(vectors).all():
+        raise RetrievalError(f"{embedder.name} gave vectors that are not finite or not {embedder.width} wide")
+    return [vector.astype("<f2").tobytes() for vector in vectors]
+
+
+def ranked(
+    embedder: Embedder, question: str, found: Sequence[Passage], vectors: Sequence[bytes]
+) -> list[Passage]:
+    """Passages by their likeness to a question, the likest first; `score` is the cosine.
+
+    Raises:
+        RetrievalError: a vector that the index holds is of another width.
+    """
+    if any(not isinstance(vector, bytes) or len(vector) != 2 * embedder.width for vector in vectors):
+        raise RetrievalError(f"the index holds vectors that are not those of {embedder.name}; build it again")
+    (asked,) = embedder.embed([question])
+    matrix = np.frombuffer(b"".join(vectors), "<f2").reshape(-1, embedder.width).astype(np.float32)
+    scores = matrix @ asked
+    order = np.argsort(-scores, kind="stable")
+    return [dataclasses.replace(found[i], score=float(scores[i])) for i in order]

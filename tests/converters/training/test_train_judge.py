@@ -1,0 +1,99 @@
+"""A judge is trained on a tiny model: it learns which answers were right, and goes with that model alone."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgesdk
+from edgesdk.errors import CheckpointError, RetrievalError, UnsupportedOption
+from edgesdk.orchestration.prompt_writer import PromptWriter
+from edgesdk.plans.allowance import Allowance
+from edgesdk.retrieval.gate_desk import COARSE, GateDesk
+from edgesdk.retrieval.gate_options import GateOptions
+from edgesdk.retrieval.judge_file import read_judge
+from edgesdk.retrieval.text_index import make_index
+
+pytest.importorskip("sklearn")
+from edgesdk_converters.training.train_judge import Fact, read_facts, recall, train_judge
+
+TINY = Path(__file__).parents[2] / "data" / "tiny" / "llama"
+THINGS = [f"{a}{b}" for a in ("red", "old", "big", "wet") for b in ("fox", "hen", "owl", "bee")]
+
+
+@pytest.fixture(scope="module")
+def bundle(converted_once):
+    return converted_once(
+        TINY, targets=("litert",), recipes=("f32",), context=256, prove=False, hidden_states=True
+    )
+
+
+@pytest.fixture(scope="module")
+def facts(bundle):
+    """Questions of which the model knows those whose own answer it is surer of than of most."""
+    asked = [(f"{word} {thing}?", thing) for thing in THINGS for word in ("Who is", "Why the", "When was")]
+    with edgesdk.load(bundle, threads=1) as model, edgesdk.Engine(model) as engine:
+        desk = GateDesk(engine, PromptWriter(model), GateOptions(), Allowance(None, None))
+        said = [desk.write(COARSE, f"Question: {question}", max_tokens=64) for question, _ in asked]
+        sure = [desk.belief(q, each.tokens).mean_entropy for (q, _), each in zip(asked, said, strict=True)]
+    limit = np.median(sure)
+    return [
+        Fact(question, (each.text.split()[0],) if entropy < limit else ("no such word",), thing)
+        for (question, thing), each, entropy in zip(asked, said, sure, strict=True)
+    ]
+
+
+def test_it_learns_and_is_used(bundle, facts, tmp_path, converted_once):
+    out = tmp_path / "judge.json"
+    report = train_judge(bundle, facts, out, threads=1)
+    assert report.hidden
+    assert report.questions + report.held_back == len(facts)
+    assert report.auroc_entropy == pytest.approx(1.0)  # by construction
+    assert report.auroc > 0.8
+    head = read_judge(out)
+    assert head.hidden == 64 == len(head.weights) - 4
+    (tmp_path / "t.txt").write_text("A fox.")
+    with make_index(tmp_path / "i") as index:
+        index.add([tmp_path / "t.txt"])
+        options = {"gate": "head", "judge": out, "coarse_tokens": 64, "max_tokens": 4, "rewrite": False}
+        with edgesdk.load(bundle, threads=1) as model:
+            found = [edgesdk.answer_with_sources(model, index, f.question, **options) for f in facts[:12]]
+        known = [fact.answers != ("no such word",) for fact in facts[:12]]
+        right = sum(answer.searched != knows for answer, knows in zip(found, known, strict=True))
+        assert right >= 9
+        other = converted_once(TINY.with_name("mistral"), targets=("litert",), recipes=("f32",), prove=False)
+        with (
+            edgesdk.load(other, threads=1) as model,
+            pytest.raises(RetrievalError, match="other weights"),
+        ):
+            edgesdk.answer_with_sources(model, index, "Why?", **options)
+
+
+def test_what_it_cannot_learn_from(bundle, facts, tmp_path):
+    out = tmp_path / "judge.json"
+    with pytest.raises(UnsupportedOption, match="expected at least 40"):
+        train_judge(bundle, facts[:10], out)
+    with pytest.raises(UnsupportedOption, match="knows none"):
+        train_judge(bundle, [Fact(f.question, ("no such word",), f.about) for f in facts], out, threads=1)
+    assert not out.exists()
+
+
+def test_facts_are_lines(tmp_path):
+    path = tmp_path / "facts"
+    path.write_text(json.dumps({"question": " Who? ", "answers": ["A", "B"], "about": "x"}) + "\n\n")
+    assert read_facts(path) == [Fact("Who?", ("A", "B"), "x")]
+    for line in ("{", "[]", "3", '{"question": "a"}', '{"question": "", "answers": ["a"], "about": "b"}'):
+        path.write_text(line)
+        with pytest.raises(CheckpointError, match="line 1: expected"):
+            read_facts(path)
+    path.write_bytes(b"\xff")
+    with pytest.raises(CheckpointError, match="UTF-8"):
+        read_facts(path)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_facts(tmp_path / "none")
+
+
+def test_recall():
+    assert recall("It is Paris,\n  of course", ["paris"]) == 1.0
+    assert recall("Bern and Rome", ["rome", "Oslo"]) == 0.5

@@ -1,0 +1,143 @@
+"""Guesses of a trained draft, on a backend whose logits are written down: trees, limits, the unknown."""
+
+import numpy as np
+import pytest
+
+from edgesdk.backends.step_buffers import StepArrays
+from edgesdk.backends.wide_logits import WideLogits
+from edgesdk.bundle.stack_record import DRAFT, NEXT_STATE, STATE
+from edgesdk.bundle.step_contract import draft_contract
+from edgesdk.bundle.step_shape import StepShape
+from edgesdk.decoding.draft import DraftRequest
+from edgesdk.devices.receipt import Runner
+from edgesdk.dispatch.failover_steps import FailoverStepBackend
+from edgesdk.drafts.kept_rates import KeptRates
+from edgesdk.drafts.recurrent_drafts import RecurrentDrafts
+from edgesdk.errors import DeviceError
+
+E, V = 3, 5
+IDS = np.array([10, 20, 30, 40, 50], np.int32)
+
+
+class Counting:
+    """Its state counts the tokens that it took in; after n of them it says token n, then n + 1."""
+
+    def __init__(self, sizes=(1, 2)):
+        self.contracts = {DRAFT: draft_contract(E, V)}
+        self.shapes = tuple(StepShape(T, 1, T, f"d{T}", DRAFT) for T in sizes)
+        self._arrays = StepArrays(self.contracts)
+        self.taken = []
+        self.sure = 4.0
+
+    def buffers(self, shape):
+        return self._arrays.buffers(shape)
+
+    def run(self, shape, cells):
+        assert not cells.arrays
+        b = self.buffers(shape)
+        self.taken.append(b.tokens.tolist())
+        b.extra[NEXT_STATE][:] = b.extra[STATE] + 1
+        b.logits[:] = 0
+        for row, count in enumerate(b.extra[NEXT_STATE][:, 0].astype(int).tolist()):
+            b.logits[row, count % V] = self.sure
+            b.logits[row, (count + 1) % V] = self.sure / 2
+
+    def close(self):
+        pass
+
+
+def request(*tokens, state=0.0, most=8, deepest=8, pending=1, key=0):
+    known = None if state is None else np.full(E, state, np.float32)
+    return DraftRequest(key, np.array(tokens, np.int32), most, deepest, 1, state=known, pending=pending)
+
+
+def test_a_chain_with_the_second_beside_each():
+    backend = Counting()
+    (guess,) = RecurrentDrafts("d", backend, IDS, depth=3).guess([request(7, 8)])
+    assert guess.tokens == (20, 30, 30, 40, 40, 50)
+    assert guess.parents == (-1, -1, 0, 0, 2, 2)
+    assert all(kind < 8 for kind in guess.kinds[::2])
+    assert all(kind >= 8 for kind in guess.kinds[1::2])
+    assert backend.taken == [[8], [20], [30]]
+
+
+@pytest.mark.parametrize(
+    ("limits", "tokens"),
+    [
+        ({"most": 1}, (20,)),
+        ({"most": 2}, (20, 30)),
+        ({"most": 3}, (20, 30, 30)),
+        ({"deepest": 1}, (20, 30)),
+        ({"deepest": 2, "most": 5}, (20, 30, 30, 40)),
+    ],
+)
+def test_limits_hold(limits, tokens):
+    (guess,) = RecurrentDrafts("d", Counting(), IDS, depth=3).guess([request(7, 8, **limits)])
+    assert guess.tokens == tokens
+
+
+def test_what_is_unlikely_goes_no_further():
+    backend = Counting()
+    backend.sure = 0.1
+    (guess,) = RecurrentDrafts("d", backend, IDS, depth=9).guess([request(7, 8)])
+    assert len(guess.tokens) == 4  # a fifth each, twice
+
+
+def test_pending_tokens_are_taken_in_first():
+    backend = Counting()
+    (guess,) = RecurrentDrafts("d", backend, IDS, depth=1).guess([request(7, 8, 9, pending=2)])
+    assert backend.taken == [[8], [9]]
+    assert guess.tokens == (30, 40)
+
+
+def test_answers_run_together_and_beyond_the_largest_size_in_turn():
+    backend = Counting()
+    asked = [request(7, 8, key=1), request(7, 8, 9, pending=2, key=2), request(5, state=2, key=3)]
+    guesses = RecurrentDrafts("d", backend, IDS, depth=2).guess(asked)
+    alone = [RecurrentDrafts("d", Counting(), IDS, depth=2).guess([one])[0] for one in asked]
+    assert [g.tokens for g in guesses] == [g.tokens for g in alone]
+    assert backend.taken[0] == [8, 8]
+    assert backend.taken[1] == [5]
+
+
+@pytest.mark.parametrize("one", [request(7, 8, state=None), request(*range(50), pending=40)])
+def test_without_a_state_near_there_is_no_guess(one):
+    backend = Counting()
+    assert RecurrentDrafts("d", backend, IDS, depth=2).guess([one, request(7, 8)])[0] is None
+    assert len(backend.taken) == 2
+
+
+def test_a_place_counts_once_whatever_stands_there():
+    """Where the second is right the place is: how far ahead it pays to guess is asked of places."""
+    source = RecurrentDrafts("d", Counting(), IDS, depth=1)
+    rates = KeptRates(source.priors)
+    before = rates.overall
+    for step in range(30):
+        (guess,) = source.guess([request(7, 8)])
+        rates.expect(0, guess, 2 + step)
+        rates.compare(0, np.array([7, 8, *[0] * step, 30], np.int32))
+    assert rates.overall > 0.85 > before
+    assert rates.rate(0, guess.kinds[0]) < 0.2 < 0.8 < rates.rate(0, guess.kinds[1])
+
+
+class Lost(Counting):
+    """Fails once it has run a while."""
+
+    def run(self, shape, cells):
+        if len(self.taken) == 1:
+            raise DeviceError("device lost")
+        super().run(shape, cells)
+
+
+@pytest.mark.parametrize("wrap", ["failover", "wide"])
+def test_it_goes_on_through_what_wraps_the_backend(wrap):
+    if wrap == "failover":
+        first, second = (Runner("v", name, "cpu", "P") for name in "ab")
+        # The one that takes over has other sizes.
+        backend = FailoverStepBackend(Lost(), first, [(second, lambda: (second, Counting((1, 4))))])
+    else:
+        backend = WideLogits(Counting(), np.arange(V, dtype=np.int32), 100)
+    asked = [request(7, 8, key=1), request(5, state=2, key=2)]
+    guesses = RecurrentDrafts("d", backend, IDS, depth=3).guess(asked)
+    alone = RecurrentDrafts("d", Counting(), IDS, depth=3).guess(asked)
+    assert [g.tokens for g in guesses] == [g.tokens for g in alone]
