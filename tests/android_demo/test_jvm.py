@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from filelock import FileLock
 
 import edgesdk
 from edgesdk.bundle.integrity import check_integrity
@@ -19,14 +20,17 @@ TOKENS = 16
 
 
 @pytest.fixture(scope="session")
-def built(jvm, maven, script, tmp_path_factory):
-    """What Maven said when it tested all modules on two tiny bundles."""
+def built(jvm, maven, script, shared_folder):
+    """What Maven said when it tested all modules on two tiny bundles: once for all processes of the run."""
     from edgesdk.backends.litert.host_memory import library_path
 
-    folder = tmp_path_factory.mktemp("bundles")
-    script("make_test_bundles").make_all(folder)
-    said = maven("test", bundles=str(folder), **{"litert.library": str(library_path())})
-    return jvm, folder, said
+    folder, kept = shared_folder / "java-bundles", shared_folder / "maven.txt"
+    with FileLock(shared_folder / "maven.lock"):
+        if not kept.exists():
+            script("make_test_bundles").make_all(folder)
+            said = maven("test", bundles=str(folder), **{"litert.library": str(library_path())})
+            kept.write_text(said, encoding="utf-8")
+    return jvm, folder, kept.read_text(encoding="utf-8")
 
 
 def test_maven_runs_all_tests(built):
