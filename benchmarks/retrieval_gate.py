@@ -116,8 +116,9 @@ def _facts(count: int) -> tuple[list[Fact], dict[str, str]]:
     return facts, notes
 
 
-def _rows(model: edgesdk.Model, index: edgesdk.TextIndex, head: HeadJudge, facts: Sequence[Fact]) ->
-list[Row]:
+def _rows(
+    model: edgesdk.Model, index: edgesdk.TextIndex, head: HeadJudge, facts: Sequence[Fact]
+) -> list[Row]:
     rows = []
     with edgesdk.Engine(model) as engine:
         desk = GateDesk(engine, PromptWriter(model), GateOptions(), Allowance(None, None))
