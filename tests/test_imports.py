@@ -49,6 +49,7 @@ CONVERTERS = [
     "edgesdk_converters.read_source",
     "edgesdk_converters.plan_stages",
     "edgesdk_converters.convert_options",
+    "edgesdk_converters.check_targets",
     "edgesdk_converters.reshape",
     "edgesdk_converters.drafts",
     "edgesdk_converters.check_targets",
