@@ -61,10 +61,12 @@ def test_a_window_hides_what_lies_before_it(make_program, tokens):
     assert np.abs(a - b).max() > 1e-6
 
 
-def test_jax_gives_what_numpy_gives(any_program, tokens):
-    jnp = pytest.importorskip("jax.numpy", reason="jax is not installed")
-    ours = next(sequence_logits(any_program, [tokens]))
-    theirs = next(sequence_logits(any_program, [tokens], xp=jnp))
+@pytest.mark.parametrize("name", ["plain", "gemma_like", "mixed", "norms_of_rotated", "longrope"])
+def test_jax_gives_what_numpy_gives(make_program, name, tokens):
+    jnp = pytest.importorskip("jax.numpy", reason="needs the extra 'train'")
+    program = make_program(name)
+    ours = next(sequence_logits(program, [tokens]))
+    theirs = next(sequence_logits(program, [tokens], xp=jnp))
     np.testing.assert_allclose(theirs, ours, rtol=1e-3, atol=1e-3)
 
 
@@ -76,13 +78,14 @@ def jax_float64():
     jax.config.update("jax_enable_x64", False)
 
 
-def test_gradients_are_finite_differences(any_program, tokens, jax_float64):
+@pytest.mark.parametrize("name", ["plain", "gemma_like", "mixed"])
+def test_gradients_are_finite_differences(make_program, name, tokens, jax_float64):
     """The evaluator is the differentiable model: in float64, for a matrix, a norm and the table."""
-    jax = jax_float64
-    graph = any_program.graph
+    jax, program = jax_float64, make_program(name)
+    graph = program.graph
     names = [value.name for value in graph.weights]
-    weights = {name: jax.numpy.asarray(any_program.weights.load(name), "float64") for name in names}
-    inputs = sequence_inputs(any_program, [tokens[:6]])
+    weights = {name: jax.numpy.asarray(program.weights.load(name), "float64") for name in names}
+    inputs = sequence_inputs(program, [tokens[:6]])
 
     class Changed:
         def __init__(self, changed):

@@ -92,7 +92,7 @@ def test_drawn_words_give_the_exact_expectation_in_the_mean(judged):
         moved = Judged(judged.draft, judged.target, judged.next_word, key, judged.progress)
         return jax.grad(lambda draft: LOSSES["tvd++sampled"](with_draft(moved, draft)).sum())(judged.draft)
 
-    draws = np.asarray(jax.vmap(drawn)(jax.random.split(judged.key, 400)))
+    draws = np.asarray(jax.jit(jax.vmap(drawn))(jax.random.split(judged.key, 400)))
     mean, error = draws.mean(axis=0), draws.std(axis=0) / 20
     exact = gradient("tvd++", judged)
     # Mean and deviation of 16 draws are not those of p: a bias of a tenth is theirs.

@@ -51,7 +51,7 @@ def test_nothing_is_judged_on_what_a_draft_has_learnt():
     asked = {each.text for each in islice(instructions(0, []), 20_000)}
     for name in ("draft_tasks.json", "draft_training_tasks.json"):
         for prompts in json.loads((BENCHMARKS / name).read_text(encoding="utf-8")).values():
-            assert not asked & set(prompts), name
+            assert not asked & {each for each in prompts if isinstance(each, str)}, name  # schemas are none
     parity = BENCHMARKS.parent / "converters" / "edgesdk_converters" / "parity"
     lists = [BENCHMARKS / "chat_questions.txt", BENCHMARKS / "prompts.txt"]
     for path in (*lists, parity / "questions.txt", parity / "prompts.txt"):

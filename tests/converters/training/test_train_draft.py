@@ -97,7 +97,7 @@ def test_other_answers_are_not_mixed_in(trained):
 def test_by_the_command_line(trained, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("The sea is wide and the boat is small. " * 60, encoding="utf-8")
-    arguments = ["train", "draft", str(TINY), str(tmp_path / "out"), "--data", str(text), "--steps", "12"]
+    arguments = ["train", "draft", str(TINY), str(tmp_path / "out"), "--data", str(text), "--steps", "40"]
     arguments += ["--width", "16", "--words", "32", "--depth", "1", "--json"]
     found = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     lines = [json.loads(line) for line in found.stdout.splitlines()]
