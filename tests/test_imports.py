@@ -52,6 +52,7 @@ CONVERTERS = [
     "edgesdk_converters.check_targets",
     "edgesdk_converters.reshape",
     "edgesdk_converters.drafts",
+    "edgesdk_converters.check_targets",
     "edgesdk_converters.targets",
     "edgesdk_converters.parity",
     "edgesdk_converters.shallow_stack",

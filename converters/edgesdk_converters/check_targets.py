@@ -1,4 +1,4 @@
-"""Which wishes a choice of targets cannot meet, refused before anything is read."""
+"""Refuses recipes and limits that a target cannot keep, before anything is read."""
 
 from __future__ import annotations
 

@@ -22,11 +22,7 @@ from edgesdk_converters.quantise_program import check_mixable
 from edgesdk_converters.reshape import Reshaping
 from edgesdk_converters.shallow_stack import ShallowStack
 from edgesdk_converters.step_sizes import LARGEST_CONTEXT
-from edgesdk_converters.targets import (
-    TARGETS,
-    Target,
-    find_targets,
-)
+from edgesdk_converters.targets import TARGETS, Target, find_targets
 from edgesdk_converters.transforms.skip_request import parse_skip
 from edgesdk_converters.vocabulary.prune_request import parse_prune_option
 
