@@ -68,9 +68,17 @@ class Contender:
         Raises:
             ContenderError: it ended early.
         """
+        return self.ask({"prompt": prompt, "new": new})
+
+    def ask(self, request: Mapping[str, object]) -> dict:
+        """Hands a request over, and returns what the worker says to it.
+
+        Raises:
+            ContenderError: it ended early.
+        """
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):  # it has ended; what it said is read below
-            self.process.stdin.write(json.dumps({"prompt": prompt, "new": new}) + "\n")
+            self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
         return self._read()
 

@@ -7,6 +7,9 @@ the same JSON under a schema, and open chat. Answers are greedy. Both models sha
 nothing but drafts differs, and each task's answers are made in turn, the order changing with every round.
 Earlier answers are not looked up in: each task is asked several times.
 
+With `--peer PYTHON MODEL.gguf`, the interpreter of an environment with llama-cpp-python, its prompt lookup
+answers the same prompts straight afterwards, beside its own plain answers (tasks without schema).
+
 The figure is decode speed, from the first token to the last: in wall time, and in processor time of the one
 thread that runs the model (`--threads 1`), which other work on the machine changes less. An answer of each
 kind counts once: medians over tasks of the best ratio of rounds would flatter, so it is the median over tasks
@@ -23,6 +26,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 import click
+from contender import Contender
 
 import edgesdk
 from edgesdk.bundle.records import JsonValue
@@ -67,6 +71,7 @@ class TaskResult:
         plain_steps: without; fewer than tokens where a grammar forces some.
         drafted: tokens drafted.
         kept: of these those that the answer has.
+        peer: decode speed of llama.cpp with its lookup over that without, and its plain speed over ours.
     """
 
     kind: str
@@ -79,6 +84,7 @@ class TaskResult:
     plain_steps: int
     drafted: int
     kept: int
+    peer: dict[str, float] | None = None
 
 
 def read_tasks(kinds: Collection[str]) -> list[Task]:
@@ -106,10 +112,32 @@ def decode(
     return completion, time.perf_counter() - wall, time.thread_time() - cpu
 
 
-def run_task(task: Task, plain: Model, drafted: Model, tokens: int, rounds: int) -> TaskResult | None:
+def ask_peer(peer: Contender, ids: list[int], tokens: int, ours_s: float) -> dict[str, float]:
+    """The figures of `TaskResult.peer`.
+
+    Args:
+        peer: llama.cpp.
+        ids: the prompt.
+        tokens: most of an answer.
+        ours_s: our plain processor time of a token.
+    """
+    found = peer.ask({"prompt": ids, "new": tokens})
+    plain, count = found["plain"], max(1, found["plain"]["tokens"] - 1)
+    figures = {"peer's plain speed": ours_s * count / plain["cpu_s"]}
+    for way, each in found.items():
+        if way != "plain":
+            share = max(1, each["tokens"] - 1) / count
+            for kind in ("wall", "cpu"):
+                figures[f"peer's {way}, {kind}"] = share * plain[f"{kind}_s"] / each[f"{kind}_s"]
+    return figures
+
+
+def run_task(
+    task: Task, plain: Model, drafted: Model, tokens: int, rounds: int, peer: Contender | None
+) -> TaskResult | None:
     """Answers one task in turn; None where the answer is too short to say anything."""
     ids = plain.render_prompt(task.prompt)
-    walls, cpus = [], []
+    walls, cpus, plain_cpus = [], [], []
     answers: dict[str, edgesdk.Completion] = {}
     for turn in range(rounds):
         order = [("plain", plain), ("drafted", drafted)]
@@ -122,6 +150,7 @@ def run_task(task: Task, plain: Model, drafted: Model, tokens: int, rounds: int)
             taken[name] = wall / count, cpu / count
         walls.append(taken["plain"][0] / taken["drafted"][0])
         cpus.append(taken["plain"][1] / taken["drafted"][1])
+        plain_cpus.append(taken["plain"][1])
     found = answers["drafted"]
     return TaskResult(
         task.kind,
@@ -134,6 +163,7 @@ def run_task(task: Task, plain: Model, drafted: Model, tokens: int, rounds: int)
         answers["plain"].steps,
         found.drafted_tokens,
         found.kept_tokens,
+        None if peer is None or task.json_schema else ask_peer(peer, ids, tokens, min(plain_cpus)),
     )
 
 
@@ -153,10 +183,16 @@ def summarise(results: list[TaskResult]) -> dict[str, dict[str, float]]:
             "kept of drafted": sum(r.kept for r in group) / max(1, sum(r.drafted for r in group)),
             "drafted share": sum(r.kept for r in group) / sum(r.tokens for r in group),
             "same": sum(r.same for r in group),
+            **peer_medians([r.peer for r in group if r.peer is not None]),
         }
         for name, group in groups.items()
         if group
     }
+
+
+def peer_medians(found: list[dict[str, float]]) -> dict[str, float]:
+    """Medians of `TaskResult.peer`; nothing without a peer."""
+    return {name: statistics.median(each[name] for each in found) for name in (found[0] if found else ())}
 
 
 @click.command()
@@ -167,6 +203,12 @@ def summarise(results: list[TaskResult]) -> dict[str, dict[str, float]]:
 @click.option("--rounds", default=3, show_default=True, help="Answers of each task, each way.")
 @click.option("--threads", default=1, show_default=True, help="CPU threads.")
 @click.option("--kinds", default=None, help="Only these kinds of tasks, with commas between.")
+@click.option(
+    "--peer",
+    nargs=2,
+    type=click.Path(exists=True, path_type=Path),
+    help="Python with llama-cpp-python, and a GGUF file of the same model.",
+)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures to a file.")
 def main(
     bundle: Path,
@@ -176,6 +218,7 @@ def main(
     rounds: int,
     threads: int,
     kinds: str | None,
+    peer: tuple[Path, Path] | None,
     json_path: Path | None,
 ) -> None:
     """Measures drafts on BUNDLE."""
@@ -197,8 +240,12 @@ def main(
         drafted = Model(plain.bundle, plain.backend, plain.receipt, drafts=source)
         decode(plain, plain.render_prompt("Hello"), 16)  # builds what is built with first use
         results = []
+        other = None
+        if peer is not None:
+            settings = {"model": str(peer[1]), "threads": threads, "context": plain.context}
+            other = Contender("llama.cpp", "llamacpp_lookup_worker.py", settings, python=peer[0])
         for task in tasks:
-            found = run_task(task, plain, drafted, tokens, rounds)
+            found = run_task(task, plain, drafted, tokens, rounds, other)
             if found is None:
                 continue
             results.append(found)
@@ -207,7 +254,14 @@ def main(
                 f"{task.kind:8} {found.tokens:4} tokens {found.steps:4} of {found.plain_steps:4} steps  "
                 f"kept {found.kept:4} of {found.drafted:4}  cpu {cpu:5.2f}  wall {wall:5.2f}  "
                 f"{'same' if found.same else 'OTHER'}"
+                + (
+                    ""
+                    if found.peer is None
+                    else "  peer " + " ".join(f"{x:.2f}" for x in found.peer.values())
+                )
             )
+        if other is not None:
+            other.close()
         report_costs(drafter)
         summary = summarise(results)
         for name, figures in summary.items():

@@ -5,7 +5,8 @@
 Questions of benchmarks/prompts.txt are answered greedily by both, in turn: Python, Java, Java, Python, so
 that what else the machine does is spread over both. Ratios are of Python's figure to Java's, more is better
 for Java; processor time counts where the machine is busy. With `--drafts` Java judges guesses, which must
-change no token. It exits with 1 when a text differs; where it differs first stands in the output.
+change no token. The JVM compiles as it runs, so the first prompts do not count. It exits with 1 when a text
+differs; where it differs first stands in the output.
 
 Build the Java modules before: mvn -f android_demo/pom.xml test-compile
 """
@@ -63,6 +64,7 @@ def ask_python(model: Model, prompt: list[int], tokens: int) -> tuple[list[int],
 @click.option("--tokens", default=48, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--once", is_flag=True, help="ask each once, for tokens alone")
+@click.option("--warm", default=2, show_default=True, help="prompts whose figures do not count")
 @click.option("--drafts", is_flag=True, help="Java judges guesses from the text itself")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="write the figures to this file")
 def main(
@@ -72,6 +74,7 @@ def main(
     tokens: int,
     threads: int,
     once: bool,
+    warm: int,
     drafts: bool,
     json_file: Path | None,
 ) -> None:
@@ -86,6 +89,8 @@ def main(
         ):
             click.echo(f"{model.receipt}\n{jvm.receipt}")
             for number, question in enumerate(questions):
+                if number == warm:  # by now what runs often has been compiled
+                    python, java, garbage, steps, made = Side(), Side(), [], 0, 0
                 prompt = model.render_prompt(question)
                 texts: dict[str, list[int]] = {}
                 for who in "pj" if once else "pjjp":

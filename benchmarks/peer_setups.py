@@ -17,8 +17,8 @@ from peer_models import genai_model, litert_lm_model
 from edgesdk.bundle.reader import Bundle
 
 LLAMA_KINDS = ("Q8_0", "Q4_0", "Q4_1")
-OUR_BACKENDS = {"litert": ("litert",), "onnx-resident": ("onnxruntime",)}
-"""Backends to measure, by the format of a variant; step variants in ONNX are meant for NPUs."""
+OUR_BACKENDS = {"litert": ("litert",), "onnx-resident": ("onnxruntime",), "onnx-step": ("openvino",)}
+"""Backends to measure, by the format of a variant; other step variants in ONNX are meant for NPUs."""
 
 OPENVINO = ("openvino-genai",)
 # What makes their models loads the checkpoint with transformers, hence with PyTorch.
@@ -90,6 +90,8 @@ def list_entrants(
     yield Entrant("LiteRT-LM", True, lambda: _litert_lm(litert_lm, source, pythons.get("litert-lm")))
     for bundle in bundles:
         for variant in bundle.manifest.variants:
+            if variant.format == "onnx-step" and variant.device_classes[0] != "cpu":
+                continue
             for backend in OUR_BACKENDS.get(variant.format, ()):
                 yield Entrant(f"edgesdk {variant.name}", False, partial(_ours, bundle, variant.name, backend))
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgesdk.bundle.decoder_block import Attention as Attention
     from edgesdk.bundle.decoder_block import Block as Block
     from edgesdk.bundle.decoder_block import FeedForward as FeedForward
+    from edgesdk.bundle.decoder_block import LayerInputs as LayerInputs
     from edgesdk.bundle.decoder_block import RotarySpec as RotarySpec
     from edgesdk.bundle.decoder_spec import DecoderSpec as DecoderSpec
     from edgesdk.bundle.decoder_spec import Half as Half
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from edgesdk.bundle.reader import Bundle as Bundle
     from edgesdk.bundle.reader import open_bundle as open_bundle
     from edgesdk.bundle.records import JsonValue as JsonValue
+    from edgesdk.bundle.stack_record import DraftRecord as DraftRecord
     from edgesdk.bundle.stack_record import StackRecord as StackRecord
     from edgesdk.bundle.step_shape import StepShape as StepShape
     from edgesdk.decoding.beam import Beam as Beam
@@ -128,6 +130,7 @@ if TYPE_CHECKING:
     from edgesdk.retrieval.sourced_answer import SourcedAnswer as SourcedAnswer
     from edgesdk.retrieval.sourced_answer import Stage as Stage
     from edgesdk.retrieval.sourced_answer import StageName as StageName
+    from edgesdk.retrieval.text_index import IndexProgress as IndexProgress
     from edgesdk.retrieval.text_index import TextIndex as TextIndex
     from edgesdk.retrieval.text_index import make_index as make_index
     from edgesdk.retrieval.text_index import open_index as open_index
@@ -150,7 +153,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _NAMES = {
     "edgesdk.backends.protocol": "Between TokenSequence",
-    "edgesdk.bundle.decoder_block": "Attention Block FeedForward RotarySpec",
+    "edgesdk.bundle.decoder_block": "Attention Block FeedForward LayerInputs RotarySpec",
     "edgesdk.bundle.decoder_spec": "DecoderSpec Half",
     "edgesdk.bundle.manifest": (
         "AccuracyRecord BudgetRecord CalibrationSample Compatibility FileRecord FrontierPoint "
@@ -162,7 +165,7 @@ _NAMES = {
     "edgesdk.bundle.port": "Port",
     "edgesdk.bundle.reader": "Bundle open_bundle",
     "edgesdk.bundle.records": "JsonValue",
-    "edgesdk.bundle.stack_record": "StackRecord",
+    "edgesdk.bundle.stack_record": "DraftRecord StackRecord",
     "edgesdk.bundle.step_shape": "StepShape",
     "edgesdk.decoding.beam": "Beam",
     "edgesdk.decoding.completion": "Chunk Completion",
@@ -203,7 +206,7 @@ _NAMES = {
     "edgesdk.retrieval.gate_options": "GateKeywords GateOptions",
     "edgesdk.retrieval.passage": "IndexReport IndexStats Passage Unread",
     "edgesdk.retrieval.sourced_answer": "GateName SourcedAnswer Stage StageName",
-    "edgesdk.retrieval.text_index": "TextIndex make_index open_index",
+    "edgesdk.retrieval.text_index": "IndexProgress TextIndex make_index open_index",
     "edgesdk.text.chat_template": "ChatTemplate TemplateVariables",
     "edgesdk.text.encode_prompt": "Prompt",
     "edgesdk.text.messages": "Message",

@@ -1,8 +1,10 @@
-"""Makes an app's copy of a bundle: one Core ML variant, its tokenizer, and chat_format.json.
+"""Makes an app's copy of a bundle: one variant, its tokenizer, and chat_format.json.
 
     python ios_notes/prepare_bundle.py BUNDLE OUT [--variant NAME]
 
-A chat template is a jinja2 program, and the Swift package has no engine for these. Most templates come down
+For iOS that is a Core ML variant, for Android and the JVM (android_demo/) one for ONNX Runtime or LiteRT.
+
+A chat template is a jinja2 program, and neither package has an engine for these. Most templates come down
 to fixed text between two messages that depends on their roles only. This script finds those texts by running
 the bundle's own template on marked messages, and checks on other conversations that they say what the
 template says. A template that is more than that (a date, content that is cut or rewritten) is refused; then
@@ -29,6 +31,7 @@ from edgesdk.text.chat_template import ChatTemplate
 
 CHAT_FORMAT_NAME = "chat_format.json"
 FORMATS = ("coreml", "coreml-state")
+ANDROID_FORMATS = ("onnx-step", "litert")
 
 Message = dict[str, JsonValue]
 Render = Callable[[list[Message], bool], str]
@@ -85,9 +88,9 @@ def prepare_bundle(bundle: Bundle, out: Path, variant_name: str | None = None) -
     """Writes an app's copy of a bundle.
 
     Args:
-        bundle: with a Core ML variant.
+        bundle: with a variant for apps.
         out: a folder that is not there yet, or an empty one.
-        variant_name: which variant; None for the first Core ML one.
+        variant_name: which variant; None for the first Core ML one, or else the first for Android.
 
     Returns:
         The variant that was copied.
@@ -123,14 +126,19 @@ def prepare_bundle(bundle: Bundle, out: Path, variant_name: str | None = None) -
 def _choose(bundle: Bundle, name: str | None) -> Variant:
     if name is not None:
         variant = bundle.variant(name)
-        if variant.format not in FORMATS:
-            raise BundleError(f"variant {name!r} has the format {variant.format}, expected one of {FORMATS}")
+        if variant.format not in FORMATS + ANDROID_FORMATS:
+            raise BundleError(
+                f"variant {name!r} has the format {variant.format}, expected one of "
+                f"{', '.join(FORMATS + ANDROID_FORMATS)}"
+            )
         return variant
-    for form in FORMATS:
+    for form in FORMATS + ANDROID_FORMATS:
         for variant in bundle.manifest.variants:
             if variant.format == form:
                 return variant
-    raise BundleError(f"{bundle.path} has no Core ML variant; convert with --target coreml")
+    raise BundleError(
+        f"{bundle.path} has no variant for apps; convert with --target coreml, onnx-step or litert"
+    )
 
 
 def _find_joins(render: Render) -> Joins:
@@ -204,7 +212,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Makes an app's copy of a bundle.")
     parser.add_argument("bundle", type=Path, help="folder that `edgesdk convert` wrote")
     parser.add_argument("out", type=Path, help="folder to write")
-    parser.add_argument("--variant", help="which variant; the first Core ML one by default")
+    parser.add_argument("--variant", help="which variant; the first for apps by default")
     options = parser.parse_args()
     try:
         variant = prepare_bundle(open_bundle(options.bundle), options.out, options.variant)

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgesdk.bundle.manifest import CellType
 from edgesdk.errors import UnsupportedOption
 from edgesdk_converters.adapters.adapter import AdapterRequest, parse_adapter
+from edgesdk_converters.check_targets import check_exact, check_package_limit, check_palettes
 from edgesdk_converters.drafts.draft_checkpoint import DraftCheckpoint, read_draft
 from edgesdk_converters.quantise.budget import Budget, parse_budget
 from edgesdk_converters.quantise.calibration.calibration_text import (
@@ -21,14 +22,7 @@ from edgesdk_converters.quantise_program import check_mixable
 from edgesdk_converters.reshape import Reshaping
 from edgesdk_converters.shallow_stack import ShallowStack
 from edgesdk_converters.step_sizes import LARGEST_CONTEXT
-from edgesdk_converters.targets import (
-    TARGETS,
-    Target,
-    check_exact,
-    check_package_limit,
-    check_palettes,
-    find_targets,
-)
+from edgesdk_converters.targets import TARGETS, Target, find_targets
 from edgesdk_converters.transforms.skip_request import parse_skip
 from edgesdk_converters.vocabulary.prune_request import parse_prune_option
 

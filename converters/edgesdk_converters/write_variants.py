@@ -77,7 +77,8 @@ def write_variants(
         EmitError: a target cannot hold it.
     """
     for target in checked.targets:
-        target.check(model.program)  # calibration takes minutes
+        # Calibration takes minutes.
+        target.check(logits_alone(model.program) if target.logits_only else model.program)
     context = min(options.context, model.program.spec.context)
     further = [(stack, stack.of(model.program)) for stack in options.stacks]
     made: list[MadeVariant] = []

@@ -46,8 +46,8 @@ _CONVERTING: tuple[Decorator, ...] = (
         default="litert,onnx",
         show_default=True,
         metavar="LIST",
-        help="What to write: litert, litert-static, onnx, onnx-step, onnx-npu, coreml, coreml-state, joined "
-        "by commas.",
+        help="What to write: litert, litert-static, onnx, onnx-step, openvino, onnx-npu, coreml, "
+        "coreml-state, joined by commas.",
     ),
     click.option(
         "--recipe",

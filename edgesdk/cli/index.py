@@ -14,7 +14,7 @@ from edgesdk.cli.output import megabytes, print_facts, print_json
 
 if TYPE_CHECKING:
     from edgesdk.retrieval.passage import IndexReport, Passage
-    from edgesdk.retrieval.text_index import Progress
+    from edgesdk.retrieval.text_index import IndexProgress
 
 EXAMPLES = """\b
 Examples:
@@ -134,7 +134,7 @@ def stats(index: Path, check: bool, as_json: bool) -> None:
     )
 
 
-def _progress() -> Progress | None:
+def _progress() -> IndexProgress | None:
     """A line on a terminal's standard error that says how far it is."""
     if not sys.stderr.isatty():
         return None

@@ -29,7 +29,7 @@ MOST_FOUND = 1000
 _CANDIDATES = 100
 _FILES_A_TIME = 64
 
-Progress = Callable[[int, int], None]
+IndexProgress = Callable[[int, int], None]
 """Told how many files are done, and how many passages were written."""
 
 
@@ -89,7 +89,7 @@ class TextIndex:
         with self._lock:
             self._db.close()
 
-    def add(self, paths: Sequence[str | Path], progress: Progress | None = None) -> IndexReport:
+    def add(self, paths: Sequence[str | Path], progress: IndexProgress | None = None) -> IndexReport:
         """Reads files and folders into the index, or again what has changed since.
 
         What it has of files that are gone from a given folder is removed. Files become part of it a few at a
@@ -175,7 +175,9 @@ class TextIndex:
         with self._lock, said(self.path):
             yield
 
-    def _add_some(self, files: Sequence[Path], tally: _Tally, progress: Progress | None, done: int) -> None:
+    def _add_some(
+        self, files: Sequence[Path], tally: _Tally, progress: IndexProgress | None, done: int
+    ) -> None:
         """Reads some files, then writes them at once."""
         read: list[tuple[Path, os.stat_result, bytes, Text]] = []
         for path in files:

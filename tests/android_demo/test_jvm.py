@@ -1,21 +1,36 @@
 """The Java modules: built and tested by Maven, on bundles that Python has just made and answered."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
 
 import pytest
+from filelock import FileLock
+
+import edgesdk
+from edgesdk.bundle.integrity import check_integrity
+from edgesdk.bundle.reader import open_bundle
 
 pytest.importorskip("ai_edge_litert")
 
+ROOT = Path(__file__).parents[2]
+TOKENS = 16
+
 
 @pytest.fixture(scope="session")
-def built(jvm, maven, script, tmp_path_factory):
-    """What Maven said when it tested all modules on two tiny bundles."""
+def built(jvm, maven, script, shared_folder):
+    """What Maven said when it tested all modules on two tiny bundles: once for all processes of the run."""
     from edgesdk.backends.litert.host_memory import library_path
 
-    folder = tmp_path_factory.mktemp("bundles")
-    script("make_test_bundles").make_all(folder)
-    said = maven("test", bundles=str(folder), **{"litert.library": str(library_path())})
-    return jvm, folder, said
+    folder, kept = shared_folder / "java-bundles", shared_folder / "maven.txt"
+    with FileLock(shared_folder / "maven.lock"):
+        if not kept.exists():
+            script("make_test_bundles").make_all(folder)
+            said = maven("test", bundles=str(folder), **{"litert.library": str(library_path())})
+            kept.write_text(said, encoding="utf-8")
+    return jvm, folder, kept.read_text(encoding="utf-8")
 
 
 def test_maven_runs_all_tests(built):
@@ -27,10 +42,15 @@ def test_maven_runs_all_tests(built):
     assert all(int(count) >= 3 for count in ran)
 
 
-def test_a_jvm_answers(built):
+def test_a_jvm_answers_on_an_apps_copy(built, tmp_path):
     """The way of the benchmarks: a process that is asked line by line."""
     jvm, folder, _ = built
-    with jvm.JvmModel("onnxruntime", folder / "qwen3", threads=1) as model:
+    prepared = tmp_path / "prepared"
+    script = jvm.ROOT.parent / "ios_notes" / "prepare_bundle.py"
+    command = [sys.executable, script, folder / "qwen3", prepared, "--variant", "onnx-step-f32"]
+    subprocess.run(command, check=True, capture_output=True)
+    check_integrity(open_bundle(prepared), full=True)
+    with jvm.JvmModel("onnxruntime", prepared, threads=1) as model:
         assert "ONNX Runtime" in model.receipt
         first = model.ask(chat="Hello", max_tokens=5)
         assert len(first["tokens"]) == 5
@@ -38,3 +58,57 @@ def test_a_jvm_answers(built):
         assert again["tokens"] == first["tokens"]
     with pytest.raises(RuntimeError, match=r"no manifest\.json"):
         jvm.JvmModel("onnxruntime", folder, threads=1)
+
+
+PIECES = (
+    "aA'sSt tTlLLdD 'reveVE",
+    "0123456789\u0663\u00bd\u2167\u00b2",
+    " \t\n\r\u000b\u0085\u00a0\u2003\u3000\u200b",
+    "\u00e9\u00e0\u00f6\u00df\u017f\u017fK\u0301\u0308\u212a",
+    "\u4f60\u597d\u65e5\u672c\u8a9e\ud55c\uad6d\uc5b4",
+    "\U0001f642\U0001f469\u200d\U0001f469\U0001f1e9\U00040000",
+    "!?.,;:-_()[]{}<|>#*/\\\"'",
+    "\u041f\u0440\u0438\u05e9\u05dc\u0645\u0631\u0391\u0392",
+    "<|im_start|><|endoftext|>",
+    "\u0000\u0001\u007f",
+)
+
+
+def test_ids_of_odd_texts_are_those_of_hugging_face(built):
+    jvm, folder, _ = built
+    random = Random(5)
+    with (
+        jvm.JvmModel("onnxruntime", folder / "qwen3", threads=1) as model,
+        edgesdk.load(folder / "qwen3", variant="litert-f32", strict=True) as python,
+    ):
+        for _ in range(1500):
+            picked = (random.choice(PIECES) for _ in range(random.randint(1, 25)))
+            text = "".join(piece if random.random() < 0.2 else random.choice(piece) for piece in picked)
+            assert model.ask(text=text)["ids"] == list(python.tokenizer.encode(text)), repr(text)
+
+
+@pytest.fixture(scope="module")
+def answers(smollm2_float):
+    """Ten prompts of SmolLM2 in float32, with what Python says to them."""
+    questions = (ROOT / "benchmarks" / "prompts.txt").read_text(encoding="utf-8").splitlines()[:10]
+    with edgesdk.load(smollm2_float, variant="litert-f32", strict=True, threads=2) as model:
+        prompts = [model.render_prompt(question) for question in questions]
+        return [
+            (prompt, list(model.generate(prompt, max_tokens=TOKENS, temperature=0.0).tokens))
+            for prompt in prompts
+        ]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+def test_the_real_model_gives_pythons_tokens(built, runtime, answers, smollm2_float):
+    """benchmarks/jvm_speed.py asks all fifty, for 48 tokens."""
+    jvm = built[0]
+    if runtime == "litert" and jvm.find_jdk()[1] < jvm.FOREIGN_JAVA:
+        pytest.skip(f"LiteRT on the JVM needs a JDK of version {jvm.FOREIGN_JAVA} or later")
+    with jvm.JvmModel(runtime, smollm2_float, threads=2) as model:
+        for number, (prompt, tokens) in enumerate(answers):
+            found = model.ask(ids=prompt, max_tokens=TOKENS, drafts=number % 2 == 1)
+            assert found["tokens"] == tokens, f"prompt {number}"
+    if runtime == "litert":  # ONNX Runtime's own Java layer makes several kilobytes a step
+        assert found["garbage_bytes_a_piece"] <= 1024

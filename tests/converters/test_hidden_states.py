@@ -24,7 +24,9 @@ from edgesdk_converters.transforms.give_hidden import give_hidden
 
 TINY = Path(__file__).parent.parent / "data" / "tiny"
 TARGETS = ("litert", "litert-static", "onnx-step")
-CORE_ML = ("coreml",) if importlib.util.find_spec("coremltools") else ()
+CASES = [(name, target) for name in ("llama", "llama-untied-bias", "gemma2") for target in TARGETS]
+if importlib.util.find_spec("coremltools"):
+    CASES.append(("gemma2", "coreml"))
 TEXT = np.random.default_rng(4).integers(3, 90, 30).astype(np.int32)
 # Of the largest number. Random weights are the worst case of eight bits.
 TOLERANCES = {"f32": 1e-3, "w8-round": 0.12}
@@ -48,8 +50,7 @@ def in_pieces(model):
     return found
 
 
-@pytest.mark.parametrize("name", ["llama", "llama-untied-bias", "gemma2"])
-@pytest.mark.parametrize("target", [*TARGETS, *CORE_ML])
+@pytest.mark.parametrize(("name", "target"), CASES)
 def test_every_target_gives_it(tmp_path, name, target):
     recipes = ("f16",) if target == "coreml" else ("f32", "w8-round")
     options = ConvertOptions((target,), recipes, 64, hidden_states=True, prove=False)

@@ -1,11 +1,12 @@
 """Sizes cover every context; S is never much larger than what is in use."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from edgesdk.errors import UnsupportedOption
-from edgesdk_converters.step_sizes import DECODED, PROMPT, resizable_sizes, static_sizes
+from edgesdk_converters.step_sizes import DECODED, PROMPT, open_sizes, resizable_sizes, static_sizes
 from edgesdk_converters.targets import find_targets
 
 TOKENS = (1, 8, 16, 32, 64, 96, 128)
@@ -56,3 +57,10 @@ def test_impossible_contexts_are_refused(context):
     for sizes in (resizable_sizes, lambda wanted: static_sizes(wanted, (1,))):
         with pytest.raises(UnsupportedOption, match="expected 16 to 131072"):
             sizes(context)
+
+
+def test_open_sizes_are_those_of_a_resizable_file_under_one_name():
+    assert [replace(size, signature="") for size in open_sizes(1024)] == sorted(
+        replace(size, signature="") for size in resizable_sizes(1024)
+    )
+    assert {size.signature for size in open_sizes(1024)} == {"step"}

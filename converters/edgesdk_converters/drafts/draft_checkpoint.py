@@ -220,7 +220,7 @@ def write_draft(
         UnsupportedOption: there is no such form.
     """
     from safetensors import SafetensorError
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     if numbers not in get_args(NumberForm):
         raise UnsupportedOption(f"numbers are {numbers!r}, expected {', '.join(get_args(NumberForm))}")
@@ -232,7 +232,8 @@ def write_draft(
     tensors = {VOCABULARY: np.asarray(draft.vocabulary, np.int32), **stored}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_file(folder / WEIGHTS, lambda path: save_file(tensors, path, {"format": FORMAT}))
+        # As bytes: what safetensors writes by itself nobody else may read.
+        write_file(folder / WEIGHTS, save(tensors, {"format": FORMAT}))
         write_file(folder / CONFIG, json.dumps(to_json(draft.config), indent=1) + "\n")
         if training is not None:
             write_file(folder / TRAINING, json.dumps(to_json(training), indent=1) + "\n")

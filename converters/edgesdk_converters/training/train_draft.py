@@ -45,6 +45,7 @@ from edgesdk_converters.training.trainer import LOG_FILE, Told, Trainer, TrainOp
 _TARGET_TOKENS = 512  # of one call of the frozen target
 _HELD_BACK = 5  # one greedy answer in so many is judged on, not learnt from
 _PLAN_FILE = "plan.json"
+_MANY_PASSES = 4  # a draft of SmolLM2-135M knew its texts by heart after three
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,12 @@ class _DraftRun:
             self._steps(meter), learning_rate=self._options.learning_rate, seed=self._options.seed
         )
         trainer = Trainer(self._learner, settings, self._work, self._options.settings())
+        passes = settings.steps / self._batches.of_a_pass
+        if passes > _MANY_PASSES:
+            meter.note(
+                f"note: the draft will read every text {passes:.0f} times; more text would teach it more "
+                "than more time does (--tokens, --data)"
+            )
         meter.enter("training", f"training {settings.steps} steps of {self._batches.positions} tokens")
         meter.expect(settings.steps)
         done = trainer.state.step

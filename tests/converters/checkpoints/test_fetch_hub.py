@@ -289,6 +289,7 @@ def test_of_folders_only_templates_are_fetched():
     from huggingface_hub.utils import filter_repo_objects
 
     wanted = ["config.json", "model-00001-of-00002.safetensors", "additional_chat_templates/tool_use.jinja"]
+    wanted += ["modules.json", "1_Pooling/config.json"]
     others = [
         "onnx/config.json",
         "original/model.safetensors",

@@ -14,6 +14,7 @@ from edgesdk.bundle.reader import open_bundle
 from edgesdk.bundle.stack_record import DRAFT, NEXT_STATE, STATE
 from edgesdk.cli.main import cli
 from edgesdk.errors import BundleError, CheckpointError, UnsupportedOption
+from edgesdk.evaluation.verify_bundle import verify_bundle
 from edgesdk_converters.convert import ConvertOptions, convert
 from edgesdk_converters.drafts.draft_checkpoint import DraftCheckpoint, write_draft
 from edgesdk_converters.drafts.fit_draft import fit_draft
@@ -107,6 +108,8 @@ def test_its_own_parity_is_measured_and_shown(tmp_path, make_draft):
         (found,) = (stack.draft.top1_agreement for stack in variant.stacks if stack.draft is not None)
         # Random weights make near-ties.
         assert found == 1.0 if variant.recipe == "f32" else found > 0.5
+    checks = verify_bundle(bundle).variants
+    assert all(check.status == "passed" for check in checks if check.variant.endswith("f32")), checks
     shown = CliRunner().invoke(cli, ["inspect", str(bundle)])
     assert shown.exit_code == 0
     for text in ("outputs of litert-f32", "logits, hidden", "draft in litert-w8-round", "4 tokens ahead"):

@@ -61,40 +61,50 @@ def test_a_window_hides_what_lies_before_it(make_program, tokens):
     assert np.abs(a - b).max() > 1e-6
 
 
-def test_jax_gives_what_numpy_gives(any_program, tokens):
-    jnp = pytest.importorskip("jax.numpy", reason="jax is not installed")
-    ours = next(sequence_logits(any_program, [tokens]))
-    theirs = next(sequence_logits(any_program, [tokens], xp=jnp))
+@pytest.mark.parametrize("name", ["plain", "gemma_like", "mixed", "norms_of_rotated", "longrope"])
+def test_jax_gives_what_numpy_gives(make_program, name, tokens):
+    jnp = pytest.importorskip("jax.numpy", reason="needs the extra 'train'")
+    program = make_program(name)
+    ours = next(sequence_logits(program, [tokens]))
+    theirs = next(sequence_logits(program, [tokens], xp=jnp))
     np.testing.assert_allclose(theirs, ours, rtol=1e-3, atol=1e-3)
 
 
-def test_gradients_are_finite_differences(any_program, tokens):
-    """The evaluator is the differentiable model: in float64, for a matrix, a norm and the table."""
+@pytest.fixture
+def jax_float64():
     jax = pytest.importorskip("jax", reason="needs the extra 'train'")
-    with jax.enable_x64(True):
-        graph = any_program.graph
-        names = [value.name for value in graph.weights]
-        weights = {name: jax.numpy.asarray(any_program.weights.load(name), "float64") for name in names}
-        inputs = sequence_inputs(any_program, [tokens[:6]])
+    jax.config.update("jax_enable_x64", True)
+    yield jax
+    jax.config.update("jax_enable_x64", False)
 
-        class Changed:
-            def __init__(self, changed):
-                self.changed = changed
 
-            def load(self, name):
-                return self.changed.get(name, weights[name])
+@pytest.mark.parametrize("name", ["plain", "gemma_like", "mixed"])
+def test_gradients_are_finite_differences(make_program, name, tokens, jax_float64):
+    """The evaluator is the differentiable model: in float64, for a matrix, a norm and the table."""
+    jax, program = jax_float64, make_program(name)
+    graph = program.graph
+    names = [value.name for value in graph.weights]
+    weights = {name: jax.numpy.asarray(program.weights.load(name), "float64") for name in names}
+    inputs = sequence_inputs(program, [tokens[:6]])
 
-        def loss(changed):
-            logits = evaluate(graph, Changed(changed), inputs, jax.numpy)["logits"]
-            return jax.nn.log_softmax(logits)[:, 3].sum()
+    class Changed:
+        def __init__(self, changed):
+            self.changed = changed
 
-        at = next(name for name in names if name.endswith(".q"))
-        learnt = {name: weights[name] for name in (at, "final_norm", "embed")}
-        gradients = jax.grad(loss)(learnt)
-        random = np.random.default_rng(1)
-        for name, value in learnt.items():
-            way = random.standard_normal(value.shape)
-            step = 1e-5
-            ends = [float(loss({**learnt, name: value + sign * step * way})) for sign in (1, -1)]
-            expected = (ends[0] - ends[1]) / (2 * step)
-            assert float((gradients[name] * way).sum()) == pytest.approx(expected, rel=1e-5, abs=1e-7)
+        def load(self, name):
+            return self.changed.get(name, weights[name])
+
+    def loss(changed):
+        logits = evaluate(graph, Changed(changed), inputs, jax.numpy)["logits"]
+        return jax.nn.log_softmax(logits)[:, 3].sum()
+
+    at = next(name for name in names if name.endswith(".q"))
+    learnt = {name: weights[name] for name in (at, "final_norm", "embed")}
+    gradients = jax.grad(loss)(learnt)
+    random = np.random.default_rng(1)
+    for name, value in learnt.items():
+        way = random.standard_normal(value.shape)
+        step = 1e-5
+        ends = [float(loss({**learnt, name: value + sign * step * way})) for sign in (1, -1)]
+        expected = (ends[0] - ends[1]) / (2 * step)
+        assert float((gradients[name] * way).sum()) == pytest.approx(expected, rel=1e-5, abs=1e-7)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from edgesdk.errors import TransformError, UnsupportedOption
+from edgesdk_converters.check_targets import check_palettes
 from edgesdk_converters.quantise.calibrate import calibrate
 from edgesdk_converters.quantise.palette_tensor import PaletteTensor
 from edgesdk_converters.quantise.palettise import palettise, palettise_for
@@ -13,7 +14,7 @@ from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.recipe import Recipe, Rule, Scheme, find_recipe
 from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
 from edgesdk_converters.quantise_program import quantise_program
-from edgesdk_converters.targets import TARGETS, check_palettes, find_targets
+from edgesdk_converters.targets import TARGETS, find_targets
 
 PALETTE = Scheme(4, None, "palette", 16)
 

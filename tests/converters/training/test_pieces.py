@@ -33,7 +33,7 @@ SHAPE = DraftShape(64, 32, 2, 1e-5)
 def features(make_program, tmp_path):
     random = np.random.default_rng(4)
     texts = [
-        LearningText(random.integers(0, 96, n).astype(np.int32), f) for n, f in ((70, 9), (33, 0), (5, 4))
+        LearningText(random.integers(0, 96, n).astype(np.int32), f) for n, f in ((70, 9), (33, 0), (7, 3))
     ]
     return collect_features(FrozenTarget(make_program("plain"), 80), texts, tmp_path / "f", "tiny")
 
@@ -51,7 +51,7 @@ def test_nothing_is_judged_on_what_a_draft_has_learnt():
     asked = {each.text for each in islice(instructions(0, []), 20_000)}
     for name in ("draft_tasks.json", "draft_training_tasks.json"):
         for prompts in json.loads((BENCHMARKS / name).read_text(encoding="utf-8")).values():
-            assert not asked & set(prompts), name
+            assert not asked & {each for each in prompts if isinstance(each, str)}, name  # schemas are none
     parity = BENCHMARKS.parent / "converters" / "edgesdk_converters" / "parity"
     lists = [BENCHMARKS / "chat_questions.txt", BENCHMARKS / "prompts.txt"]
     for path in (*lists, parity / "questions.txt", parity / "prompts.txt"):
@@ -80,7 +80,7 @@ def test_windows_hold_what_stands_behind_them(features):
             follows = features.tokens[row[0] + 1] if row[0] + 1 < text[1] else -1
             assert batch.follows[k, b, t] == follows
     # The first depth judges every position after the first one that is learnt from.
-    assert sum(k == 0 for _, k in seen) == (70 - 10) + 32 + 0
+    assert sum(k == 0 for _, k in seen) == (70 - 10) + 32 + 3
     np.testing.assert_array_equal(batches.at(0).tokens, DraftBatches(features, 3, 2, 0).at(0).tokens)
 
 

@@ -97,10 +97,12 @@ def test_other_answers_are_not_mixed_in(trained):
 def test_by_the_command_line(trained, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("The sea is wide and the boat is small. " * 60, encoding="utf-8")
-    arguments = ["train", "draft", str(TINY), str(tmp_path / "out"), "--data", str(text), "--steps", "4"]
+    arguments = ["train", "draft", str(TINY), str(tmp_path / "out"), "--data", str(text), "--steps", "40"]
     arguments += ["--width", "16", "--words", "32", "--depth", "1", "--json"]
     found = CliRunner().invoke(cli, arguments, catch_exceptions=False)
-    last = json.loads(found.stdout.splitlines()[-1])
+    lines = [json.loads(line) for line in found.stdout.splitlines()]
+    assert any("times; more text would teach it more" in each.get("what", "") for each in lines)
+    last = lines[-1]
     assert last["event"] == "done"
     assert last["report"]["worth"] is None
     assert read_draft(tmp_path / "out").config.depth == 1

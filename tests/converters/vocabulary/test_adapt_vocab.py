@@ -90,6 +90,12 @@ def test_a_vocabulary_of_its_own(init, corpus, tmp_path):
     assert json.loads((tmp_path / "out" / RECORD).read_text())["init"] == init
 
 
+def test_embeddings_for_every_layer_are_refused_by_name(corpus, tmp_path):
+    with pytest.raises(TransformError, match="gemma4 has embeddings of every token for every layer"):
+        adapt("gemma4", corpus, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_more_tokens_behind_those_that_there_are(corpus, tmp_path):
     report = adapt("llama", corpus, tmp_path / "out", init="mean", size=100, expand=True)
     before, after = weights(TINY / "llama")["embed"], weights(tmp_path / "out")["embed"]

@@ -24,7 +24,7 @@ from edgesdk_converters.vocabulary.prune_vocab import prune_vocab
 DATA = Path(__file__).parents[2] / "data" / "tiny"
 TINY = (
     "llama", "llama-untied-bias", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "phi3", "smollm3",
-    "ernie4_5", "granitemoehybrid",
+    "ernie4_5", "granitemoehybrid", "gemma4",
 )  # fmt: skip
 
 

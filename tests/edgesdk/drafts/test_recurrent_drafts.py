@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 
 from edgesdk.backends.step_buffers import StepArrays
+from edgesdk.backends.wide_logits import WideLogits
 from edgesdk.bundle.stack_record import DRAFT, NEXT_STATE, STATE
 from edgesdk.bundle.step_contract import draft_contract
 from edgesdk.bundle.step_shape import StepShape
 from edgesdk.decoding.draft import DraftRequest
+from edgesdk.devices.receipt import Runner
+from edgesdk.dispatch.failover_steps import FailoverStepBackend
 from edgesdk.drafts.kept_rates import KeptRates
 from edgesdk.drafts.recurrent_drafts import RecurrentDrafts
+from edgesdk.errors import DeviceError
 
 E, V = 3, 5
 IDS = np.array([10, 20, 30, 40, 50], np.int32)
@@ -37,6 +41,9 @@ class Counting:
         for row, count in enumerate(b.extra[NEXT_STATE][:, 0].astype(int).tolist()):
             b.logits[row, count % V] = self.sure
             b.logits[row, (count + 1) % V] = self.sure / 2
+
+    def close(self):
+        pass
 
 
 def request(*tokens, state=0.0, most=8, deepest=8, pending=1, key=0):
@@ -111,3 +118,26 @@ def test_a_place_counts_once_whatever_stands_there():
         rates.compare(0, np.array([7, 8, *[0] * step, 30], np.int32))
     assert rates.overall > 0.85 > before
     assert rates.rate(0, guess.kinds[0]) < 0.2 < 0.8 < rates.rate(0, guess.kinds[1])
+
+
+class Lost(Counting):
+    """Fails once it has run a while."""
+
+    def run(self, shape, cells):
+        if len(self.taken) == 1:
+            raise DeviceError("device lost")
+        super().run(shape, cells)
+
+
+@pytest.mark.parametrize("wrap", ["failover", "wide"])
+def test_it_goes_on_through_what_wraps_the_backend(wrap):
+    if wrap == "failover":
+        first, second = (Runner("v", name, "cpu", "P") for name in "ab")
+        # The one that takes over has other sizes.
+        backend = FailoverStepBackend(Lost(), first, [(second, lambda: (second, Counting((1, 4))))])
+    else:
+        backend = WideLogits(Counting(), np.arange(V, dtype=np.int32), 100)
+    asked = [request(7, 8, key=1), request(5, state=2, key=2)]
+    guesses = RecurrentDrafts("d", backend, IDS, depth=3).guess(asked)
+    alone = RecurrentDrafts("d", Counting(), IDS, depth=3).guess(asked)
+    assert [g.tokens for g in guesses] == [g.tokens for g in alone]

@@ -15,10 +15,10 @@ GREEDY = {"temperature": 0.0, "repetition_penalty": 1.0, "ignore_eos": True}
 NEAR_TIE = 1e-3
 
 
-@pytest.fixture(scope="module", params=["llama", "gemma3", "mistral"])
+@pytest.fixture(scope="module", params=["llama", "gemma3", "mistral", "gemma4"])
 def tiny(request, converted_once):
-    """A float32 bundle: one without windows, one with some, one with nothing but windows."""
-    targets = ("litert", "onnx", "onnx-step")
+    """A float32 bundle: without windows, with some, with nothing but windows, with shared cells."""
+    targets = ("litert", "onnx-step") if request.param == "gemma4" else ("litert", "onnx", "onnx-step")
     return converted_once(
         TINY / request.param, targets=targets, recipes=("f32",), context=CONTEXT, prove=False
     )
@@ -96,7 +96,8 @@ def test_forked_and_restored_is_apart(loaded, asked, tmp_path):
     assert same(loaded, whole, restored, loaded.generate(whole, max_tokens=8, **GREEDY).tokens)
 
 
-def test_backends_with_a_cache_of_their_own_are_refused_by_name(tiny):
+def test_backends_with_a_cache_of_their_own_are_refused_by_name(converted_once):
+    tiny = converted_once(TINY / "llama", targets=("onnx",), recipes=("f32",), context=CONTEXT, prove=False)
     with (
         edgesdk.load(tiny, backend="onnxruntime", threads=1) as model,
         pytest.raises(UnsupportedOption, match=r"cannot run on onnxruntime, .*continuous batching.* litert"),

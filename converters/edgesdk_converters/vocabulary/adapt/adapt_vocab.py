@@ -100,6 +100,11 @@ def adapt_vocab(checkpoint: Checkpoint, request: AdaptRequest, out: Path) -> Ada
     data = TokenizerData(checkpoint.tokenizer.tokenizer_json)
     check_byte_level(data)
     spec = read_spec(checkpoint.config)
+    if spec.layer_inputs is not None:
+        raise TransformError(
+            f"{spec.architecture} has embeddings of every token for every layer, which are not made for new "
+            "tokens; adapt a model without them"
+        )
     weights = weights_for(checkpoint, spec)
     names = find_architecture(spec.architecture).names["huggingface"]
     stored = _stored_names(checkpoint, names, weights)

@@ -25,7 +25,7 @@ public struct Manifest: Decodable, Sendable {
         case name, licence, decoder, tokenizer, generation, variants, files
     }
 
-    static let unread = ["created_by", "source", "vocabulary"]
+    static let unread = ["created_by", "source", "vocabulary", "embedding"]
 }
 
 /// Digest (hex) and size of one file.
@@ -56,7 +56,7 @@ public struct DecoderShape: Decodable, Sendable {
 
     static let unread = [
         "architecture", "hidden_size", "context", "norm_eps", "embedding_scale", "residual_scale", "logits_scale",
-        "pre_norms", "post_norms", "logits_softcap", "tied_head",
+        "pre_norms", "post_norms", "logits_softcap", "tied_head", "layer_inputs",
     ]
 
     /// The attention of every layer with cells; L in all.
@@ -79,7 +79,7 @@ public struct BlockShape: Decodable, Sendable {
 
     enum CodingKeys: String, CodingKey, CaseIterable { case mixer }
 
-    static let unread = ["number", "feed_forward"]
+    static let unread = ["number", "feed_forward", "layer_input", "scaled"]
 }
 
 /// The attention of one block.
@@ -101,6 +101,7 @@ public struct AttentionShape: Decodable, Sendable {
 
     static let unread = [
         "heads", "scale", "rotary", "softcap", "qkv_bias", "out_bias", "qk_norm", "qk_norm_place", "query_growth",
+        "v_norm",
     ]
 }
 

@@ -22,7 +22,7 @@ import java.util.List;
 /**
  * Answers prompts for benchmarks and Python's tests: requests are lines of JSON on standard input, `{"ids":
  * [..]}` or `{"chat": ".."}` with `max_tokens` and `drafts`; each is answered greedily by a line with tokens
- * and figures. Processor time is that of the process, garbage what the answering thread allocated while
+ * and figures. `{"text": ".."}` asks for its ids alone. Processor time is that of the process, garbage what the answering thread allocated while
  * tokens after the first were made.
  */
 public final class PromptRunner {
@@ -43,6 +43,9 @@ public final class PromptRunner {
   }
 
   private static JsonObject answer(EdgeModel model, JsonObject request) {
+    if (request.get("text") != null) {
+      return new JsonObject().add("ids", list(model.coder.encode(request.get("text").asString())));
+    }
     int[] prompt =
         request.get("chat") == null
             ? Vectors.integers(request.get("ids"))
@@ -61,18 +64,10 @@ public final class PromptRunner {
       completion = model.generate(prompt, sequence, options).run(listener);
     }
     cpu = PROCESS.getProcessCpuTime() - cpu;
-    JsonArray ids = new JsonArray();
-    for (int id : prompt) {
-      ids.add(id);
-    }
-    JsonArray tokens = new JsonArray();
-    for (int token : completion.tokens) {
-      tokens.add(token);
-    }
     JsonValue garbage = marks[1] > 0 ? Json.value((double) marks[0] / marks[1]) : Json.NULL;
     return new JsonObject()
-        .add("prompt", ids)
-        .add("tokens", tokens)
+        .add("prompt", list(prompt))
+        .add("tokens", list(completion.tokens))
         .add("text", completion.text)
         .add("first_ms", completion.firstTokenMs)
         .add("later_ms", completion.laterMs)
@@ -80,6 +75,14 @@ public final class PromptRunner {
         .add("steps", completion.steps)
         .add("accepted", completion.accepted)
         .add("garbage_bytes_a_piece", garbage);
+  }
+
+  private static JsonArray list(int[] values) {
+    JsonArray list = new JsonArray();
+    for (int value : values) {
+      list.add(value);
+    }
+    return list;
   }
 
   /** Sums what is allocated between two pieces of text, the listener's own work left out. */

@@ -8,14 +8,14 @@ public final class DecoderShape {
   static final String[] KEYS = {"vocab_size", "head_rows", "blocks"};
   static final String[] UNREAD = {
     "architecture", "hidden_size", "context", "norm_eps", "embedding_scale", "residual_scale",
-    "logits_scale", "pre_norms", "post_norms", "logits_softcap", "tied_head"
+    "logits_scale", "pre_norms", "post_norms", "logits_softcap", "tied_head", "layer_inputs"
   };
   static final String[] BLOCK_KEYS = {"mixer"};
-  static final String[] BLOCK_UNREAD = {"number", "feed_forward"};
+  static final String[] BLOCK_UNREAD = {"number", "feed_forward", "layer_input", "scaled"};
   static final String[] MIXER_KEYS = {"kv_heads", "head_size", "window", "reads"};
   static final String[] MIXER_UNREAD = {
     "heads", "scale", "rotary", "softcap", "qkv_bias", "out_bias", "qk_norm", "qk_norm_place",
-    "query_growth"
+    "query_growth", "v_norm"
   };
 
   private static final int MOST = 4096;

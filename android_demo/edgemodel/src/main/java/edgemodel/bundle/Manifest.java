@@ -24,7 +24,7 @@ public final class Manifest {
   static final String[] KEYS = {
     "schema_version", "name", "licence", "decoder", "tokenizer", "generation", "variants", "files"
   };
-  static final String[] UNREAD = {"created_by", "source", "vocabulary"};
+  static final String[] UNREAD = {"created_by", "source", "vocabulary", "embedding"};
 
   public final String name;
 

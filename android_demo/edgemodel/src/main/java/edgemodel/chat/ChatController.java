@@ -190,7 +190,7 @@ public final class ChatController {
       store.save(messages);
       generation = model.chat(new ArrayList<ChatMessage>(messages), sequence, model.options());
     } catch (RuntimeException error) {
-      messages.remove(messages.size() - 1);
+      unsent = messages.remove(messages.size() - 1).content;
       to(ChatState.Phase.READY, String.valueOf(error.getMessage()));
       return;
     }
@@ -248,7 +248,8 @@ public final class ChatController {
     if (answer.length() > 0) {
       messages.add(new ChatMessage("assistant", answer.toString()));
     } else {
-      messages.remove(messages.size() - 1); // a question without an answer: the next one takes its place
+      // A question without an answer can be sent again; the next message takes its place.
+      unsent = messages.remove(messages.size() - 1).content;
     }
     answer = new StringBuilder();
     String shown = said;
@@ -257,7 +258,8 @@ public final class ChatController {
     } catch (RuntimeException error) {
       shown = String.valueOf(error.getMessage());
     }
-    to(ChatState.Phase.READY, shown);
+    // An import that has begun meanwhile goes on.
+    to(phase == ChatState.Phase.ANSWERING ? ChatState.Phase.READY : phase, shown);
   }
 
   private static String figures(Completion completion) {
@@ -299,12 +301,7 @@ public final class ChatController {
 
   /** Lets the model go, when memory runs out; `start` loads it again. */
   public void release() {
-    stop();
     boolean had = model != null;
-    if (generation != null) {
-      generation = null; // its last words are nobody's
-      ended("");
-    }
     forget();
     if (had) {
       to(ChatState.Phase.EMPTY, "the system is short of memory, so the model was unloaded");
@@ -319,7 +316,12 @@ public final class ChatController {
     work.shutdown();
   }
 
+  /** Closes the model; what has come of an answer under way stays. */
   private void forget() {
+    if (generation != null) {
+      generation.cancel();
+      ended(status);
+    }
     final EdgeModel old = model;
     model = null;
     sequence = null;

@@ -27,7 +27,7 @@ public final class ChatState {
   /** Receipt, progress or reason, in one line. */
   public final String status;
 
-  /** A question that an earlier process did not get an answer to; empty for none. */
+  /** A question that got no answer, here or in an earlier process; empty for none. */
   public final String unsent;
 
   ChatState(Phase phase, List<ChatMessage> messages, String answer, String status, String unsent) {

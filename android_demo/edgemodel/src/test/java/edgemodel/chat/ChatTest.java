@@ -10,6 +10,7 @@ import edgemodel.bundle.EdgeBundle;
 import edgemodel.bundle.TinyBundle;
 import edgemodel.text.ChatMessage;
 import java.io.ByteArrayInputStream;
+import java.io.ByteArrayOutputStream;
 import java.io.File;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -18,6 +19,8 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
+import java.util.zip.ZipEntry;
+import java.util.zip.ZipOutputStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -122,6 +125,36 @@ final class ChatTest {
     assertTrue(until(ChatState.Phase.FAILED).status.contains("tokenizer.json"));
     assertFalse(shown.get(shown.size() - 1).canSend());
     broken.close();
+  }
+
+  @Test
+  void anImportEndsTheAnswerAndBringsItsModel() throws Exception {
+    bundle();
+    ChatController chat = controller();
+    chat.start();
+    until(ChatState.Phase.READY);
+    chat.send("Hi");
+    ByteArrayOutputStream zip = new ByteArrayOutputStream();
+    try (ZipOutputStream out = new ZipOutputStream(zip)) {
+      for (File file : TinyBundle.write(folder.resolve("new"), m -> m.set("name", "other")).folder.listFiles()) {
+        out.putNextEntry(new ZipEntry(file.getName()));
+        out.write(Files.readAllBytes(file.toPath()));
+      }
+    }
+    chat.importBundle(new ByteArrayInputStream(zip.toByteArray()), 1 << 20);
+    until(ChatState.Phase.LOADING);
+    ChatState ready = until(ChatState.Phase.READY);
+    assertTrue(ready.status.startsWith("other, "), ready.status);
+    int kept = ready.messages.size();
+    assertEquals(0, kept % 2); // a question has its answer, or is gone
+    for (ChatState each : shown.subList(shown.size() - 2, shown.size())) {
+      assertTrue(each.answer.isEmpty());
+    }
+    chat.send("What?");
+    ChatState last = until(ChatState.Phase.READY);
+    // Its end token may come first: then the question is there to be sent again.
+    assertEquals(last.unsent.isEmpty() ? kept + 2 : kept, last.messages.size());
+    chat.close();
   }
 
   @Test

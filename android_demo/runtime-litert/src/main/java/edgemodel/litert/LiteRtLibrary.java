@@ -15,6 +15,7 @@ import java.lang.invoke.MethodHandle;
 import java.lang.invoke.MethodHandles;
 import java.lang.invoke.MethodType;
 import java.nio.file.Path;
+import java.util.Arrays;
 
 /**
  * LiteRT's C functions, through java.lang.foreign. The library is the one that the Python package
@@ -98,7 +99,8 @@ final class LiteRtLibrary {
     }
   }
 
-  private static RuntimeException broken(String name, Throwable error) {
+  /** What a call that cannot throw has thrown. */
+  static RuntimeException broken(String name, Throwable error) {
     if (error instanceof RuntimeException unchecked) {
       return unchecked;
     }
@@ -112,7 +114,7 @@ final class LiteRtLibrary {
   private MemorySegment make(String name, String what, Object... arguments) {
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment out = arena.allocate(ADDRESS);
-      Object[] all = java.util.Arrays.copyOf(arguments, arguments.length + 1);
+      Object[] all = Arrays.copyOf(arguments, arguments.length + 1);
       all[arguments.length] = out;
       int status = call(name, all);
       MemorySegment made = out.get(ADDRESS, 0);
@@ -141,7 +143,11 @@ final class LiteRtLibrary {
     /** LiteRT keeps the address of option texts as long as the model lives. */
     private final Arena texts = Arena.ofShared();
 
+    /** Holds the packed weights; null where each signature packs for itself. */
+    private final PackingMemory packed;
+
     Opened(Path file, int threads) {
+      packed = PackingMemory.open(file.toFile().length());
       String what = file.getFileName().toString();
       MemorySegment[] made = new MemorySegment[4];
       boolean ready = false;
@@ -161,7 +167,7 @@ final class LiteRtLibrary {
                 "LiteRtCreateOpaqueOptions",
                 what,
                 texts.allocateFrom("xnnpack"),
-                texts.allocateFrom("num_threads = " + threads + "\n"),
+                texts.allocateFrom(xnnpack(threads)),
                 keeper());
         if (call("LiteRtAddOpaqueOptions", made[2], opaque) != 0) {
           throw EdgeModelException.device("LiteRT refused its option xnnpack");
@@ -177,6 +183,12 @@ final class LiteRtLibrary {
           close();
         }
       }
+    }
+
+    /** XNNPACK's options, in TOML. */
+    private String xnnpack(int threads) {
+      String text = "num_threads = " + threads + "\n";
+      return packed == null ? text : text + "weight_cache_file_path = '" + packed.path() + "'\n";
     }
 
     private static void option(MemorySegment options, int place, int tag, int type, long value) {
@@ -276,6 +288,9 @@ final class LiteRtLibrary {
         destroy("LiteRtDestroyEnvironment", environment);
       }
       texts.close();
+      if (packed != null) {
+        packed.close();
+      }
     }
   }
 
