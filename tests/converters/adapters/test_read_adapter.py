@@ -27,6 +27,8 @@ def refused(path):
         ({"r": 2.5}, "has r 2.5, expected"),
         ({"r": 1 << 40}, "expected at most 65536"),
         ({"lora_alpha": float("nan")}, "has lora_alpha nan, expected"),
+        ({"lora_alpha": 10**400}, "has lora_alpha 1000"),
+        ({"r": 10**400}, "has r 1000"),
         ({"lora_alpha": "16"}, "has lora_alpha '16', expected"),
         ({"lora_alpha": True}, "has lora_alpha True, expected"),
         ({"use_rslora": 1}, "has use_rslora 1, expected true or false"),
@@ -48,6 +50,15 @@ def refused(path):
 )
 def test_a_configuration_is_refused_by_its_key(write_adapter, settings, expected):
     assert expected in refused(write_adapter(**settings))
+
+
+def test_patterns_are_for_the_names_that_peft_has(write_adapter):
+    """Those of a model of several modalities, whose text part alone is converted."""
+    module = "model.language_model.layers.0.self_attn.q_proj"
+    for pattern in (module, f"^{module}$", "q_proj"):
+        folder = write_adapter(random_tensors({module: (64, 64)}), alpha_pattern={pattern: 12})
+        changes = read_adapter(folder).low_rank
+        assert [change.scale for change in changes.values()] == [3.0]
 
 
 def test_every_module_that_is_wrong_is_named(write_adapter):
