@@ -1,5 +1,7 @@
 """Adapters that are damaged, contradict themselves, or ask for what is not known: one line each."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -92,6 +94,12 @@ def test_folders_that_are_no_adapter(write_adapter, tmp_path):
     assert "pickled weights are not read" in refused(folder)
     (folder / "adapter_config.json").write_text("[")
     assert "is not valid JSON" in refused(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are of POSIX")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "adapter.gguf")
+    assert "is no plain file" in refused(tmp_path / "adapter.gguf")
 
 
 @pytest.mark.parametrize("cut", [4, 100, -8])
