@@ -89,6 +89,7 @@ class Listening:
         """
         log = logging.getLogger("uvicorn.error")
         level = log.level
+        log.addFilter(self._is_news)
         try:
             with self._signals():
                 if ready is not None:
@@ -96,7 +97,12 @@ class Listening:
                 self._server.run(sockets=[self._socket])
         finally:
             log.setLevel(level)
+            log.removeFilter(self._is_news)
         return not self._server.force_exit
+
+    def _is_news(self, record: logging.LogRecord) -> bool:
+        """Whether a line of uvicorn's says more than the guard's of an answer that the end cut off."""
+        return not (self._server.should_exit and record.getMessage().startswith("ASGI callable returned"))
 
     def stop(self) -> None:
         """Ends it, from any thread."""

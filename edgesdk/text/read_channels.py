@@ -23,13 +23,15 @@ PROMPT_END = "<|start|>assistant"
 _CHANNEL, _MESSAGE, _START, _END = "<|channel|>", "<|message|>", "<|start|>", "<|end|>"
 _MARKS = (_CHANNEL, _MESSAGE, _START, _END)
 _TO = "to="
+_LONGEST_HEADER = 256
+"""Tokens; each is read with all before it, and what has more is no header."""
 _ANSWER = "<|channel|>final<|message|>"
 
 
 class ChannelReader:
     """Reads one answer; the counterpart of `ThoughtReader`.
 
-    A model that answers without a channel is read as if it had none: from its first token on, `done`.
+    A model that answers without a channel is read as if it had none: from the first token of that on, `done`.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -74,6 +76,7 @@ class ChannelReader:
             return self._in_body(token)
         step = ThoughtStep(self._end_thought())
         self._body, self._header = None, [] if mark == _END else [token]
+        self._begun = mark != _END
         return step
 
     def finish(self) -> ThoughtStep:
@@ -86,12 +89,12 @@ class ChannelReader:
         self._header.append(token)
         said = self._tokenizer.decode(self._header, skip_special=False)
         if not self._begun:
-            if mark != _CHANNEL and not (head := said.lstrip()).startswith(_TO) and not _TO.startswith(head):
-                self.done, self.waits = True, False
-                return self._hand_on(tuple(self._header))
-            self._begun = mark == _CHANNEL or said.lstrip().startswith(_TO)
+            head = said.lstrip()
+            self._begun = mark in (_CHANNEL, _START) or head.startswith(_TO)
+            if not self._begun and not _TO.startswith(head):
+                return self._without_channel()
         if mark != _MESSAGE:
-            return ThoughtStep()
+            return ThoughtStep() if len(self._header) < _LONGEST_HEADER else self._without_channel()
         if _TO in said:
             self._body = "call"
             return self._hand_on(self._without_role())
@@ -101,6 +104,11 @@ class ChannelReader:
             return ThoughtStep("\n\n" if self._thought else "")
         self.waits = False
         return ThoughtStep(text=apart)
+
+    def _without_channel(self) -> ThoughtStep:
+        self.done, self.waits = True, False
+        self.spent -= len(self._header)
+        return ThoughtStep(text="\n\n" if self._said else "", tokens=tuple(self._header))
 
     def _without_role(self) -> tuple[int, ...]:
         """The header of a call from its channel or its recipient on."""

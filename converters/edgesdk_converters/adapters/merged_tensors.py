@@ -18,6 +18,8 @@ from edgesdk_converters.checkpoints.checkpoint import TensorStore
 from edgesdk_converters.checkpoints.stored_blocks import BlockStore, BlockType, StoredBlocks, block_type
 
 Rows = NDArray[np.int64]
+_ROWS = 1024
+"""Changed at a time: in float64 all of a table would take several times its own memory."""
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,17 @@ class Change:
             return
         at, sources = self.rows[inside] - start, self.sources[inside]
         if self.low_rank is not None:
-            values[at] = _changed(values[at], self.low_rank, sources, self.scale)
+            for first in range(0, len(at), _ROWS):
+                some = at[first : first + _ROWS]
+                given = sources[first : first + _ROWS]
+                values[some] = _changed(values[some], self.low_rank, given, self.scale)
         elif self.whole is not None:
             first = int(sources.min())
-            given = self.whole(first, int(sources.max()) + 1)[sources - first]
+            rows = self.whole(first, int(sources.max()) + 1)[sources - first]
             if self.adds:
-                values[at] += np.float32(self.scale) * given
+                values[at] += np.float32(self.scale) * rows
             else:
-                values[at] = given + np.float32(self.offset)
+                values[at] = rows + np.float32(self.offset)
 
 
 def _changed(rows: Float, change: LowRank, at: Rows, scale: float) -> Float:
@@ -134,6 +139,12 @@ class MergedTensors:
         return self._copies.get(name, name)
 
     def _apply(self, name: str, values: Float, start: int) -> Float:
-        for change in self._changes.get(name, ()):
-            change.apply(values, start)
+        changes = self._changes.get(name, ())
+        with np.errstate(over="ignore", invalid="ignore"):
+            for change in changes:
+                change.apply(values, start)
+        if changes and not np.isfinite(values).all():  # rounded to integers it would become some number
+            raise CheckpointError(
+                f"{name} is not finite once the adapter is merged; its scale is too large, give a smaller one"
+            )
         return values

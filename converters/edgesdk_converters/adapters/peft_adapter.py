@@ -44,6 +44,7 @@ def read_peft_adapter(folder: Path) -> Adapter:
         raise CheckpointError(f"{folder} has no {WEIGHTS}{hint}")
     tensors = SafetensorsTensors([path])
     parts: dict[str, dict[str, str]] = {}
+    given: dict[str, str] = {}  # module -> its name for PEFT, which is what patterns are for
     whole: dict[str, str] = {}
     for stored in tensors:
         name = stored.removeprefix(_PREFIX)
@@ -54,12 +55,15 @@ def read_peft_adapter(folder: Path) -> Adapter:
             key, known = _plain(name), whole
         else:
             module = _plain(name.removesuffix(ending))
+            given[module] = name.removesuffix(ending)
             key, known = ending, parts.setdefault(module, {})
         if key in known:
             raise CheckpointError(f"{path.name} has {quoted(known[key])} and {quoted(stored)}; expected one")
         known[key] = stored
     reader = _Reader(path.name, tensors, config)
-    low_rank = {f"{module}.weight": reader.read(module, found) for module, found in parts.items()}
+    low_rank = {
+        f"{module}.weight": reader.read(module, given[module], found) for module, found in parts.items()
+    }
     reader.check()
     if not low_rank and not whole:
         raise CheckpointError(f"{path.name} holds no tensor; it changes nothing")
@@ -89,7 +93,7 @@ class _Reader:
         self._file, self._tensors, self._config = file, tensors, config
         self._wrong: list[str] = []
 
-    def read(self, module: str, found: dict[str, str]) -> LowRank | None:
+    def read(self, module: str, given: str, found: dict[str, str]) -> LowRank | None:
         a, b = self._load(found, _A), self._load(found, _B)
         if a is None or b is None:
             side = "A" if a is None else "B"
@@ -98,7 +102,7 @@ class _Reader:
         table = _A[1] in found
         if table and a.ndim == b.ndim == 2:
             a, b = b.T, a.T
-        rank = self._config.rank(module)
+        rank = self._config.rank(given)
         if a.ndim != 2 or b.ndim != 2 or not a.shape[0] == b.shape[1] == rank:
             self._wrong.append(f"{module} has {a.shape} and {b.shape} for rank {rank}")
             return None
@@ -111,7 +115,7 @@ class _Reader:
             what = "DoRA of an embedding table" if table else f"magnitudes of shape {magnitude.shape}"
             self._wrong.append(f"{module} has {what}")
             return None
-        return LowRank(a, b, self._config.scale(module), magnitude)
+        return LowRank(a, b, self._config.scale(given), magnitude)
 
     def check(self) -> None:
         """Refuses the adapter if any module was wrong.

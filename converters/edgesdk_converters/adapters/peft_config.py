@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +124,8 @@ def _pattern(path: Path, config: Json, key: str) -> tuple[tuple[str, float], ...
 
 def _positive(path: Path, key: str, value: JsonValue, *, whole: bool = False) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 < float(value) < float("inf") or (whole and type(value) is not int):  # type: ignore[arg-type]
+    # Compared as it is: an integer may be too large for a float.
+    if not number or not 0 < value <= sys.float_info.max or (whole and type(value) is not int):  # type: ignore[operator]
         raise CheckpointError(f"{path} has {key} {quoted(value)}, expected a number above 0")
     assert isinstance(value, int | float)
     if whole and value > _MOST_RANK:

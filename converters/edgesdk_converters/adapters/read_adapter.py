@@ -27,4 +27,6 @@ def read_adapter(path: Path) -> Adapter:
         return read_peft_adapter(path)
     if path.name == ADAPTER or path.suffix in (".safetensors", ".bin"):
         raise CheckpointError(f"{path} is one file of an adapter; give its folder")
+    if not path.is_file():  # a pipe would be waited for
+        raise CheckpointError(f"{path} is no plain file; give an adapter's folder or GGUF file")
     return read_gguf_adapter(path)

@@ -105,7 +105,7 @@ def text_part(config: Config, tensors: TensorStore) -> TextPart:
 def _nested(config: Config) -> Config:
     """A flat wrapper as transformers writes them now; any other configuration as it is."""
     kind = config.get("model_type")
-    if _TEXT in config or "vision_config" not in config or kind not in _FLAT:
+    if _TEXT in config or "vision_config" not in config or str(kind) not in _FLAT:
         return config
     text = {key: value for key, value in config.items() if not key.startswith(_OF_TOWERS)}
     return {"model_type": kind, _TEXT: {**text, "model_type": _FLAT[str(kind)]}}

@@ -174,6 +174,14 @@ def test_numbers_that_are_not_finite_are_refused(write_adapter):
     assert "not finite, the first is NaN" in refused(TINY / "llama", write_adapter(tensors))
 
 
+@pytest.mark.parametrize(("alpha", "scale"), [(6, 1e300), (1e308, 1.0), (1e308, 1e308)])
+def test_scales_that_leave_no_finite_number_are_refused(write_adapter, alpha, scale):
+    tensors = merged(TINY / "llama", write_adapter(lora_alpha=alpha), scale=scale).tensors
+    for read in (tensors.load, lambda name: tensors.load_rows(name, 3, 5)):
+        with pytest.raises(CheckpointError, match="not finite once the adapter is merged; its scale is too"):
+            read("model.layers.0.self_attn.q_proj.weight")
+
+
 @pytest.mark.parametrize(("text", "scale"), [("", 1.0), (":0.5", 0.5), (":-1", -1.0), (":1e-3", 1e-3)])
 def test_a_scale_stands_behind_a_colon(write_adapter, text, scale):
     folder = write_adapter()

@@ -1,5 +1,7 @@
 """Adapters that are damaged, contradict themselves, or ask for what is not known: one line each."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -27,6 +29,8 @@ def refused(path):
         ({"r": 2.5}, "has r 2.5, expected"),
         ({"r": 1 << 40}, "expected at most 65536"),
         ({"lora_alpha": float("nan")}, "has lora_alpha nan, expected"),
+        ({"lora_alpha": 10**400}, "has lora_alpha 1000"),
+        ({"r": 10**400}, "has r 1000"),
         ({"lora_alpha": "16"}, "has lora_alpha '16', expected"),
         ({"lora_alpha": True}, "has lora_alpha True, expected"),
         ({"use_rslora": 1}, "has use_rslora 1, expected true or false"),
@@ -48,6 +52,15 @@ def refused(path):
 )
 def test_a_configuration_is_refused_by_its_key(write_adapter, settings, expected):
     assert expected in refused(write_adapter(**settings))
+
+
+def test_patterns_are_for_the_names_that_peft_has(write_adapter):
+    """Those of a model of several modalities, whose text part alone is converted."""
+    module = "model.language_model.layers.0.self_attn.q_proj"
+    for pattern in (module, f"^{module}$", "q_proj"):
+        folder = write_adapter(random_tensors({module: (64, 64)}), alpha_pattern={pattern: 12})
+        changes = read_adapter(folder).low_rank
+        assert [change.scale for change in changes.values()] == [3.0]
 
 
 def test_every_module_that_is_wrong_is_named(write_adapter):
@@ -81,6 +94,12 @@ def test_folders_that_are_no_adapter(write_adapter, tmp_path):
     assert "pickled weights are not read" in refused(folder)
     (folder / "adapter_config.json").write_text("[")
     assert "is not valid JSON" in refused(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are of POSIX")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "adapter.gguf")
+    assert "is no plain file" in refused(tmp_path / "adapter.gguf")
 
 
 @pytest.mark.parametrize("cut", [4, 100, -8])

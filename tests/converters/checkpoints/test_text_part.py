@@ -85,11 +85,17 @@ def test_what_a_nested_configuration_leaves_out_is_its_class_s_default(wrapper):
         weights_for(checkpoint, read_spec(checkpoint.config))
 
 
+def _flat_of_no_type(config):
+    del config["text_config"]
+    config.update(model_type=["gemma4"], vision_config={})
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
         (lambda config: config.update(text_config="gemma"), "text_config is 'gemma', expected an object"),
         (lambda config: config.update(hidden_size=128), "hidden_size is 128, but"),
+        (_flat_of_no_type, r"model_type"),
         (lambda config: config["text_config"].update(model_type="rwkv"), "'rwkv' is not known"),
         (lambda config: config["text_config"].update(wide=1), "the key 'wide'"),
     ],

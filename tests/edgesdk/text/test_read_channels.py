@@ -40,6 +40,28 @@ def read(tokenizer, text, prompt="<|start|>user<|message|>Fox?<|end|><|start|>as
 
 
 @pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (f"{FINAL}<|end|>The fox.", "The dog < {}.\n\nThe fox."),
+        (f"{FINAL}<|end|> \n<|start|>assistant{FINAL}", "The dog < {}.\n\nThe dog < {}."),
+        (f"<|start|>assistant{FINAL}", "The dog < {}."),
+    ],
+)
+def test_headers_that_are_missing_or_said_again(channelled, text, answer):
+    assert read(channelled, text)[:2] == ("", answer)
+
+
+def test_a_header_without_an_end_is_text(channelled):
+    """Each token of a header is read with all before it: of thousands that took minutes."""
+    reader = ChannelReader(channelled)
+    ids = channelled.encode("<|channel|>" + "ana " * 400)
+    steps = [reader.push(token) for token in ids[:256]]
+    assert reader.done
+    assert reader.spent == 0
+    assert [token for step in steps for token in step.tokens] == ids[:256]
+
+
+@pytest.mark.parametrize(
     ("text", "thought", "answer"),
     [
         (FINAL, "", "The dog < {}."),
@@ -55,6 +77,7 @@ def read(tokenizer, text, prompt="<|start|>user<|message|>Fox?<|end|><|start|>as
         (THOUGHT.removesuffix("<|end|>"), "The fox?\nNo, 日本.", ""),
         ("<|channel|>ana", "", ""),
         ("The dog.", "", "The dog."),
+        (f"{THOUGHT}The dog.", "The fox?\nNo, 日本.", "The dog."),
         ("to the dog", "", "to the dog"),
         ("", "", ""),
     ],

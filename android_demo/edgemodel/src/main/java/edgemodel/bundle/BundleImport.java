@@ -19,8 +19,10 @@ import java.util.zip.ZipInputStream;
 public final class BundleImport {
   private static final String INCOMING = ".incoming-";
   private static final String REPLACED = ".replaced-";
-  private static final int MOST_FILES = 10_000;
+  private static final int MOST_FILES = Manifest.MOST_FILES;
   private static final int MOST_DEPTH = 8;
+  private static final int MOST_NAME = 1024;
+  private static final int SHOWN_NAME = 100;
   private static final int PART_BYTES = 1 << 20;
 
   /** Hears how far an import is. */
@@ -97,14 +99,14 @@ public final class BundleImport {
       throw EdgeModelException.bundle(shelf + " cannot be written to; free some room");
     }
     try {
-      if (!unpack(zip, incoming)) {
+      if (!unpack(new ZipInputStream(zip), incoming)) {
         return null;
       }
       EdgeBundle bundle = new EdgeBundle(root(incoming));
       expectListed(bundle, bundle.folder, "", 0);
       bundle.verify();
       return signal.stops() ? null : keep(bundle);
-    } catch (IOException error) {
+    } catch (IOException | IllegalArgumentException error) { // the second of names that are not UTF-8
       throw new EdgeModelException(
           EdgeModelException.Kind.BUNDLE,
           "the bundle cannot be unpacked: " + error.getMessage() + "; export it again, or free some room",
@@ -114,15 +116,21 @@ public final class BundleImport {
     }
   }
 
-  private boolean unpack(InputStream zip, File into) throws IOException {
-    ZipInputStream entries = new ZipInputStream(zip);
+  private boolean unpack(ZipInputStream entries, File into) throws IOException {
     byte[] part = new byte[PART_BYTES];
     long total = 0;
     int files = 0;
     for (ZipEntry entry = entries.getNextEntry(); entry != null; entry = entries.getNextEntry()) {
+      if (signal.stops()) {
+        return false;
+      }
       if (entry.isDirectory()) {
+        if (entries.read(part) >= 0) { // else what it holds would be unpacked, and not counted, to pass it
+          throw EdgeModelException.bundle("the zip has a folder with content; it is no bundle");
+        }
         continue;
       }
+      expectShort(entry.getName());
       EdgeBundle.expectName(entry.getName());
       File file = new File(into, entry.getName());
       File folder = file.getParentFile();
@@ -151,6 +159,15 @@ public final class BundleImport {
       }
     }
     return true;
+  }
+
+  /** Before a folder is made: thousands, one in the other, take seconds to make and to delete. */
+  private static void expectShort(String name) {
+    if (name.length() > MOST_NAME || name.split("/", -1).length > MOST_DEPTH + 2) { // wrapped, and its own
+      throw EdgeModelException.bundle(
+          "the zip has the name " + name.substring(0, Math.min(name.length(), SHOWN_NAME))
+              + ".., longer or deeper than any of a bundle; do not use it");
+    }
   }
 
   /** The folder of the manifest: what was unpacked, or the one folder in it. */
@@ -184,7 +201,10 @@ public final class BundleImport {
       throw EdgeModelException.bundle("the manifest has no name that can be a folder's; convert it again");
     }
     File target = new File(shelf, name);
-    File replaced = new File(shelf, REPLACED + name);
+    for (int copy = 2; holdsAnother(target, bundle.manifest.name); copy++) {
+      target = new File(shelf, name + "-" + copy);
+    }
+    File replaced = new File(shelf, REPLACED + target.getName());
     delete(replaced);
     boolean had = target.exists();
     if (had && !target.renameTo(replaced)) {
@@ -198,6 +218,15 @@ public final class BundleImport {
     }
     delete(replaced);
     return target;
+  }
+
+  /** Whether a folder has a bundle of another name, of which the folder's letters are all that is the same. */
+  private static boolean holdsAnother(File folder, String name) {
+    try {
+      return new File(folder, EdgeBundle.MANIFEST).isFile() && !new EdgeBundle(folder).manifest.name.equals(name);
+    } catch (EdgeModelException error) {
+      return false; // damaged, or of another version: it is replaced
+    }
   }
 
   private static void delete(File file) {

@@ -21,6 +21,9 @@ public final class Manifest {
   /** Far above any real manifest (tens of kilobytes), far below what hurts to parse. */
   static final int LIMIT_BYTES = 16 << 20;
 
+  /** Far above what a bundle has. */
+  static final int MOST_FILES = 10_000;
+
   static final String[] KEYS = {
     "schema_version", "name", "licence", "decoder", "tokenizer", "generation", "variants", "files"
   };
@@ -52,6 +55,10 @@ public final class Manifest {
     this.variants = Collections.unmodifiableList(variants);
     JsonFields listed = from.object("files");
     Map<String, FileRecord> files = new TreeMap<String, FileRecord>();
+    if (listed.names().size() > MOST_FILES) { // each is looked up among all
+      throw EdgeModelException.bundle(
+          "the manifest lists more than " + MOST_FILES + " files; it is not a manifest");
+    }
     for (String file : listed.names()) {
       if (files.put(file, FileRecord.read(listed.object(file))) != null) {
         throw EdgeModelException.bundle("the manifest lists " + file + " twice; convert the bundle again");

@@ -16,6 +16,7 @@ import java.util.Map;
  */
 public final class ChatFormat {
   private static final int VERSION = 1;
+  private static final int MOST_ROLES = 64;
 
   private final boolean trims;
 
@@ -29,13 +30,22 @@ public final class ChatFormat {
     }
     trims = from.bool("trims");
     JsonFields all = from.object("joins");
+    expectFew(all);
     for (String role : all.names()) {
       JsonFields next = all.object(role);
+      expectFew(next);
       Map<String, String> texts = new HashMap<String, String>();
       for (String other : next.names()) {
         texts.put(other, next.string(other));
       }
       joins.put(role, texts);
+    }
+  }
+
+  /** Templates know a handful of roles; a name is looked up among all. */
+  private static void expectFew(JsonFields roles) {
+    if (roles.names().size() > MOST_ROLES) {
+      throw EdgeModelException.bundle(roles.path() + " has more than " + MOST_ROLES + " roles");
     }
   }
 

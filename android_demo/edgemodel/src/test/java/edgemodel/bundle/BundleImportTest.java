@@ -31,6 +31,9 @@ import org.junit.jupiter.api.io.TempDir;
 final class BundleImportTest {
   private static final long LIMIT = 1 << 20;
 
+  /** Bytes before the first name of a zip. */
+  private static final int LOCAL_HEADER = 30;
+
   @TempDir Path folder;
 
   /** Imports what stands on its standard input onto a shelf: a process to be killed. */
@@ -95,6 +98,12 @@ final class BundleImportTest {
     for (String name : odd) {
       changed("no name within a bundle", name, new byte[1]);
     }
+    StringBuilder deep = new StringBuilder("x");
+    for (int i = 0; i < 1900; i++) {
+      deep.append("/x");
+    }
+    changed("longer or deeper", deep.toString(), new byte[1]);
+    changed("longer or deeper", "x/".repeat(10) + "x", new byte[1]);
     changed("does not list", "extra.bin", new byte[1]);
     changed("not the file that the manifest describes", "tokenizer.json", flipped);
     changed("the manifest says", "tokenizer.json", new byte[5]);
@@ -126,14 +135,43 @@ final class BundleImportTest {
     assertEquals(new TreeSet<>(Arrays.asList("tiny")), names());
   }
 
+  /** What ZipInputStream passes by itself is unpacked, too. */
+  @Test
+  void aFolderWithContentIsNotUnpacked() throws Exception {
+    byte[] zip = zip(Map.of("folderX", new byte[1 << 20]));
+    zip[LOCAL_HEADER + "folder".length()] = '/';
+    refused("a folder with content", () -> run(zip, LIMIT));
+    assertEquals(new TreeSet<>(), names());
+  }
+
+  @Test
+  void namesThatAreNotUtf8AreRefused() throws Exception {
+    byte[] zip = zip(Map.of("\u00e4\u00e4", new byte[1]));
+    zip[LOCAL_HEADER] = (byte) 0xFF;
+    refused("cannot be unpacked", () -> run(zip, LIMIT));
+    assertEquals(new TreeSet<>(), names());
+  }
+
+  @Test
+  void namesWithTheSameLettersDoNotReplaceEachOther() throws Exception {
+    for (int round = 0; round < 2; round++) {
+      assertEquals("__", run(named("\u6a21\u578b"), LIMIT).getName());
+      assertEquals("__-2", run(named("\u52a9\u624b"), LIMIT).getName());
+    }
+    assertEquals(new TreeSet<>(Arrays.asList("__", "__-2")), names());
+  }
+
+  private byte[] named(String name) throws Exception {
+    Map<String, byte[]> files = files("");
+    JsonObject manifest = Json.parse(new String(files.get("manifest.json"), StandardCharsets.UTF_8)).asObject();
+    files.put("manifest.json", manifest.set("name", name).toString().getBytes(StandardCharsets.UTF_8));
+    return zip(files);
+  }
+
   @Test
   void namesBecomeFoldersOfTheShelf() throws Exception {
     for (String[] pair : new String[][] {{"a b/../c", "a_b_.._c"}, {"..x", "x"}}) {
-      Map<String, byte[]> files = files("");
-      JsonObject manifest =
-          Json.parse(new String(files.get("manifest.json"), StandardCharsets.UTF_8)).asObject();
-      files.put("manifest.json", manifest.set("name", pair[0]).toString().getBytes(StandardCharsets.UTF_8));
-      assertEquals(pair[1], run(zip(files), LIMIT).getName());
+      assertEquals(pair[1], run(named(pair[0]), LIMIT).getName());
     }
   }
 

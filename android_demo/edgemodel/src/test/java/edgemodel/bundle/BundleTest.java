@@ -79,6 +79,14 @@ final class BundleTest {
     refused("no manifest.json", () -> new EdgeBundle(folder.resolve("nowhere").toFile()));
     refused("not a JSON object", () -> Manifest.parse("[]".getBytes(StandardCharsets.UTF_8)));
     refused("not JSON", () -> Manifest.parse(new byte[] {'{', '"', (byte) 0xFF, '"', '}'}));
+    refusedWith(
+        "more than 10000 files",
+        m -> {
+          JsonObject files = at(m, "files");
+          for (int i = 0; i < 10_000; i++) {
+            files.add("f" + i, new JsonObject());
+          }
+        });
     refused("larger than", () -> Manifest.parse(new byte[Manifest.LIMIT_BYTES + 1]));
   }
 

@@ -152,6 +152,12 @@ final class TextTest {
     }
     assertEquals(3, formats);
     refused("damaged", () -> ChatFormat.parse("{}".getBytes(StandardCharsets.UTF_8)));
+    StringBuilder roles = new StringBuilder("{\"schema_version\": 1, \"trims\": true, \"joins\": {\"\": {}");
+    for (int i = 0; i < 64; i++) {
+      roles.append(", \"").append(i).append("\": {}");
+    }
+    byte[] many = roles.append("}}").toString().getBytes(StandardCharsets.UTF_8);
+    refused("more than 64 roles", () -> ChatFormat.parse(many));
   }
 
   @Test
