@@ -1,6 +1,8 @@
 """A draft from a tiny checkpoint to a folder that converters read: by the verb and by the command line."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ pytest.importorskip("optax", reason="needs the extra 'train'")
 
 from edgesdk.cli.main import cli
 from edgesdk.errors import CheckpointError, UnsupportedOption
-from edgesdk_converters.drafts.draft_checkpoint import read_draft
+from edgesdk_converters.drafts.draft_checkpoint import WEIGHTS, read_draft
 from edgesdk_converters.training.draft_training import DraftTraining
 from edgesdk_converters.training.train_draft import train_draft
 from edgesdk_converters.training.trainer import LOG_FILE, STATE_FILE, read_log
@@ -92,6 +94,58 @@ def test_other_answers_are_not_mixed_in(trained):
     more = DraftTraining(**{**vars(options), "answer_tokens": 3000, "seed": 1})
     with pytest.raises(CheckpointError, match="have seed 0, not 1; give another work folder"):
         train_draft(str(TINY), out, more)
+
+
+def test_another_target_of_the_same_name_does_not_go_on(trained, tmp_path):
+    """Neither answers nor states nor what was learnt is its own, though shapes and tokens are the same."""
+    from safetensors.numpy import load_file, save_file
+
+    out, options, _, _ = trained
+    other = tmp_path / TINY.name
+    shutil.copytree(TINY, other)
+    weights = {name: value * value.dtype.type(1.5) for name, value in load_file(other / WEIGHTS).items()}
+    save_file(weights, other / WEIGHTS, {"format": "pt"})
+    before = (out / WEIGHTS).read_bytes()
+    with pytest.raises(CheckpointError, match=r"of another target than this llama: .* another work folder"):
+        train_draft(str(other), out, options)
+    assert (out / WEIGHTS).read_bytes() == before
+    shutil.copytree(out / "work" / "features", tmp_path / "work" / "features")
+    with pytest.raises(CheckpointError, match="features of another target"):
+        train_draft(str(other), tmp_path, replace(options, data=options.data[1:]))
+    (tmp_path / "work" / "target.json").write_text("[]")
+    with pytest.raises(CheckpointError, match=r"target\.json cannot be read"):
+        train_draft(str(other), tmp_path, options)
+
+
+def test_hours_are_planned_anew_for_other_options(tmp_path):
+    """As long as nothing was learnt; a plan for other hours, or of wider steps, is none for these."""
+    text = tmp_path / "text.txt"
+    text.write_text("The sea is wide and the boat is small. " * 60, encoding="utf-8")
+    options = DraftTraining(**{**SMALL, "steps": None, "hours": 1.0, "data": (str(text),)})
+    plan = tmp_path / "out" / "work" / "plan.json"
+
+    def stop(progress):
+        if progress.stage == "training":
+            raise KeyboardInterrupt
+
+    def steps(hours):
+        with pytest.raises(KeyboardInterrupt):
+            train_draft(str(TINY), tmp_path / "out", replace(options, hours=hours), report=stop)
+        return json.loads(plan.read_text())["steps"]
+
+    first = steps(1.0)
+    assert steps(1.0) == first
+    assert steps(1e-7) == 1
+    for damage in ('{"steps": Infinity}', '{"steps": 0}', "[]"):
+        plan.write_text(damage)
+        with pytest.raises(CheckpointError, match=r"plan\.json cannot be read"):
+            train_draft(str(TINY), tmp_path / "out", options)
+
+
+def test_hours_do_not_go_on_with_steps(trained):
+    out, options, _, _ = trained
+    with pytest.raises(UnsupportedOption, match="holds a run of --steps, not of --hours"):
+        train_draft(str(TINY), out, replace(options, steps=None, hours=1.0))
 
 
 def test_by_the_command_line(trained, tmp_path):

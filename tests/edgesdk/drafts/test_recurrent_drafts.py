@@ -83,6 +83,32 @@ def test_what_is_unlikely_goes_no_further():
     assert len(guess.tokens) == 4  # a fifth each, twice
 
 
+class Saying(Counting):
+    """Says one row of logits, whatever it took in."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = np.array(logits, np.float32)
+
+    def run(self, shape, cells):
+        super().run(shape, cells)
+        self.buffers(shape).logits[:] = self.logits
+
+
+@pytest.mark.parametrize("most", [200.0, 3e38])
+def test_of_a_certain_token_nothing_is_left_for_the_second(most):
+    (guess,) = RecurrentDrafts("d", Saying([-most, most, 0, 0, 0]), IDS, depth=2).guess([request(7, 8)])
+    assert guess.tokens[::2] == (20, 20)
+    assert guess.kinds == (7, 8, 7, 8)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_none_guess_nothing(odd):
+    backend = Saying([0, 1, odd, 0, 0])
+    assert RecurrentDrafts("d", backend, IDS, depth=3).guess([request(7, 8)]) == [None]
+    assert len(backend.taken) == 1
+
+
 def test_pending_tokens_are_taken_in_first():
     backend = Counting()
     (guess,) = RecurrentDrafts("d", backend, IDS, depth=1).guess([request(7, 8, 9, pending=2)])
