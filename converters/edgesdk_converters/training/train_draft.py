@@ -30,7 +30,7 @@ from edgesdk_converters.drafts.draft_checkpoint import (
 from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.progress import ProgressMeter, Report, Stage
-from edgesdk_converters.training.choose_words import choose_words
+from edgesdk_converters.training.choose_words import check_words, choose_words
 from edgesdk_converters.training.draft_batches import DraftBatches
 from edgesdk_converters.training.draft_learner import DraftLearner, Frozen, freeze
 from edgesdk_converters.training.draft_training import ANSWERS, DraftTraining
@@ -98,6 +98,9 @@ def train_draft(
     checkpoint = open_checkpoint(source, revision=revision)
     spec = read_spec(checkpoint.config)
     program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
+    # Before hours of answers and states, not after them.
+    config = _config(checkpoint, program, options)
+    check_words(checkpoint.tokenizer.record.eos_ids, spec.vocab_size, options.words)
     work = options.work if options.work is not None else out / "work"
     work.mkdir(parents=True, exist_ok=True)
     origin = _origin(checkpoint, program)
@@ -115,7 +118,7 @@ def train_draft(
         target, data.texts, work / "features", origin, _teller(meter, "the target has read {} tokens")
     )
     del target
-    run = _DraftRun(checkpoint, program, options, features, data, out, work)
+    run = _DraftRun(checkpoint, program, options, config, features, data, out, work)
     return run.train(meter)
 
 
@@ -135,13 +138,15 @@ class _DraftRun:
         checkpoint: Checkpoint,
         program: Program,
         options: DraftTraining,
+        config: DraftConfig,
         features: Features,
         data: LearningData,
         out: Path,
         work: Path,
     ) -> None:
         self._checkpoint, self._program, self._options = checkpoint, program, options
-        self._features, self._data, self._out, self._work = features, data, out, work
+        self._config, self._features, self._data = config, features, data
+        self._out, self._work = out, work
         spec = program.spec
         self._shape = DraftShape(
             spec.hidden_size, options.width, options.layers, spec.norm_eps, options.numbers
@@ -221,23 +226,11 @@ class _DraftRun:
         return steps
 
     def _write(self, parameters: Parameters, steps: int, worth: DraftWorth | None) -> bool:
-        spec = self._program.spec
-        target = DraftTarget(
-            spec.architecture,
-            spec.vocab_size,
-            spec.hidden_size,
-            tokenizer_digest(self._checkpoint.tokenizer),
-            self._checkpoint.name,
-        )
-        options = self._options
-        config = DraftConfig(
-            spec.hidden_size, options.width, options.layers, options.depth, spec.norm_eps, target
-        )
         tensors = {name: np.asarray(value, np.float32) for name, value in parameters.items()}
         lines = read_log(self._work / LOG_FILE)
         record: dict[str, object] = {
             "target": {"name": self._checkpoint.name, "source": asdict(self._checkpoint.source)},
-            "options": options.settings(),
+            "options": self._options.settings(),
             "steps": steps,
             "positions_of_a_step": self._batches.positions,
             "passes": round(steps / self._batches.of_a_pass, 2),
@@ -246,8 +239,26 @@ class _DraftRun:
             "log": lines,
         }
         training = cast("dict[str, JsonValue]", to_json(record))
-        write_draft(self._out, DraftCheckpoint(config, tensors, self._words), training, numbers="float16")
+        draft = DraftCheckpoint(self._config, tensors, self._words)
+        write_draft(self._out, draft, training, numbers="float16")
         return plot_losses(lines, self._out / "losses.svg")
+
+
+def _config(checkpoint: Checkpoint, program: Program, options: DraftTraining) -> DraftConfig:
+    """What the draft will be.
+
+    Raises:
+        UnsupportedOption: its sizes are those of no draft.
+    """
+    spec = program.spec
+    digest = tokenizer_digest(checkpoint.tokenizer)
+    target = DraftTarget(spec.architecture, spec.vocab_size, spec.hidden_size, digest, checkpoint.name)
+    try:
+        return DraftConfig(
+            spec.hidden_size, options.width, options.layers, options.depth, spec.norm_eps, target
+        )
+    except ValueError as error:
+        raise UnsupportedOption(f"{error}; no draft of {checkpoint.name} is like that") from None
 
 
 def _origin(checkpoint: Checkpoint, program: Program) -> str:

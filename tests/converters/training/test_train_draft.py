@@ -13,9 +13,10 @@ pytest.importorskip("jax", reason="needs the extra 'train'")
 pytest.importorskip("optax", reason="needs the extra 'train'")
 
 from edgesdk.cli.main import cli
-from edgesdk.errors import CheckpointError, UnsupportedOption
+from edgesdk.errors import CheckpointError, EdgeError, UnsupportedOption
 from edgesdk_converters.drafts.draft_checkpoint import WEIGHTS, read_draft
 from edgesdk_converters.training.draft_training import DraftTraining
+from edgesdk_converters.training.teach_texts import read_texts
 from edgesdk_converters.training.train_draft import train_draft
 from edgesdk_converters.training.trainer import LOG_FILE, STATE_FILE, read_log
 
@@ -148,6 +149,19 @@ def test_hours_do_not_go_on_with_steps(trained):
         train_draft(str(TINY), out, replace(options, steps=None, hours=1.0))
 
 
+def test_a_text_that_is_not_there_is_found_before_answers_are_written(tmp_path):
+    options = DraftTraining(**SMALL, data=("answers", str(tmp_path / "no.txt")), answer_tokens=1500)
+    with pytest.raises(EdgeError, match=r"no\.txt"):
+        train_draft(str(TINY), tmp_path / "out", options)
+    assert not list((tmp_path / "out" / "work").glob("answers*"))
+
+
+def test_a_file_of_answers_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "answers.jsonl").write_bytes(b"\xff\xfe\n")
+    with pytest.raises(CheckpointError, match=r"answers\.jsonl has no answers that .*; remove the file"):
+        read_texts(tmp_path / "answers.jsonl")
+
+
 def test_by_the_command_line(trained, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("The sea is wide and the boat is small. " * 60, encoding="utf-8")
@@ -169,6 +183,7 @@ def test_by_the_command_line(trained, tmp_path):
         ({"hours": 1.0}, "the hours to train or the steps"),
         ({"width": 0}, "width is 0, expected at least 1"),
         ({"data": ()}, "data is empty"),
+        ({"data": ("answers", "sample", "answers")}, "data names 'answers' twice"),
     ],
 )
 def test_options_without_meaning_are_refused(change, says):
@@ -176,10 +191,17 @@ def test_options_without_meaning_are_refused(change, says):
         DraftTraining(**{**SMALL, **change})
 
 
-def test_more_words_than_the_target_has_are_refused(tmp_path):
-    text = tmp_path / "text.txt"
-    text.write_text("The sea is wide and the boat is small. " * 60, encoding="utf-8")
-    options = DraftTraining(**{**SMALL, "words": 10_000, "data": (str(text),)})
-    with pytest.raises(UnsupportedOption, match="a draft of 10000 words was asked for, expected"):
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"words": 10_000}, "a draft of 10000 words was asked for, expected"),
+        ({"layers": 17}, "layers is 17, expected 1 to 16"),
+        ({"depth": 65}, "depth is 65, expected 1 to 64"),
+        ({"width": 1 << 26}, "width is 67108864, expected 1 to"),
+    ],
+)
+def test_what_no_draft_of_the_target_is_is_refused_before_texts_are_written(tmp_path, change, says):
+    options = DraftTraining(**{**SMALL, **change})
+    with pytest.raises(UnsupportedOption, match=says):
         train_draft(str(TINY), tmp_path / "out", options)
-    assert not (tmp_path / "out" / "config.json").exists()
+    assert not (tmp_path / "out").exists()
