@@ -214,6 +214,9 @@ def test_a_folder_without_a_draft_is_refused_before_anything_is_read(tmp_path):
         (lambda v: v["stacks"].pop(0), "first state nothing gives"),
         (lambda v: v["stacks"][1]["draft"].update(ids="tokenizer.json.x"), "without tokens or sizes"),
         (lambda v: v["stacks"][1]["draft"].update(vocabulary=0), "vocabulary of a draft is 0"),
+        (lambda v: v["stacks"][1]["draft"].update(depth=1 << 30), "depth of a draft is .*, expected 1 to"),
+        (lambda v: v["stacks"][1]["draft"].update(size_bytes=-5), "size_bytes of a draft is -5"),
+        (lambda v: v["stacks"][1]["draft"].update(top1_agreement=float("nan")), "is nan, expected 0 to 1"),
         (lambda v: v["stacks"][1].update(inputs=[{"name": "x", "dims": ["T"]}]), "and something else"),
     ],
 )
