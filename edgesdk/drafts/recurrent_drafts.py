@@ -102,6 +102,7 @@ class RecurrentDrafts:
         self._depth = depth
         self._clock = clock
         self._price_s = 0.0
+        self._waited_s = 0.0
         self._shapes = sorted(shape for shape in backend.shapes if shape.stack == DRAFT)
 
     @property
@@ -125,6 +126,11 @@ class RecurrentDrafts:
         return self._price_s
 
     @property
+    def waited_s(self) -> float:
+        """Seconds that it has waited for steps of others on its model's backend."""
+        return self._waited_s
+
+    @property
     def nbytes(self) -> int:
         """Bytes of what it keeps: its weights are the backend's."""
         return self._ids.nbytes
@@ -135,7 +141,13 @@ class RecurrentDrafts:
         Raises:
             DeviceError: the backend failed.
         """
-        return self._turns.take(self._guess, asked)
+        asked_s = self._clock()
+
+        def guess() -> list[Guess | None]:
+            self._waited_s += self._clock() - asked_s
+            return self._guess(asked)
+
+        return self._turns.take(guess)
 
     def forget(self, key: int) -> None:
         """It keeps nothing of an answer."""
