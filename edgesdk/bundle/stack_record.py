@@ -58,14 +58,19 @@ class DraftRecord:
     top1_agreement: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuses sizes that no draft has.
+        """Refuses sizes and shares that no draft has.
 
         Raises:
             ValueError: naming one; readers turn it into their own error.
         """
         for what in ("hidden_size", "vocabulary", "depth"):
             if not 1 <= getattr(self, what) <= LARGEST_SIZE:
-                raise ValueError(f"{what} of a draft is {quoted(getattr(self, what))}, expected 1 or more")
+                value = quoted(getattr(self, what))
+                raise ValueError(f"{what} of a draft is {value}, expected 1 to {LARGEST_SIZE}")
+        if self.size_bytes < 0:
+            raise ValueError(f"size_bytes of a draft is {quoted(self.size_bytes)}, expected 0 or more")
+        if self.top1_agreement is not None and not 0 <= self.top1_agreement <= 1:  # NaN, too
+            raise ValueError(f"top1_agreement of a draft is {self.top1_agreement}, expected 0 to 1")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -278,3 +278,12 @@ class Drafter(Protocol):
 
     def close(self) -> None:
         """Releases what it holds; may be called again."""
+
+
+@runtime_checkable
+class Waits(Protocol):
+    """What a `Drafter`, or a source of one, has besides where it shares a backend with others."""
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that it has waited for its turns so far, for which nobody loses patience with it."""

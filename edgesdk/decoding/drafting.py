@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from edgesdk.decoding.draft import Draft, Drafter, DraftRequest, JudgedStep
+from edgesdk.decoding.draft import Draft, Drafter, DraftRequest, JudgedStep, Waits
 from edgesdk.errors import quoted
 
 _PATIENCE_S = 2.0
@@ -59,8 +59,11 @@ class Drafting:
         with self._lock:
             self._forget_ended()
             began = self._clock()
+            waited = 0.0
             try:
+                before = self._waited()
                 drafts = self._drafter.propose(asked)
+                waited = self._waited() - before
                 if len(drafts) != len(asked):
                     raise ValueError(f"{len(drafts)} drafts for {len(asked)} answers")
                 for request, draft in zip(asked, drafts, strict=True):
@@ -71,6 +74,7 @@ class Drafting:
             finally:
                 taken = self._clock() - began
                 self.draft_s += taken
+            taken -= waited
             if taken > _PATIENCE_S + _PATIENCE_PER_TOKEN_S * sum(len(request.tokens) for request in asked):
                 self._switch_off(f"it took {taken:.1f} s for a draft")
             return list(drafts)
@@ -105,6 +109,9 @@ class Drafting:
                 self._drafter.close()
             except Exception as error:  # noqa: BLE001 - nobody is left to use it
                 self._switch_off(f"it failed at its end: {type(error).__name__}: {quoted(str(error))}")
+
+    def _waited(self) -> float:
+        return self._drafter.waited_s if isinstance(self._drafter, Waits) else 0.0
 
     def _forget_ended(self) -> None:
         while self._ended:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from edgesdk.decoding.draft import Draft, DraftRequest, JudgedStep
+from edgesdk.decoding.draft import Draft, DraftRequest, JudgedStep, Waits
 from edgesdk.drafts.draft_figures import DraftFigures
 from edgesdk.drafts.guess import Guess, Source
 from edgesdk.drafts.kept_rates import KeptRates
@@ -77,6 +77,11 @@ class CombinedDrafter:
     def nbytes(self) -> int:
         """Bytes of all sources."""
         return sum(asked.source.nbytes for asked in self._asked)
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that sources have waited for turns on backends that they share."""
+        return sum(asked.source.waited_s for asked in self._asked if isinstance(asked.source, Waits))
 
     @property
     def costs(self) -> StepCosts:

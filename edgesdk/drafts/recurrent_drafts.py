@@ -66,7 +66,9 @@ class _Chain:
         row = len(self.guessed)
         self.guessed.append((token, self.last, _kind_of(share)))
         if second is not None:
-            kind = _kind_of(second[1] / max(1.0 - share, second[1])) + len(_PRIORS)
+            # Of a token that is all but certain, nothing may be left for the second.
+            left = max(1.0 - share, second[1])
+            kind = _kind_of(second[1] / left if left else 0.0) + len(_PRIORS)
             self.guessed.append((second[0], self.last, kind))
         self.last, self.depth, self.reach = row, self.depth + 1, self.reach * share
         self.tokens.append(token)
@@ -100,6 +102,7 @@ class RecurrentDrafts:
         self._depth = depth
         self._clock = clock
         self._price_s = 0.0
+        self._waited_s = 0.0
         self._shapes = sorted(shape for shape in backend.shapes if shape.stack == DRAFT)
 
     @property
@@ -123,6 +126,11 @@ class RecurrentDrafts:
         return self._price_s
 
     @property
+    def waited_s(self) -> float:
+        """Seconds that it has waited for steps of others on its model's backend."""
+        return self._waited_s
+
+    @property
     def nbytes(self) -> int:
         """Bytes of what it keeps: its weights are the backend's."""
         return self._ids.nbytes
@@ -133,7 +141,13 @@ class RecurrentDrafts:
         Raises:
             DeviceError: the backend failed.
         """
-        return self._turns.take(self._guess, asked)
+        asked_s = self._clock()
+
+        def guess() -> list[Guess | None]:
+            self._waited_s += self._clock() - asked_s
+            return self._guess(asked)
+
+        return self._turns.take(guess)
 
     def forget(self, key: int) -> None:
         """It keeps nothing of an answer."""
@@ -163,8 +177,12 @@ class RecurrentDrafts:
     ) -> list[_Chain]:
         """Lets chains that have taken all tokens in guess the next; those that go on."""
         if ahead:
-            for row, (first, second) in zip(ahead, self._two_likeliest(logits[ahead]), strict=True):
+            for row, found in zip(ahead, self._two_likeliest(logits[ahead]), strict=True):
                 chain, request = running[row], asked[running[row].place]
+                if found is None:
+                    chain.tokens.clear()
+                    continue
+                first, second = found
                 room = request.most - len(chain.guessed)
                 chain.add(first, second if room > 1 else None)
                 deepest = min(request.deepest, self._depth)
@@ -172,12 +190,19 @@ class RecurrentDrafts:
                     chain.tokens.clear()
         return [chain for chain in running if chain.tokens]
 
-    def _two_likeliest(self, rows: Float) -> list[tuple[tuple[int, float], tuple[int, float] | None]]:
-        """The model's tokens of the two largest logits of each row, with their shares of it."""
-        found: list[tuple[tuple[int, float], tuple[int, float] | None]] = []
+    def _two_likeliest(self, rows: Float) -> list[tuple[tuple[int, float], tuple[int, float] | None] | None]:
+        """The model's tokens of the two largest logits of each row, with their shares of it.
+
+        None for a row that says nothing: weights of a stranger's draft may give what is no number.
+        """
+        found: list[tuple[tuple[int, float], tuple[int, float] | None] | None] = []
         for row in rows:
+            if not np.isfinite(row).all():
+                found.append(None)
+                continue
             best = int(row.argmax())
-            powers = np.exp(row - row[best])
+            with np.errstate(over="ignore"):  # so far below that nothing is left of it
+                powers = np.exp(row - row[best])
             total = float(powers.sum())
             powers[best] = -1.0
             other = int(powers.argmax())

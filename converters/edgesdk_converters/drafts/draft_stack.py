@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edgesdk.bundle.manifest import StepShape, WeightRecord
 from edgesdk.bundle.stack_record import NEXT_STATE, STATE
 from edgesdk.bundle.step_contract import draft_contract
+from edgesdk_converters.checkpoints.require_finite import require_finite
 from edgesdk_converters.drafts.draft_checkpoint import DraftCheckpoint
 from edgesdk_converters.emit.further_stack import FurtherStack
 from edgesdk_converters.graph import ops
@@ -59,6 +60,9 @@ class DraftStack:
             program: the target, after every transform.
             weights: its weights under a recipe; where that stores integers, the draft's are int8 as well.
             steps: sizes of the draft.
+
+        Raises:
+            CheckpointError: a norm of the draft cannot be taken into the product after it.
         """
         own = _own_weights(self.draft, self.head, stream_rotation(program))
         graph = _graph(program.graph, self.draft)
@@ -162,7 +166,11 @@ def _upto(graph: Graph, value: str) -> Graph:
 def _own_weights(
     draft: DraftCheckpoint, head: Array, rotation: NDArray[np.float64] | None
 ) -> Mapping[str, Array]:
-    """The draft's weights under the names of its graph."""
+    """The draft's weights under the names of its graph.
+
+    Raises:
+        CheckpointError: they are too large for float32.
+    """
     E, tensors = draft.config.hidden_size, draft.tensors
     own: dict[str, Array] = {
         "norm_s": tensors["norm_s.weight"],
@@ -178,7 +186,11 @@ def _own_weights(
             own[f"{at}.norm"] = tensors[f"{at}.norm.weight"]
             continue
         token = both[:, E:].astype(np.float64) * tensors["norm_e.weight"]
-        own[f"{at}.gate_up_token"] = (token if rotation is None else token @ rotation).astype(np.float32)
+        with np.errstate(over="ignore"):
+            turned = (token if rotation is None else token @ rotation).astype(np.float32)
+        # Numbers of a checkpoint are finite each; products of two of them need not be.
+        require_finite(turned, "the draft", f"{at}: gate and up times norm_e")
+        own[f"{at}.gate_up_token"] = turned
     return {f"{PREFIX}{name}": value for name, value in own.items()}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,16 +25,24 @@ def choose_words(
         (V',) int32 rising ids.
 
     Raises:
-        UnsupportedOption: the target has fewer tokens, or there is no room for those that are taken always.
+        UnsupportedOption: as `check_words`.
     """
     fixed = sorted(set(always))
-    if not len(fixed) < size <= vocab_size:
-        raise UnsupportedOption(
-            f"a draft of {size} words was asked for, expected {len(fixed) + 1} to {vocab_size}"
-        )
+    check_words(fixed, vocab_size, size)
     counts = np.zeros(vocab_size, np.int64)
     for text in texts:
         counts += np.bincount(text, minlength=vocab_size)
     counts[fixed] = np.iinfo(np.int64).max
     order = np.argsort(-counts, kind="stable")
     return np.sort(order[:size]).astype(np.int32)
+
+
+def check_words(always: Collection[int], vocab_size: int, size: int) -> None:
+    """Refuses a number of words that no draft of a target has.
+
+    Raises:
+        UnsupportedOption: the target has fewer tokens, or there is no room for those that are taken always.
+    """
+    least = len(set(always)) + 1
+    if not least <= size <= vocab_size:
+        raise UnsupportedOption(f"a draft of {size} words was asked for, expected {least} to {vocab_size}")

@@ -71,6 +71,9 @@ class DraftTraining:
                 raise UnsupportedOption(f"{name} is {value}, expected at least 1")
         if not self.data:
             raise UnsupportedOption(f"data is empty, expected {ANSWERS}, {SAMPLE} or text files")
+        twice = [item for item in self.data if self.data.count(item) > 1]
+        if twice:  # what is held back of one would be learnt from the other
+            raise UnsupportedOption(f"data names {twice[0][:200]!r} twice, expected it once")
 
     def settings(self) -> dict[str, object]:
         """What must be the same for a run to go on."""

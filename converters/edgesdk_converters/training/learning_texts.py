@@ -73,13 +73,15 @@ def learning_texts(
     texts: list[LearningText] = []
     greedy: set[int] = set()
     provenance: list[Provenance] = []
+    # What is wrong with a file has to show before answers are written for hours.
+    plain = {item: _plain(checkpoint, item) for item in options.data if item != ANSWERS}
     for item in options.data:
         if item == ANSWERS:
             found, record = _answers(source, checkpoint, options, work, say)
             greedy.update(len(texts) + i for i, (_, cold) in enumerate(found) if cold)
             texts += [text for text, _ in found]
         else:
-            found_text, record = _plain(checkpoint, item)
+            found_text, record = plain[item]
             texts += found_text
         provenance.append(record)
     return LearningData(texts, frozenset(greedy), provenance)

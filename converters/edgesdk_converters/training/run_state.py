@@ -85,7 +85,7 @@ def load_run(path: Path, like: RunState, settings: Mapping[str, object]) -> RunS
         raise CheckpointError(f"{path} cannot be read ({error}); remove it to begin again") from None
     if header.get("format") != _FORMAT or not header.get("step", "").isdecimal():
         raise CheckpointError(f"{path} is no state of a training run; give another folder")
-    before = json.loads(header.get("settings", "{}"))
+    before = _settings(path, header.get("settings", "{}"))
     changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
     if changed:
         key = changed[0]
@@ -98,6 +98,16 @@ def load_run(path: Path, like: RunState, settings: Mapping[str, object]) -> RunS
         _filled(path, "parameters", like.parameters, found),
         _filled(path, "optimiser", like.optimiser, found),
     )
+
+
+def _settings(path: Path, text: str) -> Mapping[str, object]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} does not say what run it is of; remove it to begin again")
+    return found
 
 
 def _named(part: str, tree: Tree) -> dict[str, Tree]:

@@ -165,4 +165,9 @@ def _heard(asked: Asked, generation: Generation) -> TaughtText:
 
 def _whole_lines(path: Path) -> Sequence[str]:
     content = path.read_bytes()
-    return content[: content.rfind(b"\n") + 1].decode("utf-8").splitlines()
+    try:
+        return content[: content.rfind(b"\n") + 1].decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise CheckpointError(
+            f"{path} has no answers that `edgesdk train` wrote ({error}); remove the file"
+        ) from None

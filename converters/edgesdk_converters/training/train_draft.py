@@ -5,6 +5,7 @@ Whatever was done stays in the work folder and is not done again: a run that was
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -29,7 +30,7 @@ from edgesdk_converters.drafts.draft_checkpoint import (
 from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.progress import ProgressMeter, Report, Stage
-from edgesdk_converters.training.choose_words import choose_words
+from edgesdk_converters.training.choose_words import check_words, choose_words
 from edgesdk_converters.training.draft_batches import DraftBatches
 from edgesdk_converters.training.draft_learner import DraftLearner, Frozen, freeze
 from edgesdk_converters.training.draft_training import ANSWERS, DraftTraining
@@ -40,11 +41,12 @@ from edgesdk_converters.training.losses import find_loss
 from edgesdk_converters.training.measure_draft import DraftWorth, measure_draft
 from edgesdk_converters.training.plot_losses import plot_losses
 from edgesdk_converters.training.recurrent_draft import DraftShape, Parameters
-from edgesdk_converters.training.trainer import LOG_FILE, Told, Trainer, TrainOptions, read_log
+from edgesdk_converters.training.trainer import LOG_FILE, STATE_FILE, Told, Trainer, TrainOptions, read_log
 
 _TARGET_TOKENS = 512  # of one call of the frozen target
 _HELD_BACK = 5  # one greedy answer in so many is judged on, not learnt from
 _PLAN_FILE = "plan.json"
+_TARGET_FILE = "target.json"
 _MANY_PASSES = 4  # a draft of SmolLM2-135M knew its texts by heart after three
 
 
@@ -96,8 +98,13 @@ def train_draft(
     checkpoint = open_checkpoint(source, revision=revision)
     spec = read_spec(checkpoint.config)
     program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
+    # Before hours of answers and states, not after them.
+    config = _config(checkpoint, program, options)
+    check_words(checkpoint.tokenizer.record.eos_ids, spec.vocab_size, options.words)
     work = options.work if options.work is not None else out / "work"
     work.mkdir(parents=True, exist_ok=True)
+    origin = _origin(checkpoint, program)
+    _check_target(work / _TARGET_FILE, checkpoint.name, origin)
 
     meter.enter("teaching", "gathering texts")
     meter.expect(options.answer_tokens)
@@ -107,12 +114,11 @@ def train_draft(
     meter.enter("reading", "running the target over the texts")
     meter.expect(sum(len(text.tokens) for text in data.texts))
     target = FrozenTarget(program, _TARGET_TOKENS)
-    origin = f"{checkpoint.name} {tokenizer_digest(checkpoint.tokenizer)}"
     features = collect_features(
         target, data.texts, work / "features", origin, _teller(meter, "the target has read {} tokens")
     )
     del target
-    run = _DraftRun(checkpoint, program, options, features, data, out, work)
+    run = _DraftRun(checkpoint, program, options, config, features, data, out, work)
     return run.train(meter)
 
 
@@ -132,13 +138,15 @@ class _DraftRun:
         checkpoint: Checkpoint,
         program: Program,
         options: DraftTraining,
+        config: DraftConfig,
         features: Features,
         data: LearningData,
         out: Path,
         work: Path,
     ) -> None:
         self._checkpoint, self._program, self._options = checkpoint, program, options
-        self._features, self._data, self._out, self._work = features, data, out, work
+        self._config, self._features, self._data = config, features, data
+        self._out, self._work = out, work
         spec = program.spec
         self._shape = DraftShape(
             spec.hidden_size, options.width, options.layers, spec.norm_eps, options.numbers
@@ -198,39 +206,31 @@ class _DraftRun:
         """Steps to make; hours are turned into steps once, and stay what they were when a run goes on."""
         if self._options.steps is not None:
             return self._options.steps
-        plan = self._work / _PLAN_FILE
+        plan, begun = self._work / _PLAN_FILE, (self._work / STATE_FILE).exists()
+        settings = self._options.settings()
         if plan.exists():
-            try:
-                return int(json.loads(plan.read_text(encoding="utf-8"))["steps"])
-            except (ValueError, KeyError, TypeError) as error:
-                raise CheckpointError(f"{plan} cannot be read ({error}); remove it to begin again") from None
+            steps, planned_for = _read_plan(plan)
+            # A run that has begun refuses other options by name.
+            if begun or planned_for == settings:
+                return steps
+        elif begun:
+            raise UnsupportedOption(
+                f"{self._work} holds a run of --steps, not of --hours; give the same options to go on, or "
+                "another work folder"
+            )
         assert self._options.hours is not None
         meter.say("timing a few steps", 0)
-        trial = Trainer(self._learner, TrainOptions(1000), self._work, self._options.settings())
-        if trial.state.step:
-            raise UnsupportedOption(f"{self._work} holds a run but no {_PLAN_FILE}; give another work folder")
+        trial = Trainer(self._learner, TrainOptions(1000), self._work, settings)
         steps = max(1, int(self._options.hours * 3600 / trial.seconds_a_step()))
-        write_file(plan, json.dumps({"steps": steps}) + "\n")
+        write_file(plan, json.dumps({"steps": steps, "settings": settings}) + "\n")
         return steps
 
     def _write(self, parameters: Parameters, steps: int, worth: DraftWorth | None) -> bool:
-        spec = self._program.spec
-        target = DraftTarget(
-            spec.architecture,
-            spec.vocab_size,
-            spec.hidden_size,
-            tokenizer_digest(self._checkpoint.tokenizer),
-            self._checkpoint.name,
-        )
-        options = self._options
-        config = DraftConfig(
-            spec.hidden_size, options.width, options.layers, options.depth, spec.norm_eps, target
-        )
         tensors = {name: np.asarray(value, np.float32) for name, value in parameters.items()}
         lines = read_log(self._work / LOG_FILE)
         record: dict[str, object] = {
             "target": {"name": self._checkpoint.name, "source": asdict(self._checkpoint.source)},
-            "options": options.settings(),
+            "options": self._options.settings(),
             "steps": steps,
             "positions_of_a_step": self._batches.positions,
             "passes": round(steps / self._batches.of_a_pass, 2),
@@ -239,8 +239,72 @@ class _DraftRun:
             "log": lines,
         }
         training = cast("dict[str, JsonValue]", to_json(record))
-        write_draft(self._out, DraftCheckpoint(config, tensors, self._words), training, numbers="float16")
+        draft = DraftCheckpoint(self._config, tensors, self._words)
+        write_draft(self._out, draft, training, numbers="float16")
         return plot_losses(lines, self._out / "losses.svg")
+
+
+def _config(checkpoint: Checkpoint, program: Program, options: DraftTraining) -> DraftConfig:
+    """What the draft will be.
+
+    Raises:
+        UnsupportedOption: its sizes are those of no draft.
+    """
+    spec = program.spec
+    digest = tokenizer_digest(checkpoint.tokenizer)
+    target = DraftTarget(spec.architecture, spec.vocab_size, spec.hidden_size, digest, checkpoint.name)
+    try:
+        return DraftConfig(
+            spec.hidden_size, options.width, options.layers, options.depth, spec.norm_eps, target
+        )
+    except ValueError as error:
+        raise UnsupportedOption(f"{error}; no draft of {checkpoint.name} is like that") from None
+
+
+def _origin(checkpoint: Checkpoint, program: Program) -> str:
+    """What tells a target from others, those that have its name among them."""
+    parts = [
+        to_json(program.spec),
+        tokenizer_digest(checkpoint.tokenizer),
+        sorted(file.sha256 for file in checkpoint.source.files),
+    ]
+    return f"{checkpoint.name} {hashlib.sha256(json.dumps(parts).encode()).hexdigest()}"
+
+
+def _check_target(path: Path, name: str, origin: str) -> None:
+    """Notes whose a work folder is; refuses one of another target, whose answers and states are not its.
+
+    Raises:
+        CheckpointError: it is of another, or damaged.
+    """
+    if not path.exists():
+        write_file(path, json.dumps({"target": origin}) + "\n")
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))["target"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); give another work folder") from None
+    if before != origin:
+        raise CheckpointError(
+            f"{path.parent} is of another target than this {name}: its weights, its shape or its tokenizer "
+            "differ; give another work folder"
+        )
+
+
+def _read_plan(path: Path) -> tuple[int, object]:
+    """Steps that were planned, and for which settings.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    try:
+        plan = json.loads(path.read_text(encoding="utf-8"))
+        steps = int(plan["steps"])
+        if steps < 1:
+            raise ValueError(f"{steps} steps")
+        return steps, plan.get("settings")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}); remove it to begin again") from None
 
 
 def _stages(options: DraftTraining) -> list[tuple[Stage, float]]:

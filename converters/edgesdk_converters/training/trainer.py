@@ -160,7 +160,8 @@ class Trainer:
                 if self.state.step % self._options.log_every == 0 or self.state.step == self._options.steps:
                     line = self._mean(losses)
                     moment = time.monotonic()
-                    speed = len(losses) * self._learner.tokens_of_a_step / (moment - last)
+                    # A coarse clock may stand still meanwhile.
+                    speed = len(losses) * self._learner.tokens_of_a_step / max(moment - last, 1e-3)
                     log.add({"step": self.state.step, **line, "tokens_per_s": round(speed, 1)})
                     told(Told(self.state.step, self._options.steps, line["loss"], speed))
                     losses, last = [], moment

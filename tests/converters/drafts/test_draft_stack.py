@@ -146,6 +146,18 @@ def test_a_draft_for_another_model_is_refused(tmp_path, make_draft, change, foun
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.parametrize("recipe", ["f32", "w8-round"])
+def test_numbers_that_leave_float_when_they_are_joined_are_refused(tmp_path, make_draft, recipe):
+    """Each is finite; the norm of the token times the matrix after it is not, and no file could be loaded."""
+    draft = make_draft("llama", 1)
+    large = {name: draft.tensors[name] * np.float32(1e30) for name in ("norm_e.weight", "layers.0.up.weight")}
+    write_draft(tmp_path / "d", dataclasses.replace(draft, tensors={**draft.tensors, **large}))
+    options = ConvertOptions(("litert",), (recipe,), context=64, prove=False, draft=tmp_path / "d")
+    with pytest.raises(CheckpointError, match="times norm_e' that are not finite"):
+        convert(str(TINY / "llama"), tmp_path / "b", options)
+    assert not (tmp_path / "b").exists()
+
+
 def test_a_draft_of_another_size_is_refused(tmp_path, make_draft):
     config = make_draft("llama").config
     small = dataclasses.replace(
@@ -202,6 +214,9 @@ def test_a_folder_without_a_draft_is_refused_before_anything_is_read(tmp_path):
         (lambda v: v["stacks"].pop(0), "first state nothing gives"),
         (lambda v: v["stacks"][1]["draft"].update(ids="tokenizer.json.x"), "without tokens or sizes"),
         (lambda v: v["stacks"][1]["draft"].update(vocabulary=0), "vocabulary of a draft is 0"),
+        (lambda v: v["stacks"][1]["draft"].update(depth=1 << 30), "depth of a draft is .*, expected 1 to"),
+        (lambda v: v["stacks"][1]["draft"].update(size_bytes=-5), "size_bytes of a draft is -5"),
+        (lambda v: v["stacks"][1]["draft"].update(top1_agreement=float("nan")), "is nan, expected 0 to 1"),
         (lambda v: v["stacks"][1].update(inputs=[{"name": "x", "dims": ["T"]}]), "and something else"),
     ],
 )

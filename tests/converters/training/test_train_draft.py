@@ -1,6 +1,8 @@
 """A draft from a tiny checkpoint to a folder that converters read: by the verb and by the command line."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,10 @@ pytest.importorskip("jax", reason="needs the extra 'train'")
 pytest.importorskip("optax", reason="needs the extra 'train'")
 
 from edgesdk.cli.main import cli
-from edgesdk.errors import CheckpointError, UnsupportedOption
-from edgesdk_converters.drafts.draft_checkpoint import read_draft
+from edgesdk.errors import CheckpointError, EdgeError, UnsupportedOption
+from edgesdk_converters.drafts.draft_checkpoint import WEIGHTS, read_draft
 from edgesdk_converters.training.draft_training import DraftTraining
+from edgesdk_converters.training.teach_texts import read_texts
 from edgesdk_converters.training.train_draft import train_draft
 from edgesdk_converters.training.trainer import LOG_FILE, STATE_FILE, read_log
 
@@ -94,6 +97,71 @@ def test_other_answers_are_not_mixed_in(trained):
         train_draft(str(TINY), out, more)
 
 
+def test_another_target_of_the_same_name_does_not_go_on(trained, tmp_path):
+    """Neither answers nor states nor what was learnt is its own, though shapes and tokens are the same."""
+    from safetensors.numpy import load_file, save_file
+
+    out, options, _, _ = trained
+    other = tmp_path / TINY.name
+    shutil.copytree(TINY, other)
+    weights = {name: value * value.dtype.type(1.5) for name, value in load_file(other / WEIGHTS).items()}
+    save_file(weights, other / WEIGHTS, {"format": "pt"})
+    before = (out / WEIGHTS).read_bytes()
+    with pytest.raises(CheckpointError, match=r"of another target than this llama: .* another work folder"):
+        train_draft(str(other), out, options)
+    assert (out / WEIGHTS).read_bytes() == before
+    shutil.copytree(out / "work" / "features", tmp_path / "work" / "features")
+    with pytest.raises(CheckpointError, match="features of another target"):
+        train_draft(str(other), tmp_path, replace(options, data=options.data[1:]))
+    (tmp_path / "work" / "target.json").write_text("[]")
+    with pytest.raises(CheckpointError, match=r"target\.json cannot be read"):
+        train_draft(str(other), tmp_path, options)
+
+
+def test_hours_are_planned_anew_for_other_options(tmp_path):
+    """As long as nothing was learnt; a plan for other hours, or of wider steps, is none for these."""
+    text = tmp_path / "text.txt"
+    text.write_text("The sea is wide and the boat is small. " * 60, encoding="utf-8")
+    options = DraftTraining(**{**SMALL, "steps": None, "hours": 1.0, "data": (str(text),)})
+    plan = tmp_path / "out" / "work" / "plan.json"
+
+    def stop(progress):
+        if progress.stage == "training":
+            raise KeyboardInterrupt
+
+    def steps(hours):
+        with pytest.raises(KeyboardInterrupt):
+            train_draft(str(TINY), tmp_path / "out", replace(options, hours=hours), report=stop)
+        return json.loads(plan.read_text())["steps"]
+
+    first = steps(1.0)
+    assert steps(1.0) == first
+    assert steps(1e-7) == 1
+    for damage in ('{"steps": Infinity}', '{"steps": 0}', "[]"):
+        plan.write_text(damage)
+        with pytest.raises(CheckpointError, match=r"plan\.json cannot be read"):
+            train_draft(str(TINY), tmp_path / "out", options)
+
+
+def test_hours_do_not_go_on_with_steps(trained):
+    out, options, _, _ = trained
+    with pytest.raises(UnsupportedOption, match="holds a run of --steps, not of --hours"):
+        train_draft(str(TINY), out, replace(options, steps=None, hours=1.0))
+
+
+def test_a_text_that_is_not_there_is_found_before_answers_are_written(tmp_path):
+    options = DraftTraining(**SMALL, data=("answers", str(tmp_path / "no.txt")), answer_tokens=1500)
+    with pytest.raises(EdgeError, match=r"no\.txt"):
+        train_draft(str(TINY), tmp_path / "out", options)
+    assert not list((tmp_path / "out" / "work").glob("answers*"))
+
+
+def test_a_file_of_answers_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "answers.jsonl").write_bytes(b"\xff\xfe\n")
+    with pytest.raises(CheckpointError, match=r"answers\.jsonl has no answers that .*; remove the file"):
+        read_texts(tmp_path / "answers.jsonl")
+
+
 def test_by_the_command_line(trained, tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("The sea is wide and the boat is small. " * 60, encoding="utf-8")
@@ -115,6 +183,7 @@ def test_by_the_command_line(trained, tmp_path):
         ({"hours": 1.0}, "the hours to train or the steps"),
         ({"width": 0}, "width is 0, expected at least 1"),
         ({"data": ()}, "data is empty"),
+        ({"data": ("answers", "sample", "answers")}, "data names 'answers' twice"),
     ],
 )
 def test_options_without_meaning_are_refused(change, says):
@@ -122,10 +191,17 @@ def test_options_without_meaning_are_refused(change, says):
         DraftTraining(**{**SMALL, **change})
 
 
-def test_more_words_than_the_target_has_are_refused(tmp_path):
-    text = tmp_path / "text.txt"
-    text.write_text("The sea is wide and the boat is small. " * 60, encoding="utf-8")
-    options = DraftTraining(**{**SMALL, "words": 10_000, "data": (str(text),)})
-    with pytest.raises(UnsupportedOption, match="a draft of 10000 words was asked for, expected"):
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"words": 10_000}, "a draft of 10000 words was asked for, expected"),
+        ({"layers": 17}, "layers is 17, expected 1 to 16"),
+        ({"depth": 65}, "depth is 65, expected 1 to 64"),
+        ({"width": 1 << 26}, "width is 67108864, expected 1 to"),
+    ],
+)
+def test_what_no_draft_of_the_target_is_is_refused_before_texts_are_written(tmp_path, change, says):
+    options = DraftTraining(**{**SMALL, **change})
+    with pytest.raises(UnsupportedOption, match=says):
         train_draft(str(TINY), tmp_path / "out", options)
-    assert not (tmp_path / "out" / "config.json").exists()
+    assert not (tmp_path / "out").exists()

@@ -138,6 +138,17 @@ def test_a_run_that_ended_is_not_made_again(tmp_path):
     np.testing.assert_array_equal(first["slope"], again["slope"])
 
 
+@pytest.mark.parametrize("settings", ["{", "[1]", "null", "[" * 100_000])
+def test_a_state_that_does_not_say_of_which_run_it_is_is_named(tmp_path, settings):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / STATE_FILE
+    header = {"format": "edgesdk-training", "step": "3", "settings": settings}
+    save_file({"parameters['w']": np.ones(4, np.float32)}, path, header)
+    with pytest.raises(CheckpointError, match="begin again"):
+        load_run(path, RunState(3, {"w": jnp.ones(4)}, ()), {})
+
+
 @pytest.mark.parametrize("damage", ["cut", "text", "other"])
 def test_a_damaged_state_is_named(tmp_path, damage):
     path = tmp_path / STATE_FILE

@@ -1,16 +1,22 @@
 """Guesses of a trained draft, on a backend whose logits are written down: trees, limits, the unknown."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
 from edgesdk.backends.step_buffers import StepArrays
+from edgesdk.backends.turns import turns_of
 from edgesdk.backends.wide_logits import WideLogits
 from edgesdk.bundle.stack_record import DRAFT, NEXT_STATE, STATE
 from edgesdk.bundle.step_contract import draft_contract
 from edgesdk.bundle.step_shape import StepShape
 from edgesdk.decoding.draft import DraftRequest
+from edgesdk.decoding.drafting import Drafting
 from edgesdk.devices.receipt import Runner
 from edgesdk.dispatch.failover_steps import FailoverStepBackend
+from edgesdk.drafts.combine import CombinedDrafter
 from edgesdk.drafts.kept_rates import KeptRates
 from edgesdk.drafts.recurrent_drafts import RecurrentDrafts
 from edgesdk.errors import DeviceError
@@ -81,6 +87,57 @@ def test_what_is_unlikely_goes_no_further():
     backend.sure = 0.1
     (guess,) = RecurrentDrafts("d", backend, IDS, depth=9).guess([request(7, 8)])
     assert len(guess.tokens) == 4  # a fifth each, twice
+
+
+class Saying(Counting):
+    """Says one row of logits, whatever it took in."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = np.array(logits, np.float32)
+
+    def run(self, shape, cells):
+        super().run(shape, cells)
+        self.buffers(shape).logits[:] = self.logits
+
+
+@pytest.mark.parametrize("most", [200.0, 3e38])
+def test_of_a_certain_token_nothing_is_left_for_the_second(most):
+    (guess,) = RecurrentDrafts("d", Saying([-most, most, 0, 0, 0]), IDS, depth=2).guess([request(7, 8)])
+    assert guess.tokens[::2] == (20, 20)
+    assert guess.kinds == (7, 8, 7, 8)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_none_guess_nothing(odd):
+    backend = Saying([0, 1, odd, 0, 0])
+    assert RecurrentDrafts("d", backend, IDS, depth=3).guess([request(7, 8)]) == [None]
+    assert len(backend.taken) == 1
+
+
+def test_nobody_loses_patience_for_what_others_run():
+    """A long step of somebody else on the same backend is waited for, and is not the drafter's fault."""
+    now = [0.0]
+    backend = Counting()
+    source = RecurrentDrafts("d", backend, IDS, depth=1, clock=lambda: now[0])
+    drafting = Drafting(CombinedDrafter([source], weigh=False), 100, clock=lambda: now[0])
+    turns, held = turns_of(backend), threading.Event()
+
+    def other():
+        mine, until = turns._last, time.monotonic() + 10
+        held.set()
+        while turns._last is mine and time.monotonic() < until:  # until the drafter stands in the queue
+            pass
+        now[0] += 60.0
+
+    thread = threading.Thread(target=turns.take, args=(other,))
+    thread.start()
+    held.wait(10)
+    (draft,) = drafting.propose([request(7, 8)])
+    thread.join()
+    assert draft is not None
+    assert drafting.on, drafting.note
+    assert source.waited_s == 60.0
 
 
 def test_pending_tokens_are_taken_in_first():
