@@ -143,6 +143,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA foreign_keys = ON")
+        # What a transaction writes stays in memory until it ends: spilled, it would lock readers out.
+        connection.execute("PRAGMA cache_spill = OFF")
         connection.execute("PRAGMA mmap_size = 0")  # a file that shrinks would end the process
         connection.execute("PRAGMA cell_size_check = ON")
     return connection

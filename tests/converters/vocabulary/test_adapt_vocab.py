@@ -1,6 +1,7 @@
 """Another vocabulary for a checkpoint: what stays stays to the last bit, and what comes is reachable."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -233,10 +234,11 @@ def test_what_cannot_be_learnt_from_or_written(corpus, tmp_path):
     (tmp_path / "t.json").write_text(json.dumps(document))
     with pytest.raises(TransformError, match="400000000"):
         adapt("llama", corpus, tmp_path / "a", tokenizer=tmp_path / "t.json", init="mean")
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "real")
-    with pytest.raises(CheckpointError, match="is there already"):
-        adapt("llama", corpus, tmp_path / "link", init="mean")
+    if os.name != "nt":  # links need a privilege there
+        (tmp_path / "real").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "real")
+        with pytest.raises(CheckpointError, match="is there already"):
+            adapt("llama", corpus, tmp_path / "link", init="mean")
     assert not (tmp_path / "a").exists()
     with pytest.raises(UnsupportedOption, match="expected 1 to"):
         AdaptRequest((corpus,), size=0, expand=True)

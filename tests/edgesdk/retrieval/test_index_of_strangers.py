@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from edgesdk.errors import RetrievalError
+from edgesdk.retrieval import index_file, text_index
 from edgesdk.retrieval import read_text as reading
-from edgesdk.retrieval import text_index
 from edgesdk.retrieval.gather import fit
 from edgesdk.retrieval.read_text import read_text
-from edgesdk.retrieval.text_index import make_index, open_index
+from edgesdk.retrieval.text_index import TextIndex, make_index, open_index
 
 
 @pytest.mark.parametrize("value", ["5", "NULL", "x'ff00'"])
@@ -80,6 +80,28 @@ def test_large_texts_are_written_before_more_are_read(tmp_path, notes, monkeypat
     with make_index(tmp_path / "i") as index:
         report = index.add([notes], lambda files, passages: told.append((files, passages)))
     assert (report.added, told) == (3, [(1, 1), (2, 2), (3, 3)])
+
+
+def test_readers_read_while_more_is_written_than_sqlite_caches(tmp_path, notes, monkeypatch):
+    path = tmp_path / "i"
+    with make_index(path) as index:
+        index.add([notes])
+        index._db.execute("PRAGMA cache_size = 2")
+        monkeypatch.setattr(index_file, "_WAIT_S", 0.0)
+        text = " ".join(f"word{i}" for i in range(5000))
+        for name in ("x", "y", "z"):
+            (notes / f"{name}.txt").write_text(f"{name} {text}")
+        found, write = [], TextIndex._write
+
+        def watched(self, read, tally):
+            write(self, read, tally)
+            with open_index(path) as reader:
+                found.append(len(reader.search("boiler")))
+
+        monkeypatch.setattr(TextIndex, "_write", watched)
+        assert index.add([notes]).added == 3
+    assert found == [1] * len(found)
+    assert len(found) >= 3
 
 
 def test_html_is_read_in_one_walk(tmp_path, monkeypatch):
