@@ -102,25 +102,28 @@ def command(
     from edgesdk.cli.convert_once import find_or_convert
     from edgesdk.load_model import load
     from edgesdk.retrieval.answer_with_sources import answer_with_sources
+    from edgesdk.retrieval.gate_options import GateKeywords, GateOptions
+    from edgesdk.retrieval.judge_file import read_judge
     from edgesdk.retrieval.text_index import open_index
 
+    options: GateKeywords = {
+        "gate": gate,
+        "judge": judge,
+        "threshold": threshold,
+        "rewrite": rewrite,
+        "passages": passages,
+        "max_tokens": max_tokens,
+    }
     with ExitStack() as stack:
-        texts = stack.enter_context(open_index(index))  # before a model is loaded, which may take long
+        # All that can be refused before a model is loaded, which may take long.
+        GateOptions.of(options)
+        if judge is not None:
+            read_judge(judge)
+        texts = stack.enter_context(open_index(index))
         opened = stack.enter_context(load(find_or_convert(model), loading))
         show_receipt(opened.receipt, loading)
         second = None if larger is None else stack.enter_context(load(find_or_convert(larger), loading))
-        found = answer_with_sources(
-            opened,
-            texts,
-            question,
-            larger=second,
-            gate=gate,
-            judge=judge,
-            threshold=threshold,
-            rewrite=rewrite,
-            passages=passages,
-            max_tokens=max_tokens,
-        )
+        found = answer_with_sources(opened, texts, question, larger=second, **options)
     if as_json:
         print_json(found)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -161,6 +162,7 @@ def _read_input() -> str:
 
 
 def _lines(source: str, text: str) -> Iterator[_Text]:
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not str.splitlines: a form feed or U+2028 within a line ends none for whoever counts lines.
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):
         if line.strip():
-            yield _Text(source, number, line)
+            yield _Text(source, number, line.removesuffix("\n"))

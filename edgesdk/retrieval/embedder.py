@@ -32,15 +32,26 @@ class Embedder(Protocol):
         ...
 
 
-def check_vectors(embedder: Embedder, vectors: npt.NDArray[np.float32]) -> list[bytes]:
+def check_vectors(embedder: Embedder, vectors: npt.NDArray[np.float32], texts: int) -> list[bytes]:
     """Vectors as an index keeps them: float16, which moves a cosine by less than 1e-3.
 
+    Args:
+        embedder: what gave them.
+        vectors: (texts, width).
+        texts: how many there should be.
+
     Raises:
-        RetrievalError: they are not finite, or of another width than the model says.
+        RetrievalError: they are too few or too many, not finite, or of another width than the model says.
     """
-    if vectors.ndim != 2 or vectors.shape[1] != embedder.width or not np.isfinite(vectors).all():
-        raise RetrievalError(f"{embedder.name} gave vectors that are not finite or not {embedder.width} wide")
-    return [vector.astype("<f2").tobytes() for vector in vectors]
+    with np.errstate(over="ignore"):  # what float16 cannot hold is refused below
+        kept = np.asarray(vectors).astype("<f2")
+    if kept.shape != (texts, embedder.width):
+        raise RetrievalError(
+            f"{embedder.name} gave vectors of shape {kept.shape}, expected {(texts, embedder.width)}"
+        )
+    if not np.isfinite(kept).all():
+        raise RetrievalError(f"{embedder.name} gave vectors that are not finite, expected length 1")
+    return [vector.tobytes() for vector in kept]
 
 
 def ranked(
@@ -49,12 +60,14 @@ def ranked(
     """Passages by their likeness to a question, the likest first; `score` is the cosine.
 
     Raises:
-        RetrievalError: a vector that the index holds is of another width.
+        RetrievalError: a vector that the index holds is of another width, or not finite.
     """
     if any(not isinstance(vector, bytes) or len(vector) != 2 * embedder.width for vector in vectors):
         raise RetrievalError(f"the index holds vectors that are not those of {embedder.name}; build it again")
     (asked,) = embedder.embed([question])
     matrix = np.frombuffer(b"".join(vectors), "<f2").reshape(-1, embedder.width).astype(np.float32)
+    if not np.isfinite(matrix).all():
+        raise RetrievalError("the index holds vectors that are not finite; build it again")
     scores = matrix @ asked
     order = np.argsort(-scores, kind="stable")
     return [dataclasses.replace(found[i], score=float(scores[i])) for i in order]

@@ -62,7 +62,9 @@ def fit(
         numbered: whether each begins with its number and its title.
     """
     specials = [
-        text for text in (tokenizer.decode([i], skip_special=False) for i in tokenizer.special_ids) if text
+        text
+        for text in (tokenizer.decode([i], skip_special=False) for i in tokenizer.special_ids)
+        if text.strip()  # a space in place of a space would go on for ever
     ]
     kept: list[Passage] = []
     parts: list[str] = []

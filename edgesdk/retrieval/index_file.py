@@ -29,7 +29,14 @@ WORDS: Mapping[str, str] = {
 letters each, for languages without."""
 
 
-_OF_FTS5 = frozenset(f"texts_{part}" for part in ("data", "idx", "content", "docsize", "config"))
+_OF_FTS5 = (
+    "CREATE TABLE 'texts_data'(id INTEGER PRIMARY KEY, block BLOB)",
+    "CREATE TABLE 'texts_idx'(segid, term, pgno, PRIMARY KEY(segid, term)) WITHOUT ROWID",
+    "CREATE TABLE 'texts_content'(id INTEGER PRIMARY KEY, c0, c1)",
+    "CREATE TABLE 'texts_docsize'(id INTEGER PRIMARY KEY, sz BLOB)",
+    "CREATE TABLE 'texts_config'(k PRIMARY KEY, v) WITHOUT ROWID",
+)
+"""What FTS5 makes for a table of ours: it would read one with generated columns as well."""
 
 
 def _tables(words: str) -> tuple[str, ...]:
@@ -52,6 +59,8 @@ def open_index_file(path: Path) -> tuple[sqlite3.Connection, str]:
     Raises:
         RetrievalError: there is none, or it is damaged, in use, or no index of this version.
     """
+    if path.exists() and not path.is_file():
+        raise RetrievalError(f"{path} is no file; name the file of an index")
     if not path.is_file():
         raise RetrievalError(f"{path} is not there; make an index with: edgesdk index build {path} FOLDER")
     with path.open("rb") as file:
@@ -134,6 +143,8 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA foreign_keys = ON")
+        # What a transaction writes stays in memory until it ends: spilled, it would lock readers out.
+        connection.execute("PRAGMA cache_spill = OFF")
         connection.execute("PRAGMA mmap_size = 0")  # a file that shrinks would end the process
         connection.execute("PRAGMA cell_size_check = ON")
     return connection
@@ -145,10 +156,10 @@ def _check(connection: sqlite3.Connection, path: Path) -> str:
     version = _number(connection, "user_version")
     if version != FORMAT:
         raise RetrievalError(f"{path} has format {version}, expected {FORMAT}; build it again")
-    entries = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
-    found = {sql for kind, name, sql in entries if not (kind == "table" and name in _OF_FTS5)}
+    entries = connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL LIMIT 100").fetchall()
+    found = sorted(str(sql) for (sql,) in entries)
     for words in WORDS:
-        if found == set(_tables(words)):
+        if found == sorted((*_tables(words), *_OF_FTS5)):
             return words
     raise RetrievalError(f"{path} has other tables than an index of texts; build it again")
 

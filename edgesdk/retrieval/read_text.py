@@ -19,10 +19,12 @@ from edgesdk.errors import MissingExtra, RetrievalError, first_line
 MOST_BYTES = 64 << 20
 _MOST_PAGES = 20_000
 _MOST_CHARACTERS = 64 << 20
+_MOST_TAGS = 200_000
+"""Of HTML: each takes kilobytes while it is read."""
 _TITLE = 200
 _BLANK = re.compile(r"[ \t\r\f\v]+")
 _GAP = re.compile(r"\n\s*\n+")
-_NOT_TEXT = ("script", "style", "noscript", "template", "svg", "nav")
+_NOT_TEXT = ("title", "script", "style", "noscript", "template", "svg", "nav")
 _BLOCKS = (
     *("p", "div", "section", "article", "li", "tr", "table", "ul", "ol", "dl", "dt", "dd", "pre"),
     *("h1", "h2", "h3", "h4", "h5", "h6", "blockquote", "figure", "figcaption", "header", "footer", "main"),
@@ -65,8 +67,8 @@ def read_text(path: Path) -> Text:
         raise RetrievalError(f"it has more than {MOST_BYTES >> 20} MiB; split it")
     found = reader(path, data)
     if len(found.text) > _MOST_CHARACTERS:
-        raise RetrievalError(f"its text has more than {_MOST_CHARACTERS >> 20} Mi characters; split it")
-    return found
+        raise _too_long()
+    return Text(_whole(found.title), _whole(found.text), found.markdown)
 
 
 def text_files(paths: Sequence[Path]) -> list[Path]:
@@ -108,25 +110,36 @@ def _plain(path: Path, data: bytes) -> Text:
 def _markdown(path: Path, data: bytes) -> Text:
     text = _decoded(data)
     heading = re.search(r"^# +(.+)$", text, re.MULTILINE)
-    return Text(heading[1].strip()[:_TITLE] if heading else path.stem, text, markdown=True)
+    return Text((heading[1].strip() if heading else "")[:_TITLE] or path.stem, text, markdown=True)
 
 
 def _html(path: Path, data: bytes) -> Text:
     try:
         from bs4 import BeautifulSoup
+        from bs4.element import CData, NavigableString, Tag
     except ImportError as error:
         raise MissingExtra("beautifulsoup4", "retrieval") from error
+    if data.count(b"<") > _MOST_TAGS:
+        raise RetrievalError(f"its HTML has more than {_MOST_TAGS} tags; split it")
+    pieces: list[str] = []
     try:
         soup = BeautifulSoup(data, "html.parser")
         title = soup.title.get_text(" ", strip=True) if soup.title else ""
-        for element in soup([*_NOT_TEXT, "title"]):
-            element.decompose()
-        for element in soup("br"):
-            element.replace_with("\n")
-        for element in soup(_BLOCKS):
-            element.insert_before("\n\n")
-            element.insert_after("\n\n")
-        text = soup.get_text()
+        # One walk, and no change of the tree: finding a place in it takes as long as it is wide or deep.
+        within: list[Tag] = [soup]
+        hidden = 0
+        for node in soup.descendants:
+            while within[-1] is not node.parent:
+                left = within.pop()
+                hidden -= left.name in _NOT_TEXT
+                pieces.append("\n\n" if left.name in _BLOCKS else "")
+            if isinstance(node, Tag):
+                within.append(node)
+                hidden += node.name in _NOT_TEXT
+                pieces.append("\n\n" if node.name in _BLOCKS else "\n" if node.name == "br" else "")
+            elif not hidden and type(node) in (NavigableString, CData):
+                pieces.append(str(node))
+        text = "".join(pieces)
     except (RecursionError, ValueError, AssertionError) as error:
         raise RetrievalError(f"its HTML cannot be read: {first_line(error)}") from error
     lines = (_BLANK.sub(" ", line).strip() for line in text.splitlines())
@@ -145,7 +158,13 @@ def _pdf(path: Path, data: bytes) -> Text:
             raise RetrievalError("it is encrypted; save it without a password")
         if len(reader.pages) > _MOST_PAGES:
             raise RetrievalError(f"it has more than {_MOST_PAGES} pages; split it")
-        pages = [page.extract_text() for page in reader.pages]
+        pages: list[str] = []
+        left = _MOST_CHARACTERS
+        for page in reader.pages:
+            pages.append(page.extract_text())
+            left -= len(pages[-1])
+            if left < 0:
+                raise _too_long()
         title = str((reader.metadata and reader.metadata.title) or "").strip()
     except RetrievalError:
         raise
@@ -155,6 +174,15 @@ def _pdf(path: Path, data: bytes) -> Text:
     if not text.strip():
         raise RetrievalError("it holds no text, perhaps pictures of pages; recognise its letters first")
     return Text(title[:_TITLE] or path.stem, text)
+
+
+def _too_long() -> RetrievalError:
+    return RetrievalError(f"its text has more than {_MOST_CHARACTERS >> 20} Mi characters; split it")
+
+
+def _whole(text: str) -> str:
+    """A text whose half characters, which PDFs may hold, are U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _decoded(data: bytes) -> str:

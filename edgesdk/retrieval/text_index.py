@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,14 +24,27 @@ from edgesdk.retrieval.index_file import WORDS, create_index_file, open_index_fi
 from edgesdk.retrieval.match_query import match_query, prepare_matching
 from edgesdk.retrieval.passage import IndexReport, IndexStats, Passage, Unread
 from edgesdk.retrieval.read_text import Text, no_text, read_text, text_files
-from edgesdk.retrieval.split_passages import split_passages
+from edgesdk.retrieval.split_passages import Piece, split_passages
 
 MOST_FOUND = 1000
 _CANDIDATES = 100
 _FILES_A_TIME = 64
+_CHARACTERS_A_TIME = 8 << 20
 
 IndexProgress = Callable[[int, int], None]
 """Told how many files are done, and how many passages were written."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A file as it is written; without pieces where the index has just this text."""
+
+    path: Path
+    status: os.stat_result
+    digest: bytes
+    title: str
+    pieces: Sequence[Piece]
+    vectors: Sequence[bytes | None]
 
 
 @dataclass
@@ -109,8 +123,7 @@ class TextIndex:
         with self._used():
             if not files and not self._gone(given, set()):
                 raise no_text(given)
-            for begin in range(0, len(files), _FILES_A_TIME):
-                self._add_some(files[begin : begin + _FILES_A_TIME], tally, progress, begin)
+            self._add_files(files, tally, progress)
             with transaction(self._db):
                 for path in self._gone(given, set(files)):
                     self._forget(path)
@@ -175,56 +188,71 @@ class TextIndex:
         with self._lock, said(self.path):
             yield
 
-    def _add_some(
-        self, files: Sequence[Path], tally: _Tally, progress: IndexProgress | None, done: int
-    ) -> None:
-        """Reads some files, then writes them at once."""
-        read: list[tuple[Path, os.stat_result, bytes, Text]] = []
-        for path in files:
-            try:
-                status = path.stat()
-                known = self._known(path)
-                if known is not None and known[1:] == (status.st_size, status.st_mtime_ns):
-                    tally.unchanged += 1
-                    continue
-                text = read_text(path)
-            except (RetrievalError, OSError) as error:
-                tally.unread.append(Unread(path, first_line(error)))
+    def _add_files(self, files: Sequence[Path], tally: _Tally, progress: IndexProgress | None) -> None:
+        """Reads a few files, also their vectors, which may take long, then writes them at once."""
+        read: list[_Read] = []
+        held = 0
+        for done, path in enumerate(files, 1):
+            found = self._read(path, tally)
+            if found is not None:
+                read.append(found)
+                held += sum(len(piece.text) for piece in found.pieces)
+            if done % _FILES_A_TIME and done < len(files) and held < _CHARACTERS_A_TIME:
                 continue
-            read.append((path, status, _digest(text), text))
-        with transaction(self._db):
-            for path, status, digest, text in read:
-                self._write(path, status, digest, text, tally)
-        if progress is not None:
-            progress(done + len(files), tally.passages)
+            with transaction(self._db):
+                for each in read:
+                    self._write(each, tally)
+            read, held = [], 0
+            if progress is not None:
+                progress(done, tally.passages)
 
-    def _write(self, path: Path, status: os.stat_result, digest: bytes, text: Text, tally: _Tally) -> None:
-        known = self._known(path)
-        kept = (str(path), text.title, digest, status.st_size, status.st_mtime_ns)
+    def _read(self, path: Path, tally: _Tally) -> _Read | None:
+        """A file that is not in the index as it is."""
+        try:
+            _check_name(path)
+            status = path.stat()
+            known = self._known(path)
+            if known is not None and known[1:] == (status.st_size, status.st_mtime_ns):
+                tally.unchanged += 1
+                return None
+            text = read_text(path)
+        except (RetrievalError, OSError) as error:
+            tally.unread.append(Unread(path, first_line(error)))
+            return None
+        digest = _digest(text)
         if known is not None and known[0] == digest:
+            return _Read(path, status, digest, text.title, (), ())
+        pieces = split_passages(text)
+        vectors: Sequence[bytes | None] = [None] * len(pieces)
+        if self._embedder is not None and pieces:
+            given = self._embedder.embed([piece.text for piece in pieces])
+            vectors = check_vectors(self._embedder, given, len(pieces))
+        return _Read(path, status, digest, text.title, pieces, vectors)
+
+    def _write(self, read: _Read, tally: _Tally) -> None:
+        path, status, pieces = str(read.path), read.status, read.pieces
+        known = self._known(read.path)
+        if known is not None and known[0] == read.digest:
             self._db.execute(
                 "UPDATE files SET size = ?, changed = ? WHERE path = ?",
-                (status.st_size, status.st_mtime_ns, str(path)),
+                (status.st_size, status.st_mtime_ns, path),
             )
             tally.unchanged += 1
             return
         if known is not None:
-            self._forget(path)
+            self._forget(read.path)
         (number,) = self._db.execute(
-            "INSERT INTO files (path, title, digest, size, changed) VALUES (?, ?, ?, ?, ?) RETURNING id", kept
+            "INSERT INTO files (path, title, digest, size, changed) VALUES (?, ?, ?, ?, ?) RETURNING id",
+            (path, read.title, read.digest, status.st_size, status.st_mtime_ns),
         ).fetchone()
-        pieces = split_passages(text)
         (first,) = self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM passages").fetchone()
-        vectors: Sequence[bytes | None] = [None] * len(pieces)
-        if self._embedder is not None and pieces:
-            vectors = check_vectors(self._embedder, self._embedder.embed([piece.text for piece in pieces]))
         self._db.executemany(
             "INSERT INTO passages VALUES (?, ?, ?, ?)",
-            [(first + i, number, piece.start, vectors[i]) for i, piece in enumerate(pieces)],
+            [(first + i, number, piece.start, read.vectors[i]) for i, piece in enumerate(pieces)],
         )
         self._db.executemany(
             "INSERT INTO texts (rowid, title, text) VALUES (?, ?, ?)",
-            [(first + i, text.title, piece.text) for i, piece in enumerate(pieces)],
+            [(first + i, read.title, piece.text) for i, piece in enumerate(pieces)],
         )
         tally.passages += len(pieces)
         if known is None:
@@ -242,7 +270,11 @@ class TextIndex:
         """What it has of files that are no longer in the given folders."""
         folders = [path for path in given if path.is_dir()]
         known = (Path(name) for (name,) in self._db.execute("SELECT path FROM files ORDER BY id"))
-        return [path for path in known if path not in present and any(map(path.is_relative_to, folders))]
+        return [
+            path
+            for path in known
+            if path not in present and any(map(path.is_relative_to, folders)) and _is_gone(path)
+        ]
 
     def _forget(self, path: Path) -> None:
         self._db.execute(
@@ -260,10 +292,14 @@ class TextIndex:
             "JOIN texts ON texts.rowid = best.id ORDER BY best.score DESC, best.id",
             (matched, top),
         )
-        return [
+        found = [
             Passage(number, Path(path), title, text, start, score)
             for number, path, title, text, start, score in rows
         ]
+        if not all(isinstance(each.text, str) and isinstance(each.score, float) for each in found):
+            # Tables of FTS5 hold values of any type, so a file of a stranger may.
+            raise RetrievalError(f"{self.path} is damaged (a passage is no text); build it again")
+        return found
 
     def _vectors(self, found: Sequence[Passage]) -> list[bytes]:
         vectors = []
@@ -304,7 +340,8 @@ def make_index(path: str | Path, *, words: str = "english", embedder: Embedder |
     path = Path(path)
     if words not in WORDS:
         raise UnsupportedOption(f"words is {quoted(words)}, expected {', '.join(WORDS)}")
-    if path.exists():
+    if path.exists() and not (path.is_file() and not path.stat().st_size):
+        # An empty file is what is left of a process that was killed while it made one.
         index = open_index(path, embedder=embedder)
         if index.words != words:
             index.close()
@@ -326,6 +363,23 @@ def _opened(path: Path, connection: sqlite3.Connection, words: str, embedder: Em
 
 def _digest(text: Text) -> bytes:
     return hashlib.sha256(f"{text.title}\0{text.text}".encode("utf-8", "surrogatepass")).digest()
+
+
+def _check_name(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise RetrievalError("its name is no UTF-8 text; rename it") from None
+
+
+def _is_gone(path: Path) -> bool:
+    """Whether there is no such file now: one that is hidden or cannot be reached is still there."""
+    try:
+        return not stat.S_ISREG(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
 
 
 def _named(embedder: str | None) -> str:

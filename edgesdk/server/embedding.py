@@ -88,7 +88,11 @@ async def embed(
         found = refusal_of(error)
         raise Refused(found.status, found.message, param="input", code=found.code) from error
     except EdgeError as error:
-        raise refusal_of(error) from error
+        found = refusal_of(error)
+        if found.param == "texts":  # as `Model.embed` has it
+            named = found.message.replace("texts", "input", 1)
+            raise Refused(found.status, named, param="input", code=found.code) from error
+        raise found from error
     finally:
         watcher.cancel()
         loaded.release()

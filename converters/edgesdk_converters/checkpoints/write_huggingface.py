@@ -38,10 +38,10 @@ def write_huggingface(
         CheckpointError: something is in the folder already.
         OSError: it cannot be written; nothing is left behind.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise CheckpointError(f"{folder} is there already; name another folder")
-    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    with Draft(folder.absolute().parent) as draft:
+    check_new_folder(folder)
+    folder = folder.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with Draft(folder.parent) as draft:
         place = draft.path / "checkpoint"
         place.mkdir()
         config = {
@@ -66,6 +66,17 @@ def write_huggingface(
         if folder.exists():
             folder.rmdir()
         place.rename(folder)
+
+
+def check_new_folder(folder: Path) -> None:
+    """Refuses a place where a folder cannot appear.
+
+    Raises:
+        CheckpointError: something is there that is no empty folder.
+    """
+    # A link is refused, too: what is put in place takes the place of the link, not of what it names.
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
+        raise CheckpointError(f"{folder} is there already; name another folder")
 
 
 def _write_tensors(tensors: Tensors, folder: Path) -> None:

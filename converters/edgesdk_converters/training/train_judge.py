@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from edgesdk.bundle.write_file import check_target
 from edgesdk.engine.engine import Engine
 from edgesdk.errors import CheckpointError, UnsupportedOption
 from edgesdk.load_model import load
@@ -98,11 +99,12 @@ def read_facts(path: Path) -> list[Fact]:
 def _fact(path: Path, number: int, line: str) -> Fact:
     try:
         document = json.loads(line)
+        json.dumps(document, ensure_ascii=False).encode()  # a text with half a character is none
         question, answers, about = document["question"], document["answers"], document["about"]
         whole = (
             isinstance(answers, list)
             and 0 < len(answers) <= 64
-            and all(isinstance(a, str) and a for a in answers)
+            and all(isinstance(a, str) and a.strip() for a in answers)
         )
         if whole and isinstance(question, str) and question.strip() and isinstance(about, str):
             return Fact(question.strip(), tuple(answers), about)
@@ -137,7 +139,8 @@ def train_judge(
         told: how many questions are answered, of how many.
 
     Raises:
-        UnsupportedOption: there are too few facts, or the model knows all or none of them.
+        UnsupportedOption: there are too few facts, or the model knows all or none of them, or only those
+            about one thing.
         BundleError, DeviceError: as `edgesdk.load`.
         OSError: the file cannot be written.
     """
@@ -147,16 +150,17 @@ def train_judge(
             f"found {len(facts)} facts about {len(things)} things, expected at least {_LEAST_FACTS} about "
             f"{2 * _HELD_BACK}"
         )
+    check_target(out)  # before a model answers for minutes
     with load(bundle, threads=threads) as model, Engine(model) as engine:
         desk = GateDesk(engine, PromptWriter(model), GateOptions(), Allowance(None, None))
-        rows, known = _answered(desk, facts, told)
+        rows, known, answered = _answered(desk, facts, told)
         numbers = model_numbers(model)
     place = {thing: i for i, thing in enumerate(np.random.default_rng(0).permutation(things))}
-    groups = np.array([place[fact.about] for fact in facts])
+    groups = np.array([place[facts[i].about] for i in answered])
     kept_back = groups % _HELD_BACK == 0
     for what, side in (("learnt from", ~kept_back), ("judged on", kept_back)):
         if known[side].all() or not known[side].any():
-            share = "all" if known[side].all() else "none"
+            share = "all" if known[side].any() else "none"
             raise UnsupportedOption(f"the model knows {share} of the facts {what}; give others, too")
     head, report = _fit(rows, known, groups, kept_back, numbers)
     write_judge(out, head)
@@ -165,16 +169,21 @@ def train_judge(
 
 def _answered(
     desk: GateDesk, facts: Sequence[Fact], told: Told | None
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Features (n, F) of the model's own answers, and whether they are right."""
-    rows, known = [], []
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], list[int]]:
+    """Features (n, F) of the model's own answers, whether they are right, and the places of their facts.
+
+    Where the model says nothing there is nothing to judge: `HeadJudge` searches then whatever it learnt.
+    """
+    rows, known, answered = [], [], []
     for done, fact in enumerate(facts, 1):
         said = desk.write(COARSE, f"Question: {fact.question}", max_tokens=desk.options.coarse_tokens)
-        rows.append(judge_features(desk, fact.question, said.tokens))
-        known.append(recall(said.text, fact.answers) > 0.5)
+        if said.tokens:
+            rows.append(judge_features(desk, fact.question, said.tokens))
+            known.append(recall(said.text, fact.answers) > 0.5)
+            answered.append(done - 1)
         if told is not None:
             told(done, len(facts))
-    return np.array(rows), np.array(known)
+    return np.array(rows), np.array(known, bool), answered
 
 
 def _fit(
@@ -185,12 +194,22 @@ def _fit(
     numbers: str,
 ) -> tuple[JudgeFile, JudgeReport]:
     from sklearn.linear_model import LogisticRegression
-    from sklearn.metrics import roc_auc_score
+    from sklearn.metrics import log_loss, make_scorer, roc_auc_score
     from sklearn.model_selection import GridSearchCV, GroupKFold
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
     learnt = ~kept_back
+    folds = GroupKFold(_HELD_BACK)
+    for side, _ in folds.split(rows[learnt], groups=groups[learnt]):
+        if len(set(known[learnt][side].tolist())) < 2:
+            raise UnsupportedOption(
+                "what the model knows, or does not, is about one thing alone; give facts about others, too"
+            )
+    # A fold may hold facts that are all known: their loss is one all the same.
+    loss = make_scorer(
+        log_loss, response_method="predict_proba", greater_is_better=False, labels=[False, True]
+    )
     pipeline = make_pipeline(
         StandardScaler(),
         FunctionTransformer(_in_proportion),
@@ -199,8 +218,8 @@ def _fit(
     search = GridSearchCV(
         pipeline,
         {"logisticregression__C": list(_STRENGTHS)},
-        scoring="neg_log_loss",
-        cv=GroupKFold(_HELD_BACK),
+        scoring=loss,
+        cv=folds,
     )
     search.fit(rows[learnt], known[learnt], groups=groups[learnt])
     scaler, head = search.best_estimator_[0], search.best_estimator_[-1]

@@ -1,5 +1,6 @@
 """A judge is trained on a tiny model: it learns which answers were right, and goes with that model alone."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from edgesdk.retrieval.judge_file import read_judge
 from edgesdk.retrieval.text_index import make_index
 
 pytest.importorskip("sklearn")
-from edgesdk_converters.training.train_judge import Fact, read_facts, recall, train_judge
+from edgesdk_converters.training.train_judge import Fact, _answered, _fit, read_facts, recall, train_judge
 
 TINY = Path(__file__).parents[2] / "data" / "tiny" / "llama"
 THINGS = [f"{a}{b}" for a in ("red", "old", "big", "wet") for b in ("fox", "hen", "owl", "bee")]
@@ -92,6 +93,49 @@ def test_facts_are_lines(tmp_path):
         read_facts(path)
     with pytest.raises(CheckpointError, match="cannot be read"):
         read_facts(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"question": "a", "answers": [" "], "about": "x"}',
+        '{"question": "\\ud800", "answers": ["a"], "about": "x"}',
+    ],
+)
+def test_facts_that_would_say_nothing(tmp_path, line):
+    (tmp_path / "f.jsonl").write_text(line)
+    with pytest.raises(CheckpointError, match="line 1"):
+        read_facts(tmp_path / "f.jsonl")
+
+
+def test_the_place_is_checked_before_the_model_answers(facts, tmp_path):
+    with pytest.raises(OSError, match="folder does not exist"):
+        train_judge(tmp_path / "no bundle", facts, tmp_path / "nowhere" / "judge.json")
+
+
+def test_an_answer_of_nothing_is_not_learnt_from(bundle, facts):
+    with edgesdk.load(bundle, threads=1) as model, edgesdk.Engine(model) as engine:
+
+        class Silent(GateDesk):
+            def write(self, *parts, **options):
+                said = super().write(*parts, **options)
+                return dataclasses.replace(said, tokens=()) if facts[1].question in parts[-1] else said
+
+        desk = Silent(engine, PromptWriter(model), GateOptions(), Allowance(None, None))
+        rows, known, answered = _answered(desk, facts[:3], None)
+    assert (len(rows), len(known), answered) == (2, 2, [0, 2])
+
+
+@pytest.mark.filterwarnings("error")
+def test_folds_of_one_kind():
+    rows = np.random.default_rng(0).normal(size=(80, 4))
+    groups = np.arange(80) % 8
+    kept_back = groups % 4 == 0
+    known = np.where(kept_back, np.arange(80) % 3 == 0, groups == 1)
+    with pytest.raises(UnsupportedOption, match="one thing alone"):
+        _fit(rows, known, groups, kept_back, "x")
+    _, report = _fit(rows, known | (groups == 2), groups, kept_back, "x")
+    assert report.questions == 60
 
 
 def test_recall():

@@ -1,6 +1,7 @@
 """Another vocabulary for a checkpoint: what stays stays to the last bit, and what comes is reachable."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +222,26 @@ def test_what_cannot_be_adapted(corpus, tmp_path):
 def test_requests_without_meaning(options, message):
     with pytest.raises(UnsupportedOption, match=message):
         AdaptRequest((Path("x"),), **options)
+
+
+def test_what_cannot_be_learnt_from_or_written(corpus, tmp_path):
+    blank = tmp_path / "blank.txt"
+    blank.write_text(" \n\n")
+    with pytest.raises(TransformError, match="no words"):
+        adapt("llama", blank, tmp_path / "a")
+    document = json.loads((TINY / "llama" / "tokenizer.json").read_text(encoding="utf-8"))
+    document["model"]["vocab"]["zz"] = 400_000_000
+    (tmp_path / "t.json").write_text(json.dumps(document))
+    with pytest.raises(TransformError, match="400000000"):
+        adapt("llama", corpus, tmp_path / "a", tokenizer=tmp_path / "t.json", init="mean")
+    if os.name != "nt":  # links need a privilege there
+        (tmp_path / "real").mkdir()
+        (tmp_path / "link").symlink_to(tmp_path / "real")
+        with pytest.raises(CheckpointError, match="is there already"):
+            adapt("llama", corpus, tmp_path / "link", init="mean")
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(UnsupportedOption, match="expected 1 to"):
+        AdaptRequest((corpus,), size=0, expand=True)
 
 
 def test_a_corpus_has_text(tmp_path):

@@ -57,6 +57,12 @@ def test_files_to_an_array(edgesdk, bundle, vectors, tmp_path):
     assert [len(json.loads(line)["embedding"]) for line in done.out.splitlines()] == [4, 4]
 
 
+def test_lines_are_those_that_others_count(edgesdk, bundle, tmp_path):
+    (tmp_path / "a.txt").write_bytes("The\x0cfox\u2028ran\r\nThe dog\rThe hen".encode())
+    done = edgesdk("embed", bundle, "--variant", "litert-f32", "--lines", tmp_path / "a.txt")
+    assert [json.loads(line)["line"] for line in done.out.splitlines()] == [1, 2, 3], done.err
+
+
 def test_inspect_says_how_it_embeds(edgesdk, bundle):
     assert "by last, vectors of length 1, prompts document, query" in edgesdk("inspect", bundle).out
 

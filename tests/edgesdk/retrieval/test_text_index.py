@@ -31,7 +31,7 @@ def test_finds_by_stems_and_by_rare_words(tmp_path, notes):
     report = built(path, notes)
     assert (report.added, report.passages, report.unread) == (3, 3, ())
     assert titles(path, "Which boilers were being repaired?")[0] == "boiler"
-    assert titles(path, "How long does a cat sleep?") == ["Cats"]
+    assert titles(path, "How long does a cat sleep?")[0] == "Cats"
     assert titles(path, "state-of-the-art")[0] == "boiler"
     assert titles(path, "zebra") == []
 
@@ -162,7 +162,7 @@ def test_bad_arguments(tmp_path, notes):
 
 def test_other_files_are_refused_and_left_alone(tmp_path, notes):
     other = tmp_path / "other"
-    for content in (b"", b"hello", b"SQLite format 3\0" + bytes(100)):
+    for content in (b"hello", b"SQLite format 3\0" + bytes(100)):
         other.write_bytes(content)
         with pytest.raises(RetrievalError, match=r"no index|damaged|database"):
             make_index(other)
@@ -182,6 +182,8 @@ def test_other_files_are_refused_and_left_alone(tmp_path, notes):
         "CREATE VIEW texts_seen AS SELECT 1",
         "CREATE TRIGGER texts_data AFTER INSERT ON files BEGIN SELECT 1; END",
         "DROP INDEX passages_of_files",
+        "DROP TABLE texts_content; CREATE TABLE 'texts_content'(id INTEGER PRIMARY KEY, c0, "
+        "c1 AS (hex(zeroblob(1000))))",
         "PRAGMA user_version = 9",
         "PRAGMA application_id = 5",
     ],
@@ -190,7 +192,7 @@ def test_a_schema_that_is_not_ours_is_refused(tmp_path, notes, statement):
     path = tmp_path / "i"
     built(path, notes)
     with sqlite3.connect(path) as strange:
-        strange.execute(statement)
+        strange.executescript(statement)
     strange.close()
     with pytest.raises(RetrievalError, match=r"other tables|format 9|no index"):
         open_index(path)

@@ -95,7 +95,7 @@ def test_ollama(embedder, vectors):
         ({"input": []}, "input has 0 texts, expected 1 to 2048"),
         ({"input": "gravity " * 300}, "context"),
         ({"input": [[300]]}, "token 300"),
-        ({"input": [[]]}, "has no tokens"),
+        ({"input": [[]]}, "input[0] is [], which has no tokens"),
         ({"input": "x", "dimensions": 65}, "dimensions is 65, expected between 1 and 64"),
         ({"input": "x", "encoding_format": "hex"}, "encoding_format"),
         ({"input": [1, "x"]}, "input"),

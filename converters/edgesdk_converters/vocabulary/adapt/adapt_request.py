@@ -8,7 +8,8 @@ from pathlib import Path
 from edgesdk.errors import UnsupportedOption
 from edgesdk_converters.vocabulary.adapt.initialise import Init, check_init
 
-_LEAST, _MOST = 300, 1_000_000
+_LEAST = 300
+MOST_TOKENS = 1_000_000
 _MOST_BYTES = 1 << 30
 _KINDS = (".txt", ".md")
 
@@ -42,8 +43,9 @@ class AdaptRequest:
             UnsupportedOption: naming it.
         """
         check_init(self.init)
-        if not (1 if self.expand else _LEAST) <= self.size <= _MOST:
-            raise UnsupportedOption(f"size is {self.size}, expected {_LEAST} to {_MOST} tokens")
+        least = 1 if self.expand else _LEAST
+        if not least <= self.size <= MOST_TOKENS:
+            raise UnsupportedOption(f"size is {self.size}, expected {least} to {MOST_TOKENS} tokens")
         if self.tokenizer is not None and self.expand:
             raise UnsupportedOption("a tokenizer that is given is no expansion; leave one of the two out")
         if self.expand and self.init == "random":

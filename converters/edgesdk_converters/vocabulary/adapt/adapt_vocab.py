@@ -21,9 +21,9 @@ from edgesdk.errors import CheckpointError, TransformError
 from edgesdk_converters.architectures.architecture import WeightNames
 from edgesdk_converters.architectures.registry import find_architecture, read_spec, weights_for
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
-from edgesdk_converters.checkpoints.write_huggingface import write_huggingface
+from edgesdk_converters.checkpoints.write_huggingface import check_new_folder, write_huggingface
 from edgesdk_converters.graph.weights import Weights
-from edgesdk_converters.vocabulary.adapt.adapt_request import AdaptRequest
+from edgesdk_converters.vocabulary.adapt.adapt_request import MOST_TOKENS, AdaptRequest
 from edgesdk_converters.vocabulary.adapt.initialise import (
     Init,
     Mixture,
@@ -95,8 +95,7 @@ def adapt_vocab(checkpoint: Checkpoint, request: AdaptRequest, out: Path) -> Ada
         MissingExtra: what an initialisation needs is not installed.
         OSError: the folder cannot be written.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CheckpointError(f"{out} is there already; name another folder")
+    check_new_folder(out)
     data = TokenizerData(checkpoint.tokenizer.tokenizer_json)
     check_byte_level(data)
     spec = read_spec(checkpoint.config)
@@ -109,6 +108,8 @@ def adapt_vocab(checkpoint: Checkpoint, request: AdaptRequest, out: Path) -> Ada
     names = find_architecture(spec.architecture).names["huggingface"]
     stored = _stored_names(checkpoint, names, weights)
     learnt, held_out = _texts(request)
+    if not any(block.strip() for block in learnt):
+        raise TransformError("the texts hold no words to learn from; give more of them")
     target = _target(data, checkpoint, request, learnt)
     fresh = TokenizerData(target.text)
     spelled = _spelled(data, fresh, target)
@@ -148,6 +149,10 @@ def _target(
         raise TransformError(f"{request.tokenizer} cannot be read as a tokenizer.json") from error
     given = TokenizerData(text)
     check_byte_level(given)
+    if given.size > MOST_TOKENS:
+        raise TransformError(
+            f"{request.tokenizer} has token ids up to {given.size - 1}, expected less than {MOST_TOKENS}"
+        )
     special = data.added_ids | set(roles)
     lacking = sorted(data.texts[i] for i in special if data.texts[i] not in given.ids)
     if lacking:

@@ -88,7 +88,7 @@ def train_replacement(
     trained = json.loads(engine.to_str())["model"]
     by_id = sorted(trained["vocab"], key=trained["vocab"].get)
     named = [data.texts[old] for old in special]
-    vocab: Json = {text: i for i, text in enumerate([*named, *(t for t in by_id if t not in set(named))])}
+    vocab: Json = {text: i for i, text in enumerate(dict.fromkeys([*named, *by_id]))}
     kept = {old: i for i, old in enumerate(special)}
     document = with_new_ids(data.document, kept)
     document["model"] = {**data.model, "vocab": vocab, "merges": trained["merges"]}
