@@ -18,7 +18,8 @@ from edgesdk_converters.vocabulary.choose_tokens import choose_tokens
 from edgesdk_converters.vocabulary.prune_request import parse_prune_option
 
 TINY = Path(__file__).parent.parent / "data" / "tiny"
-MODELS = sorted(p.parent.name for p in TINY.glob("*/config.json"))
+# Gemma 4's last layers read the cells of earlier ones, which cannot be skipped (test_skip_layers).
+MODELS = sorted(p.parent.name for p in TINY.glob("*/config.json") if not p.parent.name.startswith("gemma4"))
 TARGETS = ("litert", "onnx", "onnx-step")
 
 

@@ -28,7 +28,8 @@ from edgesdk_converters.transforms.skip_layers import skip_layers
 from edgesdk_converters.transforms.skip_request import parse_skip
 
 TINY = Path(__file__).parents[2] / "data" / "tiny"
-MODELS = sorted(p.parent.name for p in TINY.glob("*/config.json"))
+# Gemma 4's last layers read the cells of earlier ones, which cannot be skipped (test_skip_layers).
+MODELS = sorted(p.parent.name for p in TINY.glob("*/config.json") if not p.parent.name.startswith("gemma4"))
 BACKENDS = ("litert", "litert-interpreter", "onnxruntime", "onnxruntime-step")
 CONTEXT = 64
 

@@ -158,7 +158,7 @@ def test_cancelling_and_deadlines_keep_what_there_is(engine):
 
     def soon():
         calls.append(1)
-        return len(calls) > 6
+        return len(calls) > 2  # on a busy machine answers are long done at the seventh look
 
     found = engine.ask_many(TEXT, QUERIES, cancelled=soon, **{**GREEDY, "max_tokens": 800})
     assert len(found.answers) == 4

@@ -10,9 +10,10 @@ from edgesdk.backends.onnxruntime_session import open_session
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_contract import step_contract
 from edgesdk.bundle.step_names import graph_tensors
+from edgesdk.errors import EmitError
 from edgesdk_converters.architectures.registry import read_spec, weights_for
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
-from edgesdk_converters.emit.onnx.resident import emit_resident
+from edgesdk_converters.emit.onnx.resident import check_decoder, emit_resident
 from edgesdk_converters.emit.onnx.step import emit_step
 from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.program import Program
@@ -40,6 +41,10 @@ def reference(checkpoint):
 
 
 def test_resident(checkpoint, program, reference, tmp_path):
+    if not program.spec.is_uniform:
+        with pytest.raises(EmitError, match="emit the step variant"):
+            check_decoder(program)
+        return
     emit_resident(
         program,
         program.weights,
