@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 MOST_CHARACTERS = 20_000
 _MOST_WORDS = 64
-_MOST_MATCHES = 12_000
+_MOST_MATCHES = 40_000
 _SPLIT = re.compile(r"[^\W_]+")
 
 

@@ -28,7 +28,7 @@ from edgesdk.retrieval.split_passages import Piece, split_passages
 
 MOST_FOUND = 1000
 _CANDIDATES = 100
-_FILES_A_TIME = 64
+_FILES_A_TIME = 512
 _CHARACTERS_A_TIME = 8 << 20
 
 IndexProgress = Callable[[int, int], None]
