@@ -75,9 +75,13 @@ def command(
     show_conversion(folder, time.perf_counter() - started, as_json)
 
 
+_EXTRAS = dict.fromkeys(("jax", "jaxlib", "optax", "sklearn"), "train")
+_DISTRIBUTIONS = {"sklearn": "scikit-learn"}
+
+
 @contextmanager
 def converters_installed() -> Iterator[None]:
-    """Turns the absence of a package that converters need into the command that installs it.
+    """Turns the absence of a package that converters or training need into the command that installs it.
 
     Raises:
         MissingExtra: in place of an ImportError.
@@ -88,7 +92,7 @@ def converters_installed() -> Iterator[None]:
         package = (error.name or "").partition(".")[0]
         if package in ("", "edgesdk", "edgesdk_converters"):
             raise
-        raise MissingExtra(package, "convert") from error
+        raise MissingExtra(_DISTRIBUTIONS.get(package, package), _EXTRAS.get(package, "convert")) from error
 
 
 def show_conversion(folder: Path, wall_s: float, as_json: bool = False) -> None:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
+from edgesdk.cli.convert import converters_installed
 from edgesdk.cli.options import json_option, threads_option
 from edgesdk.cli.output import print_facts, print_json, print_table
 from edgesdk.cli.progress_line import ProgressLine, print_event
-from edgesdk.errors import MissingExtra
 
 if TYPE_CHECKING:
     from edgesdk_converters.training.train_draft import DraftReport
@@ -171,7 +170,7 @@ def draft(
     runs once over them, and the draft learns to say what it says. Ctrl-C and kill lose little: the same
     command goes on where it was. `edgesdk convert --draft OUT` then puts the draft beside its target.
     """
-    with training_installed():
+    with converters_installed():
         from edgesdk_converters.training.draft_training import DraftTraining
         from edgesdk_converters.training.train_draft import train_draft
 
@@ -219,7 +218,7 @@ def judge(bundle: str, out: Path, facts: Path, threads: int | None, as_json: boo
     sure it was of them and, in a bundle with --hidden-states, by what it held after them. A quarter of the
     things is held back, to measure it on.
     """
-    with training_installed():
+    with converters_installed():
         import sklearn  # noqa: F401 - before a model answers for minutes
 
         from edgesdk_converters.training.train_judge import read_facts, train_judge
@@ -250,23 +249,6 @@ def _told() -> Callable[[int, int], None] | None:
     return lambda done, total: click.echo(
         f"\r{done} of {total} questions answered", nl=done == total, err=True
     )
-
-
-@contextmanager
-def training_installed() -> Iterator[None]:
-    """Turns the absence of a package that training needs into the command that installs it.
-
-    Raises:
-        MissingExtra: in place of an ImportError.
-    """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package in ("", "edgesdk", "edgesdk_converters"):
-            raise
-        extra = "train" if package in ("jax", "jaxlib", "optax", "sklearn") else "convert"
-        raise MissingExtra("scikit-learn" if package == "sklearn" else package, extra) from error
 
 
 def _show(report: DraftReport, wall_s: float, as_json: bool) -> None:
