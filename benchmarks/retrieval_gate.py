@@ -153,20 +153,11 @@ def _share(rows: Sequence[Row], knows: Callable[[Row], bool]) -> dict[str, float
 def _gate(name: str, seen: Sequence[Row], rows: Sequence[Row]) -> dict[str, object]:
     limits = [-np.inf, *sorted(row.scores[name] for row in seen), np.inf]
     best = max(limits, key=lambda x: (_share(seen, lambda row: row.scores[name] >= x)["right"], x))
-    fewest = max(
-        (x for x in limits if _loss(seen, name, x) <= 0.01), key=lambda x: -x, default=np.inf
-    )  # most searches saved for at most a point on the training countries
     return {
         "auroc": _auroc(rows, name),
         "interval": _interval(rows, name),
         "best": _share(rows, lambda row: row.scores[name] >= best),
-        "within_a_point": _share(rows, lambda row: row.scores[name] >= fewest),
     }
-
-
-def _loss(rows: Sequence[Row], name: str, limit: float) -> float:
-    always = _share(rows, lambda _: False)["right"]
-    return always - _share(rows, lambda row: row.scores[name] >= limit)["right"]
 
 
 def _auroc(rows: Sequence[Row], name: str) -> float:
