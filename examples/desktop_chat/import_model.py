@@ -113,6 +113,10 @@ class ImportDialog(QProgressDialog):
         self.setValue(0)
         self._job.start()
 
+    def end(self) -> None:
+        """Ends the import, as the button does."""
+        self._job.cancel()
+
     def _show(self, percent: int, what: str) -> None:
         if not self.wasCanceled():
             self.setLabelText(what)

@@ -122,6 +122,8 @@ class ModelThread(QObject):
         except edgesdk.EdgeError as error:
             self.failed.emit(str(error))
             return
+        # Read now, not with the first question: the tokenizer's library holds Python's lock while it reads.
+        self._model.tokenize("")
         # The engine keeps the cells of earlier turns: an edited question runs from where it differs. There is
         # none where the backend keeps its cache to itself: every answer reads the whole conversation then.
         with contextlib.suppress(edgesdk.UnsupportedOption):

@@ -3,14 +3,49 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QVBoxLayout
+from PySide6.QtGui import QTextCursor, QWheelEvent
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QTextEdit, QToolButton, QVBoxLayout
 
 WHO = {"user": "You", "assistant": "Model"}
 ACTION = {"user": "Edit", "assistant": "Again"}
 
 
+class TextView(QTextEdit):
+    """Text as high as it is, shown as it is, for a model may write anything.
+
+    A label would do for short texts. But it lays all of a text out for every token that is added, and once
+    more for each width that a layout asks about: 50 ms for a page. A document lays out what is new.
+    """
+
+    def __init__(self) -> None:
+        """Begins empty."""
+        super().__init__()
+        self.setReadOnly(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setUndoRedoEnabled(False)
+        for set_policy in (self.setVerticalScrollBarPolicy, self.setHorizontalScrollBarPolicy):
+            set_policy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.viewport().setAutoFillBackground(False)
+        self.document().setDocumentMargin(0)
+        self.document().documentLayout().documentSizeChanged.connect(lambda size: self._fit(size.height()))
+        self.setFixedHeight(self.fontMetrics().lineSpacing())
+
+    def add(self, text: str) -> None:
+        """Adds text at the end."""
+        cursor = self.textCursor()
+        cursor.movePosition(QTextCursor.MoveOperation.End)
+        cursor.insertText(text)
+
+    def wheelEvent(self, event: QWheelEvent) -> None:  # noqa: N802 - Qt's name
+        """Left to the conversation."""
+        event.ignore()
+
+    def _fit(self, height: float) -> None:
+        self.setFixedHeight(max(round(height), self.fontMetrics().lineSpacing()) + 1)
+
+
 class TurnView(QFrame):
-    """Shows a turn; its text is shown as it is, for a model may write anything."""
+    """Shows a turn."""
 
     acted = Signal(int)
     """Edit this question, or answer again: the number of the turn."""
@@ -27,11 +62,8 @@ class TurnView(QFrame):
         """
         super().__init__()
         self.setObjectName(role)
-        self.text = QLabel(wordWrap=True, textFormat=Qt.TextFormat.PlainText)
-        self.text.setTextInteractionFlags(
-            Qt.TextInteractionFlag.TextSelectableByMouse | Qt.TextInteractionFlag.TextSelectableByKeyboard
-        )
-        self.text.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.MinimumExpanding)
+        self.text = TextView()
+        self.text.setAccessibleName(f"{WHO[role]}, turn {number}")
         self.note = QLabel(objectName="note", wordWrap=True, visible=False)
         self.action = QToolButton(text=ACTION[role], accessibleName=f"{ACTION[role]}, turn {number}")
         self.action.clicked.connect(lambda: self.acted.emit(number))

@@ -38,7 +38,8 @@ SHOW_MS = 33
 STYLE = """
 QFrame#user { background: palette(alternate-base); border-radius: 8px; }
 QLabel#who { font-weight: bold; }
-QLabel#note { color: palette(mid); }
+QLabel#note { color: palette(dark); }
+QTextEdit { background: transparent; }
 """
 
 
@@ -144,7 +145,7 @@ class Window(QMainWindow):
     def _show_turn(self, number: int) -> None:
         turn = self.tree[number]
         view = TurnView(number, turn.role, self.tree.branch(number))
-        view.text.setText(turn.text)
+        view.text.setPlainText(turn.text)
         view.show_note(turn.note)
         view.acted.connect(self.edit if turn.role == "user" else self.again)
         view.moved.connect(self._move)
@@ -271,10 +272,9 @@ class Window(QMainWindow):
 
     def _show_pieces(self) -> None:
         if self._unseen and self.answering in self.views:
-            turn = self.tree[self.answering]
-            turn.text += self._unseen
+            self.tree[self.answering].text += self._unseen
+            self.views[self.answering].text.add(self._unseen)
             self._unseen = ""
-            self.views[self.answering].text.setText(turn.text)
 
     def _ended(self, number: int, why: str, completion: edgesdk.Completion | None) -> None:
         self._timer.stop()
@@ -354,7 +354,7 @@ class Window(QMainWindow):
     def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802 - Qt's name
         """Ends what runs: a step of the model takes milliseconds, then its thread is done."""
         if self.importing is not None:
-            self.importing.cancel()
+            self.importing.end()
         self.thread_of_model.close()
         self._timer.stop()
         self._save_chat()
