@@ -82,6 +82,7 @@ PROVERS = (
     "edgesdk_converters.parity",
     "edgesdk_converters.calibration_windows",
     "edgesdk_converters.training.learning_texts",
+    "edgesdk_converters.training.running_target",
     "edgesdk_converters.training.teach_texts",
     "edgesdk_converters.training.train_judge",
 )

@@ -28,7 +28,7 @@ from edgesdk.kv.step_model import StepModel
 from edgesdk.kv.step_runner import StepRunner
 from edgesdk.text.conversation import Conversation
 from edgesdk.text.encode_prompt import Prompt
-from edgesdk.vectors.embed_texts import NO_STATES, embed_tokens
+from edgesdk.vectors.embed_texts import NO_STATES, embed_tokens, token_states
 from edgesdk.vectors.model_embedder import ModelEmbedder
 from edgesdk.vectors.read_texts import EmbeddedTexts, check_texts, vector_form
 from edgesdk.vectors.rerank import (
@@ -116,6 +116,27 @@ class Comparing:
         try:
             ids = self._embedded().read(texts, prompt, truncate=truncate)
             return embed_tokens(runner, ids, self.decoder.hidden_size, form)
+        finally:
+            runner.close()
+
+    def token_states(self, texts: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+        """States of every token behind the last norm, unpooled: what the head reads, and `embed` pools.
+
+        Args:
+            texts: token ids, at least one each.
+
+        Returns:
+            (n, E) float32 for each text of n tokens.
+
+        Raises:
+            UnsupportedOption: a text has no tokens or unknown ids, or the bundle gives no states.
+            CapacityError: a text does not fit the context.
+            DeviceError: the model is closed, or the backend fails.
+        """
+        runner = self._runner("states of tokens")
+        try:
+            ids = self._embedded().read(texts, "", truncate=False)
+            return token_states(runner, ids, self.decoder.hidden_size)
         finally:
             runner.close()
 

@@ -20,9 +20,11 @@ from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.convert import convert
 from edgesdk_converters.convert_options import ConvertOptions
 from edgesdk_converters.drafts.draft_checkpoint import tokenizer_digest
+from edgesdk_converters.graph.program import Program
 from edgesdk_converters.quantise.calibration.calibration_text import builtin_calibration, read_calibration
 from edgesdk_converters.training.draft_training import ANSWERS, SAMPLE, DraftTraining
 from edgesdk_converters.training.features import LearningText
+from edgesdk_converters.training.running_target import RunningTarget
 from edgesdk_converters.training.seed_instructions import (
     LICENCE,
     instructions,
@@ -158,10 +160,20 @@ def _check_teacher(bundle: Path, checkpoint: Checkpoint) -> None:
         )
 
 
-def _converted(source: str, folder: Path) -> Path:
-    """The teacher made of the checkpoint, unless it is there."""
+def running_target(source: str, program: Program, options: DraftTraining, work: Path) -> RunningTarget:
+    """The target with its states, to read texts: converted for it unless it is there.
+
+    Raises:
+        EdgeSdkError: it cannot be converted or loaded.
+    """
+    return RunningTarget(_converted(source, work / "reader", states=True), program, options.threads)
+
+
+def _converted(source: str, folder: Path, *, states: bool = False) -> Path:
+    """A bundle made of the checkpoint, unless it is there."""
     if not (folder / MANIFEST_NAME).is_file():
-        convert(source, folder, ConvertOptions(targets=("litert",), recipes=("w8-round",), prove=False))
+        options = ConvertOptions(targets=("litert",), recipes=("w8-round",), prove=False, embeddings=states)
+        convert(source, folder, options)
     return folder
 
 

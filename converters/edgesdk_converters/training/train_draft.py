@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -35,16 +36,15 @@ from edgesdk_converters.training.draft_batches import DraftBatches
 from edgesdk_converters.training.draft_learner import DraftLearner, Frozen, freeze
 from edgesdk_converters.training.draft_training import ANSWERS, DraftTraining
 from edgesdk_converters.training.features import Features, collect_features
-from edgesdk_converters.training.frozen_target import FrozenTarget
-from edgesdk_converters.training.learning_texts import LearningData, learning_texts
+from edgesdk_converters.training.learning_texts import LearningData, learning_texts, running_target
 from edgesdk_converters.training.losses import find_loss
 from edgesdk_converters.training.measure_draft import DraftWorth, measure_draft
 from edgesdk_converters.training.plot_losses import plot_losses
 from edgesdk_converters.training.recurrent_draft import DraftShape, Parameters
 from edgesdk_converters.training.trainer import LOG_FILE, STATE_FILE, Told, Trainer, TrainOptions, read_log
 
-_TARGET_TOKENS = 512  # of one call of the frozen target
 _HELD_BACK = 5  # one greedy answer in so many is judged on, not learnt from
+_READ_AS = "as its bundle says"  # other states than the evaluator's are not mixed with them
 _PLAN_FILE = "plan.json"
 _TARGET_FILE = "target.json"
 _MANY_PASSES = 4  # a draft of SmolLM2-135M knew its texts by heart after three
@@ -113,11 +113,14 @@ def train_draft(
     )
     meter.enter("reading", "running the target over the texts")
     meter.expect(sum(len(text.tokens) for text in data.texts))
-    target = FrozenTarget(program, _TARGET_TOKENS)
-    features = collect_features(
-        target, data.texts, work / "features", origin, _teller(meter, "the target has read {} tokens")
-    )
-    del target
+    with closing(running_target(source, program, options, work)) as target:
+        features = collect_features(
+            target,
+            data.texts,
+            work / "features",
+            f"{origin} {_READ_AS}",
+            _teller(meter, "the target has read {} tokens"),
+        )
     run = _DraftRun(checkpoint, program, options, config, features, data, out, work)
     return run.train(meter)
 
@@ -314,7 +317,7 @@ def _stages(options: DraftTraining) -> list[tuple[Stage, float]]:
     return [
         ("reading", 2.0),
         ("teaching", written),
-        ("reading", options.answer_tokens / 300),
+        ("reading", options.answer_tokens / 700),
         ("training", trained),
         ("proving", 10.0),
     ]

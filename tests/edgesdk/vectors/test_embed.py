@@ -44,6 +44,16 @@ def test_vectors_are_those_of_sentence_transformers(model, reference):
     np.testing.assert_allclose(found, reference["vectors"], atol=TOLERANCE)
 
 
+def test_states_of_tokens_are_what_is_pooled(model, reference):
+    tokens = model.embedding_tokens(texts_of(reference))
+    states = model.token_states(tokens)
+    assert [each.shape for each in states] == [(len(ids), 64) for ids in tokens]
+    found = model.embed(tokens, pooling="mean", normalise=False)
+    np.testing.assert_allclose(found, [each.mean(axis=0) for each in states], atol=1e-5)
+    firsts = model.embed(tokens, pooling="cls", normalise=False)
+    np.testing.assert_allclose(firsts, [each[0] for each in states], atol=1e-5)
+
+
 def test_prompts_and_fewer_dimensions_too(model, reference):
     texts = texts_of(reference)
     np.testing.assert_allclose(model.embed(texts, prompt="query"), reference["queries"], atol=TOLERANCE)
