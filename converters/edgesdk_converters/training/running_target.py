@@ -46,8 +46,11 @@ class RunningTarget:
         self.most_tokens = min(_MOST_TOKENS, self._model.context)
         self.hidden_size = program.spec.hidden_size
         head = TargetHead(program, np.arange(program.spec.vocab_size, dtype=np.int32))
-        run = jax.jit(lambda rows, hidden: jax.nn.logsumexp(head.logits(hidden, rows), axis=-1))
-        self._log_z = lambda hidden: np.asarray(run(head.rows, hidden))
+
+        def log_z(rows: jax.Array, hidden: jax.Array) -> jax.Array:
+            return jax.nn.logsumexp(head.logits(hidden, rows), axis=-1)
+
+        self._rows, self._run = head.rows, jax.jit(log_z)
 
     def close(self) -> None:
         """Frees the bundle."""
@@ -65,7 +68,8 @@ class RunningTarget:
         hidden = self._model.token_states([text.tolist() for text in texts])
         rows = np.concatenate(hidden)
         full = np.pad(rows, ((0, -len(rows) % _ROWS), (0, 0)))  # one size, compiled once
-        log_z = np.concatenate([self._log_z(part) for part in full.reshape(-1, _ROWS, full.shape[-1])])
+        parts = full.reshape(-1, _ROWS, full.shape[-1])
+        log_z = np.concatenate([np.asarray(self._run(self._rows, part)) for part in parts])
         ends = np.cumsum([len(text) for text in texts])
         return [
             HiddenStates(states, log_z[end - len(states) : end])
