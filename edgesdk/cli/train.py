@@ -16,6 +16,7 @@ from edgesdk.cli.output import print_facts, print_json, print_table
 from edgesdk.cli.progress_line import ProgressLine, print_event
 
 if TYPE_CHECKING:
+    from edgesdk.retrieval.judge_file import Reads
     from edgesdk_converters.training.train_draft import DraftReport
 
 EXAMPLES = """\b
@@ -209,9 +210,16 @@ def draft(
     help='JSON lines: {"question": "...", "answers": ["..."], "about": "..."}. Questions about one thing '
     "are learnt from together or not at all.",
 )
+@click.option(
+    "--reads",
+    type=click.Choice(["answer", "question"]),
+    default="answer",
+    show_default=True,
+    help="What it judges by: the model's own first answer, or the question alone, which spares that answer.",
+)
 @threads_option
 @json_option
-def judge(bundle: str, out: Path, facts: Path, threads: int | None, as_json: bool) -> None:
+def judge(bundle: str, out: Path, facts: Path, reads: Reads, threads: int | None, as_json: bool) -> None:
     """Trains a judge for BUNDLE and writes it to the file OUT.
 
     The model answers every question by itself; the judge learns from which of its answers were right, by how
@@ -223,7 +231,7 @@ def judge(bundle: str, out: Path, facts: Path, threads: int | None, as_json: boo
 
         from edgesdk_converters.training.train_judge import read_facts, train_judge
 
-        report = train_judge(bundle, read_facts(facts), out, threads=threads, told=_told())
+        report = train_judge(bundle, read_facts(facts), out, reads=reads, threads=threads, told=_told())
     if as_json:
         print_json(report)
         return

@@ -43,6 +43,9 @@ from edgesdk.vectors.rerank import (
 if TYPE_CHECKING:
     from edgesdk.text.chat_template import TemplateVariables  # with jinja2
 
+QUERY = "query"
+"""Name of the prompt for questions in the files of sentence-transformers."""
+
 
 class Comparing:
     """What compares texts: a `Model`."""
@@ -157,14 +160,20 @@ class Comparing:
         return [ids.tolist() for ids in self._embedded().read(texts, prompt, truncate=truncate)]
 
     def embedder(
-        self, *, pooling: Pooling | None = None, dimensions: int | None = None, prompt: str | None = None
+        self,
+        *,
+        pooling: Pooling | None = None,
+        dimensions: int | None = None,
+        prompt: str | None = None,
+        question_prompt: str | None = None,
     ) -> ModelEmbedder:
         """It as what `make_index` and `open_index` take: vectors of length 1, of texts cut to the context.
 
         Args:
             pooling: as for `embed`.
             dimensions: likewise.
-            prompt: likewise; of questions and passages alike.
+            prompt: likewise; of passages.
+            question_prompt: likewise, of questions; None for the bundle's prompt `query`, or else `prompt`.
 
         Raises:
             UnsupportedOption: an argument has no meaning, or the bundle gives no states.
@@ -173,13 +182,22 @@ class Comparing:
         form = vector_form(manifest.embedding, width, pooling, True, dimensions)
         if not self.embeds:
             raise UnsupportedOption(NO_STATES)
-        before = self._embedded().prompt(prompt)
+        before, asking = self._embedded().prompt(prompt), self._question_prompt(question_prompt, prompt)
         numbers = self.bundle.variant(self.receipt.variant).numbers[:16]
         said = f"{form.pooling} {form.dimensions}" + (f" {before!r}" if before else "")
-        embed = partial(self.embed, pooling=pooling, normalise=True, dimensions=dimensions, prompt=prompt)
+        embed = partial(self.embed, pooling=pooling, normalise=True, dimensions=dimensions, truncate=True)
         return ModelEmbedder(
-            f"{manifest.name} {numbers} {said}", form.dimensions, partial(embed, truncate=True)
+            f"{manifest.name} {numbers} {said}",
+            form.dimensions,
+            partial(embed, prompt=prompt),
+            partial(embed, prompt=asking),
         )
+
+    def _question_prompt(self, given: str | None, prompt: str | None) -> str | None:
+        record = self.bundle.manifest.embedding
+        if given is None and record is not None and QUERY in record.prompts:
+            return QUERY
+        return prompt if given is None else given
 
     @property
     def embeds(self) -> bool:

@@ -181,7 +181,10 @@ def test_an_index_takes_it(model, tmp_path):
     with edgesdk.make_index(tmp_path / "index", embedder=embedder) as index:
         index.add([tmp_path / "texts"])
         found = index.search("zebra bead")
-    vectors = model.embed(["zebra bead", *(passage.text for passage in found)], dimensions=16)
-    np.testing.assert_allclose([each.score for each in found], vectors[1:] @ vectors[0], atol=2e-3)
+    asked = model.embed(["zebra bead"], dimensions=16, prompt="query")[0]  # the bundle's own for questions
+    vectors = model.embed([passage.text for passage in found], dimensions=16)
+    np.testing.assert_allclose([each.score for each in found], vectors @ asked, atol=2e-3)
+    alike = model.embedder(question_prompt="")
+    np.testing.assert_array_equal(alike.embed_question("a bead"), alike.embed(["a bead"])[0])
     with pytest.raises(EdgeError, match="the model given is"):
         edgesdk.open_index(tmp_path / "index", embedder=model.embedder())
