@@ -39,4 +39,5 @@ class ModelEmbedder:
         Raises:
             UnsupportedOption, DeviceError: as `Model.embed`.
         """
-        return self.questions_to_vectors([question])[0]
+        (vector,) = self.questions_to_vectors([question])
+        return np.asarray(vector, np.float32)
