@@ -22,6 +22,8 @@ HIDDEN = "hidden"
 STATES = "states"
 """Output of the main stack where asked for: (T, E) the last norm of every token, in the same basis."""
 
+GATES = "gates"
+"""Input of the main stack where it has terms of low rank: (T, G) for each token the factor of each."""
 
 DRAFT = "draft"
 """Name of the stack of a trained draft."""
