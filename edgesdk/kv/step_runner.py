@@ -18,7 +18,7 @@ from edgesdk.backends.not_finite import NotFiniteError
 from edgesdk.backends.protocol import Cells, Float, Int, StepBackend, StepBuffers
 from edgesdk.backends.turns import turns_of
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.stack_record import HIDDEN, STATES
+from edgesdk.bundle.stack_record import HIDDEN, STATES, STREAMS
 from edgesdk.bundle.step_shape import MAIN
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.cell_pool import CellPool
@@ -29,6 +29,7 @@ from edgesdk.kv.step_entry import check_entries
 from edgesdk.kv.step_mask import MaskBlock, StepMask
 from edgesdk.kv.step_rows import Rows, rows_of_tokens, run_rows
 from edgesdk.kv.step_sizes import StepSizes
+from edgesdk.kv.stream_rows import show_no_streams, show_streams
 
 MOST_DRAFTS = 64
 """Of a step: more than any drafter is right about."""
@@ -104,6 +105,7 @@ class StepRunner:
         """Whether steps give the state of every token."""
         self.states: list[Float] = []
         """Those of the last step, if it gives them: (n, E) of each entry's tokens, valid as its logits."""
+        self._streams = any(port.name == STREAMS for port in backend.contracts[stack].inputs)
         self._logits: Float | None = None
         self._picker = SizePicker(backend, self._sizes, self.pool, context)
         self._drafts: dict[int, _Judged] = {}
@@ -225,6 +227,8 @@ class StepRunner:
         buffers.tokens[0] = token[0]
         buffers.positions[0] = length
         buffers.rows[:] = 0
+        if self._streams:
+            show_no_streams(buffers)
         if not mask.show_next(buffers, cells):
             if shape.tokens > 1:
                 buffers.tokens[1:] = 0
@@ -325,6 +329,10 @@ class StepRunner:
         if total < len(buffers.tokens):
             buffers.tokens[total:] = 0
             buffers.positions[total:] = 0
+        if self._streams:
+            show_streams(buffers, entries)
+        elif any(entry.drafts is not None and entry.drafts.streams is not None for entry in entries):
+            raise ValueError("the drafts have streams, and the stack that runs has none")
         mask.show(buffers, blocks)
 
     def _further(self, buffers: StepBuffers) -> list[Float]:

@@ -73,7 +73,7 @@ def learner_of(name, form, tokens, *, count=2, first=0):
 def test_a_stream_that_begins_as_a_token_says_what_the_model_says_after_it(name):
     """Without low-rank parts and with embeddings to begin with, streams are the text gone on."""
     tokens = np.random.default_rng(0).integers(3, 60, 24).astype(np.int32)
-    program, learner, rows, batches = learner_of(name, "masks", tokens)
+    program, learner, _, batches = learner_of(name, "masks", tokens)
     follow = np.array([7, 11], np.int32)
     parameters = learner.start()
     parameters[START] = jnp.asarray(scaled_embedding(program)[follow])
@@ -88,7 +88,7 @@ def test_a_stream_that_begins_as_a_token_says_what_the_model_says_after_it(name)
 def test_a_stream_that_begins_as_its_token_is_that_token():
     """In the form streams, with nothing added, one stream is its token's row again at the next position."""
     tokens = np.random.default_rng(1).integers(3, 60, 16).astype(np.int32)
-    program, learner, rows, batches = learner_of("llama", "streams", tokens, first=1, count=1)
+    _, learner, rows, batches = learner_of("llama", "streams", tokens, first=1, count=1)
     parameters = learner.start()
     parameters[START] = jnp.zeros_like(parameters[START])
     places = np.arange(0, 14, dtype=np.int32)
@@ -101,7 +101,7 @@ def test_a_stream_that_begins_as_its_token_is_that_token():
 
 def test_places_are_judged_by_what_the_model_says_there():
     tokens = np.random.default_rng(2).integers(3, 60, 16).astype(np.int32)
-    program, learner, rows, batches = learner_of("llama", "masks", tokens)
+    program, learner, _, batches = learner_of("llama", "masks", tokens)
     (logits,) = sequence_logits(program, [tokens])
     batch = batches.read([(0, 16, 0)], np.array([4, 13], np.int32))
     judged, valid = learner.judge(learner.start(), learner.tensors(batch), None, None)
@@ -132,7 +132,7 @@ def trained(tmp_path_factory):
 
 @pytest.mark.parametrize("form", ["masks", "streams"])
 def test_streams_learn_and_are_what_converters_read(trained, form):
-    folder, options, *reports = trained
+    folder, _, *reports = trained
     report = reports[form == "streams"]
     checkpoint, program = program_of("llama")
     streams = fit_streams(read_streams(folder / form), program, checkpoint.tokenizer)
