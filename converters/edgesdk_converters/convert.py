@@ -73,6 +73,7 @@ def convert(
             checked.sample,
             meter,
             adapters=checked.adapters,
+            run_adapters=checked.run_adapters,
             hidden_states=options.hidden_states,
             embeddings=options.embeddings,
             draft=checked.draft,
@@ -106,6 +107,7 @@ def _describe(model: SourceModel, variants: Sequence[Variant]) -> Manifest:
         files={},
         vocabulary=model.vocabulary,
         embedding=checkpoint.embedding,
+        adapters=model.adapters,
     )
 
 

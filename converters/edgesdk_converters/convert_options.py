@@ -8,7 +8,13 @@ from pathlib import Path
 
 from edgesdk.bundle.manifest import CellType
 from edgesdk.errors import UnsupportedOption
-from edgesdk_converters.adapters.adapter import AdapterRequest, parse_adapter
+from edgesdk_converters.adapters.adapter import (
+    MERGE_OPTION,
+    RUN_OPTION,
+    AdapterRequest,
+    parse_adapter,
+    parse_named_adapter,
+)
 from edgesdk_converters.check_targets import check_exact, check_package_limit, check_palettes
 from edgesdk_converters.drafts.draft_checkpoint import DraftCheckpoint, read_draft
 from edgesdk_converters.quantise.budget import Budget, parse_budget
@@ -55,6 +61,8 @@ class ConvertOptions:
             None raises none.
         merge_adapters: adapters that become part of the weights before anything else is done, each a folder
             or file, with `:SCALE` behind it if that is not 1 (`adapters.adapter`).
+        adapters: adapters that are written beside the weights, for requests to ask for, each a folder or file
+            with `NAME=` before it if its own name is not wanted, and `:SCALE` behind it.
         hidden_states: give what the head reads beside the logits (`transforms.give_hidden`): for embeddings,
             and for drafts that were trained to start from it.
         embeddings: give the state of every token (`transforms.give_states`), for `Model.embed`; a model that
@@ -77,6 +85,7 @@ class ConvertOptions:
     package_limit_mb: float | None = None
     onnx_accuracy: float | None = None
     merge_adapters: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
     hidden_states: bool = False
     embeddings: bool = False
     draft: Path | None = None
@@ -106,6 +115,7 @@ class CheckedOptions:
         budget: to mix precisions to; None for no mixture.
         sample: calibration text; None where nothing reads any.
         adapters: to merge.
+        run_adapters: to be written beside the weights.
         draft: to be written beside the model; None for none.
     """
 
@@ -114,6 +124,7 @@ class CheckedOptions:
     budget: Budget | None
     sample: CalibrationText | None
     adapters: tuple[AdapterRequest, ...] = ()
+    run_adapters: tuple[AdapterRequest, ...] = ()
     draft: DraftCheckpoint | None = None
 
     def notes(self, options: ConvertOptions) -> list[str]:
@@ -160,9 +171,11 @@ def check_options(options: ConvertOptions) -> CheckedOptions:
         for recipe in recipes:
             check_mixable(recipe)
     adapters = tuple(parse_adapter(text) for text in options.merge_adapters)
+    run_adapters = tuple(parse_named_adapter(text) for text in options.adapters)
+    _check_run_adapters(options, targets)
     draft = None if options.draft is None else read_draft(options.draft)
     sample = _read_sample(options, targets, recipes)
-    return CheckedOptions(targets, recipes, budget, sample, adapters, draft)
+    return CheckedOptions(targets, recipes, budget, sample, adapters, run_adapters, draft)
 
 
 def _read_sample(
@@ -220,6 +233,25 @@ def _check_further(options: ConvertOptions, targets: Sequence[Target]) -> None:
         raise UnsupportedOption(
             "a draft was trained for a whole model, and layers or tokens are to be left out; train one for "
             "what is left, or leave one of the two out"
+        )
+
+
+def _check_run_adapters(options: ConvertOptions, targets: Sequence[Target]) -> None:
+    """Refuses adapters for requests where a file takes tokens and nothing else.
+
+    Raises:
+        UnsupportedOption: naming it.
+    """
+    others = ", ".join(target.name for target in targets if target.logits_only)
+    if options.adapters and others:
+        raise UnsupportedOption(
+            f"{RUN_OPTION} is for targets whose steps take more than tokens, found {others}; leave that "
+            f"target out, or merge with {MERGE_OPTION}"
+        )
+    if options.adapters and options.reshaping.prune_vocab is not None:
+        raise UnsupportedOption(
+            f"{RUN_OPTION} is for a whole vocabulary, and tokens are to be left out; merge it with "
+            f"{MERGE_OPTION}"
         )
 
 

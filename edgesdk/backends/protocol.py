@@ -18,6 +18,7 @@ from typing import Protocol, cast, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk.bundle.adapter_record import Gates
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_contract import StepContract
 
@@ -195,6 +196,14 @@ class JudgingSequence(Protocol):
         Raises:
             CapacityError: they do not fit; nothing has changed.
         """
+
+
+@runtime_checkable
+class GatedSequence(Protocol):
+    """What a `TokenSequence` has besides where its file may hold adapters."""
+
+    def use_gates(self, gates: Gates) -> None:
+        """Has the tokens of an empty sequence run with these factors from now on."""
 
 
 @runtime_checkable

@@ -11,6 +11,7 @@ import click
 from edgesdk.cli.options import bundle_argument, json_option
 from edgesdk.cli.output import (
     chats_text,
+    describe_adapter,
     greedy_text,
     megabytes,
     print_facts,
@@ -109,6 +110,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         ("decoder", shape),
         *_pruning(manifest),
         *_embedding(manifest),
+        *_adapters(manifest),
         *(
             (f" into {variant.name}", ", ".join(map(_transform, variant.transforms)) or "not transformed")
             for variant in manifest.variants
@@ -133,6 +135,10 @@ def _embedding(manifest: Manifest) -> list[tuple[str, str]]:
     length = "of length 1" if record.normalise else "of any length"
     prompts = f", prompts {', '.join(record.prompts)}" if record.prompts else ""
     return [(" embeds", f"by {record.pooling}, vectors {length}{prompts}")]
+
+
+def _adapters(manifest: Manifest) -> list[tuple[str, str]]:
+    return [(f" adapter {record.name}", describe_adapter(record)) for record in manifest.adapters]
 
 
 def _transform(record: TransformRecord) -> str:

@@ -16,6 +16,7 @@ from edgesdk.bundle.printable import printable
 from edgesdk.bundle.records import JsonValue, to_json
 
 if TYPE_CHECKING:
+    from edgesdk.bundle.adapter_record import AdapterRecord
     from edgesdk.bundle.manifest import ChatAgreement, GreedyAgreement, Variant
     from edgesdk.bundle.reader import Bundle
     from edgesdk.decoding.completion import Completion
@@ -183,3 +184,12 @@ def _finite(value: JsonValue) -> JsonValue:
     if isinstance(value, list):
         return [_finite(item) for item in value]
     return value
+
+
+def describe_adapter(record: AdapterRecord) -> str:
+    """An adapter in a few words."""
+    scale = "" if record.scale == 1 else f", scale {record.scale:g}"
+    return (
+        f"rank {record.rank} of {record.products} products{scale}, {megabytes(record.size_bytes)} MB, "
+        f"sha256 {record.sha256}"
+    )

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk.bundle.adapter_record import Gates
 from edgesdk.decoding.ahead import Ahead
 from edgesdk.decoding.answer import Answer
 from edgesdk.decoding.choose import Chooser
@@ -30,12 +31,14 @@ class SessionState:
         cells: of the first tokens; None when none of them has cells.
         busy: whether a request is at work on it.
         used: the step in which the last one ended.
+        gates: that its tokens are run with.
     """
 
     tokens: NDArray[np.int32]
     cells: CellList | None = None
     busy: bool = False
     used: int = 0
+    gates: Gates = ()
 
 
 @dataclass(eq=False)
@@ -134,6 +137,11 @@ class Branch:
     def answer(self) -> Answer:
         """What collects them."""
         return self.request.asked.answers[self.index]
+
+    @property
+    def gates(self) -> Gates:
+        """That its tokens are run with."""
+        return self.request.asked.gates
 
     @property
     def tokens(self) -> NDArray[np.int32]:

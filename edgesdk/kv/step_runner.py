@@ -17,19 +17,21 @@ import numpy as np
 from edgesdk.backends.not_finite import NotFiniteError
 from edgesdk.backends.protocol import Cells, Float, Int, StepBackend, StepBuffers
 from edgesdk.backends.turns import turns_of
+from edgesdk.bundle.adapter_record import Gates
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.stack_record import HIDDEN, STATES, STREAMS
+from edgesdk.bundle.stack_record import HIDDEN, STATES
 from edgesdk.bundle.step_shape import MAIN
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.cell_pool import CellPool
 from edgesdk.kv.draft_tree import DraftTree as DraftTree  # part of this seam
+from edgesdk.kv.further_inputs import FurtherInputs
 from edgesdk.kv.size_picker import SizePicker
 from edgesdk.kv.step_entry import StepEntry as StepEntry  # part of this seam
 from edgesdk.kv.step_entry import check_entries
+from edgesdk.kv.step_gates import check_gates
 from edgesdk.kv.step_mask import MaskBlock, StepMask
 from edgesdk.kv.step_rows import Rows, rows_of_tokens, run_rows
 from edgesdk.kv.step_sizes import StepSizes
-from edgesdk.kv.stream_rows import show_no_streams, show_streams
 
 MOST_DRAFTS = 64
 """Of a step: more than any drafter is right about."""
@@ -105,7 +107,7 @@ class StepRunner:
         """Whether steps give the state of every token."""
         self.states: list[Float] = []
         """Those of the last step, if it gives them: (n, E) of each entry's tokens, valid as its logits."""
-        self._streams = any(port.name == STREAMS for port in backend.contracts[stack].inputs)
+        self._further_inputs = FurtherInputs(backend.contracts[stack])
         self._logits: Float | None = None
         self._picker = SizePicker(backend, self._sizes, self.pool, context)
         self._drafts: dict[int, _Judged] = {}
@@ -143,9 +145,13 @@ class StepRunner:
         """
         return self._sizes.piece(wanted, self.pool.frontier, all_rows=all_rows)
 
-    def new_list(self) -> CellList:
-        """An empty sequence; close it to give its cells back."""
-        return CellList(self.pool, self._reach)
+    def new_list(self, gates: Gates = ()) -> CellList:
+        """An empty sequence; close it to give its cells back.
+
+        Raises:
+            DeviceError: steps do not have as many gates as its tokens are to be run with.
+        """
+        return CellList(self.pool, self._reach, check_gates(gates, self._further_inputs.gates))
 
     def take_turn(self, act: Callable[[*Ts], T], *given: *Ts) -> T:
         """Does something with the backend to itself, such as reading logits where they are.
@@ -227,8 +233,7 @@ class StepRunner:
         buffers.tokens[0] = token[0]
         buffers.positions[0] = length
         buffers.rows[:] = 0
-        if self._streams:
-            show_no_streams(buffers)
+        self._further_inputs.fill_next(buffers, cells)
         if not mask.show_next(buffers, cells):
             if shape.tokens > 1:
                 buffers.tokens[1:] = 0
@@ -329,10 +334,7 @@ class StepRunner:
         if total < len(buffers.tokens):
             buffers.tokens[total:] = 0
             buffers.positions[total:] = 0
-        if self._streams:
-            show_streams(buffers, entries)
-        elif any(entry.drafts is not None and entry.drafts.streams is not None for entry in entries):
-            raise ValueError("the drafts have streams, and the stack that runs has none")
+        self._further_inputs.fill(buffers, entries)
         mask.show(buffers, blocks)
 
     def _further(self, buffers: StepBuffers) -> list[Float]:
