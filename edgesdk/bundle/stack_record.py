@@ -25,6 +25,12 @@ STATES = "states"
 GATES = "gates"
 """Input of the main stack where it has terms of low rank: (T, G) for each token the factor of each."""
 
+STREAMS = "streams"
+"""Input of the main stack where it has streams: (T, G), 1 in column j - 1 of a row that is stream j."""
+
+SOURCES = "sources"
+"""Input where streams begin in the middle of the model: (T,) int32, the row whose state each goes on with."""
+
 DRAFT = "draft"
 """Name of the stack of a trained draft."""
 

@@ -24,10 +24,11 @@ from edgesdk.bundle.step_shape import MAIN
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.cell_pool import CellPool
 from edgesdk.kv.draft_tree import DraftTree as DraftTree  # part of this seam
+from edgesdk.kv.further_inputs import FurtherInputs
 from edgesdk.kv.size_picker import SizePicker
 from edgesdk.kv.step_entry import StepEntry as StepEntry  # part of this seam
 from edgesdk.kv.step_entry import check_entries
-from edgesdk.kv.step_gates import check_gates, count_gates, fill_gates, show_gates
+from edgesdk.kv.step_gates import check_gates
 from edgesdk.kv.step_mask import MaskBlock, StepMask
 from edgesdk.kv.step_rows import Rows, rows_of_tokens, run_rows
 from edgesdk.kv.step_sizes import StepSizes
@@ -106,7 +107,7 @@ class StepRunner:
         """Whether steps give the state of every token."""
         self.states: list[Float] = []
         """Those of the last step, if it gives them: (n, E) of each entry's tokens, valid as its logits."""
-        self._gates = count_gates(backend.contracts[stack])
+        self._further_inputs = FurtherInputs(backend.contracts[stack])
         self._logits: Float | None = None
         self._picker = SizePicker(backend, self._sizes, self.pool, context)
         self._drafts: dict[int, _Judged] = {}
@@ -150,7 +151,7 @@ class StepRunner:
         Raises:
             DeviceError: steps do not have as many gates as its tokens are to be run with.
         """
-        return CellList(self.pool, self._reach, check_gates(gates, self._gates))
+        return CellList(self.pool, self._reach, check_gates(gates, self._further_inputs.gates))
 
     def take_turn(self, act: Callable[[*Ts], T], *given: *Ts) -> T:
         """Does something with the backend to itself, such as reading logits where they are.
@@ -232,8 +233,7 @@ class StepRunner:
         buffers.tokens[0] = token[0]
         buffers.positions[0] = length
         buffers.rows[:] = 0
-        if self._gates:
-            show_gates(buffers, 0, len(buffers.tokens), cells.gates)
+        self._further_inputs.fill_next(buffers, cells)
         if not mask.show_next(buffers, cells):
             if shape.tokens > 1:
                 buffers.tokens[1:] = 0
@@ -334,8 +334,7 @@ class StepRunner:
         if total < len(buffers.tokens):
             buffers.tokens[total:] = 0
             buffers.positions[total:] = 0
-        if self._gates:
-            fill_gates(buffers, entries)
+        self._further_inputs.fill(buffers, entries)
         mask.show(buffers, blocks)
 
     def _further(self, buffers: StepBuffers) -> list[Float]:

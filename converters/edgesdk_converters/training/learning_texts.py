@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from edgesdk_converters.convert_options import ConvertOptions
 from edgesdk_converters.drafts.draft_checkpoint import tokenizer_digest
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.quantise.calibration.calibration_text import builtin_calibration, read_calibration
-from edgesdk_converters.training.draft_training import ANSWERS, SAMPLE, DraftTraining
+from edgesdk_converters.training.draft_training import ANSWERS, SAMPLE
 from edgesdk_converters.training.features import LearningText
 from edgesdk_converters.training.running_target import RunningTarget
 from edgesdk_converters.training.seed_instructions import (
@@ -41,6 +42,30 @@ _STEP_MS = 2000.0  # nobody waits for the next token
 Provenance = dict[str, object]
 
 
+class TextOptions(Protocol):
+    """Which texts are learnt from; `DraftTraining` says what each is."""
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """Kinds of data, and files."""
+
+    @property
+    def answer_tokens(self) -> int:
+        """How many the target writes."""
+
+    @property
+    def seed(self) -> int:
+        """Of instructions."""
+
+    @property
+    def teacher(self) -> Path | None:
+        """Bundle that writes answers."""
+
+    @property
+    def threads(self) -> int | None:
+        """Of the teacher."""
+
+
 @dataclass(frozen=True)
 class LearningData:
     """Texts with their origin.
@@ -57,7 +82,7 @@ class LearningData:
 
 
 def learning_texts(
-    source: str, checkpoint: Checkpoint, options: DraftTraining, work: Path, say: Callable[[int], None]
+    source: str, checkpoint: Checkpoint, options: TextOptions, work: Path, say: Callable[[int], None]
 ) -> LearningData:
     """Gathers texts; answers are written first where they are not there yet.
 
@@ -90,7 +115,7 @@ def learning_texts(
 
 
 def _answers(
-    source: str, checkpoint: Checkpoint, options: DraftTraining, work: Path, say: Callable[[int], None]
+    source: str, checkpoint: Checkpoint, options: TextOptions, work: Path, say: Callable[[int], None]
 ) -> tuple[list[tuple[LearningText, bool]], Provenance]:
     path, about = work / "answers.jsonl", work / "answers.json"
     answers = read_texts(path) if path.exists() else []
@@ -160,7 +185,7 @@ def _check_teacher(bundle: Path, checkpoint: Checkpoint) -> None:
         )
 
 
-def running_target(source: str, program: Program, options: DraftTraining, work: Path) -> RunningTarget:
+def running_target(source: str, program: Program, options: TextOptions, work: Path) -> RunningTarget:
     """The target with its states, to read texts: converted for it unless it is there.
 
     Raises:
