@@ -14,6 +14,7 @@ from edgesdk.cli.convert import converters_installed
 from edgesdk.cli.options import json_option, threads_option
 from edgesdk.cli.output import print_facts, print_json, print_table
 from edgesdk.cli.progress_line import ProgressLine, print_event
+from edgesdk.cli.train_adapter import command as adapter_command
 
 if TYPE_CHECKING:
     from edgesdk.retrieval.judge_file import Reads
@@ -45,8 +46,12 @@ def command() -> None:
     """Trains additions to a model, which stays what it is. Needs the `train` and `convert` extras.
 
     What can be trained: a draft, which guesses the tokens that a model will say, so that one step judges
-    several; a judge, which tells whether a model knows what it says (`edgesdk ask --gate head`).
+    several; a judge, which tells whether a model knows what it says (`edgesdk ask --gate head`); an adapter,
+    by which a model learns from texts of yours.
     """
+
+
+command.add_command(adapter_command, "adapter")
 
 
 @command.command(short_help="Train a draft for a checkpoint.", epilog=DRAFT_EXAMPLES)

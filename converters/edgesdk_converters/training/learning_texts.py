@@ -101,7 +101,7 @@ def learning_texts(
     greedy: set[int] = set()
     provenance: list[Provenance] = []
     # What is wrong with a file has to show before answers are written for hours.
-    plain = {item: _plain(checkpoint, item) for item in options.data if item != ANSWERS}
+    plain = {item: plain_text(checkpoint, item) for item in options.data if item != ANSWERS}
     for item in options.data:
         if item == ANSWERS:
             found, record = _answers(source, checkpoint, options, work, say)
@@ -202,7 +202,12 @@ def _converted(source: str, folder: Path, *, states: bool = False) -> Path:
     return folder
 
 
-def _plain(checkpoint: Checkpoint, item: str) -> tuple[list[LearningText], Provenance]:
+def plain_text(checkpoint: Checkpoint, item: str) -> tuple[list[LearningText], Provenance]:
+    """Windows of 256 tokens of a text, or of the shipped sample, with where they come from.
+
+    Raises:
+        UnsupportedOption: the file cannot be read, or is shorter than a window.
+    """
     sample = builtin_calibration() if item == SAMPLE else read_calibration(Path(item))
     windows: Sequence[np.ndarray[tuple[int], np.dtype[np.int32]]]
     windows = calibration_windows(checkpoint, sample, _WINDOW, _MOST_TEXT)
