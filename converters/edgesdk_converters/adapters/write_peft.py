@@ -91,8 +91,8 @@ def write_peft(folder: Path, adapter: TrainedAdapter, architecture: str, base: s
         "lora_alpha": adapter.alpha,
         "lora_dropout": 0.0,
         "bias": "none",
-        "target_modules": sorted({modules[name].rpartition(".")[2] for name in adapter.low_rank}),
-        "layers_to_transform": sorted({int(name.split(".")[1]) for name in adapter.low_rank}),
+        "target_modules": [*sorted({modules[name].rpartition(".")[2] for name in adapter.low_rank})],
+        "layers_to_transform": [*sorted({int(name.split(".")[1]) for name in adapter.low_rank})],
         "inference_mode": True,
     }
     if adapter.tables:

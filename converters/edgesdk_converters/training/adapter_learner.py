@@ -95,7 +95,7 @@ class AdapterLearner:
     @property
     def tokens_of_a_step(self) -> int:
         """Positions that one step learns from."""
-        return self._of_a_step * (self._windows.shape[1] - 1)
+        return self._of_a_step * (int(self._windows.shape[1]) - 1)
 
     @property
     def of_a_pass(self) -> int:
