@@ -51,6 +51,7 @@ CONVERTERS = [
     "edgesdk_converters.convert_options",
     "edgesdk_converters.check_targets",
     "edgesdk_converters.reshape",
+    "edgesdk_converters.streams",
     "edgesdk_converters.drafts",
     "edgesdk_converters.check_targets",
     "edgesdk_converters.targets",

@@ -14,6 +14,7 @@ from edgesdk.cli.convert import converters_installed
 from edgesdk.cli.options import json_option, threads_option
 from edgesdk.cli.output import print_facts, print_json, print_table
 from edgesdk.cli.progress_line import ProgressLine, print_event
+from edgesdk.cli.train_streams import train_streams_command
 
 if TYPE_CHECKING:
     from edgesdk_converters.training.train_draft import DraftReport
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\b
 Examples:
   edgesdk train draft smollm2-135m mydraft --hours 2
+  edgesdk train streams smollm2-135m mystreams --hours 2
   edgesdk train judge smollm2 judge.json --facts facts.jsonl
 """
 
@@ -44,7 +46,8 @@ def command() -> None:
     """Trains additions to a model, which stays what it is. Needs the `train` and `convert` extras.
 
     What can be trained: a draft, which guesses the tokens that a model will say, so that one step judges
-    several; a judge, which tells whether a model knows what it says (`edgesdk ask --gate head`).
+    several; streams, by which a model guesses them itself; a judge, which tells whether a model knows what it
+    says (`edgesdk ask --gate head`).
     """
 
 
@@ -196,6 +199,9 @@ def draft(
             shown = print_event if as_json else line
             report = train_draft(target, out, options, revision=revision, report=shown)
     _show(report, time.perf_counter() - started, as_json)
+
+
+command.add_command(train_streams_command)
 
 
 @command.command(short_help="Train a judge of what a model knows.", epilog=JUDGE_EXAMPLES)
