@@ -37,14 +37,18 @@ def sequence_inputs(
     }
     if spec.window is not None:
         inputs["window_mask"] = np.where(seen & (distance < spec.window), np.float32(0), MASKED)
-    for value in program.graph.inputs:
-        if value.name == GATES:  # no term of low rank is asked for
-            inputs[GATES] = np.zeros((len(tokens), int(value.shape[1])), np.float32)
+    inputs |= closed_gates(program, len(tokens))
     for cells in graph_tensors(step_contract(spec)).cells:
         inputs[cells.name] = np.zeros(
             [size if isinstance(size, int) else 0 for size in cells.dims], np.float32
         )
     return inputs
+
+
+def closed_gates(program: Program, count: int) -> dict[str, NDArray[np.generic]]:
+    """The input by which no token of `count` asks for a term of low rank; none where there are no gates."""
+    gates = program.graph.values.get(GATES)
+    return {} if gates is None else {GATES: np.zeros((count, int(gates.shape[1])), np.float32)}
 
 
 def sequence_logits(
