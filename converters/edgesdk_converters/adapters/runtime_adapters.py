@@ -19,8 +19,8 @@ from edgesdk_converters.adapters.merge_adapter import Place, find_places, replac
 from edgesdk_converters.adapters.read_adapter import read_adapter
 from edgesdk_converters.architectures.registry import read_spec
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
+from edgesdk_converters.graph.low_rank_term import LowRankTerm
 from edgesdk_converters.graph.weights import Array
-from edgesdk_converters.transforms.add_low_rank import LowRankTerm
 
 
 @dataclass(frozen=True)

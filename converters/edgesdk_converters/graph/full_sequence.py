@@ -37,15 +37,22 @@ def sequence_inputs(
     }
     if spec.window is not None:
         inputs["window_mask"] = np.where(seen & (distance < spec.window), np.float32(0), MASKED)
-    for value in program.graph.inputs:
-        if value.name in (GATES, STREAMS):  # no term of low rank is asked for, and no row is a stream
-            inputs[value.name] = np.zeros((len(tokens), int(value.shape[1])), np.float32)
-        elif value.name == SOURCES:
-            inputs[SOURCES] = np.arange(len(tokens), dtype=np.int32)
+    inputs |= closed_gates(program, len(tokens))
     for cells in graph_tensors(step_contract(spec)).cells:
         inputs[cells.name] = np.zeros(
             [size if isinstance(size, int) else 0 for size in cells.dims], np.float32
         )
+    return inputs
+
+
+def closed_gates(program: Program, count: int) -> dict[str, NDArray[np.generic]]:
+    """Inputs by which `count` tokens are run by the model alone: no term of low rank, and no row a stream."""
+    inputs: dict[str, NDArray[np.generic]] = {}
+    for value in program.graph.inputs:
+        if value.name in (GATES, STREAMS):
+            inputs[value.name] = np.zeros((count, int(value.shape[1])), np.float32)
+        elif value.name == SOURCES:
+            inputs[SOURCES] = np.arange(count, dtype=np.int32)
     return inputs
 
 

@@ -32,6 +32,7 @@ from typing import Literal
 
 from edgesdk.bundle.records import from_json
 from edgesdk.errors import BundleError, UnsupportedOption
+from edgesdk_converters.graph.low_rank_term import INNER, WRITTEN
 from edgesdk_converters.quantise.activation_rule import ActivationRule
 from edgesdk_converters.quantise.weight_pattern import check_pattern, matches
 
@@ -40,7 +41,6 @@ Algorithm = Literal["round", "clip_search", "gptq", "stored", "palette", "palett
 
 _OWN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _EXACT = "-exact"
-_PARTS = (".lora_a", ".lora_b")
 _STREAMS = "streams."
 _LIMIT_BYTES = 1 << 20
 _KNOWN = (
@@ -118,7 +118,7 @@ class Rule:
 
     def matches(self, weight: str) -> bool:
         """Whether the rule speaks of a weight."""
-        if weight.endswith(_PARTS) and "lora_" not in self.pattern:
+        if weight.endswith((INNER, WRITTEN)) and "lora_" not in self.pattern:
             return False
         if weight.startswith(_STREAMS) and _STREAMS not in self.pattern:
             return False

@@ -10,36 +10,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import TransformRecord
 from edgesdk.bundle.stack_record import GATES
 from edgesdk.errors import TransformError
 from edgesdk_converters.graph.graph import Graph, GraphBuilder, Node
+from edgesdk_converters.graph.low_rank_term import INNER, WRITTEN
+from edgesdk_converters.graph.low_rank_term import LowRankTerm as LowRankTerm  # part of this verb
 from edgesdk_converters.graph.ops import Linear, LowRank, LowRankPart, TakeRows
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Derived, DerivedWeights
-
-INNER, WRITTEN = ".lora_a", ".lora_b"
-"""What the names of A and of B end in, behind the name of the weight that they go with."""
-
-
-@dataclass(frozen=True)
-class LowRankTerm:
-    """What is added to the product with one weight (O, I).
-
-    Attributes:
-        ranks: for each gate, 0 where it adds nothing here; their sum is N.
-        inner: A (N, I) float32, the rows of all gates in order.
-        written: B (O, N) float32, scales included: a gate of 1 is the term as it was trained.
-    """
-
-    ranks: tuple[int, ...]
-    inner: NDArray[np.float32]
-    written: NDArray[np.float32]
 
 
 def add_low_rank(program: Program, terms: Mapping[str, LowRankTerm], gates: int) -> Program:
@@ -74,16 +56,6 @@ def add_low_rank(program: Program, terms: Mapping[str, LowRankTerm], gates: int)
             *program.history,
             TransformRecord("add_low_rank", {"gates": gates, "products": len(terms)}),
         ),
-    )
-
-
-def is_inner(graph: Graph, value: str) -> bool:
-    """Whether a value is nothing but what terms of low rank are made from."""
-    users = graph.users(value)
-    return (
-        bool(users)
-        and value not in graph.outputs
-        and all(isinstance(user.op, LowRank) and user.inputs[1] == value for user in users)
     )
 
 
