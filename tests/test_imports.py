@@ -43,6 +43,7 @@ RUNTIME = [
 ]
 CONVERTERS = [
     "edgesdk_converters.training",
+    "edgesdk_converters.add_adapter",
     "edgesdk_converters.convert",
     "edgesdk_converters.prove_variants",
     "edgesdk_converters.write_variants",
@@ -51,6 +52,7 @@ CONVERTERS = [
     "edgesdk_converters.convert_options",
     "edgesdk_converters.check_targets",
     "edgesdk_converters.reshape",
+    "edgesdk_converters.streams",
     "edgesdk_converters.drafts",
     "edgesdk_converters.check_targets",
     "edgesdk_converters.targets",

@@ -9,7 +9,9 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
+from typing import cast
+
+import numpy as np
 
 from edgesdk.errors import UnsupportedOption, quoted
 
@@ -100,12 +102,12 @@ def gates_of(records: Sequence[AdapterRecord], asked: AdapterChoice) -> Gates:
         )
     known = {record.name: record.gate for record in records}
     factors = dict.fromkeys(range(max(known.values(), default=-1) + 1), 0.0)
-    for name, factor in wishes.items():
+    for name, factor in cast("Mapping[object, object]", wishes).items():
         if not isinstance(name, str) or name not in known:
             there = ", ".join(known) or "none; convert the model with --adapter"
             raise UnsupportedOption(f"the bundle has no adapter {quoted(name)}; there is {there}")
-        number = isinstance(factor, Real) and not isinstance(factor, bool)
-        if not number or not abs(float(factor)) <= _LARGEST_FACTOR:  # NaN, too
+        is_number = isinstance(factor, int | float | np.number) and not isinstance(factor, bool)
+        if not is_number or not abs(float(cast(float, factor))) <= _LARGEST_FACTOR:  # NaN, too
             raise UnsupportedOption(f"the factor of adapter {name} is {quoted(factor)}, expected a number")
-        factors[known[name]] = float(factor)
+        factors[known[name]] = float(cast(float, factor))
     return tuple(factors.values()) if any(factors.values()) else ()

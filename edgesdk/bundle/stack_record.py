@@ -7,6 +7,7 @@ What the sizes of a stack take and give follows from it (`step_contract`); which
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.port import LARGEST_SIZE, Port, is_port_name
@@ -30,6 +31,8 @@ STREAMS = "streams"
 
 SOURCES = "sources"
 """Input where streams begin in the middle of the model: (T,) int32, the row whose state each goes on with."""
+
+MOST_STREAMS = 8
 
 DRAFT = "draft"
 """Name of the stack of a trained draft."""
@@ -82,6 +85,37 @@ class DraftRecord:
 
 
 @dataclass(frozen=True)
+class StreamsRecord:
+    """The streams of a model: rows of its step that say tokens further ahead.
+
+    Attributes:
+        form: `masks`, from the first block on, or `streams`, before the top blocks.
+        count: G, tokens ahead of the model's own.
+        layers: blocks that they run through.
+        rank: of the low-rank parts that their rows have.
+        size_bytes: of what only they read in the file.
+    """
+
+    form: Literal["masks", "streams"]
+    count: int
+    layers: int
+    rank: int
+    size_bytes: int
+
+    def __post_init__(self) -> None:
+        """Refuses sizes that no streams have.
+
+        Raises:
+            ValueError: naming one; readers turn it into their own error.
+        """
+        for what, most in (("count", MOST_STREAMS), ("layers", LARGEST_SIZE), ("rank", LARGEST_SIZE)):
+            if not 1 <= getattr(self, what) <= most:
+                raise ValueError(f"{what} of streams is {quoted(getattr(self, what))}, expected 1 to {most}")
+        if self.size_bytes < 0:
+            raise ValueError(f"size_bytes of streams is {quoted(self.size_bytes)}, expected 0 or more")
+
+
+@dataclass(frozen=True)
 class StackRecord:
     """One entry into the weights of a variant's file, with ports and sizes of its own.
 
@@ -91,6 +125,7 @@ class StackRecord:
         outputs: that it has beside logits: of every row (R, ..) or of every token (T, ..).
         decoder: its shape where it has cells of its own; None for one that reads the main stack's.
         draft: what it is where it is a trained draft, which has ports of its own kind and no cells.
+        streams: what its streams are, where the main stack has some.
     """
 
     name: str
@@ -98,6 +133,7 @@ class StackRecord:
     outputs: tuple[Port, ...] = ()
     decoder: DecoderSpec | None = None
     draft: DraftRecord | None = None
+    streams: StreamsRecord | None = None
 
     def __post_init__(self) -> None:
         """Refuses what no stack is called, and ports that a step cannot have.
@@ -111,6 +147,11 @@ class StackRecord:
             raise ValueError("the main stack has the variant's own decoder, found another")
         if self.draft is not None and (self.name != DRAFT or self.inputs or self.outputs or self.decoder):
             raise ValueError(f"stack {self.name[:60]!r} is a trained draft and something else")
+        columns = next((port.dims for port in self.inputs if port.name == STREAMS), None)
+        if (None if self.streams is None else ("T", self.streams.count)) != columns:
+            raise ValueError(
+                f"stack {self.name[:60]!r} does not say what its input {STREAMS!r} is, or has none"
+            )
         names = [port.name for port in (*self.inputs, *self.outputs)]
         taken = set(names) & RESERVED_PORTS or {name for name in names if names.count(name) > 1}
         if taken:

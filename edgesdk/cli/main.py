@@ -31,6 +31,7 @@ COMMANDS = (
     "rm",
     "alias",
     "convert",
+    "adapter",
     "compile",
     "run",
     "chat",

@@ -14,7 +14,8 @@ from edgesdk.cli.convert import converters_installed
 from edgesdk.cli.options import json_option, threads_option
 from edgesdk.cli.output import print_facts, print_json, print_table
 from edgesdk.cli.progress_line import ProgressLine, print_event
-from edgesdk.cli.train_adapter import command as adapter_command
+from edgesdk.cli.train_adapter import train_adapter_command
+from edgesdk.cli.train_streams import train_streams_command
 
 if TYPE_CHECKING:
     from edgesdk.retrieval.judge_file import Reads
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\b
 Examples:
   edgesdk train draft smollm2-135m mydraft --hours 2
+  edgesdk train streams smollm2-135m mystreams --hours 2
   edgesdk train judge smollm2 judge.json --facts facts.jsonl
 """
 
@@ -46,12 +48,12 @@ def command() -> None:
     """Trains additions to a model, which stays what it is. Needs the `train` and `convert` extras.
 
     What can be trained: a draft, which guesses the tokens that a model will say, so that one step judges
-    several; a judge, which tells whether a model knows what it says (`edgesdk ask --gate head`); an adapter,
-    by which a model learns from texts of yours.
+    several; streams, by which a model guesses them itself; a judge, which tells whether a model knows what it
+    says (`edgesdk ask --gate head`); an adapter, by which a model learns from texts of yours.
     """
 
 
-command.add_command(adapter_command, "adapter")
+command.add_command(train_adapter_command, "adapter")
 
 
 @command.command(short_help="Train a draft for a checkpoint.", epilog=DRAFT_EXAMPLES)
@@ -202,6 +204,9 @@ def draft(
             shown = print_event if as_json else line
             report = train_draft(target, out, options, revision=revision, report=shown)
     _show(report, time.perf_counter() - started, as_json)
+
+
+command.add_command(train_streams_command)
 
 
 @command.command(short_help="Train a judge of what a model knows.", epilog=JUDGE_EXAMPLES)

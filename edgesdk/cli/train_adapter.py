@@ -119,7 +119,7 @@ def _layers(context: click.Context, parameter: click.Parameter, value: str | Non
     help="Print JSON lines instead of text: the progress (event: progress), and the report as the last line "
     "(event: done).",
 )
-def command(
+def train_adapter_command(
     model: str,
     out: Path,
     data: tuple[str, ...],

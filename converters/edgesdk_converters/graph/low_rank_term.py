@@ -1,4 +1,4 @@
-"""What is added to one product: a gated term of low rank, as numbers."""
+"""What is added to one product: a gated term of low rank, as numbers, and what a graph calls its parts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgesdk_converters.graph.graph import Graph
+from edgesdk_converters.graph.ops import LowRank
+
+INNER, WRITTEN = ".lora_a", ".lora_b"
+"""What the names of A and of B end in, behind the name of the weight that they go with."""
 
 
 @dataclass(frozen=True)
@@ -21,3 +27,13 @@ class LowRankTerm:
     ranks: tuple[int, ...]
     inner: NDArray[np.float32]
     written: NDArray[np.float32]
+
+
+def is_inner(graph: Graph, value: str) -> bool:
+    """Whether a value is nothing but what terms of low rank are made from."""
+    users = graph.users(value)
+    return (
+        bool(users)
+        and value not in graph.outputs
+        and all(isinstance(user.op, LowRank) and user.inputs[1] == value for user in users)
+    )

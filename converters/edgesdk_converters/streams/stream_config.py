@@ -19,6 +19,7 @@ from typing import Final, Literal
 
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.port import LARGEST_SIZE
+from edgesdk.bundle.stack_record import MOST_STREAMS
 from edgesdk.errors import UnsupportedOption
 from edgesdk_converters.drafts.draft_checkpoint import DraftTarget
 
@@ -27,7 +28,6 @@ VERSION: Final = 1
 START = "start"
 """Tensor (G, E): the state that each stream begins with, or what is added to that of its token."""
 
-MOST_STREAMS = 8
 PARTS = ("q", "k", "v", "o", "gate", "up", "down")
 """Products of a block that may have low-rank parts."""
 

@@ -14,6 +14,7 @@ from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.errors import UnsupportedOption
 from edgesdk_converters.graph import ops
 from edgesdk_converters.graph.graph import Graph, GraphBuilder, Node
+from edgesdk_converters.streams.stream_start import stream_before
 from edgesdk_converters.training.frozen_target import HIDDEN
 
 
@@ -55,19 +56,6 @@ def stream_graphs(graph: Graph, spec: DecoderSpec, place: int, ranks: Mapping[st
         _tail(graph, start, [HIDDEN], ranks),
         cells,
     )
-
-
-def stream_before(graph: Graph, spec: DecoderSpec, place: int) -> str:
-    """The value of the residual stream (T, E) that a block reads.
-
-    Args:
-        graph: as `build_decoder` makes it.
-        spec: of the decoder.
-        place: of the block.
-    """
-    at = f"layers.{spec.blocks[place].number}."
-    joins = (node for node in graph.nodes if isinstance(node.op, ops.Add) and node.outputs[0].startswith(at))
-    return next(joins).inputs[0]
 
 
 def _nodes(graph: Graph, start: str, outputs: Iterable[str]) -> list[Node]:

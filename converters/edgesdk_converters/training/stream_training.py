@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from edgesdk.bundle.stack_record import MOST_STREAMS
 from edgesdk.errors import UnsupportedOption
-from edgesdk_converters.streams.stream_config import MOST_STREAMS, PARTS, StreamForm
+from edgesdk_converters.streams.stream_config import PARTS, StreamForm
 from edgesdk_converters.training.draft_training import ANSWERS, SAMPLE
 from edgesdk_converters.training.losses import find_loss
 from edgesdk_converters.training.products import Numbers

@@ -23,6 +23,7 @@ from edgesdk_converters.graph.program import Program
 from edgesdk_converters.progress import ProgressMeter, Report, Stage
 from edgesdk_converters.streams.stream_checkpoint import StreamCheckpoint, write_streams
 from edgesdk_converters.streams.stream_config import PARTS, StreamConfig
+from edgesdk_converters.streams.stream_start import stream_before
 from edgesdk_converters.training.choose_words import check_words, choose_words
 from edgesdk_converters.training.draft_learner import freeze
 from edgesdk_converters.training.draft_training import ANSWERS
@@ -33,7 +34,6 @@ from edgesdk_converters.training.losses import find_loss
 from edgesdk_converters.training.measure_streams import StreamWorth, measure_streams
 from edgesdk_converters.training.plot_losses import plot_losses
 from edgesdk_converters.training.stream_batches import StreamBatches
-from edgesdk_converters.training.stream_graph import stream_before
 from edgesdk_converters.training.stream_learner import StreamLearner, StreamRows, Tensors
 from edgesdk_converters.training.stream_training import StreamTraining
 from edgesdk_converters.training.trainer import LOG_FILE, Told, Trainer, TrainOptions, read_log

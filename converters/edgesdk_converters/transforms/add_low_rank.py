@@ -17,13 +17,11 @@ from edgesdk.bundle.manifest import TransformRecord
 from edgesdk.bundle.stack_record import GATES
 from edgesdk.errors import TransformError
 from edgesdk_converters.graph.graph import Graph, GraphBuilder, Node
+from edgesdk_converters.graph.low_rank_term import INNER, WRITTEN
 from edgesdk_converters.graph.low_rank_term import LowRankTerm as LowRankTerm  # part of this verb
 from edgesdk_converters.graph.ops import Linear, LowRank, LowRankPart, TakeRows
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Derived, DerivedWeights
-
-INNER, WRITTEN = ".lora_a", ".lora_b"
-"""What the names of A and of B end in, behind the name of the weight that they go with."""
 
 
 def add_low_rank(program: Program, terms: Mapping[str, LowRankTerm], gates: int) -> Program:
@@ -58,16 +56,6 @@ def add_low_rank(program: Program, terms: Mapping[str, LowRankTerm], gates: int)
             *program.history,
             TransformRecord("add_low_rank", {"gates": gates, "products": len(terms)}),
         ),
-    )
-
-
-def is_inner(graph: Graph, value: str) -> bool:
-    """Whether a value is nothing but what terms of low rank are made from."""
-    users = graph.users(value)
-    return (
-        bool(users)
-        and value not in graph.outputs
-        and all(isinstance(user.op, LowRank) and user.inputs[1] == value for user in users)
     )
 
 

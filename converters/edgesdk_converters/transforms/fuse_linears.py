@@ -12,10 +12,10 @@ import numpy as np
 from edgesdk.bundle.manifest import TransformRecord
 from edgesdk_converters.checkpoints.stored_blocks import BlockType, StoredBlocks, block_type, stack_blocks
 from edgesdk_converters.graph.graph import Graph, Node, Value, rebuild
+from edgesdk_converters.graph.low_rank_term import INNER, is_inner
 from edgesdk_converters.graph.ops import Linear, Split
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights, Weights, load_rows, stored_blocks
-from edgesdk_converters.transforms.add_low_rank import INNER, is_inner
 
 
 def fuse_linears(program: Program, *, keep_blocks: bool = False) -> Program:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from edgesdk.bundle.manifest import TransformRecord
 from edgesdk.errors import TransformError
 from edgesdk_converters.graph.graph import Graph, Node, Value, rebuild
+from edgesdk_converters.graph.low_rank_term import is_inner
 from edgesdk_converters.graph.ops import Add, Embed, Linear, LowRank, RmsNorm, Scale, TakeRows
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights, Weights, load_rows
-from edgesdk_converters.transforms.add_low_rank import is_inner
 
 ROTATION = ".rotation"
 """What the name of a matrix ends in that only the turned stream needs."""

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from edgesdk.bundle.manifest import TransformRecord
 from edgesdk.errors import TransformError
 from edgesdk_converters.graph.graph import Graph, Node
+from edgesdk_converters.graph.low_rank_term import is_inner
 from edgesdk_converters.graph.ops import Attend, HeadsFirst, Linear, LowRank, MergeHeads, RmsNorm, SplitHeads
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights
-from edgesdk_converters.transforms.add_low_rank import is_inner
 from edgesdk_converters.transforms.rotate_residual import random_rotation
 
 

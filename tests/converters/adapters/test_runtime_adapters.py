@@ -220,6 +220,24 @@ def test_the_manifest_says_what_there_is(bundles):
         assert variant.numbers != with_gates[variant.name]
 
 
+@pytest.mark.parametrize("recipe", ["w8", "w8-exact", "w4b32-round", "source"])
+def test_the_weights_are_those_of_the_model_without(recipe, write_adapter, tmp_path):
+    """Calibrated, scaled, rotated or kept in blocks: what is added beside them changes none of them."""
+    base = write_tiny_gguf(tmp_path / "base.gguf", "llama")
+    options = {"targets": ("litert",), "recipes": (recipe,), "context": 64, "prove": False}
+    logits = []
+    for name, adapters in (("plain", ()), ("adapted", (f"style={write_adapter()}",))):
+        convert(str(base), tmp_path / name, ConvertOptions(adapters=adapters, **options))
+        with load(tmp_path / name, backend="litert") as model:
+            logits.append(model.score(TEXT))
+            if adapters:
+                changed = model.score(TEXT, adapter="style")
+    plain, adapted = (open_bundle(tmp_path / name).manifest.variants[0] for name in ("plain", "adapted"))
+    assert plain.weights == tuple(record for record in adapted.weights if ".lora_" not in record.name)
+    assert np.array_equal(*logits)
+    assert np.abs(changed - logits[0]).max() > 0.01 * np.abs(logits[0]).max()
+
+
 @pytest.mark.parametrize(
     ("asked", "found"),
     [

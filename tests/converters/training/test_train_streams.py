@@ -21,12 +21,12 @@ from edgesdk_converters.graph.full_sequence import sequence_logits
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.streams.stream_checkpoint import fit_streams, read_streams
 from edgesdk_converters.streams.stream_config import START, StreamConfig
+from edgesdk_converters.streams.stream_start import stream_before
 from edgesdk_converters.training.draft_learner import freeze
 from edgesdk_converters.training.features import Features
 from edgesdk_converters.training.frozen_target import FrozenTarget, scaled_embedding
 from edgesdk_converters.training.losses import find_loss
 from edgesdk_converters.training.stream_batches import StreamBatches
-from edgesdk_converters.training.stream_graph import stream_before
 from edgesdk_converters.training.stream_learner import StreamLearner, StreamRows
 from edgesdk_converters.training.stream_training import StreamTraining
 from edgesdk_converters.training.train_streams import train_streams
