@@ -11,6 +11,7 @@ from edgesdk.errors import UnsupportedOption
 from edgesdk_converters.adapters.adapter import AdapterRequest, parse_adapter
 from edgesdk_converters.check_targets import check_exact, check_package_limit, check_palettes
 from edgesdk_converters.drafts.draft_checkpoint import DraftCheckpoint, read_draft
+from edgesdk_converters.exit_stacks import parse_exits
 from edgesdk_converters.quantise.budget import Budget, parse_budget
 from edgesdk_converters.quantise.calibration.calibration_text import (
     CalibrationText,
@@ -61,6 +62,8 @@ class ConvertOptions:
             was trained to embed does so without being asked.
         draft: folder of a trained draft, to be written into the files (`drafts.draft_checkpoint`); None for
             none.
+        exits: after how many blocks an answer may be taken, such as `12,18,24`: the decoder is written in
+            segments beside the whole (`exit_stacks`; LiteRT and ONNX steps); None for none.
     """
 
     targets: tuple[str, ...] = DEFAULT_TARGETS
@@ -80,6 +83,12 @@ class ConvertOptions:
     hidden_states: bool = False
     embeddings: bool = False
     draft: Path | None = None
+    exits: str | None = None
+
+    @property
+    def exit_blocks(self) -> tuple[int, ...]:
+        """Blocks before each exit; none without exits."""
+        return () if self.exits is None else parse_exits(self.exits)
 
     @property
     def stacks(self) -> tuple[ShallowStack, ...]:
@@ -151,6 +160,7 @@ def check_options(options: ConvertOptions) -> CheckedOptions:
         )
     _check_stacks(options, targets)
     _check_further(options, targets)
+    _check_exits(options, targets)
     check_exact(targets, recipes)
     options.reshaping.check()
     _check_output_only(options, targets)
@@ -194,6 +204,22 @@ def _check_stacks(options: ConvertOptions, targets: Sequence[Target]) -> None:
         raise UnsupportedOption(
             f"a shallow stack is for the target {takes} only, found {without}; leave it out"
         )
+
+
+def _check_exits(options: ConvertOptions, targets: Sequence[Target]) -> None:
+    """Refuses exits for targets and cells that go without.
+
+    Raises:
+        UnsupportedOption: naming them.
+    """
+    if not options.exit_blocks:
+        return
+    without = ", ".join(target.name for target in targets if not target.exits)
+    if without:
+        takes = ", ".join(target.name for target in TARGETS if target.exits)
+        raise UnsupportedOption(f"exits are for the targets {takes}, found {without}; leave one of them out")
+    if options.cells != "float32":
+        raise UnsupportedOption(f"exits need float32 cells, found {options.cells}; leave --cells out")
 
 
 def _check_further(options: ConvertOptions, targets: Sequence[Target]) -> None:

@@ -131,6 +131,7 @@ class Target:
         stacks: whether its file can hold further stacks on the same weights.
         logits_only: whether its file gives logits and nothing beside them.
         draft_tokens: for how many texts at once a trained draft is written; empty where it cannot be.
+        exits: whether its file can hold the decoder in segments beside the whole.
         refine: improves what was written, where something was wished for that it can do.
     """
 
@@ -149,6 +150,7 @@ class Target:
     stacks: bool = False
     logits_only: bool = False
     draft_tokens: tuple[int, ...] = ()
+    exits: bool = False
     refine: Callable[[RefineRequest], Refined] = _as_written
 
     @property
@@ -276,6 +278,7 @@ TARGETS = (
         LITERT_BLOCKS,
         stacks=True,
         draft_tokens=(1, 2, 4, 8, 16),
+        exits=True,
     ),
     Target(
         "litert-static",
@@ -314,6 +317,7 @@ TARGETS = (
         _onnx_step,
         ONNX_STEP_BLOCKS,
         draft_tokens=(1, 8),
+        exits=True,
     ),
     Target(
         "openvino",

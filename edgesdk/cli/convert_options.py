@@ -35,6 +35,7 @@ class Converting(TypedDict):
     hidden_states: bool
     embeddings: bool
     draft: Path | None
+    exits: str | None
     overwrite: bool
     no_prove: bool
     allow_parity_miss: bool
@@ -160,6 +161,12 @@ _CONVERTING: tuple[Decorator, ...] = (
         help="Write a trained draft into the file, for --draft trained of the commands that answer. Targets "
         "other than litert, litert-static and onnx-step go without. Default: none.",
     ),
+    click.option(
+        "--exits",
+        metavar="BLOCKS",
+        help="Write the model in segments, too, so that an answer can be taken after so many blocks: 12,18,24, "
+        "for `edgesdk classify` and --early-exit, with --target litert or onnx-step only. Default: none.",
+    ),
     click.option("--overwrite", is_flag=True, help="Replace the bundle that is in OUT."),
     click.option("--no-prove", is_flag=True, help="Do not measure the variants against the original."),
     click.option(
@@ -201,6 +208,7 @@ def read_options(converting: Converting) -> ConvertOptions:
         hidden_states=converting["hidden_states"],
         embeddings=converting["embeddings"],
         draft=converting["draft"],
+        exits=converting["exits"],
     )
 
 
