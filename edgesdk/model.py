@@ -43,13 +43,13 @@ from edgesdk.text.messages import Message
 from edgesdk.text.tokenizer import Tokenizer
 from edgesdk.text.tools import Tool as Tool
 from edgesdk.text.tools import ToolChoice
-from edgesdk.vectors.compares import Comparing
+from edgesdk.vectors.classifies import Classifying
 
 if TYPE_CHECKING:
     from edgesdk.text.chat_template import ChatTemplate, TemplateVariables  # with jinja2
 
 
-class Model(Orchestrated, Comparing):
+class Model(Orchestrated, Classifying):
     """A bundle opened by a backend; `edgesdk.load` makes one.
 
     `generate` and `stream` continue a prompt as it is; `chat` and `chat_stream` answer a conversation by the
