@@ -85,6 +85,8 @@ PROVERS = (
     "edgesdk_converters.training.learning_texts",
     "edgesdk_converters.training.teach_texts",
     "edgesdk_converters.training.train_judge",
+    "edgesdk_converters.training.train_exits",
+    "edgesdk_converters.training.watch_exits",
 )
 
 

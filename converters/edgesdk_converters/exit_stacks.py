@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from edgesdk.bundle.exit_record import ExitRecord, ExitStacks, expected_parts
 from edgesdk.bundle.stack_record import StackRecord
@@ -81,7 +82,7 @@ def write_exits(program: Program, exits: Sequence[int], steps: Sequence[StepShap
     check_exits(program, exits)
     whole = logits_alone(program)
     bounds = (0, *exits, len(program.spec.blocks))
-    segments = tuple(ExitRecord("segment", a, z) for a, z in zip(bounds, bounds[1:], strict=False))
+    segments = tuple(ExitRecord("segment", a, z) for a, z in pairwise(bounds))
     stacks, records = [], []
     for part in expected_parts(ExitStacks(segments)):
         cut = _program_of(part, whole)
@@ -100,7 +101,7 @@ def _program_of(part: ExitRecord, whole: Program) -> Program:
 
 
 def _sizes(part: ExitRecord, steps: Sequence[StepShape]) -> tuple[StepShape, ...]:
-    """Sizes of a part: segments as the whole has them, but fewer; a head where it is asked; a fill for one."""
+    """Sizes of a part: segments have some of the whole, a head is run where it is asked, a fill for one."""
     name = part.name
     if part.part == "fill":
         return (StepShape(1, 1, 1, name, name),)
@@ -111,4 +112,3 @@ def _sizes(part: ExitRecord, steps: Sequence[StepShape]) -> tuple[StepShape, ...
     # Nobody asks a segment for the logits of every token of a prompt.
     kept = [s for s in steps if s.tokens in _TOKENS and (s.decodes or s.rows < s.tokens)]
     return tuple(replace(step, signature=f"{name}_{step.signature}", stack=name) for step in kept)
-

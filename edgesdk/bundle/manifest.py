@@ -356,4 +356,6 @@ class Manifest:
             ValueError: its stacks are not a decoder in segments.
         """
         found = {stack.name: stack.exit for stack in variant.stacks if stack.exit is not None}
-        return exit_stacks(found, {step.stack for step in variant.steps}, len(self.decoder_of(variant).blocks))
+        return exit_stacks(
+            found, {step.stack for step in variant.steps}, len(self.decoder_of(variant).blocks)
+        )

@@ -96,8 +96,10 @@ class StepContract:
 
     @property
     def logits(self) -> Port:
-        """Logits of the wanted rows: (R, V), or fewer where a head writes some tokens only; of a segment, which
-        has none, what it gives first."""
+        """Logits of the wanted rows: (R, V), or fewer where a head writes some tokens only.
+
+        Of a segment, which has none, what it gives first.
+        """
         return self.outputs[0]
 
     @property
@@ -181,8 +183,8 @@ def exit_contract(
         logits = Port("logits", ("T", len(part.labels) or spec.logits_size))
         return StepContract((stream,), (logits,), (), (), "float32", None)
     if part.part == "fill":
-        inputs = (Port("positions", ("T",), "int32"), stream)
-        return StepContract(inputs, (), (), new_groups(layers, cell_type), cell_type, None)
+        positions = Port("positions", ("T",), "int32")
+        return StepContract((positions, stream), (), (), new_groups(layers, cell_type), cell_type, None)
     whole = step_contract(spec, cell_type)
     inputs = whole.inputs if not part.first else (stream, *whole.inputs[1:])
     changes = CHANGES if part.last < blocks else ()

@@ -1,7 +1,7 @@
 """Many prompts, each run through as many segments as its answer needs, several in each step.
 
-A segment runs for all prompts of a group before the next one does, so that a prompt of several steps can leave
-as a whole, and those that have left are not in later steps. All may go on from a common beginning, which
+A segment runs for all prompts of a group before the next one does, so that a prompt of several steps can
+leave as a whole, and those that have left are not in later steps. All may go on from a common beginning, which
 has run through every segment. What was left early is not gone on with: its cells are given back.
 """
 
@@ -136,7 +136,9 @@ def _run_group(
     try:
         for place, ids in enumerate(prompts, first):
             lists = steps.new_lists() if after is None else tuple(each.fork() for each in after)
-            opened.append(_Open(ExitedPrompt(place, len(ids)), ids, lists, np.empty((len(ids), E), np.float32)))
+            opened.append(
+                _Open(ExitedPrompt(place, len(ids)), ids, lists, np.empty((len(ids), E), np.float32))
+            )
         left = list(opened)
         for index, segment in enumerate(steps.stacks.segments):
             last = index + 1 == len(steps.stacks.segments)
@@ -176,7 +178,9 @@ def _run_segment(steps: ExitSteps, index: int, left: Sequence[_Open]) -> None:
         total = sum(len(one.ids) - one.done for one in waiting)
         budget = min(runner.piece(total), total)
         most_rows = runner.most_rows(budget)
-        entries, ran, used = [], [], 0
+        entries: list[StepEntry] = []
+        ran: list[tuple[_Open, int]] = []
+        used = 0
         for one in waiting:
             count = min(len(one.ids) - one.done, budget - used)
             if count < 1 or len(entries) >= most_rows:

@@ -47,6 +47,10 @@ class ExitRule:
         bias: for each exit.
         stay: of `crf`: the log potentials of going from label i to label j between exits, as (0, 0), (0, 1),
             (1, 0), (1, 1).
+        labels: of the task that it was made on; empty for none.
+        offsets: for each of `exits` and for the whole model, of each label, its mean log-probability on that
+            task, which is taken off where the same labels are asked for (Batch Calibration, Zhou et al.,
+            2023): else a small model says one label most of the time.
         numbers: digest of the weights of the variant that it was made with; empty for any.
         task: what it was calibrated on, for people.
         examples: how many texts.
@@ -63,6 +67,8 @@ class ExitRule:
     weights: tuple[tuple[float, ...], ...] = ()
     bias: tuple[float, ...] = ()
     stay: tuple[float, ...] = ()
+    labels: tuple[str, ...] = ()
+    offsets: tuple[tuple[float, ...], ...] = ()
     numbers: str = ""
     task: str = ""
     examples: int = 0
@@ -95,14 +101,26 @@ class ExitRule:
             raise ValueError("its lists have different lengths")
         if len(self.stay) != (4 if self.kind == "crf" else 0):
             raise ValueError("a crf has four potentials between exits, other rules none")
+        widths = {len(row) for row in self.offsets}
+        if self.labels and (len(self.offsets) != len(self.exits) + 1 or widths != {len(self.labels)}):
+            raise ValueError("its offsets are not those of its exits and labels")
+        if len(set(self.labels)) != len(self.labels) or (self.offsets and not self.labels):
+            raise ValueError("its labels are not each there once")
         numbers = [*self.mean, *self.scale, *self.bias, *self.stay, self.threshold]
-        numbers += [value for row in self.weights for value in row]
+        numbers += [value for row in (*self.weights, *self.offsets) for value in row]
         if not all(map(math.isfinite, numbers)) or 0.0 in self.scale:
             raise ValueError("it holds numbers that are not finite or scales of 0")
 
     def looks(self, exit_: int) -> bool:
         """Whether it is asked after so many blocks."""
         return exit_ in self.exits
+
+    def offsets_at(self, blocks: int, labels: Sequence[str]) -> NDArray[np.float64]:
+        """(labels,) what is taken off their log-probabilities after so many blocks; zeros where unknown."""
+        if not self.labels or set(self.labels) != set(labels):
+            return np.zeros(len(labels))
+        row = self.offsets[self.exits.index(blocks) if blocks in self.exits else -1]
+        return np.array([row[self.labels.index(label)] for label in labels])
 
     def score(self, exit_: int, seen: Sequence[NDArray[np.float64]]) -> float:
         """What is compared with the threshold.
@@ -126,7 +144,7 @@ class ExitRule:
     def _plane(self, place: int, features: NDArray[np.float64]) -> float:
         read = [features[FEATURES.index(name)] for name in self.features]
         terms = zip(self.weights[place], read, self.mean, self.scale, strict=True)
-        return self.bias[place] + sum(w * (x - m) / s for w, x, m, s in terms)
+        return float(self.bias[place] + sum(w * (x - m) / s for w, x, m, s in terms))
 
     def _forward(self, seen: Sequence[NDArray[np.float64]]) -> float:
         """Probability of label 1 at the last exit seen, given all that were."""
@@ -135,7 +153,7 @@ class ExitRule:
         for place, features in enumerate(seen):
             if place:
                 alpha = np.logaddexp(*(alpha[:, None] + stay))
-            alpha = alpha + [0.0, self._plane(place, features)]
+            alpha = alpha + np.array([0.0, self._plane(place, features)])
         return float(np.exp(-np.logaddexp(0.0, alpha[0] - alpha[1])))
 
 

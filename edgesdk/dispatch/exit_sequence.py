@@ -143,7 +143,12 @@ class ExitSequence:
 
 
 def exit_figures(
-    steps: ExitSteps, counts: Mapping[int, int], heads: int, *, filled: bool, tokens: Mapping[int, int] | None = None
+    steps: ExitSteps,
+    counts: Mapping[int, int],
+    heads: int,
+    *,
+    filled: bool,
+    tokens: Mapping[int, int] | None = None,
 ) -> ExitFigures:
     """Sums up what was run.
 

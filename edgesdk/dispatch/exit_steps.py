@@ -19,6 +19,7 @@ from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.exit_record import EXIT_HEAD, STREAM, ExitStacks
 from edgesdk.bundle.step_shape import StepShape
 from edgesdk.kv.cell_list import CellList
+from edgesdk.kv.step_entry import Wanted
 from edgesdk.kv.step_runner import StepEntry, StepRunner
 
 Lists = tuple[CellList, ...]
@@ -64,7 +65,12 @@ class ExitSteps:
     """Sequences over the segments of one file, with a pool of cells for each."""
 
     def __init__(
-        self, backend: StepBackend, spec: DecoderSpec, stacks: ExitStacks, context: int, cells: int | None = None
+        self,
+        backend: StepBackend,
+        spec: DecoderSpec,
+        stacks: ExitStacks,
+        context: int,
+        cells: int | None = None,
     ) -> None:
         """Starts without sequences.
 
@@ -158,7 +164,7 @@ class ExitSteps:
         try:
             for place, runner in enumerate(self.runners):
                 last = place + 1 == len(self.runners)
-                wanted = "last" if leave is not None and not last else "none"
+                wanted: Wanted = "last" if leave is not None and not last else "none"
                 runner.run([StepEntry(lists[place], tokens, wanted, stream=stream)])
                 stream = runner.streams[0]
                 if leave is not None and not last:

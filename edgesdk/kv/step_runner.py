@@ -203,7 +203,7 @@ class StepRunner:
         found = run_rows(run, buffers, entries, wanted, [*first, *self._further(buffers)])
         if apart and wanted <= shape.rows:
             found = [[None if rows is None else rows.copy() for rows in output] for output in found]
-        results = found[0] if first else [None] * len(entries)
+        results: Rows = found[0] if first else [None for _ in entries]
         self.hidden = found[-1] if self.gives_hidden else []
         if self.gives_stream:
             self.changes = found

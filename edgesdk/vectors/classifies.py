@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgesdk.backends.protocol import Int
-
 from edgesdk.decoding.option_types import whole_text
 from edgesdk.dispatch.exit_prompts import Watch
 from edgesdk.dispatch.exit_rule import EarlyExit, ExitRule, read_rule

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgesdk.backends.protocol import Float, Int
 from edgesdk.decoding.option_types import whole_text
@@ -84,13 +85,30 @@ class LabelTask:
         """What a model is asked about a text."""
         return f"{self.beginning}Text: {text}\n{_ASK}"
 
-    def choose(self, logits: Float, blocks: int, heads: int) -> Classification:
-        """The label that (V,) logits say."""
-        rows = logits[self.tokens].astype(np.float64)
+    def choose(
+        self, logits: Float, blocks: int, heads: int, offsets: NDArray[np.float64] | None = None
+    ) -> Classification:
+        """The label that (V,) logits say, once `offsets` are taken off the labels' log-probabilities."""
+        rows = label_chances(logits, self.tokens)
+        if offsets is not None:
+            rows = rows - offsets
         chances = np.exp(rows - rows.max())
         chances /= chances.sum()
         named = dict(zip(self.labels, chances.tolist(), strict=True))
         return Classification(self.labels[int(rows.argmax())], named, blocks, heads)
+
+
+def label_chances(logits: Float, tokens: Int) -> NDArray[np.float64]:
+    """Log-probabilities of some tokens among each other.
+
+    Args:
+        logits: (V,).
+        tokens: (labels,) int32.
+    """
+    rows = logits[tokens].astype(np.float64)
+    rows -= rows.max()
+    found: NDArray[np.float64] = rows - np.log(np.exp(rows).sum())
+    return found
 
 
 def label_task(
@@ -117,8 +135,8 @@ def label_task(
         token = _first_token(tokenizer, word)
         if token in taken:
             raise UnsupportedOption(
-                f"the labels {quoted(taken[token])} and {quoted(word)} begin with the same token; choose words "
-                "that begin differently"
+                f"the labels {quoted(taken[token])} and {quoted(word)} begin with the same token; choose "
+                "words that begin differently"
             )
         taken[token] = word
     told = whole_text("instruction", instruction)
@@ -128,7 +146,9 @@ def label_task(
             raise UnsupportedOption(f"an example is {quoted(example)}, expected a text and its label")
         text, label = (whole_text("an example", part).strip() for part in example)
         if label not in words:
-            raise UnsupportedOption(f"an example has the label {quoted(label)}, expected one of {quoted(words)}")
+            raise UnsupportedOption(
+                f"an example has the label {quoted(label)}, expected one of {quoted(words)}"
+            )
         parts.append(f"Text: {text}\n{_ASK} {label}\n\n")
     return LabelTask(words, np.array(list(taken), np.int32), "".join(parts))
 
@@ -142,11 +162,15 @@ def _first_token(tokenizer: Tokenizer, word: str) -> int:
     before = tokenizer.encode(_ASK, add_bos=False)
     ids = tokenizer.encode(f"{_ASK} {word}", add_bos=False)
     if not word or len(ids) <= len(before) or ids[: len(before)] != before:
-        raise UnsupportedOption(f"the label {quoted(word)} begins with no token of its own; take another word")
+        raise UnsupportedOption(
+            f"the label {quoted(word)} begins with no token of its own; take another word"
+        )
     return ids[len(before)]
 
 
-def classify_whole(runner: StepRunner, prompts: Sequence[Int], task: LabelTask, blocks: int) -> ClassifiedTexts:
+def classify_whole(
+    runner: StepRunner, prompts: Sequence[Int], task: LabelTask, blocks: int
+) -> ClassifiedTexts:
     """Classifies by the whole model.
 
     Args:
@@ -202,7 +226,15 @@ def classify_early(
     finally:
         if after is not None:
             close_lists(after)
-    results = tuple(task.choose(each.logits, each.blocks, each.heads) for each in ran)
+    results = tuple(
+        task.choose(
+            each.logits,
+            each.blocks,
+            each.heads,
+            None if rule is None else rule.offsets_at(each.blocks, task.labels),
+        )
+        for each in ran
+    )
     return ClassifiedTexts(results, _figures(steps, ran))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from edgesdk.bundle.decoder_block import Block
 from edgesdk.bundle.decoder_spec import DecoderSpec, Half
@@ -37,7 +38,7 @@ def check_cuttable(spec: DecoderSpec, exits: Sequence[int]) -> None:
     """
     name, blocks = spec.architecture, len(spec.blocks)
     bounds = (0, *exits, blocks)
-    if any(after - before < 2 for before, after in zip(bounds, bounds[1:], strict=False)):
+    if any(after - before < 2 for before, after in pairwise(bounds)):
         raise TransformError(
             f"exits after {', '.join(map(str, exits))} of {blocks} blocks: expected rising numbers with two "
             "blocks or more before, between and after them"
@@ -52,7 +53,7 @@ def check_cuttable(spec: DecoderSpec, exits: Sequence[int]) -> None:
         halves = [b.number for b in spec.blocks[last - 2 : last] if not (b.mixer and b.feed_forward)]
         if halves:
             raise TransformError(f"block {halves[0]} lacks a half, so no exit can be judged after it")
-    if any(not any(b.mixer for b in spec.blocks[a:z]) for a, z in zip(bounds, bounds[1:], strict=False)):
+    if any(not any(b.mixer for b in spec.blocks[a:z]) for a, z in pairwise(bounds)):
         raise TransformError("a segment has no attention; choose other exits")
 
 
