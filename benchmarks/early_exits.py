@@ -36,7 +36,7 @@ from edgesdk.dispatch.exit_steps import exit_cost
 from edgesdk.load_model import load
 from edgesdk.model import Model
 from edgesdk.vectors.classify import LabelTask, label_task
-from edgesdk_converters.training.exit_task import LabelledText, pick_shots
+from edgesdk.vectors.labelled_texts import LabelledText, pick_shots
 from edgesdk_converters.training.train_exits import ExitTraining, fixed_rules, learn_rule
 from edgesdk_converters.training.watch_exits import (
     ExitScore,
@@ -135,10 +135,12 @@ def show(name: str, scores: dict[str, ExitScore], console: Console) -> None:
     console.print(table)
 
 
-def times(model: Model, rule: ExitRule, task: LabelTask, texts: Sequence[str], alone: bool) -> dict[str, float]:
+def times(
+    model: Model, rule: ExitRule, task: LabelTask, texts: Sequence[str], alone: bool
+) -> dict[str, float]:
     """Processor time of classifying with a rule over that of the whole model, by ratios in turn."""
     labels = list(task.labels)
-    shots = [block.split(f"\nLabel: ") for block in task.beginning.split("Text: ")[1:]]
+    shots = [block.split("\nLabel: ") for block in task.beginning.split("Text: ")[1:]]
     examples = [(text.strip(), label.strip()) for text, label in shots]
 
     def once(batch: Sequence[str], early: ExitRule | None) -> float:

@@ -23,7 +23,7 @@ import click
 from texts import fetch_corpus, untag
 
 from edgesdk.bundle.integrity import cache_folder
-from edgesdk_converters.training.exit_task import LabelledText
+from edgesdk.vectors.labelled_texts import LabelledText
 
 PACKAGE = "vaderSentiment==3.3.2"
 PACKAGE_SHA256 = "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
@@ -55,11 +55,12 @@ def read_task(name: str, count: int) -> list[LabelledText]:
 
 
 def _sentiment(file: str) -> list[LabelledText]:
-    outer = tarfile.open(fileobj=io.BytesIO(_fetch_package()), mode="r:gz")
-    inner = next(m for m in outer.getmembers() if m.name.endswith("hutto_ICWSM_2014.tar.gz"))
-    packed = outer.extractfile(inner)
-    assert packed is not None  # it is a file
-    with tarfile.open(fileobj=io.BytesIO(packed.read()), mode="r:gz") as archive:
+    with tarfile.open(fileobj=io.BytesIO(_fetch_package()), mode="r:gz") as outer:
+        inner = next(m for m in outer.getmembers() if m.name.endswith("hutto_ICWSM_2014.tar.gz"))
+        packed = outer.extractfile(inner)
+        assert packed is not None  # it is a file
+        data = packed.read()
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
         member = archive.extractfile(f"hutto_ICWSM_2014/{file}_GroundTruth.txt")
         assert member is not None
         lines = member.read().decode("utf-8", "replace").splitlines()
@@ -102,5 +103,7 @@ def _fetch_package() -> bytes:
     data = target.read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != PACKAGE_SHA256:
-        raise click.ClickException(f"{target} has the sha256 {found[:12]}..., expected {PACKAGE_SHA256[:12]}...")
+        raise click.ClickException(
+            f"{target} has the sha256 {found[:12]}..., expected {PACKAGE_SHA256[:12]}..."
+        )
     return data

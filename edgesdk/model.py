@@ -26,11 +26,13 @@ from edgesdk.decoding.beam_cells import search_cells
 from edgesdk.decoding.completion import Chunk, Completion
 from edgesdk.decoding.draft_source import DraftSource
 from edgesdk.decoding.generate import generate
+from edgesdk.decoding.generate_early import generate_early
 from edgesdk.decoding.options import GenerationKeywords, GenerationOptions, lists_options
 from edgesdk.decoding.request_reader import AnswerRequest, RequestReader
 from edgesdk.decoding.stream import Cancelled, Stream
 from edgesdk.devices.governor import Governor
 from edgesdk.devices.receipt import Receipt
+from edgesdk.dispatch.exit_rule import EarlyExit
 from edgesdk.dispatch.live_receipt import live_receipt
 from edgesdk.errors import UnsupportedOption
 from edgesdk.kv.step_model import StepModel
@@ -100,8 +102,8 @@ class Model(Orchestrated, Classifying):
     def receipt(self) -> Receipt:
         """What runs the model now, what was refused on the way, and what changed since."""
         receipt = live_receipt(self._receipt, self._backend)
-        notes = () if self._drafts is None else self._drafts.notes
-        return replace(receipt, notes=(*receipt.notes, *notes)) if notes else receipt
+        drafts = () if self._drafts is None else self._drafts.notes
+        return replace(receipt, notes=(*receipt.notes, *drafts, *self.exit_log.notes))
 
     @property
     def backend(self) -> protocol.SequenceBackend:
@@ -230,23 +232,33 @@ class Model(Orchestrated, Classifying):
 
     @lists_options
     def generate(
-        self, prompt: Prompt, *, cancelled: Cancelled | None = None, **options: Unpack[GenerationKeywords]
+        self,
+        prompt: Prompt,
+        *,
+        cancelled: Cancelled | None = None,
+        early_exit: EarlyExit | None = None,
+        **options: Unpack[GenerationKeywords],
     ) -> Completion:
         """Continues a prompt as it is, without the chat template; `chat` asks a question.
 
         It stops after `max_tokens`, 256 unless said otherwise.
         """
-        return self._start(prompt, GenerationOptions.of(options), cancelled).result()
+        return self._start(prompt, GenerationOptions.of(options), cancelled, early_exit).result()
 
     @lists_options
     def stream(
-        self, prompt: Prompt, *, cancelled: Cancelled | None = None, **options: Unpack[GenerationKeywords]
+        self,
+        prompt: Prompt,
+        *,
+        cancelled: Cancelled | None = None,
+        early_exit: EarlyExit | None = None,
+        **options: Unpack[GenerationKeywords],
     ) -> Stream:
         """Continues a prompt as `generate` does, piece by piece; the last piece brings the completion.
 
         `Stream.cancel`, from any thread, ends it within a step; so does closing it or reading no further.
         """
-        return self._start(prompt, GenerationOptions.of(options), cancelled)
+        return self._start(prompt, GenerationOptions.of(options), cancelled, early_exit)
 
     @lists_options
     def chat(
@@ -257,6 +269,7 @@ class Model(Orchestrated, Classifying):
         tool_choice: ToolChoice = "auto",
         template_variables: TemplateVariables | None = None,
         cancelled: Cancelled | None = None,
+        early_exit: EarlyExit | None = None,
         **options: Unpack[GenerationKeywords],
     ) -> Completion:
         """Answers a conversation.
@@ -269,6 +282,7 @@ class Model(Orchestrated, Classifying):
                 of a function (as OpenAI writes it) a call of that one; `none` tells it of no function.
             template_variables: values of what else the chat template reads, such as `enable_thinking`.
             cancelled: asked before each step of the model whether to stop.
+            early_exit: a rule for tokens to leave the model early, as for `classify`; without drafts.
             **options: see `GenerationOptions`.
 
         Raises:
@@ -280,6 +294,7 @@ class Model(Orchestrated, Classifying):
             tool_choice=tool_choice,
             template_variables=template_variables,
             cancelled=cancelled,
+            early_exit=early_exit,
             **options,
         )
         return asked.result()
@@ -293,11 +308,12 @@ class Model(Orchestrated, Classifying):
         tool_choice: ToolChoice = "auto",
         template_variables: TemplateVariables | None = None,
         cancelled: Cancelled | None = None,
+        early_exit: EarlyExit | None = None,
         **options: Unpack[GenerationKeywords],
     ) -> Stream:
         """Answers a conversation piece by piece, as `stream` and `chat` do."""
         conversation = Conversation(messages, tools, tool_choice, template_variables)
-        return self._start(conversation, GenerationOptions.of(options), cancelled)
+        return self._start(conversation, GenerationOptions.of(options), cancelled, early_exit)
 
     def beam_search(
         self, prompt: Prompt, *, width: int = 4, max_tokens: int = 128, length_penalty: float = 0.6
@@ -354,11 +370,19 @@ class Model(Orchestrated, Classifying):
         self.close()
 
     def _start(
-        self, asked: Prompt | Conversation, options: GenerationOptions, cancelled: Cancelled | None
+        self,
+        asked: Prompt | Conversation,
+        options: GenerationOptions,
+        cancelled: Cancelled | None,
+        early_exit: EarlyExit | None,
     ) -> Stream:
         """Checks a request now, so that its errors come with the call and not with the first piece."""
         request = self._reader.read(asked, options, self.context)
+        rule = None if early_exit is None else self.exit_rule(early_exit)
         read = iter if request.tools is None else request.tools.read_last
+        if rule is not None:
+            steps, log = self.exit_steps, self.exit_log
+            return Stream(lambda stop: read(generate_early(steps, rule, request, stop, log)), cancelled)
         return Stream(lambda stop: read(self._run(request, stop)), cancelled)
 
     def _run(self, request: AnswerRequest, cancelled: Cancelled) -> Iterator[Chunk]:

@@ -102,11 +102,6 @@ class StepContract:
         """
         return self.outputs[0]
 
-    @property
-    def gives_logits(self) -> bool:
-        """Whether it has logits; segments and fills have none."""
-        return any(port.name == "logits" for port in self.outputs)
-
 
 def step_contract(
     spec: DecoderSpec,

@@ -165,7 +165,8 @@ _CONVERTING: tuple[Decorator, ...] = (
         "--exits",
         metavar="BLOCKS",
         help="Write the model in segments, too, so that an answer can be taken after so many blocks: "
-        "20,24,27, for `edgesdk classify` and --early-exit, with --target litert or onnx-step only. Default: none.",
+        "20,24,27, for `edgesdk classify` and --early-exit, with --target litert or onnx-step only. "
+        "Default: none.",
     ),
     click.option("--overwrite", is_flag=True, help="Replace the bundle that is in OUT."),
     click.option("--no-prove", is_flag=True, help="Do not measure the variants against the original."),

@@ -38,6 +38,7 @@ COMMANDS = (
     "ask-many",
     "skeleton",
     "embed",
+    "classify",
     "index",
     "ask",
     "inspect",

@@ -1,8 +1,8 @@
 """What an exit is judged by: how sure the logits are, and how little the last block changed.
 
 AdaInfer (Fan et al., IJCAI 2025, section 3.2): gap = P(1st) - P(2nd) and top_prob = P(1st) of the softmax
-over all tokens; and, for its ablation, the cosines of what two blocks in a row add and of the stream before and
-after the last. It chooses nothing.
+over all tokens; and, for its ablation, the cosines of what two blocks in a row add and of the stream before
+and after the last. It chooses nothing.
 """
 
 from __future__ import annotations

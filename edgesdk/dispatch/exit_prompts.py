@@ -1,8 +1,8 @@
 """Many prompts, each run through as many segments as its answer needs, several in each step.
 
 A segment runs for all prompts of a group before the next one does, so that a prompt of several steps can
-leave as a whole, and those that have left are not in later steps. All may go on from a common beginning, which
-has run through every segment. What was left early is not gone on with: its cells are given back.
+leave as a whole, and those that have left are not in later steps. All may go on from a common beginning,
+which has run through every segment. What was left early is not gone on with: its cells are given back.
 """
 
 from __future__ import annotations

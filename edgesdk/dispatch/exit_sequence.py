@@ -9,6 +9,7 @@ gives no snapshot: its cells are nobody else's. Paper: AdaInfer (IJCAI 2025); th
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -140,6 +141,34 @@ class ExitSequence:
         for each in self._lists:
             each.close()
         self._steps.close()
+
+
+class ExitLog:
+    """What has left early since a model was loaded; from any thread."""
+
+    def __init__(self, blocks: int) -> None:
+        """Starts empty, for a model of so many blocks."""
+        self._blocks = blocks
+        self._counts: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    def add(self, figures: ExitFigures) -> None:
+        """Counts the steps or texts of one answer."""
+        with self._lock:
+            for blocks, count in figures.exits.items():
+                self._counts[blocks] = self._counts.get(blocks, 0) + count
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A line for the receipt; none as long as nobody asked for exits."""
+        with self._lock:
+            counts = dict(sorted(self._counts.items()))
+        total = sum(counts.values())
+        if not total:
+            return ()
+        share = sum(blocks * count for blocks, count in counts.items()) / (self._blocks * total)
+        told = ", ".join(f"{count} after {blocks}" for blocks, count in counts.items())
+        return (f"early exits: {share:.0%} of {self._blocks} blocks were run in {total} steps ({told})",)
 
 
 def exit_figures(

@@ -96,19 +96,16 @@ class StepRunner:
         if free_windows and spec.window is not None and None not in windows:
             self._reach = spec.window - 1
         self._turns = turns_of(backend)
-        self.gives_hidden = any(port.name == HIDDEN for port in backend.contracts[stack].outputs)
+        outputs = [port.name for port in backend.contracts[stack].outputs]
+        self.gives_hidden = HIDDEN in outputs
         """Whether steps give what the head reads."""
         self.hidden: Rows = []
-        """What the head read in the rows whose logits the last step gave: (.., E) in place of (.., V), valid
-        as they are; empty where the stack does not give it."""
-        self.gives_states = any(port.name == STATES for port in backend.contracts[stack].outputs)
+        """What the head read in the rows with logits of the last step: (.., E) in place of (.., V), or nothing."""
+        self.gives_states = STATES in outputs
         """Whether steps give the state of every token."""
         self.states: list[Float] = []
         """Those of the last step, if it gives them: (n, E) of each entry's tokens, valid as its logits."""
-        outputs = [port.name for port in backend.contracts[stack].outputs]
-        self._gives_logits = backend.contracts[stack].gives_logits
-        self.gives_stream = NEXT_STREAM in outputs
-        """Whether it is a segment of a decoder: steps read or give the stream, and no logits."""
+        self._gives_logits = "logits" in outputs  # else it is a segment of a decoder
         self.streams: list[Float] = []
         """Of a segment: (n, E) after each entry's tokens in the last step, valid as logits are."""
         self.changes: list[Rows] = []
@@ -205,7 +202,7 @@ class StepRunner:
             found = [[None if rows is None else rows.copy() for rows in output] for output in found]
         results: Rows = found[0] if first else [None for _ in entries]
         self.hidden = found[-1] if self.gives_hidden else []
-        if self.gives_stream:
+        if not first:
             self.changes = found
             self.streams = rows_of_tokens(cast(Float, buffers.extra[NEXT_STREAM]), entries, copy=apart)
         if self.gives_states:

@@ -6,6 +6,7 @@ As in `compares`, they run beside whatever else uses the backend, in cells of th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from edgesdk.backends.protocol import Int
 from edgesdk.decoding.option_types import whole_text
 from edgesdk.dispatch.exit_prompts import Watch
 from edgesdk.dispatch.exit_rule import EarlyExit, ExitRule, read_rule
+from edgesdk.dispatch.exit_sequence import ExitLog
 from edgesdk.dispatch.exit_steps import ExitSteps
 from edgesdk.errors import UnsupportedOption, quoted
 from edgesdk.kv.step_model import StepModel
@@ -141,14 +143,22 @@ class Classifying(Comparing):
             )
         return ExitSteps(backend.backend, self.decoder, stacks, context or self.context)
 
+    @cached_property
+    def exit_log(self) -> ExitLog:
+        """What has left early so far; for the receipt."""
+        return ExitLog(len(self.decoder.blocks))
+
     def _classify_early(
         self, prompts: list[Int], task: LabelTask, rule: ExitRule | None, watch: Watch | None
     ) -> ClassifiedTexts:
         steps = self.exit_steps()
         try:
-            return classify_early(steps, prompts, task, rule, watch)
+            found = classify_early(steps, prompts, task, rule, watch)
         finally:
             steps.close()
+        if rule is not None and found.figures is not None:
+            self.exit_log.add(found.figures)
+        return found
 
     def _prompts(self, texts: Sequence[str], task: LabelTask) -> list[Int]:
         return [

@@ -22,7 +22,7 @@ from edgesdk.dispatch.exit_rule import ExitRule, RuleKind, write_rule
 from edgesdk.errors import UnsupportedOption, quoted
 from edgesdk.load_model import load
 from edgesdk.vectors.classify import label_task
-from edgesdk_converters.training.exit_task import LabelledText, pick_shots
+from edgesdk.vectors.labelled_texts import LabelledText, pick_shots
 from edgesdk_converters.training.watch_exits import (
     ExitScore,
     Floats,

@@ -17,7 +17,7 @@ from edgesdk.dispatch.exit_steps import ExitCost, exit_cost
 from edgesdk.errors import UnsupportedOption, quoted
 from edgesdk.model import Model
 from edgesdk.vectors.classify import LabelTask, label_chances
-from edgesdk_converters.training.exit_task import LabelledText
+from edgesdk.vectors.labelled_texts import LabelledText
 
 _BATCH = 64
 Told = Callable[[int, int], None]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgesdk.errors import CheckpointError, UnsupportedOption, quoted
+from edgesdk.errors import UnsupportedOption, quoted
 
 _MOST_TEXTS = 100_000
 _MOST_LINE = 1 << 16
@@ -22,11 +22,11 @@ class LabelledText:
     label: str
 
 
-def read_task(path: Path) -> list[LabelledText]:
+def read_labelled(path: Path) -> list[LabelledText]:
     """Reads JSON lines: {"text": "...", "label": "..."}.
 
     Raises:
-        CheckpointError: it cannot be read, or a line is something else.
+        UnsupportedOption: it cannot be read, or a line is something else.
     """
     found: list[LabelledText] = []
     try:
@@ -35,11 +35,11 @@ def read_task(path: Path) -> list[LabelledText]:
                 if line.strip():
                     found.append(_text(path, number, line))
                 if len(found) > _MOST_TEXTS:
-                    raise CheckpointError(f"{path} has more than {_MOST_TEXTS} texts; give fewer")
+                    raise UnsupportedOption(f"{path} has more than {_MOST_TEXTS} texts; give fewer")
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+        raise UnsupportedOption(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise CheckpointError(f"{path} is no UTF-8 text") from error
+        raise UnsupportedOption(f"{path} is no UTF-8 text (byte {error.start}); convert it first") from error
     return found
 
 
@@ -52,7 +52,7 @@ def _text(path: Path, number: int, line: str) -> LabelledText:
             return LabelledText(text.strip(), label.strip())
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
-    raise CheckpointError(f'{path}:{number} is no line such as {{"text": "Dull.", "label": "negative"}}')
+    raise UnsupportedOption(f'{path}:{number} is no line such as {{"text": "Dull.", "label": "negative"}}')
 
 
 def pick_shots(
