@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
@@ -102,8 +102,8 @@ class Model(Orchestrated, Classifying):
     def receipt(self) -> Receipt:
         """What runs the model now, what was refused on the way, and what changed since."""
         receipt = live_receipt(self._receipt, self._backend)
-        drafts = () if self._drafts is None else self._drafts.notes
-        return replace(receipt, notes=(*receipt.notes, *drafts, *self.exit_log.notes))
+        notes = (*(() if self._drafts is None else self._drafts.notes), *self.exit_log.notes)
+        return replace(receipt, notes=(*receipt.notes, *notes))
 
     @property
     def backend(self) -> protocol.SequenceBackend:
@@ -381,8 +381,8 @@ class Model(Orchestrated, Classifying):
         rule = None if early_exit is None else self.exit_rule(early_exit)
         read = iter if request.tools is None else request.tools.read_last
         if rule is not None:
-            steps, log = self.exit_steps, self.exit_log
-            return Stream(lambda stop: read(generate_early(steps, rule, request, stop, log)), cancelled)
+            early = partial(generate_early, self.exit_steps, self.exit_log, rule, request)
+            return Stream(lambda stop: read(early(stop)), cancelled)
         return Stream(lambda stop: read(self._run(request, stop)), cancelled)
 
     def _run(self, request: AnswerRequest, cancelled: Cancelled) -> Iterator[Chunk]:

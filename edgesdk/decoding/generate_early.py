@@ -15,19 +15,19 @@ from edgesdk.dispatch.exit_steps import ExitSteps
 
 def generate_early(
     open_steps: Callable[[], ExitSteps],
+    log: ExitLog,
     rule: ExitRule,
     request: AnswerRequest,
     cancelled: Callable[[], bool],
-    log: ExitLog,
 ) -> Iterator[Chunk]:
     """Answers a request in segments, whose cells are this answer's alone.
 
     Args:
         open_steps: opens the segments, when the first piece is asked for.
+        log: told what has left early.
         rule: when a token leaves.
         request: to be answered; the prompt runs through the whole model.
         cancelled: as for `generate`.
-        log: told what has left early.
 
     Yields:
         What `generate` yields; the completion says how early its tokens left.

@@ -100,7 +100,7 @@ class StepRunner:
         self.gives_hidden = HIDDEN in outputs
         """Whether steps give what the head reads."""
         self.hidden: Rows = []
-        """What the head read in the rows with logits of the last step: (.., E) in place of (.., V), or nothing."""
+        """What the head read in the rows of the last step: (.., E) in place of (.., V); empty without."""
         self.gives_states = STATES in outputs
         """Whether steps give the state of every token."""
         self.states: list[Float] = []

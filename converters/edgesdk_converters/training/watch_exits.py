@@ -64,7 +64,8 @@ class Watched:
 
         Taken off, it is Batch Calibration (Zhou et al., 2023); no label of a text is looked at.
         """
-        return self.rows.mean(0)
+        found: Floats = self.rows.mean(0)
+        return found
 
 
 @dataclass(frozen=True)

@@ -38,10 +38,10 @@ def check_cuttable(spec: DecoderSpec, exits: Sequence[int]) -> None:
     """
     name, blocks = spec.architecture, len(spec.blocks)
     bounds = (0, *exits, blocks)
-    if any(after - before < 2 for before, after in pairwise(bounds)):
+    if any(after - before < 2 for before, after in pairwise(bounds[:-1])) or bounds[-2] >= blocks:
         raise TransformError(
-            f"exits after {', '.join(map(str, exits))} of {blocks} blocks: expected rising numbers with two "
-            "blocks or more before, between and after them"
+            f"exits after {', '.join(map(str, exits))} of {blocks} blocks: expected rising numbers below "
+            f"{blocks}, each two or more above the one before"
         )
     if spec.layer_inputs is not None or any(block.layer_input for block in spec.blocks):
         raise TransformError(f"{name} reads the token in every block; it cannot be cut into segments")
