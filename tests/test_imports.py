@@ -58,6 +58,7 @@ CONVERTERS = [
     "edgesdk_converters.targets",
     "edgesdk_converters.parity",
     "edgesdk_converters.shallow_stack",
+    "edgesdk_converters.exit_stacks",
     "edgesdk_converters.quantise_program",
     "edgesdk_converters.prepare",
     "edgesdk_converters.calibration_windows",
@@ -87,6 +88,8 @@ PROVERS = (
     "edgesdk_converters.training.running_target",
     "edgesdk_converters.training.teach_texts",
     "edgesdk_converters.training.train_judge",
+    "edgesdk_converters.training.train_exits",
+    "edgesdk_converters.training.watch_exits",
 )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.exit_record import ExitRecord
 from edgesdk.bundle.port import LARGEST_SIZE, Port, is_port_name
 from edgesdk.bundle.step_shape import MAIN
 from edgesdk.errors import quoted
@@ -126,6 +127,8 @@ class StackRecord:
         decoder: its shape where it has cells of its own; None for one that reads the main stack's.
         draft: what it is where it is a trained draft, which has ports of its own kind and no cells.
         streams: what its streams are, where the main stack has some.
+        exit: what it is where it is a part of the decoder in segments, with ports of its own kind; a segment
+            and a fill have the decoder of their blocks.
     """
 
     name: str
@@ -134,6 +137,7 @@ class StackRecord:
     decoder: DecoderSpec | None = None
     draft: DraftRecord | None = None
     streams: StreamsRecord | None = None
+    exit: ExitRecord | None = None
 
     def __post_init__(self) -> None:
         """Refuses what no stack is called, and ports that a step cannot have.
@@ -152,6 +156,8 @@ class StackRecord:
             raise ValueError(
                 f"stack {self.name[:60]!r} does not say what its input {STREAMS!r} is, or has none"
             )
+        if self.exit is not None:
+            self._check_exit(self.exit)
         names = [port.name for port in (*self.inputs, *self.outputs)]
         taken = set(names) & RESERVED_PORTS or {name for name in names if names.count(name) > 1}
         if taken:
@@ -161,3 +167,10 @@ class StackRecord:
                 raise ValueError(
                     f"output {port.name!r} has the shape {port.dims}, expected (R, ..) or (T, ..)"
                 )
+
+    def _check_exit(self, part: ExitRecord) -> None:
+        if self.name != part.name or self.inputs or self.outputs or self.draft is not None:
+            raise ValueError(f"stack {self.name[:60]!r} is a part of a decoder and something else")
+        blocks = 0 if self.decoder is None else len(self.decoder.blocks)
+        if blocks != part.last - part.first:
+            raise ValueError(f"stack {self.name[:60]!r} describes {blocks} blocks, not those it runs")

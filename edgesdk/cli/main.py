@@ -39,6 +39,7 @@ COMMANDS = (
     "ask-many",
     "skeleton",
     "embed",
+    "classify",
     "index",
     "ask",
     "inspect",
