@@ -26,6 +26,7 @@ from edgesdk.version import read_version
 COMMANDS = (
     "demo",
     "pull",
+    "add",
     "list",
     "show",
     "rm",
