@@ -93,7 +93,7 @@ class StepRunner:
         windows = [layer.window for layer in spec.layers]
         self._reach = None
         if free_windows and spec.window is not None and None not in windows:
-            self._reach = spec.window - 1
+            self._reach = max(spec.window - 1, spec.predecessors)
         self._turns = turns_of(backend)
         self.gives_hidden = any(port.name == HIDDEN for port in backend.contracts[stack].outputs)
         """Whether steps give what the head reads."""
@@ -187,7 +187,9 @@ class StepRunner:
         self._drafts.clear()
         picked = self._picker.pick(total, wanted)
         shape, buffers = picked.shape, picked.buffers
-        self._fill(buffers, picked.mask, entries, total)
+        blocks = self._fill(buffers, picked.mask, entries, total)
+        if picked.before is not None:
+            picked.before.show(buffers, self.pool.cells, blocks)
         run = partial(self._backend.run, shape, self.pool.cells)
         found = run_rows(run, buffers, entries, wanted, [buffers.logits, *self._further(buffers)])
         if apart and wanted <= shape.rows:
@@ -230,6 +232,8 @@ class StepRunner:
                 buffers.tokens[1:] = 0
                 buffers.positions[1:] = 0
             mask.show(buffers, (MaskBlock(cells, 1),))
+        if picked.before is not None:
+            picked.before.show(buffers, pool.cells, (MaskBlock(cells, 1),))
         self._backend.run(shape, pool.cells)
         logits: Float = buffers.logits[0]
         if self.gives_hidden:
@@ -304,7 +308,10 @@ class StepRunner:
         self._picker.clear()
         self.pool.resize(0)
 
-    def _fill(self, buffers: StepBuffers, mask: StepMask, entries: Sequence[StepEntry], total: int) -> None:
+    def _fill(
+        self, buffers: StepBuffers, mask: StepMask, entries: Sequence[StepEntry], total: int
+    ) -> list[MaskBlock]:
+        """Tokens, positions and masks of a step; returns what rows each entry has."""
         blocks = []
         first = 0
         for entry in entries:
@@ -326,6 +333,7 @@ class StepRunner:
             buffers.tokens[total:] = 0
             buffers.positions[total:] = 0
         mask.show(buffers, blocks)
+        return blocks
 
     def _further(self, buffers: StepBuffers) -> list[Float]:
         """Outputs of rows beside the logits that are handed out."""

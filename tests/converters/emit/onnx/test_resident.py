@@ -53,7 +53,7 @@ def error(found, expected):
 
 
 def test_every_operation_has_a_lowering():
-    assert set(LOWERINGS) == set(typing.get_args(ops.Op))
+    assert set(LOWERINGS) == set(typing.get_args(ops.Op)) - {ops.Convolve}  # refused by name
 
 
 @pytest.mark.parametrize("recipe", sorted(FLOAT))
