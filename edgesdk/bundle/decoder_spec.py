@@ -108,7 +108,9 @@ class DecoderSpec:
             raise ValueError(f"layers have windows of {min(windows)} and {max(windows)} tokens, expected one")
         kernels = {block.convolution.kernel for block in self.convolving}
         if len(kernels) > 1:
-            raise ValueError(f"convolutions see {min(kernels)} and {max(kernels)} tokens, expected one number")
+            raise ValueError(
+                f"convolutions see {min(kernels)} and {max(kernels)} tokens, expected one number"
+            )
         own: dict[int, tuple[int, int]] = {}
         for block in self.attending:
             mixer, reads = block.attention, block.attention.reads

@@ -26,7 +26,6 @@ LayerCells = tuple[int, int]
 """K and D of a layer's keys and values."""
 
 
-
 @dataclass(frozen=True)
 class CellGroup:
     """Equal layers, whose cells live in one array: (layers, sides, K, S, *tail).

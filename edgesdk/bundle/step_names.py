@@ -54,7 +54,7 @@ class CellName(NamedTuple):
         """Reads such a name; None for the name of anything else."""
         head, dot, layer = name.partition(".")
         side, _, kind = head.partition("_")
-        known = side in ("k", "v") and kind in (CACHE, HALF, SCALE, NEW) or (side, kind) == ("x", NEW)
+        known = (side in ("k", "v") and kind in (CACHE, HALF, SCALE, NEW)) or (side, kind) == ("x", NEW)
         return cls(side, kind, int(layer)) if known and dot and layer.isdecimal() else None
 
 
