@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from edgesdk.bundle.decoder_block import MOST_TAPS
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.exit_record import ExitRecord
 from edgesdk.bundle.port import LARGEST_SIZE, Port, is_port_name
@@ -34,6 +35,19 @@ SOURCES = "sources"
 """Input where streams begin in the middle of the model: (T,) int32, the row whose state each goes on with."""
 
 MOST_STREAMS = 8
+
+BEFORE = "before"
+"""Input of a decoder with convolutions, (T, convolutions * (k - 1) * E): what each keeps of the k - 1 tokens
+before each new one, the nearest first, where those lie in cells; zeros elsewhere."""
+
+
+def picks(predecessors: int) -> tuple[str, ...]:
+    """Further inputs of such a decoder, one for each j from 1 to k - 1.
+
+    Each is (T, T): a one where a new token is the j-th before another; zeros elsewhere.
+    """
+    return tuple(f"picks_{j}" for j in range(1, predecessors + 1))
+
 
 DRAFT = "draft"
 """Name of the stack of a trained draft."""
@@ -159,7 +173,8 @@ class StackRecord:
         if self.exit is not None:
             self._check_exit(self.exit)
         names = [port.name for port in (*self.inputs, *self.outputs)]
-        taken = set(names) & RESERVED_PORTS or {name for name in names if names.count(name) > 1}
+        reserved = RESERVED_PORTS.union((BEFORE, *picks(MOST_TAPS)))
+        taken = set(names) & reserved or {name for name in names if names.count(name) > 1}
         if taken:
             raise ValueError(f"stack {self.name[:60]!r} has the port {min(taken)!r} twice")
         for port in self.outputs:

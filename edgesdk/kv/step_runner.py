@@ -97,7 +97,7 @@ class StepRunner:
         windows = [layer.window for layer in spec.layers]
         self._reach = None
         if free_windows and spec.window is not None and None not in windows:
-            self._reach = spec.window - 1
+            self._reach = max(spec.window - 1, spec.predecessors)
         self._turns = turns_of(backend)
         outputs = [port.name for port in backend.contracts[stack].outputs]
         self.gives_hidden = HIDDEN in outputs
@@ -202,7 +202,9 @@ class StepRunner:
         self._drafts.clear()
         picked = self._picker.pick(total, wanted)
         shape, buffers = picked.shape, picked.buffers
-        self._fill(buffers, picked.mask, entries, total)
+        blocks = self._fill(buffers, picked.mask, entries, total)
+        if picked.before is not None:
+            picked.before.show(buffers, self.pool.cells, blocks)
         run = partial(self._backend.run, shape, self.pool.cells)
         first = [buffers.logits] if self._gives_logits else []
         found = run_rows(run, buffers, entries, wanted, [*first, *self._further(buffers)])
@@ -251,6 +253,8 @@ class StepRunner:
                 buffers.tokens[1:] = 0
                 buffers.positions[1:] = 0
             mask.show(buffers, (MaskBlock(cells, 1),))
+        if picked.before is not None:
+            picked.before.show(buffers, pool.cells, (MaskBlock(cells, 1),))
         self._backend.run(shape, pool.cells)
         logits: Float = buffers.logits[0]
         if self.gives_hidden:
@@ -325,7 +329,10 @@ class StepRunner:
         self._picker.clear()
         self.pool.resize(0)
 
-    def _fill(self, buffers: StepBuffers, mask: StepMask, entries: Sequence[StepEntry], total: int) -> None:
+    def _fill(
+        self, buffers: StepBuffers, mask: StepMask, entries: Sequence[StepEntry], total: int
+    ) -> list[MaskBlock]:
+        """Tokens, positions and masks of a step; returns what rows each entry has."""
         blocks = []
         first = 0
         for entry in entries:
@@ -353,6 +360,7 @@ class StepRunner:
                 cast(Float, buffers.extra[STREAM])[total:] = 0
         self._further_inputs.fill(buffers, entries)
         mask.show(buffers, blocks)
+        return blocks
 
     def _further(self, buffers: StepBuffers) -> list[Float]:
         """Outputs of rows beside the logits that are handed out."""
