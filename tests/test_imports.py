@@ -42,6 +42,7 @@ RUNTIME = [
     "edgesdk.version",
 ]
 CONVERTERS = [
+    "edgesdk_converters.sweeps",
     "edgesdk_converters.training",
     "edgesdk_converters.convert",
     "edgesdk_converters.prove_variants",
@@ -80,6 +81,7 @@ PROVERS = (
     "edgesdk_converters.convert",
     "edgesdk_converters.prove_variants",
     "edgesdk_converters.parity",
+    "edgesdk_converters.sweeps",
     "edgesdk_converters.calibration_windows",
     "edgesdk_converters.training.learning_texts",
     "edgesdk_converters.training.teach_texts",

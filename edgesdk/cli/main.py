@@ -48,6 +48,7 @@ COMMANDS = (
     "vocab",
     "layers",
     "train",
+    "sweep",
     "devices",
     "explain",
 )
