@@ -10,7 +10,7 @@ import click
 
 from edgesdk.cli.load_options import load_options_with_drafts
 from edgesdk.cli.options import bundle_argument, json_option
-from edgesdk.cli.output import megabytes, print_facts, print_json, print_table, show_receipt
+from edgesdk.cli.output import megabytes, print_facts, print_json, print_table, show_receipt, stage_printer
 from edgesdk.errors import UnsupportedOption
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ Examples:
   edgesdk bench smollm2 --backend onnxruntime --threads 2 --repeat 5 --json
   edgesdk bench smollm2 --streams 3 --inject-prompt 1500
   edgesdk bench smollm2 --draft lookup
+  edgesdk bench smollm2 --sustained 600
 """
 
 
@@ -66,6 +67,13 @@ Examples:
     help="With --streams: a prompt of N tokens arrives among them, once in pieces and once whole. "
     "Default: none.",
 )
+@click.option(
+    "--sustained",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Load the model for so long without a pause, 600 say, and measure what its speed falls to. "
+    "Default: a few rounds.",
+)
 @load_options_with_drafts
 @json_option
 def command(
@@ -75,6 +83,7 @@ def command(
     repeat: int,
     streams: int | None,
     inject_prompt: int | None,
+    sustained: float | None,
     loading: LoadOptions,
     as_json: bool,
 ) -> None:
@@ -83,8 +92,14 @@ def command(
     Prefill and decode in tokens per second, time to first token and load time in milliseconds, peak
     resident memory of the process in bytes (with --json) or MB. With --streams the load is mixed: many
     answers at once, and the time between their tokens while a long prompt arrives. With --draft also answers
-    with and without drafts, in turn: decode speed, tokens that a step keeps and gives, time saved.
+    with and without drafts, in turn: decode speed, tokens that a step keeps and gives, time saved. With
+    --sustained one sequence answers until the time is over: decode speed at the beginning and at the end.
     """
+    if sustained is not None:
+        if streams is not None or loading.draft != "off":
+            raise UnsupportedOption("--sustained measures one sequence; leave out --streams and --draft")
+        _bench_sustained(bundle, sustained, prompt_tokens, new_tokens, loading, as_json)
+        return
     if streams is not None:
         _bench_streams(bundle, streams, inject_prompt or 0, loading, as_json)
         return
@@ -137,6 +152,30 @@ def _show_drafts(drafts: DraftsReport) -> None:
         for text in drafts.texts
     ]
     print_table(header, rows, title=f"drafts by {drafts.drafter}")
+
+
+def _bench_sustained(
+    bundle: Path, seconds: float, prompt_tokens: int, new_tokens: int, loading: LoadOptions, as_json: bool
+) -> None:
+    from edgesdk.evaluation.bench_sustained import measure_sustained
+    from edgesdk.load_model import load
+
+    with load(bundle, loading) as model:
+        show_receipt(model.receipt, loading)
+        report = measure_sustained(model, seconds, prompt_tokens, new_tokens, stage_printer())
+    if as_json:
+        print_json(report)
+        return
+    hottest = report.hottest_c
+    print_facts(
+        [
+            ("decode", f"{report.decode_tokens_per_s:.1f} tokens/s over {report.seconds:.0f} s"),
+            ("first tenth", f"{report.first_tokens_per_s:.1f} tokens/s"),
+            ("last tenth", f"{report.last_tokens_per_s:.1f} tokens/s ({report.kept_share:.0%} of the first)"),
+            ("slowest twentieth", f"{report.lowest_tokens_per_s:.1f} tokens/s"),
+            ("processor", "temperature hidden" if hottest is None else f"at most {hottest:.0f} C"),
+        ]
+    )
 
 
 def _bench_streams(

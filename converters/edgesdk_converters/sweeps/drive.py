@@ -1,9 +1,9 @@
 """The loop of a sweep: opens cells from the front, hands their jobs to a fleet, and hands out rows.
 
 Only so many cells are open at once that every worker has something to do, so the memory of the driver does
-not grow with the plan. Jobs of earlier cells go first: a bundle is measured before the one after it is
-made. What is done is known from the store alone, so a driver that is killed begins again where it was. It
-knows no kinds of jobs and no clusters.
+not grow with the plan. Of what is open, jobs that others wait for go first, then those of earlier cells: so
+there is always a bundle to measure, and the last ones are made before the end. What is done is known from the
+store alone, so a driver that is killed begins again where it was. It knows no kinds of jobs and no clusters.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from edgesdk_converters.sweeps.job import Job, Outcome
 
 MOST_TRIES = 3
 """Of a job whose process or worker dies."""
-_CELLS_PER_SLOT = 4
+_CELLS_PER_SLOT = 32
+"""So many that bundles of 25 cells are made ahead for all workers."""
 _LEAST_CELLS = 16
 
 
@@ -90,7 +91,7 @@ class _Drive:
         self._order = 0
         self._open: dict[int, _Open] = {}
         self._waiting: dict[str, set[int]] = {}  # key of a job that is not done -> cells that want it
-        self._ready: list[tuple[int, int, str]] = []
+        self._ready: list[tuple[bool, int, int, str]] = []
         self._queued: set[str] = set()
         self._running: set[str] = set()
         self._tries: dict[str, int] = {}
@@ -152,12 +153,13 @@ class _Drive:
         for place, (key, job) in enumerate(opened.left.items()):
             if key not in self._queued and not any(need in opened.left for need in job.needs):
                 self._queued.add(key)
-                heapq.heappush(self._ready, (opened.order, place, key))
+                is_last = key == opened.cell.jobs[-1].key and len(opened.cell.jobs) > 1
+                heapq.heappush(self._ready, (is_last, opened.order, place, key))
 
     def _submit(self) -> None:
         """Keeps the fleet busy, with one job in hand for each that runs."""
         while self._ready and len(self._running) < 2 * self._fleet.slots:
-            _, _, key = heapq.heappop(self._ready)
+            *_, key = heapq.heappop(self._ready)
             wanting = self._waiting.get(key)
             if not wanting:  # the cells that wanted it have failed meanwhile
                 self._queued.discard(key)
@@ -174,7 +176,7 @@ class _Drive:
         if outcome is None:
             lost = ended.lost or "its process left no outcome"
             if (ended.again or ended.lost is None) and self._tries[key] < MOST_TRIES:
-                heapq.heappush(self._ready, (-1, 0, key))  # before all others: cells wait for it
+                heapq.heappush(self._ready, (False, -1, 0, key))  # before all others: cells wait for it
                 return
             tries = self._tries[key]
             outcome = Outcome(key, "failed", lost if tries == 1 else f"{lost} ({tries} tries)")

@@ -87,7 +87,8 @@ def points_of(rows: Iterable[Row]) -> list[Point]:
     points = []
     for (bundle, device), measured in found.items():
         if bundle in sizes:
-            points.append(Point(*bundle, device, sizes[bundle], *map(measured.get, _TAKEN)))
+            ratio, perplexity, kl, top1, speed = map(measured.get, _TAKEN)
+            points.append(Point(*bundle, device, sizes[bundle], ratio, perplexity, kl, top1, speed))
     return _marked(points)
 
 
