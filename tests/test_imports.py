@@ -42,6 +42,7 @@ RUNTIME = [
     "edgesdk.version",
 ]
 CONVERTERS = [
+    "edgesdk_converters.sweeps",
     "edgesdk_converters.training",
     "edgesdk_converters.add_adapter",
     "edgesdk_converters.convert",
@@ -83,6 +84,7 @@ PROVERS = (
     "edgesdk_converters.convert",
     "edgesdk_converters.prove_variants",
     "edgesdk_converters.parity",
+    "edgesdk_converters.sweeps",
     "edgesdk_converters.calibration_windows",
     "edgesdk_converters.training.learning_texts",
     "edgesdk_converters.training.running_target",

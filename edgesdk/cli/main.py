@@ -51,6 +51,7 @@ COMMANDS = (
     "vocab",
     "layers",
     "train",
+    "sweep",
     "devices",
     "explain",
 )

@@ -7,7 +7,6 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import click
@@ -168,9 +167,7 @@ def megabytes(size_bytes: int | None) -> str:
 
 def variant_bytes(bundle: Bundle, variant: Variant) -> int:
     """Size of all files of one variant."""
-    folder = f"{PurePosixPath(variant.entry).parent}/"
-    files = bundle.manifest.files
-    return sum(record.size_bytes for name, record in files.items() if name.startswith(folder))
+    return bundle.variant_bytes(variant)
 
 
 def greedy_text(greedy: GreedyAgreement | None) -> str:
