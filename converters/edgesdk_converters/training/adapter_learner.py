@@ -20,10 +20,10 @@ from edgesdk.errors import UnsupportedOption
 from edgesdk_converters.graph import ops
 from edgesdk_converters.graph.evaluate import LOWERINGS
 from edgesdk_converters.graph.full_sequence import sequence_inputs
-from edgesdk_converters.graph.low_rank_term import LowRankTerm
+from edgesdk_converters.graph.low_rank_term import INNER, WRITTEN, LowRankTerm
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.training.frozen_target import Array, rotate_by_table, run_graph
-from edgesdk_converters.transforms.add_low_rank import INNER, WRITTEN, add_low_rank
+from edgesdk_converters.transforms.add_low_rank import add_low_rank
 
 Parameters = dict[str, Array]
 TABLES = ("embed", "head")

@@ -24,6 +24,7 @@ from edgesdk_converters.architectures.registry import read_spec, weights_for
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
 from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.low_rank_term import INNER, WRITTEN
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.progress import ProgressMeter, Report, Stage
 from edgesdk_converters.training.adapter_learner import TABLES, AdapterLearner, Parameters
@@ -32,7 +33,6 @@ from edgesdk_converters.training.learning_texts import Provenance, plain_text
 from edgesdk_converters.training.plot_losses import plot_losses
 from edgesdk_converters.training.trainer import LOG_FILE, Told, Trainer, TrainOptions, read_log
 from edgesdk_converters.training.work_folder import TARGET_FILE, check_target, plan_steps, target_origin
-from edgesdk_converters.transforms.add_low_rank import INNER, WRITTEN
 from edgesdk_converters.vocabulary.tokenizer_data import TokenizerData
 
 _HELD_BACK = 10  # one window in so many is judged on, not learnt from

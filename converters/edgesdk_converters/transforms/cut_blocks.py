@@ -43,6 +43,8 @@ def check_cuttable(spec: DecoderSpec, exits: Sequence[int]) -> None:
             f"exits after {', '.join(map(str, exits))} of {blocks} blocks: expected rising numbers below "
             f"{blocks}, each two or more above the one before"
         )
+    if spec.convolving:
+        raise TransformError(f"{name} has convolutions, whose cells no segment keeps; it cannot be cut")
     if spec.layer_inputs is not None or any(block.layer_input for block in spec.blocks):
         raise TransformError(f"{name} reads the token in every block; it cannot be cut into segments")
     if any(layer.reads is not None for layer in spec.layers):
