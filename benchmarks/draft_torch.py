@@ -5,8 +5,8 @@
 FEATURES is `OUT/work/features` of a training (`edgesdk train draft`); PYTHON is one of an environment that
 has torch. Both begin with the same parameters and take the same batches, the same loss (kld), AdamW,
 clipping and learning rates, each in a process of its own, in turn. Printed are the losses of both, which have
-to be the same, and the median of a step by wall and by processor time, the first left out, for float32 and for our
-bfloat16 factors.
+to be the same, and the median of a step by wall and by processor time, the first ones left out, for float32
+and for our bfloat16 factors.
 """
 
 from __future__ import annotations
