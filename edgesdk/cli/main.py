@@ -32,6 +32,7 @@ COMMANDS = (
     "rm",
     "alias",
     "convert",
+    "adapter",
     "compile",
     "run",
     "chat",
@@ -39,6 +40,7 @@ COMMANDS = (
     "ask-many",
     "skeleton",
     "embed",
+    "classify",
     "index",
     "ask",
     "inspect",
@@ -49,6 +51,7 @@ COMMANDS = (
     "vocab",
     "layers",
     "train",
+    "sweep",
     "devices",
     "explain",
 )

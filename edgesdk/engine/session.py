@@ -141,7 +141,9 @@ class Session:
 
         def copy() -> SessionState:
             cells = self._state.cells
-            copied = SessionState(self._state.tokens.copy(), None if cells is None else cells.fork())
+            copied = SessionState(
+                self._state.tokens.copy(), None if cells is None else cells.fork(), gates=self._state.gates
+            )
             return self._engine.sessions.add(copied)
 
         return self._engine.adopt_session(lambda: self._exclusively(copy))
