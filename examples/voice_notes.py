@@ -39,8 +39,6 @@ class VoiceNote:
         before, _, self._after = self._model.chat_template.render(asked).partition(MARK)
         self._session = engine.session()
         self._session.append(self._tokens(f"{before}Dictated:\n"))
-        # A session that nobody holds is closed, and what is at work on it ends.
-        self._parts: list[edgesdk.Session] = []
 
     def hear(self, said: str) -> None:
         """Runs a line, so that nothing of it is left to do when the note is asked for."""
@@ -49,15 +47,13 @@ class VoiceNote:
     def write(self) -> Iterable[tuple[str, edgesdk.Generation]]:
         """The parts, each as a stream that is read while it is written; all are written at once."""
         for name, (what, most) in PARTS.items():
-            part = self._session.fork()  # the same cells, and an end of its own
-            self._parts.append(part)
+            part = self._session.fork()  # the same cells, and an end of its own; kept by its answer
             ending = self._tokens(f"\nWrite {what}.{self._after}")
             yield name, part.submit(ending, max_tokens=most, temperature=0.0)
 
     def close(self) -> None:
-        """Gives all cells back."""
-        for session in (*self._parts, self._session):
-            session.close()
+        """Gives its cells back."""
+        self._session.close()
 
     def _tokens(self, text: str) -> list[int]:
         return self._model.tokenizer.encode(text, add_bos=False)
