@@ -4,9 +4,9 @@
 
 `plain` is `Model.generate` without drafts. The others draft whatever they can, worth it or not: lookup in
 chains and in trees, the trained draft, streams and the shallow stack where the bundle has them, a smaller
-bundle where `--draft` names one, and `rigged`, which knows the answer: random trees, in which the right path goes on for
-a while among wrong ones. Each alone (`Model`), and eight at a time (`Engine`). `weighed` is lookup as users
-have it, which drafts what pays.
+bundle where `--draft` names one, and `rigged`, which knows the answer: random trees, in which the right path
+goes on for a while among wrong ones. Each alone (`Model`), and eight at a time (`Engine`). `weighed` is lookup
+as users have it, which drafts what pays.
 
 A text counts as identical when every token is the same; else its first difference counts as a near-tie when
 the model's own logits of the two tokens, scored alone, differ by less than 0.001.
