@@ -38,6 +38,7 @@ _KEPT_BYTES, _CALIBRATED_COPIES = (
     640 << 20,
     6.0,
 )  # what answers keep of the reference; a matrix and its products
+_SCORED = 1200  # rows of logits at once: of the passages, about 550, and what is made of them
 _NODE_BYTES = 500
 _PROBE_BYTES = 700_000
 _STATE_BYTES = 8192 * 4  # a calibration text's activations, for each channel
@@ -214,7 +215,8 @@ def _memory(
     if options.prove:
         weights = 4 * sum(math.prod(_numbers(v.shape)) for v in program.graph.weights)
         kept = min(weights, _KEPT_BYTES)
-        # The file and what is packed of it, or what the reference keeps while answers are compared.
+        # What the reference keeps stays there while a variant runs: its file, and what is packed of it.
         running = 2 * max(variant.size_bytes for variant in variants)
-        stages.append(_PROOF_START + tokenizer + max(running, kept) + table)
+        scored = 4 * _SCORED * spec.vocab_size
+        stages.append(_PROOF_START + tokenizer + kept + scored + running)
     return int(max(stages))

@@ -53,7 +53,7 @@ def refuse_convolutions(program: Program, target: str) -> None:
     if spec.convolving:
         raise EmitError(
             f"{spec.architecture} has {len(spec.convolving)} convolutions, which {target} does not hold; "
-            "emit litert or onnx-step"
+            "emit the step variant (onnx-step), or litert"
         )
 
 
