@@ -22,6 +22,7 @@ from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.evaluate import evaluate
 from edgesdk_converters.graph.full_sequence import sequence_inputs
 from edgesdk_converters.graph.program import Program
+from edgesdk_converters.targets import find_targets
 from edgesdk_converters.transforms.add_low_rank import add_low_rank
 from tests.converters.adapters.conftest import ADAPTERS, NAMES, TINY, base_of, random_tensors, reference
 from tests.converters.adapters.test_merge_adapter import as_gguf, assert_close
@@ -144,6 +145,27 @@ def test_at_run_time_is_merged(bundles, name, target):
         assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
         answer = model.generate(TEXT, adapter=CHOICES[name], **GREEDY)
         assert answer.tokens == merged_.generate(TEXT, **GREEDY).tokens
+
+
+OTHERS = {"litert-static": 1e-4, "openvino": 1e-4, "coreml": 1e-4, "onnx-npu": 5e-3}
+"""Further targets, with what their numbers may differ by: float16 on the way to an NPU."""
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_target_with_gates_gives_what_merging_gives(name, tmp_path):
+    if name == "coreml":
+        pytest.importorskip("coremltools", reason="needs the extra 'coreml'")
+    (target,) = find_targets([name])
+    adapter = str(ADAPTERS / "llama-patterns")
+    options = {"targets": (name,), "recipes": ("f32",), "context": 64, "prove": False}
+    convert(str(TINY / "llama"), tmp_path / "beside", ConvertOptions(adapters=(adapter,), **options))
+    convert(str(TINY / "llama"), tmp_path / "merged", ConvertOptions(merge_adapters=(adapter,), **options))
+    with load(tmp_path / "merged", backend=target.proof_backend) as model:
+        expected = model.score(TEXT)
+    with load(tmp_path / "beside", backend=target.proof_backend) as model:
+        found = model.score(TEXT, adapter="llama-patterns")
+        assert model.receipt.adapters == ("llama-patterns",)
+    assert np.abs(found - expected).max() < OTHERS[name] * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("target", TARGETS)
