@@ -1,6 +1,7 @@
 """Adapters at run time: what PEFT computes and what merging gives, on every architecture, row by row."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from safetensors.numpy import save_file
 from edgesdk.bundle.adapter_record import gates_of
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.engine.engine import Engine
-from edgesdk.errors import CheckpointError, SnapshotError, UnsupportedOption
+from edgesdk.errors import BundleError, CheckpointError, DeviceError, SnapshotError, UnsupportedOption
 from edgesdk.load_model import load
 from edgesdk_converters.adapters.adapter import AdapterRequest, parse_named_adapter
 from edgesdk_converters.adapters.merge_adapter import replaced_tensors
@@ -277,6 +278,38 @@ def test_adapters_that_there_are_not(bundles, asked, found):
     with pytest.raises(UnsupportedOption, match=found) as error:
         gates_of(records, asked)
     assert "\n" not in str(error.value)
+
+
+def test_a_manifest_cannot_ask_for_gates_that_no_file_has(bundles, tmp_path):
+    folder = tmp_path / "changed"
+    shutil.copytree(bundles["both"], folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["adapters"][1]["gate"] = 9
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with load(folder, backend="litert") as model:
+        with pytest.raises(DeviceError, match="10 adapters are to be run by a file with 2"):
+            model.generate(TEXT, adapter="second", **GREEDY)
+        assert model.generate(TEXT, adapter="first", **GREEDY).tokens
+    for change, found in (
+        ({"gate": 0}, "two adapters have the gate 0"),
+        ({"name": "first"}, "two adapters have the name 'first'"),
+        ({"name": "../x"}, "names no adapter"),
+        ({"gate": 64}, "expected 0 to 63"),
+        ({"rank": 0}, "a rank, products, bytes or a scale"),
+        ({"scale": "big"}, "scale"),
+        ({"other": 1}, "other"),
+    ):
+        manifest["adapters"][1] = {**manifest["adapters"][1], "gate": 1, "name": "second", **change}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(BundleError, match=found) as error:
+            open_bundle(folder)
+        assert "\n" not in str(error.value)
+        manifest["adapters"][1] = {"rank": 3, "scale": 1.0, "products": 6, "size_bytes": 9, "sha256": "0"}
+    stack = {"name": "main", "inputs": [{"name": "gates", "dims": ["T"]}]}
+    manifest["adapters"], manifest["variants"][0]["stacks"] = [], [stack]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="'gates' has the shape"):
+        open_bundle(folder)
 
 
 def test_gates_of_nothing_are_none(bundles):
