@@ -3,9 +3,9 @@
     python benchmarks/draft_identity.py BUNDLE [--recipe f32] [--prompts 100] [--tokens 64] [--draft BUNDLE]
 
 `plain` is `Model.generate` without drafts. The others draft whatever they can, worth it or not: lookup in
-chains and in trees, the trained draft and the shallow stack where the bundle has one, a smaller bundle where
-`--draft` names one, and `rigged`, which knows the answer: random trees, in which the right path goes on for
-a while among wrong ones. Each alone (`Model`), and eight at a time (`Engine`). `weighed` is lookup as users
+chains and in trees, the trained draft, streams and the shallow stack where the bundle has them, a smaller
+bundle where `--draft` names one, and `rigged`, which knows the answer: random trees, in which the right path
+goes on for a while among wrong ones. Each alone (`Model`), and eight at a time (`Engine`). `weighed` is lookup as users
 have it, which drafts what pays.
 
 A text counts as identical when every token is the same; else its first difference counts as a near-tie when
@@ -28,7 +28,9 @@ from edgesdk.decoding.draft_source import DraftSource
 from edgesdk.drafts.bundle_drafts import open_bundle_drafts
 from edgesdk.drafts.combine import CombinedDrafter
 from edgesdk.drafts.lookup import Lookup
+from edgesdk.drafts.open_streams import has_streams, require_streams
 from edgesdk.drafts.stack_drafts import open_stack_drafts, shallow_stack
+from edgesdk.drafts.stream_drafts import StreamDrafts
 from edgesdk.drafts.trained_draft import has_trained_draft, open_trained_draft
 from edgesdk.kv.step_model import steps_of
 from edgesdk.model import Model
@@ -104,6 +106,10 @@ def drafters(
     steps = steps_of(model.backend)
     if has_trained_draft(variant, steps):
         yield "trained", lambda: CombinedDrafter([open_trained_draft(bundle, variant, steps)], weigh=False)
+    if has_streams(variant, steps):
+        count = require_streams(bundle, variant, steps).count
+        yield "streams", lambda: CombinedDrafter([StreamDrafts()], weigh=False, streams=count)
+        yield "streams weighed", lambda: CombinedDrafter([Lookup(), StreamDrafts()], streams=count)
     if shallow_stack(bundle, variant) is not None:
         yield (
             "shallow",

@@ -77,6 +77,7 @@ def convert(
             hidden_states=options.hidden_states,
             embeddings=options.embeddings,
             draft=checked.draft,
+            streams=checked.streams,
         )
         made = write_variants(writer, model, options, checked, meter)
         _write_text(writer, model)

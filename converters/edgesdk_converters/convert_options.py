@@ -17,6 +17,7 @@ from edgesdk_converters.adapters.adapter import (
 )
 from edgesdk_converters.check_targets import check_exact, check_package_limit, check_palettes
 from edgesdk_converters.drafts.draft_checkpoint import DraftCheckpoint, read_draft
+from edgesdk_converters.exit_stacks import parse_exits
 from edgesdk_converters.quantise.budget import Budget, parse_budget
 from edgesdk_converters.quantise.calibration.calibration_text import (
     CalibrationText,
@@ -28,6 +29,7 @@ from edgesdk_converters.quantise_program import check_mixable
 from edgesdk_converters.reshape import Reshaping
 from edgesdk_converters.shallow_stack import ShallowStack
 from edgesdk_converters.step_sizes import LARGEST_CONTEXT
+from edgesdk_converters.streams.stream_checkpoint import StreamCheckpoint, read_streams
 from edgesdk_converters.targets import TARGETS, Target, find_targets
 from edgesdk_converters.transforms.skip_request import parse_skip
 from edgesdk_converters.vocabulary.prune_request import parse_prune_option
@@ -69,6 +71,9 @@ class ConvertOptions:
             was trained to embed does so without being asked.
         draft: folder of a trained draft, to be written into the files (`drafts.draft_checkpoint`); None for
             none.
+        streams: folder of streams that were trained for the model, to be rows of its steps; None for none.
+        exits: after how many blocks an answer may be taken, such as `12,18,24`: the decoder is written in
+            segments beside the whole (`exit_stacks`; LiteRT and ONNX steps); None for none.
     """
 
     targets: tuple[str, ...] = DEFAULT_TARGETS
@@ -89,6 +94,13 @@ class ConvertOptions:
     hidden_states: bool = False
     embeddings: bool = False
     draft: Path | None = None
+    streams: Path | None = None
+    exits: str | None = None
+
+    @property
+    def exit_blocks(self) -> tuple[int, ...]:
+        """Blocks before each exit; none without exits."""
+        return () if self.exits is None else parse_exits(self.exits)
 
     @property
     def stacks(self) -> tuple[ShallowStack, ...]:
@@ -117,6 +129,7 @@ class CheckedOptions:
         adapters: to merge.
         run_adapters: to be written beside the weights.
         draft: to be written beside the model; None for none.
+        streams: that its rows can be; None for none.
     """
 
     targets: tuple[Target, ...]
@@ -126,6 +139,7 @@ class CheckedOptions:
     adapters: tuple[AdapterRequest, ...] = ()
     run_adapters: tuple[AdapterRequest, ...] = ()
     draft: DraftCheckpoint | None = None
+    streams: StreamCheckpoint | None = None
 
     def notes(self, options: ConvertOptions) -> list[str]:
         """Which targets go without something that others get, a line each."""
@@ -162,6 +176,7 @@ def check_options(options: ConvertOptions) -> CheckedOptions:
         )
     _check_stacks(options, targets)
     _check_further(options, targets)
+    _check_exits(options, targets)
     check_exact(targets, recipes)
     options.reshaping.check()
     _check_output_only(options, targets)
@@ -174,8 +189,10 @@ def check_options(options: ConvertOptions) -> CheckedOptions:
     run_adapters = tuple(parse_named_adapter(text) for text in options.adapters)
     _check_run_adapters(options, targets)
     draft = None if options.draft is None else read_draft(options.draft)
+    _check_streams(options, targets)
+    streams = None if options.streams is None else read_streams(options.streams)
     sample = _read_sample(options, targets, recipes)
-    return CheckedOptions(targets, recipes, budget, sample, adapters, run_adapters, draft)
+    return CheckedOptions(targets, recipes, budget, sample, adapters, run_adapters, draft, streams)
 
 
 def _read_sample(
@@ -207,6 +224,22 @@ def _check_stacks(options: ConvertOptions, targets: Sequence[Target]) -> None:
         raise UnsupportedOption(
             f"a shallow stack is for the target {takes} only, found {without}; leave it out"
         )
+
+
+def _check_exits(options: ConvertOptions, targets: Sequence[Target]) -> None:
+    """Refuses exits for targets and cells that go without.
+
+    Raises:
+        UnsupportedOption: naming them.
+    """
+    if not options.exit_blocks:
+        return
+    without = ", ".join(target.name for target in targets if not target.exits)
+    if without:
+        takes = ", ".join(target.name for target in TARGETS if target.exits)
+        raise UnsupportedOption(f"exits are for the targets {takes}, found {without}; leave one of them out")
+    if options.cells != "float32":
+        raise UnsupportedOption(f"exits need float32 cells, found {options.cells}; leave --cells out")
 
 
 def _check_further(options: ConvertOptions, targets: Sequence[Target]) -> None:
@@ -252,6 +285,28 @@ def _check_run_adapters(options: ConvertOptions, targets: Sequence[Target]) -> N
         raise UnsupportedOption(
             f"{RUN_OPTION} is for a whole vocabulary, and tokens are to be left out; merge it with "
             f"{MERGE_OPTION}"
+        )
+
+
+def _check_streams(options: ConvertOptions, targets: Sequence[Target]) -> None:
+    """Refuses streams where a file cannot have them, or where their model is another.
+
+    Raises:
+        UnsupportedOption: naming it.
+    """
+    if options.streams is None:
+        return
+    others = ", ".join(target.name for target in targets if not target.streams)
+    if others:
+        takes = ", ".join(target.name for target in TARGETS if target.streams)
+        raise UnsupportedOption(
+            f"streams are for the targets {takes}, found {others}; leave one of the two out"
+        )
+    if options.reshaping.changes or options.stacks or options.adapters:
+        what = "a shallow stack" if options.stacks else "layers or tokens to be left out"
+        what = f"{RUN_OPTION}" if options.adapters else what
+        raise UnsupportedOption(
+            f"streams were trained for a whole model as it is, and there is {what}; leave one of the two out"
         )
 
 

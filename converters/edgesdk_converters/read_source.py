@@ -23,6 +23,8 @@ from edgesdk_converters.progress import ProgressMeter
 from edgesdk_converters.quantise.calibration.calibration_text import CalibrationText
 from edgesdk_converters.quantise_program import Texts
 from edgesdk_converters.reshape import Reshaping
+from edgesdk_converters.streams.add_streams import add_streams
+from edgesdk_converters.streams.stream_checkpoint import StreamCheckpoint, fit_streams
 from edgesdk_converters.transforms.add_low_rank import add_low_rank
 from edgesdk_converters.transforms.give_hidden import give_hidden
 from edgesdk_converters.transforms.give_states import give_states
@@ -43,6 +45,7 @@ class SourceModel:
         texts: the sample in the model's tokens; empty without one.
         program: the decoder, before anything is quantised.
         draft: what is written beside it; None for nothing.
+        streams: what its program can have rows of; None for nothing.
         adapters: that its program has gates for.
     """
 
@@ -52,6 +55,7 @@ class SourceModel:
     texts: Texts
     program: Program
     draft: DraftStack | None = None
+    streams: StreamCheckpoint | None = None
     adapters: tuple[AdapterRecord, ...] = ()
 
     @property
@@ -72,6 +76,7 @@ def read_source(
     hidden_states: bool = False,
     embeddings: bool = False,
     draft: DraftCheckpoint | None = None,
+    streams: StreamCheckpoint | None = None,
 ) -> SourceModel:
     """Opens a checkpoint, merges adapters into it and leaves out what is to be left out.
 
@@ -86,6 +91,7 @@ def read_source(
         hidden_states: have the program give what its head reads, too, as it does with a draft.
         embeddings: have it give the state of every token, as a model does that embeds texts.
         draft: to be written beside it.
+        streams: that rows of it can be.
 
     Raises:
         CheckpointError: the source or an adapter cannot be read, or an adapter or the draft was trained for
@@ -113,8 +119,10 @@ def read_source(
         program = give_hidden(program)
     if embeddings or checkpoint.embedding is not None:
         program = give_states(program)
+    if streams is not None:
+        program = add_streams(program, fit_streams(streams, program, checkpoint.tokenizer))
     if beside.records:
         there = {value.name for value in program.graph.weights}  # layers may have been left out
         terms = {name: term for name, term in beside.terms.items() if name in there}
         program = add_low_rank(program, terms, len(beside.records))
-    return SourceModel(checkpoint, kept, sample, texts, program, fitted, beside.records)
+    return SourceModel(checkpoint, kept, sample, texts, program, fitted, streams, beside.records)

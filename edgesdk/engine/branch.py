@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.bundle.adapter_record import Gates
+from edgesdk.decoding.ahead import Ahead
 from edgesdk.decoding.answer import Answer
 from edgesdk.decoding.choose import Chooser
 from edgesdk.decoding.draft import new_draft_key
@@ -103,6 +104,7 @@ class Branch:
         state: (E,) what the model's head read in the row that chose the token after the first `seen`; None
             where that is not known, or nobody drafts.
         seen: tokens before that token.
+        ahead: what streams said behind the last of those.
     """
 
     branch_id: int
@@ -115,6 +117,7 @@ class Branch:
     draft_key: int = field(default_factory=new_draft_key)
     state: NDArray[np.float32] | None = None
     seen: int = 0
+    ahead: Ahead | None = None
     _tokens: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
 
     def __post_init__(self) -> None:

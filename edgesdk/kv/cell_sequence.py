@@ -128,7 +128,7 @@ class CellSequence:
         """As `protocol.JudgingSequence` has it."""
         return self._runner.most_drafts(tokens, 1)
 
-    def judge(self, tokens: Int, drafted: Int, parents: Int, walk: Walk) -> None:
+    def judge(self, tokens: Int, drafted: Int, parents: Int, walk: Walk, streams: Int | None = None) -> None:
         """As `protocol.JudgingSequence` has it.
 
         Raises:
@@ -136,7 +136,7 @@ class CellSequence:
             DeviceError: as `extend`.
             ValueError: the parents do not come before their children, or `walk` gives no path.
         """
-        entry = StepEntry(self._cells, tokens, "last", DraftTree(drafted, parents))
+        entry = StepEntry(self._cells, tokens, "last", DraftTree(drafted, parents, streams))
         self._runner.take_turn(self._judge, entry, walk)
 
     def _judge(self, entry: StepEntry, walk: Walk) -> None:

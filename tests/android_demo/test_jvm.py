@@ -87,6 +87,19 @@ def test_ids_of_odd_texts_are_those_of_hugging_face(built):
             assert model.ask(text=text)["ids"] == list(python.tokenizer.encode(text)), repr(text)
 
 
+def test_a_word_of_100_000_letters_is_taken_apart_as_by_hugging_face(built):
+    """What is pasted may have no white space at all: in quadratic time a phone would stand still for minutes."""
+    jvm, folder, _ = built
+    random = Random(6)
+    words = ["a" * 100_000, "".join(random.choices("etaoinshrdluEA", k=100_000))]
+    with (
+        jvm.JvmModel("onnxruntime", folder / "qwen3", threads=1) as model,
+        edgesdk.load(folder / "qwen3", variant="litert-f32", strict=True) as python,
+    ):
+        for word in words:
+            assert model.ask(text=word)["ids"] == list(python.tokenizer.encode(word))
+
+
 @pytest.fixture(scope="module")
 def answers(smollm2_float):
     """Ten prompts of SmolLM2 in float32, with what Python says to them."""

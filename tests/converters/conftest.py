@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgesdk.bundle.decoder_block import Attention, Block, FeedForward, LayerInputs, RotarySpec
+from edgesdk.bundle.decoder_block import (
+    Attention,
+    Block,
+    Convolution,
+    FeedForward,
+    LayerInputs,
+    RotarySpec,
+)
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk_converters.checkpoints.gguf_blocks import BLOCK_TYPES, decode_blocks
@@ -108,10 +115,27 @@ def layer_inputs() -> DecoderSpec:
     )
 
 
+def convolutions() -> DecoderSpec:
+    """Convolutions between and behind attention, one without a feed-forward."""
+    ffn, mixer = FeedForward(96, "silu"), Convolution(3)
+    attention = Attention(4, 2, 16, 0.25, rotary=ROTARY, qk_norm=True)
+    return dataclasses.replace(
+        PLAIN.spec(),
+        blocks=(
+            Block(0, attention, ffn),
+            Block(1, mixer, ffn),
+            Block(2, mixer, None),
+            Block(4, attention, ffn),
+            Block(5, mixer, ffn),
+        ),
+    )
+
+
 SPECS = {
     **{name: decoder.spec() for name, decoder in UNIFORM.items()},
     "mixed": mixed(),
     "layer_inputs": layer_inputs(),
+    "convolutions": convolutions(),
 }
 
 
