@@ -283,8 +283,8 @@ def _check_run_adapters(options: ConvertOptions, targets: Sequence[Target]) -> N
         )
     if options.adapters and options.exit_blocks:
         raise UnsupportedOption(
-            f"{RUN_OPTION} is for whole decoders, and exits cut them into segments; leave one of the two out, "
-            f"or merge with {MERGE_OPTION}"
+            f"{RUN_OPTION} is for whole decoders, and exits cut them into segments; leave one of the two "
+            f"out, or merge with {MERGE_OPTION}"
         )
     if options.adapters and options.reshaping.prune_vocab is not None:
         raise UnsupportedOption(

@@ -358,7 +358,7 @@ def test_bad_adapters_are_one_line(write_adapter, tmp_path):
         ({"targets": ("onnx",)}, "--adapter is for targets whose steps take more than tokens, found onnx"),
         ({"targets": ("litert", "coreml-state")}, "found coreml-state"),
         ({"reshaping": "prune"}, "whole vocabulary"),
-        ({"targets": ("litert",), "exits": "1"}, "exits cut them into segments"),
+        ({"targets": ("litert",), "exits": "2"}, "exits cut them into segments"),
     ],
 )
 def test_targets_that_cannot_are_named(options, found, write_adapter, tmp_path):
