@@ -25,7 +25,7 @@ public struct Manifest: Decodable, Sendable {
         case name, licence, decoder, tokenizer, generation, variants, files
     }
 
-    static let unread = ["created_by", "source", "vocabulary", "embedding"]
+    static let unread = ["created_by", "source", "vocabulary", "embedding", "adapters"]
 }
 
 /// Digest (hex) and size of one file.
