@@ -77,9 +77,8 @@ def run(
         window.entry.setPlainText(TEXT * (PROMPT_TOKENS // TEXT_TOKENS) + QUESTION)
         window.ask()
         answer = window.answering
-        marks["decode"] = watch.until(
-            lambda: bool(window.figures or window._unseen or window.tree[answer].text)
-        )
+        said = window.tree[answer]
+        marks["decode"] = watch.until(lambda: bool(window.figures or window._unseen or said.text))
         marks["end"] = watch.until(lambda: not window.answering)
         receipt = window.receipt.splitlines()[-1]
         tokens = int(window.figures.split()[0])

@@ -119,7 +119,8 @@ def _copy(stream: IO[bytes], target: IO[bytes], name: str, record: FileRecord) -
         if left < 0 or (not piece and left > 0):
             found = "more than" if left < 0 else f"{record.size_bytes - left} of"
             raise BundleError(
-                f"{name} has {found} the {record.size_bytes} bytes that its manifest says; copy the bundle again"
+                f"{name} has {found} the {record.size_bytes} bytes that its manifest says; copy "
+                "the bundle again"
             )
         if not piece:
             break

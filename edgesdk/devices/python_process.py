@@ -31,8 +31,8 @@ def freeze_support() -> None:
             edgesdk.freeze_support()
             main()
 
-    In a process that was started for such a part it runs that and does not return. Elsewhere, and in a program
-    that is not packaged, it does nothing that can be seen.
+    In a process that was started for such a part it runs that and does not return. Elsewhere, and in a
+    program that is not packaged, it does nothing that can be seen.
 
     Raises:
         SystemExit: the part has ended.

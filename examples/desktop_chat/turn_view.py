@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QTextCursor, QWheelEvent
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QTextEdit, QToolButton, QVBoxLayout
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QTextEdit, QToolButton, QVBoxLayout
 
 WHO = {"user": "You", "assistant": "Model"}
 ACTION = {"user": "Edit", "assistant": "Again"}
@@ -62,6 +62,7 @@ class TurnView(QFrame):
         """
         super().__init__()
         self.setObjectName(role)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.text = TextView()
         self.text.setAccessibleName(f"{WHO[role]}, turn {number}")
         self.note = QLabel(objectName="note", wordWrap=True, visible=False)

@@ -1,6 +1,7 @@
 """The window, driven as a user would, on a tiny model on both runtimes."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -161,11 +162,12 @@ def test_the_script_runs_as_a_user_runs_it(bundle, tmp_path, app):
 
 
 @pytest.mark.real
-def test_a_picture_of_the_real_model_in_it(opened, until, smollm2_float, tmp_path):
+def test_a_picture_of_the_real_model_in_it(opened, until, converted_once, smollm2_gguf, tmp_path):
     """With EDGESDK_SHOT set to a file the picture is kept: docs/desktop-chat.png is made so."""
-    import os
-
-    window = opened(smollm2_float)
+    made = converted_once(smollm2_gguf, targets=("litert",), recipes=("w8-round",), context=2048, prove=False)
+    named = tmp_path / "shelf" / "smollm2"
+    shutil.copytree(made, named)
+    window = opened("smollm2")
     until(lambda: window.loaded)
     assert "children" in answer(window, until, ASKED).text
     window.edit(window.tree.shown()[0])

@@ -217,6 +217,10 @@ extension Manifest {
                     + (version > supportedSchema ? "update the app" : "convert the bundle again"))
         }
         try refuseUnknownKeys(object)
+        if let adapters = object["adapters"] as? [Any], !adapters.isEmpty {
+            throw EdgeModelError.bundle(
+                "the bundle has adapters, whose gates this package does not give to a step; convert it without")
+        }
         let manifest: Manifest
         do {
             manifest = try JSONDecoder().decode(Manifest.self, from: data)
