@@ -44,7 +44,7 @@ VARIANTS = [f"{target}-{recipe}" for target in TARGETS for recipe in RECIPES]
 
 
 def expect_same(found, expected, variant):
-    """Equal bits; but ONNX Runtime rounds unpacked int8 products by the number of rows, and a head has few."""
+    """Equal bits; but ONNX Runtime rounds unpacked int8 products by the number of rows; a head has few."""
     if variant == "onnx-step-w8-round":
         assert np.abs(found - expected).max() < 2e-6 * np.abs(expected).max()
     else:
