@@ -387,6 +387,8 @@ class Model(Orchestrated, Classifying):
         request = self._reader.read(asked, options, self.context)
         rule = None if early_exit is None else self.exit_rule(early_exit)
         read = iter if request.tools is None else request.tools.read_last
+        if rule is not None and request.gates:
+            raise UnsupportedOption("early exits are the model's alone; leave adapter or early_exit out")
         if rule is not None:
             early = partial(generate_early, self.exit_steps, self.exit_log, rule, request)
             return Stream(lambda stop: read(early(stop)), cancelled)

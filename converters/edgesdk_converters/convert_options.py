@@ -281,6 +281,11 @@ def _check_run_adapters(options: ConvertOptions, targets: Sequence[Target]) -> N
             f"{RUN_OPTION} is for targets whose steps take more than tokens, found {others}; leave that "
             f"target out, or merge with {MERGE_OPTION}"
         )
+    if options.adapters and options.exit_blocks:
+        raise UnsupportedOption(
+            f"{RUN_OPTION} is for whole decoders, and exits cut them into segments; leave one of the two "
+            f"out, or merge with {MERGE_OPTION}"
+        )
     if options.adapters and options.reshaping.prune_vocab is not None:
         raise UnsupportedOption(
             f"{RUN_OPTION} is for a whole vocabulary, and tokens are to be left out; merge it with "

@@ -177,6 +177,11 @@ class StackRecord:
         taken = set(names) & reserved or {name for name in names if names.count(name) > 1}
         if taken:
             raise ValueError(f"stack {self.name[:60]!r} has the port {min(taken)!r} twice")
+        for port in self.inputs:
+            if port.name == GATES and not (
+                len(port.dims) == 2 and port.dims[0] == "T" and isinstance(port.dims[1], int)
+            ):
+                raise ValueError(f"input {GATES!r} has the shape {port.dims}, expected (T, number of gates)")
         for port in self.outputs:
             if port.dims[0] not in ("R", "T"):
                 raise ValueError(

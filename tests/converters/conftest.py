@@ -229,7 +229,7 @@ def uniform_program(request: pytest.FixtureRequest, make_program: Callable[[str]
     return make_program(request.param)
 
 
-ADAPTED = ("q", "k", "v", "o", "gate", "up", "down", "input_gate", "input_out")
+ADAPTED = ("q", "k", "v", "o", "gate", "up", "down", "input_gate", "input_out", "conv_in", "conv_out")
 """Products of a block that terms of low rank can be added to, by the end of their weight's name."""
 
 

@@ -85,6 +85,22 @@ def fetch_verified(
     return target, file
 
 
+def find_named(name: str, cache_dir: Path | None = None) -> Path | None:
+    """The file of a named model where it is here already, by its size alone; None if it is not.
+
+    Args:
+        name: from `NAMED_MODELS`.
+        cache_dir: as for `fetch_verified`.
+    """
+    model = NAMED_MODELS[name]
+    try:
+        places = [(cache_dir or cache_folder()) / "models" / Path(model.member).name]
+    except FileNotFoundError:
+        places = []
+    places += _installed(model)
+    return next((p for p in places if p.is_file() and p.stat().st_size == model.size_bytes), None)
+
+
 def _verified(path: Path, model: NamedModel, progress: Progress | None) -> SourceFile | None:
     if not path.is_file() or path.stat().st_size != model.size_bytes:
         return None

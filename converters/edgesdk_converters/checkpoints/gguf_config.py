@@ -83,7 +83,9 @@ def config_from_gguf(metadata: Metadata, tensors: TensorStore) -> Config:
         raise CheckpointError("the GGUF file does not say its general.architecture")
     refuse_unfit(architecture)
     prefix = f"{architecture}."
-    own = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
+    own: Metadata = {
+        key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)
+    }
     _check_keys(architecture, own)
     config: Config = {"model_type": architecture}
     if architecture == "lfm2":
@@ -216,8 +218,8 @@ def _without_convolutions(own: Metadata) -> tuple[Metadata, Config]:
     if not isinstance(heads, list) or not all(type(item) is int for item in heads):
         return own, {}
     kinds: list[JsonValue] = ["full_attention" if item else "conv" for item in heads]
-    attending: list[int | str | float | bool] = [item for item in heads if item]
-    return {**own, "attention.head_count_kv": attending or heads}, {"layer_types": kinds}
+    attending: list[int] = [item for item in heads if type(item) is int and item] or [0]
+    return {**own, "attention.head_count_kv": attending}, {"layer_types": kinds}
 
 
 def _lfm2(config: Config, own: Metadata) -> Config:

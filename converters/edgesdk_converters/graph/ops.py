@@ -210,8 +210,8 @@ class Convolve:
     """A causal convolution of every channel over the last k tokens: sum over j of tap_j * (x, j tokens ago).
 
     x (T, E), before (T, count * (k - 1) * E), k - 1 picks (T, T), k taps (E,) -> (T, E). x of the j-th token
-    before one is picks_j @ x where that is a new token, and the j-th E columns of its own in `before` where it
-    is not; the other is zero.
+    before one is picks_j @ x where that is a new token, and the j-th E columns of its own in `before` where
+    it is not; the other is zero.
 
     Attributes:
         kernel: k.

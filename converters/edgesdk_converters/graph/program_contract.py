@@ -54,10 +54,11 @@ def refuse_convolutions(program: Program, target: str) -> None:
     Raises:
         EmitError: saying so.
     """
-    if program.spec.convolving:
+    spec = program.spec
+    if spec.convolving:
         raise EmitError(
-            f"{program.spec.architecture} has {len(program.spec.convolving)} convolutions, which {target} does "
-            "not hold; emit litert or onnx-step"
+            f"{spec.architecture} has {len(spec.convolving)} convolutions, which {target} does not hold; "
+            "emit the step variant (onnx-step), or litert"
         )
 
 

@@ -91,8 +91,8 @@ def adapted_weights(config: StreamConfig, spec: DecoderSpec) -> tuple[str, ...]:
         )
     if spec.convolving:
         raise UnsupportedOption(
-            f"{spec.architecture} has convolutions, which streams are not made for; streams are for models whose "
-            "mixers are attention"
+            f"{spec.architecture} has convolutions, which streams are not made for; streams are for models "
+            "whose mixers are attention"
         )
     if config.first >= len(spec.blocks):
         raise UnsupportedOption(

@@ -20,6 +20,7 @@ from edgesdk_converters.sweeps.local_fleet import ended
 from edgesdk_converters.sweeps.run_job import run_apart
 
 _PATIENCE_S = 60.0
+_STARTS = 3
 
 
 class DaskFleet:
@@ -38,7 +39,7 @@ class DaskFleet:
             DeviceError: the scheduler does not answer, or has no worker within a minute.
         """
         try:
-            from distributed import Client, LocalCluster, as_completed
+            from distributed import Client, as_completed
         except ModuleNotFoundError as error:
             raise MissingExtra(error.name or "distributed", "fleet") from error
         self._folder = str(store.folder.resolve())
@@ -46,13 +47,10 @@ class DaskFleet:
         self._running: dict[Any, Job] = {}
         try:
             if scheduler is None:
-                # One job a worker, which then waits for a process; memory is the job's business.
-                self._cluster = LocalCluster(
-                    n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=0
-                )
+                self._cluster = _start_cluster(workers)
             self._client = Client(scheduler or self._cluster, timeout=_PATIENCE_S, set_as_default=False)
             self._client.wait_for_workers(1, timeout=_PATIENCE_S)
-        except (OSError, TimeoutError, ValueError) as error:
+        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
             self.close()
             where = scheduler or "this machine"
             raise DeviceError(
@@ -105,3 +103,23 @@ class DaskFleet:
         for part in (getattr(self, "_client", None), self._cluster):
             if part is not None:
                 part.close()
+
+
+def _start_cluster(workers: int) -> Any:
+    """A cluster on this machine; a worker that dies while it starts is no reason to give up.
+
+    Raises:
+        RuntimeError: workers do not start.
+    """
+    from distributed import LocalCluster
+
+    for left in reversed(range(_STARTS)):
+        try:
+            # One job a worker, which then waits for a process; memory is the job's business.
+            return LocalCluster(
+                n_workers=workers, threads_per_worker=1, dashboard_address=None, memory_limit=0
+            )
+        except RuntimeError:
+            if not left:
+                raise
+    raise AssertionError("a loop without end")

@@ -1,6 +1,7 @@
 """A decoder in segments: in a row they are the whole, to the last bit, before and after every transform."""
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def run_segments(program, inputs, exits=EXITS):
     """Segments in a row: what each gives, and the streams between."""
     spec, stream, found, new = program.spec, None, [], {}
     bounds = (0, *exits, len(spec.blocks))
-    for first, last in zip(bounds, bounds[1:], strict=False):
+    for first, last in pairwise(bounds):
         part = take_blocks(program, first, last)
         given = {v.name: inputs[v.name] for v in part.graph.inputs if v.name in inputs}
         for layer in range(last - first):
@@ -121,7 +122,7 @@ def test_what_the_last_block_changed_adds_up(make_program, tokens, kind):
 
 @pytest.mark.parametrize("kind", ["plain", "windows", "qk_norm", "biases"])
 def test_a_fill_makes_the_keys_and_values_of_the_exits_stream(make_program, tokens, kind):
-    """Of its first block those are the whole's own, for it reads the very stream; of later ones they differ."""
+    """Of its first block those are the whole's own, which reads that very stream; of later ones not."""
     program = deepen(make_program(kind), 3)
     inputs = given_inputs(program, tokens)
     parts, new = run_segments(program, inputs)

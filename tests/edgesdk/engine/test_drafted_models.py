@@ -65,7 +65,7 @@ def with_drafts(model, drafter):
 
 @pytest.fixture(scope="module", params=["llama", "gemma3", "mistral", "lfm2"])
 def tiny(request, converted_once):
-    """A float32 bundle: one without windows, one with some, one with nothing but windows, one with convolutions."""
+    """A float32 bundle: without windows, with some, with nothing but windows, with convolutions."""
     targets = ("litert", "onnx-step") if request.param == "lfm2" else ("litert", "onnx", "onnx-step")
     return converted_once(
         TINY / request.param, targets=targets, recipes=("f32",), context=CONTEXT, prove=False

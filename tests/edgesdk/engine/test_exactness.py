@@ -17,7 +17,7 @@ NEAR_TIE = 1e-3
 
 @pytest.fixture(scope="module", params=["llama", "gemma3", "mistral", "gemma4", "lfm2"])
 def tiny(request, converted_once):
-    """A float32 bundle: without windows, with some, with nothing but windows, with shared cells, with convolutions."""
+    """A float32 bundle: without windows, with some, with nothing else, shared cells, convolutions."""
     targets = (
         ("litert", "onnx-step") if request.param in ("gemma4", "lfm2") else ("litert", "onnx", "onnx-step")
     )

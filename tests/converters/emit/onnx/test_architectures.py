@@ -41,7 +41,7 @@ def reference(checkpoint):
 
 
 def test_resident(checkpoint, program, reference, tmp_path):
-    if not program.spec.is_uniform:
+    if not program.spec.is_uniform or program.spec.convolving:
         with pytest.raises(EmitError, match="emit the step variant"):
             check_decoder(program)
         return
