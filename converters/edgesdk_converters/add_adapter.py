@@ -108,6 +108,8 @@ def _target_and_recipe(manifest: Manifest, variant: Variant) -> tuple[str, str]:
         (f"{variant.name} was compiled", variant.compatibility is not None),
         (f"{variant.name} is a shallow stack", variant.decoder is not None),
         (f"{variant.name} has a trained draft", any(stack.draft for stack in variant.stacks)),
+        (f"{variant.name} has streams", any(stack.streams for stack in variant.stacks)),
+        (f"{variant.name} has exits", any(stack.exit for stack in variant.stacks)),
         (
             f"{variant.name} was calibrated with another text",
             sample is not None and sample.sha256 != builtin_calibration().sha256,

@@ -17,6 +17,7 @@ from edgesdk_converters.adapters.adapter import (
 )
 from edgesdk_converters.check_targets import check_exact, check_package_limit, check_palettes
 from edgesdk_converters.drafts.draft_checkpoint import DraftCheckpoint, read_draft
+from edgesdk_converters.exit_stacks import parse_exits
 from edgesdk_converters.quantise.budget import Budget, parse_budget
 from edgesdk_converters.quantise.calibration.calibration_text import (
     CalibrationText,
@@ -71,6 +72,8 @@ class ConvertOptions:
         draft: folder of a trained draft, to be written into the files (`drafts.draft_checkpoint`); None for
             none.
         streams: folder of streams that were trained for the model, to be rows of its steps; None for none.
+        exits: after how many blocks an answer may be taken, such as `12,18,24`: the decoder is written in
+            segments beside the whole (`exit_stacks`; LiteRT and ONNX steps); None for none.
     """
 
     targets: tuple[str, ...] = DEFAULT_TARGETS
@@ -92,6 +95,12 @@ class ConvertOptions:
     embeddings: bool = False
     draft: Path | None = None
     streams: Path | None = None
+    exits: str | None = None
+
+    @property
+    def exit_blocks(self) -> tuple[int, ...]:
+        """Blocks before each exit; none without exits."""
+        return () if self.exits is None else parse_exits(self.exits)
 
     @property
     def stacks(self) -> tuple[ShallowStack, ...]:
@@ -167,6 +176,7 @@ def check_options(options: ConvertOptions) -> CheckedOptions:
         )
     _check_stacks(options, targets)
     _check_further(options, targets)
+    _check_exits(options, targets)
     check_exact(targets, recipes)
     options.reshaping.check()
     _check_output_only(options, targets)
@@ -216,6 +226,22 @@ def _check_stacks(options: ConvertOptions, targets: Sequence[Target]) -> None:
         )
 
 
+def _check_exits(options: ConvertOptions, targets: Sequence[Target]) -> None:
+    """Refuses exits for targets and cells that go without.
+
+    Raises:
+        UnsupportedOption: naming them.
+    """
+    if not options.exit_blocks:
+        return
+    without = ", ".join(target.name for target in targets if not target.exits)
+    if without:
+        takes = ", ".join(target.name for target in TARGETS if target.exits)
+        raise UnsupportedOption(f"exits are for the targets {takes}, found {without}; leave one of them out")
+    if options.cells != "float32":
+        raise UnsupportedOption(f"exits need float32 cells, found {options.cells}; leave --cells out")
+
+
 def _check_further(options: ConvertOptions, targets: Sequence[Target]) -> None:
     """Refuses hidden states and a draft where no file can have them, or where the draft's model is another.
 
@@ -254,6 +280,11 @@ def _check_run_adapters(options: ConvertOptions, targets: Sequence[Target]) -> N
         raise UnsupportedOption(
             f"{RUN_OPTION} is for targets whose steps take more than tokens, found {others}; leave that "
             f"target out, or merge with {MERGE_OPTION}"
+        )
+    if options.adapters and options.exit_blocks:
+        raise UnsupportedOption(
+            f"{RUN_OPTION} is for whole decoders, and exits cut them into segments; leave one of the two "
+            f"out, or merge with {MERGE_OPTION}"
         )
     if options.adapters and options.reshaping.prune_vocab is not None:
         raise UnsupportedOption(

@@ -132,6 +132,7 @@ class Target:
         logits_only: whether its file gives logits and nothing beside them.
         draft_tokens: for how many texts at once a trained draft is written; empty where it cannot be.
         streams: whether rows of its steps can be streams.
+        exits: whether its file can hold the decoder in segments beside the whole.
         refine: improves what was written, where something was wished for that it can do.
     """
 
@@ -151,6 +152,7 @@ class Target:
     logits_only: bool = False
     draft_tokens: tuple[int, ...] = ()
     streams: bool = False
+    exits: bool = False
     refine: Callable[[RefineRequest], Refined] = _as_written
 
     @property
@@ -279,6 +281,7 @@ TARGETS = (
         stacks=True,
         draft_tokens=(1, 2, 4, 8, 16),
         streams=True,
+        exits=True,
     ),
     Target(
         "litert-static",
@@ -319,6 +322,7 @@ TARGETS = (
         ONNX_STEP_BLOCKS,
         draft_tokens=(1, 8),
         streams=True,
+        exits=True,
     ),
     Target(
         "openvino",

@@ -79,8 +79,8 @@ class StepBuffers:
     """Arrays of one step size. The caller fills the inputs, runs, and reads the outputs in place.
 
     They belong to the backend and keep their address; outputs are overwritten by the next run. Sizes of equal
-    T and S may share inputs, whatever their stack. Of a stack without cells, positions, masks and rows are
-    empty.
+    T and S may share inputs, whatever their stack. What a stack is without is empty: positions, masks and
+    rows without cells, tokens where it reads a stream, logits where it has no head.
 
     Attributes:
         tokens: (T,) int32.

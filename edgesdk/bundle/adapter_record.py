@@ -88,7 +88,7 @@ def gates_of(records: Sequence[AdapterRecord], asked: AdapterChoice) -> Gates:
         asked: by whom the answer is to be written.
 
     Returns:
-        A factor for every gate up to the last adapter's; empty for none of them.
+        A factor for every gate up to the last one that is not 0; empty for none of them.
 
     Raises:
         UnsupportedOption: there is no such adapter, or a factor is no number.
@@ -101,7 +101,7 @@ def gates_of(records: Sequence[AdapterRecord], asked: AdapterChoice) -> Gates:
             f"adapter is {quoted(asked)}, expected a name, or a dict of names and factors"
         )
     known = {record.name: record.gate for record in records}
-    factors = dict.fromkeys(range(max(known.values(), default=-1) + 1), 0.0)
+    factors: dict[int, float] = {}
     for name, factor in cast("Mapping[object, object]", wishes).items():
         if not isinstance(name, str) or name not in known:
             there = ", ".join(known) or "none; convert the model with --adapter"
@@ -110,4 +110,5 @@ def gates_of(records: Sequence[AdapterRecord], asked: AdapterChoice) -> Gates:
         if not is_number or not abs(float(cast(float, factor))) <= _LARGEST_FACTOR:  # NaN, too
             raise UnsupportedOption(f"the factor of adapter {name} is {quoted(factor)}, expected a number")
         factors[known[name]] = float(cast(float, factor))
-    return tuple(factors.values()) if any(factors.values()) else ()
+    last = max((gate for gate, factor in factors.items() if factor), default=-1)
+    return tuple(factors.get(gate, 0.0) for gate in range(last + 1))

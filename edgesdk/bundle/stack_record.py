@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from edgesdk.bundle.decoder_block import MOST_TAPS
 from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.exit_record import ExitRecord
 from edgesdk.bundle.port import LARGEST_SIZE, Port, is_port_name
 from edgesdk.bundle.step_shape import MAIN
 from edgesdk.errors import quoted
@@ -33,6 +35,19 @@ SOURCES = "sources"
 """Input where streams begin in the middle of the model: (T,) int32, the row whose state each goes on with."""
 
 MOST_STREAMS = 8
+
+BEFORE = "before"
+"""Input of a decoder with convolutions, (T, convolutions * (k - 1) * E): what each keeps of the k - 1 tokens
+before each new one, the nearest first, where those lie in cells; zeros elsewhere."""
+
+
+def picks(predecessors: int) -> tuple[str, ...]:
+    """Further inputs of such a decoder, one for each j from 1 to k - 1.
+
+    Each is (T, T): a one where a new token is the j-th before another; zeros elsewhere.
+    """
+    return tuple(f"picks_{j}" for j in range(1, predecessors + 1))
+
 
 DRAFT = "draft"
 """Name of the stack of a trained draft."""
@@ -126,6 +141,8 @@ class StackRecord:
         decoder: its shape where it has cells of its own; None for one that reads the main stack's.
         draft: what it is where it is a trained draft, which has ports of its own kind and no cells.
         streams: what its streams are, where the main stack has some.
+        exit: what it is where it is a part of the decoder in segments, with ports of its own kind; a segment
+            and a fill have the decoder of their blocks.
     """
 
     name: str
@@ -134,6 +151,7 @@ class StackRecord:
     decoder: DecoderSpec | None = None
     draft: DraftRecord | None = None
     streams: StreamsRecord | None = None
+    exit: ExitRecord | None = None
 
     def __post_init__(self) -> None:
         """Refuses what no stack is called, and ports that a step cannot have.
@@ -152,12 +170,27 @@ class StackRecord:
             raise ValueError(
                 f"stack {self.name[:60]!r} does not say what its input {STREAMS!r} is, or has none"
             )
+        if self.exit is not None:
+            self._check_exit(self.exit)
         names = [port.name for port in (*self.inputs, *self.outputs)]
-        taken = set(names) & RESERVED_PORTS or {name for name in names if names.count(name) > 1}
+        reserved = RESERVED_PORTS.union((BEFORE, *picks(MOST_TAPS)))
+        taken = set(names) & reserved or {name for name in names if names.count(name) > 1}
         if taken:
             raise ValueError(f"stack {self.name[:60]!r} has the port {min(taken)!r} twice")
+        for port in self.inputs:
+            if port.name == GATES and not (
+                len(port.dims) == 2 and port.dims[0] == "T" and isinstance(port.dims[1], int)
+            ):
+                raise ValueError(f"input {GATES!r} has the shape {port.dims}, expected (T, number of gates)")
         for port in self.outputs:
             if port.dims[0] not in ("R", "T"):
                 raise ValueError(
                     f"output {port.name!r} has the shape {port.dims}, expected (R, ..) or (T, ..)"
                 )
+
+    def _check_exit(self, part: ExitRecord) -> None:
+        if self.name != part.name or self.inputs or self.outputs or self.draft is not None:
+            raise ValueError(f"stack {self.name[:60]!r} is a part of a decoder and something else")
+        blocks = 0 if self.decoder is None else len(self.decoder.blocks)
+        if blocks != part.last - part.first:
+            raise ValueError(f"stack {self.name[:60]!r} describes {blocks} blocks, not those it runs")

@@ -37,6 +37,7 @@ class Converting(TypedDict):
     embeddings: bool
     draft: Path | None
     streams: Path | None
+    exits: str | None
     overwrite: bool
     no_prove: bool
     allow_parity_miss: bool
@@ -177,6 +178,13 @@ _CONVERTING: tuple[Decorator, ...] = (
         help="Give the model streams (edgesdk train streams), for --draft streams of the commands that "
         "answer. For the targets litert, litert-static and onnx-step. Default: none.",
     ),
+    click.option(
+        "--exits",
+        metavar="BLOCKS",
+        help="Write the model in segments, too, so that an answer can be taken after so many blocks: "
+        "20,24,27, for `edgesdk classify` and --early-exit, with --target litert or onnx-step only. "
+        "Default: none.",
+    ),
     click.option("--overwrite", is_flag=True, help="Replace the bundle that is in OUT."),
     click.option("--no-prove", is_flag=True, help="Do not measure the variants against the original."),
     click.option(
@@ -220,6 +228,7 @@ def read_options(converting: Converting) -> ConvertOptions:
         embeddings=converting["embeddings"],
         draft=converting["draft"],
         streams=converting["streams"],
+        exits=converting["exits"],
     )
 
 

@@ -199,6 +199,11 @@ def _further(variant: Variant) -> list[tuple[str, str]]:
                     f"{streams.rank}, {megabytes(streams.size_bytes)} MB",
                 )
             )
+        if stack.exit is not None and stack.exit.part == "head":
+            parts = (each.exit for each in variant.stacks if each.exit is not None)
+            ends = sorted(part.last for part in parts if part.part == "segment")
+            text = f"after {', '.join(map(str, ends[:-1]))} of {ends[-1]} blocks"
+            rows.append((f" exits of {variant.name}", text))
         if stack.draft is not None:
             draft = stack.draft
             near = "not measured" if draft.top1_agreement is None else f"{draft.top1_agreement:.3f}"

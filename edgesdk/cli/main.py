@@ -26,6 +26,7 @@ from edgesdk.version import read_version
 COMMANDS = (
     "demo",
     "pull",
+    "add",
     "list",
     "show",
     "rm",
@@ -39,6 +40,7 @@ COMMANDS = (
     "ask-many",
     "skeleton",
     "embed",
+    "classify",
     "index",
     "ask",
     "inspect",
@@ -49,6 +51,7 @@ COMMANDS = (
     "vocab",
     "layers",
     "train",
+    "sweep",
     "devices",
     "explain",
 )

@@ -350,3 +350,13 @@ def grouped(function: Command, name: str, keys: Sequence[str], options: Sequence
     for option in reversed(options):  # so that help shows them in the order above
         option(command)
     return command
+
+
+early_exit_option: Decorator = click.option(
+    "--early-exit",
+    metavar="RULE",
+    help="Take answers after fewer blocks of the model: a rule of `edgesdk train exits`, fixed:BLOCK, or "
+    "top_prob:CHANCE; in a bundle that was converted with --exits. Answers may differ (docs/exits.md). "
+    "Default: the whole model.",
+)
+"""For commands that may leave a model early."""

@@ -15,6 +15,7 @@ from edgesdk.cli.options import (
     Ruling,
     adapter_option,
     answer_options,
+    early_exit_option,
     grammar_options,
     json_option,
     model_argument,
@@ -63,6 +64,7 @@ Examples:
 @template_option
 @thinking_option
 @adapter_option
+@early_exit_option
 @json_option
 def command(
     model: str,
@@ -74,6 +76,7 @@ def command(
     template_variables: Mapping[str, JsonValue],
     thinking_tokens: int | None,
     adapter: dict[str, float] | None,
+    early_exit: str | None,
     as_json: bool,
 ) -> None:
     """Answers PROMPT with MODEL.
@@ -95,7 +98,7 @@ def command(
     text = _whole_prompt(prompt)
     with load(find_or_convert(model), loading) as opened:
         asked = {**answering, **ruling, "thinking_tokens": thinking_tokens, "adapter": adapter}
-        stream = _asking(opened, text, raw, template_variables, cast("GenerationKeywords", asked))
+        stream = _asking(opened, text, raw, template_variables, cast("GenerationKeywords", asked), early_exit)
         receipt = opened.receipt
         show_receipt(receipt, loading)
         if as_json:
@@ -123,13 +126,14 @@ def _asking(
     raw: bool,
     variables: Mapping[str, JsonValue],
     options: GenerationKeywords,
+    early_exit: str | None,
 ) -> Stream:
     """The answer to a prompt, by the chat template where there is one and it is wished for."""
     if raw or model.chat_template is None:
         ids = model.render_prompt(text, raw=raw, template_variables=variables or None)
-        return model.stream(ids, **options)
+        return model.stream(ids, early_exit=early_exit, **options)
     messages = [{"role": "user", "content": text}]
-    return model.chat_stream(messages, template_variables=variables or None, **options)
+    return model.chat_stream(messages, template_variables=variables or None, early_exit=early_exit, **options)
 
 
 def _whole_prompt(prompt: str | None) -> str:

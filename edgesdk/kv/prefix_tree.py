@@ -202,6 +202,8 @@ class PrefixTree:
                     heapq.heappush(leaves, (parent.used_at, index, parent))
             self._pool.release(released)
             given += end - stay
+        kept = None if keep is None else keep[0]
+        self._roots = {gates: r for gates, r in self._roots.items() if r.children or r is kept}
         return given
 
     def _nodes(self) -> Iterator[_Node]:

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgesdk.bundle.decoder_block import Attention, Block, FeedForward, LayerInputs, RotarySpec
+from edgesdk.bundle.decoder_block import (
+    Attention,
+    Block,
+    Convolution,
+    FeedForward,
+    LayerInputs,
+    RotarySpec,
+)
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk_converters.checkpoints.gguf_blocks import BLOCK_TYPES, decode_blocks
@@ -108,10 +115,27 @@ def layer_inputs() -> DecoderSpec:
     )
 
 
+def convolutions() -> DecoderSpec:
+    """Convolutions between and behind attention, one without a feed-forward."""
+    ffn, mixer = FeedForward(96, "silu"), Convolution(3)
+    attention = Attention(4, 2, 16, 0.25, rotary=ROTARY, qk_norm=True)
+    return dataclasses.replace(
+        PLAIN.spec(),
+        blocks=(
+            Block(0, attention, ffn),
+            Block(1, mixer, ffn),
+            Block(2, mixer, None),
+            Block(4, attention, ffn),
+            Block(5, mixer, ffn),
+        ),
+    )
+
+
 SPECS = {
     **{name: decoder.spec() for name, decoder in UNIFORM.items()},
     "mixed": mixed(),
     "layer_inputs": layer_inputs(),
+    "convolutions": convolutions(),
 }
 
 
@@ -205,7 +229,7 @@ def uniform_program(request: pytest.FixtureRequest, make_program: Callable[[str]
     return make_program(request.param)
 
 
-ADAPTED = ("q", "k", "v", "o", "gate", "up", "down", "input_gate", "input_out")
+ADAPTED = ("q", "k", "v", "o", "gate", "up", "down", "input_gate", "input_out", "conv_in", "conv_out")
 """Products of a block that terms of low rank can be added to, by the end of their weight's name."""
 
 

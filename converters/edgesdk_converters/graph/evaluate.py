@@ -135,6 +135,15 @@ def _attend(
     return (xp.transpose(out, (2, 0, 1, 3)).reshape(T, H, D),)
 
 
+def _convolve(op: ops.Convolve, xp: Namespace, x: Array, before: Array, *given: Array) -> tuple[Array, ...]:
+    picks, taps = given[: op.kernel - 1], given[op.kernel - 1 :]
+    y = x * taps[0]
+    for j, pick in enumerate(picks, start=1):
+        start, end = op.columns(j, x.shape[1])
+        y = y + (before[:, start:end] + pick @ x) * taps[j]
+    return (y,)
+
+
 def _activate(op: ops.Activate, xp: Namespace, x: Array) -> tuple[Array, ...]:
     if op.kind == "silu":
         # The clip keeps exp from overflowing; sigmoid(-80) is already 0 in float32 products.
@@ -183,6 +192,7 @@ LOWERINGS: Mapping[type[ops.Op], Lowering] = cast(
         ops.HeadsFirst: _heads_first,
         ops.Rotate: _rotate,
         ops.Attend: _attend,
+        ops.Convolve: _convolve,
         ops.Activate: _activate,
         ops.Add: _add,
         ops.Multiply: _multiply,

@@ -14,6 +14,7 @@ from edgesdk.bundle.stack_record import GATES, SOURCES, STREAMS
 from edgesdk.bundle.step_contract import step_contract
 from edgesdk.bundle.step_names import graph_tensors
 from edgesdk_converters.graph.evaluate import Namespace, evaluate
+from edgesdk_converters.graph.predecessor_inputs import predecessor_inputs
 from edgesdk_converters.graph.program import Program
 
 MASKED = np.float32(-1e9)
@@ -38,6 +39,7 @@ def sequence_inputs(
     if spec.window is not None:
         inputs["window_mask"] = np.where(seen & (distance < spec.window), np.float32(0), MASKED)
     inputs |= closed_gates(program, len(tokens))
+    inputs |= predecessor_inputs(spec, seen, distance)
     for cells in graph_tensors(step_contract(spec)).cells:
         inputs[cells.name] = np.zeros(
             [size if isinstance(size, int) else 0 for size in cells.dims], np.float32

@@ -206,6 +206,38 @@ class Attend:
 
 
 @dataclass(frozen=True)
+class Convolve:
+    """A causal convolution of every channel over the last k tokens: sum over j of tap_j * (x, j tokens ago).
+
+    x (T, E), before (T, count * (k - 1) * E), k - 1 picks (T, T), k taps (E,) -> (T, E). x of the j-th token
+    before one is picks_j @ x where that is a new token, and the j-th E columns of its own in `before` where
+    it is not; the other is zero.
+
+    Attributes:
+        kernel: k.
+        place: among the convolutions, whose columns stand in `before` one behind the other.
+    """
+
+    kernel: int
+    place: int
+
+    def columns(self, j: int, width: int) -> tuple[int, int]:
+        """Columns of `before`, from and to, of the j-th token before (j from 1), E being `width`."""
+        start = (self.place * (self.kernel - 1) + j - 1) * width
+        return start, start + width
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) == 2 * self.kernel + 1 and len(shapes[0]) == 2, self, shapes)
+        T, E = shapes[0]
+        _expect(isinstance(E, int) and len(shapes[1]) == 2 and shapes[1][0] == T, self, shapes)
+        _expect(int(shapes[1][1]) >= self.columns(self.kernel - 1, int(E))[1], self, shapes)
+        _expect(set(shapes[2 : self.kernel + 1]) == {(T, T)}, self, shapes)
+        _expect(set(shapes[self.kernel + 1 :]) == {(E,)}, self, shapes)
+        return (shapes[0],)
+
+
+@dataclass(frozen=True)
 class Activate:
     """x -> silu(x) or gelu(x) in its tanh approximation."""
 
@@ -297,6 +329,7 @@ Op = (
     | HeadsFirst
     | Rotate
     | Attend
+    | Convolve
     | Activate
     | Add
     | Multiply

@@ -44,6 +44,24 @@ def main_record(program: Program, streams: StreamsRecord | None = None) -> tuple
     return (StackRecord(MAIN, inputs=inputs, outputs=outputs, streams=streams),) if inputs or outputs else ()
 
 
+def refuse_convolutions(program: Program, target: str) -> None:
+    """Refuses a decoder with convolutions, whose earlier tokens the host hands in.
+
+    Args:
+        program: a decoder.
+        target: what cannot take them.
+
+    Raises:
+        EmitError: saying so.
+    """
+    spec = program.spec
+    if spec.convolving:
+        raise EmitError(
+            f"{spec.architecture} has {len(spec.convolving)} convolutions, which {target} does not hold; "
+            "emit the step variant (onnx-step), or litert"
+        )
+
+
 def refuse_further_ports(program: Program, target: str) -> None:
     """Refuses a program with more inputs or outputs than every decoder has.
 

@@ -20,13 +20,13 @@ from edgesdk.bundle.manifest import TransformRecord
 from edgesdk.bundle.stack_record import SOURCES, STREAMS
 from edgesdk.errors import TransformError
 from edgesdk_converters.graph.graph import Graph, GraphBuilder
+from edgesdk_converters.graph.low_rank_term import INNER, WRITTEN
 from edgesdk_converters.graph.ops import Add, Linear, LowRank, LowRankPart, TakeRows
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights, Weights
 from edgesdk_converters.streams.stream_checkpoint import StreamCheckpoint
 from edgesdk_converters.streams.stream_config import START, StreamConfig, adapted_weights
 from edgesdk_converters.streams.stream_start import stream_before
-from edgesdk_converters.transforms.add_low_rank import INNER, WRITTEN
 
 BEGIN, ANY = "streams.start", "streams.any"
 """Weights (E, G) and (1, G): what a stream begins with, and a row of ones."""

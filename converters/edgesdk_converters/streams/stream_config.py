@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from edgesdk.bundle.decoder_block import Attention
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.port import LARGEST_SIZE
 from edgesdk.bundle.stack_record import MOST_STREAMS
@@ -88,6 +89,11 @@ def adapted_weights(config: StreamConfig, spec: DecoderSpec) -> tuple[str, ...]:
             f"{spec.architecture} reads an embedding of its token in every block, and a stream has no "
             "token; streams are for other architectures"
         )
+    if spec.convolving:
+        raise UnsupportedOption(
+            f"{spec.architecture} has convolutions, which streams are not made for; streams are for models "
+            "whose mixers are attention"
+        )
     if config.first >= len(spec.blocks):
         raise UnsupportedOption(
             f"streams begin at block {config.first} of {len(spec.blocks)}, expected an earlier one"
@@ -96,7 +102,7 @@ def adapted_weights(config: StreamConfig, spec: DecoderSpec) -> tuple[str, ...]:
     for block in spec.blocks[config.first :]:
         mixer = block.mixer
         has = set()
-        if mixer is not None:
+        if isinstance(mixer, Attention):
             has |= {"q", "o"} if mixer.reads is not None else {"q", "k", "v", "o"}
         if block.feed_forward is not None:
             has |= {"gate", "up", "down"}

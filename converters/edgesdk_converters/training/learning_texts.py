@@ -21,9 +21,11 @@ from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.convert import convert
 from edgesdk_converters.convert_options import ConvertOptions
 from edgesdk_converters.drafts.draft_checkpoint import tokenizer_digest
+from edgesdk_converters.graph.program import Program
 from edgesdk_converters.quantise.calibration.calibration_text import builtin_calibration, read_calibration
 from edgesdk_converters.training.draft_training import ANSWERS, SAMPLE
 from edgesdk_converters.training.features import LearningText
+from edgesdk_converters.training.running_target import RunningTarget
 from edgesdk_converters.training.seed_instructions import (
     LICENCE,
     instructions,
@@ -99,7 +101,7 @@ def learning_texts(
     greedy: set[int] = set()
     provenance: list[Provenance] = []
     # What is wrong with a file has to show before answers are written for hours.
-    plain = {item: _plain(checkpoint, item) for item in options.data if item != ANSWERS}
+    plain = {item: plain_text(checkpoint, item) for item in options.data if item != ANSWERS}
     for item in options.data:
         if item == ANSWERS:
             found, record = _answers(source, checkpoint, options, work, say)
@@ -183,14 +185,29 @@ def _check_teacher(bundle: Path, checkpoint: Checkpoint) -> None:
         )
 
 
-def _converted(source: str, folder: Path) -> Path:
-    """The teacher made of the checkpoint, unless it is there."""
+def running_target(source: str, program: Program, options: TextOptions, work: Path) -> RunningTarget:
+    """The target with its states, to read texts: converted for it unless it is there.
+
+    Raises:
+        EdgeSdkError: it cannot be converted or loaded.
+    """
+    return RunningTarget(_converted(source, work / "reader", states=True), program, options.threads)
+
+
+def _converted(source: str, folder: Path, *, states: bool = False) -> Path:
+    """A bundle made of the checkpoint, unless it is there."""
     if not (folder / MANIFEST_NAME).is_file():
-        convert(source, folder, ConvertOptions(targets=("litert",), recipes=("w8-round",), prove=False))
+        options = ConvertOptions(targets=("litert",), recipes=("w8-round",), prove=False, embeddings=states)
+        convert(source, folder, options)
     return folder
 
 
-def _plain(checkpoint: Checkpoint, item: str) -> tuple[list[LearningText], Provenance]:
+def plain_text(checkpoint: Checkpoint, item: str) -> tuple[list[LearningText], Provenance]:
+    """Windows of 256 tokens of a text, or of the shipped sample, with where they come from.
+
+    Raises:
+        UnsupportedOption: the file cannot be read, or is shorter than a window.
+    """
     sample = builtin_calibration() if item == SAMPLE else read_calibration(Path(item))
     windows: Sequence[np.ndarray[tuple[int], np.dtype[np.int32]]]
     windows = calibration_windows(checkpoint, sample, _WINDOW, _MOST_TEXT)

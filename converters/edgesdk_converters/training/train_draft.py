@@ -5,6 +5,7 @@ Whatever was done stays in the work folder and is not done again: a run that was
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -31,8 +32,7 @@ from edgesdk_converters.training.draft_batches import DraftBatches
 from edgesdk_converters.training.draft_learner import DraftLearner, Frozen, freeze
 from edgesdk_converters.training.draft_training import ANSWERS, DraftTraining
 from edgesdk_converters.training.features import Features, collect_features
-from edgesdk_converters.training.frozen_target import FrozenTarget
-from edgesdk_converters.training.learning_texts import LearningData, learning_texts
+from edgesdk_converters.training.learning_texts import LearningData, learning_texts, running_target
 from edgesdk_converters.training.losses import find_loss
 from edgesdk_converters.training.measure_draft import DraftWorth, measure_draft
 from edgesdk_converters.training.plot_losses import plot_losses
@@ -47,7 +47,7 @@ from edgesdk_converters.training.work_folder import (
     tell_tokens,
 )
 
-_TARGET_TOKENS = 512  # of one call of the frozen target
+_READ_AS = "as its bundle says"  # other states than the evaluator's are not mixed with them
 _MANY_PASSES = 4  # a draft of SmolLM2-135M knew its texts by heart after three
 
 
@@ -114,11 +114,10 @@ def train_draft(
     )
     meter.enter("reading", "running the target over the texts")
     meter.expect(sum(len(text.tokens) for text in data.texts))
-    target = FrozenTarget(program, _TARGET_TOKENS)
-    features = collect_features(
-        target, data.texts, work / "features", origin, tell_tokens(meter, "the target has read {} tokens")
-    )
-    del target
+    read_as = f"{origin} {_READ_AS}"
+    with closing(running_target(source, program, options, work)) as target:
+        tell = tell_tokens(meter, "the target has read {} tokens")
+        features = collect_features(target, data.texts, work / "features", read_as, tell)
     run = _DraftRun(checkpoint, program, options, config, features, data, out, work)
     return run.train(meter)
 
@@ -244,7 +243,7 @@ def _stages(options: DraftTraining) -> list[tuple[Stage, float]]:
     return [
         ("reading", 2.0),
         ("teaching", written),
-        ("reading", options.answer_tokens / 300),
+        ("reading", options.answer_tokens / 700),
         ("training", trained),
         ("proving", 10.0),
     ]

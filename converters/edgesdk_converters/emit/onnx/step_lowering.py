@@ -105,6 +105,20 @@ def _attend(state: StepLowering, node: Node) -> None:
     lower_attend(state, node)
 
 
+def _convolve(state: StepLowering, node: Node) -> None:
+    (x, before, *given), out = node.inputs, node.outputs[0]
+    op, E = cast(ops.Convolve, node.op), int(state.graph.values[out].shape[1])
+    k = op.kernel
+    taps = [state.vector(name) for name in given[k - 1 :]]
+    y = state.binary("Mul", x, taps[0], f"{out}.0")
+    for j in range(1, k):
+        earlier = state.slice(before, f"{out}.before.{j}", *op.columns(j, E))
+        picked = state.model.node("MatMul", [given[j - 1], x], [f"{out}.picked.{j}"])
+        both = state.binary("Add", earlier, picked, f"{out}.earlier.{j}")
+        scaled = state.binary("Mul", both, taps[j], f"{out}.scaled.{j}")
+        y = state.binary("Add", y, scaled, out if j == k - 1 else f"{out}.{j}")
+
+
 def _activate(state: StepLowering, node: Node) -> None:
     x, out = node.inputs[0], node.outputs[0]
     if cast(ops.Activate, node.op).kind == "gelu_tanh":
@@ -153,6 +167,7 @@ LOWERINGS: Mapping[type[ops.Op], Callable[[StepLowering, Node], None]] = {
     ops.HeadsFirst: _heads_first,
     ops.Rotate: _rotate,
     ops.Attend: _attend,
+    ops.Convolve: _convolve,
     ops.Activate: _activate,
     ops.Add: _add,
     ops.Multiply: _multiply,
