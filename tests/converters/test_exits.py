@@ -198,7 +198,7 @@ def test_the_manifest_says_what_there_is(cwm):
         (lambda stacks: stacks.pop(3), "'fill_2' of the decoder is missing"),
         (lambda stacks: stacks[0]["exit"].update(last=3), "is a part of a decoder|describes 2 blocks"),
         (lambda stacks: stacks[0]["decoder"].update(hidden_size=128), "of another decoder"),
-        (lambda stacks: stacks[2]["exit"].update(labels=[1]), "a head has the labels"),
+        (lambda stacks: stacks[2]["exit"].update(part="tail"), "expected|tail"),
     ],
 )
 def test_a_manifest_that_says_something_else_is_refused(cwm, tmp_path, change, reason):
@@ -314,3 +314,29 @@ def test_a_model_that_cannot_be_left_there_is_refused(tmp_path, name, exits):
     with pytest.raises(TransformError):
         convert(str(TINY / name), tmp_path / "b", options(("litert",), ("f32",), exits=exits))
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.real
+def test_the_real_model_in_segments_is_the_whole_to_the_last_bit(smollm2_gguf, converted_once):
+    """w8-round on LiteRT: a prompt in pieces and tokens one by one; then it leaves, fills up and goes on."""
+    bundle = converted_once(
+        smollm2_gguf, targets=("litert",), recipes=("w8-round",), context=512, exits="18,22,26", prove=False
+    )
+    with edgesdk.load(bundle, threads=1) as model:
+        ids = np.asarray(model.tokenize("The quick brown fox jumps over the lazy dog. " * 6), np.int32)
+        whole, steps = model.new_sequence(), open_exit_steps(model)
+        lists, done = steps.new_lists(), 0
+        for count in (37, 1, 1, 9):
+            piece = ids[done : done + count]
+            stream, run = steps.run_through(lists, piece)
+            assert run == 4
+            np.testing.assert_array_equal(steps.logits(stream[None])[0], whole.extend(piece))
+            done += count
+        whole.close()
+        asked = {"max_tokens": 24, "temperature": 0.0}
+        plain = model.generate("The capital of France is", **asked)
+        ended = model.generate("The capital of France is", early_exit="top_prob:1.0", **asked)
+        assert ended.tokens == plain.tokens
+        early = model.generate("The capital of France is", early_exit="fixed:26", **asked)
+        assert early.exits.exits == {26: early.exits.filled}
+        assert early.tokens[0] == plain.tokens[0]
