@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING
 import click
 
 from edgesdk.cli.load_options import load_options_with_drafts
-from edgesdk.cli.options import bundle_argument, json_option
-from edgesdk.cli.output import megabytes, print_facts, print_json, print_table, show_receipt, stage_printer
+from edgesdk.cli.options import bundle_argument, early_exit_option, json_option
+from edgesdk.cli.output import (
+    megabytes,
+    print_facts,
+    print_json,
+    print_table,
+    show_exits,
+    show_receipt,
+    stage_printer,
+)
 from edgesdk.errors import UnsupportedOption
 
 if TYPE_CHECKING:
@@ -23,6 +31,7 @@ Examples:
   edgesdk bench smollm2 --backend onnxruntime --threads 2 --repeat 5 --json
   edgesdk bench smollm2 --streams 3 --inject-prompt 1500
   edgesdk bench smollm2 --draft lookup
+  edgesdk bench leaving --early-exit rule.json
   edgesdk bench smollm2 --sustained 600
 """
 
@@ -67,6 +76,7 @@ Examples:
     help="With --streams: a prompt of N tokens arrives among them, once in pieces and once whole. "
     "Default: none.",
 )
+@early_exit_option
 @click.option(
     "--sustained",
     type=click.FloatRange(min=0, min_open=True),
@@ -83,6 +93,7 @@ def command(
     repeat: int,
     streams: int | None,
     inject_prompt: int | None,
+    early_exit: str | None,
     sustained: float | None,
     loading: LoadOptions,
     as_json: bool,
@@ -93,13 +104,18 @@ def command(
     resident memory of the process in bytes (with --json) or MB. With --streams the load is mixed: many
     answers at once, and the time between their tokens while a long prompt arrives. With --draft also answers
     with and without drafts, in turn: decode speed, tokens that a step keeps and gives, time saved. With
-    --sustained one sequence answers until the time is over: decode speed at the beginning and at the end.
+    --early-exit likewise, and the share of blocks that were run. With --sustained one sequence answers until
+    the time is over: decode speed at the beginning and at the end.
     """
     if sustained is not None:
-        if streams is not None or loading.draft != "off":
-            raise UnsupportedOption("--sustained measures one sequence; leave out --streams and --draft")
+        if streams is not None or loading.draft != "off" or early_exit is not None:
+            raise UnsupportedOption(
+                "--sustained measures one sequence; leave out --streams, --draft and --early-exit"
+            )
         _bench_sustained(bundle, sustained, prompt_tokens, new_tokens, loading, as_json)
         return
+    if streams is not None and early_exit is not None:
+        raise UnsupportedOption("--early-exit is for one answer at a time; leave --streams out")
     if streams is not None:
         _bench_streams(bundle, streams, inject_prompt or 0, loading, as_json)
         return
@@ -112,11 +128,16 @@ def command(
     with load(bundle, replace(loading, draft="off", draft_texts=())) as model:
         show_receipt(model.receipt, loading)
         report = measure_speed(model, prompt_tokens, new_tokens, repeat)
+        exits = None
+        if early_exit is not None:
+            from edgesdk.evaluation.bench_exits import measure_exits
+
+            exits = measure_exits(model, early_exit, new_tokens, repeat)
         drafts = None
         if loading.draft != "off":
             drafts = measure_drafts(model, loading.draft, new_tokens, repeat, texts=loading.draft_texts)
     if as_json:
-        print_json({**asdict(report), "drafts": drafts})
+        print_json({**asdict(report), "drafts": drafts, "exits": exits})
         return
     print_facts(
         [
@@ -130,6 +151,18 @@ def command(
             ("peak memory", f"{megabytes(report.peak_rss_bytes)} MB"),
         ]
     )
+    if exits is not None:
+        print_facts(
+            [
+                ("early exits", show_exits(exits.figures)),
+                (
+                    "decode with exits",
+                    f"{exits.early_tokens_per_s:.1f} tokens/s of {exits.plain_tokens_per_s:.1f} "
+                    f"({exits.speedup:.2f}); the first {exits.same_tokens} of {exits.new_tokens} tokens are "
+                    "the whole model's",
+                ),
+            ]
+        )
     if drafts is not None:
         _show_drafts(drafts)
 

@@ -1,0 +1,43 @@
+"""`edgesdk add`, as a user and as a program meets it."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def bundle(converted_once):
+    source = ROOT / "tests/data/tiny/llama"
+    return converted_once(source, targets=("litert",), recipes=("f32",), context=256, prove=False)
+
+
+def run(*arguments):
+    import edgesdk
+
+    return subprocess.run(edgesdk.command_line(*map(str, arguments)), capture_output=True, text=True)
+
+
+def test_a_bundle_gets_a_name(bundle, monkeypatch, tmp_path):
+    monkeypatch.setenv("EDGESDK_MODELS", str(tmp_path))
+    done = run("add", bundle, "--name", "mine", "--json")
+    assert done.returncode == 0, done.stderr
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {event["event"] for event in events[:-1]} == {"progress"}
+    assert events[-2]["share"] == 1
+    assert events[-1] == {"event": "done", "bundle": str(tmp_path / "mine"), "name": "mine"}
+    again = run("add", bundle, "--name", "mine")
+    assert again.returncode == 1
+    assert again.stderr.startswith("error: mine is on the shelf; give another name")
+    assert run("run", "mine", "x", "--max-tokens", "2").returncode == 0
+
+
+def test_what_is_no_bundle_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGESDK_MODELS", str(tmp_path / "shelf"))
+    done = run("add", tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "has no manifest.json" in done.stderr
