@@ -30,7 +30,7 @@ def test_every_command_is_there(reference):
 
 
 def test_every_command_module_is_a_command():
-    """A module of edgesdk/cli that defines a command is listed, or is called after its group, as train_draft."""
+    """A module of edgesdk/cli that defines a command is listed, or is called after its group too."""
     folder = DOCS.parent / "edgesdk" / "cli"
     starts = ("@click.command(", "@click.group(short_help")
     defined = {
