@@ -43,6 +43,7 @@ RUNTIME = [
 ]
 CONVERTERS = [
     "edgesdk_converters.training",
+    "edgesdk_converters.estimate",
     "edgesdk_converters.convert",
     "edgesdk_converters.prove_variants",
     "edgesdk_converters.write_variants",
