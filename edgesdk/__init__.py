@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from edgesdk.bundle.decoder_spec import DecoderSpec as DecoderSpec
     from edgesdk.bundle.decoder_spec import Half as Half
     from edgesdk.bundle.embedding_record import EmbeddingRecord as EmbeddingRecord
+    from edgesdk.bundle.import_bundle import ImportProgress as ImportProgress
+    from edgesdk.bundle.import_bundle import import_bundle as import_bundle
     from edgesdk.bundle.manifest import AccuracyRecord as AccuracyRecord
     from edgesdk.bundle.manifest import BudgetRecord as BudgetRecord
     from edgesdk.bundle.manifest import CalibrationSample as CalibrationSample
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from edgesdk.bundle.reader import Bundle as Bundle
     from edgesdk.bundle.reader import open_bundle as open_bundle
     from edgesdk.bundle.records import JsonValue as JsonValue
+    from edgesdk.bundle.shelf_models import ShelvedModel as ShelvedModel
+    from edgesdk.bundle.shelf_models import shelved_models as shelved_models
     from edgesdk.bundle.stack_record import DraftRecord as DraftRecord
     from edgesdk.bundle.stack_record import StackRecord as StackRecord
     from edgesdk.bundle.step_shape import StepShape as StepShape
@@ -67,6 +71,8 @@ if TYPE_CHECKING:
     from edgesdk.devices.measurement import Measurement as Measurement
     from edgesdk.devices.measurement import PhaseFigures as PhaseFigures
     from edgesdk.devices.power_readings import PowerReadings as PowerReadings
+    from edgesdk.devices.python_process import command_line as command_line
+    from edgesdk.devices.python_process import freeze_support as freeze_support
     from edgesdk.devices.receipt import Incident as Incident
     from edgesdk.devices.receipt import Phase as Phase
     from edgesdk.devices.receipt import Receipt as Receipt
@@ -155,6 +161,7 @@ _NAMES = {
     "edgesdk.backends.protocol": "Between TokenSequence",
     "edgesdk.bundle.decoder_block": "Attention Block FeedForward LayerInputs RotarySpec",
     "edgesdk.bundle.decoder_spec": "DecoderSpec Half",
+    "edgesdk.bundle.import_bundle": "ImportProgress import_bundle",
     "edgesdk.bundle.manifest": (
         "AccuracyRecord BudgetRecord CalibrationSample Compatibility FileRecord FrontierPoint "
         "GenerationDefaults Manifest Source SourceFile TokenizerRecord TransformRecord Variant "
@@ -165,6 +172,7 @@ _NAMES = {
     "edgesdk.bundle.port": "Port",
     "edgesdk.bundle.reader": "Bundle open_bundle",
     "edgesdk.bundle.records": "JsonValue",
+    "edgesdk.bundle.shelf_models": "ShelvedModel shelved_models",
     "edgesdk.bundle.stack_record": "DraftRecord StackRecord",
     "edgesdk.bundle.step_shape": "StepShape",
     "edgesdk.decoding.beam": "Beam",
@@ -176,6 +184,7 @@ _NAMES = {
     "edgesdk.devices.governor": "Governor GovernorLimits GovernorRule GovernorSettings",
     "edgesdk.devices.measurement": "Measurement PhaseFigures",
     "edgesdk.devices.power_readings": "PowerReadings",
+    "edgesdk.devices.python_process": "command_line freeze_support",
     "edgesdk.devices.receipt": "Incident Phase Receipt Refusal Runner",
     "edgesdk.engine.engine": "Engine",
     "edgesdk.engine.engine_options": "EngineKeywords",

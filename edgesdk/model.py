@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from edgesdk.backends import protocol
 from edgesdk.backends.idle_sequences import IdleSequences
 from edgesdk.backends.registry import host_cell_backends
+from edgesdk.backends.sequence_room import use_gates
+from edgesdk.bundle.adapter_record import AdapterChoice, gates_of
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.reader import Bundle
 from edgesdk.decoding.beam import Beam, check_beams
@@ -26,11 +28,13 @@ from edgesdk.decoding.beam_cells import search_cells
 from edgesdk.decoding.completion import Chunk, Completion
 from edgesdk.decoding.draft_source import DraftSource
 from edgesdk.decoding.generate import generate
+from edgesdk.decoding.generate_early import generate_early
 from edgesdk.decoding.options import GenerationKeywords, GenerationOptions, lists_options
 from edgesdk.decoding.request_reader import AnswerRequest, RequestReader
 from edgesdk.decoding.stream import Cancelled, Stream
 from edgesdk.devices.governor import Governor
 from edgesdk.devices.receipt import Receipt
+from edgesdk.dispatch.exit_rule import EarlyExit
 from edgesdk.dispatch.live_receipt import live_receipt
 from edgesdk.errors import UnsupportedOption
 from edgesdk.kv.step_model import StepModel
@@ -43,13 +47,13 @@ from edgesdk.text.messages import Message
 from edgesdk.text.tokenizer import Tokenizer
 from edgesdk.text.tools import Tool as Tool
 from edgesdk.text.tools import ToolChoice
-from edgesdk.vectors.compares import Comparing
+from edgesdk.vectors.classifies import Classifying
 
 if TYPE_CHECKING:
     from edgesdk.text.chat_template import ChatTemplate, TemplateVariables  # with jinja2
 
 
-class Model(Orchestrated, Comparing):
+class Model(Orchestrated, Classifying):
     """A bundle opened by a backend; `edgesdk.load` makes one.
 
     `generate` and `stream` continue a prompt as it is; `chat` and `chat_stream` answer a conversation by the
@@ -100,8 +104,8 @@ class Model(Orchestrated, Comparing):
     def receipt(self) -> Receipt:
         """What runs the model now, what was refused on the way, and what changed since."""
         receipt = live_receipt(self._receipt, self._backend)
-        notes = () if self._drafts is None else self._drafts.notes
-        return replace(receipt, notes=(*receipt.notes, *notes)) if notes else receipt
+        notes = (*(() if self._drafts is None else self._drafts.notes), *self.exit_log.notes)
+        return replace(receipt, notes=(*receipt.notes, *notes))
 
     @property
     def backend(self) -> protocol.SequenceBackend:
@@ -164,22 +168,27 @@ class Model(Orchestrated, Comparing):
         """
         return self._sequences.new()
 
-    def score(self, ids: Sequence[int] | NDArray[np.int32]) -> NDArray[np.float32]:
+    def score(
+        self, ids: Sequence[int] | NDArray[np.int32], *, adapter: AdapterChoice = None
+    ) -> NDArray[np.float32]:
         """Logits after each token of a text, for measurements.
 
         Args:
             ids: (n,) token ids.
+            adapter: as in `GenerationOptions`.
 
         Returns:
             (n, V) float32.
 
         Raises:
             CapacityError: the text does not fit the context.
-            UnsupportedOption: it is empty or holds unknown ids.
+            UnsupportedOption: it is empty or holds unknown ids, or there is no such adapter.
         """
         known = self._reader.known_ids(ids, self.full_context)
+        gates = gates_of(self._bundle.manifest.adapters, adapter)
         sequence = self._sequences.borrow()
         try:
+            use_gates(sequence, gates)
             return sequence.score(np.asarray(known, np.int32)).copy()
         finally:
             self._sequences.give_back(sequence, reusable=True)
@@ -230,23 +239,33 @@ class Model(Orchestrated, Comparing):
 
     @lists_options
     def generate(
-        self, prompt: Prompt, *, cancelled: Cancelled | None = None, **options: Unpack[GenerationKeywords]
+        self,
+        prompt: Prompt,
+        *,
+        cancelled: Cancelled | None = None,
+        early_exit: EarlyExit | None = None,
+        **options: Unpack[GenerationKeywords],
     ) -> Completion:
         """Continues a prompt as it is, without the chat template; `chat` asks a question.
 
         It stops after `max_tokens`, 256 unless said otherwise.
         """
-        return self._start(prompt, GenerationOptions.of(options), cancelled).result()
+        return self._start(prompt, GenerationOptions.of(options), cancelled, early_exit).result()
 
     @lists_options
     def stream(
-        self, prompt: Prompt, *, cancelled: Cancelled | None = None, **options: Unpack[GenerationKeywords]
+        self,
+        prompt: Prompt,
+        *,
+        cancelled: Cancelled | None = None,
+        early_exit: EarlyExit | None = None,
+        **options: Unpack[GenerationKeywords],
     ) -> Stream:
         """Continues a prompt as `generate` does, piece by piece; the last piece brings the completion.
 
         `Stream.cancel`, from any thread, ends it within a step; so does closing it or reading no further.
         """
-        return self._start(prompt, GenerationOptions.of(options), cancelled)
+        return self._start(prompt, GenerationOptions.of(options), cancelled, early_exit)
 
     @lists_options
     def chat(
@@ -257,6 +276,7 @@ class Model(Orchestrated, Comparing):
         tool_choice: ToolChoice = "auto",
         template_variables: TemplateVariables | None = None,
         cancelled: Cancelled | None = None,
+        early_exit: EarlyExit | None = None,
         **options: Unpack[GenerationKeywords],
     ) -> Completion:
         """Answers a conversation.
@@ -269,6 +289,7 @@ class Model(Orchestrated, Comparing):
                 of a function (as OpenAI writes it) a call of that one; `none` tells it of no function.
             template_variables: values of what else the chat template reads, such as `enable_thinking`.
             cancelled: asked before each step of the model whether to stop.
+            early_exit: a rule for tokens to leave the model early, as for `classify`; without drafts.
             **options: see `GenerationOptions`.
 
         Raises:
@@ -280,6 +301,7 @@ class Model(Orchestrated, Comparing):
             tool_choice=tool_choice,
             template_variables=template_variables,
             cancelled=cancelled,
+            early_exit=early_exit,
             **options,
         )
         return asked.result()
@@ -293,11 +315,12 @@ class Model(Orchestrated, Comparing):
         tool_choice: ToolChoice = "auto",
         template_variables: TemplateVariables | None = None,
         cancelled: Cancelled | None = None,
+        early_exit: EarlyExit | None = None,
         **options: Unpack[GenerationKeywords],
     ) -> Stream:
         """Answers a conversation piece by piece, as `stream` and `chat` do."""
         conversation = Conversation(messages, tools, tool_choice, template_variables)
-        return self._start(conversation, GenerationOptions.of(options), cancelled)
+        return self._start(conversation, GenerationOptions.of(options), cancelled, early_exit)
 
     def beam_search(
         self, prompt: Prompt, *, width: int = 4, max_tokens: int = 128, length_penalty: float = 0.6
@@ -354,11 +377,21 @@ class Model(Orchestrated, Comparing):
         self.close()
 
     def _start(
-        self, asked: Prompt | Conversation, options: GenerationOptions, cancelled: Cancelled | None
+        self,
+        asked: Prompt | Conversation,
+        options: GenerationOptions,
+        cancelled: Cancelled | None,
+        early_exit: EarlyExit | None,
     ) -> Stream:
         """Checks a request now, so that its errors come with the call and not with the first piece."""
         request = self._reader.read(asked, options, self.context)
+        rule = None if early_exit is None else self.exit_rule(early_exit)
         read = iter if request.tools is None else request.tools.read_last
+        if rule is not None and request.gates:
+            raise UnsupportedOption("early exits are the model's alone; leave adapter or early_exit out")
+        if rule is not None:
+            early = partial(generate_early, self.exit_steps, self.exit_log, rule, request)
+            return Stream(lambda stop: read(early(stop)), cancelled)
         return Stream(lambda stop: read(self._run(request, stop)), cancelled)
 
     def _run(self, request: AnswerRequest, cancelled: Cancelled) -> Iterator[Chunk]:
@@ -366,6 +399,7 @@ class Model(Orchestrated, Comparing):
         sequence = self._sequences.borrow()
         sound = False
         try:
+            use_gates(sequence, request.gates)
             yield from generate(
                 sequence, request.prompt, request.choosers[0], request.answers[0], cancelled, drafting
             )

@@ -42,7 +42,9 @@ RUNTIME = [
     "edgesdk.version",
 ]
 CONVERTERS = [
+    "edgesdk_converters.sweeps",
     "edgesdk_converters.training",
+    "edgesdk_converters.add_adapter",
     "edgesdk_converters.estimate",
     "edgesdk_converters.convert",
     "edgesdk_converters.prove_variants",
@@ -52,11 +54,13 @@ CONVERTERS = [
     "edgesdk_converters.convert_options",
     "edgesdk_converters.check_targets",
     "edgesdk_converters.reshape",
+    "edgesdk_converters.streams",
     "edgesdk_converters.drafts",
     "edgesdk_converters.check_targets",
     "edgesdk_converters.targets",
     "edgesdk_converters.parity",
     "edgesdk_converters.shallow_stack",
+    "edgesdk_converters.exit_stacks",
     "edgesdk_converters.quantise_program",
     "edgesdk_converters.prepare",
     "edgesdk_converters.calibration_windows",
@@ -81,10 +85,14 @@ PROVERS = (
     "edgesdk_converters.convert",
     "edgesdk_converters.prove_variants",
     "edgesdk_converters.parity",
+    "edgesdk_converters.sweeps",
     "edgesdk_converters.calibration_windows",
     "edgesdk_converters.training.learning_texts",
+    "edgesdk_converters.training.running_target",
     "edgesdk_converters.training.teach_texts",
     "edgesdk_converters.training.train_judge",
+    "edgesdk_converters.training.train_exits",
+    "edgesdk_converters.training.watch_exits",
 )
 
 

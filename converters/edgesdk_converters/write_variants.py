@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from edgesdk.bundle.id_map import IdMap
 from edgesdk.bundle.manifest import BudgetRecord, CalibrationSample, CellType, Variant
-from edgesdk.bundle.stack_record import DRAFT, DRAFT_IDS_NAME, DraftRecord, StackRecord
+from edgesdk.bundle.stack_record import DRAFT, DRAFT_IDS_NAME, DraftRecord, StackRecord, StreamsRecord
 from edgesdk.bundle.writer import BundleWriter
 from edgesdk_converters.convert_options import CheckedOptions, ConvertOptions
 from edgesdk_converters.drafts.draft_stack import DraftStack, own_bytes, own_records
 from edgesdk_converters.emit.further_stack import FurtherStack
+from edgesdk_converters.exit_stacks import WrittenExits, check_exits, write_exits
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.program_contract import main_record
 from edgesdk_converters.plan_stages import quantising_work, weight_of_line
@@ -73,12 +74,14 @@ def write_variants(
         Variants in the order of recipes, then targets; a further stack follows the one that it shares.
 
     Raises:
-        TransformError: a recipe does not suit the model.
+        TransformError: a recipe does not suit the model, or it cannot be left after the blocks asked for.
         EmitError: a target cannot hold it.
     """
     for target in checked.targets:
         # Calibration takes minutes.
         target.check(logits_alone(model.program) if target.logits_only else model.program)
+    if options.exit_blocks:
+        check_exits(model.program, options.exit_blocks)
     context = min(options.context, model.program.spec.context)
     further = [(stack, stack.of(model.program)) for stack in options.stacks]
     made: list[MadeVariant] = []
@@ -93,8 +96,14 @@ def write_variants(
             if model.draft is not None and target.draft_tokens:
                 draft = model.draft.written(quantised.program, quantised.weights, target.draft_steps)
             beside = [FurtherStack(stack.program, stack.steps) for stack in stacks]
-            every = beside if draft is None else [*beside, draft]
+            exits = None
+            if options.exit_blocks:
+                exits = write_exits(quantised.program, options.exit_blocks, target.steps(context))
+            parts = () if exits is None else exits.stacks
+            every = [*beside, *([] if draft is None else [draft]), *parts]
             variant = _write(writer, model, options, target, quantised, context, every, meter)
+            if exits is not None:
+                variant = _with_exits(variant, exits)
             drafted = None if draft is None else draft.program
             if model.draft is not None and draft is not None:
                 variant = _with_draft(writer, variant, model.draft, draft)
@@ -170,7 +179,7 @@ def _write(
         cell_type=options.cells,
         numbers=weight_numbers(quantised.program, weights),
         budget=_describe_mixture(options, quantised),
-        stacks=main_record(quantised.program),
+        stacks=main_record(quantised.program, _describe_streams(model, weights.recipe)),
     )
     refined = target.refine(
         RefineRequest(
@@ -199,6 +208,25 @@ def _with_draft(writer: BundleWriter, variant: Variant, draft: DraftStack, writt
         steps=(*variant.steps, *written.steps),
         stacks=(*variant.stacks, StackRecord(DRAFT, draft=record)),
         weights=(*variant.weights, *own_records(written)),
+    )
+
+
+def _describe_streams(model: SourceModel, recipe: Recipe) -> StreamsRecord | None:
+    """What a variant's streams are; their numbers stay floating point."""
+    if model.streams is None:
+        return None
+    config = model.streams.config
+    size = (model.streams.parameters + config.count) * (2 if recipe.float_type == "float16" else 4)
+    layers = len(model.program.spec.blocks) - config.first
+    return StreamsRecord(config.form, config.count, layers, config.rank, size)
+
+
+def _with_exits(variant: Variant, exits: WrittenExits) -> Variant:
+    """The variant with its decoder in segments, too."""
+    return dataclasses.replace(
+        variant,
+        steps=(*variant.steps, *exits.steps),
+        stacks=(*variant.stacks, *exits.records),
     )
 
 

@@ -24,6 +24,8 @@ LARGEST_ARRAY = 1 << 31
 """Elements; far beyond what a step takes or gives, short of what a machine cannot reserve."""
 
 _ABSENT: Mapping[str, Array | None] = {
+    "tokens": np.empty(0, np.int32),
+    "logits": np.empty((0, 0), np.float32),
     "positions": np.empty(0, np.int32),
     "mask": np.empty((0, 0), np.float32),
     "window_mask": None,

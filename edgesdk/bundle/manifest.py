@@ -20,8 +20,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from edgesdk.bundle.adapter_record import AdapterRecord, check_records
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.embedding_record import EmbeddingRecord as EmbeddingRecord  # part of this record
+from edgesdk.bundle.exit_record import ExitStacks, exit_stacks
 from edgesdk.bundle.parity_report import ChatAgreement as ChatAgreement  # part of this record
 from edgesdk.bundle.parity_report import GreedyAgreement as GreedyAgreement
 from edgesdk.bundle.parity_report import ParityReport as ParityReport
@@ -343,7 +345,27 @@ class Manifest:
     files: Mapping[str, FileRecord]
     vocabulary: VocabularyRecord | None = None
     embedding: EmbeddingRecord | None = None
+    adapters: tuple[AdapterRecord, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses two adapters of one name or gate.
+
+        Raises:
+            ValueError: naming it; readers turn it into their own error.
+        """
+        check_records(self.adapters)
 
     def decoder_of(self, variant: Variant) -> DecoderSpec:
         """The shape of a variant."""
         return self.decoder if variant.decoder is None else variant.decoder
+
+    def exits_of(self, variant: Variant) -> ExitStacks | None:
+        """The segments in which a variant can be run, too; None where its file has none.
+
+        Raises:
+            ValueError: its stacks are not a decoder in segments.
+        """
+        found = {stack.name: stack.exit for stack in variant.stacks if stack.exit is not None}
+        return exit_stacks(
+            found, {step.stack for step in variant.steps}, len(self.decoder_of(variant).blocks)
+        )

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import string
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from edgesdk.bundle.drafts import sweep_drafts
 from edgesdk.bundle.file_kinds import check_kind, check_places
@@ -71,6 +71,12 @@ class Bundle:
                 return variant
         names = ", ".join(v.name for v in self.manifest.variants) or "none"
         raise BundleError(f"{self.path} has no variant {name!r}; it has: {names}")
+
+    def variant_bytes(self, variant: Variant) -> int:
+        """Size of all files of one variant."""
+        folder = f"{PurePosixPath(variant.entry).parent}/"
+        files = self.manifest.files
+        return sum(record.size_bytes for name, record in files.items() if name.startswith(folder))
 
 
 def open_bundle(path: Path | str) -> Bundle:
@@ -171,6 +177,7 @@ def _check_variant(variant: Variant, manifest: Manifest) -> None:
     if variant.context < 1:
         raise BundleError(f"{where} holds {quoted(variant.context)} tokens, expected at least 1")
     _check_draft(where, variant, manifest)
+    _check_exits(where, variant, manifest)
     for step in variant.steps:
         sizes = (step.tokens, step.cells, step.rows)
         if not all(1 <= size <= LARGEST_SIZE for size in sizes) or step.rows > step.tokens:
@@ -191,3 +198,21 @@ def _check_draft(where: str, variant: Variant, manifest: Manifest) -> None:
         raise BundleError(f"{where} has a draft without tokens or sizes; convert the bundle again")
     if draft.hidden_size != manifest.decoder.hidden_size or draft.vocabulary > manifest.decoder.vocab_size:
         raise BundleError(f"{where} has a draft for another model; convert the bundle again")
+
+
+def _check_exits(where: str, variant: Variant, manifest: Manifest) -> None:
+    """Segments are the variant's own decoder, block by block, and what goes with them is there."""
+    spec = manifest.decoder_of(variant)
+    try:
+        manifest.exits_of(variant)
+    except ValueError as error:
+        raise BundleError(f"{where}: {error}; convert the bundle again") from error
+    for stack in variant.stacks:
+        part = stack.exit
+        if part is None:
+            continue
+        blocks = spec.blocks[part.first : part.last] if stack.decoder is not None else ()
+        if stack.decoder is not None and stack.decoder != replace(spec, blocks=blocks):
+            raise BundleError(f"{where} has the stack {stack.name!r} of another decoder; convert it again")
+        if any(not 0 <= token < spec.vocab_size for token in part.labels):
+            raise BundleError(f"{where} has labels beyond its vocabulary; convert the bundle again")

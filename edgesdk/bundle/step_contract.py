@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.exit_record import CHANGES, NEXT_STREAM, STREAM, ExitRecord
 from edgesdk.bundle.manifest import CellType, Manifest, StackRecord, Variant
 from edgesdk.bundle.port import NumberType, Port
 from edgesdk.bundle.stack_record import BEFORE, NEXT_STATE, STATE, picks
@@ -104,7 +105,10 @@ class StepContract:
 
     @property
     def logits(self) -> Port:
-        """Logits of the wanted rows: (R, V), or fewer where a head writes some tokens only."""
+        """Logits of the wanted rows: (R, V), or fewer where a head writes some tokens only.
+
+        Of a segment, which has none, what it gives first.
+        """
         return self.outputs[0]
 
 
@@ -168,17 +172,55 @@ def step_contracts(manifest: Manifest, variant: Variant) -> dict[str, StepContra
     """The contract of every stack of a variant, by its name."""
     main = manifest.decoder_of(variant)
     records = {MAIN: StackRecord(MAIN), **{record.name: record for record in variant.stacks}}
-    return {
-        name: step_contract(
-            main if record.decoder is None else record.decoder,
-            variant.cell_type,
-            inputs=record.inputs,
-            outputs=record.outputs,
-        )
-        if record.draft is None
-        else draft_contract(record.draft.hidden_size, record.draft.vocabulary)
-        for name, record in records.items()
-    }
+    return {name: _contract_of(record, main, variant.cell_type) for name, record in records.items()}
+
+
+def _contract_of(record: StackRecord, main: DecoderSpec, cell_type: CellType) -> StepContract:
+    spec = main if record.decoder is None else record.decoder
+    if record.draft is not None:
+        return draft_contract(record.draft.hidden_size, record.draft.vocabulary)
+    if record.exit is not None:
+        return exit_contract(record.exit, spec, len(main.blocks), cell_type)
+    return step_contract(spec, cell_type, inputs=record.inputs, outputs=record.outputs)
+
+
+def exit_contract(
+    part: ExitRecord, spec: DecoderSpec, blocks: int, cell_type: CellType = "float32"
+) -> StepContract:
+    """The contract of a part of a decoder in segments.
+
+    A segment has cells of its own layers, numbered from 0; the first reads tokens, the others a stream. A
+    head has neither cells nor rows: every token has logits. A fill gives new keys and values and nothing
+    else.
+
+    Args:
+        part: which one.
+        spec: of its blocks; of a head, the decoder's.
+        blocks: of the whole decoder.
+        cell_type: how cells are stored.
+    """
+    stream = Port(STREAM, ("T", spec.hidden_size))
+    layers = layer_cells(spec)
+    if part.part in ("head", "labels"):
+        logits = Port("logits", ("T", len(part.labels) or spec.logits_size))
+        return StepContract((stream,), (logits,), (), (), "float32", None)
+    if part.part == "fill":
+        positions = Port("positions", ("T",), "int32")
+        return StepContract((positions, stream), (), (), new_groups(layers, cell_type), cell_type, None)
+    whole = step_contract(spec, cell_type)
+    inputs = whole.inputs if not part.first else (stream, *whole.inputs[1:])
+    changes = CHANGES if part.last < blocks else ()
+    return StepContract(
+        inputs=inputs,
+        outputs=(
+            Port(NEXT_STREAM, ("T", spec.hidden_size)),
+            *(Port(name, ("R", spec.hidden_size)) for name in changes),
+        ),
+        groups=whole.groups,
+        new=whole.new,
+        cell_type=cell_type,
+        window=whole.window,
+    )
 
 
 def draft_contract(hidden_size: int, vocabulary: int) -> StepContract:

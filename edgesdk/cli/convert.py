@@ -23,6 +23,7 @@ Examples:
   edgesdk convert owner/name out --revision 3a1c9f2 --context 4096
   edgesdk convert smollm2-135m small --recipe source --prune-vocab language=en,size=24000
   edgesdk convert model.gguf tuned --merge-adapter my-lora --merge-adapter style.gguf:0.5
+  edgesdk convert smollm2-135m styles --target litert --adapter formal=my-lora --adapter terse.gguf:0.5
   edgesdk convert smollm2-135m mixed --target onnx --recipe w4b32 --budget perplexity=1.05
   edgesdk convert my-model --recipe w8-round --estimate
 """

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
+from edgesdk.cli.given_texts import given_texts
 from edgesdk.cli.load_options import load_options
-from edgesdk.cli.options import model_argument, read_text_file
+from edgesdk.cli.options import model_argument
 from edgesdk.cli.output import print_json, show_receipt
 from edgesdk.errors import UnsupportedOption
 
@@ -27,13 +26,6 @@ Examples:
 """
 _BATCH = 256
 """Texts that are embedded before their lines are printed."""
-_LONGEST_INPUT_BYTES = 64 << 20
-
-
-class _Text(NamedTuple):
-    source: str
-    line: int | None
-    text: str
 
 
 @click.command(short_help="Turn texts into vectors.", epilog=EXAMPLES)
@@ -101,7 +93,7 @@ def command(
         if out.suffix != ".npy":
             raise click.UsageError(f"--out is {out}, expected a file name that ends in .npy")
         check_target(out)
-    texts = list(_read(files, lines))
+    texts = list(given_texts(files, lines))
     if not texts:
         raise UnsupportedOption("there is no text to embed; give files, or lines on standard input")
     with load(find_or_convert(model), loading) as opened:
@@ -131,38 +123,3 @@ def command(
 
         write_file(out, save)
         click.echo(f"{len(whole)} vectors of {whole.shape[1]} numbers in {out}", err=True)
-
-
-def _read(files: Sequence[Path], lines: bool) -> Iterator[_Text]:
-    if not files:
-        yield from _lines("-", _read_input())
-    for path in files:
-        text = read_text_file(path)
-        if lines:
-            yield from _lines(str(path), text)
-        else:
-            yield _Text(str(path), None, text)
-
-
-def _read_input() -> str:
-    """Standard input as text.
-
-    Raises:
-        UnsupportedOption: it is too large, or no text.
-    """
-    data = sys.stdin.buffer.read(_LONGEST_INPUT_BYTES + 1)
-    if len(data) > _LONGEST_INPUT_BYTES:
-        raise UnsupportedOption(
-            f"standard input has more than {_LONGEST_INPUT_BYTES >> 20} MiB; embed it in parts"
-        )
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UnsupportedOption(f"standard input is not UTF-8 text (byte {error.start})") from error
-
-
-def _lines(source: str, text: str) -> Iterator[_Text]:
-    # Not str.splitlines: a form feed or U+2028 within a line ends none for whoever counts lines.
-    for number, line in enumerate(io.StringIO(text, newline=None), 1):
-        if line.strip():
-            yield _Text(source, number, line.removesuffix("\n"))

@@ -7,7 +7,6 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import click
@@ -16,10 +15,12 @@ from edgesdk.bundle.printable import printable
 from edgesdk.bundle.records import JsonValue, to_json
 
 if TYPE_CHECKING:
+    from edgesdk.bundle.adapter_record import AdapterRecord
     from edgesdk.bundle.manifest import ChatAgreement, GreedyAgreement, Variant
     from edgesdk.bundle.reader import Bundle
     from edgesdk.decoding.completion import Completion
     from edgesdk.devices.receipt import Receipt
+    from edgesdk.dispatch.exit_sequence import ExitFigures
     from edgesdk.load_options import LoadOptions
 
 _WIDEST = 10_000
@@ -135,9 +136,18 @@ def show_speed(completion: Completion) -> None:
             f"{completion.kept_tokens} of {completion.drafted_tokens} drafted tokens kept, "
             f"{completion.tokens_per_step:.1f} tokens a step"
         )
+    if completion.exits is not None:
+        parts.append(show_exits(completion.exits))
     if completion.finish_reason == "length":
         parts.append("cut at its length")
     click.echo("; ".join(parts), err=True)
+
+
+def show_exits(figures: ExitFigures) -> str:
+    """How early an answer or a text left, in one line."""
+    told = ", ".join(f"{count} after {blocks}" for blocks, count in figures.exits.items())
+    filled = f", {figures.filled} tokens filled up" if figures.filled else ""
+    return f"{figures.blocks_share:.0%} of blocks run, {figures.work_share:.0%} of the work ({told}{filled})"
 
 
 def stage_printer() -> Callable[[str], None]:
@@ -157,9 +167,7 @@ def megabytes(size_bytes: int | None) -> str:
 
 def variant_bytes(bundle: Bundle, variant: Variant) -> int:
     """Size of all files of one variant."""
-    folder = f"{PurePosixPath(variant.entry).parent}/"
-    files = bundle.manifest.files
-    return sum(record.size_bytes for name, record in files.items() if name.startswith(folder))
+    return bundle.variant_bytes(variant)
 
 
 def greedy_text(greedy: GreedyAgreement | None) -> str:
@@ -183,3 +191,12 @@ def _finite(value: JsonValue) -> JsonValue:
     if isinstance(value, list):
         return [_finite(item) for item in value]
     return value
+
+
+def describe_adapter(record: AdapterRecord) -> str:
+    """An adapter in a few words."""
+    scale = "" if record.scale == 1 else f", scale {record.scale:g}"
+    return (
+        f"rank {record.rank} of {record.products} products{scale}, {megabytes(record.size_bytes)} MB, "
+        f"sha256 {record.sha256}"
+    )

@@ -13,7 +13,9 @@ from edgesdk.cli.load_options import load_options_with_drafts
 from edgesdk.cli.options import (
     Answering,
     Ruling,
+    adapter_option,
     answer_options,
+    early_exit_option,
     grammar_options,
     json_option,
     model_argument,
@@ -43,6 +45,7 @@ Examples:
   edgesdk run smollm2 --raw "Once upon a time" --temperature 0.8 --seed 1
   edgesdk run smollm2 "Who wrote Hamlet?" --json-schema person.json
   edgesdk run smollm2 "Is the sea blue?" --regex "(yes|no)"
+  edgesdk run styles "Write a letter to my bank." --adapter formal
   edgesdk run qwen3.edge "What is 7 times 8?" --template-var enable_thinking=false
   cat letter.txt | edgesdk run smollm2 "Sum this up in one sentence."
   cat module.py | edgesdk run smollm2 "Add a docstring to each function." --draft lookup
@@ -60,6 +63,8 @@ Examples:
 )
 @template_option
 @thinking_option
+@adapter_option
+@early_exit_option
 @json_option
 def command(
     model: str,
@@ -70,6 +75,8 @@ def command(
     raw: bool,
     template_variables: Mapping[str, JsonValue],
     thinking_tokens: int | None,
+    adapter: dict[str, float] | None,
+    early_exit: str | None,
     as_json: bool,
 ) -> None:
     """Answers PROMPT with MODEL.
@@ -90,8 +97,8 @@ def command(
 
     text = _whole_prompt(prompt)
     with load(find_or_convert(model), loading) as opened:
-        asked = {**answering, **ruling, "thinking_tokens": thinking_tokens}
-        stream = _asking(opened, text, raw, template_variables, cast("GenerationKeywords", asked))
+        asked = {**answering, **ruling, "thinking_tokens": thinking_tokens, "adapter": adapter}
+        stream = _asking(opened, text, raw, template_variables, cast("GenerationKeywords", asked), early_exit)
         receipt = opened.receipt
         show_receipt(receipt, loading)
         if as_json:
@@ -119,13 +126,14 @@ def _asking(
     raw: bool,
     variables: Mapping[str, JsonValue],
     options: GenerationKeywords,
+    early_exit: str | None,
 ) -> Stream:
     """The answer to a prompt, by the chat template where there is one and it is wished for."""
     if raw or model.chat_template is None:
         ids = model.render_prompt(text, raw=raw, template_variables=variables or None)
-        return model.stream(ids, **options)
+        return model.stream(ids, early_exit=early_exit, **options)
     messages = [{"role": "user", "content": text}]
-    return model.chat_stream(messages, template_variables=variables or None, **options)
+    return model.chat_stream(messages, template_variables=variables or None, early_exit=early_exit, **options)
 
 
 def _whole_prompt(prompt: str | None) -> str:

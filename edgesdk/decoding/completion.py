@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from edgesdk.decoding.logprobs import TokenLogprob
 from edgesdk.decoding.stopping import FinishReason
+from edgesdk.dispatch.exit_sequence import ExitFigures
 from edgesdk.text.tools import ToolCall
 
 
@@ -30,6 +31,8 @@ class Completion:
         steps: steps of the model that gave tokens: fewer than tokens with drafts or a grammar.
         drafted_tokens: tokens that a drafter proposed and these steps judged.
         kept_tokens: those of them that the answer has and needed no step for.
+        exits: how early its tokens left the model, and how many have keys and values made of an exit's
+            stream; None where no early exit was asked for.
     """
 
     text: str
@@ -47,6 +50,7 @@ class Completion:
     steps: int = 0
     drafted_tokens: int = 0
     kept_tokens: int = 0
+    exits: ExitFigures | None = None
 
     @property
     def tokens_per_step(self) -> float:

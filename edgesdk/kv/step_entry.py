@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edgesdk.backends.protocol import Int
+from edgesdk.backends.protocol import Float, Int
 from edgesdk.errors import CapacityError
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.cell_pool import CellPool
@@ -25,12 +25,14 @@ class StepEntry:
         logits: of which of the tokens logits are wanted; not "none" with drafts.
         drafts: tokens that may follow the last one. Their logits are wanted, too; none of them is kept unless
             `StepRunner.keep` says so.
+        stream: (n, E) what a segment reads in place of the tokens; None for a stack that reads tokens.
     """
 
     cells: CellList
     tokens: Int
     logits: Wanted = "last"
     drafts: DraftTree | None = None
+    stream: Float | None = None
 
     @property
     def rows(self) -> int:

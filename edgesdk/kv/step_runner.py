@@ -17,15 +17,19 @@ import numpy as np
 from edgesdk.backends.not_finite import NotFiniteError
 from edgesdk.backends.protocol import Cells, Float, Int, StepBackend, StepBuffers
 from edgesdk.backends.turns import turns_of
+from edgesdk.bundle.adapter_record import Gates
 from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.exit_record import CHANGES, NEXT_STREAM, STREAM
 from edgesdk.bundle.stack_record import HIDDEN, STATES
 from edgesdk.bundle.step_shape import MAIN
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.cell_pool import CellPool
 from edgesdk.kv.draft_tree import DraftTree as DraftTree  # part of this seam
+from edgesdk.kv.further_inputs import FurtherInputs
 from edgesdk.kv.size_picker import SizePicker
 from edgesdk.kv.step_entry import StepEntry as StepEntry  # part of this seam
 from edgesdk.kv.step_entry import check_entries
+from edgesdk.kv.step_gates import check_gates
 from edgesdk.kv.step_mask import MaskBlock, StepMask
 from edgesdk.kv.step_rows import Rows, rows_of_tokens, run_rows
 from edgesdk.kv.step_sizes import StepSizes
@@ -95,15 +99,22 @@ class StepRunner:
         if free_windows and spec.window is not None and None not in windows:
             self._reach = max(spec.window - 1, spec.predecessors)
         self._turns = turns_of(backend)
-        self.gives_hidden = any(port.name == HIDDEN for port in backend.contracts[stack].outputs)
+        outputs = [port.name for port in backend.contracts[stack].outputs]
+        self.gives_hidden = HIDDEN in outputs
         """Whether steps give what the head reads."""
         self.hidden: Rows = []
-        """What the head read in the rows whose logits the last step gave: (.., E) in place of (.., V), valid
-        as they are; empty where the stack does not give it."""
-        self.gives_states = any(port.name == STATES for port in backend.contracts[stack].outputs)
+        """What the head read in the rows of the last step: (.., E) in place of (.., V); empty without."""
+        self.gives_states = STATES in outputs
         """Whether steps give the state of every token."""
         self.states: list[Float] = []
         """Those of the last step, if it gives them: (n, E) of each entry's tokens, valid as its logits."""
+        self._further_inputs = FurtherInputs(backend.contracts[stack])
+        self._gives_logits = "logits" in outputs  # else it is a segment of a decoder
+        self.streams: list[Float] = []
+        """Of a segment: (n, E) after each entry's tokens in the last step, valid as logits are."""
+        self.changes: list[Rows] = []
+        """Of a segment before an exit: each of `CHANGES` in the wanted rows of the last step, by entry."""
+        self._changes = [name for name in CHANGES if name in outputs]
         self._logits: Float | None = None
         self._picker = SizePicker(backend, self._sizes, self.pool, context)
         self._drafts: dict[int, _Judged] = {}
@@ -141,9 +152,13 @@ class StepRunner:
         """
         return self._sizes.piece(wanted, self.pool.frontier, all_rows=all_rows)
 
-    def new_list(self) -> CellList:
-        """An empty sequence; close it to give its cells back."""
-        return CellList(self.pool, self._reach)
+    def new_list(self, gates: Gates = ()) -> CellList:
+        """An empty sequence; close it to give its cells back.
+
+        Raises:
+            DeviceError: steps do not have as many gates as its tokens are to be run with.
+        """
+        return CellList(self.pool, self._reach, check_gates(gates, self._further_inputs.gates))
 
     def take_turn(self, act: Callable[[*Ts], T], *given: *Ts) -> T:
         """Does something with the backend to itself, such as reading logits where they are.
@@ -173,7 +188,7 @@ class StepRunner:
             ValueError: an entry has no tokens, a sequence of another runner or one that occurs twice, drafts
                 without logits, or whose parents do not come before them.
         """
-        if len(entries) == 1:
+        if len(entries) == 1 and self._gives_logits:
             (entry,) = entries
             if len(entry.tokens) == 1 and entry.logits == "last" and entry.drafts is None:
                 return [self.run_next(entry.cells, entry.tokens)]
@@ -191,10 +206,15 @@ class StepRunner:
         if picked.before is not None:
             picked.before.show(buffers, self.pool.cells, blocks)
         run = partial(self._backend.run, shape, self.pool.cells)
-        found = run_rows(run, buffers, entries, wanted, [buffers.logits, *self._further(buffers)])
+        first = [buffers.logits] if self._gives_logits else []
+        found = run_rows(run, buffers, entries, wanted, [*first, *self._further(buffers)])
         if apart and wanted <= shape.rows:
             found = [[None if rows is None else rows.copy() for rows in output] for output in found]
-        results, self.hidden = found[0], found[-1] if self.gives_hidden else []
+        results: Rows = found[0] if first else [None for _ in entries]
+        self.hidden = found[-1] if self.gives_hidden else []
+        if not first:
+            self.changes = found
+            self.streams = rows_of_tokens(cast(Float, buffers.extra[NEXT_STREAM]), entries, copy=apart)
         if self.gives_states:
             self.states = rows_of_tokens(cast(Float, buffers.extra[STATES]), entries, copy=apart)
         self._commit(buffers, entries, total, kept)
@@ -227,6 +247,7 @@ class StepRunner:
         buffers.tokens[0] = token[0]
         buffers.positions[0] = length
         buffers.rows[:] = 0
+        self._further_inputs.fill_next(buffers, cells)
         if not mask.show_next(buffers, cells):
             if shape.tokens > 1:
                 buffers.tokens[1:] = 0
@@ -319,7 +340,10 @@ class StepRunner:
             count, rows = len(tokens), entry.rows
             end = first + rows
             parents = depths = None
-            buffers.tokens[first : first + count] = tokens
+            if entry.stream is None:
+                buffers.tokens[first : first + count] = tokens
+            else:
+                cast(Float, buffers.extra[STREAM])[first : first + count] = entry.stream
             if drafts is not None:
                 buffers.tokens[first + count : end] = drafts.tokens
                 parents, depths = drafts.after(count)
@@ -329,15 +353,19 @@ class StepRunner:
                 buffers.positions[first:end] = start if rows == 1 else np.arange(start, start + rows)
             blocks.append(MaskBlock(entry.cells, rows, parents, depths))
             first = end
-        if total < len(buffers.tokens):
+        if total < len(buffers.positions):
             buffers.tokens[total:] = 0
             buffers.positions[total:] = 0
+            if STREAM in buffers.extra:
+                cast(Float, buffers.extra[STREAM])[total:] = 0
+        self._further_inputs.fill(buffers, entries)
         mask.show(buffers, blocks)
         return blocks
 
     def _further(self, buffers: StepBuffers) -> list[Float]:
         """Outputs of rows beside the logits that are handed out."""
-        return [cast(Float, buffers.extra[HIDDEN])] if self.gives_hidden else []
+        names = [HIDDEN] if self.gives_hidden else self._changes
+        return [cast(Float, buffers.extra[name]) for name in names]
 
     def _commit(self, buffers: StepBuffers, entries: Sequence[StepEntry], total: int, kept: int) -> None:
         """Adds the tokens of all entries but drafts; only now do they belong to their sequences."""

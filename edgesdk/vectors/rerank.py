@@ -71,7 +71,7 @@ def rank_prompts(runner: StepRunner, prompts: Sequence[Int], yes: int, no: int) 
         DeviceError: the backend failed.
     """
     scores = np.zeros(len(prompts))
-    shared = min(_common(prompts), min(map(len, prompts), default=1) - 1)
+    shared = min(common_beginning(prompts), min(map(len, prompts), default=1) - 1)
     begun = runner.new_list()
     try:
         for first in range(0, shared, runner.token_budgets[-1]):
@@ -88,7 +88,7 @@ def rank_prompts(runner: StepRunner, prompts: Sequence[Int], yes: int, no: int) 
     return [RankedPassage(int(index), float(chances[index])) for index in order]
 
 
-def _common(prompts: Sequence[Int]) -> int:
+def common_beginning(prompts: Sequence[Int]) -> int:
     """How many tokens all prompts begin with."""
     if not prompts:
         return 0

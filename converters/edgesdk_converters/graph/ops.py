@@ -69,6 +69,55 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class LowRankPart:
+    """Columns of a product to which low-rank terms are added.
+
+    Attributes:
+        width: how many columns.
+        ranks: for each gate the rank of its term, 0 where it leaves the columns as they are.
+    """
+
+    width: int
+    ranks: tuple[int, ...]
+
+    @property
+    def rank(self) -> int:
+        """Sum of the ranks: columns of the part's B."""
+        return sum(self.ranks)
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """y + B (h * gates'): gated terms of low rank beside a product (LoRA, arXiv 2106.09685, section 4.1).
+
+    y (M, O), h (M, sum of ranks), gates (M, G), B (width, rank) for each part that has a rank -> (M, O).
+    h is what a linear layer with the rows A makes of the product's input, those of all parts side by side,
+    within a part those of all gates; gates' repeats each gate's factor as often as its rank. A row whose
+    gates are 0 keeps y. Who gives A and B, and what a gate stands for, is not known here.
+
+    Attributes:
+        parts: they cover the columns of y, in order.
+    """
+
+    parts: tuple[LowRankPart, ...]
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """For each column of h the gate that it is multiplied by."""
+        return tuple(g for part in self.parts for g, rank in enumerate(part.ranks) for _ in range(rank))
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) > 3 and all(len(shape) == 2 for shape in shapes), self, shapes)
+        y, h, gates, *written = shapes
+        _expect(y[0] == h[0] == gates[0] and y[1] == sum(part.width for part in self.parts), self, shapes)
+        _expect(h[1] == len(self.columns), self, shapes)
+        _expect(all(len(part.ranks) == gates[1] for part in self.parts), self, shapes)
+        _expect(written == [(part.width, part.rank) for part in self.parts if part.rank], self, shapes)
+        return (y,)
+
+
+@dataclass(frozen=True)
 class Split:
     """x (M, sum(sizes)) -> one (M, size) per size."""
 
@@ -273,6 +322,7 @@ Op = (
     | TakeRows
     | RmsNorm
     | Linear
+    | LowRank
     | Split
     | SplitHeads
     | MergeHeads

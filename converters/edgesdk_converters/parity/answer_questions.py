@@ -18,7 +18,7 @@ from edgesdk.bundle.step_names import NEW, CellName
 from edgesdk.evaluation.chats import Chats
 from edgesdk.model import Model
 from edgesdk_converters.graph.evaluate import LOWERINGS, Namespace, evaluate
-from edgesdk_converters.graph.full_sequence import MASKED
+from edgesdk_converters.graph.full_sequence import MASKED, closed_gates
 from edgesdk_converters.graph.graph import Graph
 from edgesdk_converters.graph.ops import Attend
 from edgesdk_converters.graph.predecessor_inputs import predecessor_inputs
@@ -208,6 +208,7 @@ class _Answers:
         window = self._program.spec.window
         if window is not None:
             inputs["window_mask"] = np.where(seen & (distance < window), np.float32(0), MASKED)
+        inputs |= closed_gates(self._program, T)
         inputs |= predecessor_inputs(self._program.spec, seen, distance, self._convolved[:, :S])
         inputs |= {name: cells[:, :S] for name, cells in self._cells.items()}
         found = evaluate(self._program.graph, self._program.weights, inputs, lowerings=_APART)

@@ -33,7 +33,7 @@ from edgesdk.bundle.step_shape import smallest_step
 from edgesdk.errors import DeviceError
 
 _BOUND_CELLS = 4
-"""Cell arrays whose buffers are kept: a sequence has one, and leaves it when it grows."""
+"""Cell arrays of a stack whose buffers are kept: a sequence has one, and leaves it when it grows."""
 
 _Layout = tuple[int, int, int]
 """T, S and R that a signature has now."""
@@ -305,7 +305,8 @@ class CompiledStepBackend:
         elif found.cells is not cells:
             found = dataclasses.replace(found, cells=cells)
         self._bound[key] = found
-        while len(self._bound) > _BOUND_CELLS:
+        with_cells = sum(bool(contract.groups) for contract in self.contracts.values())
+        while len(self._bound) > _BOUND_CELLS * with_cells:
             self._bound.popitem(last=False)
         return found
 

@@ -18,6 +18,7 @@ from edgesdk_converters.emit.litert.heads import (
     lower_split_heads,
     stated_order,
 )
+from edgesdk_converters.emit.litert.low_rank import lower_low_rank
 from edgesdk_converters.emit.litert.model_file import Constant
 from edgesdk_converters.emit.litert.packed_rows import packed_rows
 from edgesdk_converters.emit.litert.state import Lowering
@@ -114,6 +115,10 @@ def _vector(state: Lowering, name: str, data: Constant) -> int:
     return state.subgraph.constant(name, (size,), "FLOAT32", data)
 
 
+def _low_rank(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+    return [lower_low_rank(state, node, x, shapes[0])]
+
+
 def _split(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
     return lower_split(state, node, x[0], shapes)
 
@@ -202,6 +207,7 @@ LOWERINGS: Mapping[type[ops.Op], Callable[[Lowering, Node, list[int], list[tuple
     ops.TakeRows: _take_rows,
     ops.RmsNorm: _rms_norm,
     ops.Linear: _linear,
+    ops.LowRank: _low_rank,
     ops.Split: _split,
     ops.SplitHeads: _split_heads,
     ops.MergeHeads: _merge_heads,

@@ -63,6 +63,13 @@ def _linear(state: StepLowering, node: Node) -> None:
     state.model.node("Gemm", inputs, node.outputs, {"transB": 1})
 
 
+def _low_rank(state: StepLowering, node: Node) -> None:
+    op, out = cast(ops.LowRank, node.op), node.outputs[0]
+    y, h, gates, *written = node.inputs
+    gated = state.binary("Mul", h, state.repeated_gates(op, gates), f"{out}.gated")
+    state.model.node("Gemm", [gated, state.written_rows(op, written), y], [out], {"transB": 1})
+
+
 def _split(state: StepLowering, node: Node) -> None:
     sizes = state.model.integers(cast(ops.Split, node.op).sizes)
     state.model.node("Split", [node.inputs[0], sizes], node.outputs, {"axis": -1})
@@ -153,6 +160,7 @@ LOWERINGS: Mapping[type[ops.Op], Callable[[StepLowering, Node], None]] = {
     ops.TakeRows: _take_rows,
     ops.RmsNorm: _rms_norm,
     ops.Linear: _linear,
+    ops.LowRank: _low_rank,
     ops.Split: _split,
     ops.SplitHeads: _reshape,
     ops.MergeHeads: _reshape,

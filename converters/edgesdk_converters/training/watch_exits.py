@@ -1,0 +1,208 @@
+"""What a model says at each of its exits, and how a rule does on that without running anything again.
+
+The model classifies every text with the whole of it, and is watched on the way; any rule can then be scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from edgesdk.dispatch.exit_prompts import ExitedPrompt
+from edgesdk.dispatch.exit_rule import ExitRule
+from edgesdk.dispatch.exit_steps import ExitCost, exit_cost
+from edgesdk.errors import UnsupportedOption, quoted
+from edgesdk.model import Model
+from edgesdk.vectors.classify import LabelTask, label_chances
+from edgesdk.vectors.labelled_texts import LabelledText
+
+_BATCH = 64
+Told = Callable[[int, int], None]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """What a model said of n texts at each of x exits, the whole model last.
+
+    Attributes:
+        exits: blocks before each, the whole last.
+        rows: (n, x, labels) log-probabilities of the labels there, among each other.
+        features: (n, x - 1, 5) at each exit before the last, in the order of `FEATURES`.
+        gold: (n,) which label is right.
+        tokens: (n,) tokens that were run for each, without what all begin with.
+        cost: of the model.
+        labels: in the order of the log-probabilities.
+        numbers: digest of its weights.
+    """
+
+    exits: tuple[int, ...]
+    rows: Floats
+    features: Floats
+    gold: Ints
+    tokens: Ints
+    cost: ExitCost
+    labels: tuple[str, ...]
+    numbers: str
+
+    def take(self, rows: Ints) -> Watched:
+        """Some of the texts."""
+        return replace(
+            self,
+            rows=self.rows[rows],
+            features=self.features[rows],
+            gold=self.gold[rows],
+            tokens=self.tokens[rows],
+        )
+
+    def offsets(self) -> Floats:
+        """(x, labels) what the model says of a label whatever the text: the mean of its log-probabilities.
+
+        Taken off, it is Batch Calibration (Zhou et al., 2023); no label of a text is looked at.
+        """
+        found: Floats = self.rows.mean(0)
+        return found
+
+
+@dataclass(frozen=True)
+class ExitScore:
+    """How a rule does on some texts.
+
+    Attributes:
+        texts: how many.
+        majority: share of the most frequent label.
+        accuracy_whole: of the whole model.
+        accuracy: with the rule.
+        agreement: share whose answer is that of the whole model.
+        blocks_share: blocks that were run.
+        work_share: multiplications, heads counted, of those of the whole model.
+        exits: texts by the blocks that they ran.
+    """
+
+    texts: int
+    majority: float
+    accuracy_whole: float
+    accuracy: float
+    agreement: float
+    blocks_share: float
+    work_share: float
+    exits: Mapping[int, int]
+
+
+def watch_task(
+    model: Model, task: LabelTask, texts: Sequence[LabelledText], told: Told | None = None
+) -> Watched:
+    """Classifies texts with the whole model, and keeps what it says at every exit.
+
+    Raises:
+        UnsupportedOption: the bundle has no exits, or a text has a label that the task has not.
+        CapacityError: a text does not fit the context.
+    """
+    strange = [each.label for each in texts if each.label not in task.labels]
+    if strange:
+        raise UnsupportedOption(f"a text has the label {quoted(strange[0])}, expected one of {task.labels}")
+    rows: list[list[Floats]] = []
+    seen: list[ExitedPrompt] = []
+    exits: list[int] = []
+
+    def watch(blocks: int, prompt: ExitedPrompt, logits: npt.NDArray[np.float32]) -> None:
+        if blocks not in exits:
+            exits.append(blocks)
+        while len(rows) <= first + prompt.place:
+            rows.append([])
+            seen.append(prompt)
+        rows[first + prompt.place].append(label_chances(logits, task.tokens))
+
+    for first in range(0, len(texts), _BATCH):
+        model.watch_exits([each.text for each in texts[first : first + _BATCH]], task, watch)
+        if told is not None:
+            told(min(first + _BATCH, len(texts)), len(texts))
+    variant = model.bundle.variant(model.receipt.variant)
+    return Watched(
+        exits=tuple(exits),
+        rows=np.array(rows),
+        features=np.array([np.stack(each.seen) for each in seen]),
+        gold=np.array([task.labels.index(each.label) for each in texts]),
+        tokens=np.array([each.tokens for each in seen]),
+        cost=exit_cost(model.decoder),
+        labels=task.labels,
+        numbers=variant.numbers,
+    )
+
+
+def choose_threshold(rule: ExitRule, watched: Watched, loss: float) -> ExitRule:
+    """The rule with the threshold that saves most, as `best_rule` says."""
+    scores = exit_scores(rule, watched).ravel()
+    values = np.unique(np.quantile(scores, np.linspace(0, 1, 101)))
+    return best_rule([replace(rule, threshold=float(v)) for v in (*values, values[-1] + 1.0)], watched, loss)
+
+
+def best_rule(tried: Sequence[ExitRule], watched: Watched, loss: float) -> ExitRule:
+    """The rule that saves most and loses no more points of accuracy than allowed.
+
+    Where none is within that, the one that loses least.
+    """
+    scored = [score_rule(each, watched) for each in tried]
+    allowed = [
+        (score.work_share, index)
+        for index, score in enumerate(scored)
+        if score.accuracy >= score.accuracy_whole - loss / 100
+    ]
+    if allowed:
+        return tried[min(allowed)[1]]
+    return tried[max(range(len(tried)), key=lambda index: scored[index].accuracy)]
+
+
+def exit_scores(rule: ExitRule, watched: Watched) -> Floats:
+    """(n, exits of the rule) what is compared with the threshold."""
+    places = [watched.exits.index(exit_) for exit_ in rule.exits]
+    return np.array(
+        [
+            [rule.score(exit_, [text[p] for p in places[: i + 1]]) for i, exit_ in enumerate(rule.exits)]
+            for text in watched.features
+        ]
+    )
+
+
+def score_rule(rule: ExitRule, watched: Watched) -> ExitScore:
+    """How a rule does on watched texts, without running them again."""
+    scores = exit_scores(rule, watched)
+    leaves = np.ones_like(scores, bool) if rule.kind == "fixed" else scores >= rule.threshold
+    last = len(watched.exits) - 1
+    places = np.array([watched.exits.index(exit_) for exit_ in rule.exits])
+    left = leaves.any(1)
+    taken = np.where(left, places[leaves.argmax(1)], last)
+    heads = np.where(left, leaves.argmax(1) + 1, len(places) + 1)
+    said = answers(rule, watched)
+    early = said[np.arange(len(taken)), taken]
+    cost, blocks = watched.cost, np.array(watched.exits)[taken]
+    work = np.array([cost.of(b) for b in blocks]) * watched.tokens + heads * cost.head
+    whole = cost.of(watched.exits[-1]) * watched.tokens + cost.head
+    counts = np.bincount(watched.gold)
+    return ExitScore(
+        texts=len(taken),
+        majority=float(counts.max() / counts.sum()),
+        accuracy_whole=float((said[:, -1] == watched.gold).mean()),
+        accuracy=float((early == watched.gold).mean()),
+        agreement=float((early == said[:, -1]).mean()),
+        blocks_share=float((blocks * watched.tokens).sum() / (watched.exits[-1] * watched.tokens.sum())),
+        work_share=float(work.sum() / whole.sum()),
+        exits={int(b): int((blocks == b).sum()) for b in np.unique(blocks)},
+    )
+
+
+def answers(rule: ExitRule, watched: Watched) -> Ints:
+    """(n, x) which label is said at each exit; by the rule's offsets where it has some."""
+    rows = watched.rows
+    if rule.labels:
+        off = np.zeros((len(watched.exits), len(watched.labels)))
+        order = [rule.labels.index(label) for label in watched.labels]
+        for exit_, row in zip((*rule.exits, watched.exits[-1]), rule.offsets, strict=True):
+            off[watched.exits.index(exit_)] = np.array(row)[order]
+        rows = rows - off
+    found: Ints = rows.argmax(2)
+    return found

@@ -1,0 +1,255 @@
+"""Which of some labels a text gets: by the model's own next token after a prompt that ends in `Label:`.
+
+A label is told from others by its first token, so that one row of logits answers. With a rule for early exits
+a text runs through as many blocks as its answer needs (`edgesdk.dispatch.exit_prompts`). What all prompts
+begin with (instruction and examples) is run once.
+
+Papers: GPT-3 (Brown et al., 2020) for the prompt, AdaInfer (Fan et al., IJCAI 2025) for leaving early.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgesdk.backends.protocol import Float, Int
+from edgesdk.decoding.option_types import whole_text
+from edgesdk.dispatch.exit_prompts import (
+    ExitedPrompt,
+    Watch,
+    close_lists,
+    run_beginning,
+    run_prompts,
+)
+from edgesdk.dispatch.exit_rule import ExitRule
+from edgesdk.dispatch.exit_sequence import ExitFigures, exit_figures
+from edgesdk.dispatch.exit_steps import ExitSteps
+from edgesdk.errors import UnsupportedOption, quoted
+from edgesdk.kv.step_runner import StepEntry, StepRunner
+from edgesdk.text.tokenizer import Tokenizer
+from edgesdk.vectors.rerank import common_beginning
+from edgesdk.vectors.run_texts import run_texts
+
+_ASK = "Label:"
+_MOST_LABELS = 1000
+
+
+@dataclass(frozen=True)
+class Classification:
+    """What a text was found to be.
+
+    Attributes:
+        label: the likeliest.
+        chances: of each label; their sum is 1.
+        blocks: of the model that were run for it.
+        heads: how often the head was run for it.
+    """
+
+    label: str
+    chances: Mapping[str, float]
+    blocks: int
+    heads: int = 1
+
+
+@dataclass(frozen=True)
+class ClassifiedTexts:
+    """Texts with what they were found to be.
+
+    Attributes:
+        results: in the order of the texts.
+        figures: how early they left; None where no rule was given.
+    """
+
+    results: tuple[Classification, ...]
+    figures: ExitFigures | None = None
+
+
+@dataclass(frozen=True)
+class LabelTask:
+    """Labels, and how a model is asked for one.
+
+    Attributes:
+        labels: each once.
+        tokens: (labels,) int32, the token that each begins with in an answer.
+        beginning: what stands before each text.
+    """
+
+    labels: tuple[str, ...]
+    tokens: Int
+    beginning: str
+
+    def prompt(self, text: str) -> str:
+        """What a model is asked about a text."""
+        return f"{self.beginning}Text: {text}\n{_ASK}"
+
+    def choose(
+        self, logits: Float, blocks: int, heads: int, offsets: NDArray[np.float64] | None = None
+    ) -> Classification:
+        """The label that (V,) logits say, once `offsets` are taken off the labels' log-probabilities."""
+        rows = label_chances(logits, self.tokens)
+        if offsets is not None:
+            rows = rows - offsets
+        chances = np.exp(rows - rows.max())
+        chances /= chances.sum()
+        named = dict(zip(self.labels, chances.tolist(), strict=True))
+        return Classification(self.labels[int(rows.argmax())], named, blocks, heads)
+
+
+def label_chances(logits: Float, tokens: Int) -> NDArray[np.float64]:
+    """Log-probabilities of some tokens among each other.
+
+    Args:
+        logits: (V,).
+        tokens: (labels,) int32.
+    """
+    rows = logits[tokens].astype(np.float64)
+    rows -= rows.max()
+    found: NDArray[np.float64] = rows - np.log(np.exp(rows).sum())
+    return found
+
+
+def label_task(
+    tokenizer: Tokenizer, labels: object, instruction: object = "", examples: Sequence[tuple[str, str]] = ()
+) -> LabelTask:
+    """Checks labels and examples, and writes what stands before each text.
+
+    Args:
+        tokenizer: of the model.
+        labels: two words or more, which begin with different tokens.
+        instruction: stands first; none if empty.
+        examples: texts with their labels, which stand before each text.
+
+    Raises:
+        UnsupportedOption: a label, the instruction or an example is not as it should be.
+    """
+    if isinstance(labels, str) or not isinstance(labels, Sequence):
+        raise UnsupportedOption(f"labels is {quoted(labels)}, expected a list of words")
+    words = tuple(whole_text("a label", label).strip() for label in labels)
+    if not 2 <= len(words) <= _MOST_LABELS:
+        raise UnsupportedOption(f"{len(words)} labels are given, expected 2 to {_MOST_LABELS}")
+    taken: dict[int, str] = {}
+    for word in words:
+        token = _first_token(tokenizer, word)
+        if token in taken:
+            raise UnsupportedOption(
+                f"the labels {quoted(taken[token])} and {quoted(word)} begin with the same token; choose "
+                "words that begin differently"
+            )
+        taken[token] = word
+    told = whole_text("instruction", instruction)
+    parts = [f"{told.strip()}\n\n"] if told.strip() else []
+    for example in examples:
+        if isinstance(example, str) or len(example) != 2:
+            raise UnsupportedOption(f"an example is {quoted(example)}, expected a text and its label")
+        text, label = (whole_text("an example", part).strip() for part in example)
+        if label not in words:
+            raise UnsupportedOption(
+                f"an example has the label {quoted(label)}, expected one of {quoted(words)}"
+            )
+        parts.append(f"Text: {text}\n{_ASK} {label}\n\n")
+    return LabelTask(words, np.array(list(taken), np.int32), "".join(parts))
+
+
+def _first_token(tokenizer: Tokenizer, word: str) -> int:
+    """The token that a label begins with where an answer begins.
+
+    Raises:
+        UnsupportedOption: it is not to be told from what stands before it.
+    """
+    before = tokenizer.encode(_ASK, add_bos=False)
+    ids = tokenizer.encode(f"{_ASK} {word}", add_bos=False)
+    if not word or len(ids) <= len(before) or ids[: len(before)] != before:
+        raise UnsupportedOption(
+            f"the label {quoted(word)} begins with no token of its own; take another word"
+        )
+    return ids[len(before)]
+
+
+def classify_whole(
+    runner: StepRunner, prompts: Sequence[Int], task: LabelTask, blocks: int
+) -> ClassifiedTexts:
+    """Classifies by the whole model.
+
+    Args:
+        runner: that nobody else uses meanwhile.
+        prompts: token ids, (n,) int32 each.
+        task: what they ask.
+        blocks: of the model.
+
+    Raises:
+        CapacityError: one does not fit the context.
+        DeviceError: the backend failed.
+    """
+    found: list[Classification | None] = [None] * len(prompts)
+    shared = _shared(prompts)
+    begun = runner.new_list()
+    try:
+        for first in range(0, shared, runner.token_budgets[-1]):
+            piece = prompts[0][first : min(first + runner.token_budgets[-1], shared)]
+            runner.run([StepEntry(begun, piece, "none")])
+        rest = [prompt[shared:] for prompt in prompts]
+        for given in run_texts(runner, rest, after=begun if shared else None):
+            found[given.place] = task.choose(given.rows[-1], blocks, 1)
+    finally:
+        begun.close()
+    return ClassifiedTexts(tuple(each for each in found if each is not None))
+
+
+def classify_early(
+    steps: ExitSteps,
+    prompts: Sequence[Int],
+    task: LabelTask,
+    rule: ExitRule | None,
+    watch: Watch | None = None,
+) -> ClassifiedTexts:
+    """Classifies by as much of the model as a rule wants.
+
+    Args:
+        steps: that nobody else uses meanwhile.
+        prompts: token ids, (n,) int32 each.
+        task: what they ask.
+        rule: when to leave; None for never.
+        watch: as for `run_prompts`.
+
+    Raises:
+        CapacityError: one does not fit the context.
+        DeviceError: the backend failed.
+    """
+    shared = _shared(prompts)
+    after = run_beginning(steps, prompts[0][:shared]) if shared else None
+    try:
+        rest = [prompt[shared:] for prompt in prompts]
+        ran: list[ExitedPrompt] = list(run_prompts(steps, rest, rule, after=after, watch=watch))
+    finally:
+        if after is not None:
+            close_lists(after)
+    results = tuple(
+        task.choose(
+            each.logits,
+            each.blocks,
+            each.heads,
+            None if rule is None else rule.offsets_at(each.blocks, task.labels),
+        )
+        for each in ran
+    )
+    return ClassifiedTexts(results, _figures(steps, ran))
+
+
+def _figures(steps: ExitSteps, ran: Sequence[ExitedPrompt]) -> ExitFigures:
+    counts: dict[int, int] = {}
+    tokens: dict[int, int] = {}
+    for each in ran:
+        counts[each.blocks] = counts.get(each.blocks, 0) + 1
+        tokens[each.blocks] = tokens.get(each.blocks, 0) + each.tokens
+    heads = sum(each.heads for each in ran)
+    return exit_figures(steps, counts, heads, filled=False, tokens=tokens)
+
+
+def _shared(prompts: Sequence[Int]) -> int:
+    """Tokens that all prompts begin with; of one prompt none, since nobody shares them."""
+    if len(prompts) < 2:
+        return 0
+    return min(common_beginning(prompts), min(map(len, prompts)) - 1)
