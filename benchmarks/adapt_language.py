@@ -1,6 +1,7 @@
-"""A vocabulary of another language, by every initialisation and untuned: how well does it begin?
+"""A vocabulary of another language, by every initialisation: how well does it begin, and after tuning?
 
     python benchmarks/adapt_language.py SOURCE TEXT [--english FILE] [--size N] [--bytes N] [--inits LIST]
+        [--tune STEPS] [--seeds N]
 
 Nine tenths of TEXT train the tokenizer (and the vectors that clp, clp+ and focus need), the rest is scored in
 pieces of 512 tokens: bits per byte, by each model in its own tokens, after `w8-round` for LiteRT. Beside them
@@ -12,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +26,8 @@ import edgesdk
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
 from edgesdk_converters.convert import convert
 from edgesdk_converters.convert_options import ConvertOptions
+from edgesdk_converters.training.adapter_training import AdapterTraining
+from edgesdk_converters.training.train_adapter import train_adapter
 from edgesdk_converters.vocabulary.adapt.adapt_request import AdaptRequest
 from edgesdk_converters.vocabulary.adapt.adapt_vocab import adapt_vocab
 
@@ -40,6 +45,10 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=8000)
     parser.add_argument("--bytes", type=int, default=24_000)
     parser.add_argument("--inits", default="random,mean,clp,clp+,heuristics,focus,expand")
+    parser.add_argument(
+        "--tune", type=int, default=0, help="also train adapter and tables for so many steps of 1,024 tokens"
+    )
+    parser.add_argument("--seeds", type=int, default=1, help="of tokenizer rows and tuning")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
     text = asked.text.read_text(encoding="utf-8")
@@ -50,26 +59,46 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder) / "corpus.txt"
         corpus.write_text(text[:cut], encoding="utf-8")
-        for name in ("as it is", *asked.inits.split(",")):
+        for name, seed in product(("as it is", *asked.inits.split(",")), range(asked.seeds)):
+            here = Path(folder) / f"{name}-{seed}"
             source = asked.source
             if name != "as it is":
-                source = str(Path(folder) / name)
+                source = str(here)
                 init, more = ("mean", {"expand": True, "size": 4000}) if name == "expand" else (name, {})
-                request = AdaptRequest((corpus,), init, **{"size": asked.size, **more})
-                adapt_vocab(open_checkpoint(asked.source), request, Path(source))
-            bundle = Path(folder) / f"{name}-bundle"
-            options = ConvertOptions(targets=("litert",), recipes=("w8-round",), prove=False)
-            convert(source, bundle, options)
-            with edgesdk.load(bundle, threads=1) as model:
-                row = {"init": name, "tokens": model.decoder.vocab_size, **_figures(model, held_out)}
-                if english is not None:
-                    row["english_bits_per_byte"] = _figures(model, english)["bits_per_byte"]
+                request = AdaptRequest((corpus,), init, **{"size": asked.size, "seed": seed, **more})
+                adapt_vocab(open_checkpoint(asked.source), request, here)
+            row = {"init": name, "seed": seed}
+            for tuned in (False, True)[: 1 + bool(asked.tune)]:
+                merged = ()
+                if tuned:
+                    adapter = Path(folder) / f"{name}-{seed}-adapter"
+                    training = AdapterTraining(
+                        (str(corpus),), hours=None, steps=asked.tune, tables=True, seed=seed
+                    )
+                    train_adapter(source, adapter, training)
+                    merged = (str(adapter),)
+                bundle = Path(folder) / f"{name}-{seed}-{tuned}-bundle"
+                options = ConvertOptions(
+                    targets=("litert",), recipes=("w8-round",), prove=False, merge_adapters=merged
+                )
+                convert(source, bundle, options)
+                with edgesdk.load(bundle, threads=1) as model:
+                    row |= _measured(model, held_out, english, tuned)
+                shutil.rmtree(bundle)
             rows.append(row)
             print(
                 json.dumps(row) if asked.json else "  ".join(f"{k} {_shown(v)}" for k, v in row.items()),
                 flush=True,
             )
     return 0
+
+
+def _measured(model: edgesdk.Model, text: str, english: str | None, tuned: bool) -> dict[str, float]:
+    found = _figures(model, text)
+    more = {} if english is None else {"english": _figures(model, english)["bits_per_byte"]}
+    if tuned:
+        return {"tuned_bits_per_byte": found["bits_per_byte"], **{f"tuned_{k}": v for k, v in more.items()}}
+    return {"tokens": model.decoder.vocab_size, **found, **more}
 
 
 def _figures(model: edgesdk.Model, text: str) -> dict[str, float]:

@@ -3,10 +3,10 @@
     python benchmarks/draft_identity.py BUNDLE [--recipe f32] [--prompts 100] [--tokens 64] [--draft BUNDLE]
 
 `plain` is `Model.generate` without drafts. The others draft whatever they can, worth it or not: lookup in
-chains and in trees, the trained draft and the shallow stack where the bundle has one, a smaller bundle where
-`--draft` names one, and `rigged`, which knows the answer: random trees, in which the right path goes on for
-a while among wrong ones. Each alone (`Model`), and eight at a time (`Engine`). `weighed` is lookup as users
-have it, which drafts what pays.
+chains and in trees, the trained draft, streams and the shallow stack where the bundle has them, a smaller
+bundle where `--draft` names one, and `rigged`, which knows the answer: random trees, in which the right path
+goes on for a while among wrong ones. With streams, it has them behind rows of its trees, too. Each alone
+(`Model`), and eight at a time (`Engine`). `weighed` is lookup as users have it, which drafts what pays.
 
 A text counts as identical when every token is the same; else its first difference counts as a near-tie when
 the model's own logits of the two tokens, scored alone, differ by less than 0.001.
@@ -28,7 +28,10 @@ from edgesdk.decoding.draft_source import DraftSource
 from edgesdk.drafts.bundle_drafts import open_bundle_drafts
 from edgesdk.drafts.combine import CombinedDrafter
 from edgesdk.drafts.lookup import Lookup
+from edgesdk.drafts.open_streams import has_streams, require_streams
 from edgesdk.drafts.stack_drafts import open_stack_drafts, shallow_stack
+from edgesdk.drafts.stream_drafts import StreamDrafts
+from edgesdk.drafts.stream_places import hang_streams
 from edgesdk.drafts.trained_draft import has_trained_draft, open_trained_draft
 from edgesdk.kv.step_model import steps_of
 from edgesdk.model import Model
@@ -43,13 +46,27 @@ class RiggedDrafter:
     name = "rigged"
     nbytes = 0
 
-    def __init__(self, prompts: Sequence[Sequence[int]], answers: Answers, vocabulary: int) -> None:
+    def __init__(
+        self, prompts: Sequence[Sequence[int]], answers: Answers, vocabulary: int, streams: int = 0
+    ) -> None:
+        self._streams = streams
         self._texts = {tuple(prompt): answer for prompt, answer in zip(prompts, answers, strict=True)}
         self._vocabulary = vocabulary
         self._random = np.random.default_rng(0)
 
     def propose(self, asked: Sequence[DraftRequest]) -> list[Draft | None]:
-        return [self._tree(request) for request in asked]
+        trees = [self._tree(request) for request in asked]
+        return [self._with_streams(*pair) for pair in zip(trees, asked, strict=True)]
+
+    def _with_streams(self, tree: Draft | None, request: DraftRequest) -> Draft | None:
+        """Streams behind some of its rows, as many as there is room for."""
+        if not self._streams:
+            return tree
+        keep = int(self._random.integers(0, request.most + 1))
+        tree = None if tree is None else tree.cut(keep)
+        size = 0 if tree is None else len(tree.tokens)
+        nodes = [node for node in range(-1, size) if self._random.random() < _RIGHT]
+        return hang_streams(tree, nodes, self._streams, request.most - size, request.deepest)
 
     def learn(self, step: JudgedStep) -> None:
         """Learns nothing."""
@@ -97,13 +114,18 @@ def drafters(
     variant = bundle.variant(receipt.variant)
     threads = receipt.threads
     vocabulary = model.decoder.vocab_size
+    steps = steps_of(model.backend)
+    streams = require_streams(bundle, variant, steps).count if has_streams(variant, steps) else 0
     yield "rigged", lambda: RiggedDrafter(prompts, plain, vocabulary)
     yield "lookup, chains", lambda: CombinedDrafter([Lookup(branches=1)], weigh=False)
     yield "lookup, trees", lambda: CombinedDrafter([Lookup(branches=4)], weigh=False)
     yield "weighed", lambda: CombinedDrafter([Lookup()])
-    steps = steps_of(model.backend)
     if has_trained_draft(variant, steps):
         yield "trained", lambda: CombinedDrafter([open_trained_draft(bundle, variant, steps)], weigh=False)
+    if streams:
+        yield "streams", lambda: CombinedDrafter([StreamDrafts()], weigh=False, streams=streams)
+        yield "rigged with streams", lambda: RiggedDrafter(prompts, plain, vocabulary, streams)
+        yield "streams weighed", lambda: CombinedDrafter([Lookup(), StreamDrafts()], streams=streams)
     if shallow_stack(bundle, variant) is not None:
         yield (
             "shallow",

@@ -67,15 +67,17 @@ def main() -> int:
         began = time.perf_counter()
         report = train_judge(asked.bundle, train, judge)
         took = time.perf_counter() - began
+        by_question = Path(folder) / "question.json"
+        train_judge(asked.bundle, train, by_question, reads="question")
         texts = Path(folder) / "notes"
         texts.mkdir()
         for about, note in notes.items():
             (texts / f"{about}.txt").write_text(note, encoding="utf-8")
         with edgesdk.load(asked.bundle) as model, edgesdk.make_index(Path(folder) / "index") as index:
             index.add([texts])
-            head = HeadJudge(read_judge(judge), 0.5)
-            seen = _rows(model, index, head, train)
-            rows = _rows(model, index, head, test)
+            heads = [HeadJudge(read_judge(path), 0.5) for path in (judge, by_question)]
+            seen = _rows(model, index, heads, train)
+            rows = _rows(model, index, heads, test)
             figures = {
                 "questions": {"train": len(train), "test": len(test)},
                 "judge": {"seconds": took, "auroc_held_back": report.auroc},
@@ -117,7 +119,7 @@ def _facts(count: int) -> tuple[list[Fact], dict[str, str]]:
 
 
 def _rows(
-    model: edgesdk.Model, index: edgesdk.TextIndex, head: HeadJudge, facts: Sequence[Fact]
+    model: edgesdk.Model, index: edgesdk.TextIndex, heads: Sequence[HeadJudge], facts: Sequence[Fact]
 ) -> list[Row]:
     rows = []
     with edgesdk.Engine(model) as engine:
@@ -127,7 +129,7 @@ def _rows(
             belief = desk.belief(fact.question, said.tokens)
             judged = [
                 each.judge(desk, fact.question, said.text.strip(), said.tokens).score or 0.0
-                for each in (AskJudge(0.5), head)
+                for each in (AskJudge(0.5), *heads)
             ]
             scores = {
                 "logprob": belief.mean_logprob,
@@ -136,6 +138,7 @@ def _rows(
                 "length": -float(belief.tokens),
                 "ask": judged[0],
                 "head": judged[1],
+                "question": judged[2],
             }
             found = edgesdk.answer_with_sources(
                 engine, index, fact.question, gate="always", rewrite=False, files=3, passages=3, max_tokens=48

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from edgesdk.bundle.embedding_record import EmbeddingRecord as EmbeddingRecord
     from edgesdk.bundle.exit_record import ExitRecord as ExitRecord
     from edgesdk.bundle.exit_record import ExitStacks as ExitStacks
+    from edgesdk.bundle.import_bundle import ImportProgress as ImportProgress
+    from edgesdk.bundle.import_bundle import import_bundle as import_bundle
     from edgesdk.bundle.manifest import AccuracyRecord as AccuracyRecord
     from edgesdk.bundle.manifest import BudgetRecord as BudgetRecord
     from edgesdk.bundle.manifest import CalibrationSample as CalibrationSample
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
     from edgesdk.bundle.reader import Bundle as Bundle
     from edgesdk.bundle.reader import open_bundle as open_bundle
     from edgesdk.bundle.records import JsonValue as JsonValue
+    from edgesdk.bundle.shelf_models import ShelvedModel as ShelvedModel
+    from edgesdk.bundle.shelf_models import shelved_models as shelved_models
     from edgesdk.bundle.stack_record import DraftRecord as DraftRecord
     from edgesdk.bundle.stack_record import StackRecord as StackRecord
     from edgesdk.bundle.step_shape import StepShape as StepShape
@@ -69,6 +73,8 @@ if TYPE_CHECKING:
     from edgesdk.devices.measurement import Measurement as Measurement
     from edgesdk.devices.measurement import PhaseFigures as PhaseFigures
     from edgesdk.devices.power_readings import PowerReadings as PowerReadings
+    from edgesdk.devices.python_process import command_line as command_line
+    from edgesdk.devices.python_process import freeze_support as freeze_support
     from edgesdk.devices.receipt import Incident as Incident
     from edgesdk.devices.receipt import Phase as Phase
     from edgesdk.devices.receipt import Receipt as Receipt
@@ -162,6 +168,7 @@ _NAMES = {
     "edgesdk.backends.protocol": "Between TokenSequence",
     "edgesdk.bundle.decoder_block": "Attention Block FeedForward LayerInputs RotarySpec",
     "edgesdk.bundle.decoder_spec": "DecoderSpec Half",
+    "edgesdk.bundle.import_bundle": "ImportProgress import_bundle",
     "edgesdk.bundle.manifest": (
         "AccuracyRecord BudgetRecord CalibrationSample Compatibility FileRecord FrontierPoint "
         "GenerationDefaults Manifest Source SourceFile TokenizerRecord TransformRecord Variant "
@@ -173,6 +180,7 @@ _NAMES = {
     "edgesdk.bundle.port": "Port",
     "edgesdk.bundle.reader": "Bundle open_bundle",
     "edgesdk.bundle.records": "JsonValue",
+    "edgesdk.bundle.shelf_models": "ShelvedModel shelved_models",
     "edgesdk.bundle.stack_record": "DraftRecord StackRecord",
     "edgesdk.bundle.step_shape": "StepShape",
     "edgesdk.decoding.beam": "Beam",
@@ -184,6 +192,7 @@ _NAMES = {
     "edgesdk.devices.governor": "Governor GovernorLimits GovernorRule GovernorSettings",
     "edgesdk.devices.measurement": "Measurement PhaseFigures",
     "edgesdk.devices.power_readings": "PowerReadings",
+    "edgesdk.devices.python_process": "command_line freeze_support",
     "edgesdk.devices.receipt": "Incident Phase Receipt Refusal Runner",
     "edgesdk.dispatch.exit_rule": "EarlyExit ExitRule",
     "edgesdk.dispatch.exit_sequence": "ExitFigures",

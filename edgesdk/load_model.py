@@ -134,6 +134,7 @@ def _receipt(bundle: Bundle, joined: Joined, planned: LoadPlan, refusals: tuple[
         choice=plan.choice,
         phases=(Phase("prefill", runner_of(joined.prefill)), Phase("decode", runner_of(decode))),
         measured=plan.measured,
+        adapters=tuple(record.name for record in bundle.manifest.adapters),
     )
 
 

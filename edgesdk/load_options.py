@@ -49,9 +49,10 @@ class LoadOptions:
         isolate_grammars: compile each new grammar in a process of its own first, for servers that take
             grammars from strangers; None for what the environment variable EDGESDK_ISOLATE_GRAMMARS says.
         draft: what proposes tokens, several of which a step then judges at once, without changing an answer:
-            `off`; `lookup` in prompt, answer and grammar; `trained` for the draft in the same file; `shallow`
-            for a stack of it with fewer layers; `auto` for the best of these that the bundle has; or the name
-            or path of a smaller bundle with the same tokens. Off by itself while it does not pay.
+            `off`; `lookup` in prompt, answer and grammar; `trained` for the draft in the same file;
+            `streams` for the model's own streams; `shallow` for a stack of it with fewer layers; `auto` for
+            the best of these that the bundle has; or the name or path of a smaller bundle with the same
+            tokens. Off by itself while it does not pay.
         draft_texts: looked up in, beside prompt and answer.
     """
 

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from edgesdk.backends import protocol
 from edgesdk.backends.idle_sequences import IdleSequences
 from edgesdk.backends.registry import host_cell_backends
+from edgesdk.backends.sequence_room import use_gates
+from edgesdk.bundle.adapter_record import AdapterChoice, gates_of
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.reader import Bundle
 from edgesdk.decoding.beam import Beam, check_beams
@@ -167,22 +169,27 @@ class Model(Orchestrated, Classifying):
         """
         return self._sequences.new()
 
-    def score(self, ids: Sequence[int] | NDArray[np.int32]) -> NDArray[np.float32]:
+    def score(
+        self, ids: Sequence[int] | NDArray[np.int32], *, adapter: AdapterChoice = None
+    ) -> NDArray[np.float32]:
         """Logits after each token of a text, for measurements.
 
         Args:
             ids: (n,) token ids.
+            adapter: as in `GenerationOptions`.
 
         Returns:
             (n, V) float32.
 
         Raises:
             CapacityError: the text does not fit the context.
-            UnsupportedOption: it is empty or holds unknown ids.
+            UnsupportedOption: it is empty or holds unknown ids, or there is no such adapter.
         """
         known = self._reader.known_ids(ids, self.full_context)
+        gates = gates_of(self._bundle.manifest.adapters, adapter)
         sequence = self._sequences.borrow()
         try:
+            use_gates(sequence, gates)
             return sequence.score(np.asarray(known, np.int32)).copy()
         finally:
             self._sequences.give_back(sequence, reusable=True)
@@ -382,6 +389,8 @@ class Model(Orchestrated, Classifying):
         request = self._reader.read(asked, options, self.context)
         rule = None if early_exit is None else exit_rule_for(self, early_exit)
         read = iter if request.tools is None else request.tools.read_last
+        if rule is not None and request.gates:
+            raise UnsupportedOption("early exits are the model's alone; leave adapter or early_exit out")
         run = partial(self._run, request)
         if rule is not None:
             run = partial(generate_early, partial(open_exit_steps, self), self._exit_log, rule, request)
@@ -392,6 +401,7 @@ class Model(Orchestrated, Classifying):
         sequence = self._sequences.borrow()
         sound = False
         try:
+            use_gates(sequence, request.gates)
             yield from generate(
                 sequence, request.prompt, request.choosers[0], request.answers[0], cancelled, drafting
             )

@@ -73,9 +73,11 @@ def convert(
             checked.sample,
             meter,
             adapters=checked.adapters,
+            run_adapters=checked.run_adapters,
             hidden_states=options.hidden_states,
             embeddings=options.embeddings,
             draft=checked.draft,
+            streams=checked.streams,
         )
         made = write_variants(writer, model, options, checked, meter)
         _write_text(writer, model)
@@ -106,6 +108,7 @@ def _describe(model: SourceModel, variants: Sequence[Variant]) -> Manifest:
         files={},
         vocabulary=model.vocabulary,
         embedding=checkpoint.embedding,
+        adapters=model.adapters,
     )
 
 

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from edgesdk.bundle.manifest import CellType
 from edgesdk.errors import UnsupportedOption
-from edgesdk_converters.adapters.adapter import AdapterRequest, parse_adapter
+from edgesdk_converters.adapters.adapter import (
+    MERGE_OPTION,
+    RUN_OPTION,
+    AdapterRequest,
+    parse_adapter,
+    parse_named_adapter,
+)
 from edgesdk_converters.check_targets import check_exact, check_package_limit, check_palettes
 from edgesdk_converters.drafts.draft_checkpoint import DraftCheckpoint, read_draft
 from edgesdk_converters.exit_stacks import parse_exits
@@ -23,6 +29,7 @@ from edgesdk_converters.quantise_program import check_mixable
 from edgesdk_converters.reshape import Reshaping
 from edgesdk_converters.shallow_stack import ShallowStack
 from edgesdk_converters.step_sizes import LARGEST_CONTEXT
+from edgesdk_converters.streams.stream_checkpoint import StreamCheckpoint, read_streams
 from edgesdk_converters.targets import TARGETS, Target, find_targets
 from edgesdk_converters.transforms.skip_request import parse_skip
 from edgesdk_converters.vocabulary.prune_request import parse_prune_option
@@ -56,12 +63,15 @@ class ConvertOptions:
             None raises none.
         merge_adapters: adapters that become part of the weights before anything else is done, each a folder
             or file, with `:SCALE` behind it if that is not 1 (`adapters.adapter`).
+        adapters: adapters that are written beside the weights, for requests to ask for, each a folder or file
+            with `NAME=` before it if its own name is not wanted, and `:SCALE` behind it.
         hidden_states: give what the head reads beside the logits (`transforms.give_hidden`): for embeddings,
             and for drafts that were trained to start from it.
         embeddings: give the state of every token (`transforms.give_states`), for `Model.embed`; a model that
             was trained to embed does so without being asked.
         draft: folder of a trained draft, to be written into the files (`drafts.draft_checkpoint`); None for
             none.
+        streams: folder of streams that were trained for the model, to be rows of its steps; None for none.
         exits: after how many blocks an answer may be taken, such as `12,18,24`: the decoder is written in
             segments beside the whole (`exit_stacks`; LiteRT and ONNX steps); None for none.
     """
@@ -80,9 +90,11 @@ class ConvertOptions:
     package_limit_mb: float | None = None
     onnx_accuracy: float | None = None
     merge_adapters: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
     hidden_states: bool = False
     embeddings: bool = False
     draft: Path | None = None
+    streams: Path | None = None
     exits: str | None = None
 
     @property
@@ -115,7 +127,9 @@ class CheckedOptions:
         budget: to mix precisions to; None for no mixture.
         sample: calibration text; None where nothing reads any.
         adapters: to merge.
+        run_adapters: to be written beside the weights.
         draft: to be written beside the model; None for none.
+        streams: that its rows can be; None for none.
     """
 
     targets: tuple[Target, ...]
@@ -123,7 +137,9 @@ class CheckedOptions:
     budget: Budget | None
     sample: CalibrationText | None
     adapters: tuple[AdapterRequest, ...] = ()
+    run_adapters: tuple[AdapterRequest, ...] = ()
     draft: DraftCheckpoint | None = None
+    streams: StreamCheckpoint | None = None
 
     def notes(self, options: ConvertOptions) -> list[str]:
         """Which targets go without something that others get, a line each."""
@@ -170,9 +186,13 @@ def check_options(options: ConvertOptions) -> CheckedOptions:
         for recipe in recipes:
             check_mixable(recipe)
     adapters = tuple(parse_adapter(text) for text in options.merge_adapters)
+    run_adapters = tuple(parse_named_adapter(text) for text in options.adapters)
+    _check_run_adapters(options, targets)
     draft = None if options.draft is None else read_draft(options.draft)
+    _check_streams(options, targets)
+    streams = None if options.streams is None else read_streams(options.streams)
     sample = _read_sample(options, targets, recipes)
-    return CheckedOptions(targets, recipes, budget, sample, adapters, draft)
+    return CheckedOptions(targets, recipes, budget, sample, adapters, run_adapters, draft, streams)
 
 
 def _read_sample(
@@ -218,6 +238,10 @@ def _check_exits(options: ConvertOptions, targets: Sequence[Target]) -> None:
     if without:
         takes = ", ".join(target.name for target in TARGETS if target.exits)
         raise UnsupportedOption(f"exits are for the targets {takes}, found {without}; leave one of them out")
+    if options.streams is not None:
+        raise UnsupportedOption(
+            "streams are for whole decoders, and exits cut them; leave one of the two out"
+        )
     if options.cells != "float32":
         raise UnsupportedOption(f"exits need float32 cells, found {options.cells}; leave --cells out")
 
@@ -246,6 +270,52 @@ def _check_further(options: ConvertOptions, targets: Sequence[Target]) -> None:
         raise UnsupportedOption(
             "a draft was trained for a whole model, and layers or tokens are to be left out; train one for "
             "what is left, or leave one of the two out"
+        )
+
+
+def _check_run_adapters(options: ConvertOptions, targets: Sequence[Target]) -> None:
+    """Refuses adapters for requests where a file takes tokens and nothing else.
+
+    Raises:
+        UnsupportedOption: naming it.
+    """
+    others = ", ".join(target.name for target in targets if target.logits_only)
+    if options.adapters and others:
+        raise UnsupportedOption(
+            f"{RUN_OPTION} is for targets whose steps take more than tokens, found {others}; leave that "
+            f"target out, or merge with {MERGE_OPTION}"
+        )
+    if options.adapters and options.exit_blocks:
+        raise UnsupportedOption(
+            f"{RUN_OPTION} is for whole decoders, and exits cut them into segments; leave one of the two "
+            f"out, or merge with {MERGE_OPTION}"
+        )
+    if options.adapters and options.reshaping.prune_vocab is not None:
+        raise UnsupportedOption(
+            f"{RUN_OPTION} is for a whole vocabulary, and tokens are to be left out; merge it with "
+            f"{MERGE_OPTION}"
+        )
+
+
+def _check_streams(options: ConvertOptions, targets: Sequence[Target]) -> None:
+    """Refuses streams where a file cannot have them, or where their model is another.
+
+    Raises:
+        UnsupportedOption: naming it.
+    """
+    if options.streams is None:
+        return
+    others = ", ".join(target.name for target in targets if not target.streams)
+    if others:
+        takes = ", ".join(target.name for target in TARGETS if target.streams)
+        raise UnsupportedOption(
+            f"streams are for the targets {takes}, found {others}; leave one of the two out"
+        )
+    if options.reshaping.changes or options.stacks or options.adapters:
+        what = "a shallow stack" if options.stacks else "layers or tokens to be left out"
+        what = f"{RUN_OPTION}" if options.adapters else what
+        raise UnsupportedOption(
+            f"streams were trained for a whole model as it is, and there is {what}; leave one of the two out"
         )
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgesdk.bundle.adapter_record import AdapterRecord
 from edgesdk.bundle.manifest import VocabularyRecord
 from edgesdk_converters.adapters.adapter import AdapterRequest
 from edgesdk_converters.adapters.merge_adapter import merge_adapters
+from edgesdk_converters.adapters.runtime_adapters import read_runtime_adapters
 from edgesdk_converters.architectures.registry import read_spec, weights_for
 from edgesdk_converters.calibration_windows import calibration_windows
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
@@ -21,6 +23,9 @@ from edgesdk_converters.progress import ProgressMeter
 from edgesdk_converters.quantise.calibration.calibration_text import CalibrationText
 from edgesdk_converters.quantise_program import Texts
 from edgesdk_converters.reshape import Reshaping
+from edgesdk_converters.streams.add_streams import add_streams
+from edgesdk_converters.streams.stream_checkpoint import StreamCheckpoint, fit_streams
+from edgesdk_converters.transforms.add_low_rank import add_low_rank
 from edgesdk_converters.transforms.give_hidden import give_hidden
 from edgesdk_converters.transforms.give_states import give_states
 from edgesdk_converters.vocabulary.kept_tokens import KeptTokens
@@ -40,6 +45,8 @@ class SourceModel:
         texts: the sample in the model's tokens; empty without one.
         program: the decoder, before anything is quantised.
         draft: what is written beside it; None for nothing.
+        streams: what its program can have rows of; None for nothing.
+        adapters: that its program has gates for.
     """
 
     checkpoint: Checkpoint
@@ -48,6 +55,8 @@ class SourceModel:
     texts: Texts
     program: Program
     draft: DraftStack | None = None
+    streams: StreamCheckpoint | None = None
+    adapters: tuple[AdapterRecord, ...] = ()
 
     @property
     def vocabulary(self) -> VocabularyRecord | None:
@@ -63,9 +72,11 @@ def read_source(
     meter: ProgressMeter,
     *,
     adapters: Sequence[AdapterRequest] = (),
+    run_adapters: Sequence[AdapterRequest] = (),
     hidden_states: bool = False,
     embeddings: bool = False,
     draft: DraftCheckpoint | None = None,
+    streams: StreamCheckpoint | None = None,
 ) -> SourceModel:
     """Opens a checkpoint, merges adapters into it and leaves out what is to be left out.
 
@@ -76,9 +87,11 @@ def read_source(
         sample: calibration text, where something reads it.
         meter: told how far it is.
         adapters: to merge, in this order.
+        run_adapters: to be added for requests to ask for, on top of those.
         hidden_states: have the program give what its head reads, too, as it does with a draft.
         embeddings: have it give the state of every token, as a model does that embeds texts.
         draft: to be written beside it.
+        streams: that rows of it can be.
 
     Raises:
         CheckpointError: the source or an adapter cannot be read, or an adapter or the draft was trained for
@@ -89,6 +102,7 @@ def read_source(
         meter.note("note: calibrating takes minutes; recipes that end in -round do without and lose more")
     meter.enter("reading", f"reading {source}")
     checkpoint, merged = merge_adapters(open_checkpoint(source, revision=revision), adapters)
+    beside = read_runtime_adapters(checkpoint, run_adapters)
     for note in checkpoint.notes:
         meter.note(f"note: {note}")
     if reshaping.changes:
@@ -105,4 +119,10 @@ def read_source(
         program = give_hidden(program)
     if embeddings or checkpoint.embedding is not None:
         program = give_states(program)
-    return SourceModel(checkpoint, kept, sample, texts, program, fitted)
+    if streams is not None:
+        program = add_streams(program, fit_streams(streams, program, checkpoint.tokenizer))
+    if beside.records:
+        there = {value.name for value in program.graph.weights}  # layers may have been left out
+        terms = {name: term for name, term in beside.terms.items() if name in there}
+        program = add_low_rank(program, terms, len(beside.records))
+    return SourceModel(checkpoint, kept, sample, texts, program, fitted, streams, beside.records)

@@ -131,6 +131,7 @@ class Target:
         stacks: whether its file can hold further stacks on the same weights.
         logits_only: whether its file gives logits and nothing beside them.
         draft_tokens: for how many texts at once a trained draft is written; empty where it cannot be.
+        streams: whether rows of its steps can be streams.
         exits: whether its file can hold the decoder in segments beside the whole.
         refine: improves what was written, where something was wished for that it can do.
     """
@@ -150,6 +151,7 @@ class Target:
     stacks: bool = False
     logits_only: bool = False
     draft_tokens: tuple[int, ...] = ()
+    streams: bool = False
     exits: bool = False
     refine: Callable[[RefineRequest], Refined] = _as_written
 
@@ -278,6 +280,7 @@ TARGETS = (
         LITERT_BLOCKS,
         stacks=True,
         draft_tokens=(1, 2, 4, 8, 16),
+        streams=True,
         exits=True,
     ),
     Target(
@@ -292,6 +295,7 @@ TARGETS = (
         LITERT_BLOCKS,
         exact=False,
         draft_tokens=(1, 8),
+        streams=True,
     ),
     Target(
         "onnx",
@@ -317,6 +321,7 @@ TARGETS = (
         _onnx_step,
         ONNX_STEP_BLOCKS,
         draft_tokens=(1, 8),
+        streams=True,
         exits=True,
     ),
     Target(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from edgesdk.bundle.id_map import IdMap
 from edgesdk.bundle.manifest import BudgetRecord, CalibrationSample, CellType, Variant
-from edgesdk.bundle.stack_record import DRAFT, DRAFT_IDS_NAME, DraftRecord, StackRecord
+from edgesdk.bundle.stack_record import DRAFT, DRAFT_IDS_NAME, DraftRecord, StackRecord, StreamsRecord
 from edgesdk.bundle.writer import BundleWriter
 from edgesdk_converters.convert_options import CheckedOptions, ConvertOptions
 from edgesdk_converters.drafts.draft_stack import DraftStack, own_bytes, own_records
@@ -179,7 +179,7 @@ def _write(
         cell_type=options.cells,
         numbers=weight_numbers(quantised.program, weights),
         budget=_describe_mixture(options, quantised),
-        stacks=main_record(quantised.program),
+        stacks=main_record(quantised.program, _describe_streams(model, weights.recipe)),
     )
     refined = target.refine(
         RefineRequest(
@@ -209,6 +209,16 @@ def _with_draft(writer: BundleWriter, variant: Variant, draft: DraftStack, writt
         stacks=(*variant.stacks, StackRecord(DRAFT, draft=record)),
         weights=(*variant.weights, *own_records(written)),
     )
+
+
+def _describe_streams(model: SourceModel, recipe: Recipe) -> StreamsRecord | None:
+    """What a variant's streams are; their numbers stay floating point."""
+    if model.streams is None:
+        return None
+    config = model.streams.config
+    size = (model.streams.parameters + config.count) * (2 if recipe.float_type == "float16" else 4)
+    layers = len(model.program.spec.blocks) - config.first
+    return StreamsRecord(config.form, config.count, layers, config.rank, size)
 
 
 def _with_exits(variant: Variant, exits: WrittenExits) -> Variant:

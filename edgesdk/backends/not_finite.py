@@ -67,22 +67,30 @@ def _describe(kv: Cells, contract: StepContract) -> NotFiniteError:
     """What was found first, by layer, and which of the n tokens have such numbers."""
     groups = contract.new if len(kv.arrays) == len(contract.new) else contract.groups
     places: list[tuple[int, int]] = []
+    convolved: list[int] = []
     columns: set[int] = set()
     nan = False
     for group, array in zip(groups, kv.arrays, strict=True):
         wrong = ~np.isfinite(array)
-        places += [(group.layers[layer], side) for layer, side in np.argwhere(wrong)[:, :2].tolist()]
+        found = [(group.layers[layer], side) for layer, side in np.argwhere(wrong)[:, :2].tolist()]
+        if group.held:
+            convolved += [number for number, _ in found]
+        else:
+            places += found
         nan = nan or bool(np.isnan(array).any())
         if array.ndim == len(group.shape(1)):
             others = tuple(axis for axis in range(array.ndim) if axis != 3)
             columns.update(np.flatnonzero(wrong.any(axis=others)).tolist())
         else:
             columns.add(0)
-    layer, side = min(places)
-    last = contract.layers[-1]
+    if places:
+        layer, side = min(places)
+        where = f"the {('keys', 'values')[side]} of layer {layer} (of 0 to {contract.layers[-1]})"
+    else:
+        where = f"what convolution {min(convolved)} keeps"
     return NotFiniteError(
-        f"the model gave {'NaN' if nan else 'infinity'} among the {('keys', 'values')[side]} of layer "
-        f"{layer} (of 0 to {last}), expected finite numbers: a damaged file, a failing device or numbers "
-        "beyond float16; verify the bundle, or try another variant or backend",
+        f"the model gave {'NaN' if nan else 'infinity'} among {where}, expected finite numbers: a damaged "
+        "file, a failing device or numbers beyond float16; verify the bundle, or try another variant or "
+        "backend",
         np.array(sorted(columns), np.intp),
     )

@@ -18,6 +18,7 @@ from typing import Protocol, cast, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk.bundle.adapter_record import Gates
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_contract import StepContract
 
@@ -181,7 +182,7 @@ class JudgingSequence(Protocol):
     def most_drafts(self, tokens: int) -> int:
         """Most drafted tokens that a step judges beside so many others; 0 for none."""
 
-    def judge(self, tokens: Int, drafted: Int, parents: Int, walk: Walk) -> None:
+    def judge(self, tokens: Int, drafted: Int, parents: Int, walk: Walk, streams: Int | None = None) -> None:
         """Appends tokens, and those of the drafted ones that `walk` keeps.
 
         Args:
@@ -190,10 +191,19 @@ class JudgingSequence(Protocol):
             parents: (d,) int32, for each drafted token the one that it follows, which comes before it; -1 for
                 those that follow the last of `tokens`.
             walk: what it raises leaves `tokens` appended and nothing else.
+            streams: (d,) int32, the numbers of those that are streams (`decoding.draft.Draft`), 0 for tokens.
 
         Raises:
             CapacityError: they do not fit; nothing has changed.
         """
+
+
+@runtime_checkable
+class GatedSequence(Protocol):
+    """What a `TokenSequence` has besides where its file may hold adapters."""
+
+    def use_gates(self, gates: Gates) -> None:
+        """Has the tokens of an empty sequence run with these factors from now on."""
 
 
 @runtime_checkable

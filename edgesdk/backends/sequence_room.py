@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from edgesdk.backends.protocol import Int
+from edgesdk.backends.protocol import GatedSequence, Int, TokenSequence
+from edgesdk.bundle.adapter_record import Gates
 from edgesdk.errors import CapacityError, DeviceError
 
 
@@ -38,3 +39,15 @@ def check_tokens(tokens: Int, vocabulary: int) -> None:
     """
     if int(tokens.min()) < 0 or int(tokens.max()) >= vocabulary:
         raise DeviceError(f"a token is outside the vocabulary of {vocabulary}; check the tokenizer")
+
+
+def use_gates(sequence: TokenSequence, gates: Gates) -> None:
+    """Has an empty sequence run its tokens with gates.
+
+    Raises:
+        DeviceError: it has no adapters.
+    """
+    if isinstance(sequence, GatedSequence):
+        sequence.use_gates(gates)
+    elif gates:
+        raise DeviceError("this backend runs no adapters; load the bundle with another one")

@@ -131,6 +131,35 @@ class Attention:
 
 
 @dataclass(frozen=True)
+class Convolution:
+    """A mixer: a gated causal convolution over the last tokens, channel by channel (lfm2).
+
+    out(c * sum over j of tap_j * (b * x) of the token j before), where b, c and x are three projections of
+    what the mixer reads. What it keeps of a token is b * x: E numbers.
+
+    Attributes:
+        kernel: k: how many tokens a channel sees, its own among them.
+    """
+
+    kernel: int
+
+    def __post_init__(self) -> None:
+        """Refuses kernels that see nothing, or more than steps hand in.
+
+        Raises:
+            ValueError: saying so; readers turn it into their own error.
+        """
+        if not 2 <= self.kernel <= MOST_TAPS:
+            raise ValueError(f"a convolution sees {quoted(self.kernel)} tokens, expected 2 to {MOST_TAPS}")
+
+
+MOST_TAPS = 8
+"""Largest kernel of a convolution; published models have 3."""
+
+Mixer = Attention | Convolution
+
+
+@dataclass(frozen=True)
 class FeedForward:
     """A gated feed-forward: down(activation(gate(x)) * up(x)).
 
@@ -187,14 +216,14 @@ class Block:
 
     Attributes:
         number: in the checkpoint, which names its weights.
-        mixer: mixes tokens; None where it was left out. Another kind of mixer is another type here.
+        mixer: mixes tokens; None where it was left out.
         feed_forward: likewise.
         layer_input: adds its own of the decoder's `LayerInputs` at its end.
         scaled: the stream is multiplied by a learned number at its very end.
     """
 
     number: int
-    mixer: Attention | None
+    mixer: Convolution | Attention | None  # of a bad record the last one's complaint is told
     feed_forward: FeedForward | None
     layer_input: bool = False
     scaled: bool = False
@@ -213,10 +242,21 @@ class Block:
         """Its mixer.
 
         Raises:
-            ValueError: it has none.
+            ValueError: it is no attention.
         """
-        if self.mixer is None:
+        if not isinstance(self.mixer, Attention):
             raise ValueError(f"block {self.number} has no attention")
+        return self.mixer
+
+    @property
+    def convolution(self) -> Convolution:
+        """Its mixer.
+
+        Raises:
+            ValueError: it is no convolution.
+        """
+        if not isinstance(self.mixer, Convolution):
+            raise ValueError(f"block {self.number} has no convolution")
         return self.mixer
 
     @property

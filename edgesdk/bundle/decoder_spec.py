@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from edgesdk.bundle.decoder_block import Attention, Block, LayerInputs, require_size
+from edgesdk.bundle.decoder_block import Attention, Block, Convolution, LayerInputs, require_size
 from edgesdk.bundle.decoder_block import RotarySpec as RotarySpec  # part of this record
 from edgesdk.errors import BundleError, quoted
 
@@ -106,11 +106,14 @@ class DecoderSpec:
         windows = {layer.window for layer in self.layers if layer.window is not None}
         if len(windows) > 1:
             raise ValueError(f"layers have windows of {min(windows)} and {max(windows)} tokens, expected one")
+        kernels = {block.convolution.kernel for block in self.convolving}
+        if len(kernels) > 1:
+            raise ValueError(
+                f"convolutions see {min(kernels)} and {max(kernels)} tokens, expected one number"
+            )
         own: dict[int, tuple[int, int]] = {}
-        for block in self.blocks:
-            if block.mixer is None:
-                continue
-            mixer, reads = block.mixer, block.mixer.reads
+        for block in self.attending:
+            mixer, reads = block.attention, block.attention.reads
             if reads is None:
                 own[block.number] = (mixer.kv_heads, mixer.head_size)
             elif own.get(reads) != (mixer.kv_heads, mixer.head_size):
@@ -133,7 +136,17 @@ class DecoderSpec:
     @cached_property
     def attending(self) -> tuple[Block, ...]:
         """The blocks with attention; a layer is one of them, and its number its place here."""
-        return tuple(block for block in self.blocks if block.mixer is not None)
+        return tuple(block for block in self.blocks if isinstance(block.mixer, Attention))
+
+    @cached_property
+    def convolving(self) -> tuple[Block, ...]:
+        """The blocks with a convolution; what names in files number is their place here."""
+        return tuple(block for block in self.blocks if isinstance(block.mixer, Convolution))
+
+    @property
+    def predecessors(self) -> int:
+        """How many tokens before its own a convolution sees; 0 without convolutions."""
+        return self.convolving[0].convolution.kernel - 1 if self.convolving else 0
 
     @cached_property
     def layers(self) -> tuple[Attention, ...]:
@@ -165,7 +178,8 @@ class DecoderSpec:
         kinds = dict.fromkeys((m.heads, m.kv_heads, m.head_size) for m in self.layers)
         told = ", ".join(f"{heads} heads over {kv_heads} of {size}" for heads, kv_heads, size in kinds)
         shared = sum(m.reads is not None for m in self.layers)
-        return told + (f", {shared} layers that read another's cells" if shared else "")
+        told += f", {shared} layers that read another's cells" if shared else ""
+        return told + (f", {len(self.convolving)} convolutions" if self.convolving else "")
 
     @property
     def uniform(self) -> Attention:
@@ -193,10 +207,10 @@ class DecoderSpec:
 
     @property
     def halves(self) -> tuple[Half, ...]:
-        """What the stack is made of, in the order in which it runs."""
+        """What can be left out of the stack, in the order in which it runs: everything but convolutions."""
         found = []
         for block in self.blocks:
-            if block.mixer is not None:
+            if isinstance(block.mixer, Attention):
                 found.append(Half(block.number, "attention"))
             if block.feed_forward is not None:
                 found.append(Half(block.number, "mlp"))
@@ -204,6 +218,7 @@ class DecoderSpec:
 
     @property
     def cell_bytes(self) -> int:
-        """Bytes of float32 keys and values that one cached token takes."""
+        """Bytes that one cached token takes in float32: keys, values and what convolutions keep."""
         kept = (layer.cells for layer in self.layers)
-        return sum(2 * heads * size * 4 for heads, size in (cells for cells in kept if cells is not None))
+        attention = sum(2 * heads * size * 4 for heads, size in (c for c in kept if c is not None))
+        return attention + len(self.convolving) * self.hidden_size * 4

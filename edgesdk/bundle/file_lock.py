@@ -20,11 +20,12 @@ _HELD = {errno.EACCES, errno.EAGAIN, errno.EDEADLK}
 _POLL_S = 0.05
 
 
-def try_lock(handle: int) -> bool | None:
+def try_lock(handle: int, *, shared: bool = False) -> bool | None:
     """Whether the lock was free and is now held; None where the file system has no locks.
 
     Args:
         handle: descriptor of an open file; closing it frees the lock.
+        shared: whether others that share it may hold it, too; on Windows nobody shares.
     """
     try:
         if sys.platform == "win32":
@@ -34,7 +35,7 @@ def try_lock(handle: int) -> bool | None:
         else:
             import fcntl
 
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         return False if error.errno in _HELD else None
     return True

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from edgesdk.bundle.adapter_record import AdapterRecord, check_records
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.embedding_record import EmbeddingRecord as EmbeddingRecord  # part of this record
 from edgesdk.bundle.exit_record import ExitStacks, exit_stacks
@@ -344,6 +345,15 @@ class Manifest:
     files: Mapping[str, FileRecord]
     vocabulary: VocabularyRecord | None = None
     embedding: EmbeddingRecord | None = None
+    adapters: tuple[AdapterRecord, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuses two adapters of one name or gate.
+
+        Raises:
+            ValueError: naming it; readers turn it into their own error.
+        """
+        check_records(self.adapters)
 
     def decoder_of(self, variant: Variant) -> DecoderSpec:
         """The shape of a variant."""

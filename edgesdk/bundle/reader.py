@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import string
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from edgesdk.bundle.drafts import sweep_drafts
 from edgesdk.bundle.file_kinds import check_kind, check_places
@@ -71,6 +71,12 @@ class Bundle:
                 return variant
         names = ", ".join(v.name for v in self.manifest.variants) or "none"
         raise BundleError(f"{self.path} has no variant {name!r}; it has: {names}")
+
+    def variant_bytes(self, variant: Variant) -> int:
+        """Size of all files of one variant."""
+        folder = f"{PurePosixPath(variant.entry).parent}/"
+        files = self.manifest.files
+        return sum(record.size_bytes for name, record in files.items() if name.startswith(folder))
 
 
 def open_bundle(path: Path | str) -> Bundle:

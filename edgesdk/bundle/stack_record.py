@@ -7,7 +7,9 @@ What the sizes of a stack take and give follows from it (`step_contract`); which
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from edgesdk.bundle.decoder_block import MOST_TAPS
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.exit_record import ExitRecord
 from edgesdk.bundle.port import LARGEST_SIZE, Port, is_port_name
@@ -22,6 +24,29 @@ HIDDEN = "hidden"
 
 STATES = "states"
 """Output of the main stack where asked for: (T, E) the last norm of every token, in the same basis."""
+
+GATES = "gates"
+"""Input of the main stack where it has terms of low rank: (T, G) for each token the factor of each."""
+
+STREAMS = "streams"
+"""Input of the main stack where it has streams: (T, G), 1 in column j - 1 of a row that is stream j."""
+
+SOURCES = "sources"
+"""Input where streams begin in the middle of the model: (T,) int32, the row whose state each goes on with."""
+
+MOST_STREAMS = 8
+
+BEFORE = "before"
+"""Input of a decoder with convolutions, (T, convolutions * (k - 1) * E): what each keeps of the k - 1 tokens
+before each new one, the nearest first, where those lie in cells; zeros elsewhere."""
+
+
+def picks(predecessors: int) -> tuple[str, ...]:
+    """Further inputs of such a decoder, one for each j from 1 to k - 1.
+
+    Each is (T, T): a one where a new token is the j-th before another; zeros elsewhere.
+    """
+    return tuple(f"picks_{j}" for j in range(1, predecessors + 1))
 
 
 DRAFT = "draft"
@@ -75,6 +100,37 @@ class DraftRecord:
 
 
 @dataclass(frozen=True)
+class StreamsRecord:
+    """The streams of a model: rows of its step that say tokens further ahead.
+
+    Attributes:
+        form: `masks`, from the first block on, or `streams`, before the top blocks.
+        count: G, tokens ahead of the model's own.
+        layers: blocks that they run through.
+        rank: of the low-rank parts that their rows have.
+        size_bytes: of what only they read in the file.
+    """
+
+    form: Literal["masks", "streams"]
+    count: int
+    layers: int
+    rank: int
+    size_bytes: int
+
+    def __post_init__(self) -> None:
+        """Refuses sizes that no streams have.
+
+        Raises:
+            ValueError: naming one; readers turn it into their own error.
+        """
+        for what, most in (("count", MOST_STREAMS), ("layers", LARGEST_SIZE), ("rank", LARGEST_SIZE)):
+            if not 1 <= getattr(self, what) <= most:
+                raise ValueError(f"{what} of streams is {quoted(getattr(self, what))}, expected 1 to {most}")
+        if self.size_bytes < 0:
+            raise ValueError(f"size_bytes of streams is {quoted(self.size_bytes)}, expected 0 or more")
+
+
+@dataclass(frozen=True)
 class StackRecord:
     """One entry into the weights of a variant's file, with ports and sizes of its own.
 
@@ -84,6 +140,7 @@ class StackRecord:
         outputs: that it has beside logits: of every row (R, ..) or of every token (T, ..).
         decoder: its shape where it has cells of its own; None for one that reads the main stack's.
         draft: what it is where it is a trained draft, which has ports of its own kind and no cells.
+        streams: what its streams are, where the main stack has some.
         exit: what it is where it is a part of the decoder in segments, with ports of its own kind; a segment
             and a fill have the decoder of their blocks.
     """
@@ -93,6 +150,7 @@ class StackRecord:
     outputs: tuple[Port, ...] = ()
     decoder: DecoderSpec | None = None
     draft: DraftRecord | None = None
+    streams: StreamsRecord | None = None
     exit: ExitRecord | None = None
 
     def __post_init__(self) -> None:
@@ -107,12 +165,23 @@ class StackRecord:
             raise ValueError("the main stack has the variant's own decoder, found another")
         if self.draft is not None and (self.name != DRAFT or self.inputs or self.outputs or self.decoder):
             raise ValueError(f"stack {self.name[:60]!r} is a trained draft and something else")
+        columns = next((port.dims for port in self.inputs if port.name == STREAMS), None)
+        if (None if self.streams is None else ("T", self.streams.count)) != columns:
+            raise ValueError(
+                f"stack {self.name[:60]!r} does not say what its input {STREAMS!r} is, or has none"
+            )
         if self.exit is not None:
             self._check_exit(self.exit)
         names = [port.name for port in (*self.inputs, *self.outputs)]
-        taken = set(names) & RESERVED_PORTS or {name for name in names if names.count(name) > 1}
+        reserved = RESERVED_PORTS.union((BEFORE, *picks(MOST_TAPS)))
+        taken = set(names) & reserved or {name for name in names if names.count(name) > 1}
         if taken:
             raise ValueError(f"stack {self.name[:60]!r} has the port {min(taken)!r} twice")
+        for port in self.inputs:
+            if port.name == GATES and not (
+                len(port.dims) == 2 and port.dims[0] == "T" and isinstance(port.dims[1], int)
+            ):
+                raise ValueError(f"input {GATES!r} has the shape {port.dims}, expected (T, number of gates)")
         for port in self.outputs:
             if port.dims[0] not in ("R", "T"):
                 raise ValueError(

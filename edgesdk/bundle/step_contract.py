@@ -18,7 +18,7 @@ from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.exit_record import CHANGES, NEXT_STREAM, STREAM, ExitRecord
 from edgesdk.bundle.manifest import CellType, Manifest, StackRecord, Variant
 from edgesdk.bundle.port import NumberType, Port
-from edgesdk.bundle.stack_record import NEXT_STATE, STATE
+from edgesdk.bundle.stack_record import BEFORE, NEXT_STATE, STATE, picks
 from edgesdk.bundle.step_shape import MAIN
 
 NUMBER_BYTES: Mapping[NumberType, int] = {"float32": 4, "float16": 2, "int32": 4, "int8": 1}
@@ -39,6 +39,7 @@ class CellGroup:
         tail: what a plane holds of one cell: (D,), or () for one number.
         dtype: of the numbers.
         sides: what a layer keeps of a cell, a letter each.
+        held: the host alone reads it, and hands in what a step needs of it (`BEFORE`); no file has it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class CellGroup:
     tail: tuple[int, ...]
     dtype: NumberType
     sides: tuple[str, ...] = ("k", "v")
+    held: bool = False
 
     @property
     def planes(self) -> tuple[int, ...]:
@@ -73,8 +75,9 @@ class StepContract:
         groups: arrays of cells, read by a step; with int8 cells values and scales in turn.
         new: arrays of new keys and values that a step gives, with T in place of S; one for each kind of
             layer, whatever the cells are kept in.
-        cell_type: how cells are stored.
+        cell_type: how keys and values are stored; what convolutions keep is float32.
         window: what `window_mask` shows: so many tokens back; None without one.
+        predecessors: tokens before its own that a convolution sees: k - 1; 0 without convolutions.
     """
 
     inputs: tuple[Port, ...]
@@ -83,6 +86,7 @@ class StepContract:
     new: tuple[CellGroup, ...]
     cell_type: CellType
     window: int | None
+    predecessors: int = 0
 
     @cached_property
     def cell_bytes(self) -> int:
@@ -91,8 +95,13 @@ class StepContract:
 
     @cached_property
     def layers(self) -> tuple[int, ...]:
-        """Numbers of the layers that have cells, rising."""
-        return tuple(sorted(layer for group in self.new for layer in group.layers))
+        """Numbers of the layers that have keys and values, rising."""
+        return tuple(sorted(layer for group in self.new if not group.held for layer in group.layers))
+
+    @property
+    def held(self) -> int | None:
+        """Index of the group of what convolutions keep; None without them."""
+        return next((i for i, group in enumerate(self.groups) if group.held), None)
 
     @property
     def logits(self) -> Port:
@@ -119,21 +128,39 @@ def step_contract(
         outputs: that it has beside logits.
     """
     masks = ("mask",) if spec.window is None else ("mask", "window_mask")
-    layers = layer_cells(spec)
+    layers, kept = layer_cells(spec), held_groups(spec)
     return StepContract(
         inputs=(
             Port("tokens", ("T",), "int32"),
             Port("positions", ("T",), "int32"),
             *(Port(name, ("T", "S+T")) for name in masks),
             Port("rows", ("R",), "int32"),
+            *predecessor_ports(spec),
             *inputs,
         ),
         outputs=(Port("logits", ("R", spec.logits_size)), *outputs),
-        groups=cell_groups(layers, cell_type),
-        new=new_groups(layers, cell_type),
+        groups=(*cell_groups(layers, cell_type), *kept),
+        new=(*new_groups(layers, cell_type), *kept),
         cell_type=cell_type,
         window=spec.window,
+        predecessors=spec.predecessors,
     )
+
+
+def predecessor_ports(spec: DecoderSpec) -> tuple[Port, ...]:
+    """Inputs by which convolutions see the tokens before their own; none without convolutions."""
+    if not spec.predecessors:
+        return ()
+    width = len(spec.convolving) * spec.predecessors * spec.hidden_size
+    return (Port(BEFORE, ("T", width)), *(Port(name, ("T", "T")) for name in picks(spec.predecessors)))
+
+
+def held_groups(spec: DecoderSpec) -> tuple[CellGroup, ...]:
+    """The array of what convolutions keep of a token: (convolutions, 1, 1, S, E); none without them."""
+    if not spec.convolving:
+        return ()
+    numbers = tuple(range(len(spec.convolving)))
+    return (CellGroup("convolved", numbers, 1, (spec.hidden_size,), "float32", ("x",), held=True),)
 
 
 def main_stack(spec: DecoderSpec, cell_type: CellType = "float32") -> dict[str, StepContract]:

@@ -1,7 +1,8 @@
 """Names and shapes of a step's tensors in files: one function per file format, over the contract.
 
 The graph and ONNX: ports as they are, `k_cache.l` and `v_cache.l` (K, S, D) for the cells of layer l,
-`k_new.l` and `v_new.l` (K, T, D) for what is new.
+`k_new.l` and `v_new.l` (K, T, D) for what is new. What the i-th convolution keeps of the new tokens is
+`x_new.i` (1, T, E); what it kept of earlier ones comes in through ports, so no input holds its cells.
 
 LiteRT: masks are `NAME.new_first`, whose columns are the T new tokens, then the S cells: the order in which
 a file can be resized (docs/decisions/0012). A signature for a few new tokens, whose T varies, has masks
@@ -35,9 +36,9 @@ class CellName(NamedTuple):
     """Name of a layer's tensor in the graph, in ONNX and in LiteRT; `str` writes it.
 
     Attributes:
-        side: `k` or `v`.
+        side: `k` or `v`; `x` of what a convolution keeps.
         kind: `CACHE`, `HALF`, `SCALE` or `NEW`.
-        layer: number of the layer.
+        layer: number of the layer, or of the convolution.
     """
 
     side: str
@@ -53,7 +54,7 @@ class CellName(NamedTuple):
         """Reads such a name; None for the name of anything else."""
         head, dot, layer = name.partition(".")
         side, _, kind = head.partition("_")
-        known = side in ("k", "v") and kind in (CACHE, HALF, SCALE, NEW)
+        known = (side in ("k", "v") and kind in (CACHE, HALF, SCALE, NEW)) or (side, kind) == ("x", NEW)
         return cls(side, kind, int(layer)) if known and dot and layer.isdecimal() else None
 
 
@@ -145,7 +146,7 @@ def graph_tensors(contract: StepContract) -> StepTensors:
     """Names in the graph of a decoder, whatever its cells become in a file."""
     return StepTensors(
         ports_in=tuple(PortTensor(port.name, port) for port in contract.inputs),
-        cells=_cells(contract.groups, "S", CACHE),
+        cells=_cells(_read(contract), "S", CACHE),
         ports_out=tuple(PortTensor(port.name, port) for port in contract.outputs),
         new=_cells(contract.new, "T", NEW),
     )
@@ -170,7 +171,7 @@ def litert_tensors(contract: StepContract, *, few: bool = False) -> StepTensors:
     """
     suffix = _FEW_FIRST if few else _NEW_FIRST
     cells: list[CellTensor] = []
-    for index, group in enumerate(contract.groups):
+    for index, group in enumerate(_read(contract)):
         kind = CACHE if group.tail else SCALE
         cells.extend(_cells((group,), "S", HALF if group.dtype == "float16" else kind, index))
     return StepTensors(
@@ -196,10 +197,15 @@ def coreml_tensors(contract: StepContract) -> StepTensors:
         ports_in=tuple(
             PortTensor(port.name, port, absent_alone=port.name == "rows") for port in contract.inputs
         ),
-        cells=_cells(contract.groups, "S", CACHE, dot="_"),
+        cells=_cells(_read(contract), "S", CACHE, dot="_"),
         ports_out=tuple(PortTensor(port.name, port) for port in contract.outputs),
         new=_cells(contract.new, "T", NEW, dot="_"),
     )
+
+
+def _read(contract: StepContract) -> tuple[CellGroup, ...]:
+    """Groups that files read; what the host holds for itself comes after them."""
+    return tuple(group for group in contract.groups if not group.held)
 
 
 def _cells(

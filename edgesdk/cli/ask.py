@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgesdk.bundle.printable import printable
+from edgesdk.cli.index import embedder_of, embedder_option
 from edgesdk.cli.load_options import load_options
 from edgesdk.cli.options import json_option, model_argument
 from edgesdk.cli.output import print_json, show_receipt
@@ -77,6 +78,7 @@ Examples:
     metavar="MODEL",
     help="The model that answers; MODEL then only judges and writes queries. Default: MODEL does it all.",
 )
+@embedder_option
 @click.option("--explain", is_flag=True, help="Show every decision on the way, and what it took.")
 @load_options
 @json_option
@@ -91,6 +93,7 @@ def command(
     passages: int,
     max_tokens: int,
     larger: str | None,
+    embedder: str | None,
     explain: bool,
     loading: LoadOptions,
     as_json: bool,
@@ -119,7 +122,8 @@ def command(
         GateOptions.of(options)
         if judge is not None:
             read_judge(judge)
-        texts = stack.enter_context(open_index(index))
+        vectors = stack.enter_context(embedder_of(embedder))
+        texts = stack.enter_context(open_index(index, embedder=vectors))
         opened = stack.enter_context(load(find_or_convert(model), loading))
         show_receipt(opened.receipt, loading)
         second = None if larger is None else stack.enter_context(load(find_or_convert(larger), loading))

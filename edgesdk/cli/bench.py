@@ -10,7 +10,15 @@ import click
 
 from edgesdk.cli.load_options import load_options_with_drafts
 from edgesdk.cli.options import bundle_argument, early_exit_option, json_option
-from edgesdk.cli.output import megabytes, print_facts, print_json, print_table, show_exits, show_receipt
+from edgesdk.cli.output import (
+    megabytes,
+    print_facts,
+    print_json,
+    print_table,
+    show_exits,
+    show_receipt,
+    stage_printer,
+)
 from edgesdk.errors import UnsupportedOption
 
 if TYPE_CHECKING:
@@ -24,6 +32,7 @@ Examples:
   edgesdk bench smollm2 --streams 3 --inject-prompt 1500
   edgesdk bench smollm2 --draft lookup
   edgesdk bench leaving --early-exit rule.json
+  edgesdk bench smollm2 --sustained 600
 """
 
 
@@ -68,6 +77,13 @@ Examples:
     "Default: none.",
 )
 @early_exit_option
+@click.option(
+    "--sustained",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Load the model for so long without a pause, 600 say, and measure what its speed falls to. "
+    "Default: a few rounds.",
+)
 @load_options_with_drafts
 @json_option
 def command(
@@ -78,6 +94,7 @@ def command(
     streams: int | None,
     inject_prompt: int | None,
     early_exit: str | None,
+    sustained: float | None,
     loading: LoadOptions,
     as_json: bool,
 ) -> None:
@@ -87,8 +104,16 @@ def command(
     resident memory of the process in bytes (with --json) or MB. With --streams the load is mixed: many
     answers at once, and the time between their tokens while a long prompt arrives. With --draft also answers
     with and without drafts, in turn: decode speed, tokens that a step keeps and gives, time saved. With
-    --early-exit likewise, and the share of blocks that were run.
+    --early-exit likewise, and the share of blocks that were run. With --sustained one sequence answers until
+    the time is over: decode speed at the beginning and at the end.
     """
+    if sustained is not None:
+        if streams is not None or loading.draft != "off" or early_exit is not None:
+            raise UnsupportedOption(
+                "--sustained measures one sequence; leave out --streams, --draft and --early-exit"
+            )
+        _bench_sustained(bundle, sustained, prompt_tokens, new_tokens, loading, as_json)
+        return
     if streams is not None and early_exit is not None:
         raise UnsupportedOption("--early-exit is for one answer at a time; leave --streams out")
     if streams is not None:
@@ -160,6 +185,30 @@ def _show_drafts(drafts: DraftsReport) -> None:
         for text in drafts.texts
     ]
     print_table(header, rows, title=f"drafts by {drafts.drafter}")
+
+
+def _bench_sustained(
+    bundle: Path, seconds: float, prompt_tokens: int, new_tokens: int, loading: LoadOptions, as_json: bool
+) -> None:
+    from edgesdk.evaluation.bench_sustained import measure_sustained
+    from edgesdk.load_model import load
+
+    with load(bundle, loading) as model:
+        show_receipt(model.receipt, loading)
+        report = measure_sustained(model, seconds, prompt_tokens, new_tokens, stage_printer())
+    if as_json:
+        print_json(report)
+        return
+    hottest = report.hottest_c
+    print_facts(
+        [
+            ("decode", f"{report.decode_tokens_per_s:.1f} tokens/s over {report.seconds:.0f} s"),
+            ("first tenth", f"{report.first_tokens_per_s:.1f} tokens/s"),
+            ("last tenth", f"{report.last_tokens_per_s:.1f} tokens/s ({report.kept_share:.0%} of the first)"),
+            ("slowest twentieth", f"{report.lowest_tokens_per_s:.1f} tokens/s"),
+            ("processor", "temperature hidden" if hottest is None else f"at most {hottest:.0f} C"),
+        ]
+    )
 
 
 def _bench_streams(

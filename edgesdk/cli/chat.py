@@ -17,6 +17,7 @@ from edgesdk.bundle.write_file import write_file
 from edgesdk.cli.load_options import load_options_with_drafts
 from edgesdk.cli.options import (
     Answering,
+    adapter_option,
     answer_options,
     model_argument,
     template_option,
@@ -55,6 +56,7 @@ Ctrl-C stops an answer."""
 @answer_options
 @template_option
 @thinking_option
+@adapter_option
 def command(
     model: str,
     system: str | None,
@@ -62,6 +64,7 @@ def command(
     answering: Answering,
     template_variables: Mapping[str, JsonValue],
     thinking_tokens: int | None,
+    adapter: dict[str, float] | None,
 ) -> None:
     """Talks with MODEL, which is named as for `edgesdk run`; it remembers the conversation.
 
@@ -96,6 +99,7 @@ def command(
                     answering,
                     template_variables,
                     thinking_tokens,
+                    adapter,
                     interactive,
                 )
 
@@ -156,6 +160,7 @@ def _take_turn(
     answering: Answering,
     variables: Mapping[str, JsonValue],
     thinking_tokens: int | None,
+    adapter: dict[str, float] | None,
     interactive: bool,
 ) -> None:
     """Answers one line and adds both to the conversation."""
@@ -168,6 +173,7 @@ def _take_turn(
             [*messages, asked],
             template_variables=variables,
             thinking_tokens=thinking_tokens,
+            adapter=adapter,
             **answering,
         ):
             if chunk.thought:

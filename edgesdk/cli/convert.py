@@ -23,7 +23,9 @@ Examples:
   edgesdk convert owner/name out --revision 3a1c9f2 --context 4096
   edgesdk convert smollm2-135m small --recipe source --prune-vocab language=en,size=24000
   edgesdk convert model.gguf tuned --merge-adapter my-lora --merge-adapter style.gguf:0.5
+  edgesdk convert smollm2-135m styles --target litert --adapter formal=my-lora --adapter terse.gguf:0.5
   edgesdk convert smollm2-135m mixed --target onnx --recipe w4b32 --budget perplexity=1.05
+  edgesdk convert my-model --recipe w8-round --estimate
 """
 
 
@@ -38,6 +40,13 @@ Examples:
 )
 @convert_options
 @click.option(
+    "--estimate",
+    "only_estimate",
+    is_flag=True,
+    help="Tell about how much memory, disk and time the conversion will take, from the checkpoint's header, "
+    "and convert nothing. The source must be here already.",
+)
+@click.option(
     "--json",
     "as_json",
     is_flag=True,
@@ -49,6 +58,7 @@ def command(
     out: Path | None,
     name: str | None,
     converting: Converting,
+    only_estimate: bool,
     as_json: bool,
 ) -> None:
     """Converts the checkpoint SOURCE into a bundle in the folder OUT, or under a name.
@@ -60,6 +70,9 @@ def command(
     """
     if out is not None and name is not None:
         raise click.UsageError("give OUT or --name, not both")
+    if only_estimate:
+        _show_estimate(source, converting, as_json)
+        return
     if out is None:
         out = new_place(name if name is not None else _default_name(source, converting["recipe"]))
     if not converting["overwrite"] and (out / MANIFEST_NAME).is_file():
@@ -73,6 +86,27 @@ def command(
             shown = print_event if as_json else line
             folder = convert(source, out, options, revision=converting["revision"], report=shown)
     show_conversion(folder, time.perf_counter() - started, as_json)
+
+
+def _show_estimate(source: str, converting: Converting, as_json: bool) -> None:
+    """Prints what the conversion would take."""
+    with converters_installed():
+        from edgesdk_converters.estimate import estimate
+
+        found = estimate(source, read_options(converting), revision=converting["revision"])
+    if as_json:
+        print_json(found, one_line=True)
+        return
+    rows = [(variant.name, megabytes(variant.size_bytes)) for variant in found.variants]
+    print_table(
+        ("variant", "size MB>"), rows, title=f"{found.model}, {found.weights / 1e6:,.1f} million weights"
+    )
+    click.echo(
+        f"about {found.seconds:.0f} s, {megabytes(found.memory_bytes)} MB of memory, "
+        f"{megabytes(found.disk_bytes)} MB of disk ({megabytes(found.bundle_bytes)} MB of them stay)"
+    )
+    for note in found.notes:
+        click.echo(f"note: {note}")
 
 
 _EXTRAS = dict.fromkeys(("jax", "jaxlib", "optax", "sklearn"), "train")

@@ -32,9 +32,11 @@ class Converting(TypedDict):
     package_limit: float | None
     onnx_accuracy: float | None
     merge_adapter: tuple[str, ...]
+    adapter: tuple[str, ...]
     hidden_states: bool
     embeddings: bool
     draft: Path | None
+    streams: Path | None
     exits: str | None
     overwrite: bool
     no_prove: bool
@@ -143,6 +145,14 @@ _CONVERTING: tuple[Decorator, ...] = (
         "several times. Default: none; SCALE is 1.",
     ),
     click.option(
+        "--adapter",
+        multiple=True,
+        metavar="[NAME=]PATH[:SCALE]",
+        help="Write a LoRA beside the weights, for requests to ask for by its name: a folder as PEFT saves "
+        "it, or a GGUF file; may be given several times. Not for the targets onnx and coreml-state. Default: "
+        "none; SCALE is 1, NAME that of the folder or file.",
+    ),
+    click.option(
         "--hidden-states",
         is_flag=True,
         help="Have every step give what the head reads, too: for embeddings and trained drafts. The targets "
@@ -160,6 +170,13 @@ _CONVERTING: tuple[Decorator, ...] = (
         metavar="FOLDER",
         help="Write a trained draft into the file, for --draft trained of the commands that answer. Targets "
         "other than litert, litert-static and onnx-step go without. Default: none.",
+    ),
+    click.option(
+        "--streams",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="FOLDER",
+        help="Give the model streams (edgesdk train streams), for --draft streams of the commands that "
+        "answer. For the targets litert, litert-static and onnx-step. Default: none.",
     ),
     click.option(
         "--exits",
@@ -206,9 +223,11 @@ def read_options(converting: Converting) -> ConvertOptions:
         package_limit_mb=converting["package_limit"],
         onnx_accuracy=converting["onnx_accuracy"],
         merge_adapters=converting["merge_adapter"],
+        adapters=converting["adapter"],
         hidden_states=converting["hidden_states"],
         embeddings=converting["embeddings"],
         draft=converting["draft"],
+        streams=converting["streams"],
         exits=converting["exits"],
     )
 

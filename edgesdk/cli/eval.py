@@ -88,8 +88,9 @@ def command(
 
     Prints the perplexity, and of how many built-in questions the first 16 tokens of the greedy answer are
     those of the float32 reference that the bundle carries. With --reference also the ratio to the
-    reference's perplexity, the KL divergence and how often both find the same token most likely; with
-    --greedy-prompts how many greedy answers are the reference's own, near-ties counted apart.
+    reference's perplexity, the KL divergence (its mean, and what 99 of 100 positions do not exceed) and how
+    often both find the same token most likely; with --greedy-prompts how many greedy answers are the
+    reference's own, near-ties counted apart.
     """
     if greedy_prompts is not None and reference is None:
         raise click.UsageError("--greedy-prompts needs --reference")
@@ -147,6 +148,7 @@ def _show(report: AgreementReport, chats: ChatAgreement | None, greedy: GreedyAg
             ("reference perplexity", f"{report.reference_perplexity:.4f}"),
             ("perplexity ratio", f"{report.perplexity_ratio:.4f}"),
             ("KL divergence, nats", f"{report.kl_nats:.4f}"),
+            ("KL divergence of 99 in 100 positions, at most", f"{report.kl_p99_nats:.4f}"),
             ("top-1 agreement", f"{report.top1_agreement:.4f}"),
         ]
     if chats is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from edgesdk.cli.options import json_option
 from edgesdk.cli.output import megabytes, print_facts, print_json
 
 if TYPE_CHECKING:
+    from edgesdk.retrieval.embedder import Embedder
     from edgesdk.retrieval.passage import IndexReport, Passage
     from edgesdk.retrieval.text_index import IndexProgress
 
@@ -20,6 +23,7 @@ EXAMPLES = """\b
 Examples:
   edgesdk index build notes.index ~/Notes
   edgesdk index search notes.index "When was the boiler repaired?"
+  edgesdk index build notes.index ~/Notes --embedder my-embedder
   edgesdk index stats notes.index --json
 """
 
@@ -29,6 +33,25 @@ index_argument = click.argument("index", type=click.Path(path_type=Path))
 texts_argument = click.argument(
     "texts", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE|FOLDER..."
 )
+embedder_option = click.option(
+    "--embedder",
+    metavar="BUNDLE",
+    help="A bundle that embeds (`convert --embeddings`): vectors of the passages are kept, and what words "
+    "find is ranked by them. An index goes with the one that it was built with. Default: none.",
+)
+
+
+@contextmanager
+def embedder_of(bundle: str | None) -> Iterator[Embedder | None]:
+    """The bundle that embeds passages and questions, loaded; None for none."""
+    if bundle is None:
+        yield None
+        return
+    from edgesdk.cli.convert_once import find_or_convert
+    from edgesdk.load_model import load
+
+    with load(find_or_convert(bundle)) as model:
+        yield model.embedder()
 
 
 @click.group(short_help="Index texts, and search them.", epilog=EXAMPLES)
@@ -49,8 +72,9 @@ def command() -> None:
     help="How texts are taken apart: english words by their stems; plain words of any language with spaces; "
     "trigram, three letters each, for languages without.",
 )
+@embedder_option
 @json_option
-def build(index: Path, texts: tuple[Path, ...], words: str, as_json: bool) -> None:
+def build(index: Path, texts: tuple[Path, ...], words: str, embedder: str | None, as_json: bool) -> None:
     """Reads every FILE, and all texts in every FOLDER, into the file INDEX.
 
     What is in it and has not changed is left alone; what is gone from a folder is removed. It may be
@@ -61,7 +85,7 @@ def build(index: Path, texts: tuple[Path, ...], words: str, as_json: bool) -> No
 
     if not index.exists() and not text_files(texts):
         raise no_text(texts)
-    with make_index(index, words=words) as opened:
+    with embedder_of(embedder) as model, make_index(index, words=words, embedder=model) as opened:
         report = opened.add(texts, _progress())
     _show_report(report, as_json)
 
@@ -69,12 +93,13 @@ def build(index: Path, texts: tuple[Path, ...], words: str, as_json: bool) -> No
 @command.command(short_help="Read more texts into an index.", epilog=EXAMPLES)
 @index_argument
 @texts_argument
+@embedder_option
 @json_option
-def add(index: Path, texts: tuple[Path, ...], as_json: bool) -> None:
+def add(index: Path, texts: tuple[Path, ...], embedder: str | None, as_json: bool) -> None:
     """Reads texts into an INDEX that is there; also again, where they have changed."""
     from edgesdk.retrieval.text_index import open_index
 
-    with open_index(index) as opened:
+    with embedder_of(embedder) as model, open_index(index, embedder=model) as opened:
         report = opened.add(texts, _progress())
     _show_report(report, as_json)
 
@@ -90,12 +115,13 @@ def add(index: Path, texts: tuple[Path, ...], as_json: bool) -> None:
     metavar="N",
     help="Most passages.",
 )
+@embedder_option
 @json_option
-def search(index: Path, question: str, top: int, as_json: bool) -> None:
-    """Finds the passages in INDEX that match QUESTION best, by BM25."""
+def search(index: Path, question: str, top: int, embedder: str | None, as_json: bool) -> None:
+    """Finds the passages in INDEX that match QUESTION best, by BM25, then by a model if one is given."""
     from edgesdk.retrieval.text_index import open_index
 
-    with open_index(index) as opened:
+    with embedder_of(embedder) as model, open_index(index, embedder=model) as opened:
         found = opened.search(question, top=top)
     if as_json:
         print_json({"passages": found})

@@ -11,6 +11,7 @@ import click
 from edgesdk.cli.options import bundle_argument, json_option
 from edgesdk.cli.output import (
     chats_text,
+    describe_adapter,
     greedy_text,
     megabytes,
     print_facts,
@@ -109,6 +110,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         ("decoder", shape),
         *_pruning(manifest),
         *_embedding(manifest),
+        *_adapters(manifest),
         *(
             (f" into {variant.name}", ", ".join(map(_transform, variant.transforms)) or "not transformed")
             for variant in manifest.variants
@@ -133,6 +135,10 @@ def _embedding(manifest: Manifest) -> list[tuple[str, str]]:
     length = "of length 1" if record.normalise else "of any length"
     prompts = f", prompts {', '.join(record.prompts)}" if record.prompts else ""
     return [(" embeds", f"by {record.pooling}, vectors {length}{prompts}")]
+
+
+def _adapters(manifest: Manifest) -> list[tuple[str, str]]:
+    return [(f" adapter {record.name}", describe_adapter(record)) for record in manifest.adapters]
 
 
 def _transform(record: TransformRecord) -> str:
@@ -184,6 +190,15 @@ def _further(variant: Variant) -> list[tuple[str, str]]:
         if stack.name == MAIN and stack.outputs:
             names = ", ".join(port.name for port in stack.outputs)
             rows.append((f" outputs of {variant.name}", f"logits, {names}"))
+        if stack.streams is not None:
+            streams = stack.streams
+            rows.append(
+                (
+                    f" streams in {variant.name}",
+                    f"{streams.count} in the form {streams.form}, through {streams.layers} layers, rank "
+                    f"{streams.rank}, {megabytes(streams.size_bytes)} MB",
+                )
+            )
         if stack.exit is not None and stack.exit.part == "head":
             parts = (each.exit for each in variant.stacks if each.exit is not None)
             ends = sorted(part.last for part in parts if part.part == "segment")

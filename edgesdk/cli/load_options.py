@@ -95,10 +95,11 @@ _DRAFTING: tuple[Decorator, ...] = (
         "--draft",
         default="off",
         show_default=True,
-        metavar="off|auto|lookup|trained|shallow|BUNDLE",
+        metavar="off|auto|lookup|trained|streams|shallow|BUNDLE",
         help="What proposes tokens, so that one step gives several; answers stay the same. lookup: what "
         "stood in the prompt or the answer before, and what a grammar says must come; trained: also the "
-        "draft in the bundle (convert --draft); shallow: also its shallow stack (convert --shallow-skip); "
+        "draft in the bundle (convert --draft); streams: also the model's own streams (convert --streams); "
+        "shallow: also its shallow stack (convert --shallow-skip); "
         "auto: what the bundle has of these; BUNDLE: also a smaller one, by name or path. "
         "Off by itself while it does not pay (docs/drafts.md).",
     ),

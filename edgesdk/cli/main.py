@@ -26,11 +26,13 @@ from edgesdk.version import read_version
 COMMANDS = (
     "demo",
     "pull",
+    "add",
     "list",
     "show",
     "rm",
     "alias",
     "convert",
+    "adapter",
     "compile",
     "run",
     "chat",
@@ -49,6 +51,7 @@ COMMANDS = (
     "vocab",
     "layers",
     "train",
+    "sweep",
     "devices",
     "explain",
 )

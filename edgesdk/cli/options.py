@@ -125,6 +125,30 @@ thinking_option = click.option(
     "Default: as many as it likes.",
 )
 
+
+def _read_adapters(_: click.Context, __: click.Parameter, given: Sequence[str]) -> dict[str, float] | None:
+    """NAME or NAME:FACTOR of each."""
+    found: dict[str, float] = {}
+    for text in given:
+        name, colon, factor = text.partition(":")
+        if name in found:
+            raise click.BadParameter(f"{name[:60]!r} is given twice")
+        try:
+            found[name] = float(factor) if colon else 1.0
+        except ValueError:
+            raise click.BadParameter(f"{factor[:60]!r} is no factor; expected NAME or NAME:FACTOR") from None
+    return found or None
+
+
+adapter_option = click.option(
+    "--adapter",
+    multiple=True,
+    callback=_read_adapters,
+    metavar="NAME[:FACTOR]",
+    help="Answer with an adapter of the bundle (`edgesdk adapter list`); may be given several times, whose "
+    "changes are added. Default: none; FACTOR is 1.",
+)
+
 threads_option = click.option(
     "--threads",
     type=click.IntRange(min=1, max=MOST_THREADS),

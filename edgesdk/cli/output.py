@@ -7,7 +7,6 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import click
@@ -16,6 +15,7 @@ from edgesdk.bundle.printable import printable
 from edgesdk.bundle.records import JsonValue, to_json
 
 if TYPE_CHECKING:
+    from edgesdk.bundle.adapter_record import AdapterRecord
     from edgesdk.bundle.manifest import ChatAgreement, GreedyAgreement, Variant
     from edgesdk.bundle.reader import Bundle
     from edgesdk.decoding.completion import Completion
@@ -167,9 +167,7 @@ def megabytes(size_bytes: int | None) -> str:
 
 def variant_bytes(bundle: Bundle, variant: Variant) -> int:
     """Size of all files of one variant."""
-    folder = f"{PurePosixPath(variant.entry).parent}/"
-    files = bundle.manifest.files
-    return sum(record.size_bytes for name, record in files.items() if name.startswith(folder))
+    return bundle.variant_bytes(variant)
 
 
 def greedy_text(greedy: GreedyAgreement | None) -> str:
@@ -193,3 +191,12 @@ def _finite(value: JsonValue) -> JsonValue:
     if isinstance(value, list):
         return [_finite(item) for item in value]
     return value
+
+
+def describe_adapter(record: AdapterRecord) -> str:
+    """An adapter in a few words."""
+    scale = "" if record.scale == 1 else f", scale {record.scale:g}"
+    return (
+        f"rank {record.rank} of {record.products} products{scale}, {megabytes(record.size_bytes)} MB, "
+        f"sha256 {record.sha256}"
+    )

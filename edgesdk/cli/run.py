@@ -13,6 +13,7 @@ from edgesdk.cli.load_options import load_options_with_drafts
 from edgesdk.cli.options import (
     Answering,
     Ruling,
+    adapter_option,
     answer_options,
     early_exit_option,
     grammar_options,
@@ -44,6 +45,7 @@ Examples:
   edgesdk run smollm2 --raw "Once upon a time" --temperature 0.8 --seed 1
   edgesdk run smollm2 "Who wrote Hamlet?" --json-schema person.json
   edgesdk run smollm2 "Is the sea blue?" --regex "(yes|no)"
+  edgesdk run styles "Write a letter to my bank." --adapter formal
   edgesdk run qwen3.edge "What is 7 times 8?" --template-var enable_thinking=false
   cat letter.txt | edgesdk run smollm2 "Sum this up in one sentence."
   cat module.py | edgesdk run smollm2 "Add a docstring to each function." --draft lookup
@@ -61,6 +63,7 @@ Examples:
 )
 @template_option
 @thinking_option
+@adapter_option
 @early_exit_option
 @json_option
 def command(
@@ -72,6 +75,7 @@ def command(
     raw: bool,
     template_variables: Mapping[str, JsonValue],
     thinking_tokens: int | None,
+    adapter: dict[str, float] | None,
     early_exit: str | None,
     as_json: bool,
 ) -> None:
@@ -93,7 +97,7 @@ def command(
 
     text = _whole_prompt(prompt)
     with load(find_or_convert(model), loading) as opened:
-        asked = {**answering, **ruling, "thinking_tokens": thinking_tokens}
+        asked = {**answering, **ruling, "thinking_tokens": thinking_tokens, "adapter": adapter}
         stream = _asking(opened, text, raw, template_variables, cast("GenerationKeywords", asked), early_exit)
         receipt = opened.receipt
         show_receipt(receipt, loading)

@@ -15,13 +15,17 @@ from edgesdk.cli.convert_options import split_list
 from edgesdk.cli.options import json_option, threads_option
 from edgesdk.cli.output import print_facts, print_json, print_table
 from edgesdk.cli.progress_line import ProgressLine, print_event
+from edgesdk.cli.train_adapter import train_adapter_command
+from edgesdk.cli.train_streams import train_streams_command
 
 if TYPE_CHECKING:
+    from edgesdk.retrieval.judge_file import Reads
     from edgesdk_converters.training.train_draft import DraftReport
 
 EXAMPLES = """\b
 Examples:
   edgesdk train draft smollm2-135m mydraft --hours 2
+  edgesdk train streams smollm2-135m mystreams --hours 2
   edgesdk train judge smollm2 judge.json --facts facts.jsonl
   edgesdk train exits leaving rule.json --task reviews.jsonl
 """
@@ -53,9 +57,13 @@ def command() -> None:
     """Trains additions to a model, which stays what it is. Needs the `train` and `convert` extras.
 
     What can be trained: a draft, which guesses the tokens that a model will say, so that one step judges
-    several; a judge, which tells whether a model knows what it says (`edgesdk ask --gate head`); a rule that
-    says when an answer can be taken after fewer blocks (`edgesdk classify --early-exit`).
+    several; streams, by which a model guesses them itself; a judge, which tells whether a model knows what it
+    says (`edgesdk ask --gate head`); a rule that says when an answer can be taken after fewer blocks
+    (`edgesdk classify --early-exit`); an adapter, by which a model learns from texts of yours.
     """
+
+
+command.add_command(train_adapter_command, "adapter")
 
 
 @command.command(short_help="Train a draft for a checkpoint.", epilog=DRAFT_EXAMPLES)
@@ -208,6 +216,9 @@ def draft(
     _show(report, time.perf_counter() - started, as_json)
 
 
+command.add_command(train_streams_command)
+
+
 @command.command(short_help="Train a judge of what a model knows.", epilog=JUDGE_EXAMPLES)
 @click.argument("bundle")
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
@@ -219,9 +230,16 @@ def draft(
     help='JSON lines: {"question": "...", "answers": ["..."], "about": "..."}. Questions about one thing '
     "are learnt from together or not at all.",
 )
+@click.option(
+    "--reads",
+    type=click.Choice(["answer", "question"]),
+    default="answer",
+    show_default=True,
+    help="What it judges by: the model's own first answer, or the question alone, which spares that answer.",
+)
 @threads_option
 @json_option
-def judge(bundle: str, out: Path, facts: Path, threads: int | None, as_json: bool) -> None:
+def judge(bundle: str, out: Path, facts: Path, reads: Reads, threads: int | None, as_json: bool) -> None:
     """Trains a judge for BUNDLE and writes it to the file OUT.
 
     The model answers every question by itself; the judge learns from which of its answers were right, by how
@@ -233,9 +251,8 @@ def judge(bundle: str, out: Path, facts: Path, threads: int | None, as_json: boo
 
         from edgesdk_converters.training.train_judge import read_facts, train_judge
 
-        report = train_judge(
-            bundle, read_facts(facts), out, threads=threads, told=_told("questions answered")
-        )
+        told = _told("questions answered")
+        report = train_judge(bundle, read_facts(facts), out, reads=reads, threads=threads, told=told)
     if as_json:
         print_json(report)
         return

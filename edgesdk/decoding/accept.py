@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgesdk.backends.protocol import Float
+from edgesdk.decoding.ahead import Ahead, read_ahead, stream_rows
 from edgesdk.decoding.answer import Answer
 from edgesdk.decoding.choose import Chooser
 from edgesdk.decoding.draft import Chances, Draft
@@ -42,6 +43,18 @@ class Accepted:
         """Tokens without cells."""
         return self.tokens[len(self.path) :]
 
+    def ahead(self, draft: Draft | None, rows: Float) -> Ahead | None:
+        """What the streams behind the last token with a cell say; None without streams.
+
+        Args:
+            draft: that the step has judged.
+            rows: its logits, as `accept` was given them.
+        """
+        if draft is None or draft.streams is None:
+            return None
+        at = self.path[-1] if self.path else -1
+        return read_ahead(rows[1:], stream_rows(draft.parents, draft.streams, at))
+
 
 def accept(chooser: Chooser, answer: Answer, draft: Draft | None, rows: Float, now_s: float) -> Accepted:
     """Goes on with an answer after a step.
@@ -49,7 +62,7 @@ def accept(chooser: Chooser, answer: Answer, draft: Draft | None, rows: Float, n
     Args:
         chooser: of the answer.
         answer: takes the tokens.
-        draft: that the step has judged, if any.
+        draft: that the step has judged, if any; its streams are no choices.
         rows: (1 + d, V) logits after the answer's last token and after each of the d drafted ones; left as
             they are.
         now_s: on the driver's clock.
@@ -78,15 +91,17 @@ def accept(chooser: Chooser, answer: Answer, draft: Draft | None, rows: Float, n
                     break
                 path.append(row)
                 at = row
-    answer.count_step(0 if draft is None else len(draft.tokens), len(path))
+    answer.count_step(0 if draft is None else draft.guesses, len(path))
     return Accepted(tuple(tokens), tuple(path), finish)
 
 
 def _children(draft: Draft) -> dict[int, dict[int, int]]:
     """By token and what it follows: its index."""
     found: dict[int, dict[int, int]] = {}
+    streams = None if draft.streams is None else draft.streams.tolist()
     for row, (token, parent) in enumerate(zip(draft.tokens.tolist(), draft.parents.tolist(), strict=True)):
-        found.setdefault(parent, {})[token] = row
+        if streams is None or not streams[row]:
+            found.setdefault(parent, {})[token] = row
     return found
 
 

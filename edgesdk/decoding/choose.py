@@ -142,6 +142,8 @@ class Chooser:
         if grammar is None or draft.chances is not None or self.draft_grammar is None:
             return draft
         try:
+            if draft.streams is not None:
+                return draft.pick(_allowed(grammar, draft))
             return _fit(grammar, draft, min(most, deepest))
         except UnsupportedOption:  # `choose` meets it again
             return None
@@ -172,9 +174,18 @@ class Chooser:
         return TokenChoice(token, logprob, top, forced, finished)
 
 
+def _allowed(grammar: GrammarState, draft: Draft) -> list[bool]:
+    """Which rows of a draft may be there; streams stay where what they stand behind does."""
+    streams = [0] * len(draft.tokens) if draft.streams is None else draft.streams.tolist()
+    return [
+        number > 0 or grammar.count_allowed(path) == len(path)
+        for number, path in zip(streams, draft.paths(), strict=True)
+    ]
+
+
 def _fit(grammar: GrammarState, draft: Draft, most: int) -> Draft | None:
     if not draft.is_chain:
-        return draft.pick([grammar.count_allowed(path) == len(path) for path in draft.paths()])
+        return draft.pick(_allowed(grammar, draft))
     tokens = draft.tokens.tolist()
     tokens = tokens[: grammar.count_allowed(tokens)]
     forced = grammar.forced_after(tokens) if len(tokens) < most else ()

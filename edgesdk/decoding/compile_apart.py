@@ -9,9 +9,9 @@ writes what is wrong with it.
 from __future__ import annotations
 
 import os
-import sys
 
-from edgesdk.errors import UnsupportedOption
+from edgesdk.devices.python_process import python_command
+from edgesdk.errors import DeviceError, UnsupportedOption
 
 SWITCH = "EDGESDK_ISOLATE_GRAMMARS"
 
@@ -38,7 +38,7 @@ def check_apart(source: str, what: str, isolated: bool | None = None) -> None:
 
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _CHILD, str(_MOST_BYTES), str(_MOST_S)],
+            python_command(("-c", _CHILD, str(_MOST_BYTES), str(_MOST_S))),
             input=source.encode(),
             capture_output=True,
             timeout=2 * _MOST_S,
@@ -48,7 +48,7 @@ def check_apart(source: str, what: str, isolated: bool | None = None) -> None:
         raise UnsupportedOption(
             f"{what} takes more than {2 * _MOST_S} s to compile; make it simpler"
         ) from None
-    except OSError as error:
+    except (OSError, DeviceError) as error:
         raise UnsupportedOption(f"{what} cannot be compiled apart ({error}); switch {SWITCH} off") from error
     if done.returncode != 0:
         raise UnsupportedOption(

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.backends.protocol import Float, Int
+from edgesdk.decoding.ahead import Ahead
 from edgesdk.decoding.processors import Ids
 
 _keys = itertools.count()
@@ -113,6 +114,8 @@ class DraftRequest:
         grammar: gives a state of its own after all of `tokens`, or None where the answer may not go on; None
             where it follows no grammar.
         pending: how many of `tokens` the next step runs whatever is drafted: one, and what a grammar forces.
+        ahead: what the streams say that stood behind the token before the `pending` last ones: the first of
+            them the token after the first of these; None where there were none.
     """
 
     key: int
@@ -124,6 +127,7 @@ class DraftRequest:
     state: Float | None = None
     grammar: Callable[[], DraftGrammar | None] | None = None
     pending: int = 1
+    ahead: Ahead | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -137,18 +141,22 @@ class Draft:
         chances: for drafts that were drawn, what each token was drawn from: those that follow the same one
             have the same distribution, and were drawn one after the other, without those drawn before. None
             for *point drafts*, which are guesses however they came about.
+        streams: (n,) int32, for a row that is no token but the stream j of a model that has streams: j. It
+            stands behind stream j - 1, and the first behind the token that it belongs to; no token follows
+            it, and whatever `tokens` has in its place is not read. 0 for tokens; None where all are.
     """
 
     tokens: Int
     parents: Int
     chances: tuple[Chances, ...] | None = None
+    streams: Int | None = None
 
     def __post_init__(self) -> None:
         """Refuses what is no tree.
 
         Raises:
             ValueError: it has no tokens, parents or chances are not as many, a parent does not come before
-                its children, or two of its children are the same token.
+                its children, two of its children are the same token, or streams do not stand in order.
         """
         count = len(self.tokens)
         if not count or self.tokens.shape != (count,) or self.parents.shape != (count,):
@@ -157,13 +165,31 @@ class Draft:
             raise ValueError(f"a draft's arrays are {self.tokens.dtype} and {self.parents.dtype}, not int32")
         if self.chances is not None and len(self.chances) != count:
             raise ValueError(f"{count} drafted tokens have {len(self.chances)} distributions")
+        numbers = [0] * count if self.streams is None else self._check_streams(self.streams)
         seen: set[tuple[int, int]] = set()
         for row, (token, parent) in enumerate(zip(self.tokens.tolist(), self.parents.tolist(), strict=True)):
             if not -1 <= parent < row:
                 raise ValueError(f"draft {row} follows draft {parent}, expected one before it or -1")
+            behind, number = numbers[parent] if parent >= 0 else 0, numbers[row]
+            if (number != behind + 1) if number else behind:
+                raise ValueError(f"row {row} of a draft is stream {number} and follows stream {behind}")
+            if number:
+                token = -1
             if (parent, token) in seen:
                 raise ValueError(f"token {token} is drafted twice after draft {parent}")
             seen.add((parent, token))
+
+    def _check_streams(self, streams: Int) -> list[int]:
+        if streams.shape != self.tokens.shape or streams.dtype != np.int32:
+            raise ValueError(f"a draft of {len(self.tokens)} rows has {streams.shape} numbers of streams")
+        if self.chances is not None:
+            raise ValueError("a draft that was drawn has streams in it")
+        return [int(number) for number in streams]
+
+    @property
+    def guesses(self) -> int:
+        """How many of its rows are tokens."""
+        return len(self.tokens) if self.streams is None else int((self.streams == 0).sum())
 
     @classmethod
     def chain(cls, tokens: Sequence[int] | Int, chances: tuple[Chances, ...] | None = None) -> Draft:
@@ -194,7 +220,8 @@ class Draft:
             return None
         parents = np.array([rows[parent] for parent in self.parents[kept].tolist()], np.int32)
         chances = None if self.chances is None else tuple(self.chances[row] for row in kept)
-        return Draft(self.tokens[kept], parents, chances)
+        streams = None if self.streams is None else self.streams[kept]
+        return Draft(self.tokens[kept], parents, chances, streams)
 
     def cut(self, most: int) -> Draft | None:
         """The first `most` tokens, among which is what they follow; None if there are none."""
@@ -203,7 +230,8 @@ class Draft:
         if most < 1:
             return None
         chances = None if self.chances is None else self.chances[:most]
-        return Draft(self.tokens[:most], self.parents[:most], chances)
+        streams = None if self.streams is None else self.streams[:most]
+        return Draft(self.tokens[:most], self.parents[:most], chances, streams)
 
     def depths(self) -> Int:
         """How many tokens of the draft come before each: (n,) int32."""
@@ -222,11 +250,18 @@ class JudgedDraft:
         key: of the answer.
         drafted: its tokens.
         kept: those that the answer has.
+        streams: rows of streams that the step ran beside them.
     """
 
     key: int
     drafted: int
     kept: int
+    streams: int = 0
+
+
+def judge_draft(key: int, draft: Draft, kept: int) -> JudgedDraft:
+    """What became of a draft of which an answer has so many tokens."""
+    return JudgedDraft(key, draft.guesses, kept, len(draft.tokens) - draft.guesses)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,11 @@ import numpy as np
 
 from edgesdk.backends import protocol
 from edgesdk.decoding.accept import Accepted, accept
+from edgesdk.decoding.ahead import Ahead
 from edgesdk.decoding.answer import Answer
 from edgesdk.decoding.choose import Chooser
 from edgesdk.decoding.completion import Chunk
-from edgesdk.decoding.draft import Draft, DraftRequest, JudgedDraft, JudgedStep, new_draft_key
+from edgesdk.decoding.draft import Draft, DraftRequest, JudgedStep, judge_draft, new_draft_key
 from edgesdk.decoding.drafting import Drafting
 from edgesdk.decoding.judging import judge_of
 
@@ -97,6 +98,7 @@ class _Steps:
         self._drafting = drafting
         self._chunk = prompt
         self._state: protocol.Float | None = None
+        self._ahead: Ahead | None = None
         self._key = -1
         if drafting is not None and drafting.on and not sequence.length:  # a drafter must know all tokens
             self._key = new_draft_key()
@@ -109,6 +111,7 @@ class _Steps:
         """Runs the next step and chooses."""
         chunk, chooser, answer = self._chunk, self._chooser, self._answer
         draft = self._propose()
+        self._ahead = None
         began = time.perf_counter()
         if draft is None:
             logits = self._sequence.extend(chunk, look)
@@ -137,6 +140,7 @@ class _Steps:
             nonlocal ran
             ran = time.perf_counter()
             found.append(accept(self._chooser, self._answer, draft, rows, ran - held_s))
+            self._ahead = found[0].ahead(draft, rows)
             return found[0].path
 
         self._judge.judge(chunk, draft, walk)
@@ -163,6 +167,7 @@ class _Steps:
             self._state,
             self._chooser.draft_grammar,
             count,
+            self._ahead,
         )
         (draft,) = drafting.propose([request])
         if draft is not None:
@@ -174,6 +179,6 @@ class _Steps:
         self._known[self._count : self._count + len(accepted.tokens)] = accepted.tokens
         self._count += len(accepted.tokens)
         if self._drafting is not None:
-            judged = () if draft is None else (JudgedDraft(self._key, len(draft.tokens), len(accepted.path)),)
+            judged = () if draft is None else (judge_draft(self._key, draft, len(accepted.path)),)
             decoded, forced = (0, 0) if prefilled else (1, forced)
             self._drafting.learn(JudgedStep(decoded, prefilled, model_s, judged, forced))

@@ -55,7 +55,7 @@ class TreeJudge:
 
     def judge(self, tokens: Int, draft: Draft, walk: Walk) -> None:
         """Appends tokens, and those of a tree that `walk` keeps; as `JudgingSequence.judge`."""
-        self._sequence.judge(tokens, draft.tokens, draft.parents, walk)
+        self._sequence.judge(tokens, draft.tokens, draft.parents, walk, draft.streams)
 
     def fit(self, draft: Draft) -> Draft:
         """What of a draft it can judge: all."""
@@ -71,7 +71,8 @@ def first_path(draft: Draft) -> Draft:
     """The tokens of a draft that follow one another, always the first that does."""
     keeps = []
     at = -1
+    streams = [0] * len(draft.tokens) if draft.streams is None else draft.streams.tolist()
     for row, parent in enumerate(draft.parents.tolist()):
-        keeps.append(parent == at)
-        at = row if parent == at else at
+        keeps.append(parent == at and not streams[row])
+        at = row if keeps[-1] else at
     return draft.pick(keeps) or draft

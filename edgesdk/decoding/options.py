@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TypedDict, TypeVar, cast
 
+from edgesdk.bundle.adapter_record import AdapterChoice
 from edgesdk.bundle.manifest import GenerationDefaults
 from edgesdk.decoding.option_names import check_names, lists_fields
 from edgesdk.decoding.option_types import biases, flag, number, stop_texts, whole_number, whole_text
@@ -64,6 +65,8 @@ class GenerationOptions:
         lark: the answer follows this context-free grammar, in the Lark-like language of llguidance.
         thinking_tokens: in a conversation, most tokens of the thought before the answer: with the last of
             them the model's own mark ends it, and the answer follows. None leaves its length to the model.
+        adapter: which of the bundle's adapters writes the answer, or several with a factor each; None for
+            the model alone.
     """
 
     max_tokens: int | None = DEFAULT_MAX_TOKENS
@@ -84,6 +87,7 @@ class GenerationOptions:
     regex: str | None = None
     lark: str | None = None
     thinking_tokens: int | None = None
+    adapter: AdapterChoice = None
 
     def __post_init__(self) -> None:
         """Refuses values of the wrong type, and those without meaning that `sampling` does not know.
@@ -165,6 +169,7 @@ class GenerationKeywords(TypedDict, total=False):
     regex: str | None
     lark: str | None
     thinking_tokens: int | None
+    adapter: AdapterChoice
 
 
 lists_options = lists_fields(GenerationOptions)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk.bundle.adapter_record import AdapterChoice, Gates, gates_of
 from edgesdk.bundle.manifest import TOKENIZER_NAME
 from edgesdk.bundle.reader import Bundle
 from edgesdk.decoding.answer import Answer
@@ -49,6 +50,7 @@ class AnswerRequest:
         choosers: one for each sample, which have seen the prompt; none to run the prompt only.
         answers: one for each sample; at least one.
         tools: reads the calls of a complete answer, if the conversation has tools.
+        gates: that all its tokens are run with.
     """
 
     prompt: NDArray[np.int32]
@@ -57,6 +59,7 @@ class AnswerRequest:
     choosers: tuple[Chooser, ...]
     answers: tuple[Answer, ...]
     tools: ToolAnswers | None
+    gates: Gates = ()
 
 
 class RequestReader:
@@ -92,6 +95,7 @@ class RequestReader:
         samples: int = 1,
         held: Sequence[int] = (),
         calls_as_text: bool = False,
+        bound: Gates | None = None,
     ) -> AnswerRequest:
         """Checks a request and makes what it needs.
 
@@ -103,13 +107,15 @@ class RequestReader:
             held: tokens of the sequence that the request goes on with. A prompt follows them; a conversation
                 is whole, and goes on from where it parts from them.
             calls_as_text: leave the calls of an answer in its text, with their special tokens.
+            bound: gates that the sequence is run with which the request goes on with; None for a new one.
 
         Raises:
             UnsupportedOption: an option or a message has no meaning, or the prompt is empty or has unknown
-                ids.
+                ids, or the sequence is another adapter's.
             CapacityError: the prompt does not fit.
             EdgeError: the chat template fails.
         """
+        gates = self._gates(options.adapter, bound)
         tools = None
         thought: Callable[[], AnswerReader] | None = None
         if isinstance(asked, Conversation):
@@ -157,7 +163,8 @@ class RequestReader:
             for index in range(max(1, samples))
         )
         reads = None if calls_as_text else tools
-        return AnswerRequest(np.asarray(ids, np.int32), _common(held, ids), limit, choosers, answers, reads)
+        prompt = np.asarray(ids, np.int32)
+        return AnswerRequest(prompt, _common(held, ids), limit, choosers, answers, reads, gates)
 
     def known_ids(self, prompt: Prompt | NDArray[np.int32], context: int) -> list[int]:
         """A prompt's token ids, after every check of it.
@@ -191,6 +198,17 @@ class RequestReader:
         check_text_fits(text, self.tokenizer, context)
         # Templates write the start token themselves where the model wants one.
         return self.tokenizer.encode(text, add_bos=False)
+
+    def _gates(self, asked: AdapterChoice, bound: Gates | None) -> Gates:
+        """Of a request, which in a sequence that is bound to some has those or says nothing of them."""
+        found = gates_of(self._bundle.manifest.adapters, asked)
+        if bound is None or found == bound:
+            return found
+        if asked is None:
+            return bound
+        raise UnsupportedOption(
+            "the session's tokens were run with another adapter; open a session with this one"
+        )
 
     def _thinking(
         self,

@@ -109,6 +109,7 @@ class Receipt:
         measured: what the choice was made from, losers included.
         incidents: what changed since the load, in order.
         draft: what proposes tokens; None if nothing does.
+        adapters: names of those that requests may ask for.
     """
 
     bundle: str
@@ -130,6 +131,7 @@ class Receipt:
     measured: tuple[Measurement, ...] = ()
     incidents: tuple[Incident, ...] = ()
     draft: str | None = None
+    adapters: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """What runs the model, in a line; before it one for everything that was refused or is notable."""
@@ -153,5 +155,7 @@ class Receipt:
             parts.append(f"packed weights {'found' if self.weight_cache == 'hit' else self.weight_cache}")
         if self.draft is not None:
             parts.append(f"drafts by {self.draft}")
+        if self.adapters:
+            parts.append(f"adapters {', '.join(self.adapters)}")
         # Names in it come from files of others: each stays one line, whatever it holds.
         return "\n".join(printable(line) for line in (*lines, "; ".join(parts)))

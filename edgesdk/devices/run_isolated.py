@@ -9,11 +9,13 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from edgesdk.devices.python_process import python_command
+from edgesdk.errors import DeviceError
 
 _MOST_BYTES = 1 << 20
 """Of what a process prints; one that prints more is ended."""
@@ -46,10 +48,9 @@ def run_isolated(
         time_limit_s: seconds until the process and its children are ended.
         cancelled: asked every 50 ms; the process is ended when it says so.
     """
-    # -P: a file of a package's name in the current folder is not the package.
-    command = [sys.executable, "-P", *arguments]
     output, ends = bytearray(), time.monotonic() + time_limit_s
     try:
+        command = python_command(arguments)
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -57,6 +58,8 @@ def run_isolated(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+    except DeviceError as error:
+        return Ended("", False, str(error))
     except OSError as error:
         return Ended("", False, f"it could not be started: {error.strerror or error}")
     # A thread, because a pipe cannot be waited for with a limit everywhere; a child of the process may keep

@@ -15,6 +15,7 @@ import numpy as np
 
 from edgesdk.backends.protocol import NO_CELLS, Float, Int, StepBackend
 from edgesdk.backends.turns import turns_of
+from edgesdk.bundle.decoder_block import Attention
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.exit_record import EXIT_HEAD, STREAM, ExitStacks
 from edgesdk.bundle.step_shape import StepShape
@@ -51,7 +52,7 @@ def exit_cost(spec: DecoderSpec) -> ExitCost:
     blocks, fills = [], []
     for block in spec.blocks:
         attention = products = 0
-        if block.mixer is not None:
+        if isinstance(block.mixer, Attention):
             m = block.mixer
             products = E * (m.heads + 2 * m.kv_heads) * m.head_size  # q comes with k and v
             attention = products + E * m.heads * m.head_size

@@ -18,8 +18,9 @@ import numpy as np
 
 from edgesdk.backends.not_finite import NotFiniteError
 from edgesdk.backends.protocol import Between, Float, Int, SequenceBackend, TokenSequence
-from edgesdk.backends.sequence_room import check_tokens
+from edgesdk.backends.sequence_room import check_tokens, use_gates
 from edgesdk.backends.turns import Turns
+from edgesdk.bundle.adapter_record import Gates
 from edgesdk.devices.receipt import Runner
 from edgesdk.dispatch.mover import Mover, Opener
 from edgesdk.dispatch.succession import Guarded, Succession
@@ -120,6 +121,7 @@ class FailoverSequence:
         self._tokens: list[int] = []
         self._changes = -1
         self._sequence: TokenSequence | None = None
+        self._gates: Gates = ()
         self._context = self._try(lambda sequence: sequence.context)
 
     @property
@@ -131,6 +133,15 @@ class FailoverSequence:
     def length(self) -> int:
         """Tokens it holds."""
         return len(self._tokens)
+
+    def use_gates(self, gates: Gates) -> None:
+        """As `protocol.GatedSequence` has it, whichever backend runs.
+
+        Raises:
+            DeviceError: it has no adapters.
+        """
+        self._gates = gates
+        self._try(lambda sequence: use_gates(sequence, gates))
 
     def extend(self, tokens: Int, between: Between | None = None) -> Float:
         """Appends tokens; returns (V,) float32 logits after the last, valid until the next call.
@@ -195,6 +206,7 @@ class FailoverSequence:
         """This sequence on the backend that runs now, with its tokens run again if that has changed."""
         if self._sequence is None or self._changes != self._model.changes:
             self._changes, self._sequence = self._model.open_sequence()
+            use_gates(self._sequence, self._gates)
             if self._tokens:
                 self._sequence.extend(np.array(self._tokens, np.int32))
         return self._sequence

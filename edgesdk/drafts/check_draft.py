@@ -11,7 +11,7 @@ from edgesdk.errors import UnsupportedOption, quoted
 from edgesdk.text.sound_text import check_sound_text
 
 OFF = "off"
-WORDS = ("auto", OFF, "lookup", "trained", "shallow")
+WORDS = ("auto", OFF, "lookup", "trained", "streams", "shallow")
 """What is no name of a bundle."""
 
 _LONGEST = 4096

@@ -17,6 +17,7 @@ from edgesdk.drafts.draft_figures import DraftFigures
 from edgesdk.drafts.guess import Guess, Source
 from edgesdk.drafts.kept_rates import KeptRates
 from edgesdk.drafts.step_costs import StepCosts
+from edgesdk.drafts.stream_places import StreamPlaces
 from edgesdk.drafts.worth import best_depth, choose_rows
 
 _TRY_AGAIN_STEPS = 64
@@ -47,18 +48,26 @@ class CombinedDrafter:
     """Implements `Drafter` over sources."""
 
     def __init__(
-        self, sources: Sequence[Source], *, costs: StepCosts | None = None, weigh: bool = True
+        self,
+        sources: Sequence[Source],
+        *,
+        costs: StepCosts | None = None,
+        weigh: bool = True,
+        streams: int = 0,
     ) -> None:
         """Takes over sources.
 
         Args:
-            sources: those that cost nothing first.
+            sources: those that cost nothing first; with streams `StreamDrafts` is the last of them.
             costs: what steps cost; None to begin with a guess.
             weigh: False to draft whatever there is, worth it or not.
+            streams: G, how many streams the model has, to be put into its steps.
         """
         self._asked = [_Asked(source, KeptRates(source.priors)) for source in sources]
         self._costs = StepCosts() if costs is None else costs
         self._weigh = weigh
+        self._places = StreamPlaces(streams) if streams else None
+        self._stream_rows = 0
         self._drafted = [0] * len(self._asked)
         self._kept = [0] * len(self._asked)
         self._steps = self._drafting_steps = 0
@@ -98,6 +107,7 @@ class CombinedDrafter:
             self._steps,
             self._drafting_steps,
             self._saved_s,
+            self._stream_rows,
         )
 
     def propose(self, asked: Sequence[DraftRequest]) -> list[Draft | None]:
@@ -132,14 +142,24 @@ class CombinedDrafter:
                 continue
             self._drafted_by[request.key] = source
             drafts.append((guess if len(taken) == len(guess.tokens) else guess.part(taken)).draft())
-        return drafts
+        if self._places is None:
+            return drafts
+        return self._places.add(
+            asked,
+            drafts,
+            [[reach[row] for row in taken] for reach, taken in zip(chances, rows, strict=True)],
+            rate=self._asked[-1].rates.overall if self._weigh else None,
+            cost=self._costs.seconds,
+        )
 
     def learn(self, step: JudgedStep) -> None:
         """Learns what a step cost, and what became of its drafts."""
-        drafted = sum(draft.drafted for draft in step.drafts)
+        streams = sum(draft.streams for draft in step.drafts)
+        rows = streams + sum(draft.drafted for draft in step.drafts)
         kept = sum(draft.kept for draft in step.drafts)
         if not step.prefilled:
-            self._costs.learn(step.decoded + step.forced + drafted, step.model_s)
+            self._costs.learn(step.decoded + step.forced + rows, step.model_s)
+        self._stream_rows += streams
         self._steps += step.decoded
         by = [self._drafted_by.get(draft.key, 0) for draft in step.drafts]
         for key in self._ended:
@@ -147,7 +167,7 @@ class CombinedDrafter:
         self._ended.clear()
         if not step.drafts:
             return
-        self._drafting_steps += len(step.drafts)
+        self._drafting_steps += sum(draft.drafted > 0 for draft in step.drafts)
         for draft, source in zip(step.drafts, by, strict=True):
             self._drafted[source] += draft.drafted
             self._kept[source] += draft.kept

@@ -16,6 +16,7 @@ class DraftFigures:
         steps: steps in which an answer went on, with or without drafts, counted once for each answer.
         drafting_steps: those with a draft.
         saved_s: about how many seconds answers were faster, by what steps without drafts cost.
+        stream_rows: rows of the model's own streams that steps have run for the drafts of those after them.
     """
 
     sources: tuple[str, ...]
@@ -24,6 +25,7 @@ class DraftFigures:
     steps: int
     drafting_steps: int
     saved_s: float
+    stream_rows: int = 0
 
     @property
     def drafted(self) -> int:

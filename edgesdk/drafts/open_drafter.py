@@ -1,4 +1,4 @@
-"""From what a user says to a drafter: `off`, `auto`, `lookup`, `trained`, `shallow`, or a bundle.
+"""From what a user says to a drafter: `off`, `auto`, `lookup`, `trained`, `streams`, `shallow`, or a bundle.
 
 Whatever model drafts, lookup and the request's grammar go first: they cost nothing.
 """
@@ -19,7 +19,9 @@ from edgesdk.drafts.combine import CombinedDrafter
 from edgesdk.drafts.grammar_drafts import GrammarDrafts
 from edgesdk.drafts.guess import Source
 from edgesdk.drafts.lookup import Lookup
+from edgesdk.drafts.open_streams import has_streams, require_streams
 from edgesdk.drafts.stack_drafts import open_stack_drafts, shallow_stack
+from edgesdk.drafts.stream_drafts import StreamDrafts
 from edgesdk.drafts.trained_draft import has_trained_draft, open_trained_draft
 from edgesdk.text.tokenizer import Tokenizer
 
@@ -52,8 +54,9 @@ def open_drafter(
 
     Args:
         draft: `off` for nothing; `lookup`; `trained` for the draft in the file of the variant that runs,
-            after lookup; `shallow` likewise for the stack beside it; `auto` for the first of these two that
-            there is, else for lookup; or a smaller bundle, after lookup.
+            after lookup; `streams` likewise for the streams of that variant itself; `shallow` for the stack
+            beside it; `auto` for the first of these three that there is, else for lookup; or a smaller
+            bundle, after lookup.
         running: what drafts are for.
         texts: looked up in, beside prompt and answer.
         remember: look up in answers that have ended, too.
@@ -62,8 +65,8 @@ def open_drafter(
         The drafter; None for `off`.
 
     Raises:
-        UnsupportedOption: it names nothing, texts are none, or the bundle has no trained draft, no shallow
-            stack, or other tokens.
+        UnsupportedOption: it names nothing, texts are none, or the bundle has no trained draft, no streams,
+            no shallow stack, or other tokens.
         BundleError, DeviceError, MissingExtra: what it names cannot be opened.
     """
     draft = check_draft(draft)
@@ -72,8 +75,12 @@ def open_drafter(
     bundle, variant = running.bundle, running.variant
     lookup = Lookup(_ids(bundle, check_draft_texts(texts)), remember=remember)
     sources: list[Source] = [lookup, GrammarDrafts()]
+    streams = 0
     if draft == "trained" or (draft == "auto" and has_trained_draft(variant, running.steps)):
         sources.append(open_trained_draft(bundle, variant, running.steps))
+    elif draft == "streams" or (draft == "auto" and has_streams(variant, running.steps)):
+        streams = require_streams(bundle, variant, running.steps).count
+        sources.append(StreamDrafts())
     elif draft == "shallow" or (draft == "auto" and shallow_stack(bundle, variant) is not None):
         sources.append(
             open_stack_drafts(
@@ -82,7 +89,7 @@ def open_drafter(
         )
     elif draft not in WORDS:
         sources.append(open_bundle_drafts(bundle, draft, threads=running.threads))
-    return CombinedDrafter(sources)
+    return CombinedDrafter(sources, streams=streams)
 
 
 def _ids(bundle: Bundle, texts: Sequence[str]) -> list[Int]:

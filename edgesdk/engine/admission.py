@@ -159,7 +159,7 @@ class Admission:
         """
         request = branch.request
         if branch.cells is None:
-            branch.cells = self._runner.new_list()
+            branch.cells = self._runner.new_list(branch.gates)
         if request.started_s is None:
             request.started_s = now
             request.queued = False

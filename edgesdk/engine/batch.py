@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgesdk.backends.not_finite import NotFiniteError
 from edgesdk.decoding.accept import accept
-from edgesdk.decoding.draft import Draft, JudgedDraft
+from edgesdk.decoding.draft import Draft, judge_draft
 from edgesdk.decoding.drafting import Drafting
 from edgesdk.decoding.stopping import FinishReason
 from edgesdk.engine.admission import Admission, cells_of
@@ -164,7 +164,7 @@ class Batch:
             try:
                 kept = self._advance(branch, rows, states, draft, done)
                 if draft is not None:
-                    judged.append(JudgedDraft(branch.draft_key, len(draft.tokens), kept))
+                    judged.append(judge_draft(branch.draft_key, draft, kept))
             except BaseException as error:  # noqa: BLE001 - as in `add`
                 self.fail(branch.request, error)
         self._drafts.learn(plan, done - ready, judged)
@@ -228,7 +228,7 @@ class Batch:
                     cells_of(branch),
                     branch.tokens[start : start + count],
                     "last" if wants else "none",
-                    None if draft is None else DraftTree(draft.tokens, draft.parents),
+                    None if draft is None else DraftTree(draft.tokens, draft.parents, draft.streams),
                 )
                 for branch, start, count, wants, draft in zip(
                     branches, starts, counts, wanted, drafts, strict=True
@@ -267,7 +267,7 @@ class Batch:
         kept = len(accepted.path)
         if kept:
             self._runner.keep(cells_of(branch), accepted.path)
-        self._drafts.note_state(branch, hidden, accepted.path)
+        self._drafts.note_state(branch, hidden, accepted.path, accepted.ahead(draft, rows))
         branch.append(accepted.tokens)
         self._chosen += len(accepted.tokens)
         self._tokens += kept

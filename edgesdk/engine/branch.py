@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk.bundle.adapter_record import Gates
+from edgesdk.decoding.ahead import Ahead
 from edgesdk.decoding.answer import Answer
 from edgesdk.decoding.choose import Chooser
 from edgesdk.decoding.draft import new_draft_key
@@ -29,12 +31,14 @@ class SessionState:
         cells: of the first tokens; None when none of them has cells.
         busy: whether a request is at work on it.
         used: the step in which the last one ended.
+        gates: that its tokens are run with.
     """
 
     tokens: NDArray[np.int32]
     cells: CellList | None = None
     busy: bool = False
     used: int = 0
+    gates: Gates = ()
 
 
 @dataclass(eq=False)
@@ -100,6 +104,7 @@ class Branch:
         state: (E,) what the model's head read in the row that chose the token after the first `seen`; None
             where that is not known, or nobody drafts.
         seen: tokens before that token.
+        ahead: what streams said behind the last of those.
     """
 
     branch_id: int
@@ -112,6 +117,7 @@ class Branch:
     draft_key: int = field(default_factory=new_draft_key)
     state: NDArray[np.float32] | None = None
     seen: int = 0
+    ahead: Ahead | None = None
     _tokens: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
 
     def __post_init__(self) -> None:
@@ -131,6 +137,11 @@ class Branch:
     def answer(self) -> Answer:
         """What collects them."""
         return self.request.asked.answers[self.index]
+
+    @property
+    def gates(self) -> Gates:
+        """That its tokens are run with."""
+        return self.request.asked.gates
 
     @property
     def tokens(self) -> NDArray[np.int32]:

@@ -56,12 +56,12 @@ class CellRoom:
 
     def open(self, branch: Branch) -> None:
         """Gives a branch without cells a list of its own, with what the prefix cache has of its tokens."""
-        cells = self._runner.new_list()
+        cells = self._runner.new_list(branch.gates)
         branch.cells = cells
         if self._tree is None:
             return
         # The last token is always run: its logits are what the branch waits for.
-        count, found = self._tree.match(branch.tokens[:-1])
+        count, found = self._tree.match(branch.tokens[:-1], branch.gates)
         if count:
             cells.adopt(branch.tokens[:count], found)
 

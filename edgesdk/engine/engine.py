@@ -22,6 +22,7 @@ from typing import Self, TypeVar, Unpack
 
 import numpy as np
 
+from edgesdk.bundle.adapter_record import AdapterChoice, gates_of
 from edgesdk.decoding.completion import Chunk, Completion
 from edgesdk.decoding.drafting import Drafting
 from edgesdk.decoding.option_names import lists_fields
@@ -220,18 +221,33 @@ class Engine(Orchestrated):
             async for chunk in generation:
                 yield chunk
 
-    def session(self) -> Session:
-        """A sequence that keeps its cells between requests: to append, fork, rewind, save and load."""
-        return self.adopt_session(lambda: self._sessions.add(SessionState(np.empty(0, np.int32))))
+    def session(self, *, adapter: AdapterChoice = None) -> Session:
+        """A sequence that keeps its cells between requests: to append, fork, rewind, save and load.
 
-    def load_session(self, path: str | Path) -> Session:
-        """A session from a file that `Session.save` wrote, on this or on another backend.
+        Args:
+            adapter: that all its tokens are run with, as in `GenerationOptions`.
 
         Raises:
-            SnapshotError: it is damaged, of another version, or of another model or recipe.
-            CapacityError: there are not enough free cells.
+            UnsupportedOption: there is no such adapter.
         """
-        return self.adopt_session(lambda: self._sessions.load(Path(path)))
+        gates = gates_of(self._model.bundle.manifest.adapters, adapter)
+        state = SessionState(np.empty(0, np.int32), gates=gates)
+        return self.adopt_session(lambda: self._sessions.add(state))
+
+    def load_session(self, path: str | Path, *, adapter: AdapterChoice = None) -> Session:
+        """A session from a file that `Session.save` wrote, on this or on another backend.
+
+        Args:
+            path: the file.
+            adapter: that the session was opened with.
+
+        Raises:
+            SnapshotError: it is damaged, of another version, or of another model, recipe or adapter.
+            CapacityError: there are not enough free cells.
+            UnsupportedOption: there is no such adapter.
+        """
+        gates = gates_of(self._model.bundle.manifest.adapters, adapter)
+        return self.adopt_session(lambda: self._sessions.load(Path(path), gates))
 
     def check(self) -> None:
         """Checks that every cell is accounted for; for tests.

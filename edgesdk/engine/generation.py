@@ -59,6 +59,7 @@ class Generation:
         self._error: Exception | None = None
         self._wakes: list[Wake] = []
         self._process = OwnerProcess()
+        self._kept: object = None
 
     @property
     def done(self) -> bool:
@@ -163,8 +164,15 @@ class Generation:
                 self._end()
                 self._wake()
 
+    def keep(self, used: object) -> None:
+        """Keeps what it works on until it has ended, whoever else forgets that; for `Session`."""
+        with self._condition:
+            if not self._ended:
+                self._kept = used
+
     def _end(self) -> None:
         self._ended = True
+        self._kept = None
         self._cancel = _do_nothing  # until now it has kept the engine
 
     def _settle_here(self) -> None:

@@ -52,6 +52,7 @@ def prepare_request(
             samples=samples,
             held=held,
             calls_as_text=checked.calls_as_text,
+            bound=None if session is None else session.gates,
         ),
         priority=checked.priority,
         deadline_s=None if checked.deadline_s is None else submitted_s + checked.deadline_s,

@@ -141,7 +141,9 @@ class Session:
 
         def copy() -> SessionState:
             cells = self._state.cells
-            copied = SessionState(self._state.tokens.copy(), None if cells is None else cells.fork())
+            copied = SessionState(
+                self._state.tokens.copy(), None if cells is None else cells.fork(), gates=self._state.gates
+            )
             return self._engine.sessions.add(copied)
 
         return self._engine.adopt_session(lambda: self._exclusively(copy))
@@ -207,10 +209,13 @@ class Session:
                 asked = prompt_or_conversation(None, messages, options)
             else:
                 asked = prompt_or_conversation(prompt, messages, options)
-            return self._engine.submit_in_session(asked, self._state, options, answers=answers)
+            generation = self._engine.submit_in_session(asked, self._state, options, answers=answers)
         except BaseException:
             self._state.busy = False
             raise
+        # Who waits for an answer alone is not to lose it because nobody holds its session.
+        generation.keep(self)
+        return generation
 
     def _mark_busy(self) -> None:
         self._state.busy = True

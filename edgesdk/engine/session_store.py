@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgesdk.bundle.adapter_record import Gates
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.engine.branch import SessionState
 from edgesdk.engine.cell_room import CellRoom, shorten
+from edgesdk.engine.snapshot_key import gated_key
 from edgesdk.errors import CapacityError
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.snapshot import load_snapshot, save_snapshot
@@ -64,24 +66,29 @@ class SessionStore:
             CapacityError: tokens of it have no cells any more.
             SnapshotError: it is empty, has lost its beginning to a window, or cannot be written.
         """
-        cells = self._runner.new_list() if state.cells is None else state.cells
+        cells = self._runner.new_list(state.gates) if state.cells is None else state.cells
         if cells.length < len(state.tokens):
             raise CapacityError("the session's cells were taken by others just now; save it again")
-        save_snapshot(path, self._runner, cells, self._key)
+        save_snapshot(path, self._runner, cells, gated_key(self._key, state.gates))
 
-    def load(self, path: Path) -> SessionState:
+    def load(self, path: Path, gates: Gates = ()) -> SessionState:
         """Takes in a session from a file.
 
+        Args:
+            path: what `save` wrote.
+            gates: that its tokens were run with.
+
         Raises:
-            SnapshotError: it is damaged, of another version, or of another model or recipe.
+            SnapshotError: it is damaged, of another version, or of another model, recipe or adapter.
             CapacityError: there are not enough free cells.
         """
+        key = gated_key(self._key, gates)
         try:
-            cells = load_snapshot(path, self._runner, self._spec, self._key)
+            cells = load_snapshot(path, self._runner, self._spec, key, gates)
         except CapacityError:
             self.make_room(self._runner.pool.capacity)
-            cells = load_snapshot(path, self._runner, self._spec, self._key)
-        return self.add(SessionState(cells.tokens.copy(), cells))
+            cells = load_snapshot(path, self._runner, self._spec, key, gates)
+        return self.add(SessionState(cells.tokens.copy(), cells, gates=gates))
 
     def make_room(self, cells: int) -> bool:
         """Finds free cells: from the prefix cache, then from idle sessions, which are computed again.

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import asdict
 
+from edgesdk.bundle.adapter_record import Gates
 from edgesdk.bundle.manifest import TOKENIZER_NAME
 from edgesdk.bundle.reader import Bundle
 
@@ -26,3 +27,8 @@ def snapshot_key(bundle: Bundle, variant: str) -> str:
         "numbers": chosen.numbers,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def gated_key(key: str, gates: Gates) -> str:
+    """The key of cells that were run with adapters, whose numbers are the variant's own; `key` for none."""
+    return hashlib.sha256(f"{key} {gates!r}".encode()).hexdigest() if gates else key

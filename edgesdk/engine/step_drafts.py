@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk.decoding.ahead import Ahead
 from edgesdk.decoding.draft import Draft, DraftRequest, JudgedDraft, JudgedStep
 from edgesdk.decoding.drafting import Drafting
 from edgesdk.engine.admission import Admission
@@ -98,7 +99,13 @@ class StepDrafts:
             prefilled = sum(work.count for work in plan.work if work.kind == "prefill")
             self._drafting.learn(JudgedStep(decoded, prefilled, model_s, tuple(judged), forced))
 
-    def note_state(self, branch: Branch, hidden: NDArray[np.float32] | None, kept: Sequence[int]) -> None:
+    def note_state(
+        self,
+        branch: Branch,
+        hidden: NDArray[np.float32] | None,
+        kept: Sequence[int],
+        ahead: Ahead | None = None,
+    ) -> None:
         """Notes where a draft of a branch may go on from, before its new tokens are added.
 
         Args:
@@ -106,9 +113,11 @@ class StepDrafts:
             hidden: (1 + d, E) what the head read after its last token and each of its d drafts; None where
                 the backend does not give it.
             kept: drafts that are kept.
+            ahead: what the streams behind the last of them say.
         """
-        if self._drafting is not None and hidden is not None:
-            branch.state = hidden[kept[-1] + 1 if kept else 0].copy()
+        if self._drafting is not None and (hidden is not None or ahead is not None or branch.ahead):
+            branch.state = None if hidden is None else hidden[kept[-1] + 1 if kept else 0].copy()
+            branch.ahead = ahead
             branch.seen = branch.known + len(kept)
 
     def forget(self, branch: Branch) -> None:
@@ -131,4 +140,5 @@ class StepDrafts:
             branch.state if branch.known - branch.seen == pending else None,
             branch.chooser.draft_grammar,
             pending,
+            branch.ahead if branch.known - branch.seen == pending else None,
         )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.errors import UnsupportedOption
-from edgesdk.evaluation.agreement import Agreement, AgreementReport
+from edgesdk.evaluation.agreement import Agreement, AgreementReport, ScoredPositions
 from edgesdk.model import Model
 
 Window = NDArray[np.int32]
@@ -76,11 +76,22 @@ def evaluate_text(
     Raises:
         DeviceError: the backend fails.
     """
+    return score_windows(model, windows, reference).report()
+
+
+def score_windows(
+    model: Model, windows: Iterable[Window], reference: Scorer | None = None
+) -> ScoredPositions:
+    """What `evaluate_text` sums up, to be joined with what others have scored.
+
+    Raises:
+        DeviceError: the backend fails.
+    """
     agreement = Agreement()
     for window in windows:
         truth = None if reference is None else reference(window)
         agreement.add(window, model.score(window), truth)
-    return agreement.report()
+    return agreement.scored
 
 
 def _first_tokens(model: Model, text: str, count: int) -> list[int]:

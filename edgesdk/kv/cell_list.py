@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 
 from edgesdk.backends.protocol import Int
+from edgesdk.bundle.adapter_record import Gates
 from edgesdk.errors import CapacityError
 from edgesdk.kv.cell_pool import CellPool
 
@@ -33,6 +34,7 @@ class CellList:
         edits: changes whenever an earlier cell may have been replaced, not when cells are added.
         length: tokens it holds.
         first: first position that still has a cell.
+        gates: factors that its tokens are run with, on which keys and values depend.
     """
 
     __slots__ = (
@@ -43,17 +45,19 @@ class CellList:
         "closed",
         "edits",
         "first",
+        "gates",
         "length",
         "pool",
         "serial",
     )
 
-    def __init__(self, pool: CellPool, reach: int | None = None) -> None:
+    def __init__(self, pool: CellPool, reach: int | None = None, gates: Gates = ()) -> None:
         """Starts empty. `StepRunner.new_list` makes lists.
 
         Args:
             pool: whose cells.
             reach: cells that the next token sees at most, all others being freed; None for all.
+            gates: as the attribute.
         """
         self.length = 0
         self.pool = pool
@@ -64,6 +68,7 @@ class CellList:
         self.serial = next(_serials)
         self.edits = 0
         self.first = 0
+        self.gates = gates
 
     def __del__(self) -> None:
         """A list that is forgotten instead of closed gives its cells back, too, if later."""
@@ -101,7 +106,7 @@ class CellList:
 
     def fork(self) -> Self:
         """A second list with the same tokens, sharing every cell."""
-        copy = type(self)(self.pool, self._reach)
+        copy = type(self)(self.pool, self._reach, self.gates)
         self.pool.begin()
         self.pool.share(self.cells)
         self.pool.register(copy)

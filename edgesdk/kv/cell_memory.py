@@ -1,6 +1,7 @@
 """The memory behind a pool of cells: an array for each group of the step's contract.
 
-float32 and float16: one array for each kind of layer, holding them as they are. int8: an array of integers
+float32 and float16: one array for each kind of layer, holding them as they are. What convolutions keep is
+float32 whatever keys and values are, since it is added up, not weighed. int8: an array of integers
 and one of scales, a quarter of float32's memory and a little more. Every key and every value of a head has a
 scale of its own, because a cell is written once and alone: a scale shared with other cells would have to be
 known before they are. It knows nothing of who holds a cell.
@@ -42,6 +43,7 @@ class CellMemory:
             for group in contract.groups
         )
         self._store: Callable[[Cells], Cells] = STORES.get(contract.cell_type, _as_it_is)
+        self._held = contract.held is not None
         self._cells = self._current()
         self.cell_bytes = contract.cell_bytes
         """Bytes of one cell, its scales included."""
@@ -84,7 +86,7 @@ class CellMemory:
         Raises:
             ValueError: they are int8, and these are not.
         """
-        stored, planes = self._store(source).arrays, self._planes
+        stored, planes = self._stored(source), self._planes
         if len(stored) != len(planes):
             raise ValueError(
                 f"{source.cell_type} cells cannot be put into a pool of {planes[0].array.dtype} cells"
@@ -100,6 +102,12 @@ class CellMemory:
         """Copies cells onto others."""
         for plane in self._planes:
             plane.array[:, :, :, targets] = plane.array[:, :, :, sources]
+
+    def _stored(self, source: Cells) -> tuple[Array, ...]:
+        """New cells as they are kept: what convolutions keep, the last array, as it comes."""
+        if not self._held or self._store is _as_it_is:
+            return self._store(source).arrays
+        return (*self._store(Cells(source.arrays[:-1])).arrays, source.arrays[-1])
 
     def _current(self) -> Cells:
         return Cells(tuple([plane.array for plane in self._planes]))

@@ -10,7 +10,9 @@ import numpy as np
 
 from edgesdk.backends.protocol import Between, Float, Int, StepBackend, Walk
 from edgesdk.backends.sequence_room import check_room
+from edgesdk.bundle.adapter_record import Gates
 from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.errors import CapacityError
 from edgesdk.kv.step_runner import DraftTree, StepEntry, StepRunner
 
 
@@ -53,6 +55,20 @@ class CellSequence:
     def nbytes(self) -> int:
         """Bytes of its cells."""
         return self._runner.pool.nbytes
+
+    def use_gates(self, gates: Gates) -> None:
+        """As `protocol.GatedSequence` has it.
+
+        Raises:
+            CapacityError: it holds tokens.
+            DeviceError: steps do not have as many.
+        """
+        if gates == self._cells.gates:
+            return
+        if self._cells.length:
+            raise CapacityError("the sequence holds tokens of another adapter; empty it first")
+        self._cells.close()
+        self._cells = self._runner.new_list(gates)
 
     def extend(self, tokens: Int, between: Between | None = None) -> Float:
         """Appends tokens.
@@ -112,7 +128,7 @@ class CellSequence:
         """As `protocol.JudgingSequence` has it."""
         return self._runner.most_drafts(tokens, 1)
 
-    def judge(self, tokens: Int, drafted: Int, parents: Int, walk: Walk) -> None:
+    def judge(self, tokens: Int, drafted: Int, parents: Int, walk: Walk, streams: Int | None = None) -> None:
         """As `protocol.JudgingSequence` has it.
 
         Raises:
@@ -120,7 +136,7 @@ class CellSequence:
             DeviceError: as `extend`.
             ValueError: the parents do not come before their children, or `walk` gives no path.
         """
-        entry = StepEntry(self._cells, tokens, "last", DraftTree(drafted, parents))
+        entry = StepEntry(self._cells, tokens, "last", DraftTree(drafted, parents, streams))
         self._runner.take_turn(self._judge, entry, walk)
 
     def _judge(self, entry: StepEntry, walk: Walk) -> None:

@@ -18,10 +18,13 @@ class DraftTree:
         tokens: (n,) int32, n at least 1.
         parents: (n,) int32, for each the index of the drafted token that it follows, which comes before it;
             -1 for those that follow the entry's last token.
+        streams: (n,) int32, the numbers of rows that are streams of the row that they follow, from 1 on, 0
+            for tokens; None where all are tokens. They are never kept.
     """
 
     tokens: Int
     parents: Int
+    streams: Int | None = None
 
     @property
     def is_chain(self) -> bool:
@@ -74,6 +77,7 @@ class DraftTree:
         """
         before = -1
         for row in rows:
-            if not 0 <= row < len(self.tokens) or int(self.parents[row]) != before:
+            odd = not 0 <= row < len(self.tokens) or int(self.parents[row]) != before
+            if odd or (self.streams is not None and self.streams[row]):
                 raise ValueError(f"rows {[int(row) for row in rows]} are no path from the root of the drafts")
             before = int(row)

@@ -1,8 +1,8 @@
 """Prefixes of earlier sequences, kept for later ones: a radix tree over token ids that holds cells.
 
-Whoever starts with the same tokens shares the cells; nothing is copied. Within its budget the tree keeps
-what was used last, at the granularity of single tokens. It never gives up a cell that a sequence holds
-too: that would free nothing. It knows nothing of text or requests.
+Whoever starts with the same tokens, run with the same gates, shares the cells; nothing is copied. Within
+its budget the tree keeps what was used last, at the granularity of single tokens. It never gives up a cell
+that a sequence holds too: that would free nothing. It knows nothing of text or requests.
 
 (RadixAttention: SGLang, Efficient Execution of Structured Language Model Programs, section 3.)
 """
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from edgesdk.backends.protocol import Int
+from edgesdk.bundle.adapter_record import Gates
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.cell_pool import CellPool
 
@@ -45,7 +46,7 @@ class PrefixTree:
         """
         self._pool = pool
         self._most = budget_bytes // pool.bytes_per_cell
-        self._root = _Node(_NONE, _NONE, 0)
+        self._roots: dict[Gates, _Node] = {}
         self._clock = 0
         pool.register(self)
 
@@ -69,17 +70,18 @@ class PrefixTree:
         for node in self._nodes():
             node.cells = moved[node.cells]
 
-    def match(self, tokens: Int) -> tuple[int, Int]:
+    def match(self, tokens: Int, gates: Gates = ()) -> tuple[int, Int]:
         """Finds the longest prefix of `tokens` that it holds.
 
         Args:
             tokens: (n,) int32.
+            gates: that they are to be run with.
 
         Returns:
             How many tokens, and their cells, (that many,) int32. Adopt them before anything else happens
             to the tree or the pool.
         """
-        path, found = self._walk(tokens)
+        path, found = self._walk(tokens, gates)
         if not found:
             return 0, _NONE
         cells = np.concatenate([node.cells for node, _ in path])[:found]
@@ -97,11 +99,11 @@ class PrefixTree:
         if cells.first or not cells.length:
             return 0
         tokens, held = cells.tokens, cells.cells
-        path, found = self._walk(tokens)
+        path, found = self._walk(tokens, cells.gates)
         new = cells.length - found
         if not new:
             return 0
-        last, matched = path[-1] if path else (self._root, 0)
+        last, matched = path[-1] if path else (self._roots.setdefault(cells.gates, _Node(_NONE, _NONE, 0)), 0)
         self._pool.begin()
         excess = self.cells_held + new - self._most
         if excess > 0:
@@ -131,11 +133,11 @@ class PrefixTree:
         """Lets go of everything, shared or not."""
         self._pool.begin()
         cells = self.held_cells()
-        self._root = _Node(_NONE, _NONE, 0)
+        self._roots = {}
         self._pool.release(cells)
         self._pool.end()
 
-    def _walk(self, tokens: Int) -> tuple[list[tuple[_Node, int]], int]:
+    def _walk(self, tokens: Int, gates: Gates) -> tuple[list[tuple[_Node, int]], int]:
         """Follows `tokens` as far as the tree goes, which counts as use.
 
         Returns:
@@ -143,8 +145,8 @@ class PrefixTree:
         """
         self._clock += 1
         path: list[tuple[_Node, int]] = []
-        node, found = self._root, 0
-        while found < len(tokens):
+        node, found = self._roots.get(gates), 0
+        while node is not None and found < len(tokens):
             child = node.children.get(int(tokens[found]))
             if child is None:
                 break
@@ -178,7 +180,7 @@ class PrefixTree:
             How many were released.
         """
         parents: dict[_Node, _Node] = {}
-        for node in (self._root, *self._nodes()):
+        for node in (*self._roots.values(), *self._nodes()):
             parents.update(dict.fromkeys(node.children.values(), node))
         leaves = [(node.used_at, index, node) for index, node in enumerate(parents) if not node.children]
         heapq.heapify(leaves)
@@ -196,15 +198,17 @@ class PrefixTree:
             else:
                 parent = parents[leaf]
                 del parent.children[leaf.tokens.item(0)]
-                if not parent.children and parent is not self._root:
+                if not parent.children and len(parent.tokens):
                     heapq.heappush(leaves, (parent.used_at, index, parent))
             self._pool.release(released)
             given += end - stay
+        kept = None if keep is None else keep[0]
+        self._roots = {gates: r for gates, r in self._roots.items() if r.children or r is kept}
         return given
 
     def _nodes(self) -> Iterator[_Node]:
-        """Every node but the root."""
-        waiting = list(self._root.children.values())
+        """Every node but the roots, which hold no tokens."""
+        waiting = [node for root in self._roots.values() for node in root.children.values()]
         while waiting:
             node = waiting.pop()
             yield node

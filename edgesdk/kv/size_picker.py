@@ -12,6 +12,7 @@ from edgesdk.backends.protocol import Cells, StepBackend, StepBuffers
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import DeviceError
 from edgesdk.kv.cell_pool import CellPool
+from edgesdk.kv.predecessors import Predecessors, predecessors_of
 from edgesdk.kv.step_mask import StepMask, mask_of
 from edgesdk.kv.step_sizes import StepSizes
 
@@ -25,6 +26,7 @@ class PickedSize:
         buffers: its arrays.
         mask: says and updates what their masks show.
         next_kv: keys and values of the first new token.
+        before: says and updates what convolutions read of earlier tokens; None without convolutions.
         frontier: of the pool.
         used: likewise.
     """
@@ -33,6 +35,7 @@ class PickedSize:
     buffers: StepBuffers
     mask: StepMask
     next_kv: Cells
+    before: Predecessors | None
     frontier: int
     used: int
 
@@ -92,6 +95,7 @@ class SizePicker:
             buffers,
             mask_of(self._backend, buffers, shape, window),
             buffers.kv_new.take(0),
+            predecessors_of(self._backend, buffers, pool.contract),
             pool.frontier,
             used,
         )

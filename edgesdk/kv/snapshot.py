@@ -15,6 +15,7 @@ from pathlib import Path
 
 from edgesdk.backends.cell_arrays import all_finite
 from edgesdk.backends.protocol import Cells, Int
+from edgesdk.bundle.adapter_record import Gates
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import CellType
 from edgesdk.bundle.port import NumberType
@@ -70,7 +71,9 @@ def save_snapshot(path: Path, runner: StepRunner, cells: CellList, model: str) -
         raise SnapshotError(f"{path} cannot be written: {reason}") from error
 
 
-def load_snapshot(path: Path, runner: StepRunner, spec: DecoderSpec, model: str) -> CellList:
+def load_snapshot(
+    path: Path, runner: StepRunner, spec: DecoderSpec, model: str, gates: Gates = ()
+) -> CellList:
     """Reads a sequence from a file into cells of its own.
 
     Args:
@@ -78,6 +81,7 @@ def load_snapshot(path: Path, runner: StepRunner, spec: DecoderSpec, model: str)
         runner: where the sequence is to go on.
         spec: the model's shape.
         model: key of the model that is to go on.
+        gates: that its tokens are to be run with; the key depends on them.
 
     Returns:
         The sequence.
@@ -88,7 +92,7 @@ def load_snapshot(path: Path, runner: StepRunner, spec: DecoderSpec, model: str)
         CapacityError: there are not enough free cells; nothing has changed.
     """
     tokens, kv = _read(path, spec, model, runner)
-    cells = runner.new_list()
+    cells = runner.new_list(gates)
     runner.store(cells, tokens, kv)
     return cells
 
@@ -140,7 +144,8 @@ def _check_header(path: Path, header: dict[str, str], model: str) -> None:
         )
     if header.get("model") != model:
         raise SnapshotError(
-            f"{path} was saved by another model or recipe; its keys and values mean nothing to this one"
+            f"{path} was saved by another model, recipe or adapter; its keys and values mean nothing to "
+            "this one"
         )
 
 

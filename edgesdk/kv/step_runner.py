@@ -17,6 +17,7 @@ import numpy as np
 from edgesdk.backends.not_finite import NotFiniteError
 from edgesdk.backends.protocol import Cells, Float, Int, StepBackend, StepBuffers
 from edgesdk.backends.turns import turns_of
+from edgesdk.bundle.adapter_record import Gates
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.exit_record import CHANGES, NEXT_STREAM, STREAM
 from edgesdk.bundle.stack_record import HIDDEN, STATES
@@ -24,9 +25,11 @@ from edgesdk.bundle.step_shape import MAIN
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.cell_pool import CellPool
 from edgesdk.kv.draft_tree import DraftTree as DraftTree  # part of this seam
+from edgesdk.kv.further_inputs import FurtherInputs
 from edgesdk.kv.size_picker import SizePicker
 from edgesdk.kv.step_entry import StepEntry as StepEntry  # part of this seam
 from edgesdk.kv.step_entry import check_entries
+from edgesdk.kv.step_gates import check_gates
 from edgesdk.kv.step_mask import MaskBlock, StepMask
 from edgesdk.kv.step_rows import Rows, rows_of_tokens, run_rows
 from edgesdk.kv.step_sizes import StepSizes
@@ -94,7 +97,7 @@ class StepRunner:
         windows = [layer.window for layer in spec.layers]
         self._reach = None
         if free_windows and spec.window is not None and None not in windows:
-            self._reach = spec.window - 1
+            self._reach = max(spec.window - 1, spec.predecessors)
         self._turns = turns_of(backend)
         outputs = [port.name for port in backend.contracts[stack].outputs]
         self.gives_hidden = HIDDEN in outputs
@@ -105,6 +108,7 @@ class StepRunner:
         """Whether steps give the state of every token."""
         self.states: list[Float] = []
         """Those of the last step, if it gives them: (n, E) of each entry's tokens, valid as its logits."""
+        self._further_inputs = FurtherInputs(backend.contracts[stack])
         self._gives_logits = "logits" in outputs  # else it is a segment of a decoder
         self.streams: list[Float] = []
         """Of a segment: (n, E) after each entry's tokens in the last step, valid as logits are."""
@@ -148,9 +152,13 @@ class StepRunner:
         """
         return self._sizes.piece(wanted, self.pool.frontier, all_rows=all_rows)
 
-    def new_list(self) -> CellList:
-        """An empty sequence; close it to give its cells back."""
-        return CellList(self.pool, self._reach)
+    def new_list(self, gates: Gates = ()) -> CellList:
+        """An empty sequence; close it to give its cells back.
+
+        Raises:
+            DeviceError: steps do not have as many gates as its tokens are to be run with.
+        """
+        return CellList(self.pool, self._reach, check_gates(gates, self._further_inputs.gates))
 
     def take_turn(self, act: Callable[[*Ts], T], *given: *Ts) -> T:
         """Does something with the backend to itself, such as reading logits where they are.
@@ -194,7 +202,9 @@ class StepRunner:
         self._drafts.clear()
         picked = self._picker.pick(total, wanted)
         shape, buffers = picked.shape, picked.buffers
-        self._fill(buffers, picked.mask, entries, total)
+        blocks = self._fill(buffers, picked.mask, entries, total)
+        if picked.before is not None:
+            picked.before.show(buffers, self.pool.cells, blocks)
         run = partial(self._backend.run, shape, self.pool.cells)
         first = [buffers.logits] if self._gives_logits else []
         found = run_rows(run, buffers, entries, wanted, [*first, *self._further(buffers)])
@@ -237,11 +247,14 @@ class StepRunner:
         buffers.tokens[0] = token[0]
         buffers.positions[0] = length
         buffers.rows[:] = 0
+        self._further_inputs.fill_next(buffers, cells)
         if not mask.show_next(buffers, cells):
             if shape.tokens > 1:
                 buffers.tokens[1:] = 0
                 buffers.positions[1:] = 0
             mask.show(buffers, (MaskBlock(cells, 1),))
+        if picked.before is not None:
+            picked.before.show(buffers, pool.cells, (MaskBlock(cells, 1),))
         self._backend.run(shape, pool.cells)
         logits: Float = buffers.logits[0]
         if self.gives_hidden:
@@ -316,7 +329,10 @@ class StepRunner:
         self._picker.clear()
         self.pool.resize(0)
 
-    def _fill(self, buffers: StepBuffers, mask: StepMask, entries: Sequence[StepEntry], total: int) -> None:
+    def _fill(
+        self, buffers: StepBuffers, mask: StepMask, entries: Sequence[StepEntry], total: int
+    ) -> list[MaskBlock]:
+        """Tokens, positions and masks of a step; returns what rows each entry has."""
         blocks = []
         first = 0
         for entry in entries:
@@ -342,7 +358,9 @@ class StepRunner:
             buffers.positions[total:] = 0
             if STREAM in buffers.extra:
                 cast(Float, buffers.extra[STREAM])[total:] = 0
+        self._further_inputs.fill(buffers, entries)
         mask.show(buffers, blocks)
+        return blocks
 
     def _further(self, buffers: StepBuffers) -> list[Float]:
         """Outputs of rows beside the logits that are handed out."""

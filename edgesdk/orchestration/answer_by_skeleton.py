@@ -72,7 +72,8 @@ def _chunks(
 
     def route(to: ModelOrEngine) -> Route:
         engine = opened.enter_context(engine_on(to))
-        made = Route(engine, question, planning.instruction, planning.template_variables)
+        variables = planning.template_variables
+        made = Route(engine, question, planning.instruction, variables, answering.adapter)
         opened.callback(made.close)
         return made
 

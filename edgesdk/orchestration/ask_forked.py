@@ -41,7 +41,7 @@ def ask_forked(
     prompts = {place: desk.prompt(text, query) for place, query in queries.items()}
     ids = [prompt.ids for prompt in prompts.values()]
     shared = common_length(ids)
-    with desk.engine.session() as base:
+    with desk.engine.session(adapter=desk.answering.adapter) as base:
         problem = _run_shared(desk, base, ids[0][:shared])
         if problem is not None:
             return {place: failed(query, how, problem) for place, query in queries.items()}

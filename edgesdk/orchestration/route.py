@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 
+from edgesdk.bundle.adapter_record import AdapterChoice
 from edgesdk.bundle.records import JsonValue
 from edgesdk.engine.engine import Engine
 from edgesdk.engine.generation import Generation
@@ -25,6 +26,7 @@ class Route:
         question: str,
         instruction: str,
         template_variables: Mapping[str, JsonValue] | None,
+        adapter: AdapterChoice = None,
     ) -> None:
         """Runs what all nodes begin with.
 
@@ -33,6 +35,7 @@ class Route:
             question: that the nodes are a part of.
             instruction: what a node is told first.
             template_variables: values of what else the chat template reads.
+            adapter: that answers nodes.
 
         Raises:
             CapacityError: the question does not fit.
@@ -45,7 +48,7 @@ class Route:
         self._open = ExitStack()
         ways = [self.writer.write(*self._begin, part).ids for part in (KNOWN, _sub_question("?"))]
         try:
-            self._base = self._open.enter_context(engine.session())
+            self._base = self._open.enter_context(engine.session(adapter=adapter))
             shared = ways[0][: common_length(ways)]
             if shared:
                 self._base.append(shared)

@@ -28,7 +28,11 @@ class Embedder(Protocol):
     def width(self) -> int: ...  # noqa: D102 - above
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Vectors of length 1: (texts, width)."""
+        """Vectors of passages, of length 1: (texts, width)."""
+        ...
+
+    def embed_question(self, question: str) -> npt.NDArray[np.float32]:
+        """Vector of what is searched for: (width,). Many models want other words before it."""
         ...
 
 
@@ -64,7 +68,12 @@ def ranked(
     """
     if any(not isinstance(vector, bytes) or len(vector) != 2 * embedder.width for vector in vectors):
         raise RetrievalError(f"the index holds vectors that are not those of {embedder.name}; build it again")
-    (asked,) = embedder.embed([question])
+    asked = np.asarray(embedder.embed_question(question), np.float32)
+    if asked.shape != (embedder.width,) or not np.isfinite(asked).all():
+        raise RetrievalError(
+            f"{embedder.name} gave a vector of shape {asked.shape} for the question, expected "
+            f"{(embedder.width,)} finite numbers"
+        )
     matrix = np.frombuffer(b"".join(vectors), "<f2").reshape(-1, embedder.width).astype(np.float32)
     if not np.isfinite(matrix).all():
         raise RetrievalError("the index holds vectors that are not finite; build it again")

@@ -1,7 +1,8 @@
 """A trained judge: a logistic head on how sure the model is of an answer, and on what it holds after it.
 
 The hidden state is the one that the model's head reads after question and answer, where its bundle gives it
-(`convert --hidden-states`). Without one the head has the figures of belief alone.
+(`convert --hidden-states`). Without one the head has the figures of belief alone. A judge may also read the
+question alone: figures of the first token that the model would say, and the state before it.
 
 Paper: SlimPLM trains its judge as a model of its own; a head on the proxy's state costs one run of the proxy.
 """
@@ -24,7 +25,8 @@ from edgesdk.retrieval.judges import Judgement
 
 BELIEFS = 4
 """Features before the hidden state: mean log-probability, mean entropy, log of the least probability, and log
-of the number of tokens."""
+of the number of tokens. Of a question alone, of what the model would say first: log-probability of the
+likeliest token, entropy, log-probability of the second, and log of the number of tokens of the prompt."""
 
 
 def model_numbers(model: Model) -> str:
@@ -50,20 +52,40 @@ def judge_features(desk: GateDesk, question: str, tokens: Sequence[int]) -> npt.
         math.log(max(belief.least, 1e-9)),
         math.log(belief.tokens),
     ]
-    hidden = _hidden(desk, question, tokens)
-    return np.concatenate([figures, hidden]) if hidden is not None else np.array(figures)
+    hidden, _ = _run(desk, [*_prompt(desk, question), *tokens])
+    return np.concatenate([figures, hidden])
 
 
-def _hidden(desk: GateDesk, question: str, tokens: Sequence[int]) -> npt.NDArray[np.float64] | None:
-    model = desk.engine.model
-    prompt = desk.writer.write(COARSE, f"Question: {question}").ids
-    sequence = model.new_sequence()
+def question_features(desk: GateDesk, question: str) -> npt.NDArray[np.float64]:
+    """(4,) or (4 + E,) features of a question, without any answer to it.
+
+    Args:
+        desk: of the model that is judged.
+        question: what is asked.
+
+    Raises:
+        CapacityError: it does not fit the context.
+    """
+    prompt = _prompt(desk, question)
+    hidden, logits = _run(desk, prompt)
+    logprobs = logits - logits.max()
+    logprobs -= np.log(np.exp(logprobs).sum())
+    second, best = np.partition(logprobs, -2)[-2:]
+    entropy = -(np.exp(logprobs) * logprobs).sum()
+    return np.concatenate([[best, entropy, max(second, math.log(1e-9)), math.log(len(prompt))], hidden])
+
+
+def _prompt(desk: GateDesk, question: str) -> Sequence[int]:
+    return desk.writer.write(COARSE, f"Question: {question}").ids
+
+
+def _run(desk: GateDesk, tokens: Sequence[int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """What the head reads after the last token, (E,), or (0,) where no bundle gives it; and the logits."""
+    sequence = desk.engine.model.new_sequence()
     try:
-        if not isinstance(sequence, StatedSequence):
-            return None
-        sequence.extend(np.asarray([*prompt, *tokens], np.int32))
-        state = sequence.hidden
-        return None if state is None else np.array(state, np.float64).reshape(-1)
+        logits = np.array(sequence.extend(np.asarray(tokens, np.int32)), np.float64).reshape(-1)
+        state = sequence.hidden if isinstance(sequence, StatedSequence) else None
+        return np.array([] if state is None else state, np.float64).reshape(-1), logits
     finally:
         sequence.close()
 
@@ -79,7 +101,11 @@ class HeadJudge:
 
     head: JudgeFile
     threshold: float
-    needs_answer: bool = True
+
+    @property
+    def needs_answer(self) -> bool:
+        """Whether it judges by what the model says."""
+        return self.head.reads == "answer"
 
     def judge(self, desk: GateDesk, question: str, answer: str, tokens: Sequence[int]) -> Judgement:
         """Runs question and answer.
@@ -87,10 +113,14 @@ class HeadJudge:
         Raises:
             RetrievalError: the head is another model's.
         """
-        if not tokens:
+        if self.needs_answer and not tokens:
             return Judgement(None, None, "there is no answer to judge")
         try:
-            features = judge_features(desk, question, tokens)
+            features = (
+                judge_features(desk, question, tokens)
+                if self.needs_answer
+                else question_features(desk, question)
+            )
         except CapacityError:
             return Judgement(None, None, "question and answer are too long to judge")
         if len(features) != len(self.head.weights):

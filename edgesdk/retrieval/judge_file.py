@@ -14,6 +14,7 @@ from edgesdk.errors import BundleError, RetrievalError, first_line
 
 FORMAT = "edgesdk-judge"
 VERSION = 1
+Reads = Literal["answer", "question"]
 _MOST_BYTES = 4 << 20
 _MOST_FEATURES = 65_536
 
@@ -34,6 +35,7 @@ class JudgeFile:
         threshold: least probability to be taken for known.
         questions: how many it was trained on.
         auroc: area under the curve on questions about things that training never saw.
+        reads: what it judges by: the model's own answer, or the question alone, which spares that answer.
     """
 
     numbers: str
@@ -45,6 +47,7 @@ class JudgeFile:
     threshold: float
     questions: int
     auroc: float
+    reads: Reads = "answer"
     format: Literal["edgesdk-judge"] = "edgesdk-judge"
     version: Literal[1] = 1
 

@@ -102,7 +102,11 @@ class ModelHost:
         return tuple(self._loaded.values())
 
     def known(self, asked: str | None) -> str:
-        """The name that a client means.
+        """The name of the model that a client means, as `find` has it."""
+        return self.find(asked)[0]
+
+    def find(self, asked: str | None) -> tuple[str, str | None]:
+        """The model that a client means, and its adapter: `MODEL` or `MODEL:ADAPTER`.
 
         Raises:
             Refused: there is none of it, or none was said and there are several.
@@ -110,18 +114,36 @@ class ModelHost:
         there = self.names
         if asked is None or asked == "":
             if len(there) == 1:
-                return there[0]
+                return there[0], None
             raise Refused(400, f"model is missing; there are {_listed(there)}", param="model")
         name = asked.removesuffix(_LATEST)
         if name in there:
-            # One engine for a model and its aliases.
-            return name if self._served is not None else self.path(name).name
+            return self._own_name(name), None
+        model, _, adapter = name.partition(":")
+        if adapter and model in there:
+            model = self._own_name(model)
+            known = self.adapters(model)
+            if adapter in known:
+                return model, adapter
+            raise Refused(
+                404,
+                f"the model {model} has no adapter {quoted(adapter, 60)}; there are {_listed(known)}",
+                param="model",
+                code="model_not_found",
+            )
         raise Refused(
             404,
             f"there is no model {quoted(asked, 60)}; there are {_listed(there)}",
             param="model",
             code="model_not_found",
         )
+
+    def adapters(self, name: str) -> list[str]:
+        """The adapters of a known name; none of one that cannot be read now."""
+        try:
+            return [record.name for record in open_bundle(self.path(name)).manifest.adapters]
+        except (Refused, EdgeError):
+            return []
 
     def path(self, name: str) -> Path:
         """The folder of a known name.
@@ -169,6 +191,10 @@ class ModelHost:
             if self._loaded and sum(each.size_bytes for each in self.loaded) + size > self._memory_bytes:
                 return
             self._keep(name, self._open_engine(path, self._loading, self._engine), size)
+
+    def _own_name(self, name: str) -> str:
+        """One name, and one engine, for a model and its aliases."""
+        return name if self._served is not None else self.path(name).name
 
     async def unload(self, name: str) -> bool:
         """Unloads a model that nobody uses; False where somebody does, or it is not loaded."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from starlette.requests import Request
 
@@ -32,11 +32,14 @@ class Service:
     figures: Figures
 
     async def begin(self, name: str | None, ask: Ask) -> Running:
-        """Hands a request to a model, which is loaded if it was not.
+        """Hands a request to a model, or one of its adapters; it is loaded if it was not.
 
         Raises:
             Refused: there is no such model, or its engine does not take the request.
         """
+        adapter = self.host.find(name)[1]
+        if adapter is not None:
+            ask = replace(ask, options={**ask.options, "adapter": adapter})
         return await begin(await self.host.lease(name), ask, self.figures)
 
 

@@ -28,7 +28,7 @@ from edgesdk.kv.step_model import StepModel
 from edgesdk.kv.step_runner import StepRunner
 from edgesdk.text.conversation import Conversation
 from edgesdk.text.encode_prompt import Prompt
-from edgesdk.vectors.embed_texts import NO_STATES, embed_tokens
+from edgesdk.vectors.embed_texts import NO_STATES, embed_tokens, token_states
 from edgesdk.vectors.model_embedder import ModelEmbedder
 from edgesdk.vectors.read_texts import EmbeddedTexts, check_texts, vector_form
 from edgesdk.vectors.rerank import (
@@ -42,6 +42,9 @@ from edgesdk.vectors.rerank import (
 
 if TYPE_CHECKING:
     from edgesdk.text.chat_template import TemplateVariables  # with jinja2
+
+QUERY = "query"
+"""Name of the prompt for questions in the files of sentence-transformers."""
 
 
 class Comparing:
@@ -119,6 +122,27 @@ class Comparing:
         finally:
             runner.close()
 
+    def token_states(self, texts: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
+        """States of every token behind the last norm, unpooled: what the head reads, and `embed` pools.
+
+        Args:
+            texts: token ids, at least one each.
+
+        Returns:
+            (n, E) float32 for each text of n tokens.
+
+        Raises:
+            UnsupportedOption: a text has no tokens or unknown ids, or the bundle gives no states.
+            CapacityError: a text does not fit the context.
+            DeviceError: the model is closed, or the backend fails.
+        """
+        runner = self._runner("states of tokens")
+        try:
+            ids = self._embedded().read(texts, "", truncate=False)
+            return token_states(runner, ids, self.decoder.hidden_size)
+        finally:
+            runner.close()
+
     def embedding_tokens(
         self, texts: Sequence[Prompt], *, prompt: str | None = None, truncate: bool = False
     ) -> list[list[int]]:
@@ -136,14 +160,20 @@ class Comparing:
         return [ids.tolist() for ids in self._embedded().read(texts, prompt, truncate=truncate)]
 
     def embedder(
-        self, *, pooling: Pooling | None = None, dimensions: int | None = None, prompt: str | None = None
+        self,
+        *,
+        pooling: Pooling | None = None,
+        dimensions: int | None = None,
+        prompt: str | None = None,
+        question_prompt: str | None = None,
     ) -> ModelEmbedder:
         """It as what `make_index` and `open_index` take: vectors of length 1, of texts cut to the context.
 
         Args:
             pooling: as for `embed`.
             dimensions: likewise.
-            prompt: likewise; of questions and passages alike.
+            prompt: likewise; of passages.
+            question_prompt: likewise, of questions; None for the bundle's prompt `query`, or else `prompt`.
 
         Raises:
             UnsupportedOption: an argument has no meaning, or the bundle gives no states.
@@ -152,13 +182,22 @@ class Comparing:
         form = vector_form(manifest.embedding, width, pooling, True, dimensions)
         if not self.embeds:
             raise UnsupportedOption(NO_STATES)
-        before = self._embedded().prompt(prompt)
+        before, asking = self._embedded().prompt(prompt), self._question_prompt(question_prompt, prompt)
         numbers = self.bundle.variant(self.receipt.variant).numbers[:16]
         said = f"{form.pooling} {form.dimensions}" + (f" {before!r}" if before else "")
-        embed = partial(self.embed, pooling=pooling, normalise=True, dimensions=dimensions, prompt=prompt)
+        embed = partial(self.embed, pooling=pooling, normalise=True, dimensions=dimensions, truncate=True)
         return ModelEmbedder(
-            f"{manifest.name} {numbers} {said}", form.dimensions, partial(embed, truncate=True)
+            f"{manifest.name} {numbers} {said}",
+            form.dimensions,
+            partial(embed, prompt=prompt),
+            partial(embed, prompt=asking),
         )
+
+    def _question_prompt(self, given: str | None, prompt: str | None) -> str | None:
+        record = self.bundle.manifest.embedding
+        if given is None and record is not None and QUERY in record.prompts:
+            return QUERY
+        return prompt if given is None else given
 
     @property
     def embeds(self) -> bool:

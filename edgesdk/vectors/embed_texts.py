@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.backends.protocol import Int
+from edgesdk.backends.protocol import Float, Int
 from edgesdk.bundle.embedding_record import Pooling
 from edgesdk.errors import UnsupportedOption
 from edgesdk.kv.step_runner import StepRunner
@@ -78,6 +78,30 @@ def embed_tokens(
     if form.normalise:
         vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _SMALLEST)
     return vectors.astype(np.float32)
+
+
+def token_states(runner: StepRunner, texts: Sequence[Int], width: int) -> list[Float]:
+    """States of every token of texts, behind the last norm.
+
+    Args:
+        runner: that nobody else uses meanwhile.
+        texts: token ids, (n,) int32 each, n at least 1.
+        width: E, numbers of a state.
+
+    Returns:
+        (n, E) float32 for each text.
+
+    Raises:
+        UnsupportedOption: the bundle gives no states.
+        CapacityError: a text does not fit the context.
+        DeviceError: the backend failed.
+    """
+    found = [np.empty((len(text), width), np.float32) for text in texts]
+    done = [0] * len(texts)
+    for place, rows, _ in run_texts(runner, texts, give=_given(runner, "mean")):
+        found[place][done[place] : done[place] + len(rows)] = rows
+        done[place] += len(rows)
+    return found
 
 
 def _given(runner: StepRunner, pooling: Pooling) -> Given:

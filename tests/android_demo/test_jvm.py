@@ -1,5 +1,7 @@
 """The Java modules: built and tested by Maven, on bundles that Python has just made and answered."""
 
+import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -85,6 +87,75 @@ def test_ids_of_odd_texts_are_those_of_hugging_face(built):
             picked = (random.choice(PIECES) for _ in range(random.randint(1, 25)))
             text = "".join(piece if random.random() < 0.2 else random.choice(piece) for piece in picked)
             assert model.ask(text=text)["ids"] == list(python.tokenizer.encode(text)), repr(text)
+
+
+def test_a_word_of_100_000_letters_is_taken_apart_as_by_hugging_face(built):
+    """What is pasted may have no white space at all: in quadratic time a phone would stand still."""
+    jvm, folder, _ = built
+    random = Random(6)
+    words = ["a" * 100_000, "".join(random.choices("etaoinshrdluEA", k=100_000))]
+    with (
+        jvm.JvmModel("onnxruntime", folder / "qwen3", threads=1) as model,
+        edgesdk.load(folder / "qwen3", variant="litert-f32", strict=True) as python,
+    ):
+        for word in words:
+            assert model.ask(text=word)["ids"] == list(python.tokenizer.encode(word))
+
+
+def phone_notes():
+    """The module of examples/phone_notes.py, its plan, and notes."""
+    spec = importlib.util.spec_from_file_location("phone_notes", ROOT / "examples/phone_notes.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module, json.loads(module.PLAN.read_text("utf-8"))
+
+
+NOTES = (
+    "Call with Maria on Monday. We meet on Friday at ten in the library. Maria brings the maps. I have to "
+    "print the tickets before, and to ask Tom for the key.",
+    'Ärger mit "dem" Schlüssel {who} \\n 🙂\tmorgen\u00a0früh',
+)
+
+
+SMALL = {
+    "schema_version": 1,
+    "system": "s",
+    "extract": {"instruction": "i", "fields": [{"name": n, "max_tokens": 5} for n in ("who", "when")]},
+    "ask": {"questions": [{"name": n, "question": n, "max_tokens": 6} for n in ("minutes", "tags")]},
+    "rewrite": {"instruction": "r {who} {minutes} {none}", "max_tokens": 8},
+}
+"""A plan for models whose context holds 256 tokens."""
+
+
+def same_pipeline(jvm, python, bundle, runtime, plan, texts):
+    module, _ = phone_notes()
+    with jvm.JvmModel(runtime, bundle, threads=2) as model, edgesdk.Engine(python) as engine:
+        for text in texts:
+            expected = module.Notes(engine, plan, text).run()
+            assert model.ask(notes=text, plan=plan) == expected
+    return expected
+
+
+def test_the_pipeline_of_a_phone_gives_pythons_texts(built):
+    jvm, folder, _ = built
+    with edgesdk.load(folder / "qwen3", variant="onnx-step-f32", strict=True) as python:
+        found = same_pipeline(jvm, python, folder / "qwen3", "onnxruntime", SMALL, ("a b", NOTES[1][:40]))
+    assert list(found) == ["who", "when", "minutes", "tags", "reply"]
+
+
+@pytest.mark.real
+def test_the_pipeline_of_a_phone_gives_pythons_texts_on_the_real_model(
+    built, smollm2_float, script, tmp_path_factory
+):
+    jvm = built[0]
+    if jvm.find_jdk()[1] < jvm.FOREIGN_JAVA:
+        pytest.skip(f"LiteRT on the JVM needs a JDK of version {jvm.FOREIGN_JAVA} or later")
+    prepared = tmp_path_factory.mktemp("notes") / "prepared"
+    script("prepare_bundle").prepare_bundle(open_bundle(smollm2_float), prepared, "litert-f32")
+    with edgesdk.load(prepared, strict=True, threads=2) as python:
+        found = same_pipeline(jvm, python, prepared, "litert", phone_notes()[1], NOTES)
+    assert list(found) == ["who", "when", "where", "minutes", "tasks", "tags", "reply"]
+    assert all(found.values())
 
 
 @pytest.fixture(scope="module")

@@ -9,14 +9,23 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgesdk.bundle.decoder_block import Attention, Block, FeedForward, LayerInputs, RotarySpec
+from edgesdk.bundle.decoder_block import (
+    Attention,
+    Block,
+    Convolution,
+    FeedForward,
+    LayerInputs,
+    RotarySpec,
+)
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.uniform_decoder import LayerSpec, UniformDecoder
 from edgesdk_converters.checkpoints.gguf_blocks import BLOCK_TYPES, decode_blocks
 from edgesdk_converters.checkpoints.stored_blocks import BlockType, StoredBlocks
 from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.ops import Linear
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Weights
+from edgesdk_converters.transforms.add_low_rank import LowRankTerm
 
 ROTARY = RotarySpec("default", 10000.0, 16)
 
@@ -106,10 +115,27 @@ def layer_inputs() -> DecoderSpec:
     )
 
 
+def convolutions() -> DecoderSpec:
+    """Convolutions between and behind attention, one without a feed-forward."""
+    ffn, mixer = FeedForward(96, "silu"), Convolution(3)
+    attention = Attention(4, 2, 16, 0.25, rotary=ROTARY, qk_norm=True)
+    return dataclasses.replace(
+        PLAIN.spec(),
+        blocks=(
+            Block(0, attention, ffn),
+            Block(1, mixer, ffn),
+            Block(2, mixer, None),
+            Block(4, attention, ffn),
+            Block(5, mixer, ffn),
+        ),
+    )
+
+
 SPECS = {
     **{name: decoder.spec() for name, decoder in UNIFORM.items()},
     "mixed": mixed(),
     "layer_inputs": layer_inputs(),
+    "convolutions": convolutions(),
 }
 
 
@@ -201,6 +227,34 @@ def any_program(request: pytest.FixtureRequest, make_program: Callable[[str], Pr
 def uniform_program(request: pytest.FixtureRequest, make_program: Callable[[str], Program]) -> Program:
     """A program of every kind in turn whose layers all have cells of their own and one size."""
     return make_program(request.param)
+
+
+ADAPTED = ("q", "k", "v", "o", "gate", "up", "down", "input_gate", "input_out", "conv_in", "conv_out")
+"""Products of a block that terms of low rank can be added to, by the end of their weight's name."""
+
+
+@pytest.fixture
+def random_terms() -> Callable[..., dict[str, LowRankTerm]]:
+    """Terms of two gates for a program, of ranks that differ; some products have none of the second gate."""
+
+    def make(
+        program: Program, ends: tuple[str, ...] | None = None, *, head: bool = True
+    ) -> dict[str, LowRankTerm]:
+        random, terms = np.random.default_rng(11), {}
+        for node in program.graph.nodes:
+            if not isinstance(node.op, Linear):
+                continue
+            name = node.inputs[1]
+            rows, columns = program.weights.shape(name)
+            logits = head and node.outputs[0].startswith("logits")
+            if logits or name.rpartition(".")[2] in (ends or ADAPTED):
+                ranks = (2, 3 if sum(name.encode()) % 2 else 0)
+                inner = random.standard_normal((sum(ranks), columns)) * columns**-0.5
+                written = random.standard_normal((rows, sum(ranks))) * 0.5
+                terms[name] = LowRankTerm(ranks, inner.astype(np.float32), written.astype(np.float32))
+        return terms
+
+    return make
 
 
 @pytest.fixture

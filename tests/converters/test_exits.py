@@ -45,7 +45,7 @@ VARIANTS = [f"{target}-{recipe}" for target in TARGETS for recipe in RECIPES]
 
 
 def expect_same(found, expected, variant):
-    """Equal bits; but ONNX Runtime rounds unpacked int8 products by their rows, and a head has few."""
+    """Equal bits; but ONNX Runtime rounds unpacked int8 products by the number of rows; a head has few."""
     if variant == "onnx-step-w8-round":
         assert np.abs(found - expected).max() < 2e-6 * np.abs(expected).max()
     else:
@@ -301,6 +301,7 @@ def test_a_bundle_without_exits_refuses_rules_and_classifies(tmp_path):
         ({"exits": "two"}, "exits are 'two', expected numbers of blocks"),
         ({"exits": "4,2"}, "expected rising numbers"),
         ({"targets": ("litert",), "cells": "float16"}, "exits need float32 cells"),
+        ({"streams": Path("nowhere")}, "streams are for whole decoders"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_anything_is_read(tmp_path, more, reason):

@@ -85,8 +85,9 @@ def without_own(module: str) -> Change:
     def change(model: PreTrainedModel) -> None:
         parent, _, name = module.rpartition(".")
         for layer in model.model.layers:
-            if hasattr(layer.get_submodule(parent), name):
-                setattr(layer.get_submodule(parent), name, torch.nn.Identity())
+            owner = dict(layer.named_modules()).get(parent)
+            if hasattr(owner, name):
+                setattr(owner, name, torch.nn.Identity())
 
     return change
 
@@ -100,6 +101,13 @@ def filled(part: str, number: float) -> Change:
                 value.fill_(number)
 
     return change
+
+
+def only_last_tap(model: PreTrainedModel) -> None:
+    """Has convolutions see their own token only."""
+    for name, value in model.state_dict().items():
+        if name.endswith("conv.conv.weight"):
+            value[..., :-1] = 0
 
 
 def zero_biases(*suffixes: str) -> Change:
@@ -621,6 +629,24 @@ CHECKPOINTS: dict[str, Tiny] = {
             },
         },
         drop=tuple(BASE),
+    ),
+    "lfm2": Tiny(
+        "lfm2",
+        {
+            **rope(rope_type="default"),
+            "num_hidden_layers": 4,
+            "layer_types": ["conv", "full_attention", "conv", "conv"],
+            "intermediate_size": 144,
+            "block_multiple_of": 32,
+        },
+        {
+            "convolutions": filled("conv.conv.weight", 0.0),
+            "tokens before": only_last_tap,
+            "rotation": rope(rope_type="default", rope_theta=1e9),
+            "q norm": without_own("self_attn.q_layernorm"),
+            "k norm": without_own("self_attn.k_layernorm"),
+        },
+        drop=("head_dim", "rms_norm_eps"),
     ),
 }
 

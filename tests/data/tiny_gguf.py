@@ -37,6 +37,7 @@ ARCHITECTURES = {
     "hunyuan_v1_dense": (gguf.MODEL_ARCH.HUNYUAN_DENSE, False, 0.0),
     "minicpm": (gguf.MODEL_ARCH.MINICPM, True, 0.0),
     "ministral3": (gguf.MODEL_ARCH.MISTRAL3, True, 0.0),
+    "lfm2": (gguf.MODEL_ARCH.LFM2, False, 0.0),
 }
 """llama.cpp knows no cwm, helium, vaultgemma, hyperclovax; a dense granitemoehybrid it writes as granite."""
 
@@ -76,6 +77,8 @@ def to_gguf(config, arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, NDAr
             values = permute(values, config["num_attention_heads"])
         elif permuted and re.search(r"\.k_proj\.(weight|bias)$", name):
             values = permute(values, config["num_key_value_heads"])
+        elif name.endswith("conv.conv.weight"):
+            values = values.squeeze(1)
         elif name.endswith("norm.weight"):
             values = values + np.float32(one)
         new = names.get_name(name, try_suffixes=(".weight", ".bias"))
@@ -91,6 +94,15 @@ def _tensors(folder: Path, config) -> dict[str, Tensor]:
             bits = np.frombuffer(tensor["data"], "<u2").astype(np.uint32) << 16
             arrays[name] = bits.view(np.float32).reshape(tensor["shape"])
     return {name: (values, KINDS.F32) for name, values in to_gguf(config, arrays).items()}
+
+
+def _ffn_size(config) -> int:
+    """As llama.cpp's converter computes it for lfm2."""
+    size = config["intermediate_size"]
+    if not config.get("block_auto_adjust_ff_dim"):
+        return size
+    size, multiple = int(config["block_ffn_dim_multiplier"] * int(2 * size / 3)), config["block_multiple_of"]
+    return multiple * ((size + multiple - 1) // multiple)
 
 
 def _llama3_factors(rope, head: int) -> NDArray[np.float32]:
@@ -174,10 +186,14 @@ def write_tiny_gguf(
         writer.add_block_count(config["num_hidden_layers"])
         writer.add_context_length(config["max_position_embeddings"])
         writer.add_embedding_length(config["hidden_size"])
-        writer.add_feed_forward_length(config["intermediate_size"])
+        writer.add_feed_forward_length(_ffn_size(config))
         writer.add_head_count(config["num_attention_heads"])
-        writer.add_head_count_kv(config["num_key_value_heads"])
-        writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+        kv_heads = config["num_key_value_heads"]
+        if kind == "lfm2":
+            kv_heads = [0 if t == "conv" else kv_heads for t in config["layer_types"]]
+            writer.add_shortconv_l_cache(config["conv_L_cache"])
+        writer.add_head_count_kv(kv_heads)
+        writer.add_layer_norm_rms_eps(config.get("rms_norm_eps") or config["norm_eps"])
         writer.add_rope_dimension_count(int(head * config.get("partial_rotary_factor", 1.0)))
         writer.add_vocab_size(config["vocab_size"])
         writer.add_file_type(gguf.LlamaFileType.ALL_F32)

@@ -70,6 +70,7 @@ NAMES = [
     "GreedyAgreement",
     "Half",
     "HowAnswered",
+    "ImportProgress",
     "Incident",
     "IndexProgress",
     "IndexReport",
@@ -110,6 +111,7 @@ NAMES = [
     "RotarySpec",
     "Runner",
     "Session",
+    "ShelvedModel",
     "SkeletonAnswer",
     "SkeletonChunk",
     "SkeletonKeywords",
@@ -144,6 +146,9 @@ NAMES = [
     "answer_by_skeleton",
     "answer_with_sources",
     "ask_many",
+    "command_line",
+    "freeze_support",
+    "import_bundle",
     "load",
     "make_index",
     "open_bundle",
@@ -151,6 +156,7 @@ NAMES = [
     "plan_svg",
     "plan_tree",
     "read_plan",
+    "shelved_models",
     "stream_by_skeleton",
 ]
 HOUSE = {

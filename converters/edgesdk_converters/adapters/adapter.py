@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk.bundle.adapter_record import is_adapter_name
 from edgesdk.bundle.manifest import SourceFile
 from edgesdk.bundle.printable import printable
 from edgesdk.errors import UnsupportedOption, quoted
@@ -23,6 +24,7 @@ from edgesdk_converters.checkpoints.checkpoint import Dialect, TensorStore
 
 Float = NDArray[np.float32]
 MERGE_OPTION = "--merge-adapter"
+RUN_OPTION = "--adapter"
 _MOST_SHOWN = 12
 _LONGEST_NAME = 160
 
@@ -78,19 +80,41 @@ class Adapter:
 
 @dataclass(frozen=True)
 class AdapterRequest:
-    """An adapter to merge.
+    """An adapter to merge, or to be written beside the weights.
 
     Attributes:
         path: a directory as PEFT writes it, or a GGUF file.
         scale: by which its low-rank changes are multiplied, beside the scale that it has.
+        name: by which requests ask for it; None for its own.
     """
 
     path: Path
     scale: float = 1.0
+    name: str | None = None
 
 
-def parse_adapter(text: str) -> AdapterRequest:
+def parse_named_adapter(text: str) -> AdapterRequest:
+    """Reads `PATH`, `PATH:SCALE`, or either behind `NAME=`.
+
+    Raises:
+        UnsupportedOption: as `parse_adapter`, or an adapter cannot be called so.
+    """
+    before, equals, after = text.partition("=")
+    if not equals or os.path.lexists(text):  # a name may hold an equals sign
+        return parse_adapter(text, RUN_OPTION)
+    if not is_adapter_name(before):
+        raise UnsupportedOption(
+            f"{RUN_OPTION} names an adapter {quoted(before)}, expected letters, digits, . _ and -, at most 64"
+        )
+    return replace(parse_adapter(after, RUN_OPTION), name=before)
+
+
+def parse_adapter(text: str, option: str = MERGE_OPTION) -> AdapterRequest:
     """Reads `PATH` or `PATH:SCALE`.
+
+    Args:
+        text: as it was given.
+        option: for which.
 
     Raises:
         UnsupportedOption: there is nothing of that name, or the scale is none.
@@ -104,11 +128,11 @@ def parse_adapter(text: str) -> AdapterRequest:
             path = text
     if not math.isfinite(scale) or scale == 0:
         raise UnsupportedOption(
-            f"{MERGE_OPTION} gives {printable(path)} the scale {scale:g}; expected a number other than 0"
+            f"{option} gives {printable(path)} the scale {scale:g}; expected a number other than 0"
         )
     if not os.path.exists(path):  # which, unlike Path's, never raises
         raise UnsupportedOption(
-            f"{MERGE_OPTION} names {quoted(path, 200)}, which is neither a folder nor a file; give an "
+            f"{option} names {quoted(path, 200)}, which is neither a folder nor a file; give an "
             "adapter's folder or GGUF file, and after a colon its scale if it is not 1"
         )
     return AdapterRequest(Path(path), scale)

@@ -33,7 +33,7 @@ _TABLES = ("embed", "head")
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """Where a canonical weight is in the model's file, and where in the adapter's."""
 
     stored: WeightSource
@@ -84,6 +84,20 @@ def merge_adapter(checkpoint: Checkpoint, adapter: Adapter, scale: float = 1.0) 
     """
     _check_scale(adapter, scale)
     spec = read_spec(checkpoint.config)
+    places = find_places(checkpoint, adapter)
+    changes = {name: _changes(adapter, place, scale) for name, place in places.items()}
+    if spec.tied_head and any(changes[name] for name in _TABLES):
+        return _merge_tables(checkpoint, adapter, places, changes)
+    return _merged(checkpoint, adapter, places, changes)
+
+
+def find_places(checkpoint: Checkpoint, adapter: Adapter) -> dict[str, Place]:
+    """Where every weight of a model is in its file and in an adapter's; a tied table is there twice.
+
+    Raises:
+        CheckpointError: the adapter does not fit the model.
+    """
+    spec = read_spec(checkpoint.config)
     names = find_architecture(spec.architecture).names
     if adapter.dialect not in names:
         raise CheckpointError(
@@ -95,23 +109,20 @@ def merge_adapter(checkpoint: Checkpoint, adapter: Adapter, scale: float = 1.0) 
     places = {}
     for name in weights:
         stored = weights.source(name)
-        places[name] = _Place(stored, find_source(theirs, spec, name, stored.shape))
+        places[name] = Place(stored, find_source(theirs, spec, name, stored.shape))
     if spec.tied_head:
         table = places["embed"]
         for name in _TABLES:
             given = dataclasses.replace(table.given, tensor=theirs.tensors[name])
-            places[name] = _Place(dataclasses.replace(table.stored, tensor=ours[name]), given)
+            places[name] = Place(dataclasses.replace(table.stored, tensor=ours[name]), given)
     _check_fit(checkpoint, adapter, places)
-    changes = {name: _changes(adapter, place, scale) for name, place in places.items()}
-    if spec.tied_head and any(changes[name] for name in _TABLES):
-        return _merge_tables(checkpoint, adapter, places, changes)
-    return _merged(checkpoint, adapter, places, changes)
+    return places
 
 
 def _merge_tables(
     checkpoint: Checkpoint,
     adapter: Adapter,
-    places: Mapping[str, _Place],
+    places: Mapping[str, Place],
     changes: Mapping[str, tuple[Change, ...]],
 ) -> Checkpoint:
     """A tied model whose one table is changed: tied as before, where it comes out the same for both."""
@@ -136,7 +147,7 @@ def _merge_tables(
 def _merged(
     checkpoint: Checkpoint,
     adapter: Adapter,
-    places: Mapping[str, _Place],
+    places: Mapping[str, Place],
     changes: Mapping[str, tuple[Change, ...]],
     copies: Mapping[str, str] | None = None,
 ) -> Checkpoint:
@@ -153,7 +164,7 @@ def _kind(adapter: Adapter) -> str:
     return "+".join(sorted({adapter.tensors.stored_type(name) for name in adapter.tensors}))
 
 
-def _changes(adapter: Adapter, place: _Place, scale: float) -> tuple[Change, ...]:
+def _changes(adapter: Adapter, place: Place, scale: float) -> tuple[Change, ...]:
     """What an adapter does to a weight, whole rows first."""
     given, count, made = place.given.tensor, place.stored.shape[0], []
     rows, sources = (side.combine.source_rows(count) for side in (place.stored, place.given))
@@ -181,9 +192,7 @@ def _changes(adapter: Adapter, place: _Place, scale: float) -> tuple[Change, ...
 
 
 def _check_scale(adapter: Adapter, scale: float) -> None:
-    # The table below a low-rank change of it, which PEFT saves besides, is the model's own.
-    absolute = [name for name in adapter.whole if name not in adapter.low_rank]
-    absolute += [name for name, change in adapter.low_rank.items() if change.magnitude is not None]
+    absolute = replaced_tensors(adapter)
     if absolute and scale != 1:
         raise UnsupportedOption(
             f"{MERGE_OPTION} gives {adapter.name} the scale {scale:g}, but it replaces {listed(absolute)}, "
@@ -191,7 +200,14 @@ def _check_scale(adapter: Adapter, scale: float) -> None:
         )
 
 
-def _check_fit(checkpoint: Checkpoint, adapter: Adapter, places: Mapping[str, _Place]) -> None:
+def replaced_tensors(adapter: Adapter) -> list[str]:
+    """Tensors of the model that an adapter gives whole or with magnitudes, so that they have no scale."""
+    # The table below a low-rank change of it, which PEFT saves besides, is the model's own.
+    whole = [name for name in adapter.whole if name not in adapter.low_rank]
+    return whole + [name for name, change in adapter.low_rank.items() if change.magnitude is not None]
+
+
+def _check_fit(checkpoint: Checkpoint, adapter: Adapter, places: Mapping[str, Place]) -> None:
     """Refuses an adapter of another model.
 
     Raises:

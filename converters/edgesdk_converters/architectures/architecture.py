@@ -11,6 +11,7 @@ H heads, K KV heads, D head size, V vocabulary):
     layers.{i}.mlp_post_norm (E)      layers.{i}.q.bias, ... for every projection that has a bias
     layers.{i}.scale (E)              layers.{i}.input_gate (P, E)
     layers.{i}.input_out (E, P)       layers.{i}.input_post_norm (E)
+    layers.{i}.conv_in (3*E, E)       layers.{i}.conv_out (E, E)   layers.{i}.taps.{j} (E)
     layer_inputs.embed (V, L*P)       layer_inputs.project (L*P, E)       layer_inputs.norm (P)
 """
 

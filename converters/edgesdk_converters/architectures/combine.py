@@ -32,6 +32,10 @@ class Copy:
         """Source row of each of `count` target rows: (count,) int64."""
         return np.arange(count, dtype=np.int64)
 
+    def columns(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What of stored rows belongs to the weight."""
+        return rows
+
 
 @dataclass(frozen=True)
 class AddOne(Copy):
@@ -96,4 +100,25 @@ class Repeat(Copy):
         return np.zeros(count, np.int64)
 
 
-Combine = Copy | AddOne | SliceRows | PairHalves | Repeat
+@dataclass(frozen=True)
+class Tap(Copy):
+    """One column of a convolution that every channel has for itself.
+
+    Attributes:
+        column: which.
+        axes: of the stored tensor behind its rows; the last are the columns.
+    """
+
+    column: int
+    axes: Shape
+
+    def source_shape(self, shape: Shape) -> Shape:
+        """Shape the stored tensor must have for a weight of `shape`."""
+        return (*shape, *self.axes)
+
+    def columns(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What of stored rows belongs to the weight."""
+        return np.ascontiguousarray(rows.reshape(len(rows), -1)[:, self.column])
+
+
+Combine = Copy | AddOne | SliceRows | PairHalves | Repeat | Tap

@@ -127,6 +127,11 @@ class ConfigReader:
             raise self.error(key, f"a list of {count} items, one per layer")
         return value
 
+    def length(self, key: str) -> int:
+        """Items of a list; 0 of anything else."""
+        value = self._values.get(key)
+        return len(value) if isinstance(value, list) else 0
+
     def section(self, key: str) -> ConfigReader:
         """A nested object, empty when it is absent; the caller finishes it too."""
         value = self._take(key, {})

@@ -18,6 +18,7 @@ from edgesdk_converters.architectures.gemma import GEMMA, GEMMA2, GEMMA3, VAULTG
 from edgesdk_converters.architectures.gemma4 import GEMMA4
 from edgesdk_converters.architectures.granite import GRANITE, GRANITE_HYBRID, HYPERCLOVAX
 from edgesdk_converters.architectures.hunyuan import HUNYUAN
+from edgesdk_converters.architectures.lfm2 import LFM2
 from edgesdk_converters.architectures.llama import INTERNLM3, IQUESTCODER, LLAMA
 from edgesdk_converters.architectures.minicpm import MINICPM
 from edgesdk_converters.architectures.mistral import MINISTRAL, MINISTRAL3, MISTRAL
@@ -33,7 +34,7 @@ from edgesdk_converters.checkpoints.refuse_unfit import refuse_unfit
 ARCHITECTURES: tuple[Architecture, ...] = (
     LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA2, GEMMA3, PHI3, SMOLLM3, INTERNLM3, IQUESTCODER, SEED_OSS, MINISTRAL,
     CWM, ERNIE4_5, HELIUM, GRANITE, GRANITE_HYBRID, GEMMA, VAULTGEMMA, HYPERCLOVAX, OLMO2, OLMO3, EXAONE4,
-    HUNYUAN, MINICPM, MINISTRAL3, GEMMA4, QWEN25_VL,
+    HUNYUAN, MINICPM, MINISTRAL3, GEMMA4, QWEN25_VL, LFM2,
 )  # fmt: skip
 
 _BY_MODEL_TYPE = {model_type: a for a in ARCHITECTURES for model_type in a.model_types}

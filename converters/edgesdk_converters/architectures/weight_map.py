@@ -91,6 +91,7 @@ class WeightMap:
             values = self.tensors.load_rows(source.tensor, first, last + 1)
         if (np.diff(rows) != 1).any():
             values = values[rows - first]
+        values = source.combine.columns(values)
         return values + np.float32(source.combine.offset) if source.combine.offset else values
 
     def stored_type(self, name: str) -> str:

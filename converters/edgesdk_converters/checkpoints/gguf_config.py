@@ -59,6 +59,7 @@ _ONLY: Mapping[str, tuple[MetadataValue, ...]] = {
     "expert_count": (0,),
     "expert_used_count": (0,),
 }
+_TAPS = "shortconv.l_cache"
 _WINDOW_PATTERN = "attention.sliding_window_pattern"
 _HANDLED = ROTARY_HANDLED | {"attention.value_length", "pooling_type"}
 _LONGEST_NAME = 64
@@ -82,9 +83,14 @@ def config_from_gguf(metadata: Metadata, tensors: TensorStore) -> Config:
         raise CheckpointError("the GGUF file does not say its general.architecture")
     refuse_unfit(architecture)
     prefix = f"{architecture}."
-    own = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
+    own: Metadata = {
+        key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)
+    }
     _check_keys(architecture, own)
     config: Config = {"model_type": architecture}
+    if architecture == "lfm2":
+        own, kinds = _without_convolutions(own)
+        config |= kinds
     config |= {hf: _integer(prefix, key, own[key]) for key, hf in _INTEGERS.items() if key in own}
     numbers = _NUMBERS | _SCALES if architecture in _WITH_SCALES else _NUMBERS
     config |= {hf: _number(prefix, key, own[key]) for key, hf in numbers.items() if key in own}
@@ -106,6 +112,8 @@ def _check_keys(architecture: str, own: Metadata) -> None:
         known.add(_WINDOW_PATTERN)
     if architecture in _WITH_SCALES:
         known |= {*_SCALES, *(key for key in own if key.startswith(_OF_NO_LAYER))}
+    if architecture == "lfm2":
+        known.add(_TAPS)
     if architecture == "mistral3":
         known |= {_GROWTH, _LOG_MULTIPLIER}
     for key, value in sorted(own.items()):
@@ -200,6 +208,29 @@ def _layer_types(config: Config, own: Metadata, period: int) -> list[JsonValue]:
     return ["sliding_attention" if slide else "full_attention" for slide in slides]
 
 
+def _without_convolutions(own: Metadata) -> tuple[Metadata, Config]:
+    """LFM2: a layer with as many KV heads as 0 is a convolution.
+
+    Returns:
+        The keys with the KV heads of attention, and the configuration of the layers.
+    """
+    heads = own.get("attention.head_count_kv")
+    if not isinstance(heads, list) or not all(type(item) is int for item in heads):
+        return own, {}
+    kinds: list[JsonValue] = ["full_attention" if item else "conv" for item in heads]
+    attending: list[int] = [item for item in heads if type(item) is int and item] or [0]
+    return {**own, "attention.head_count_kv": attending}, {"layer_types": kinds}
+
+
+def _lfm2(config: Config, own: Metadata) -> Config:
+    """The size of the feed-forward is the one that blocks have; a layer's kind follows from its KV heads."""
+    taps = own.get(_TAPS)
+    if type(taps) is not int:
+        raise CheckpointError(f"the GGUF file has lfm2.{_TAPS} = {quoted(taps)}, expected a whole number")
+    eps = config.pop("rms_norm_eps", None)
+    return {"conv_L_cache": taps, "block_auto_adjust_ff_dim": False, "norm_eps": eps}
+
+
 def _smollm3(config: Config, own: Metadata) -> Config:
     return {"no_rope_layer_interval": 4}
 
@@ -234,6 +265,7 @@ _UNSAID: Mapping[str, Callable[[Config, Metadata], Config]] = {
     "gemma2": _gemma2,
     "gemma3": _gemma3,
     "granite": _granite,
+    "lfm2": _lfm2,
     "olmo2": _with_windows,
     "exaone4": _with_windows,
     "mistral3": _mistral3,

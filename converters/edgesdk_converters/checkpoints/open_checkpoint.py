@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from edgesdk.bundle.manifest import SourceFile
 from edgesdk.errors import CheckpointError, UnsupportedOption
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
-from edgesdk_converters.checkpoints.default_model import fetch_verified
+from edgesdk_converters.checkpoints.default_model import fetch_verified, find_named
 from edgesdk_converters.checkpoints.digests import Progress
 from edgesdk_converters.checkpoints.fetch_hub import fetch_hub, is_hub_id
 from edgesdk_converters.checkpoints.fetch_hub_gguf import fetch_hub_gguf, split_quantised
@@ -67,10 +68,41 @@ def open_checkpoint(
     )
 
 
-def _open_folder(folder: Path, progress: Progress | None) -> Checkpoint:
+def open_local(source: str, revision: str | None = None) -> Checkpoint:
+    """Opens a checkpoint that is here, without digests of its files; fetches and writes nothing.
+
+    Args:
+        source: as for `open_checkpoint`.
+        revision: likewise; whatever has one would be fetched.
+
+    Raises:
+        CheckpointError: it is not here, or cannot be read.
+        UnsupportedOption: it would have to be fetched.
+        MissingExtra: a package of the `convert` extra is missing.
+    """
+    path = Path(source)
+    is_folder, is_file = os.path.isdir(source), os.path.isfile(source)
+    if is_folder and ((path / CONFIG).is_file() or source not in NAMED_MODELS):
+        return _open_folder(path, None, hashed=False)
+    if is_file and path.suffix != ".safetensors":
+        return open_gguf(path, described=SourceFile(path.name, "", path.stat().st_size))
+    if source in NAMED_MODELS:
+        file = find_named(source)
+        if file is not None:
+            described = SourceFile(file.name, "", file.stat().st_size)
+            return open_gguf(file, name=NAMED_MODELS[source].title, described=described)
+    elif not (split_quantised(source) or is_hub_id(source)):
+        return open_checkpoint(source, revision=revision)  # says what is wrong
+    raise UnsupportedOption(
+        f"{source[:200]} is not here yet, and an estimate fetches nothing; fetch it first, or give its "
+        "folder or file"
+    )
+
+
+def _open_folder(folder: Path, progress: Progress | None, *, hashed: bool = True) -> Checkpoint:
     if not (folder / CONFIG).is_file():
         refuse_adapter(folder)
         ggufs = sorted(folder.glob("*.gguf"))
         hint = f"; did you mean {ggufs[0]}?" if ggufs else ""
         raise CheckpointError(f"{folder} has no {CONFIG}; expected a Hugging Face directory{hint}")
-    return open_huggingface(folder, progress=progress)
+    return open_huggingface(folder, progress=progress, hashed=hashed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from edgesdk.bundle.manifest import Source
+from edgesdk.bundle.manifest import Source, SourceFile
 from edgesdk.errors import CheckpointError
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.checkpoints.digests import Progress, describe_file
@@ -32,6 +32,7 @@ def open_huggingface(
     location: str | None = None,
     revision: str | None = None,
     progress: Progress | None = None,
+    hashed: bool = True,
 ) -> Checkpoint:
     """Opens a directory with config.json, safetensors and tokenizer.json.
 
@@ -40,6 +41,7 @@ def open_huggingface(
         location: for the manifest; None for the directory's name.
         revision: hub commit, when there is one.
         progress: told how far hashing is.
+        hashed: whether the weight files get their digests, which reads them whole; empty ones if not.
 
     Raises:
         CheckpointError: a file is missing or damaged, or the weights are an adapter, or quantised in a way
@@ -60,7 +62,10 @@ def open_huggingface(
     tokenizer = read_huggingface_tokenizer(folder, config, generation)
     recommended, notes = generation_defaults(generation)
     place = location or folder.resolve().name
-    files = tuple(describe_file(path, progress) for path in weights.paths)
+    files = tuple(
+        describe_file(path, progress) if hashed else SourceFile(path.name, "", path.stat().st_size)
+        for path in weights.paths
+    )
     return Checkpoint(
         name=place.rsplit("/", 1)[-1],
         config=config,

@@ -9,8 +9,6 @@ from __future__ import annotations
 from edgesdk.errors import CheckpointError
 
 _WHY = (
-    # docs/decisions/0027 says what they would take
-    ("short convolutions beside its attention", "lfm2 lfm2_moe lfm2moe"),
     (
         "layers whose state is no list of keys and values",
         "qwen3_5 qwen3_5_text qwen35 qwen3_next mamba mamba2 falcon_h1 falcon-h1 jamba bamba zamba2 "
@@ -19,7 +17,7 @@ _WHY = (
     (
         "a mixture of experts",
         "mixtral qwen2_moe qwen3_moe qwen2moe qwen3moe gpt_oss gpt-oss olmoe granitemoe deepseek_v3 "
-        "deepseek2 ernie4_5_moe",
+        "deepseek2 ernie4_5_moe lfm2_moe lfm2moe",
     ),
     ("several residual streams side by side", "gemma3n gemma3n_text"),
 )

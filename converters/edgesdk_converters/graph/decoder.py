@@ -8,11 +8,13 @@ weight names the canonical ones of `edgesdk_converters.architectures`.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
-from edgesdk.bundle.decoder_block import Attention, FeedForward, LayerInputs
+from edgesdk.bundle.decoder_block import Attention, Convolution, FeedForward, LayerInputs
 from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.stack_record import BEFORE, picks
 from edgesdk.bundle.step_contract import step_contract
 from edgesdk.bundle.step_names import CACHE, NEW, CellName, graph_tensors
 from edgesdk_converters.graph import ops
@@ -25,7 +27,8 @@ def build_decoder(spec: DecoderSpec) -> Graph:
     Returns:
         A graph with inputs `tokens` (T,), `positions` (T,), `mask` (T, S+T), `window_mask` (T, S+T)
         when a layer has a sliding window, `rows` (R,), and keys and values (K, S, D) of every layer with
-        cells of its own; outputs `logits` (R, V), and new keys and values (K, T, D) of the same layers.
+        cells of its own; outputs `logits` (R, V), and new keys and values (K, T, D) of the same layers. With
+        convolutions also `before` and `picks_j`, and what each keeps of the new tokens (1, T, E).
     """
     return _DecoderBuilder(spec).build()
 
@@ -48,9 +51,12 @@ class _DecoderBuilder:
         x = self._scale(x, spec.embedding_scale, "embedded.scaled")
         own = () if spec.layer_inputs is None else self._layer_inputs(x, spec.layer_inputs)
         cell_layers = iter(spec.cell_layers)
+        places = itertools.count()
         for block in spec.blocks:
             at = f"layers.{block.number}"
-            if block.mixer is not None:
+            if isinstance(block.mixer, Convolution):
+                x = self._residual(x, self._convolution(x, at, block.mixer, next(places)), f"{at}.attn")
+            elif block.mixer is not None:
                 x = self._residual(x, self._attention(x, at, block.mixer, next(cell_layers)), f"{at}.attn")
             if block.feed_forward is not None:
                 x = self._residual(x, self._feed_forward(x, at, block.feed_forward), f"{at}.mlp")
@@ -104,6 +110,21 @@ class _DecoderBuilder:
         (y,) = g.add(attend, [query, *new, mask, *cache], f"{at}.attended")
         (y,) = g.add(ops.MergeHeads(), [y], f"{at}.merged")
         return self._linear(y, f"{at}.o", E, H * D, mixer.out_bias)
+
+    def _convolution(self, x: str, at: str, mixer: Convolution, place: int) -> str:
+        """A gated convolution over what it keeps of the last tokens: of the new ones, it is an output."""
+        g, E, k = self.g, self.spec.hidden_size, mixer.kernel
+        if self.spec.pre_norms:
+            x = self._norm(x, f"{at}.attn_norm", E)
+        y = self._linear(x, f"{at}.conv_in", 3 * E, E, False)
+        gate, scale, value = g.add(ops.Split((E, E, E)), [y], *(f"{at}.conv.{part}" for part in "bcx"))
+        (kept,) = g.add(ops.Multiply(), [gate, value], f"{at}.conv.kept")
+        (row,) = g.add(ops.SplitHeads(1), [kept], f"{at}.conv.kept.row")
+        g.add(ops.HeadsFirst(), [row], str(CellName("x", NEW, place)))
+        taps = [g.weight(f"{at}.taps.{j}", (E,)) for j in range(k)]
+        (y,) = g.add(ops.Convolve(k, place), [kept, BEFORE, *picks(k - 1), *taps], f"{at}.convolved")
+        (y,) = g.add(ops.Multiply(), [scale, y], f"{at}.conv.gated")
+        return self._linear(y, f"{at}.conv_out", E, E, False)
 
     def _feed_forward(self, x: str, at: str, ffn: FeedForward) -> str:
         g, E = self.g, self.spec.hidden_size

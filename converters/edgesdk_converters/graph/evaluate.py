@@ -75,6 +75,20 @@ def _linear(op: ops.Linear, xp: Namespace, x: Array, weight: Array, *bias: Array
     return (y + bias[0] if bias else y,)
 
 
+def _low_rank(
+    op: ops.LowRank, xp: Namespace, y: Array, h: Array, gates: Array, *written: Array
+) -> tuple[Array, ...]:
+    gated = h * gates[:, np.asarray(op.columns)]
+    added, start, left = [], 0, iter(written)
+    for part in op.parts:
+        if part.rank:
+            added.append(gated[:, start : start + part.rank] @ next(left).T)
+        else:
+            added.append(xp.zeros((y.shape[0], part.width), y.dtype))
+        start += part.rank
+    return (y + xp.concatenate(added, axis=1),)
+
+
 def _split(op: ops.Split, xp: Namespace, x: Array) -> tuple[Array, ...]:
     return tuple(xp.split(x, np.cumsum(op.sizes)[:-1].tolist(), axis=-1))
 
@@ -121,6 +135,15 @@ def _attend(
     return (xp.transpose(out, (2, 0, 1, 3)).reshape(T, H, D),)
 
 
+def _convolve(op: ops.Convolve, xp: Namespace, x: Array, before: Array, *given: Array) -> tuple[Array, ...]:
+    picks, taps = given[: op.kernel - 1], given[op.kernel - 1 :]
+    y = x * taps[0]
+    for j, pick in enumerate(picks, start=1):
+        start, end = op.columns(j, x.shape[1])
+        y = y + (before[:, start:end] + pick @ x) * taps[j]
+    return (y,)
+
+
 def _activate(op: ops.Activate, xp: Namespace, x: Array) -> tuple[Array, ...]:
     if op.kind == "silu":
         # The clip keeps exp from overflowing; sigmoid(-80) is already 0 in float32 products.
@@ -162,12 +185,14 @@ LOWERINGS: Mapping[type[ops.Op], Lowering] = cast(
         ops.TakeRows: _take_rows,
         ops.RmsNorm: _rms_norm,
         ops.Linear: _linear,
+        ops.LowRank: _low_rank,
         ops.Split: _split,
         ops.SplitHeads: _split_heads,
         ops.MergeHeads: _merge_heads,
         ops.HeadsFirst: _heads_first,
         ops.Rotate: _rotate,
         ops.Attend: _attend,
+        ops.Convolve: _convolve,
         ops.Activate: _activate,
         ops.Add: _add,
         ops.Multiply: _multiply,

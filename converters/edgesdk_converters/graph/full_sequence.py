@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk.bundle.stack_record import GATES, SOURCES, STREAMS
 from edgesdk.bundle.step_contract import step_contract
 from edgesdk.bundle.step_names import graph_tensors
 from edgesdk_converters.graph.evaluate import Namespace, evaluate
+from edgesdk_converters.graph.predecessor_inputs import predecessor_inputs
 from edgesdk_converters.graph.program import Program
 
 MASKED = np.float32(-1e9)
@@ -21,7 +23,7 @@ MASKED = np.float32(-1e9)
 def sequence_inputs(
     program: Program, sequences: Sequence[NDArray[np.int32]]
 ) -> dict[str, NDArray[np.generic]]:
-    """Inputs of one step that holds whole sequences side by side, with no cells (S = 0)."""
+    """Inputs of one step of whole sequences side by side: no cells (S = 0), all gates 0, no row a stream."""
     spec = program.spec
     tokens = np.concatenate([np.asarray(s, np.int32) for s in sequences])
     positions = np.concatenate([np.arange(len(s), dtype=np.int32) for s in sequences])
@@ -36,10 +38,23 @@ def sequence_inputs(
     }
     if spec.window is not None:
         inputs["window_mask"] = np.where(seen & (distance < spec.window), np.float32(0), MASKED)
+    inputs |= closed_gates(program, len(tokens))
+    inputs |= predecessor_inputs(spec, seen, distance)
     for cells in graph_tensors(step_contract(spec)).cells:
         inputs[cells.name] = np.zeros(
             [size if isinstance(size, int) else 0 for size in cells.dims], np.float32
         )
+    return inputs
+
+
+def closed_gates(program: Program, count: int) -> dict[str, NDArray[np.generic]]:
+    """Inputs by which `count` tokens are run by the model alone: no term of low rank, and no row a stream."""
+    inputs: dict[str, NDArray[np.generic]] = {}
+    for value in program.graph.inputs:
+        if value.name in (GATES, STREAMS):
+            inputs[value.name] = np.zeros((count, int(value.shape[1])), np.float32)
+        elif value.name == SOURCES:
+            inputs[SOURCES] = np.arange(count, dtype=np.int32)
     return inputs
 
 

@@ -69,6 +69,55 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class LowRankPart:
+    """Columns of a product to which low-rank terms are added.
+
+    Attributes:
+        width: how many columns.
+        ranks: for each gate the rank of its term, 0 where it leaves the columns as they are.
+    """
+
+    width: int
+    ranks: tuple[int, ...]
+
+    @property
+    def rank(self) -> int:
+        """Sum of the ranks: columns of the part's B."""
+        return sum(self.ranks)
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """y + B (h * gates'): gated terms of low rank beside a product (LoRA, arXiv 2106.09685, section 4.1).
+
+    y (M, O), h (M, sum of ranks), gates (M, G), B (width, rank) for each part that has a rank -> (M, O).
+    h is what a linear layer with the rows A makes of the product's input, those of all parts side by side,
+    within a part those of all gates; gates' repeats each gate's factor as often as its rank. A row whose
+    gates are 0 keeps y. Who gives A and B, and what a gate stands for, is not known here.
+
+    Attributes:
+        parts: they cover the columns of y, in order.
+    """
+
+    parts: tuple[LowRankPart, ...]
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """For each column of h the gate that it is multiplied by."""
+        return tuple(g for part in self.parts for g, rank in enumerate(part.ranks) for _ in range(rank))
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) > 3 and all(len(shape) == 2 for shape in shapes), self, shapes)
+        y, h, gates, *written = shapes
+        _expect(y[0] == h[0] == gates[0] and y[1] == sum(part.width for part in self.parts), self, shapes)
+        _expect(h[1] == len(self.columns), self, shapes)
+        _expect(all(len(part.ranks) == gates[1] for part in self.parts), self, shapes)
+        _expect(written == [(part.width, part.rank) for part in self.parts if part.rank], self, shapes)
+        return (y,)
+
+
+@dataclass(frozen=True)
 class Split:
     """x (M, sum(sizes)) -> one (M, size) per size."""
 
@@ -157,6 +206,38 @@ class Attend:
 
 
 @dataclass(frozen=True)
+class Convolve:
+    """A causal convolution of every channel over the last k tokens: sum over j of tap_j * (x, j tokens ago).
+
+    x (T, E), before (T, count * (k - 1) * E), k - 1 picks (T, T), k taps (E,) -> (T, E). x of the j-th token
+    before one is picks_j @ x where that is a new token, and the j-th E columns of its own in `before` where
+    it is not; the other is zero.
+
+    Attributes:
+        kernel: k.
+        place: among the convolutions, whose columns stand in `before` one behind the other.
+    """
+
+    kernel: int
+    place: int
+
+    def columns(self, j: int, width: int) -> tuple[int, int]:
+        """Columns of `before`, from and to, of the j-th token before (j from 1), E being `width`."""
+        start = (self.place * (self.kernel - 1) + j - 1) * width
+        return start, start + width
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) == 2 * self.kernel + 1 and len(shapes[0]) == 2, self, shapes)
+        T, E = shapes[0]
+        _expect(isinstance(E, int) and len(shapes[1]) == 2 and shapes[1][0] == T, self, shapes)
+        _expect(int(shapes[1][1]) >= self.columns(self.kernel - 1, int(E))[1], self, shapes)
+        _expect(set(shapes[2 : self.kernel + 1]) == {(T, T)}, self, shapes)
+        _expect(set(shapes[self.kernel + 1 :]) == {(E,)}, self, shapes)
+        return (shapes[0],)
+
+
+@dataclass(frozen=True)
 class Activate:
     """x -> silu(x) or gelu(x) in its tanh approximation."""
 
@@ -241,12 +322,14 @@ Op = (
     | TakeRows
     | RmsNorm
     | Linear
+    | LowRank
     | Split
     | SplitHeads
     | MergeHeads
     | HeadsFirst
     | Rotate
     | Attend
+    | Convolve
     | Activate
     | Add
     | Multiply

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgesdk.bundle.manifest import CellType
 from edgesdk.bundle.port import Port
-from edgesdk.bundle.stack_record import StackRecord
+from edgesdk.bundle.stack_record import StackRecord, StreamsRecord
 from edgesdk.bundle.step_contract import StepContract, step_contract
 from edgesdk.bundle.step_names import CellName
 from edgesdk.bundle.step_shape import MAIN
@@ -32,11 +32,34 @@ def program_contract(program: Program, cell_type: CellType = "float32") -> StepC
     )
 
 
-def main_record(program: Program) -> tuple[StackRecord, ...]:
-    """What the manifest says of the main stack: its further ports; nothing where it has none."""
+def main_record(program: Program, streams: StreamsRecord | None = None) -> tuple[StackRecord, ...]:
+    """What the manifest says of the main stack: its further ports; nothing where it has none.
+
+    Args:
+        program: as it is written.
+        streams: what its streams are, where it has some.
+    """
     plain, found = step_contract(program.spec), program_contract(program)
     inputs, outputs = found.inputs[len(plain.inputs) :], found.outputs[len(plain.outputs) :]
-    return (StackRecord(MAIN, inputs=inputs, outputs=outputs),) if inputs or outputs else ()
+    return (StackRecord(MAIN, inputs=inputs, outputs=outputs, streams=streams),) if inputs or outputs else ()
+
+
+def refuse_convolutions(program: Program, target: str) -> None:
+    """Refuses a decoder with convolutions, whose earlier tokens the host hands in.
+
+    Args:
+        program: a decoder.
+        target: what cannot take them.
+
+    Raises:
+        EmitError: saying so.
+    """
+    spec = program.spec
+    if spec.convolving:
+        raise EmitError(
+            f"{spec.architecture} has {len(spec.convolving)} convolutions, which {target} does not hold; "
+            "emit the step variant (onnx-step), or litert"
+        )
 
 
 def refuse_further_ports(program: Program, target: str) -> None:
@@ -49,9 +72,10 @@ def refuse_further_ports(program: Program, target: str) -> None:
     Raises:
         EmitError: naming one.
     """
-    for record in main_record(program):
+    plain, found = step_contract(program.spec), program_contract(program)
+    further = (*found.inputs[len(plain.inputs) :], *found.outputs[len(plain.outputs) :])
+    if further:
         raise EmitError(
-            f"{target} takes tokens and gives logits only, the model also has "
-            f"{(*record.inputs, *record.outputs)[0].name!r}; "
+            f"{target} takes tokens and gives logits only, the model also has {further[0].name!r}; "
             "emit another target"
         )

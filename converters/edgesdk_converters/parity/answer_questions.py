@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk.bundle.step_names import NEW, CellName
 from edgesdk.evaluation.chats import Chats
 from edgesdk.model import Model
 from edgesdk_converters.graph.evaluate import LOWERINGS, Namespace, evaluate
-from edgesdk_converters.graph.full_sequence import MASKED
+from edgesdk_converters.graph.full_sequence import MASKED, closed_gates
 from edgesdk_converters.graph.graph import Graph
 from edgesdk_converters.graph.ops import Attend
+from edgesdk_converters.graph.predecessor_inputs import predecessor_inputs
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Array, Weights
 
@@ -109,6 +111,7 @@ def answer_questions(
 
 def _groups(program: Program, asked: Sequence[Text], tokens: int) -> Iterator[Sequence[Text]]:
     cell_bytes = 4 * sum(heads * size for _, heads, size in _cell_inputs(program.graph).values())
+    cell_bytes += 4 * len(program.spec.convolving) * program.spec.hidden_size
     longest = max(len(question) for question in asked) + tokens
     size = max(1, _CELL_BYTES // (cell_bytes * longest))
     for start in range(0, len(asked), size):
@@ -141,6 +144,9 @@ class _Answers:
         self._cells = {
             name: np.empty((heads, cells, size), np.float32) for name, (_, heads, size) in self._new.items()
         }
+
+        spec = program.spec
+        self._convolved = np.empty((len(spec.convolving), cells, spec.hidden_size), np.float32)
 
     def run(self, ends: frozenset[int], writable: NDArray[np.int64] | None) -> list[Text]:
         """The answers, in order."""
@@ -202,10 +208,14 @@ class _Answers:
         window = self._program.spec.window
         if window is not None:
             inputs["window_mask"] = np.where(seen & (distance < window), np.float32(0), MASKED)
+        inputs |= closed_gates(self._program, T)
+        inputs |= predecessor_inputs(self._program.spec, seen, distance, self._convolved[:, :S])
         inputs |= {name: cells[:, :S] for name, cells in self._cells.items()}
         found = evaluate(self._program.graph, self._program.weights, inputs, lowerings=_APART)
         for name, (out, _, _) in self._new.items():
             self._cells[name][:, new] = found[out]
+        for place, kept in enumerate(self._convolved):
+            kept[new] = found[str(CellName("x", NEW, place))][0]
         self._used += T
         chosen: NDArray[np.int64] = np.argmax(found["logits"], axis=-1)
         return chosen

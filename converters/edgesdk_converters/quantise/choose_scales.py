@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk_converters.graph.evaluate import Array
+from edgesdk_converters.graph.low_rank_term import INNER
 from edgesdk_converters.graph.ops import Linear
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.quantise.gptq_scales import scales_for_gptq
@@ -77,14 +78,16 @@ def choose_scales(
 def _best(program: Program, recipe: Recipe, place: Scalable, inputs: list[Array]) -> Array | None:
     """The factors with the least error, relative to each reader's output; None for all ones."""
     x = np.concatenate(inputs)
-    schemes = [recipe.scheme(name) for name in place.readers]
-    if all(recipe.exact(name, 1) for name in place.readers) and set(schemes) == {_GPTQ_ROWS}:
+    # A term of low rank that stays floating point loses nothing, whatever the factors.
+    quantised = [name for name in place.readers if recipe.scheme(name) or not name.endswith(INNER)]
+    schemes = [recipe.scheme(name) for name in quantised]
+    if all(recipe.exact(name, 1) for name in quantised) and set(schemes) == {_GPTQ_ROWS}:
         # Channels that must have the same factor have the same largest number among theirs.
         groups = np.unique(place.share(np.arange(place.channels, dtype=np.float32)), return_inverse=True)[1]
-        return scales_for_gptq([program.weights.load(name) for name in place.readers], x.T @ x, groups)
+        return scales_for_gptq([program.weights.load(name) for name in quantised], x.T @ x, groups)
     rows = x[np.linspace(0, len(x) - 1, min(len(x), _TOKENS)).astype(np.int64)]
     readers = []
-    for name in place.readers:
+    for name in quantised:
         scheme = recipe.scheme(name)
         if scheme is None:
             return None

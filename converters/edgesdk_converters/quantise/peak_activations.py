@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgesdk.errors import TransformError
 from edgesdk_converters.graph.evaluate import Array
+from edgesdk_converters.graph.low_rank_term import is_inner
 from edgesdk_converters.graph.ops import Linear, RmsNorm
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.quantise.token_runs import TokenRuns
@@ -60,6 +61,8 @@ def outlier_channels(program: Program, peaks: Mapping[str, Array], count: int) -
     found: dict[str, tuple[int, ...]] = {}
     for node in program.graph.nodes:
         if not isinstance(node.op, Linear) or node.inputs[0] not in peaks:
+            continue
+        if is_inner(program.graph, node.outputs[0]):  # it reads every channel without loss
             continue
         made = program.graph.producer(node.inputs[0])
         if made is not None and isinstance(made.op, RmsNorm):

@@ -15,6 +15,9 @@ Grammar of names:
                               the same, its products read activations without loss; LiteRT only
     <path>.json               a recipe of one's own: the fields of `Recipe` as an object
 
+Parts of low-rank adapters and streams (`*.lora_a`, `*.lora_b`, `streams.*`) stay floating point under every
+built-in recipe, and under every rule whose pattern does not name them.
+
 The gate of a recipe is what a converted model must reach against the float32 evaluator, measured on
 the built-in passages; it catches broken conversions, and is not a promise of quality.
 """
@@ -29,6 +32,7 @@ from typing import Literal
 
 from edgesdk.bundle.records import from_json
 from edgesdk.errors import BundleError, UnsupportedOption
+from edgesdk_converters.graph.low_rank_term import INNER, WRITTEN
 from edgesdk_converters.quantise.activation_rule import ActivationRule
 from edgesdk_converters.quantise.weight_pattern import check_pattern, matches
 
@@ -37,6 +41,7 @@ Algorithm = Literal["round", "clip_search", "gptq", "stored", "palette", "palett
 
 _OWN_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _EXACT = "-exact"
+_STREAMS = "streams."
 _LIMIT_BYTES = 1 << 20
 _KNOWN = (
     "f32, f16, w8, source, source-h4, w4b32, w4b64, w4c, p4, any of the w and p ones with -round, "
@@ -113,6 +118,10 @@ class Rule:
 
     def matches(self, weight: str) -> bool:
         """Whether the rule speaks of a weight."""
+        if weight.endswith((INNER, WRITTEN)) and "lora_" not in self.pattern:
+            return False
+        if weight.startswith(_STREAMS) and _STREAMS not in self.pattern:
+            return False
         return matches(self.pattern, weight)
 
 

@@ -6,6 +6,7 @@ It reads a graph, fused or not, and changes nothing; `edgesdk_converters.transfo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from edgesdk_converters.graph.ops import (
     Attend,
     HeadsFirst,
     Linear,
+    LowRank,
     MergeHeads,
     Multiply,
     RmsNorm,
@@ -101,24 +103,39 @@ def _makers(program: Program, value: str) -> tuple[tuple[tuple[str, int], ...], 
 
 
 def _linear_rows(graph: Graph, value: str, *, cells: bool) -> tuple[tuple[str, int], ...]:
-    """Weight and bias of the linear layer that makes a value, through splits and changes of layout.
+    """Weights and bias that make a value, through terms of low rank, splits and changes of layout.
 
     None where something besides reads what is scaled on the way; cells may be scaled with their values.
     """
-    start = 0
+    start, written = 0, []
     if not _read_once(graph, value) and not (cells and len(graph.users(value)) == 1):
         return ()
     node: Node | None = graph.producer(value)
-    while node is not None and isinstance(node.op, HeadsFirst | SplitHeads | Split):
+    while node is not None and isinstance(node.op, HeadsFirst | SplitHeads | Split | LowRank):
         if isinstance(node.op, Split):
             start = sum(node.op.sizes[: node.outputs.index(value)])
+        if isinstance(node.op, LowRank):
+            written += _written_from(node, start)
         value = node.inputs[0]
         if not _read_once(graph, value):
             return ()
         node = graph.producer(value)
     if node is None or not isinstance(node.op, Linear):
         return ()
-    return _alone(graph, node.inputs[1:], start)
+    made = (*((name, start) for name in node.inputs[1:]), *written)
+    return made if all(_read_once(graph, name) for name, _ in made) else ()
+
+
+def _written_from(node: Node, start: int) -> list[tuple[str, int]]:
+    """B of the part whose columns begin at one, with the row at which they begin: none if it adds nothing."""
+    op, names = cast(LowRank, node.op), iter(node.inputs[3:])
+    before = 0
+    for part in op.parts:
+        name = next(names) if part.rank else None
+        if before <= start < before + part.width:
+            return [] if name is None else [(name, start - before)]
+        before += part.width
+    return []
 
 
 def _read_once(graph: Graph, value: str) -> bool:

@@ -14,17 +14,32 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.bundle.write_file import write_file
 from edgesdk.errors import CheckpointError, TransformError
-from edgesdk_converters.training.frozen_target import FrozenTarget, HiddenStates
+from edgesdk_converters.training.frozen_target import HiddenStates
 
 _INDEX = "features.json"
 _VERSION = 1
+
+
+class Target(Protocol):
+    """What reads texts: the evaluator (`FrozenTarget`) or a bundle (`RunningTarget`)."""
+
+    @property
+    def most_tokens(self) -> int:
+        """Of one call."""
+
+    @property
+    def hidden_size(self) -> int:
+        """E."""
+
+    def states(self, texts: Sequence[NDArray[np.int32]]) -> list[HiddenStates]:
+        """States of texts: (n,) int32 each, `most_tokens` together at most."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +73,7 @@ class Features:
 
 
 def collect_features(
-    target: FrozenTarget,
+    target: Target,
     texts: Sequence[LearningText],
     folder: Path,
     origin: str,
@@ -67,7 +82,7 @@ def collect_features(
     """Runs the target over texts that the folder does not have yet.
 
     Args:
-        target: frozen.
+        target: what reads them.
         texts: all of them, those of an earlier call first; what is longer than a call of the target is cut.
         folder: is made.
         origin: tells this target from others.

@@ -73,23 +73,28 @@ class FrozenTarget:
         hidden_size: E.
     """
 
-    def __init__(self, program: Program, most_tokens: int) -> None:
+    def __init__(self, program: Program, most_tokens: int, value: str = HIDDEN) -> None:
         """Reads the weights.
 
         Args:
             program: the decoder of the checkpoint, before any transform.
             most_tokens: of one call; no text may be longer.
+            value: the (T, E) of the graph that is given as `hidden`; with another than what the head reads
+                the head is not run, and `log_z` is 0.
         """
         graph = program.graph
-        kept = _only(graph, (HIDDEN, "logits"))
+        whole = value == HIDDEN
+        kept = _only(graph, (HIDDEN, "logits") if whole else (value,))
         self._program = dataclasses.replace(program, graph=kept)
         self.most_tokens = most_tokens
         self.hidden_size = program.spec.hidden_size
         self._weights = {value.name: jnp.asarray(program.weights.load(value.name)) for value in kept.weights}
-        lowerings = {**LOWERINGS, ops.Rotate: _rotate_by_table(most_tokens)}
+        lowerings = {**LOWERINGS, ops.Rotate: rotate_by_table(most_tokens)}
 
         def run(weights: Mapping[str, Array], inputs: Mapping[str, Array]) -> tuple[Array, Array]:
-            out = _evaluate(kept, weights, inputs, lowerings)
+            out = run_graph(kept, weights, inputs, lowerings)
+            if not whole:
+                return out[value], jnp.zeros(out[value].shape[:1])
             return out[HIDDEN], jax.nn.logsumexp(out["logits"], axis=-1)
 
         self._run = jax.jit(run)
@@ -139,16 +144,17 @@ class TargetHead:
         """
         flat = hidden.reshape(-1, hidden.shape[-1])
         weights = {self._name: self.rows if rows is None else rows}
-        out = _evaluate(self._tail, weights, {HIDDEN: flat}, LOWERINGS)
+        out = run_graph(self._tail, weights, {HIDDEN: flat}, LOWERINGS)
         return out["logits"].reshape(*hidden.shape[:-1], -1)
 
 
-def _evaluate(
+def run_graph(
     graph: Graph,
     weights: Mapping[str, Array],
     inputs: Mapping[str, Array],
     lowerings: Mapping[type[ops.Op], Lowering],
 ) -> dict[str, Array]:
+    """Evaluates a graph on jax's arrays, traced ones too: outputs by name."""
     given = cast("Mapping[str, NDArray[np.generic]]", inputs)
     return cast("dict[str, Array]", evaluate(graph, ArrayWeights(weights), given, jnp, lowerings))
 
@@ -179,7 +185,7 @@ def _after_hidden(graph: Graph, head: str) -> Graph:
     return dataclasses.replace(kept, inputs=inputs, nodes=nodes, weights=weights)
 
 
-def _rotate_by_table(count: int) -> Lowering:
+def rotate_by_table(count: int) -> Lowering:
     """Rotary embedding whose positions may be traced: angles of `count` positions are computed beforehand."""
 
     def rotate(op: ops.Rotate, xp: Namespace, x: NumpyArray, positions: NumpyArray) -> tuple[NumpyArray, ...]:

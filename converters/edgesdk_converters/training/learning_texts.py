@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -20,9 +21,11 @@ from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.convert import convert
 from edgesdk_converters.convert_options import ConvertOptions
 from edgesdk_converters.drafts.draft_checkpoint import tokenizer_digest
+from edgesdk_converters.graph.program import Program
 from edgesdk_converters.quantise.calibration.calibration_text import builtin_calibration, read_calibration
-from edgesdk_converters.training.draft_training import ANSWERS, SAMPLE, DraftTraining
+from edgesdk_converters.training.draft_training import ANSWERS, SAMPLE
 from edgesdk_converters.training.features import LearningText
+from edgesdk_converters.training.running_target import RunningTarget
 from edgesdk_converters.training.seed_instructions import (
     LICENCE,
     instructions,
@@ -37,6 +40,30 @@ _RUNNING = 12  # answers at once: their cells fit into 2,048
 _STEP_MS = 2000.0  # nobody waits for the next token
 
 Provenance = dict[str, object]
+
+
+class TextOptions(Protocol):
+    """Which texts are learnt from; `DraftTraining` says what each is."""
+
+    @property
+    def data(self) -> tuple[str, ...]:
+        """Kinds of data, and files."""
+
+    @property
+    def answer_tokens(self) -> int:
+        """How many the target writes."""
+
+    @property
+    def seed(self) -> int:
+        """Of instructions."""
+
+    @property
+    def teacher(self) -> Path | None:
+        """Bundle that writes answers."""
+
+    @property
+    def threads(self) -> int | None:
+        """Of the teacher."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +82,7 @@ class LearningData:
 
 
 def learning_texts(
-    source: str, checkpoint: Checkpoint, options: DraftTraining, work: Path, say: Callable[[int], None]
+    source: str, checkpoint: Checkpoint, options: TextOptions, work: Path, say: Callable[[int], None]
 ) -> LearningData:
     """Gathers texts; answers are written first where they are not there yet.
 
@@ -74,7 +101,7 @@ def learning_texts(
     greedy: set[int] = set()
     provenance: list[Provenance] = []
     # What is wrong with a file has to show before answers are written for hours.
-    plain = {item: _plain(checkpoint, item) for item in options.data if item != ANSWERS}
+    plain = {item: plain_text(checkpoint, item) for item in options.data if item != ANSWERS}
     for item in options.data:
         if item == ANSWERS:
             found, record = _answers(source, checkpoint, options, work, say)
@@ -88,7 +115,7 @@ def learning_texts(
 
 
 def _answers(
-    source: str, checkpoint: Checkpoint, options: DraftTraining, work: Path, say: Callable[[int], None]
+    source: str, checkpoint: Checkpoint, options: TextOptions, work: Path, say: Callable[[int], None]
 ) -> tuple[list[tuple[LearningText, bool]], Provenance]:
     path, about = work / "answers.jsonl", work / "answers.json"
     answers = read_texts(path) if path.exists() else []
@@ -158,14 +185,29 @@ def _check_teacher(bundle: Path, checkpoint: Checkpoint) -> None:
         )
 
 
-def _converted(source: str, folder: Path) -> Path:
-    """The teacher made of the checkpoint, unless it is there."""
+def running_target(source: str, program: Program, options: TextOptions, work: Path) -> RunningTarget:
+    """The target with its states, to read texts: converted for it unless it is there.
+
+    Raises:
+        EdgeSdkError: it cannot be converted or loaded.
+    """
+    return RunningTarget(_converted(source, work / "reader", states=True), program, options.threads)
+
+
+def _converted(source: str, folder: Path, *, states: bool = False) -> Path:
+    """A bundle made of the checkpoint, unless it is there."""
     if not (folder / MANIFEST_NAME).is_file():
-        convert(source, folder, ConvertOptions(targets=("litert",), recipes=("w8-round",), prove=False))
+        options = ConvertOptions(targets=("litert",), recipes=("w8-round",), prove=False, embeddings=states)
+        convert(source, folder, options)
     return folder
 
 
-def _plain(checkpoint: Checkpoint, item: str) -> tuple[list[LearningText], Provenance]:
+def plain_text(checkpoint: Checkpoint, item: str) -> tuple[list[LearningText], Provenance]:
+    """Windows of 256 tokens of a text, or of the shipped sample, with where they come from.
+
+    Raises:
+        UnsupportedOption: the file cannot be read, or is shorter than a window.
+    """
     sample = builtin_calibration() if item == SAMPLE else read_calibration(Path(item))
     windows: Sequence[np.ndarray[tuple[int], np.dtype[np.int32]]]
     windows = calibration_windows(checkpoint, sample, _WINDOW, _MOST_TEXT)

@@ -83,7 +83,7 @@ def measure_draft(
         chances += (np.concatenate(kept, axis=1) * there).sum(axis=1)
         counts += there.sum(axis=1)
         tokens += len(at)
-        steps += [_walk(correct[: gamma + 1].sum(axis=0)) for gamma in range(depth)]
+        steps += [walk_steps(correct[: gamma + 1].sum(axis=0)) for gamma in range(depth)]
     all_right = np.concatenate(reach, axis=1).mean(axis=1) if reach else np.zeros(depth)
     return DraftWorth(
         len(reach),
@@ -94,7 +94,7 @@ def measure_draft(
     )
 
 
-def _walk(reach: NDArray[np.int64]) -> int:
+def walk_steps(reach: NDArray[np.int64]) -> int:
     """Steps through an answer whose positions allow so many guesses."""
     at = steps = 0
     while at < len(reach):

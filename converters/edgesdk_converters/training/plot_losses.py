@@ -26,17 +26,20 @@ def plot_losses(lines: Sequence[Mapping[str, float]], path: Path) -> bool:
     if not lines:
         return False
     with matplotlib.rc_context({"svg.hashsalt": "edgesdk", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(9, 3.4), layout="constrained")
-        left, right = figure.subplots(1, 2)
+        accepted = [name for name in lines[-1] if "." in name]
+        figure = Figure(figsize=(9 if accepted else 4.5, 3.4), layout="constrained")
+        axes = figure.subplots(1, 2 if accepted else 1, squeeze=False)[0]
+        left, right = axes[0], axes[-1]
         steps = [line["step"] for line in lines]
         left.plot(steps, [line["loss"] for line in lines], color="tab:blue")
         left.set_ylabel("loss")
-        for name in (name for name in lines[-1] if "." in name):
+        for name in accepted:
             right.plot(steps, [line.get(name, float("nan")) for line in lines], label=name)
-        right.set_ylabel("expected acceptance")
-        right.legend()
-        for axes in (left, right):
-            axes.set_xlabel("step")
+        if accepted:
+            right.set_ylabel("expected acceptance")
+            right.legend()
+        for each in axes:
+            each.set_xlabel("step")
         metadata = {"Date": None, "Creator": None}
         write_file(path, lambda draft: figure.savefig(draft, format="svg", metadata=metadata))
     return True

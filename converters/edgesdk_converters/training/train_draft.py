@@ -5,9 +5,7 @@ Whatever was done stays in the work folder and is not done again: a run that was
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -15,8 +13,7 @@ from typing import cast
 import numpy as np
 
 from edgesdk.bundle.records import JsonValue, to_json
-from edgesdk.bundle.write_file import write_file
-from edgesdk.errors import CheckpointError, UnsupportedOption
+from edgesdk.errors import UnsupportedOption
 from edgesdk_converters.architectures.registry import read_spec, weights_for
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
@@ -35,18 +32,22 @@ from edgesdk_converters.training.draft_batches import DraftBatches
 from edgesdk_converters.training.draft_learner import DraftLearner, Frozen, freeze
 from edgesdk_converters.training.draft_training import ANSWERS, DraftTraining
 from edgesdk_converters.training.features import Features, collect_features
-from edgesdk_converters.training.frozen_target import FrozenTarget
-from edgesdk_converters.training.learning_texts import LearningData, learning_texts
+from edgesdk_converters.training.learning_texts import LearningData, learning_texts, running_target
 from edgesdk_converters.training.losses import find_loss
 from edgesdk_converters.training.measure_draft import DraftWorth, measure_draft
 from edgesdk_converters.training.plot_losses import plot_losses
 from edgesdk_converters.training.recurrent_draft import DraftShape, Parameters
-from edgesdk_converters.training.trainer import LOG_FILE, STATE_FILE, Told, Trainer, TrainOptions, read_log
+from edgesdk_converters.training.trainer import LOG_FILE, Told, Trainer, TrainOptions, read_log
+from edgesdk_converters.training.work_folder import (
+    TARGET_FILE,
+    check_target,
+    hold_back,
+    plan_steps,
+    target_origin,
+    tell_tokens,
+)
 
-_TARGET_TOKENS = 512  # of one call of the frozen target
-_HELD_BACK = 5  # one greedy answer in so many is judged on, not learnt from
-_PLAN_FILE = "plan.json"
-_TARGET_FILE = "target.json"
+_READ_AS = "as its bundle says"  # other states than the evaluator's are not mixed with them
 _MANY_PASSES = 4  # a draft of SmolLM2-135M knew its texts by heart after three
 
 
@@ -103,31 +104,22 @@ def train_draft(
     check_words(checkpoint.tokenizer.record.eos_ids, spec.vocab_size, options.words)
     work = options.work if options.work is not None else out / "work"
     work.mkdir(parents=True, exist_ok=True)
-    origin = _origin(checkpoint, program)
-    _check_target(work / _TARGET_FILE, checkpoint.name, origin)
+    origin = target_origin(checkpoint, program)
+    check_target(work / TARGET_FILE, checkpoint.name, origin)
 
     meter.enter("teaching", "gathering texts")
     meter.expect(options.answer_tokens)
     data = learning_texts(
-        source, checkpoint, options, work, _teller(meter, "{} tokens written by the target")
+        source, checkpoint, options, work, tell_tokens(meter, "{} tokens written by the target")
     )
     meter.enter("reading", "running the target over the texts")
     meter.expect(sum(len(text.tokens) for text in data.texts))
-    target = FrozenTarget(program, _TARGET_TOKENS)
-    features = collect_features(
-        target, data.texts, work / "features", origin, _teller(meter, "the target has read {} tokens")
-    )
-    del target
+    read_as = f"{origin} {_READ_AS}"
+    with closing(running_target(source, program, options, work)) as target:
+        tell = tell_tokens(meter, "the target has read {} tokens")
+        features = collect_features(target, data.texts, work / "features", read_as, tell)
     run = _DraftRun(checkpoint, program, options, config, features, data, out, work)
     return run.train(meter)
-
-
-def hold_back(answers: frozenset[int]) -> frozenset[int]:
-    """Which of the greedy answers are judged on: the last of every five, or the last of two to four."""
-    order = sorted(answers)
-    if len(order) < _HELD_BACK:
-        return frozenset(order[-1:] if len(order) > 1 else ())
-    return frozenset(order[_HELD_BACK - 1 :: _HELD_BACK])
 
 
 class _DraftRun:
@@ -164,9 +156,15 @@ class _DraftRun:
         )
 
     def train(self, meter: ProgressMeter) -> DraftReport:
-        settings = TrainOptions(
-            self._steps(meter), learning_rate=self._options.learning_rate, seed=self._options.seed
+        steps = plan_steps(
+            self._options.steps,
+            self._options.hours,
+            self._options.settings(),
+            self._learner,
+            self._work,
+            meter,
         )
+        settings = TrainOptions(steps, learning_rate=self._options.learning_rate, seed=self._options.seed)
         trainer = Trainer(self._learner, settings, self._work, self._options.settings())
         passes = settings.steps / self._batches.of_a_pass
         if passes > _MANY_PASSES:
@@ -201,29 +199,6 @@ class _DraftRun:
         return DraftReport(
             self._out, settings.steps, settings.steps * self._batches.positions, worth, plotted
         )
-
-    def _steps(self, meter: ProgressMeter) -> int:
-        """Steps to make; hours are turned into steps once, and stay what they were when a run goes on."""
-        if self._options.steps is not None:
-            return self._options.steps
-        plan, begun = self._work / _PLAN_FILE, (self._work / STATE_FILE).exists()
-        settings = self._options.settings()
-        if plan.exists():
-            steps, planned_for = _read_plan(plan)
-            # A run that has begun refuses other options by name.
-            if begun or planned_for == settings:
-                return steps
-        elif begun:
-            raise UnsupportedOption(
-                f"{self._work} holds a run of --steps, not of --hours; give the same options to go on, or "
-                "another work folder"
-            )
-        assert self._options.hours is not None
-        meter.say("timing a few steps", 0)
-        trial = Trainer(self._learner, TrainOptions(1000), self._work, settings)
-        steps = max(1, int(self._options.hours * 3600 / trial.seconds_a_step()))
-        write_file(plan, json.dumps({"steps": steps, "settings": settings}) + "\n")
-        return steps
 
     def _write(self, parameters: Parameters, steps: int, worth: DraftWorth | None) -> bool:
         tensors = {name: np.asarray(value, np.float32) for name, value in parameters.items()}
@@ -261,52 +236,6 @@ def _config(checkpoint: Checkpoint, program: Program, options: DraftTraining) ->
         raise UnsupportedOption(f"{error}; no draft of {checkpoint.name} is like that") from None
 
 
-def _origin(checkpoint: Checkpoint, program: Program) -> str:
-    """What tells a target from others, those that have its name among them."""
-    parts = [
-        to_json(program.spec),
-        tokenizer_digest(checkpoint.tokenizer),
-        sorted(file.sha256 for file in checkpoint.source.files),
-    ]
-    return f"{checkpoint.name} {hashlib.sha256(json.dumps(parts).encode()).hexdigest()}"
-
-
-def _check_target(path: Path, name: str, origin: str) -> None:
-    """Notes whose a work folder is; refuses one of another target, whose answers and states are not its.
-
-    Raises:
-        CheckpointError: it is of another, or damaged.
-    """
-    if not path.exists():
-        write_file(path, json.dumps({"target": origin}) + "\n")
-        return
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))["target"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); give another work folder") from None
-    if before != origin:
-        raise CheckpointError(
-            f"{path.parent} is of another target than this {name}: its weights, its shape or its tokenizer "
-            "differ; give another work folder"
-        )
-
-
-def _read_plan(path: Path) -> tuple[int, object]:
-    """Steps that were planned, and for which settings.
-
-    Raises:
-        CheckpointError: the file is damaged.
-    """
-    try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
-        steps = int(plan["steps"])
-        if steps < 1:
-            raise ValueError(f"{steps} steps")
-        return steps, plan.get("settings")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise CheckpointError(f"{path} cannot be read ({error}); remove it to begin again") from None
-
-
 def _stages(options: DraftTraining) -> list[tuple[Stage, float]]:
     """The stages, by about the seconds that they take on two cores for a model of 135M parameters."""
     written = options.answer_tokens / 300 if ANSWERS in options.data else 1.0
@@ -314,19 +243,7 @@ def _stages(options: DraftTraining) -> list[tuple[Stage, float]]:
     return [
         ("reading", 2.0),
         ("teaching", written),
-        ("reading", options.answer_tokens / 300),
+        ("reading", options.answer_tokens / 700),
         ("training", trained),
         ("proving", 10.0),
     ]
-
-
-def _teller(meter: ProgressMeter, line: str) -> Callable[[int], None]:
-    """Says how many tokens are done, each time that a number comes."""
-    done = 0
-
-    def tell(tokens: int) -> None:
-        nonlocal done
-        meter.say(line.format(tokens), tokens - done)
-        done = tokens
-
-    return tell

@@ -26,8 +26,8 @@ from edgesdk.orchestration.prompt_writer import PromptWriter
 from edgesdk.plans.allowance import Allowance
 from edgesdk.retrieval.gate_desk import COARSE, GateDesk
 from edgesdk.retrieval.gate_options import GateOptions
-from edgesdk.retrieval.head_judge import BELIEFS, judge_features, model_numbers
-from edgesdk.retrieval.judge_file import JudgeFile, write_judge
+from edgesdk.retrieval.head_judge import BELIEFS, judge_features, model_numbers, question_features
+from edgesdk.retrieval.judge_file import JudgeFile, Reads, write_judge
 
 _MOST_FACTS = 100_000
 _LEAST_FACTS = 40
@@ -126,6 +126,7 @@ def train_judge(
     facts: Sequence[Fact],
     out: Path,
     *,
+    reads: Reads = "answer",
     threads: int | None = None,
     told: Told | None = None,
 ) -> JudgeReport:
@@ -135,6 +136,7 @@ def train_judge(
         bundle: its folder or name.
         facts: at least 40, about at least eight things, some of which the model knows.
         out: the file.
+        reads: what the judge is to judge by: the model's own answer, or the question alone.
         threads: CPU threads.
         told: how many questions are answered, of how many.
 
@@ -153,7 +155,7 @@ def train_judge(
     check_target(out)  # before a model answers for minutes
     with load(bundle, threads=threads) as model, Engine(model) as engine:
         desk = GateDesk(engine, PromptWriter(model), GateOptions(), Allowance(None, None))
-        rows, known, answered = _answered(desk, facts, told)
+        rows, known, answered = _answered(desk, facts, reads, told)
         numbers = model_numbers(model)
     place = {thing: i for i, thing in enumerate(np.random.default_rng(0).permutation(things))}
     groups = np.array([place[facts[i].about] for i in answered])
@@ -162,13 +164,13 @@ def train_judge(
         if known[side].all() or not known[side].any():
             share = "all" if known[side].any() else "none"
             raise UnsupportedOption(f"the model knows {share} of the facts {what}; give others, too")
-    head, report = _fit(rows, known, groups, kept_back, numbers)
+    head, report = _fit(rows, known, groups, kept_back, numbers, reads)
     write_judge(out, head)
     return report
 
 
 def _answered(
-    desk: GateDesk, facts: Sequence[Fact], told: Told | None
+    desk: GateDesk, facts: Sequence[Fact], reads: Reads, told: Told | None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_], list[int]]:
     """Features (n, F) of the model's own answers, whether they are right, and the places of their facts.
 
@@ -178,7 +180,11 @@ def _answered(
     for done, fact in enumerate(facts, 1):
         said = desk.write(COARSE, f"Question: {fact.question}", max_tokens=desk.options.coarse_tokens)
         if said.tokens:
-            rows.append(judge_features(desk, fact.question, said.tokens))
+            rows.append(
+                judge_features(desk, fact.question, said.tokens)
+                if reads == "answer"
+                else question_features(desk, fact.question)
+            )
             known.append(recall(said.text, fact.answers) > 0.5)
             answered.append(done - 1)
         if told is not None:
@@ -192,6 +198,7 @@ def _fit(
     groups: npt.NDArray[np.int64],
     kept_back: npt.NDArray[np.bool_],
     numbers: str,
+    reads: Reads = "answer",
 ) -> tuple[JudgeFile, JudgeReport]:
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss, make_scorer, roc_auc_score
@@ -238,6 +245,7 @@ def _fit(
         threshold=0.5,
         questions=int(learnt.sum()),
         auroc=auroc,
+        reads=reads,
     )
     report = JudgeReport(
         questions=int(learnt.sum()),

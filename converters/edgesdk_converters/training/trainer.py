@@ -152,10 +152,7 @@ class Trainer:
         losses: list[Tree] = []
         try:
             while self.state.step < self._options.steps:
-                now = self.state
-                batch = self._learner.batch(now.step)
-                parameters, optimiser, figures = self._step(now.step, now.parameters, now.optimiser, batch)
-                self.state = RunState(now.step + 1, parameters, optimiser)
+                self.state, figures = self.after(self.state, self._learner.batch(self.state.step))
                 losses.append(figures)
                 if self.state.step % self._options.log_every == 0 or self.state.step == self._options.steps:
                     line = self._mean(losses)
@@ -178,8 +175,7 @@ class Trainer:
         """How long a step takes here, by a few that are thrown away."""
 
         def step(number: int) -> None:
-            batch = self._learner.batch(number)
-            *_, figures = self._step(number, self.state.parameters, self.state.optimiser, batch)
+            _, figures = self.after(self.state, self._learner.batch(number))
             float(figures["loss"])  # waits
 
         step(0)  # compiles
@@ -187,6 +183,11 @@ class Trainer:
         for number in range(_TIMED_STEPS):
             step(number)
         return (time.perf_counter() - begun) / _TIMED_STEPS
+
+    def after(self, state: RunState, batch: Tree) -> tuple[RunState, Tree]:
+        """The state after one more step, and what was logged of it; nothing is kept here."""
+        parameters, optimiser, figures = self._step(state.step, state.parameters, state.optimiser, batch)
+        return RunState(state.step + 1, parameters, optimiser), figures
 
     def save(self) -> None:
         """Writes the state."""
@@ -223,14 +224,17 @@ def read_log(path: Path) -> list[dict[str, float]]:
     return lines
 
 
-def _optimiser(options: TrainOptions) -> optax.GradientTransformation:
+def learning_rates(options: TrainOptions) -> optax.Schedule:
+    """By step: a warm-up, then a cosine down to a twentieth of the highest."""
     warmup = max(1, int(options.warmup * options.steps))
-    schedule = optax.warmup_cosine_decay_schedule(
+    return optax.warmup_cosine_decay_schedule(
         0.0, options.learning_rate, warmup, max(options.steps, warmup + 1), options.learning_rate / 20
     )
-    return optax.chain(
-        optax.clip_by_global_norm(options.clip), optax.adamw(schedule, weight_decay=options.weight_decay)
-    )
+
+
+def _optimiser(options: TrainOptions) -> optax.GradientTransformation:
+    adamw = optax.adamw(learning_rates(options), weight_decay=options.weight_decay)
+    return optax.chain(optax.clip_by_global_norm(options.clip), adamw)
 
 
 class _Log:

@@ -12,7 +12,7 @@ import numpy as np
 from edgesdk.bundle.manifest import TransformRecord
 from edgesdk.errors import TransformError
 from edgesdk_converters.graph.graph import Graph, Node, rebuild
-from edgesdk_converters.graph.ops import Attend, Linear, RmsNorm, Rotate, SplitHeads
+from edgesdk_converters.graph.ops import Attend, Linear, LowRank, RmsNorm, Rotate, SplitHeads
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Derived, DerivedWeights, load_rows
 
@@ -56,14 +56,18 @@ def _query_weights(graph: Graph, attend: Node) -> tuple[str, ...]:
     None where that would scale more than this attention's query.
     """
     value, alone = attend.inputs[0], True
+    written: tuple[str, ...] = ()
     node = graph.producer(value)
     while node is not None:
         alone = alone and len(graph.users(value)) == 1 and value not in graph.outputs
-        if not isinstance(node.op, Rotate | SplitHeads):
+        if not isinstance(node.op, Rotate | SplitHeads | LowRank):
             break
+        if isinstance(node.op, LowRank):
+            written = (*written, *node.inputs[3:])
         value = node.inputs[0]
         node = graph.producer(value)
     if node is None or not isinstance(node.op, RmsNorm | Linear) or len(node.inputs) < 2:
         raise TransformError(f"no weight makes the query {attend.inputs[0]!r}")
-    alone = alone and all(len(graph.users(name)) == 1 for name in node.inputs[1:])
-    return node.inputs[1:] if alone else ()
+    scaled = (*node.inputs[1:], *written)
+    alone = alone and all(len(graph.users(name)) == 1 for name in scaled)
+    return scaled if alone else ()

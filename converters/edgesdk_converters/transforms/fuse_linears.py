@@ -1,7 +1,8 @@
 """Fuses linear layers that read the same value into one product followed by a split.
 
 q, k and v become one matrix, gate and up another: fewer, larger products keep more of the machine
-busy, and activations are quantised once instead of three times.
+busy, and activations are quantised once instead of three times. What terms of low rank are made by is fused
+with its like, and stays apart from the matrix beside it, which a recipe may store otherwise.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import numpy as np
 from edgesdk.bundle.manifest import TransformRecord
 from edgesdk_converters.checkpoints.stored_blocks import BlockType, StoredBlocks, block_type, stack_blocks
 from edgesdk_converters.graph.graph import Graph, Node, Value, rebuild
+from edgesdk_converters.graph.low_rank_term import INNER, is_inner
 from edgesdk_converters.graph.ops import Linear, Split
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights, Weights, load_rows, stored_blocks
@@ -48,20 +50,20 @@ def fuse_linears(program: Program, *, keep_blocks: bool = False) -> Program:
 
 
 def _groups(graph: Graph, weights: Weights, keep_blocks: bool) -> list[list[Node]]:
-    by_input: dict[tuple[str, int, BlockType | None], list[Node]] = {}
+    by_input: dict[tuple[str, int, BlockType | None, bool], list[Node]] = {}
     for node in graph.nodes:
         alone = all(len(graph.users(name)) == 1 for name in node.inputs[1:])
         if isinstance(node.op, Linear) and alone and node.outputs[0] not in graph.outputs:
             kind = block_type(weights, node.inputs[1]) if keep_blocks else None
-            by_input.setdefault((node.inputs[0], len(node.inputs), kind), []).append(node)
+            inner = is_inner(graph, node.outputs[0])
+            by_input.setdefault((node.inputs[0], len(node.inputs), kind, inner), []).append(node)
     return [group for group in by_input.values() if len(group) > 1]
 
 
 def _fuse(
     weights: Weights, group: list[Node], changed: dict[str, Derived], added: list[Value]
 ) -> tuple[Node, Node]:
-    stem, dot, _ = group[0].inputs[1].rpartition(".")
-    fused = stem + dot + "_".join(node.inputs[1].rpartition(".")[2] for node in group)
+    fused = _joined([node.inputs[1] for node in group])
     inputs = [group[0].inputs[0]]
     for slot, name in enumerate((fused, f"{fused}.bias")[: len(group[0].inputs) - 1], start=1):
         parts = tuple(node.inputs[slot] for node in group)
@@ -84,6 +86,14 @@ def _fuse(
         Node(Linear(), tuple(inputs), (out,)),
         Node(Split(sizes), (out,), tuple(node.outputs[0] for node in group)),
     )
+
+
+def _joined(names: list[str]) -> str:
+    """layers.0.q and layers.0.k are layers.0.q_k; what they have at their end they keep there."""
+    end = INNER if all(name.endswith(INNER) for name in names) else ""
+    names = [name.removesuffix(end) for name in names]
+    stem, dot, _ = names[0].rpartition(".")
+    return stem + dot + "_".join(name.rpartition(".")[2] for name in names) + end
 
 
 def _stack(base: Weights, parts: tuple[str, ...]) -> Array:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from edgesdk.bundle.manifest import TransformRecord
 from edgesdk.errors import TransformError
 from edgesdk_converters.graph.graph import Graph, Node, Value, rebuild
-from edgesdk_converters.graph.ops import Add, Embed, Linear, RmsNorm, Scale, TakeRows
+from edgesdk_converters.graph.low_rank_term import is_inner
+from edgesdk_converters.graph.ops import Add, Embed, Linear, LowRank, RmsNorm, Scale, TakeRows
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights, Weights, load_rows
 
@@ -99,17 +100,18 @@ def _stream(graph: Graph) -> set[str]:
     """
     stream: set[str] = set()
     for node in graph.nodes:
-        passes = isinstance(node.op, TakeRows | RmsNorm | Scale) and node.inputs[0] in stream
-        if isinstance(node.op, Embed) or passes:
+        passes = isinstance(node.op, TakeRows | RmsNorm | Scale | LowRank) and node.inputs[0] in stream
+        if passes or (isinstance(node.op, Embed) and not is_inner(graph, node.outputs[0])):
             stream.update(node.outputs)
         elif isinstance(node.op, Add):
             if node.inputs[0] not in stream:
                 raise TransformError(f"{node.outputs[0]!r} adds to something that is not the residual stream")
-            # The other term was made by a linear layer, perhaps scaled, and joins the stream.
+            # The other term was made by a linear layer, perhaps with a term of low rank or scaled, and joins
+            # the stream.
             stream.update((*node.inputs, *node.outputs))
             made = graph.producer(node.inputs[1])
-            while made is not None and isinstance(made.op, Scale):
-                stream.update(made.inputs)
+            while made is not None and isinstance(made.op, Scale | LowRank):
+                stream.add(made.inputs[0])
                 made = graph.producer(made.inputs[0])
     given = stream & {value.name for value in graph.inputs}
     if given:
@@ -117,7 +119,7 @@ def _stream(graph: Graph) -> set[str]:
     for node in graph.nodes:
         what = type(node.op).__name__
         if stream.intersection(node.outputs):
-            if not isinstance(node.op, Embed | TakeRows | RmsNorm | Scale | Add | Linear) or (
+            if not isinstance(node.op, Embed | TakeRows | RmsNorm | Scale | Add | Linear | LowRank) or (
                 isinstance(node.op, RmsNorm) and node.inputs[0] not in stream
             ):
                 raise TransformError(
@@ -138,11 +140,12 @@ def _turned(graph: Graph, stream: set[str]) -> dict[str, tuple[bool, bool]]:
     """
     sides: dict[str, tuple[bool, bool]] = {}
     for node in graph.nodes:
-        if not isinstance(node.op, Embed | Linear):
+        if not isinstance(node.op, Embed | Linear | LowRank):
             continue
-        makes = isinstance(node.op, Linear) and node.outputs[0] in stream
-        reads = isinstance(node.op, Embed) or node.inputs[0] in stream
-        for name in node.inputs[1:]:
+        makes = not isinstance(node.op, Embed) and node.outputs[0] in stream
+        entry = node.outputs if isinstance(node.op, Embed) else node.inputs
+        reads = not isinstance(node.op, LowRank) and entry[0] in stream
+        for name in node.inputs[3 if isinstance(node.op, LowRank) else 1 :]:
             turned = (makes, reads and len(graph.values[name].shape) == 2)
             if sides.setdefault(name, turned) != turned:
                 raise TransformError(

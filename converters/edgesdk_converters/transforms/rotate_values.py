@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from edgesdk.bundle.manifest import TransformRecord
 from edgesdk.errors import TransformError
 from edgesdk_converters.graph.graph import Graph, Node
-from edgesdk_converters.graph.ops import Attend, HeadsFirst, Linear, MergeHeads, RmsNorm, SplitHeads
+from edgesdk_converters.graph.low_rank_term import is_inner
+from edgesdk_converters.graph.ops import Attend, HeadsFirst, Linear, LowRank, MergeHeads, RmsNorm, SplitHeads
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights
 from edgesdk_converters.transforms.rotate_residual import random_rotation
@@ -39,18 +40,18 @@ def rotate_values(program: Program, seed: int = 0) -> Program:
         # One for the cells of a layer, whoever reads them; 0 would repeat the stream's rotation.
         first = seed + 1 + int(node.op.layer) * int(K)
         turns = np.stack([random_rotation(int(D), first + head) for head in range(int(K))])
-        value, output = value_neighbours(graph, node)
-        for name in value.inputs[1:]:
+        made, read = value_neighbours(graph, node)
+        for name in made:
             changed[name] = Derived(
                 program.weights.shape(name),
                 lambda base, n=name, t=turns: _turn_rows(base.load(n), t),  # type: ignore[misc]
             )
-        name = output.inputs[1]
         per_query = np.repeat(turns, int(H) // int(K), axis=0)
-        changed[name] = Derived(
-            program.weights.shape(name),
-            lambda base, n=name, t=per_query: _turn_rows(base.load(n).T, t).T,  # type: ignore[misc]
-        )
+        for name in read:
+            changed[name] = Derived(
+                program.weights.shape(name),
+                lambda base, n=name, t=per_query: _turn_rows(base.load(n).T, t).T,  # type: ignore[misc]
+            )
     return Program(
         spec=program.spec,
         graph=graph,
@@ -59,31 +60,28 @@ def rotate_values(program: Program, seed: int = 0) -> Program:
     )
 
 
-def value_neighbours(graph: Graph, attend: Node) -> tuple[Node, Node]:
-    """The linear layers that make the values of an attention and read its result.
+def value_neighbours(graph: Graph, attend: Node) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Weights whose rows make the values of an attention, and weights whose columns read its result.
 
     Raises:
         TransformError: something else stands there, or reads what they make.
     """
-    before = _chain_up(graph, attend.inputs[2])
+    made = _chain_up(graph, attend.inputs[2])
     merged = _only_user(graph, attend.outputs[0])
-    after = None if merged is None else _only_user(graph, merged.outputs[0])
-    alone = all(
-        len(graph.users(name)) == 1
-        for node in (before, after)
-        if node is not None
-        for name in node.inputs[1:]
-    )
-    if (
-        before is None
-        or merged is None
-        or after is None
-        or not isinstance(merged.op, MergeHeads)
-        or not isinstance(after.op, Linear)
-        or not alone
-    ):
+    read: tuple[str, ...] = ()
+    if merged is not None and isinstance(merged.op, MergeHeads) and merged.outputs[0] not in graph.outputs:
+        users = graph.users(merged.outputs[0])
+        if all(isinstance(user.op, Linear) for user in users) and _one_product(graph, users):
+            read = tuple(user.inputs[1] for user in users)
+    if not made or not read or not all(len(graph.users(name)) == 1 for name in (*made, *read)):
         raise TransformError(f"{attend.outputs[0]!r} has no value and output projection of its own")
-    return before, after
+    return made, read
+
+
+def _one_product(graph: Graph, users: tuple[Node, ...]) -> bool:
+    """Whether readers are one product, perhaps with those that its terms of low rank are made by."""
+    inner = [user for user in users if is_inner(graph, user.outputs[0])]
+    return len(users) - len(inner) == 1
 
 
 def _only_user(graph: Graph, value: str) -> Node | None:
@@ -91,23 +89,28 @@ def _only_user(graph: Graph, value: str) -> Node | None:
     return users[0] if len(users) == 1 and value not in graph.outputs else None
 
 
-def _chain_up(graph: Graph, value: str) -> Node | None:
-    """The linear layer that makes the values of one layer's cells, which are outputs, too.
+def _chain_up(graph: Graph, value: str) -> tuple[str, ...]:
+    """Weights and biases that make the values of one layer's cells, which are outputs, too; or none.
 
     Several attentions may read those, which are turned alike; nothing else may.
     """
     layers = {node.op.layer if isinstance(node.op, Attend) else None for node in graph.users(value)}
     node = graph.producer(value) if len(layers) == 1 and None not in layers else None
+    written: tuple[str, ...] = ()
     while node is not None and _passes(node):
+        if isinstance(node.op, LowRank):
+            written = (*written, *node.inputs[3:])
         value = node.inputs[0]
         node = None if _only_user(graph, value) is None else graph.producer(value)
-    return node if node is not None and isinstance(node.op, Linear) else None
+    if node is None or not isinstance(node.op, Linear):
+        return ()
+    return (*node.inputs[1:], *written)
 
 
 def _passes(node: Node) -> bool:
     """Whether a rotation of every head passes through: also a norm of heads, if it has no weight."""
     bare = isinstance(node.op, RmsNorm) and len(node.inputs) == 1
-    return bare or isinstance(node.op, HeadsFirst | SplitHeads)
+    return bare or isinstance(node.op, HeadsFirst | SplitHeads | LowRank)
 
 
 def _turn_rows(weight: Array, turns: NDArray[np.float64]) -> Array:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from edgesdk.bundle.decoder_block import Block
+from edgesdk.bundle.decoder_block import Attention, Block
 from edgesdk.bundle.decoder_spec import DecoderSpec, Half
 from edgesdk.bundle.manifest import TransformRecord
 from edgesdk.bundle.step_names import CACHE, NEW, CellName
@@ -36,7 +36,9 @@ def skip_layers(program: Program, request: SkipRequest) -> Program:
     if not request.halves:
         return program
     spec, cells = remaining_spec(program.spec, request)
-    graph = _bypass(program.graph, request, cells, windowed=spec.window is not None)
+    graph = _bypass(
+        program.graph, request, cells, windowed=spec.window is not None, convolutions=len(spec.convolving)
+    )
     record = TransformRecord("skip_layers", {"skipped": request.describe(), "layers": len(spec.layers)})
     return Program(spec, graph, program.weights, (*program.history, record))
 
@@ -56,6 +58,8 @@ def remaining_spec(spec: DecoderSpec, request: SkipRequest) -> tuple[DecoderSpec
     if missing:
         last = max(half.layer for half in there)
         what = "was removed already" if missing[0].layer <= last else f"the last block is {last}"
+        if any(block.number == missing[0].layer for block in spec.convolving):
+            what = "it is a convolution, which later tokens read; leave its mlp out alone"
         raise TransformError(f"block {missing[0]} cannot be skipped: {what}")
     attention = [half for half in there if half.kind == "attention"]
     cells = tuple(i for i, half in enumerate(attention) if half not in request.halves)
@@ -65,7 +69,7 @@ def remaining_spec(spec: DecoderSpec, request: SkipRequest) -> tuple[DecoderSpec
         )
     blocks = tuple(left for block in spec.blocks if (left := _remaining(block, request)) is not None)
     for block in blocks:
-        source = None if block.mixer is None else block.mixer.reads
+        source = block.mixer.reads if isinstance(block.mixer, Attention) else None
         if source is not None and Half(source, "attention") in request.halves:
             raise TransformError(
                 f"block {source}.attention cannot be skipped: block {block.number} reads its keys and values"
@@ -94,7 +98,9 @@ def residual_sum(graph: Graph, half: Half) -> Node:
     return node
 
 
-def _bypass(graph: Graph, request: SkipRequest, cells: tuple[int, ...], *, windowed: bool) -> Graph:
+def _bypass(
+    graph: Graph, request: SkipRequest, cells: tuple[int, ...], *, windowed: bool, convolutions: int
+) -> Graph:
     """The graph without some additions and all that only they need, its cells numbered anew."""
     renamed = {
         str(CellName(side, kind, old)): str(CellName(side, kind, new))
@@ -102,6 +108,7 @@ def _bypass(graph: Graph, request: SkipRequest, cells: tuple[int, ...], *, windo
         for side in "kv"
         for kind in (CACHE, NEW)
     }
+    renamed |= {name: name for name in (str(CellName("x", NEW, i)) for i in range(convolutions))}
     dropped = {residual_sum(graph, half).outputs[0] for half in request.halves}
     given = dropped.intersection(graph.outputs)
     if given:

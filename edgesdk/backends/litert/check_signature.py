@@ -12,6 +12,7 @@ from edgesdk.backends.litert.cell_inputs import check_cell_inputs
 from edgesdk.backends.litert.operator_shapes import FLOAT16, FLOAT32, INT8, INT32, Operand
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.port import NumberType
+from edgesdk.bundle.stack_record import SOURCES
 from edgesdk.bundle.step_contract import StepContract
 from edgesdk.bundle.step_names import CellTensor, PortTensor, has_few_columns, litert_tensors
 from edgesdk.errors import DeviceError
@@ -77,6 +78,7 @@ def check_contract(
                 )
     # What the host writes there is known; of any other input it is not.
     least = {"tokens": contract.vocab_size, "positions": contract.context, "rows": step.tokens}
+    least[SOURCES] = step.tokens
     for label, rows in picked.items():
         if label not in least:
             raise DeviceError(

@@ -97,7 +97,7 @@ async def _answer(request: Request, document: Generating, ask: Ask | None, body:
         return Response(
             compact({**_head(name), **body(WholeAnswer()), **done}), media_type="application/json"
         )
-    running = await service.begin(name, ask)
+    running = await service.begin(document.model, ask)
     if document.stream is None or document.stream:
         return EventStream(_stream(running, body, service, unloads), running.close, NDJSON)
     (answer,) = await collect(request, running)

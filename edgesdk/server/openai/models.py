@@ -13,7 +13,10 @@ from edgesdk.server.service import Service, service_of
 async def models(request: Request) -> Response:
     """Lists what may be asked for."""
     service = service_of(request)
-    listed = [_record(service, name) for name in service.host.names]
+    host = service.host
+    listed = [
+        _record(service, name, adapter) for name in host.names for adapter in (None, *host.adapters(name))
+    ]
     return Response(compact({"object": "list", "data": listed}), media_type="application/json")
 
 
@@ -24,12 +27,13 @@ async def model(request: Request) -> Response:
         Refused: there is none of that name.
     """
     service = service_of(request)
-    name = service.host.known(request.path_params["name"])
-    return Response(compact(_record(service, name)), media_type="application/json")
+    name, adapter = service.host.find(request.path_params["name"])
+    return Response(compact(_record(service, name, adapter)), media_type="application/json")
 
 
-def _record(service: Service, name: str) -> dict[str, object]:
-    record: dict[str, object] = {"id": name, "object": "model", "created": 0, "owned_by": "local"}
+def _record(service: Service, name: str, adapter: str | None) -> dict[str, object]:
+    asked = name if adapter is None else f"{name}:{adapter}"
+    record: dict[str, object] = {"id": asked, "object": "model", "created": 0, "owned_by": "local"}
     loaded = next((each for each in service.host.loaded if each.name == name), None)
     record["loaded"] = loaded is not None
     if loaded is not None:

@@ -79,4 +79,16 @@ GEMMA4 = {
     "vocab_size_per_layer_input": 262144,
 }  # fmt: skip
 
-LATER = [INTERNLM3, SEED_OSS, ERNIE, GRANITE, GRANITE4, GEMMA]
+LFM2 = {
+    "architectures": ["Lfm2ForCausalLM"], "block_auto_adjust_ff_dim": True, "block_dim": 1024,
+    "block_ff_dim": 6656, "block_ffn_dim_multiplier": 1.0, "block_mlp_init_scale": 1.0,
+    "block_multiple_of": 256, "block_norm_eps": 1e-05, "block_out_init_scale": 1.0,
+    "block_use_swiglu": True, "block_use_xavier_init": True, "bos_token_id": 1, "conv_L_cache": 3,
+    "conv_bias": False, "conv_dim": 1024, "conv_dim_out": 1024, "conv_use_xavier_init": True,
+    "eos_token_id": 7, "full_attn_idxs": [2, 5, 8, 10, 12, 14], "hidden_size": 1024,
+    "initializer_range": 0.02, "max_position_embeddings": 128000, "model_type": "lfm2", "norm_eps": 1e-05,
+    "num_attention_heads": 16, "num_heads": 16, "num_hidden_layers": 16, "num_key_value_heads": 8,
+    "pad_token_id": 0, "rope_theta": 1000000.0, "torch_dtype": "bfloat16", "use_cache": True,
+    "use_pos_enc": True, "vocab_size": 65536,
+}  # fmt: skip
+LATER = [INTERNLM3, SEED_OSS, ERNIE, GRANITE, GRANITE4, GEMMA, LFM2]

@@ -8,6 +8,7 @@ from edgesdk.bundle.step_contract import step_contract
 from edgesdk.bundle.step_names import graph_tensors
 from edgesdk_converters.graph.evaluate import evaluate
 from edgesdk_converters.graph.full_sequence import MASKED, sequence_logits
+from tests.converters.predecessor_inputs import predecessor_inputs
 
 TOLERANCE = 1e-4  # of the largest logit; float32 against a float64 reference
 
@@ -24,6 +25,7 @@ def run_in_chunks(program, tokens, sizes):
     spec, S = program.spec, len(tokens)
     tensors, room = graph_tensors(step_contract(spec)), StepShape(1, S, 1, "")
     cells = {tensor.name: np.full(tensor.shape(room), 1e3, np.float32) for tensor in tensors.cells}
+    kept = np.zeros((len(spec.convolving), S, spec.hidden_size), np.float32)
     logits, start = [], 0
     for size in sizes:
         T = min(size, S - start)
@@ -38,12 +40,15 @@ def run_in_chunks(program, tokens, sizes):
             "positions": positions,
             "mask": np.where(seen, np.float32(0), MASKED),
             "rows": np.arange(T, dtype=np.int32),
+            **predecessor_inputs(spec, kept, start, T),
         }
         if spec.window is not None:
             inputs["window_mask"] = np.where(seen & (distance < spec.window), np.float32(0), MASKED)
         outputs = evaluate(program.graph, program.weights, inputs | cells)
-        for old, new in zip(tensors.cells, tensors.new, strict=True):
+        for old, new in zip(tensors.cells, tensors.new, strict=False):  # convolutions have no cells here
             cells[old.name][:, start : start + T] = outputs[new.name]
+        for place in range(len(kept)):
+            kept[place, start : start + T] = outputs[f"x_new.{place}"][0]
         logits.append(outputs["logits"])
         start += T
     assert start == S

@@ -278,7 +278,7 @@ def test_unknown_key_is_named_with_its_value(config):
 
 @pytest.mark.parametrize(
     ("model_type", "named"),
-    [("lfm2", "short convolutions"), ("qwen3_5_text", "no list of keys and values"),
+    [("lfm2_moe", "a mixture of experts"), ("qwen3_5_text", "no list of keys and values"),
      ("gpt-oss", "a mixture of experts"), ("gemma3n_text", "several residual streams")],
 )  # fmt: skip
 def test_what_cannot_be_converted_is_refused_as_what_it_is(model_type, named):

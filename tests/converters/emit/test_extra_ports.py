@@ -27,6 +27,7 @@ from edgesdk.bundle.manifest import (
 )
 from edgesdk.bundle.port import Port
 from edgesdk.bundle.reader import open_bundle
+from edgesdk.bundle.stack_record import GATES
 from edgesdk.bundle.step_contract import step_contracts
 from edgesdk.bundle.step_names import graph_tensors
 from edgesdk.bundle.step_shape import MAIN
@@ -45,9 +46,11 @@ from edgesdk_converters.graph.full_sequence import sequence_logits
 from edgesdk_converters.graph.graph import Node, Value
 from edgesdk_converters.graph.ops import Scale
 from edgesdk_converters.graph.program import Program
+from edgesdk_converters.graph.program_contract import program_contract
 from edgesdk_converters.prepare import prepare
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.recipe import find_recipe
+from edgesdk_converters.transforms.add_low_rank import add_low_rank
 from edgesdk_converters.transforms.skip_layers import skip_layers
 from edgesdk_converters.transforms.skip_request import parse_skip
 
@@ -73,16 +76,19 @@ def with_outputs(program, ports):
 
 
 @pytest.fixture
-def written(make_program, tmp_path):
+def written(make_program, random_terms, tmp_path):
     """Writes a program with both outputs as one variant; returns the program and the bundle."""
 
-    def write(format_, name="windows", shallow=False):
+    def write(format_, name="windows", shallow=False, gated=False):
         plain = make_program(name)
+        if gated:
+            plain = add_low_rank(plain, random_terms(plain), 2)
         recipe = find_recipe("f32")
         prepared = prepare(plain, recipe)
         program = with_outputs(prepared, (ROW, TOKEN))
         weights = QuantisedWeights(prepared.weights, recipe)
-        stacks, steps, others = [StackRecord(MAIN, outputs=(ROW, TOKEN))], STEPS, ()
+        gates = (Port(GATES, ("T", 2)),) if gated else ()
+        stacks, steps, others = [StackRecord(MAIN, inputs=gates, outputs=(ROW, TOKEN))], STEPS, ()
         programs = {MAIN: program}
         if shallow:
             less = with_outputs(skip_layers(prepared, parse_skip("0")), (TOKEN,))
@@ -157,6 +163,8 @@ def compare(backend, programs, shape):
     arrays.tokens[:] = rng.integers(0, program.spec.vocab_size, shape.tokens)
     arrays.positions[:] = rng.integers(0, 60, shape.tokens)
     arrays.rows[:] = rng.integers(0, shape.tokens, shape.rows)
+    if any(port.name == GATES for port in contract.inputs):
+        arrays.port(GATES)[:] = rng.standard_normal(arrays.port(GATES).shape)
     for mask in (arrays.mask, arrays.window_mask):
         if mask is not None:
             mask[:] = np.where(rng.random(mask.shape) < 0.6, np.float32(0), np.float32(-1e9))
@@ -200,6 +208,33 @@ def test_outputs_of_rows_and_of_tokens_come_from_every_backend(written, name, de
     backend = opener(bundle)
     for shape in (*backend.shapes, backend.shapes[0]):
         compare(backend, programs, shape)
+
+
+@pytest.mark.parametrize("decoder", ["windows", "biases", "gemma_like", "mixed", "untied"])
+@pytest.mark.parametrize("name", OPENERS)
+def test_gated_terms_of_low_rank_are_those_of_the_evaluator(written, name, decoder):
+    kind, opener = OPENERS[name]
+    bundle, programs = written(kind, decoder, gated=True)
+    backend = opener(bundle)
+    for shape in backend.shapes:
+        compare(backend, programs, shape)
+
+
+def test_core_ml_adds_gated_terms(make_program, random_terms, tmp_path):
+    pytest.importorskip("coremltools", reason="needs the extra 'coreml'")
+    from edgesdk.backends.coreml.interpreter import MilInterpreter
+    from edgesdk.backends.coreml.step_backend import CoreMLStepBackend
+    from edgesdk_converters.emit.coreml.emit_coreml import emit_coreml
+
+    recipe, plain = find_recipe("f32"), make_program("windows")
+    program = prepare(add_low_rank(plain, random_terms(plain), 2), recipe)
+    weights = QuantisedWeights(program.weights, recipe)
+    emit_coreml(program, weights, tmp_path / "m.mlpackage", STEPS, 64)
+    backend = CoreMLStepBackend(
+        MilInterpreter(tmp_path / "m.mlpackage"), {MAIN: program_contract(program)}, STEPS
+    )
+    for shape in STEPS:
+        compare(backend, {MAIN: Program(program.spec, program.graph, weights)}, shape)
 
 
 def open_core_ml(program, weights, path):

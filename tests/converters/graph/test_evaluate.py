@@ -11,6 +11,7 @@ from edgesdk.bundle.step_names import graph_tensors
 from edgesdk_converters.graph import ops
 from edgesdk_converters.graph.evaluate import LOWERINGS, evaluate
 from edgesdk_converters.graph.full_sequence import MASKED, sequence_inputs, sequence_logits
+from tests.converters.predecessor_inputs import predecessor_inputs
 
 
 def test_every_operation_has_a_lowering():
@@ -24,6 +25,7 @@ def test_steps_with_cells_give_what_the_whole_sequence_gives(any_program, tokens
     tensors = graph_tensors(step_contract(spec))
     room = StepShape(1, n, 1, "")
     cells = {tensor.name: np.zeros(tensor.shape(room), np.float32) for tensor in tensors.cells}
+    kept = np.zeros((len(spec.convolving), n, spec.hidden_size), np.float32)
     for position, token in enumerate(tokens):
         seen = np.arange(n) < position
         near = seen & (position - np.arange(n) < (spec.window or n))
@@ -33,13 +35,16 @@ def test_steps_with_cells_give_what_the_whole_sequence_gives(any_program, tokens
             "mask": np.append(np.where(seen, np.float32(0), MASKED), np.float32(0))[None],
             "rows": np.zeros(1, np.int32),
             **cells,
+            **predecessor_inputs(spec, kept, position, 1),
         }
         if spec.window is not None:
             inputs["window_mask"] = np.append(np.where(near, np.float32(0), MASKED), np.float32(0))[None]
         out = evaluate(any_program.graph, any_program.weights, inputs)
         np.testing.assert_allclose(out["logits"][0], whole[position], rtol=1e-4, atol=1e-4)
-        for old, new in zip(tensors.cells, tensors.new, strict=True):
+        for old, new in zip(tensors.cells, tensors.new, strict=False):
             cells[old.name][:, position] = out[new.name][:, 0]
+        for place in range(len(kept)):
+            kept[place, position] = out[f"x_new.{place}"][0, 0]
 
 
 def test_sequences_in_one_pass_do_not_see_each_other(any_program, tokens):

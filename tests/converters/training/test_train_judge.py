@@ -13,6 +13,7 @@ from edgesdk.orchestration.prompt_writer import PromptWriter
 from edgesdk.plans.allowance import Allowance
 from edgesdk.retrieval.gate_desk import COARSE, GateDesk
 from edgesdk.retrieval.gate_options import GateOptions
+from edgesdk.retrieval.head_judge import question_features
 from edgesdk.retrieval.judge_file import read_judge
 from edgesdk.retrieval.text_index import make_index
 
@@ -71,6 +72,35 @@ def test_it_learns_and_is_used(bundle, facts, tmp_path, converted_once):
             edgesdk.answer_with_sources(model, index, "Why?", **options)
 
 
+def test_a_judge_of_questions_needs_no_answer(bundle, facts, tmp_path):
+    out = tmp_path / "judge.json"
+    # Of these the model knows what the first token already gives away.
+    report = train_judge(bundle, facts, out, reads="question", threads=1)
+    assert report.hidden
+    head = read_judge(out)
+    assert (head.reads, len(head.weights)) == ("question", 4 + 64)
+    (tmp_path / "t.txt").write_text("A fox.")
+    with make_index(tmp_path / "i") as index, edgesdk.load(bundle, threads=1) as model:
+        index.add([tmp_path / "t.txt"])
+        options = {"gate": "head", "judge": out, "max_tokens": 4, "rewrite": False}
+        found = [edgesdk.answer_with_sources(model, index, f.question, **options) for f in facts[:12]]
+    for answer in found:
+        stages = [stage.name for stage in answer.stages]
+        assert stages[0] == "gate"
+        assert "coarse answer" not in stages
+        assert ("search" in stages) == answer.searched
+    with edgesdk.load(bundle, threads=1) as model, edgesdk.Engine(model) as engine:
+        desk = GateDesk(engine, PromptWriter(model), GateOptions(), Allowance(None, None))
+        features = question_features(desk, facts[0].question)
+        ids = desk.writer.write(COARSE, f"Question: {facts[0].question}").ids
+        logits = model.score(ids)[-1].astype(np.float64)
+    chances = np.exp(logits - logits.max())
+    chances /= chances.sum()
+    second, best = np.sort(np.log(chances))[-2:]
+    figures = [best, -(chances * np.log(chances)).sum(), max(second, np.log(1e-9)), np.log(len(ids))]
+    np.testing.assert_allclose(features[:4], figures, atol=1e-4)
+
+
 def test_what_it_cannot_learn_from(bundle, facts, tmp_path):
     out = tmp_path / "judge.json"
     with pytest.raises(UnsupportedOption, match="expected at least 40"):
@@ -122,7 +152,7 @@ def test_an_answer_of_nothing_is_not_learnt_from(bundle, facts):
                 return dataclasses.replace(said, tokens=()) if facts[1].question in parts[-1] else said
 
         desk = Silent(engine, PromptWriter(model), GateOptions(), Allowance(None, None))
-        rows, known, answered = _answered(desk, facts[:3], None)
+        rows, known, answered = _answered(desk, facts[:3], "answer", None)
     assert (len(rows), len(known), answered) == (2, 2, [0, 2])
 
 

@@ -15,10 +15,12 @@ GREEDY = {"temperature": 0.0, "repetition_penalty": 1.0, "ignore_eos": True}
 NEAR_TIE = 1e-3
 
 
-@pytest.fixture(scope="module", params=["llama", "gemma3", "mistral", "gemma4"])
+@pytest.fixture(scope="module", params=["llama", "gemma3", "mistral", "gemma4", "lfm2"])
 def tiny(request, converted_once):
-    """A float32 bundle: without windows, with some, with nothing but windows, with shared cells."""
-    targets = ("litert", "onnx-step") if request.param == "gemma4" else ("litert", "onnx", "onnx-step")
+    """A float32 bundle: without windows, with some, with nothing else, shared cells, convolutions."""
+    targets = (
+        ("litert", "onnx-step") if request.param in ("gemma4", "lfm2") else ("litert", "onnx", "onnx-step")
+    )
     return converted_once(
         TINY / request.param, targets=targets, recipes=("f32",), context=CONTEXT, prove=False
     )

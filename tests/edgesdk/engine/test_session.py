@@ -200,6 +200,20 @@ def test_an_error_leaves_the_session_as_it_was(make_engine, prompts, greedy):
     assert answer(session, 1)
 
 
+def test_an_answer_keeps_its_session_until_it_has_ended(make_engine, prompts):
+    """A fork that is asked at once and held by nobody is not closed under its answer."""
+    engine = make_engine(prefix_cache_mb=0)
+    (prompt,) = prompts(1, 10)
+    session = engine.session()
+    session.append(prompt)
+    answers = [session.fork().submit(max_tokens=6, ignore_eos=True) for _ in range(2)]
+    gc.collect()
+    assert [answer.result(20).finish_reason for answer in answers] == ["length"] * 2
+    gc.collect()  # the answers are still held, their sessions are not
+    engine.check()
+    assert figures(engine).cells_used == 10
+
+
 def test_closed_and_forgotten_sessions_give_their_cells_back(make_engine, prompts):
     engine = make_engine(prefix_cache_mb=0)
     engine.backend.gate = pace = threading.Event()

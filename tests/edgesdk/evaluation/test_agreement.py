@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from edgesdk.evaluation.agreement import Agreement, log_softmax, perplexity_of
+from edgesdk.evaluation.agreement import Agreement, join_positions, log_softmax, perplexity_of
 
 
 def test_a_known_case():
@@ -63,3 +63,35 @@ def test_a_broken_model_has_an_infinite_perplexity():
 
 def test_log_softmax_of_large_logits():
     np.testing.assert_allclose(np.exp(log_softmax(np.float32([[1e4, 1e4]]))), [[0.5, 0.5]])
+
+
+def test_shards_give_the_very_bits_of_the_whole():
+    rng = np.random.default_rng(1)
+    windows = [rng.integers(0, 50, n).astype(np.int32) for n in (70, 3, 64, 129, 2, 200)]
+    scores = [rng.normal(0, 5, (2, len(window), 50)).astype(np.float32) for window in windows]
+
+    def scored(places):
+        agreement = Agreement()
+        for i in places:
+            agreement.add(windows[i], *scores[i])
+        return agreement.scored
+
+    whole = scored(range(6)).report()
+    for count in (2, 3, 4):
+        parts = [scored(range(6)[first::count]) for first in range(count)]
+        assert join_positions(parts).report() == whole
+        assert join_positions(parts[::-1]).report() == whole
+
+
+def test_what_99_of_100_positions_do_not_exceed():
+    """One position in 101 goes elsewhere: the mean hides it, the 99 % tail is between the rest and it."""
+    logits = np.zeros((102, 2), np.float32)
+    truth = logits.copy()
+    truth[7] = [9, 0]
+    agreement = Agreement()
+    agreement.add(np.zeros(102, np.int32), logits, truth)
+    report = agreement.report()
+    assert report.positions == 101
+    assert report.kl_p99_nats == 0  # exactly the 100th of 101
+    agreement.add(np.zeros(2, np.int32), logits[:2], np.array([[9, 0], [0, 0]], np.float32))
+    assert agreement.report().kl_p99_nats > 0.5

@@ -11,6 +11,7 @@ from edgesdk.kv.prefix_tree import PrefixTree
 RELAXED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 ACTIONS = st.sampled_from(["insert", "insert", "match", "evict", "close", "compact", "clear"])
 TOKENS = st.lists(st.integers(0, 2), min_size=1, max_size=12)
+GATES = st.sampled_from([(), (1.0,), (0.0, 0.5)])
 
 
 def ids(values):
@@ -33,32 +34,32 @@ def build(build_pool):
     return build_tree
 
 
-def sequence(pool, tree, tokens, *, match=True):
+def sequence(pool, tree, tokens, *, match=True, gates=()):
     """A list of these tokens, which starts with what the tree has."""
-    cells = CellList(pool)
+    cells = CellList(pool, gates=gates)
     if match:
-        count, found = tree.match(ids(tokens))
+        count, found = tree.match(ids(tokens), gates)
         cells.adopt(ids(tokens)[:count], found)
     grow(cells, tokens[cells.length :])
     return cells
 
 
 class Naive:
-    """Every prefix that is held, by its tokens, with the cell of its last token."""
+    """Every prefix that is held, by its gates and tokens, with the cell of its last token."""
 
     def __init__(self):
         self.cells = {}
 
-    def match(self, tokens):
+    def match(self, tokens, gates=()):
         count = 0
-        while count < len(tokens) and tuple(tokens[: count + 1]) in self.cells:
+        while count < len(tokens) and (gates, *tokens[: count + 1]) in self.cells:
             count += 1
-        return [self.cells[tuple(tokens[: i + 1])] for i in range(count)]
+        return [self.cells[(gates, *tokens[: i + 1])] for i in range(count)]
 
     def follow(self, tree):
         """Takes over what the tree holds now; fails on what it never got, or on a hole."""
         left = {}
-        waiting = [((), tree._root)]
+        waiting = [((gates,), root) for gates, root in tree._roots.items()]
         while waiting:
             prefix, node = waiting.pop()
             for token, cell in zip(node.tokens.tolist(), node.cells.tolist(), strict=True):
@@ -87,9 +88,10 @@ def test_any_history_is_that_of_a_set_of_prefixes(build, data, budget):
             if len(tokens) > pool.free:
                 continue
             naive.follow(tree)
-            cells = sequence(pool, tree, tokens, match=data.draw(st.booleans()))
+            gates = data.draw(GATES)
+            cells = sequence(pool, tree, tokens, match=data.draw(st.booleans()), gates=gates)
             for at, cell in enumerate(cells.cells.tolist(), 1):
-                naive.cells.setdefault(tuple(tokens[:at]), cell)
+                naive.cells.setdefault((gates, *tokens[:at]), cell)
             before = tree.cells_held
             evicted_from = set(tree.held_cells().tolist())
             new = tree.insert(cells)
@@ -97,9 +99,9 @@ def test_any_history_is_that_of_a_set_of_prefixes(build, data, budget):
             assert tree.cells_held == before + new - left
             lists.append(cells)
         elif action == "match":
-            tokens = data.draw(TOKENS)
-            count, found = tree.match(ids(tokens))
-            assert found.tolist() == naive.match(tokens)
+            tokens, gates = data.draw(TOKENS), data.draw(GATES)
+            count, found = tree.match(ids(tokens), gates)
+            assert found.tolist() == naive.match(tokens, gates)
             assert count == len(found)
         elif action == "evict":
             wanted = data.draw(st.integers(0, 20))
@@ -117,8 +119,9 @@ def test_any_history_is_that_of_a_set_of_prefixes(build, data, budget):
             before = {key: pool.cells.arrays[0][0, 0, 0, cell].copy() for key, cell in naive.cells.items()}
             pool.compact()
             naive.cells = {
-                key: int(tree.match(ids(key))[1][-1]) if len(tree.match(ids(key))[1]) == len(key) else -1
+                key: int(found[-1]) if len(found) == len(key) - 1 else -1
                 for key in before
+                for _, found in [tree.match(ids(key[1:]), key[0])]
             }
         elif action == "clear":
             tree.clear()

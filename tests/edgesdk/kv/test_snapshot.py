@@ -106,7 +106,7 @@ def rewrite(path, tensors=None, **header):
 
 def test_other_models_versions_and_formats_are_refused(saved, spec):
     path, _, runner, _ = saved
-    refused(path, runner, spec(), "another model or recipe", model="b model")
+    refused(path, runner, spec(), "another model, recipe or adapter", model="b model")
     rewrite(path, version="2")
     refused(path, runner, spec(), "version '2' of the format, expected '1'")
     rewrite(path, format="else")

@@ -136,6 +136,9 @@ class Large:
     def embed(self, texts):
         return np.full((len(texts) - self.missing, 4), self.value, np.float32)
 
+    def embed_question(self, question):
+        return np.full(4, self.value, np.float32)
+
 
 @pytest.mark.parametrize(("embedder", "message"), [(Large(1e6), "finite"), (Large(0.5, 1), "shape")])
 def test_vectors_that_an_index_cannot_hold(tmp_path, notes, embedder, message):

@@ -281,6 +281,9 @@ class Letters:
         )
         return counts / np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-6)
 
+    def embed_question(self, question):
+        return self.embed([question])[0]
+
 
 def test_embeddings_rank_what_words_found(tmp_path):
     folder = tmp_path / "f"
@@ -303,6 +306,13 @@ def test_embeddings_rank_what_words_found(tmp_path):
     built(plain, folder)
     with pytest.raises(RetrievalError, match="has no embeddings"):
         open_index(plain, embedder=Letters())
+
+    class Wordless(Letters):
+        def embed_question(self, question):
+            return np.zeros((2, 26), np.float32)
+
+    with open_index(path, embedder=Wordless()) as index, pytest.raises(RetrievalError, match=r"\(2, 26\)"):
+        index.search("zebra")
 
     class Broken(Letters):
         def embed(self, texts):

@@ -44,6 +44,16 @@ def test_vectors_are_those_of_sentence_transformers(model, reference):
     np.testing.assert_allclose(found, reference["vectors"], atol=TOLERANCE)
 
 
+def test_states_of_tokens_are_what_is_pooled(model, reference):
+    tokens = model.embedding_tokens(texts_of(reference))
+    states = model.token_states(tokens)
+    assert [each.shape for each in states] == [(len(ids), 64) for ids in tokens]
+    found = model.embed(tokens, pooling="mean", normalise=False)
+    np.testing.assert_allclose(found, [each.mean(axis=0) for each in states], atol=1e-5)
+    firsts = model.embed(tokens, pooling="cls", normalise=False)
+    np.testing.assert_allclose(firsts, [each[0] for each in states], atol=1e-5)
+
+
 def test_prompts_and_fewer_dimensions_too(model, reference):
     texts = texts_of(reference)
     np.testing.assert_allclose(model.embed(texts, prompt="query"), reference["queries"], atol=TOLERANCE)
@@ -171,7 +181,10 @@ def test_an_index_takes_it(model, tmp_path):
     with edgesdk.make_index(tmp_path / "index", embedder=embedder) as index:
         index.add([tmp_path / "texts"])
         found = index.search("zebra bead")
-    vectors = model.embed(["zebra bead", *(passage.text for passage in found)], dimensions=16)
-    np.testing.assert_allclose([each.score for each in found], vectors[1:] @ vectors[0], atol=2e-3)
+    asked = model.embed(["zebra bead"], dimensions=16, prompt="query")[0]  # the bundle's own for questions
+    vectors = model.embed([passage.text for passage in found], dimensions=16)
+    np.testing.assert_allclose([each.score for each in found], vectors @ asked, atol=2e-3)
+    alike = model.embedder(question_prompt="")
+    np.testing.assert_array_equal(alike.embed_question("a bead"), alike.embed(["a bead"])[0])
     with pytest.raises(EdgeError, match="the model given is"):
         edgesdk.open_index(tmp_path / "index", embedder=model.embedder())

@@ -23,7 +23,7 @@ from edgesdk_converters.emit.coreml.mil_package import Compute, InputType, MilPa
 from edgesdk_converters.emit.coreml.state import Lowering
 from edgesdk_converters.graph.graph import Graph
 from edgesdk_converters.graph.program import Program
-from edgesdk_converters.graph.program_contract import refuse_further_ports
+from edgesdk_converters.graph.program_contract import refuse_convolutions, refuse_further_ports
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.recipe import Recipe
 
@@ -63,6 +63,7 @@ def check_layout(program: Program, layout: Layout) -> None:
     Raises:
         EmitError: naming what it has.
     """
+    refuse_convolutions(program, "a Core ML package")
     if layout != "state":
         return
     spec = program.spec

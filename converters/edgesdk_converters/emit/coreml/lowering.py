@@ -20,6 +20,7 @@ from edgesdk_converters.emit.coreml.mil_package import (
     core_ml_name,
 )
 from edgesdk_converters.emit.coreml.state import Lowering
+from edgesdk_converters.emit.gated_columns import gate_columns, written_rows
 from edgesdk_converters.graph import ops
 from edgesdk_converters.graph.graph import Node
 
@@ -76,6 +77,19 @@ def _linear(state: Lowering, node: Node) -> Lowered:
         size = weight.shape[0]
         bias = state.function.constant(f"zeros.{size}", lambda: np.zeros(size, state.dtype))
     return state.mb.linear(x=x, weight=weight, bias=bias, name=_name(node))
+
+
+def _low_rank(state: Lowering, node: Node) -> Lowered:
+    op, mb = cast(ops.LowRank, node.op), state.mb
+    y, h, gates = (state.value(name) for name in node.inputs[:3])
+    names = node.inputs[3:]
+    columns = "_".join(map(str, op.columns))
+    repeat = state.function.constant(f"gates.{columns}", lambda: gate_columns(op).T.astype(state.dtype))
+    written = state.function.constant(
+        "+".join(names), lambda: written_rows(op, state.weights, names).T.astype(state.dtype)
+    )
+    gated = mb.mul(x=h, y=mb.matmul(x=gates, y=repeat))
+    return mb.add(x=y, y=mb.matmul(x=gated, y=written), name=_name(node))
 
 
 def _split(state: Lowering, node: Node) -> Lowered:
@@ -149,6 +163,7 @@ LOWERINGS: Mapping[type[ops.Op], Callable[[Lowering, Node], Lowered]] = {
     ops.TakeRows: _take_rows,
     ops.RmsNorm: _rms_norm,
     ops.Linear: _linear,
+    ops.LowRank: _low_rank,
     ops.Split: _split,
     ops.SplitHeads: _reshape,
     ops.MergeHeads: _reshape,

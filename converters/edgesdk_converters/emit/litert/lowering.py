@@ -18,6 +18,7 @@ from edgesdk_converters.emit.litert.heads import (
     lower_split_heads,
     stated_order,
 )
+from edgesdk_converters.emit.litert.low_rank import lower_low_rank
 from edgesdk_converters.emit.litert.model_file import Constant
 from edgesdk_converters.emit.litert.packed_rows import packed_rows
 from edgesdk_converters.emit.litert.state import Lowering
@@ -114,6 +115,10 @@ def _vector(state: Lowering, name: str, data: Constant) -> int:
     return state.subgraph.constant(name, (size,), "FLOAT32", data)
 
 
+def _low_rank(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+    return [lower_low_rank(state, node, x, shapes[0])]
+
+
 def _split(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
     return lower_split(state, node, x[0], shapes)
 
@@ -136,6 +141,25 @@ def _rotate(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, .
 
 def _attend(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
     return [lower_attend(state, node, x)]
+
+
+def _convolve(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+    op, out, shape = cast(ops.Convolve, node.op), node.outputs[0], shapes[0]
+    k, E = op.kernel, shape[1]
+    taps = [
+        _vector(state, name, lambda name=name: state.weights.load(name))  # type: ignore[misc]
+        for name in node.inputs[-k:]
+    ]
+    y = state.binary("MUL", x[0], taps[0], f"{out}.0", shape)
+    for j in range(1, k):
+        earlier = state.slice_last(x[1], f"{out}.before.{j}", shape, op.columns(j, E)[0])
+        if state.step.tokens > 1:  # else there is no other new token
+            options = state.schema.BatchMatMulOptionsT()
+            picked = state.emit("BATCH_MATMUL", [x[1 + j], x[0]], f"{out}.picked.{j}", shape, options)
+            earlier = state.binary("ADD", earlier, picked, f"{out}.earlier.{j}", shape)
+        scaled = state.binary("MUL", earlier, taps[j], f"{out}.scaled.{j}", shape)
+        y = state.binary("ADD", y, scaled, out if j == k - 1 else f"{out}.{j}", shape)
+    return [y]
 
 
 def _activate(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
@@ -183,12 +207,14 @@ LOWERINGS: Mapping[type[ops.Op], Callable[[Lowering, Node, list[int], list[tuple
     ops.TakeRows: _take_rows,
     ops.RmsNorm: _rms_norm,
     ops.Linear: _linear,
+    ops.LowRank: _low_rank,
     ops.Split: _split,
     ops.SplitHeads: _split_heads,
     ops.MergeHeads: _merge_heads,
     ops.HeadsFirst: _heads_first,
     ops.Rotate: _rotate,
     ops.Attend: _attend,
+    ops.Convolve: _convolve,
     ops.Activate: _activate,
     ops.Add: _add,
     ops.Multiply: _multiply,

@@ -44,6 +44,7 @@ class Lowering:
         channel_scales: whether int8 products have their scales inside, which tflite-runtime 2.14 takes
             for zeros, or multiply by them afterwards (docs/decisions/0003).
         stacked: tensor index of rows above what rounding them loses, by that of the rows (`two_rows`).
+        repeated_gates: tensor index of gates repeated by their ranks, by that of the gates and their columns.
     """
 
     subgraph: Subgraph
@@ -62,6 +63,7 @@ class Lowering:
     _gathered: dict[RotarySpec, tuple[int, int]] = field(default_factory=dict)
     _tiled: dict[tuple[int, int], int] = field(default_factory=dict)
     stacked: dict[int, int] = field(default_factory=dict)
+    repeated_gates: dict[tuple[int, tuple[int, ...]], int] = field(default_factory=dict)
 
     @property
     def schema(self) -> Any:

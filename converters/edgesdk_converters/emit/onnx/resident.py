@@ -23,7 +23,7 @@ from edgesdk_converters.emit.onnx.resident_attention import HEAD_MULTIPLE, lower
 from edgesdk_converters.emit.onnx.resident_lowering import LOGITS_FROM, LOWERINGS, lower_node
 from edgesdk_converters.emit.onnx.resident_state import ResidentLowering
 from edgesdk_converters.graph.program import Program
-from edgesdk_converters.graph.program_contract import refuse_further_ports
+from edgesdk_converters.graph.program_contract import refuse_convolutions, refuse_further_ports
 from edgesdk_converters.quantise.activation_rule import FEW_TOKENS
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
@@ -90,6 +90,7 @@ def check_decoder(program: Program) -> None:
         EmitError: naming the operation, the size or the output.
     """
     spec = program.spec
+    refuse_convolutions(program, "the target onnx")
     refuse_further_ports(program, "the target onnx")
     for node in program.graph.nodes:
         if type(node.op) not in LOWERINGS:

@@ -63,6 +63,13 @@ def _linear(state: StepLowering, node: Node) -> None:
     state.model.node("Gemm", inputs, node.outputs, {"transB": 1})
 
 
+def _low_rank(state: StepLowering, node: Node) -> None:
+    op, out = cast(ops.LowRank, node.op), node.outputs[0]
+    y, h, gates, *written = node.inputs
+    gated = state.binary("Mul", h, state.repeated_gates(op, gates), f"{out}.gated")
+    state.model.node("Gemm", [gated, state.written_rows(op, written), y], [out], {"transB": 1})
+
+
 def _split(state: StepLowering, node: Node) -> None:
     sizes = state.model.integers(cast(ops.Split, node.op).sizes)
     state.model.node("Split", [node.inputs[0], sizes], node.outputs, {"axis": -1})
@@ -96,6 +103,20 @@ def _rotate(state: StepLowering, node: Node) -> None:
 
 def _attend(state: StepLowering, node: Node) -> None:
     lower_attend(state, node)
+
+
+def _convolve(state: StepLowering, node: Node) -> None:
+    (x, before, *given), out = node.inputs, node.outputs[0]
+    op, E = cast(ops.Convolve, node.op), int(state.graph.values[out].shape[1])
+    k = op.kernel
+    taps = [state.vector(name) for name in given[k - 1 :]]
+    y = state.binary("Mul", x, taps[0], f"{out}.0")
+    for j in range(1, k):
+        earlier = state.slice(before, f"{out}.before.{j}", *op.columns(j, E))
+        picked = state.model.node("MatMul", [given[j - 1], x], [f"{out}.picked.{j}"])
+        both = state.binary("Add", earlier, picked, f"{out}.earlier.{j}")
+        scaled = state.binary("Mul", both, taps[j], f"{out}.scaled.{j}")
+        y = state.binary("Add", y, scaled, out if j == k - 1 else f"{out}.{j}")
 
 
 def _activate(state: StepLowering, node: Node) -> None:
@@ -139,12 +160,14 @@ LOWERINGS: Mapping[type[ops.Op], Callable[[StepLowering, Node], None]] = {
     ops.TakeRows: _take_rows,
     ops.RmsNorm: _rms_norm,
     ops.Linear: _linear,
+    ops.LowRank: _low_rank,
     ops.Split: _split,
     ops.SplitHeads: _reshape,
     ops.MergeHeads: _reshape,
     ops.HeadsFirst: _heads_first,
     ops.Rotate: _rotate,
     ops.Attend: _attend,
+    ops.Convolve: _convolve,
     ops.Activate: _activate,
     ops.Add: _add,
     ops.Multiply: _multiply,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from edgesdk.bundle.decoder_spec import RotarySpec
 from edgesdk.bundle.manifest import StepShape
+from edgesdk_converters.emit.gated_columns import gate_columns, written_rows
 from edgesdk_converters.emit.onnx.model_file import OnnxModel
 from edgesdk_converters.emit.pack_int4 import pack_int4
 from edgesdk_converters.graph.graph import Graph
-from edgesdk_converters.graph.ops import Shape
+from edgesdk_converters.graph.ops import LowRank, Shape
 from edgesdk_converters.graph.rotary import rotary_table, table_name
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 
@@ -133,6 +134,32 @@ class StepLowering:
                 pair.append(self.reshape(rows, f"{table}.rows3", self.sizes(("T", 1, half))))
             self._gathered[rotary] = (pair[0], pair[1])
         return self._gathered[rotary]
+
+    def repeated_gates(self, op: LowRank, gates: str) -> str:
+        """Gates (M, G) as often as their ranks, (M, columns of h), made once; one gate is broadcast."""
+        columns, count = op.columns, len(op.parts[0].ranks)
+        if count == 1:
+            return gates
+        key = f"{gates}.{'_'.join(map(str, columns))}"
+        if key not in self._made:
+            matrix = self.model.constant(
+                f"{key}.columns", "FLOAT", (len(columns), count), lambda: gate_columns(op)
+            )
+            self._made[key] = self.model.node("Gemm", [gates, matrix], [key], {"transB": 1})
+        return self._made[key]
+
+    def written_rows(self, op: LowRank, names: Sequence[str]) -> str:
+        """B of all parts, (O, columns of h), as the recipe stores floating point numbers."""
+        weights, name = self.weights, "+".join(names)
+        shape = (sum(part.width for part in op.parts), len(op.columns))
+        half = weights.recipe.float_type == "float16"
+        stored = self.model.constant(
+            name,
+            "FLOAT16" if half else "FLOAT",
+            shape,
+            lambda: written_rows(op, weights, names).astype(np.float16 if half else np.float32),
+        )
+        return self.model.node("Cast", [stored], [f"{name}.float32"], {"to": FLOAT}) if half else stored
 
     def _matrix(self, name: str) -> str:
         scheme = self.weights.scheme(name)

@@ -65,6 +65,13 @@ public struct EdgeModel: Sendable {
         return start(try coder.encode(chatFormat.prompt(messages)), sequence, options)
     }
 
+    /// Continues token ids.
+    public func generate(
+        _ prompt: [Int], in sequence: any TokenSequence, options: GenerationOptions? = nil
+    ) -> Generation {
+        start(prompt, sequence, options)
+    }
+
     /// Gives memory back: call it under memory pressure.
     public func shrink() async { await source.shrink() }
 

@@ -10,8 +10,15 @@ from edgesdk_converters.graph.program import Program
 from edgesdk_converters.prepare import prepare
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.recipe import find_recipe
+from tests.converters.conftest import SPECS
 
 pytest.importorskip("coremltools", reason="needs the extra 'coreml'")
+
+
+@pytest.fixture(params=sorted(set(SPECS) - {"convolutions"}))
+def any_program(request, make_program):
+    """A program of every kind that Core ML takes, in turn."""
+    return make_program(request.param)
 
 
 @pytest.fixture

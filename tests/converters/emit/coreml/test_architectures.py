@@ -9,6 +9,7 @@ from edgesdk.backends.coreml.interpreter import MilInterpreter
 from edgesdk.backends.coreml.step_backend import CoreMLStepBackend
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_contract import main_stack
+from edgesdk.errors import EmitError
 from edgesdk.kv.cell_sequence import CellSequence
 from edgesdk_converters.architectures.registry import read_spec, weights_for
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
@@ -33,6 +34,11 @@ def test_logits(checkpoint, quantise, tmp_path, recipe, tolerance):
     with np.load(TINY / checkpoint.source.location / "reference.npz") as file:
         count = min(int(file["lengths"][0]), 24)
         tokens, reference = file["tokens"][:count].astype(np.int32), file["logits"][:count]
+    if spec.convolving:
+        with pytest.raises(EmitError, match="convolutions, which a Core ML package does not hold"):
+            emit_coreml(program, program.weights, tmp_path / "m.mlpackage", STEPS, 64)
+        assert not list(tmp_path.iterdir())
+        return
     emit_coreml(program, program.weights, tmp_path / "m.mlpackage", STEPS, 64)
     backend = CoreMLStepBackend(MilInterpreter(tmp_path / "m.mlpackage"), main_stack(spec), STEPS)
     found = CellSequence(backend, spec, 64).score(tokens)

@@ -19,6 +19,7 @@ from edgesdk.kv.step_runner import DraftTree, StepEntry, StepRunner
 from edgesdk_converters.emit.litert.model_file import schema
 from edgesdk_converters.graph.evaluate import evaluate
 from edgesdk_converters.graph.full_sequence import sequence_logits
+from tests.converters.predecessor_inputs import predecessor_inputs
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT has no wheel for this platform")
 
@@ -36,6 +37,7 @@ def rounded_logits(program, tokens, pieces):
     tensors = graph_tensors(step_contract(spec))
     none = StepShape(1, 0, 1, "")
     cells = {tensor.name: np.zeros(tensor.shape(none), np.float32) for tensor in tensors.cells}
+    kept = np.zeros((len(spec.convolving), sum(pieces), spec.hidden_size), np.float32)
     rows, start = [], 0
     for count in pieces:
         positions = np.arange(start, start + count, dtype=np.int32)
@@ -49,9 +51,12 @@ def rounded_logits(program, tokens, pieces):
         if spec.window is not None:
             seen = (distance >= 0) & (distance < spec.window)
             inputs["window_mask"] = np.where(seen, np.float32(0), MASKED)
+        inputs |= predecessor_inputs(spec, kept, start, count)
         outputs = evaluate(program.graph, program.weights, inputs | cells)
+        for place in range(len(kept)):
+            kept[place, start : start + count] = outputs[f"x_new.{place}"][0]
         rows.append(outputs["logits"])
-        for old, new in zip(tensors.cells, tensors.new, strict=True):
+        for old, new in zip(tensors.cells, tensors.new, strict=False):  # convolutions have no cells here
             rounded = dequantise_cells(quantise_cells(Cells((np.ascontiguousarray(outputs[new.name]),))))
             cells[old.name] = np.concatenate([cells[old.name], rounded.arrays[0]], axis=1)
         start += count

@@ -8,7 +8,7 @@ import pytest
 from edgesdk.backends.onnxruntime_resident import ResidentModel
 from edgesdk.backends.onnxruntime_session import open_session
 from edgesdk.bundle.manifest import StepShape
-from edgesdk.bundle.step_contract import step_contract
+from edgesdk.bundle.step_contract import predecessor_ports, step_contract
 from edgesdk.bundle.step_names import graph_tensors
 from edgesdk.errors import EmitError
 from edgesdk_converters.architectures.registry import read_spec, weights_for
@@ -41,7 +41,7 @@ def reference(checkpoint):
 
 
 def test_resident(checkpoint, program, reference, tmp_path):
-    if not program.spec.is_uniform:
+    if not program.spec.is_uniform or program.spec.convolving:
         with pytest.raises(EmitError, match="emit the step variant"):
             check_decoder(program)
         return
@@ -70,6 +70,10 @@ def test_step(program, reference, tmp_path):
     for name, window in masks:
         seen = np.concatenate([np.zeros((T, 1), bool), (distance >= 0) & (distance < window)], axis=1)
         inputs[name] = np.where(seen, np.float32(0), np.float32(-1e9))
+    for j, port in enumerate(predecessor_ports(spec)):
+        inputs[port.name] = np.zeros(port.shape(StepShape(T, 1, T, "")), np.float32)
+        if j:
+            inputs[port.name][distance == j] = 1
     for cells in graph_tensors(step_contract(spec)).cells:
         inputs[cells.name] = np.ones(cells.shape(StepShape(T, 1, T, "whole")), np.float32)
     found = open_session(tmp_path / "whole.onnx", 1).run(["logits"], inputs)[0]

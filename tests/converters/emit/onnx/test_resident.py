@@ -53,7 +53,8 @@ def error(found, expected):
 
 
 def test_every_operation_has_a_lowering():
-    assert set(LOWERINGS) == set(typing.get_args(ops.Op))
+    # Without an input for gates; convolutions are refused by name.
+    assert set(LOWERINGS) == set(typing.get_args(ops.Op)) - {ops.LowRank, ops.Convolve}
 
 
 @pytest.mark.parametrize("recipe", sorted(FLOAT))

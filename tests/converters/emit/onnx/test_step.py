@@ -9,7 +9,7 @@ import pytest
 
 from edgesdk.backends.onnxruntime_session import open_session
 from edgesdk.bundle.manifest import StepShape
-from edgesdk.bundle.step_contract import step_contract
+from edgesdk.bundle.step_contract import predecessor_ports, step_contract
 from edgesdk.bundle.step_names import graph_tensors
 from edgesdk.errors import EmitError
 from edgesdk_converters.emit.onnx.step import emit_step
@@ -43,6 +43,8 @@ def random_step(spec):
     }
     if spec.window is not None:
         inputs["window_mask"] = mask()
+    for port in predecessor_ports(spec):
+        inputs[port.name] = random.standard_normal(port.shape(STEP)).astype(np.float32)
     for cells in graph_tensors(step_contract(spec)).cells:
         inputs[cells.name] = random.standard_normal(cells.shape(STEP)).astype(np.float32)
     return inputs

@@ -25,7 +25,7 @@ public struct Manifest: Decodable, Sendable {
         case name, licence, decoder, tokenizer, generation, variants, files
     }
 
-    static let unread = ["created_by", "source", "vocabulary", "embedding"]
+    static let unread = ["created_by", "source", "vocabulary", "embedding", "adapters"]
 }
 
 /// Digest (hex) and size of one file.
@@ -217,6 +217,10 @@ extension Manifest {
                     + (version > supportedSchema ? "update the app" : "convert the bundle again"))
         }
         try refuseUnknownKeys(object)
+        if let adapters = object["adapters"] as? [Any], !adapters.isEmpty {
+            throw EdgeModelError.bundle(
+                "the bundle has adapters, whose gates this package does not give to a step; convert it without")
+        }
         let manifest: Manifest
         do {
             manifest = try JSONDecoder().decode(Manifest.self, from: data)

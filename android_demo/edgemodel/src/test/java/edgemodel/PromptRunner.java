@@ -10,6 +10,8 @@ import edgemodel.decoding.AnswerListener;
 import edgemodel.decoding.Completion;
 import edgemodel.decoding.GenerationOptions;
 import edgemodel.decoding.SamplingOptions;
+import edgemodel.notes.NotesPipeline;
+import edgemodel.notes.NotesPlan;
 import edgemodel.steps.TokenSequence;
 import edgemodel.text.ChatMessage;
 import java.io.BufferedReader;
@@ -22,7 +24,8 @@ import java.util.List;
 /**
  * Answers prompts for benchmarks and Python's tests: requests are lines of JSON on standard input, `{"ids":
  * [..]}` or `{"chat": ".."}` with `max_tokens` and `drafts`; each is answered greedily by a line with tokens
- * and figures. `{"text": ".."}` asks for its ids alone. Processor time is that of the process, garbage what the answering thread allocated while
+ * and figures. `{"text": ".."}` asks for its ids alone, `{"notes": "..", "plan": {..}}` for what
+ * NotesPipeline finds. Processor time is that of the process, garbage what the answering thread allocated while
  * tokens after the first were made.
  */
 public final class PromptRunner {
@@ -45,6 +48,14 @@ public final class PromptRunner {
   private static JsonObject answer(EdgeModel model, JsonObject request) {
     if (request.get("text") != null) {
       return new JsonObject().add("ids", list(model.coder.encode(request.get("text").asString())));
+    }
+    if (request.get("notes") != null) {
+      byte[] plan = request.get("plan").toString().getBytes(StandardCharsets.UTF_8);
+      NotesPipeline pipeline =
+          new NotesPipeline(model, NotesPlan.parse(plan), request.get("notes").asString());
+      JsonObject found = new JsonObject();
+      pipeline.run().forEach(found::add);
+      return found;
     }
     int[] prompt =
         request.get("chat") == null

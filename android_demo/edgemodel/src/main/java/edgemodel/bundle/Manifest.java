@@ -25,7 +25,7 @@ public final class Manifest {
   static final int MOST_FILES = 10_000;
 
   static final String[] KEYS = {
-    "schema_version", "name", "licence", "decoder", "tokenizer", "generation", "variants", "files"
+    "schema_version", "name", "licence", "decoder", "tokenizer", "generation", "variants", "files", "adapters"
   };
   static final String[] UNREAD = {"created_by", "source", "vocabulary", "embedding"};
 
@@ -88,6 +88,10 @@ public final class Manifest {
               + (version > SUPPORTED_SCHEMA ? "update the app" : "convert the bundle again"));
     }
     fields.expectKeys(KEYS, UNREAD);
+    if (fields.has("adapters") && !fields.array("adapters").isEmpty()) {
+      throw EdgeModelException.bundle(
+          "the bundle has adapters, whose gates this library does not give to a step; convert it without");
+    }
     Manifest manifest = new Manifest(fields);
     TokenizerRecord tokens = manifest.tokenizer;
     manifest.expectToken(tokens.bosId == null ? 0 : tokens.bosId.intValue());

@@ -12,6 +12,7 @@ import java.util.Comparator;
 import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.PriorityQueue;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
 
@@ -212,7 +213,7 @@ public final class ByteLevelBpe implements TokenCoder {
     }
   }
 
-  /** Merges the pair of the lowest rank, the leftmost among equals, until none is left. */
+  /** Merges the pair of the lowest rank, the leftmost among equals, until none is left: n log n of n bytes. */
   private void encodeWord(byte[] word, Ids ids) {
     Integer whole = words.isEmpty() ? null : words.get(ByteBuffer.wrap(word));
     if (whole != null) {
@@ -227,34 +228,51 @@ public final class ByteLevelBpe implements TokenCoder {
         symbols[count++] = token;
       }
     }
-    // What a pair merges to, -1 for nothing: looked up once, and again only where something was merged.
-    long[] pairs = new long[Math.max(count, 1)];
-    for (int i = 0; i + 1 < count; i++) {
-      pairs[i] = merge(symbols[i], symbols[i + 1]);
-    }
-    while (count > 1) {
-      int place = -1;
-      for (int i = 0; i + 1 < count; i++) {
-        if (pairs[i] >= 0 && (place < 0 || pairs[i] >> 32 < pairs[place] >> 32)) {
-          place = i;
-        }
-      }
-      if (place < 0) {
-        break;
-      }
-      symbols[place] = (int) pairs[place];
-      System.arraycopy(symbols, place + 2, symbols, place + 1, count - place - 2);
-      System.arraycopy(pairs, place + 2, pairs, place + 1, Math.max(0, count - place - 3));
-      count--;
-      if (place > 0) {
-        pairs[place - 1] = merge(symbols[place - 1], symbols[place]);
-      }
-      if (place + 1 < count) {
-        pairs[place] = merge(symbols[place], symbols[place + 1]);
-      }
-    }
+    mergePairs(symbols, count);
     for (int i = 0; i < count; i++) {
-      ids.add(symbols[i]);
+      if (symbols[i] >= 0) {
+        ids.add(symbols[i]);
+      }
+    }
+  }
+
+  /** Leaves a merged symbol in the place of its first byte, and -1 in those of the others. */
+  private void mergePairs(int[] symbols, int count) {
+    int[] next = new int[count];
+    int[] previous = new int[count];
+    // Rank above, place below: a pair that a merge has changed meanwhile is found out when its turn comes.
+    PriorityQueue<Long> queue = new PriorityQueue<Long>();
+    for (int i = 0; i < count; i++) {
+      next[i] = i + 1;
+      previous[i] = i - 1;
+      offer(queue, symbols, i, i + 1, count);
+    }
+    while (!queue.isEmpty()) {
+      long first = queue.poll().longValue();
+      int place = (int) first;
+      if (symbols[place] < 0 || next[place] == count) {
+        continue;
+      }
+      int right = next[place];
+      long found = merge(symbols[place], symbols[right]);
+      if (found < 0 || found >> 32 != first >> 32) {
+        continue;
+      }
+      symbols[place] = (int) found;
+      symbols[right] = -1;
+      next[place] = next[right];
+      if (next[place] < count) {
+        previous[next[place]] = place;
+      }
+      offer(queue, symbols, previous[place], place, count);
+      offer(queue, symbols, place, next[place], count);
+    }
+  }
+
+  private void offer(PriorityQueue<Long> queue, int[] symbols, int left, int right, int count) {
+    long found = left < 0 || right >= count ? -1 : merge(symbols[left], symbols[right]);
+    if (found >= 0) {
+      queue.add(Long.valueOf(found >> 32 << 32 | left));
     }
   }
 

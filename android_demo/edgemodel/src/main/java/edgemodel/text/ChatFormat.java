@@ -74,7 +74,7 @@ public final class ChatFormat {
     StringBuilder text = new StringBuilder();
     String last = "";
     for (ChatMessage message : messages) {
-      text.append(join(last, message.role)).append(trims ? trimmed(message.content) : message.content);
+      text.append(join(last, message.role)).append(trims ? WhiteSpace.trimmed(message.content) : message.content);
       last = message.role;
     }
     return text.append(join(last, "")).toString();
@@ -89,23 +89,5 @@ public final class ChatFormat {
               + (to.isEmpty() ? "an answer" : to) + "; change the order of the messages");
     }
     return text;
-  }
-
-  /** Without white space at its ends, as Python and so jinja2 count it; it is all below U+10000. */
-  private static String trimmed(String text) {
-    int start = 0;
-    int end = text.length();
-    while (start < end && isSpace(text.charAt(start))) {
-      start++;
-    }
-    while (end > start && isSpace(text.charAt(end - 1))) {
-      end--;
-    }
-    return text.substring(start, end);
-  }
-
-  private static boolean isSpace(char character) {
-    boolean separators = character >= 0x1C && character <= 0x1F; // Python's, not Unicode's
-    return separators || WhiteSpace.contains(character);
   }
 }

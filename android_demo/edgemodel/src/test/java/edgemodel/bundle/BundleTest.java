@@ -5,6 +5,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import com.eclipsesource.json.Json;
 import com.eclipsesource.json.JsonArray;
 import com.eclipsesource.json.JsonObject;
 import edgemodel.Vectors;
@@ -88,6 +89,7 @@ final class BundleTest {
           }
         });
     refused("larger than", () -> Manifest.parse(new byte[Manifest.LIMIT_BYTES + 1]));
+    refusedWith("has adapters", m -> m.set("adapters", Json.parse("[{\"name\": \"a\"}]")));
   }
 
   private void refusedWith(String needle, Consumer<JsonObject> change) {

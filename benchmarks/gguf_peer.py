@@ -1,0 +1,114 @@
+"""GGUF files as llama.cpp's own converter writes them, read back, against the checkpoints they came from.
+
+    python benchmarks/gguf_peer.py llama.cpp --python peer/bin/python
+
+The folder `llama.cpp` holds its convert_hf_to_gguf.py with what that imports (a checkout, or the sources of
+llama-cpp-python); PYTHON is an interpreter with torch, transformers and sentencepiece. Every tiny checkpoint
+of tests/data is converted in float32 and read by both paths; compared are the decoders and the logits of the
+evaluator on the reference's tokens. The converter knows tokenizers by a hash, and ours are not among them: it
+is told that they split as GPT-2's. Tokens are given as ids, so that does not matter here.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+
+from edgesdk.errors import EdgeError
+from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.full_sequence import sequence_logits
+from edgesdk_converters.graph.program import Program
+
+TINY = Path(__file__).parents[1] / "tests" / "data" / "tiny"
+_RUN = """
+import runpy, sys
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/gguf-py"]
+from conversion.base import TextModel
+TextModel.get_vocab_base_pre = lambda self, tokenizer: "gpt-2"
+sys.argv = sys.argv[2:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One checkpoint.
+
+    Attributes:
+        name: of its folder.
+        difference: of logits, over the largest of them; None where there is nothing to compare.
+        note: what stood in the way, or differs.
+    """
+
+    name: str
+    difference: float | None
+    note: str = ""
+
+
+def convert(llama: Path, python: str, folder: Path, out: Path) -> str | None:
+    """Has the peer convert a checkpoint; the last line of what it says where it fails."""
+    command = [python, "-c", _RUN, str(llama), str(llama / "convert_hf_to_gguf.py"), str(folder)]
+    command += ["--outfile", str(out), "--outtype", "f32"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    return None if done.returncode == 0 and out.is_file() else (lines[-1] if lines else "it failed")[:120]
+
+
+def program_of(source: Path) -> Program:
+    """The decoder of a checkpoint with its weights."""
+    checkpoint = open_checkpoint(str(source))
+    spec = read_spec(checkpoint.config)
+    return Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
+
+
+def compare(folder: Path, file: Path) -> Compared:
+    """Both paths' logits on the reference's first text."""
+    with np.load(folder / "reference.npz") as reference:
+        tokens = reference["tokens"][: int(reference["lengths"][0])].astype(np.int32)
+    try:
+        theirs = program_of(file)
+    except EdgeError as error:
+        return Compared(folder.name, None, f"refused: {error}")
+    ours = program_of(folder)
+    expected, found = (next(sequence_logits(program, [tokens])) for program in (ours, theirs))
+    difference = float(np.abs(found - expected).max() / np.abs(expected).max())
+    same = asdict(ours.spec)["blocks"] == asdict(theirs.spec)["blocks"]
+    return Compared(folder.name, difference, "" if same else "the blocks are described otherwise")
+
+
+@click.command(help="llama.cpp's GGUF files against the checkpoints that they were made of.")
+@click.argument("llama", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--python", default=sys.executable, help="Interpreter with torch and transformers.")
+@click.option("--only", help="Folders of tests/data/tiny, joined by commas. Default: all.")
+@click.option("--json", "as_json", is_flag=True)
+def main(llama: Path, python: str, only: str | None, as_json: bool) -> None:
+    names = only.split(",") if only else sorted(p.parent.name for p in TINY.glob("*/config.json"))
+    found = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in names:
+            out = Path(scratch) / f"{name}.gguf"
+            failed = convert(llama.resolve(), python, TINY / name, out)
+            one = (
+                compare(TINY / name, out)
+                if failed is None
+                else Compared(name, None, f"not written: {failed}")
+            )
+            found.append(one)
+            if not as_json:
+                figure = "-" if one.difference is None else f"{one.difference:.1e}"
+                click.echo(f"{one.name:22} {figure:>8} {one.note}")
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in found]))
+
+
+if __name__ == "__main__":
+    main()

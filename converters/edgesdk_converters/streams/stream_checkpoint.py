@@ -1,0 +1,161 @@
+"""Checkpoints of streams: a folder with `config.json` and `model.safetensors`, read strictly.
+
+Tensors, in float16, float32 or bfloat16:
+
+    start            (G, E)  what each stream begins with, or what is added to its token's state
+    WEIGHT.A, .B     (r, I), (O, r) of each product y = W x that has a part of its own: y += B (A x)
+
+WEIGHT is the canonical name (`layers.0.q`), so one folder serves every file of the same checkpoint. It does
+not know how streams are trained or run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgesdk.bundle.records import JsonValue, from_json, to_json
+from edgesdk.bundle.write_file import write_file
+from edgesdk.errors import BundleError, CheckpointError, first_line
+from edgesdk_converters.checkpoints.require_finite import require_finite
+from edgesdk_converters.checkpoints.safetensors_file import SafetensorsTensors
+from edgesdk_converters.checkpoints.text_file import read_json
+from edgesdk_converters.drafts.draft_checkpoint import CONFIG, TRAINING, WEIGHTS, Tensors, tokenizer_digest
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.streams.stream_config import FORMAT, StreamConfig, tensor_shapes
+from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
+
+_STORED = ("F32", "F16", "BF16")
+_MOST_TENSORS = 1 << 14
+
+
+@dataclass(frozen=True, eq=False)
+class StreamCheckpoint:
+    """Streams: what they are, and their numbers.
+
+    Attributes:
+        config: what they are.
+        tensors: float32 by name.
+    """
+
+    config: StreamConfig
+    tensors: Tensors
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were trained."""
+        return sum(value.size for value in self.tensors.values())
+
+
+def read_streams(folder: Path) -> StreamCheckpoint:
+    """Reads streams; that they fit a model is for `fit_streams` to say.
+
+    Args:
+        folder: with `config.json` and `model.safetensors`.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or says what no streams are.
+    """
+    try:
+        config = from_json(StreamConfig, read_json(folder / CONFIG), f"the streams' {CONFIG}")
+    except BundleError as error:
+        raise CheckpointError(
+            f"{first_line(error, 300)}; {folder} holds no streams of this version"
+        ) from error
+    stored = SafetensorsTensors([folder / WEIGHTS])
+    names = list(stored)
+    if len(names) > _MOST_TENSORS:
+        raise CheckpointError(
+            f"{folder / WEIGHTS} has {len(names)} tensors, expected {_MOST_TENSORS} at most"
+        )
+    for name in names:
+        if stored.stored_type(name) not in _STORED or len(stored.shape(name)) != 2:
+            raise CheckpointError(
+                f"the streams' tensor {name[:80]!r} is {stored.stored_type(name)}{stored.shape(name)}, "
+                f"expected two dimensions of {', '.join(_STORED)}"
+            )
+    return StreamCheckpoint(config, {name: stored.load(name) for name in names})
+
+
+def fit_streams(streams: StreamCheckpoint, program: Program, tokenizer: TokenizerFiles) -> StreamCheckpoint:
+    """The streams, once it is certain that they belong to a model.
+
+    Args:
+        streams: the checkpoint.
+        program: the model as its checkpoint has it, with its whole vocabulary.
+        tokenizer: the model's.
+
+    Raises:
+        CheckpointError: they were trained for another, or tensors are missing, unknown or of other shapes.
+        UnsupportedOption: no streams are rows of such a model.
+    """
+    config, spec = streams.config, program.spec
+    target = config.target
+    sizes = (
+        ("hidden size", target.hidden_size, spec.hidden_size),
+        ("vocabulary", target.vocab_size, spec.vocab_size),
+        ("architecture", target.architecture, spec.architecture),
+    )
+    for what, theirs, mine in sizes:
+        if theirs != mine:
+            raise CheckpointError(
+                f"the streams were trained for {target.name[:80]!r}, whose {what} is {theirs}; the model's "
+                f"is {mine}; train streams for this model"
+            )
+    if target.tokenizer != tokenizer_digest(tokenizer):
+        raise CheckpointError(
+            f"the streams were trained for {target.name[:80]!r}, whose tokenizer is another than the "
+            "model's; train streams for this model"
+        )
+    shapes = {value.name: program.weights.shape(value.name) for value in program.graph.weights}
+    expected = tensor_shapes(config, spec, shapes)
+    odd = sorted(expected.keys() ^ streams.tensors.keys())
+    if odd:
+        what = "have no" if odd[0] in expected else "have an unknown"
+        raise CheckpointError(
+            f"the streams {what} tensor {odd[0][:80]!r}, expected {len(expected)}; train or copy them again"
+        )
+    for name, shape in expected.items():
+        value = streams.tensors[name]
+        if value.shape != shape:
+            raise CheckpointError(
+                f"the streams' tensor {name!r} has the shape {value.shape}, the model's {shape}"
+            )
+        require_finite(value, "the streams", name)
+    return streams
+
+
+def write_streams(
+    folder: Path, streams: StreamCheckpoint, training: Mapping[str, JsonValue] | None = None
+) -> None:
+    """Writes streams into a folder, which is made, in float16; each file appears whole or not at all.
+
+    Args:
+        folder: where; streams that are there are replaced.
+        streams: what.
+        training: for people: provenance, seed, data, licence, losses.
+
+    Raises:
+        CheckpointError: a file cannot be written, or a number is too large for float16.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save
+
+    with np.errstate(over="ignore"):
+        stored = {name: value.astype(np.float16) for name, value in streams.tensors.items()}
+    beyond = next((name for name, value in stored.items() if not np.isfinite(value).all()), None)
+    if beyond is not None:
+        raise CheckpointError(f"{beyond!r} has numbers beyond float16; train with a smaller learning rate")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_file(folder / WEIGHTS, save(stored, {"format": FORMAT}))
+        write_file(folder / CONFIG, json.dumps(to_json(streams.config), indent=1) + "\n")
+        if training is not None:
+            write_file(folder / TRAINING, json.dumps(to_json(training), indent=1) + "\n")
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or first_line(error)
+        raise CheckpointError(f"the streams {folder} cannot be written: {reason}") from error

@@ -1,0 +1,231 @@
+"""`edgesdk train streams`, a command of the group in `train`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from edgesdk.cli.convert import converters_installed
+from edgesdk.cli.output import print_facts, print_json, print_table
+from edgesdk.cli.progress_line import ProgressLine, print_event
+
+if TYPE_CHECKING:
+    from edgesdk_converters.training.train_streams import StreamReport
+
+EXAMPLES = """\b
+Examples:
+  edgesdk train streams smollm2-135m mystreams --hours 2
+  edgesdk train streams smollm2-135m mystreams --form streams --layers 10 --streams 3
+  edgesdk train streams model.gguf mystreams --steps 500 --tokens 50000 --data answers --data mails.txt
+"""
+
+
+@click.argument("target")
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--mode",
+    type=click.Choice(["lossless"]),
+    default="lossless",
+    show_default=True,
+    help="lossless: the model is frozen, and its answers stay what they are.",
+)
+@click.option(
+    "--form",
+    type=click.Choice(["masks", "streams"]),
+    default="masks",
+    show_default=True,
+    help="masks: streams are rows of all layers; streams: they begin before the top layers, as the state of "
+    "their token and a learned vector.",
+)
+@click.option(
+    "--streams",
+    type=click.IntRange(1, 8),
+    default=2,
+    show_default=True,
+    metavar="N",
+    help="Tokens ahead of the model's own that are guessed.",
+)
+@click.option(
+    "--layers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Layers that streams run through, in the form streams. Default: a third.",
+)
+@click.option(
+    "--rank",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    metavar="N",
+    help="Of the low-rank parts that products of streams have.",
+)
+@click.option(
+    "--parts",
+    default="q,o,down",
+    show_default=True,
+    metavar="LIST",
+    help="Products of each layer that have them: some of q, k, v, o, gate, up, down, joined by commas.",
+)
+@click.option(
+    "--loss",
+    default="kld",
+    show_default=True,
+    metavar="NAME",
+    help="kld, tvd, tvd++, tvd++sampled, ce, kld-tvd or kld-tvd++: KL divergence first, then the other.",
+)
+@click.option(
+    "--hours",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="H",
+    help="How long to train, once the texts are there: steps are timed and their number fixed. Default: 1.",
+)
+@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="How many steps, in place of --hours.")
+@click.option(
+    "--data",
+    multiple=True,
+    default=("answers",),
+    show_default=True,
+    metavar="WHAT",
+    help="answers: the target writes them to instructions that are shipped; sample: the shipped calibration "
+    "sample; or a UTF-8 text file. Several times for several.",
+)
+@click.option(
+    "--tokens",
+    type=click.IntRange(min=1000),
+    default=400_000,
+    show_default=True,
+    metavar="N",
+    help="Tokens of answers that the target writes.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, (1 << 31) - 1),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Of instructions, draws and first numbers.",
+)
+@click.option(
+    "--teacher",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="BUNDLE",
+    help="Bundle of the target that writes the answers. Default: the target is converted to w8-round.",
+)
+@click.option(
+    "--work",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder for answers, states and the run, which goes on where it was. Default: OUT/work.",
+)
+@click.option(
+    "--numbers",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Of the factors of products in training; bfloat16 is faster where the processor multiplies it.",
+)
+@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of the teacher.")
+@click.option(
+    "--revision", metavar="NAME", help="Commit, branch or tag of a hub id. Default: the hub's default branch."
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print JSON lines instead of text: the progress (event: progress), and the report as the last line "
+    "(event: done).",
+)
+def _train(
+    target: str,
+    out: Path,
+    mode: Literal["lossless"],
+    form: Literal["masks", "streams"],
+    streams: int,
+    layers: int | None,
+    rank: int,
+    parts: str,
+    loss: str,
+    hours: float | None,
+    steps: int | None,
+    data: tuple[str, ...],
+    tokens: int,
+    seed: int,
+    teacher: Path | None,
+    work: Path | None,
+    numbers: Literal["float32", "bfloat16"],
+    threads: int | None,
+    revision: str | None,
+    as_json: bool,
+) -> None:
+    """Trains streams for the checkpoint TARGET and writes them into the folder OUT.
+
+    TARGET is a Hugging Face directory, a .gguf file, a hub id, or smollm2-135m. It writes answers, and learns
+    to say with further rows of a step what it says some tokens later; its own rows stay what they are. Ctrl-C
+    and kill lose little: the same command goes on where it was. `edgesdk convert --streams OUT` then gives
+    the model its streams.
+    """
+    with converters_installed():
+        from edgesdk_converters.training.stream_training import StreamTraining
+        from edgesdk_converters.training.train_streams import train_streams
+
+        options = StreamTraining(
+            mode=mode,
+            form=form,
+            streams=streams,
+            layers=layers,
+            rank=rank,
+            parts=tuple(part.strip() for part in parts.split(",") if part.strip()),
+            loss=loss,
+            hours=1.0 if hours is None and steps is None else hours,
+            steps=steps,
+            data=data,
+            answer_tokens=tokens,
+            seed=seed,
+            teacher=teacher,
+            work=work,
+            threads=threads,
+            numbers=numbers,
+        )
+        started = time.perf_counter()
+        with ProgressLine() as line:
+            shown = print_event if as_json else line
+            report = train_streams(target, out, options, revision=revision, report=shown)
+    _show(report, time.perf_counter() - started, as_json)
+
+
+train_streams_command = click.command(
+    "streams", short_help="Train streams for a checkpoint.", epilog=EXAMPLES
+)(_train)
+
+
+def _show(report: StreamReport, wall_s: float, as_json: bool) -> None:
+    if as_json:
+        print_json({"event": "done", "wall_s": wall_s, "report": report}, one_line=True)
+        return
+    print_facts(
+        [
+            ("streams", str(report.streams)),
+            ("form", report.form),
+            ("trained", f"{report.steps} steps, {report.places} places, {wall_s / 60:.1f} min in all"),
+            ("parameters", f"{report.parameters / 1e6:.1f} M, {report.share:.1%} of the target's"),
+            ("losses", "losses.svg" if report.plotted else "not drawn: matplotlib is not installed"),
+        ]
+    )
+    worth = report.worth
+    if worth is None:
+        click.echo("not judged: no greedy answers were held back")
+        return
+    rows = [
+        (str(j), f"{efficiency:.2f}", f"{right:.3f}", *(f"{share:.3f}" for share in among), f"{kept:.3f}")
+        for j, (efficiency, right, among, kept) in enumerate(
+            zip(worth.efficiency, worth.right, worth.among, worth.kept, strict=True), 1
+        )
+    ]
+    print_table(
+        ("streams>", "tokens a call>", "all right>", "best 1>", "best 2>", "best 4>", "kept if drawn>"),
+        rows,
+        title=f"On {worth.texts} greedy answers that were held back ({worth.tokens} tokens)",
+    )

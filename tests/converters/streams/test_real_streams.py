@@ -1,0 +1,84 @@
+"""SmolLM2-135M with streams that have learnt nothing: whatever they say, the model stays what it is."""
+
+import numpy as np
+import pytest
+
+import edgesdk
+from edgesdk.decoding.draft_source import DraftSource
+from edgesdk.drafts.combine import CombinedDrafter
+from edgesdk.drafts.stream_drafts import StreamDrafts
+from edgesdk.kv.step_model import steps_of
+from edgesdk.kv.step_runner import DraftTree, StepEntry, StepRunner
+from edgesdk.model import Model
+from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+from edgesdk_converters.convert import ConvertOptions, convert
+from edgesdk_converters.drafts.draft_checkpoint import DraftTarget, tokenizer_digest
+from edgesdk_converters.graph.decoder import build_decoder
+from edgesdk_converters.graph.program import Program
+from edgesdk_converters.streams.stream_checkpoint import StreamCheckpoint, write_streams
+from edgesdk_converters.streams.stream_config import START, StreamConfig, tensor_shapes
+
+pytestmark = pytest.mark.real
+TEXTS = ("What is the capital of France?", "Write a haiku about the sea.", "Count from one to twenty.")
+
+
+def random_streams(source, form, count):
+    """Streams of small random numbers; they begin as the mean embedding, or as their token."""
+    checkpoint = open_checkpoint(str(source))
+    spec = read_spec(checkpoint.config)
+    program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
+    target = DraftTarget(
+        spec.architecture, spec.vocab_size, spec.hidden_size, tokenizer_digest(checkpoint.tokenizer), "smol"
+    )
+    config = StreamConfig(form, count, 20 if form == "streams" else 0, 4, ("q", "o", "down"), target)
+    random = np.random.default_rng(0)
+    shapes = {value.name: program.weights.shape(value.name) for value in program.graph.weights}
+    tensors = {
+        name: (random.standard_normal(shape) * 0.02).astype(np.float32)
+        for name, shape in tensor_shapes(config, spec, shapes).items()
+    }
+    if form == "masks":
+        tensors[START] += program.weights.load("embed").mean(axis=0)
+    return StreamCheckpoint(config, tensors)
+
+
+@pytest.mark.parametrize("form", ["masks", "streams"])
+def test_the_real_model_stays_what_it_is(smollm2_gguf, smollm2_float, tmp_path, form):
+    write_streams(tmp_path / "streams", random_streams(smollm2_gguf, form, 2))
+    options = ConvertOptions(
+        targets=("litert",), recipes=("f32",), context=512, prove=False, streams=tmp_path / "streams"
+    )
+    convert(str(smollm2_gguf), tmp_path / "bundle", options)
+    greedy = {"temperature": 0.0, "max_tokens": 24}
+    found = []
+    for path in (smollm2_float, tmp_path / "bundle"):
+        with edgesdk.load(path, backend="litert", strict=True, threads=2) as model:
+            prompts = [model.render_prompt(text) for text in TEXTS]
+            answers = [model.generate(prompt, **greedy).tokens for prompt in prompts]
+            runner = StepRunner(steps_of(model.backend), model.decoder, 512)
+            cells = runner.new_list()
+            tokens = np.array(prompts[0], np.int32)
+            runner.run([StepEntry(cells, tokens[:-1], "none")])
+            streams = np.array([0, 1, 2, 1, 2], np.int32) if path != smollm2_float else None
+            drafted, parents = np.full(5, 9, np.int32), np.array([-1, -1, 1, 0, 3], np.int32)
+            if streams is None:
+                drafted, parents = drafted[:1], parents[:1]
+            (rows,) = runner.run(
+                [StepEntry(cells, tokens[-1:], "last", DraftTree(drafted, parents, streams))]
+            )
+            rows = rows[:2].copy()
+            runner.keep(cells, [0])
+            at = cells.cells_at(0, cells.length)
+            found.append((answers, rows, [array[..., at, :].copy() for array in runner.pool.cells.arrays]))
+            if streams is not None:
+                source = lambda: CombinedDrafter([StreamDrafts()], weigh=False, streams=2)  # noqa: E731
+                drafts = DraftSource(source(), source, model.decoder.vocab_size)
+                drafting = Model(model.bundle, model.backend, model.receipt, drafts=drafts)
+                assert [drafting.generate(prompt, **greedy).tokens for prompt in prompts] == answers
+                assert not drafts.notes
+    (plain, plain_rows, plain_cells), (mine, rows, kept) = found
+    assert mine == plain
+    np.testing.assert_allclose(rows, plain_rows, atol=1e-4)
+    for a, b in zip(kept, plain_cells, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)

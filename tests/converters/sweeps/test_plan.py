@@ -1,0 +1,59 @@
+import dataclasses
+
+import pytest
+
+from edgesdk.errors import UnsupportedOption
+from edgesdk_converters.sweeps.plan import EvaluateTask, read_plan
+
+
+def test_a_plan_is_read_with_its_paths(write_plan, tmp_path):
+    plan = read_plan(write_plan())
+    assert plan.tasks == (EvaluateTask("evaluate", str(tmp_path / "text.txt"), tokens=120, window=40),)
+    assert plan.cells == 2
+    assert plan.transforms[0].name == "plain"
+
+
+def test_what_a_transform_reads_is_beside_the_plan(write_plan, tmp_path):
+    plan = read_plan(
+        write_plan(
+            transforms='[{ name = "small", prune_vocab = "corpus=text.txt,size=300" }, '
+            '{ name = "merged", merge_adapters = ["lora:0.5"] }]'
+        )
+    )
+    assert plan.transforms[0].prune_vocab == f"corpus={tmp_path / 'text.txt'},size=300"
+    assert plan.transforms[1].merge_adapters == (str(tmp_path / "lora:0.5"),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "tasks", "message"),
+    [
+        ({"recipes": "[]"}, None, "has no recipes"),
+        ({"recipes": '["f32", "f32"]'}, None, "two recipes named 'f32'"),
+        ({"speed": "1"}, None, "unknown key 'speed'"),
+        ({"devices": '[{ name = "x", backend = "quantum" }]'}, None, "quantum"),
+        ({"timeout_s": "0"}, None, "timeout_s is 0"),
+        ({}, '[[tasks]]\nkind = "evaluate"\n', "lacks the key 'text'"),
+        ({}, '[[tasks]]\nkind = "evaluate"\ntext = "gone.txt"\n', "'gone.txt' is not there"),
+        ({}, '[[tasks]]\nkind = "guess"\n', "has the kind 'guess', expected prove, evaluate"),
+        ({}, '[[tasks]]\nkind = "bench"\nrepeat = 0\n', "repeat is 0, expected at least 1"),
+        ({}, '[[tasks]]\nkind = "harness"\ntasks = []\n', "names no task"),
+        ({}, '[[tasks]]\nkind = "bench"\ntext = "x"\n', "unknown key 'text'"),
+        ({}, "[[tasks]\n", "is no TOML"),
+        ({}, "", "lacks the key 'tasks'"),
+    ],
+)
+def test_what_is_no_plan_is_one_line(write_plan, changes, tasks, message):
+    path = write_plan(**({} if tasks is None else {"tasks": tasks}), **changes)
+    with pytest.raises(UnsupportedOption, match=message.replace("[", r"\[")) as raised:
+        read_plan(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_plan_that_is_not_there(tmp_path):
+    with pytest.raises(UnsupportedOption, match="cannot be read"):
+        read_plan(tmp_path / "plan.toml")
+
+
+def test_plans_are_frozen(write_plan):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        read_plan(write_plan()).name = "other"
