@@ -28,7 +28,6 @@ from edgesdk.decoding.beam_cells import search_cells
 from edgesdk.decoding.completion import Chunk, Completion
 from edgesdk.decoding.draft_source import DraftSource
 from edgesdk.decoding.generate import generate
-from edgesdk.decoding.generate_early import generate_early
 from edgesdk.decoding.options import GenerationKeywords, GenerationOptions, lists_options
 from edgesdk.decoding.request_reader import AnswerRequest, RequestReader
 from edgesdk.decoding.stream import Cancelled, Stream
@@ -48,7 +47,7 @@ from edgesdk.text.tokenizer import Tokenizer
 from edgesdk.text.tools import Tool as Tool
 from edgesdk.text.tools import ToolChoice
 from edgesdk.vectors.classifies import Classifying
-from edgesdk.vectors.open_exits import exit_rule_for, open_exit_steps
+from edgesdk.vectors.open_exits import answer_early
 
 if TYPE_CHECKING:
     from edgesdk.text.chat_template import ChatTemplate, TemplateVariables  # with jinja2
@@ -387,13 +386,10 @@ class Model(Orchestrated, Classifying):
     ) -> Stream:
         """Checks a request now, so that its errors come with the call and not with the first piece."""
         request = self._reader.read(asked, options, self.context)
-        rule = None if early_exit is None else exit_rule_for(self, early_exit)
         read = iter if request.tools is None else request.tools.read_last
-        if rule is not None and request.gates:
-            raise UnsupportedOption("early exits are the model's alone; leave adapter or early_exit out")
         run = partial(self._run, request)
-        if rule is not None:
-            run = partial(generate_early, partial(open_exit_steps, self), self._exit_log, rule, request)
+        if early_exit is not None:
+            run = answer_early(self, self._exit_log, early_exit, request)
         return Stream(lambda stop: read(run(stop)), cancelled)
 
     def _run(self, request: AnswerRequest, cancelled: Cancelled) -> Iterator[Chunk]:

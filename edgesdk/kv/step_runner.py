@@ -19,18 +19,19 @@ from edgesdk.backends.protocol import Cells, Float, Int, StepBackend, StepBuffer
 from edgesdk.backends.turns import turns_of
 from edgesdk.bundle.adapter_record import Gates
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.exit_record import CHANGES, NEXT_STREAM, STREAM
+from edgesdk.bundle.exit_record import CHANGES, NEXT_STREAM
 from edgesdk.bundle.stack_record import HIDDEN, STATES
 from edgesdk.bundle.step_shape import MAIN
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.cell_pool import CellPool
 from edgesdk.kv.draft_tree import DraftTree as DraftTree  # part of this seam
+from edgesdk.kv.fill_step import fill_step
 from edgesdk.kv.further_inputs import FurtherInputs
 from edgesdk.kv.size_picker import SizePicker
 from edgesdk.kv.step_entry import StepEntry as StepEntry  # part of this seam
 from edgesdk.kv.step_entry import check_entries
 from edgesdk.kv.step_gates import check_gates
-from edgesdk.kv.step_mask import MaskBlock, StepMask
+from edgesdk.kv.step_mask import MaskBlock
 from edgesdk.kv.step_rows import Rows, rows_of_tokens, run_rows
 from edgesdk.kv.step_sizes import StepSizes
 
@@ -202,7 +203,9 @@ class StepRunner:
         self._drafts.clear()
         picked = self._picker.pick(total, wanted)
         shape, buffers = picked.shape, picked.buffers
-        blocks = self._fill(buffers, picked.mask, entries, total)
+        blocks = fill_step(buffers, entries, total)
+        self._further_inputs.fill(buffers, entries)
+        picked.mask.show(buffers, blocks)
         if picked.before is not None:
             picked.before.show(buffers, self.pool.cells, blocks)
         run = partial(self._backend.run, shape, self.pool.cells)
@@ -328,39 +331,6 @@ class StepRunner:
         self._drafts.clear()
         self._picker.clear()
         self.pool.resize(0)
-
-    def _fill(
-        self, buffers: StepBuffers, mask: StepMask, entries: Sequence[StepEntry], total: int
-    ) -> list[MaskBlock]:
-        """Tokens, positions and masks of a step; returns what rows each entry has."""
-        blocks = []
-        first = 0
-        for entry in entries:
-            tokens, start, drafts = entry.tokens, entry.cells.length, entry.drafts
-            count, rows = len(tokens), entry.rows
-            end = first + rows
-            parents = depths = None
-            if entry.stream is None:
-                buffers.tokens[first : first + count] = tokens
-            else:
-                cast(Float, buffers.extra[STREAM])[first : first + count] = entry.stream
-            if drafts is not None:
-                buffers.tokens[first + count : end] = drafts.tokens
-                parents, depths = drafts.after(count)
-            if depths is not None:
-                buffers.positions[first:end] = start + depths
-            else:
-                buffers.positions[first:end] = start if rows == 1 else np.arange(start, start + rows)
-            blocks.append(MaskBlock(entry.cells, rows, parents, depths))
-            first = end
-        if total < len(buffers.positions):
-            buffers.tokens[total:] = 0
-            buffers.positions[total:] = 0
-            if STREAM in buffers.extra:
-                cast(Float, buffers.extra[STREAM])[total:] = 0
-        self._further_inputs.fill(buffers, entries)
-        mask.show(buffers, blocks)
-        return blocks
 
     def _further(self, buffers: StepBuffers) -> list[Float]:
         """Outputs of rows beside the logits that are handed out."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
 from edgesdk.backends.protocol import Int
+from edgesdk.decoding.completion import Chunk
+from edgesdk.decoding.generate_early import generate_early
+from edgesdk.decoding.request_reader import AnswerRequest
+from edgesdk.decoding.stream import Cancelled
 from edgesdk.dispatch.exit_prompts import Watch
 from edgesdk.dispatch.exit_rule import EarlyExit, ExitRule, read_rule
+from edgesdk.dispatch.exit_sequence import ExitLog
 from edgesdk.dispatch.exit_steps import ExitSteps
 from edgesdk.errors import UnsupportedOption
 from edgesdk.kv.step_model import StepModel
@@ -40,6 +46,26 @@ def exit_rule_for(model: Comparing, early_exit: EarlyExit) -> ExitRule:
     """
     variant = model.bundle.variant(model.receipt.variant)
     return read_rule(early_exit, model.bundle.manifest.exits_of(variant), variant.numbers)
+
+
+def answer_early(
+    model: Comparing, log: ExitLog, early_exit: EarlyExit, request: AnswerRequest
+) -> Callable[[Cancelled], Iterator[Chunk]]:
+    """How an answer is written whose tokens leave the model early.
+
+    Args:
+        model: with exits.
+        log: of what it did, for its receipt.
+        early_exit: by which rule.
+        request: of the answer.
+
+    Raises:
+        UnsupportedOption: as `exit_rule_for`, or an adapter is asked for, too.
+    """
+    rule = exit_rule_for(model, early_exit)
+    if request.gates:
+        raise UnsupportedOption("early exits are the model's alone; leave adapter or early_exit out")
+    return partial(generate_early, partial(open_exit_steps, model), log, rule, request)
 
 
 def task_prompts(model: Comparing, texts: Sequence[str], task: LabelTask) -> list[Int]:
