@@ -23,7 +23,6 @@ Examples:
 """
 
 
-@click.command("streams", short_help="Train streams for a checkpoint.", epilog=EXAMPLES)
 @click.argument("target")
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
@@ -139,7 +138,7 @@ Examples:
     help="Print JSON lines instead of text: the progress (event: progress), and the report as the last line "
     "(event: done).",
 )
-def train_streams_command(
+def _train(
     target: str,
     out: Path,
     mode: Literal["lossless"],
@@ -195,6 +194,11 @@ def train_streams_command(
             shown = print_event if as_json else line
             report = train_streams(target, out, options, revision=revision, report=shown)
     _show(report, time.perf_counter() - started, as_json)
+
+
+train_streams_command = click.command(
+    "streams", short_help="Train streams for a checkpoint.", epilog=EXAMPLES
+)(_train)
 
 
 def _show(report: StreamReport, wall_s: float, as_json: bool) -> None:

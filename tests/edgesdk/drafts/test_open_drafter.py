@@ -141,7 +141,7 @@ def test_a_path_is_a_bundle(shared, plain):
 
 @pytest.mark.parametrize("draft", ["", None, 3, b"lookup", "x" * 5000, "a\0b", ["lookup"]])
 def test_what_names_nothing_is_refused(draft):
-    with pytest.raises(UnsupportedOption, match="expected auto, off, lookup, trained, shallow"):
+    with pytest.raises(UnsupportedOption, match="expected auto, off, lookup, trained, streams, shallow"):
         check_draft(draft)
 
 
