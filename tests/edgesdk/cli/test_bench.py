@@ -34,3 +34,14 @@ def test_drafts_are_measured_beside_plain_answers(edgesdk, tiny_bundle):
     assert [text["name"] for text in report["drafts"]["texts"]] == ["copy", "open"]
     assert edgesdk(*arguments, "--json").json["drafts"] is None
     assert "drafts by lookup" in edgesdk(*arguments, "--draft", "auto").out
+
+
+def test_a_sustained_load_lasts_as_long_as_asked(edgesdk, tiny_bundle):
+    arguments = ("bench", tiny_bundle, "--prompt-tokens", 8, "--new-tokens", 4, "--sustained", 0.2)
+    report = edgesdk(*arguments, "--json").json
+    assert report["seconds"] >= 0.2
+    assert report["kept_share"] > 0
+    assert "% of the first" in edgesdk(*arguments).out
+    result = edgesdk(*arguments, "--streams", 2)
+    assert result.code == 1
+    assert "leave out --streams" in result.error
