@@ -7,7 +7,7 @@ either: choosing tokens is `decoding`'s, holding state is the sequence's, choosi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from types import TracebackType
@@ -387,7 +387,7 @@ class Model(Orchestrated, Classifying):
         """Checks a request now, so that its errors come with the call and not with the first piece."""
         request = self._reader.read(asked, options, self.context)
         read = iter if request.tools is None else request.tools.read_last
-        run = partial(self._run, request)
+        run: Callable[[Cancelled], Iterator[Chunk]] = partial(self._run, request)
         if early_exit is not None:
             run = answer_early(self, self._exit_log, early_exit, request)
         return Stream(lambda stop: read(run(stop)), cancelled)
