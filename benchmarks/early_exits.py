@@ -37,6 +37,7 @@ from edgesdk.load_model import load
 from edgesdk.model import Model
 from edgesdk.vectors.classify import LabelTask, label_task
 from edgesdk.vectors.labelled_texts import LabelledText, pick_shots
+from edgesdk.vectors.open_exits import open_exit_steps
 from edgesdk_converters.training.train_exits import ExitTraining, fixed_rules, learn_rule
 from edgesdk_converters.training.watch_exits import (
     ExitScore,
@@ -60,7 +61,7 @@ ABLATION = {
 def watched(model: Model, name: str, task: LabelTask, texts: Sequence[LabelledText]) -> Watched:
     """What the model says of a task at every exit; looked up where it was watched before."""
     numbers = model.bundle.variant(model.receipt.variant).numbers
-    stacks = model.exit_steps().stacks
+    stacks = open_exit_steps(model).stacks
     words = json.dumps([numbers, stacks.exits, task.beginning, [asdict(text) for text in texts]])
     key = hashlib.sha256(words.encode()).hexdigest()[:24]
     path = cache_folder() / "exits" / f"{name}-{key}.npz"

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from edgesdk.bundle.decoder_spec import DecoderSpec as DecoderSpec
     from edgesdk.bundle.decoder_spec import Half as Half
     from edgesdk.bundle.embedding_record import EmbeddingRecord as EmbeddingRecord
+    from edgesdk.bundle.exit_record import ExitRecord as ExitRecord
+    from edgesdk.bundle.exit_record import ExitStacks as ExitStacks
     from edgesdk.bundle.import_bundle import ImportProgress as ImportProgress
     from edgesdk.bundle.import_bundle import import_bundle as import_bundle
     from edgesdk.bundle.manifest import AccuracyRecord as AccuracyRecord
@@ -78,6 +80,9 @@ if TYPE_CHECKING:
     from edgesdk.devices.receipt import Receipt as Receipt
     from edgesdk.devices.receipt import Refusal as Refusal
     from edgesdk.devices.receipt import Runner as Runner
+    from edgesdk.dispatch.exit_rule import EarlyExit as EarlyExit
+    from edgesdk.dispatch.exit_rule import ExitRule as ExitRule
+    from edgesdk.dispatch.exit_sequence import ExitFigures as ExitFigures
     from edgesdk.engine.engine import Engine as Engine
     from edgesdk.engine.engine_options import EngineKeywords as EngineKeywords
     from edgesdk.engine.generation import Generation as Generation
@@ -148,6 +153,8 @@ if TYPE_CHECKING:
     from edgesdk.text.tools import Tool as Tool
     from edgesdk.text.tools import ToolCall as ToolCall
     from edgesdk.text.tools import ToolChoice as ToolChoice
+    from edgesdk.vectors.classify import Classification as Classification
+    from edgesdk.vectors.classify import ClassifiedTexts as ClassifiedTexts
     from edgesdk.vectors.model_embedder import ModelEmbedder as ModelEmbedder
     from edgesdk.vectors.rerank import RankedPassage as RankedPassage
 
@@ -168,6 +175,7 @@ _NAMES = {
         "VocabularyRecord WeightRecord"
     ),
     "edgesdk.bundle.embedding_record": "EmbeddingRecord",
+    "edgesdk.bundle.exit_record": "ExitRecord ExitStacks",
     "edgesdk.bundle.parity_report": "ChatAgreement GreedyAgreement ParityReport",
     "edgesdk.bundle.port": "Port",
     "edgesdk.bundle.reader": "Bundle open_bundle",
@@ -186,6 +194,8 @@ _NAMES = {
     "edgesdk.devices.power_readings": "PowerReadings",
     "edgesdk.devices.python_process": "command_line freeze_support",
     "edgesdk.devices.receipt": "Incident Phase Receipt Refusal Runner",
+    "edgesdk.dispatch.exit_rule": "EarlyExit ExitRule",
+    "edgesdk.dispatch.exit_sequence": "ExitFigures",
     "edgesdk.engine.engine": "Engine",
     "edgesdk.engine.engine_options": "EngineKeywords",
     "edgesdk.engine.generation": "Generation",
@@ -221,6 +231,7 @@ _NAMES = {
     "edgesdk.text.messages": "Message",
     "edgesdk.text.tokenizer": "Tokenizer",
     "edgesdk.text.tools": "Tool ToolCall ToolChoice",
+    "edgesdk.vectors.classify": "Classification ClassifiedTexts",
     "edgesdk.vectors.model_embedder": "ModelEmbedder",
     "edgesdk.vectors.rerank": "RankedPassage",
 }

@@ -48,6 +48,7 @@ from edgesdk.text.tokenizer import Tokenizer
 from edgesdk.text.tools import Tool as Tool
 from edgesdk.text.tools import ToolChoice
 from edgesdk.vectors.classifies import Classifying
+from edgesdk.vectors.open_exits import exit_rule_for, open_exit_steps
 
 if TYPE_CHECKING:
     from edgesdk.text.chat_template import ChatTemplate, TemplateVariables  # with jinja2
@@ -104,8 +105,8 @@ class Model(Orchestrated, Classifying):
     def receipt(self) -> Receipt:
         """What runs the model now, what was refused on the way, and what changed since."""
         receipt = live_receipt(self._receipt, self._backend)
-        notes = (*(() if self._drafts is None else self._drafts.notes), *self.exit_log.notes)
-        return replace(receipt, notes=(*receipt.notes, *notes))
+        drafts = () if self._drafts is None else self._drafts.notes
+        return replace(receipt, notes=(*receipt.notes, *drafts, *self._exit_log.notes))
 
     @property
     def backend(self) -> protocol.SequenceBackend:
@@ -385,14 +386,14 @@ class Model(Orchestrated, Classifying):
     ) -> Stream:
         """Checks a request now, so that its errors come with the call and not with the first piece."""
         request = self._reader.read(asked, options, self.context)
-        rule = None if early_exit is None else self.exit_rule(early_exit)
+        rule = None if early_exit is None else exit_rule_for(self, early_exit)
         read = iter if request.tools is None else request.tools.read_last
         if rule is not None and request.gates:
             raise UnsupportedOption("early exits are the model's alone; leave adapter or early_exit out")
+        run = partial(self._run, request)
         if rule is not None:
-            early = partial(generate_early, self.exit_steps, self.exit_log, rule, request)
-            return Stream(lambda stop: read(early(stop)), cancelled)
-        return Stream(lambda stop: read(self._run(request, stop)), cancelled)
+            run = partial(generate_early, partial(open_exit_steps, self), self._exit_log, rule, request)
+        return Stream(lambda stop: read(run(stop)), cancelled)
 
     def _run(self, request: AnswerRequest, cancelled: Cancelled) -> Iterator[Chunk]:
         drafting = None if self._drafts is None else self._drafts.shared()

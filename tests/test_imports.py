@@ -45,6 +45,7 @@ CONVERTERS = [
     "edgesdk_converters.sweeps",
     "edgesdk_converters.training",
     "edgesdk_converters.add_adapter",
+    "edgesdk_converters.estimate",
     "edgesdk_converters.convert",
     "edgesdk_converters.prove_variants",
     "edgesdk_converters.write_variants",

@@ -2,8 +2,8 @@
 
 What is written: a segment up to each exit and one behind the last, the head (the model's norm and its head)
 as a stack of its own, which runs only where somebody looks, and fills that make the keys and values of
-segments that are not run. With labels, a second head over their tokens alone, whose rows are copied. Whoever
-does not leave early runs the whole decoder as if none of this were there (docs/decisions/0034).
+segments that are not run. Whoever does not leave early runs the whole decoder as if none of this were there
+(docs/decisions/0034).
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Literal, get_args
 from edgesdk.bundle.port import LARGEST_SIZE
 from edgesdk.errors import quoted
 
-Part = Literal["segment", "head", "labels", "fill"]
+Part = Literal["segment", "head", "fill"]
 
 STREAM, NEXT_STREAM = "stream", "next_stream"
 """Ports of a segment: (T, E) the residual stream before its first block, and after its last, as the file
@@ -30,8 +30,8 @@ CHANGES = (
 """Outputs of a segment before an exit: (R, E) what its last block's attention adds and what that of the block
 before it added; likewise of the feed-forward; and the stream before the last block. For cosines."""
 
-EXIT_HEAD, LABEL_HEAD = "exit_head", "label_head"
-"""Names of the stacks with heads: over all tokens, and over those of some labels."""
+EXIT_HEAD = "exit_head"
+"""Name of the stack with the head."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,14 @@ class ExitRecord:
     """A part of a decoder that is cut into segments.
 
     Attributes:
-        part: `segment`, `head`, `labels` (a head over the tokens of some labels only), or `fill`.
-        first: blocks that have run before it; 0 for heads.
-        last: blocks that have run after it, or would have after a fill; 0 for heads.
-        labels: token that each logit of a `labels` head stands for; empty for others.
+        part: `segment`, `head` or `fill`.
+        first: blocks that have run before it; 0 for the head.
+        last: blocks that have run after it, or would have after a fill; 0 for the head.
     """
 
     part: Part
     first: int = 0
     last: int = 0
-    labels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuses what no part is.
@@ -62,15 +60,13 @@ class ExitRecord:
         sound = 0 <= self.first < self.last <= LARGEST_SIZE if blocks else self.first == self.last == 0
         if not sound:
             raise ValueError(f"a {self.part} has the blocks {quoted((self.first, self.last))}")
-        if bool(self.labels) != (self.part == "labels") or len(set(self.labels)) != len(self.labels):
-            raise ValueError(f"a {self.part} has the labels {quoted(self.labels)}")
 
     @property
     def name(self) -> str:
         """What its stack is called."""
         if self.part == "segment":
             return segment_name(self.first, self.last)
-        return {"head": EXIT_HEAD, "labels": LABEL_HEAD}.get(self.part) or f"fill_{self.first}"
+        return EXIT_HEAD if self.part == "head" else f"fill_{self.first}"
 
 
 def segment_name(first: int, last: int) -> str:
@@ -84,11 +80,9 @@ class ExitStacks:
 
     Attributes:
         segments: from the first block to the last.
-        labels: tokens of the head over labels; empty without one.
     """
 
     segments: tuple[ExitRecord, ...]
-    labels: tuple[int, ...] = ()
 
     @property
     def exits(self) -> tuple[int, ...]:
@@ -120,8 +114,7 @@ def exit_stacks(found: Mapping[str, ExitRecord], sized: Iterable[str], blocks: i
     if not found:
         return None
     segments = sorted((r for r in found.values() if r.part == "segment"), key=lambda r: r.first)
-    labels = next((r.labels for r in found.values() if r.part == "labels"), ())
-    whole = ExitStacks(tuple(segments), labels)
+    whole = ExitStacks(tuple(segments))
     bounds = [0, *(segment.last for segment in segments)]
     if len(segments) < 2 or [s.first for s in segments] != bounds[:-1] or bounds[-1] != blocks:
         raise ValueError(f"segments end after blocks {bounds[1:]}, expected {blocks} blocks in two or more")
@@ -134,5 +127,4 @@ def exit_stacks(found: Mapping[str, ExitRecord], sized: Iterable[str], blocks: i
 
 def expected_parts(whole: ExitStacks) -> Sequence[ExitRecord]:
     """Every record of a decoder in segments."""
-    heads = [ExitRecord("head")] + ([ExitRecord("labels", labels=whole.labels)] if whole.labels else [])
-    return [*whole.segments, *heads, *whole.fills]
+    return [*whole.segments, ExitRecord("head"), *whole.fills]

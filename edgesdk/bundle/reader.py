@@ -214,5 +214,3 @@ def _check_exits(where: str, variant: Variant, manifest: Manifest) -> None:
         blocks = spec.blocks[part.first : part.last] if stack.decoder is not None else ()
         if stack.decoder is not None and stack.decoder != replace(spec, blocks=blocks):
             raise BundleError(f"{where} has the stack {stack.name!r} of another decoder; convert it again")
-        if any(not 0 <= token < spec.vocab_size for token in part.labels):
-            raise BundleError(f"{where} has labels beyond its vocabulary; convert the bundle again")

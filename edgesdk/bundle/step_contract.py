@@ -201,8 +201,8 @@ def exit_contract(
     """
     stream = Port(STREAM, ("T", spec.hidden_size))
     layers = layer_cells(spec)
-    if part.part in ("head", "labels"):
-        logits = Port("logits", ("T", len(part.labels) or spec.logits_size))
+    if part.part == "head":
+        logits = Port("logits", ("T", spec.logits_size))
         return StepContract((stream,), (logits,), (), (), "float32", None)
     if part.part == "fill":
         positions = Port("positions", ("T",), "int32")

@@ -13,6 +13,7 @@ from edgesdk.dispatch.exit_prompts import run_prompts
 from edgesdk.dispatch.exit_rule import ExitRule, read_rule, write_rule
 from edgesdk.errors import BundleError, CapacityError, TransformError, UnsupportedOption
 from edgesdk.evaluation.verify_bundle import verify_bundle
+from edgesdk.vectors.open_exits import open_exit_steps
 from edgesdk_converters.convert import ConvertOptions, convert
 from edgesdk_converters.reshape import Reshaping
 
@@ -44,7 +45,7 @@ VARIANTS = [f"{target}-{recipe}" for target in TARGETS for recipe in RECIPES]
 
 
 def expect_same(found, expected, variant):
-    """Equal bits; but ONNX Runtime rounds unpacked int8 products by the number of rows; a head has few."""
+    """Equal bits; but ONNX Runtime rounds unpacked int8 products by their rows, and a head has few."""
     if variant == "onnx-step-w8-round":
         assert np.abs(found - expected).max() < 2e-6 * np.abs(expected).max()
     else:
@@ -68,7 +69,7 @@ def test_run_to_the_end_segments_give_the_bits_of_the_whole(both, variant):
     """In pieces and token by token, alone and several prompts in a step."""
     with edgesdk.load(both[0], variant=variant, strict=True, threads=1) as model:
         whole = model.new_sequence()
-        steps = model.exit_steps()
+        steps = open_exit_steps(model)
         lists = steps.new_lists()
         done = 0
         for count in (17, 1, 1, 9, 1, 11):
@@ -78,7 +79,7 @@ def test_run_to_the_end_segments_give_the_bits_of_the_whole(both, variant):
             expect_same(steps.logits(stream[None])[0], whole.extend(piece), variant)
             done += count
         prompts = [TEXT[:5], TEXT[3:30], TEXT[10:11], TEXT[20:26]]
-        for ran, prompt in zip(run_prompts(model.exit_steps(), prompts, None), prompts, strict=True):
+        for ran, prompt in zip(run_prompts(open_exit_steps(model), prompts, None), prompts, strict=True):
             whole.truncate(0)
             expected = whole.extend(prompt)
             close = np.abs(ran.logits - expected).max() < 2e-5 * np.abs(expected).max()
@@ -102,7 +103,7 @@ def test_an_exit_says_what_the_model_of_its_blocks_says(tmp_path, both, variant)
         sequence.close()
     with edgesdk.load(both[0], variant=variant, strict=True, threads=1) as model:
         (ran,) = run_prompts(
-            model.exit_steps(), [TEXT[:20]], read_rule("fixed:2", model.exit_steps().stacks, "")
+            open_exit_steps(model), [TEXT[:20]], read_rule("fixed:2", open_exit_steps(model).stacks, "")
         )
     expect_same(ran.logits, expected, variant)
     assert (ran.blocks, ran.heads) == (2, 1)
@@ -132,7 +133,7 @@ def test_texts_of_a_batch_leave_one_by_one(cwm):
     """Eight prompts in one step, some of which leave: each is what it is alone."""
     with edgesdk.load(cwm, threads=1) as model:
         prompts = [TEXT[i : i + 6 + i] for i in range(8)]
-        steps = model.exit_steps()
+        steps = open_exit_steps(model)
         chances = []
         watched = list(run_prompts(steps, prompts, None, watch=lambda b, p, z: None))
         for each in watched:
@@ -197,7 +198,7 @@ def test_the_manifest_says_what_there_is(cwm):
         (lambda stacks: stacks.pop(3), "'fill_2' of the decoder is missing"),
         (lambda stacks: stacks[0]["exit"].update(last=3), "is a part of a decoder|describes 2 blocks"),
         (lambda stacks: stacks[0]["decoder"].update(hidden_size=128), "of another decoder"),
-        (lambda stacks: stacks[2]["exit"].update(labels=[1]), "a head has the labels"),
+        (lambda stacks: stacks[2]["exit"].update(part="tail"), "expected|tail"),
     ],
 )
 def test_a_manifest_that_says_something_else_is_refused(cwm, tmp_path, change, reason):
@@ -313,3 +314,29 @@ def test_a_model_that_cannot_be_left_there_is_refused(tmp_path, name, exits):
     with pytest.raises(TransformError):
         convert(str(TINY / name), tmp_path / "b", options(("litert",), ("f32",), exits=exits))
     assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.real
+def test_the_real_model_in_segments_is_the_whole_to_the_last_bit(smollm2_gguf, converted_once):
+    """w8-round on LiteRT: a prompt in pieces and tokens one by one; then it leaves, fills up and goes on."""
+    bundle = converted_once(
+        smollm2_gguf, targets=("litert",), recipes=("w8-round",), context=512, exits="18,22,26", prove=False
+    )
+    with edgesdk.load(bundle, threads=1) as model:
+        ids = np.asarray(model.tokenize("The quick brown fox jumps over the lazy dog. " * 6), np.int32)
+        whole, steps = model.new_sequence(), open_exit_steps(model)
+        lists, done = steps.new_lists(), 0
+        for count in (37, 1, 1, 9):
+            piece = ids[done : done + count]
+            stream, run = steps.run_through(lists, piece)
+            assert run == 4
+            np.testing.assert_array_equal(steps.logits(stream[None])[0], whole.extend(piece))
+            done += count
+        whole.close()
+        asked = {"max_tokens": 24, "temperature": 0.0}
+        plain = model.generate("The capital of France is", **asked)
+        ended = model.generate("The capital of France is", early_exit="top_prob:1.0", **asked)
+        assert ended.tokens == plain.tokens
+        early = model.generate("The capital of France is", early_exit="fixed:26", **asked)
+        assert early.exits.exits == {26: early.exits.filled}
+        assert early.tokens[0] == plain.tokens[0]

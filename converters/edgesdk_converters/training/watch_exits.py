@@ -18,6 +18,7 @@ from edgesdk.errors import UnsupportedOption, quoted
 from edgesdk.model import Model
 from edgesdk.vectors.classify import LabelTask, label_chances
 from edgesdk.vectors.labelled_texts import LabelledText
+from edgesdk.vectors.open_exits import watch_exits
 
 _BATCH = 64
 Told = Callable[[int, int], None]
@@ -118,7 +119,7 @@ def watch_task(
         rows[first + prompt.place].append(label_chances(logits, task.tokens))
 
     for first in range(0, len(texts), _BATCH):
-        model.watch_exits([each.text for each in texts[first : first + _BATCH]], task, watch)
+        watch_exits(model, [each.text for each in texts[first : first + _BATCH]], task, watch)
         if told is not None:
             told(min(first + _BATCH, len(texts)), len(texts))
     variant = model.bundle.variant(model.receipt.variant)

@@ -57,3 +57,14 @@ def test_a_plan_that_is_not_there(tmp_path):
 def test_plans_are_frozen(write_plan):
     with pytest.raises(dataclasses.FrozenInstanceError):
         read_plan(write_plan()).name = "other"
+
+
+def test_the_plan_in_the_documents_is_one(tmp_path, request):
+    page = (request.config.rootpath / "docs" / "sweeps.md").read_text(encoding="utf-8")
+    (tmp_path / "plan.toml").write_text(page.partition("```toml")[2].partition("```")[0], encoding="utf-8")
+    (tmp_path / "book.txt").write_text("a book", encoding="utf-8")
+    (tmp_path / "tasks").mkdir()
+    plan = read_plan(tmp_path / "plan.toml")
+    assert {task.kind for task in plan.tasks} == {"prove", "evaluate", "bench", "sustained", "harness"}
+    assert plan.cells == 2 * 3 * 2 * 5
+    assert plan.sources[0].path == "smollm2-135m"

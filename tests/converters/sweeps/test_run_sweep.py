@@ -211,3 +211,20 @@ def test_a_damaged_outcome_is_done_again(write_plan, tmp_path, rows_of):
     run_sweep(plan, out)
     assert rows_of(out) == before
     json.loads((out / "journal.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+
+
+@pytest.mark.real
+def test_shards_of_the_real_model_give_the_bits_of_the_whole(smollm2_float):
+    """Three loads of SmolLM2-135M score a window each; one load scores all three."""
+    import edgesdk
+    from edgesdk.evaluation.agreement import join_positions
+    from edgesdk.evaluation.evaluate_text import score_windows, text_windows
+    from edgesdk_converters.parity.prove import passages
+
+    def scored(first, step):
+        with edgesdk.load(smollm2_float, backend="litert", threads=1) as model:
+            windows = text_windows(model, passages()[0] * 3, tokens=150, window=50)
+            assert len(windows) == 3
+            return score_windows(model, windows[first::step])
+
+    assert join_positions([scored(i, 3) for i in range(3)]).report() == scored(0, 1).report()

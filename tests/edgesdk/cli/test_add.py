@@ -41,3 +41,20 @@ def test_what_is_no_bundle_is_one_line(tmp_path, monkeypatch):
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "has no manifest.json" in done.stderr
+
+
+def test_a_killed_import_leaves_a_shelf_that_is_whole(bundle, monkeypatch, tmp_path):
+    import edgesdk
+
+    monkeypatch.setenv("EDGESDK_MODELS", str(tmp_path / "shelf"))
+    command = edgesdk.command_line("add", str(bundle), "--name", "mine", "--json")
+    killed = subprocess.Popen(command, stdout=subprocess.PIPE)
+    assert killed.stdout.readline().startswith(b'{"event": "progress"')  # in the middle of its files
+    killed.kill()
+    killed.communicate()
+    listed = json.loads(run("list", "--json").stdout)
+    assert [model["damage"] for model in listed["models"]] in ([], [None])
+    assert run("add", bundle, "--name", "mine", "--replace").returncode == 0
+    assert not list((tmp_path / "shelf").glob(".*.partial"))
+    with edgesdk.load("mine") as model:
+        assert model.generate("x", max_tokens=2).new_tokens > 0

@@ -27,7 +27,7 @@ public final class Manifest {
   static final String[] KEYS = {
     "schema_version", "name", "licence", "decoder", "tokenizer", "generation", "variants", "files", "adapters"
   };
-  static final String[] UNREAD = {"created_by", "source", "vocabulary", "embedding", "adapters"};
+  static final String[] UNREAD = {"created_by", "source", "vocabulary", "embedding"};
 
   public final String name;
 
