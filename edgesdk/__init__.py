@@ -17,8 +17,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edgesdk.backends.protocol import Between as Between
     from edgesdk.backends.protocol import TokenSequence as TokenSequence
+    from edgesdk.bundle.adapter_record import AdapterChoice as AdapterChoice
+    from edgesdk.bundle.adapter_record import AdapterRecord as AdapterRecord
     from edgesdk.bundle.decoder_block import Attention as Attention
     from edgesdk.bundle.decoder_block import Block as Block
+    from edgesdk.bundle.decoder_block import Convolution as Convolution
     from edgesdk.bundle.decoder_block import FeedForward as FeedForward
     from edgesdk.bundle.decoder_block import LayerInputs as LayerInputs
     from edgesdk.bundle.decoder_block import RotarySpec as RotarySpec
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from edgesdk.bundle.shelf_models import shelved_models as shelved_models
     from edgesdk.bundle.stack_record import DraftRecord as DraftRecord
     from edgesdk.bundle.stack_record import StackRecord as StackRecord
+    from edgesdk.bundle.stack_record import StreamsRecord as StreamsRecord
     from edgesdk.bundle.step_shape import StepShape as StepShape
     from edgesdk.decoding.beam import Beam as Beam
     from edgesdk.decoding.completion import Chunk as Chunk
@@ -166,7 +170,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _NAMES = {
     "edgesdk.backends.protocol": "Between TokenSequence",
-    "edgesdk.bundle.decoder_block": "Attention Block FeedForward LayerInputs RotarySpec",
+    "edgesdk.bundle.adapter_record": "AdapterChoice AdapterRecord",
+    "edgesdk.bundle.decoder_block": "Attention Block Convolution FeedForward LayerInputs RotarySpec",
     "edgesdk.bundle.decoder_spec": "DecoderSpec Half",
     "edgesdk.bundle.import_bundle": "ImportProgress import_bundle",
     "edgesdk.bundle.manifest": (
@@ -181,7 +186,7 @@ _NAMES = {
     "edgesdk.bundle.reader": "Bundle open_bundle",
     "edgesdk.bundle.records": "JsonValue",
     "edgesdk.bundle.shelf_models": "ShelvedModel shelved_models",
-    "edgesdk.bundle.stack_record": "DraftRecord StackRecord",
+    "edgesdk.bundle.stack_record": "DraftRecord StackRecord StreamsRecord",
     "edgesdk.bundle.step_shape": "StepShape",
     "edgesdk.decoding.beam": "Beam",
     "edgesdk.decoding.completion": "Chunk Completion",

@@ -363,6 +363,7 @@ class Model(Orchestrated, Classifying):
         Whoever reads an answer in another thread gets a DeviceError.
         """
         self._sequences.close()
+        self._idle_steps.clear()
         if self._drafts is not None:
             self._drafts.close()
         self._backend.close()

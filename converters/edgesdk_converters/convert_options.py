@@ -238,6 +238,10 @@ def _check_exits(options: ConvertOptions, targets: Sequence[Target]) -> None:
     if without:
         takes = ", ".join(target.name for target in TARGETS if target.exits)
         raise UnsupportedOption(f"exits are for the targets {takes}, found {without}; leave one of them out")
+    if options.streams is not None:
+        raise UnsupportedOption(
+            "streams are for whole decoders, and exits cut them; leave one of the two out"
+        )
     if options.cells != "float32":
         raise UnsupportedOption(f"exits need float32 cells, found {options.cells}; leave --cells out")
 

@@ -9,9 +9,8 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import cast
-
-import numpy as np
 
 from edgesdk.errors import UnsupportedOption, quoted
 
@@ -106,7 +105,7 @@ def gates_of(records: Sequence[AdapterRecord], asked: AdapterChoice) -> Gates:
         if not isinstance(name, str) or name not in known:
             there = ", ".join(known) or "none; convert the model with --adapter"
             raise UnsupportedOption(f"the bundle has no adapter {quoted(name)}; there is {there}")
-        is_number = isinstance(factor, int | float | np.number) and not isinstance(factor, bool)
+        is_number = isinstance(factor, Real) and not isinstance(factor, bool)
         if not is_number or not abs(float(cast(float, factor))) <= _LARGEST_FACTOR:  # NaN, too
             raise UnsupportedOption(f"the factor of adapter {name} is {quoted(factor)}, expected a number")
         factors[known[name]] = float(cast(float, factor))

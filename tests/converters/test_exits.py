@@ -301,6 +301,7 @@ def test_a_bundle_without_exits_refuses_rules_and_classifies(tmp_path):
         ({"exits": "two"}, "exits are 'two', expected numbers of blocks"),
         ({"exits": "4,2"}, "expected rising numbers"),
         ({"targets": ("litert",), "cells": "float16"}, "exits need float32 cells"),
+        ({"streams": Path("nowhere")}, "streams are for whole decoders"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_anything_is_read(tmp_path, more, reason):

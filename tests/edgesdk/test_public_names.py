@@ -16,6 +16,8 @@ import edgesdk
 
 NAMES = [
     "AccuracyRecord",
+    "AdapterChoice",
+    "AdapterRecord",
     "AskKeywords",
     "AskMode",
     "AskOptions",
@@ -37,6 +39,7 @@ NAMES = [
     "ClassifiedTexts",
     "Compatibility",
     "Completion",
+    "Convolution",
     "DecoderSpec",
     "DeviceError",
     "DraftRecord",
@@ -125,6 +128,7 @@ NAMES = [
     "StageName",
     "StepShape",
     "Stream",
+    "StreamsRecord",
     "TemplateVariables",
     "TextIndex",
     "TokenLogprob",

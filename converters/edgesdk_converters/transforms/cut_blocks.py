@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from edgesdk.bundle.decoder_block import Block
+from edgesdk.bundle.decoder_block import Block, Convolution
 from edgesdk.bundle.decoder_spec import DecoderSpec, Half
 from edgesdk.bundle.exit_record import CHANGES, NEXT_STREAM, STREAM
 from edgesdk.bundle.step_names import CACHE, NEW, CellName
@@ -45,6 +45,8 @@ def check_cuttable(spec: DecoderSpec, exits: Sequence[int]) -> None:
         )
     if spec.convolving:
         raise TransformError(f"{name} has convolutions, whose cells no segment keeps; it cannot be cut")
+    if any(isinstance(block.mixer, Convolution) for block in spec.blocks):
+        raise TransformError(f"{name} has short convolutions; it cannot be cut into segments")
     if spec.layer_inputs is not None or any(block.layer_input for block in spec.blocks):
         raise TransformError(f"{name} reads the token in every block; it cannot be cut into segments")
     if any(layer.reads is not None for layer in spec.layers):
