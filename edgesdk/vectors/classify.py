@@ -142,7 +142,7 @@ def label_task(
     told = whole_text("instruction", instruction)
     parts = [f"{told.strip()}\n\n"] if told.strip() else []
     for example in examples:
-        if isinstance(example, str) or len(example) != 2:
+        if isinstance(example, str) or not isinstance(example, Sequence) or len(example) != 2:
             raise UnsupportedOption(f"an example is {quoted(example)}, expected a text and its label")
         text, label = (whole_text("an example", part).strip() for part in example)
         if label not in words:

@@ -276,6 +276,8 @@ def test_examples_and_texts_that_do_not_suit_are_refused(cwm):
     with edgesdk.load(cwm, threads=1) as model:
         with pytest.raises(UnsupportedOption, match="an example has the label 'c'"):
             model.classify("x", ["a", "b"], examples=[("y", "c")])
+        with pytest.raises(UnsupportedOption, match="an example is 5, expected a text and its label"):
+            model.classify("x", ["a", "b"], examples=[5])
         with pytest.raises(CapacityError, match="context"):
             model.classify("x" * 200, ["a", "b"], early_exit="fixed:2")
         with pytest.raises(CapacityError, match="context"):
