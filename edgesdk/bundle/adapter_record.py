@@ -54,7 +54,9 @@ class AdapterRecord:
             ValueError: naming it; readers turn it into their own error.
         """
         if not is_adapter_name(self.name):
-            raise ValueError(f"{self.name[:60]!r} names no adapter, expected letters, digits, . _ and -")
+            raise ValueError(
+                f"{self.name[:60]!r} names no adapter, expected letters, digits, . _ and -, not latest"
+            )
         if not 0 <= self.gate < MOST_ADAPTERS:
             raise ValueError(f"gate of an adapter is {quoted(self.gate)}, expected 0 to {MOST_ADAPTERS - 1}")
         if self.rank < 1 or self.products < 1 or self.size_bytes < 1 or not math.isfinite(self.scale):
@@ -62,8 +64,11 @@ class AdapterRecord:
 
 
 def is_adapter_name(text: str) -> bool:
-    """Whether an adapter may be called so."""
-    return _NAME.fullmatch(text) is not None
+    """Whether an adapter may be called so.
+
+    Not `latest`: `MODEL:latest` is how clients of Ollama ask for the model itself.
+    """
+    return text != "latest" and _NAME.fullmatch(text) is not None
 
 
 def check_records(records: Sequence[AdapterRecord]) -> None:
@@ -106,7 +111,8 @@ def gates_of(records: Sequence[AdapterRecord], asked: AdapterChoice) -> Gates:
             there = ", ".join(known) or "none; convert the model with --adapter"
             raise UnsupportedOption(f"the bundle has no adapter {quoted(name)}; there is {there}")
         is_number = isinstance(factor, Real) and not isinstance(factor, bool)
-        if not is_number or not abs(float(cast(float, factor))) <= _LARGEST_FACTOR:  # NaN, too
+        # Compared as it is: NaN is not within, and an integer may be too large for a float.
+        if not is_number or not abs(cast(float, factor)) <= _LARGEST_FACTOR:
             raise UnsupportedOption(f"the factor of adapter {name} is {quoted(factor)}, expected a number")
         factors[known[name]] = float(cast(float, factor))
     last = max((gate for gate, factor in factors.items() if factor), default=-1)

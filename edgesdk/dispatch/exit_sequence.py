@@ -74,7 +74,7 @@ class ExitSequence:
         return exit_figures(self._steps, self._counts, self._heads, filled=True)
 
     def extend(self, tokens: Int, between: Between | None = None) -> Float:
-        """As `protocol.TokenSequence` has it; it leaves early for one token, never for several.
+        """As `protocol.TokenSequence` has it; it leaves early for one token behind others, never for several.
 
         Raises:
             CapacityError: they do not fit; nothing has changed.
@@ -83,7 +83,7 @@ class ExitSequence:
         total = len(tokens)
         check_room(total, self.length, self.context)
         steps = self._steps
-        if total == 1 and self._rule is not None:
+        if total == 1 and self.length and self._rule is not None:
             return self._next(tokens, self._rule)
         done = 0
         while done < total:

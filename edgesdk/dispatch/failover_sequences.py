@@ -138,8 +138,11 @@ class FailoverSequence:
         """As `protocol.GatedSequence` has it, whichever backend runs.
 
         Raises:
+            CapacityError: it holds tokens of another adapter.
             DeviceError: it has no adapters.
         """
+        if self._tokens and gates != self._gates:
+            raise CapacityError("the sequence holds tokens of another adapter; empty it first")
         self._gates = gates
         self._try(lambda sequence: use_gates(sequence, gates))
 

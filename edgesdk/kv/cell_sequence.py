@@ -67,8 +67,9 @@ class CellSequence:
             return
         if self._cells.length:
             raise CapacityError("the sequence holds tokens of another adapter; empty it first")
+        cells = self._runner.new_list(gates)
         self._cells.close()
-        self._cells = self._runner.new_list(gates)
+        self._cells = cells
 
     def extend(self, tokens: Int, between: Between | None = None) -> Float:
         """Appends tokens.

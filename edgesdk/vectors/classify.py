@@ -27,7 +27,7 @@ from edgesdk.dispatch.exit_prompts import (
 from edgesdk.dispatch.exit_rule import ExitRule
 from edgesdk.dispatch.exit_sequence import ExitFigures, exit_figures
 from edgesdk.dispatch.exit_steps import ExitSteps
-from edgesdk.errors import UnsupportedOption, quoted
+from edgesdk.errors import DeviceError, UnsupportedOption, quoted
 from edgesdk.kv.step_runner import StepEntry, StepRunner
 from edgesdk.text.tokenizer import Tokenizer
 from edgesdk.vectors.rerank import common_beginning
@@ -104,8 +104,13 @@ def label_chances(logits: Float, tokens: Int) -> NDArray[np.float64]:
     Args:
         logits: (V,).
         tokens: (labels,) int32.
+
+    Raises:
+        DeviceError: some of the logits are NaN or infinity.
     """
     rows = logits[tokens].astype(np.float64)
+    if not np.isfinite(rows).all():
+        raise DeviceError("the backend returned logits that are not finite numbers; try another backend")
     rows -= rows.max()
     found: NDArray[np.float64] = rows - np.log(np.exp(rows).sum())
     return found
@@ -142,7 +147,7 @@ def label_task(
     told = whole_text("instruction", instruction)
     parts = [f"{told.strip()}\n\n"] if told.strip() else []
     for example in examples:
-        if isinstance(example, str) or len(example) != 2:
+        if isinstance(example, str) or not isinstance(example, Sequence) or len(example) != 2:
             raise UnsupportedOption(f"an example is {quoted(example)}, expected a text and its label")
         text, label = (whole_text("an example", part).strip() for part in example)
         if label not in words:

@@ -11,8 +11,9 @@ from edgesdk.bundle.exit_record import EXIT_HEAD
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.dispatch.exit_prompts import run_prompts
 from edgesdk.dispatch.exit_rule import ExitRule, read_rule, write_rule
-from edgesdk.errors import BundleError, CapacityError, TransformError, UnsupportedOption
+from edgesdk.errors import BundleError, CapacityError, DeviceError, TransformError, UnsupportedOption
 from edgesdk.evaluation.verify_bundle import verify_bundle
+from edgesdk.vectors.classify import label_chances
 from edgesdk.vectors.open_exits import open_exit_steps
 from edgesdk_converters.convert import ConvertOptions, convert
 from edgesdk_converters.reshape import Reshaping
@@ -169,6 +170,24 @@ def test_a_beginning_is_run_once_and_shared(cwm):
             assert sum(full.chances.values()) == pytest.approx(1)
 
 
+def test_a_prompt_of_one_token_runs_through_the_whole_model(cwm):
+    with edgesdk.load(cwm, threads=1) as model:
+        first = model.generate([5], max_tokens=1, temperature=0.0, early_exit="fixed:2", ignore_eos=True)
+        assert first.exits.exits == {}
+        assert first.tokens == model.generate([5], max_tokens=1, temperature=0.0, ignore_eos=True).tokens
+        later = model.generate([5], max_tokens=4, temperature=0.0, early_exit="fixed:2", ignore_eos=True)
+        assert later.exits.exits == {2: 3}
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_labels_are_not_told_by_what_is_no_number(number):
+    logits = np.zeros(9, np.float32)
+    logits[4] = number
+    with pytest.raises(DeviceError, match="logits that are not finite"):
+        label_chances(logits, np.array([3, 4], np.int32))
+    assert label_chances(logits, np.array([3, 5], np.int32)).tolist() == pytest.approx([-np.log(2)] * 2)
+
+
 def test_offsets_of_a_rule_are_taken_off_the_labels_that_it_was_made_for(cwm):
     with edgesdk.load(cwm, threads=1) as model:
         plain = model.classify("x", ["a", "b"], early_exit="fixed:2")
@@ -276,6 +295,8 @@ def test_examples_and_texts_that_do_not_suit_are_refused(cwm):
     with edgesdk.load(cwm, threads=1) as model:
         with pytest.raises(UnsupportedOption, match="an example has the label 'c'"):
             model.classify("x", ["a", "b"], examples=[("y", "c")])
+        with pytest.raises(UnsupportedOption, match="an example is 5, expected a text and its label"):
+            model.classify("x", ["a", "b"], examples=[5])
         with pytest.raises(CapacityError, match="context"):
             model.classify("x" * 200, ["a", "b"], early_exit="fixed:2")
         with pytest.raises(CapacityError, match="context"):

@@ -104,7 +104,8 @@ def parse_named_adapter(text: str) -> AdapterRequest:
         return parse_adapter(text, RUN_OPTION)
     if not is_adapter_name(before):
         raise UnsupportedOption(
-            f"{RUN_OPTION} names an adapter {quoted(before)}, expected letters, digits, . _ and -, at most 64"
+            f"{RUN_OPTION} names an adapter {quoted(before)}, expected letters, digits, . _ and -, at most "
+            "64, and not latest"
         )
     return replace(parse_adapter(after, RUN_OPTION), name=before)
 

@@ -269,6 +269,7 @@ def test_the_weights_are_those_of_the_model_without(recipe, write_adapter, tmp_p
         ({"first": "1"}, "factor of adapter first is '1'"),
         ({"first": True}, "factor of adapter first is True"),
         ({"first": 1e9}, "expected a number"),
+        ({"first": 10**400}, "expected a number"),
         (7, "adapter is 7, expected a name"),
         (["first"], "expected a name, or a dict"),
     ],
@@ -294,6 +295,7 @@ def test_a_manifest_cannot_ask_for_gates_that_no_file_has(bundles, tmp_path):
         ({"gate": 0}, "two adapters have the gate 0"),
         ({"name": "first"}, "two adapters have the name 'first'"),
         ({"name": "../x"}, "names no adapter"),
+        ({"name": "latest"}, "names no adapter"),  # a server's MODEL:latest is the model itself
         ({"gate": 64}, "expected 0 to 63"),
         ({"rank": 0}, "a rank, products, bytes or a scale"),
         ({"scale": "big"}, "scale"),
@@ -326,6 +328,7 @@ def test_names_and_scales_are_read(write_adapter):
     assert parse_named_adapter(f"style={folder}:0.5") == AdapterRequest(folder, 0.5, "style")
     for text, found in (
         (f"a b={folder}", "names an adapter 'a b'"),
+        (f"latest={folder}", "names an adapter 'latest'.* not latest"),
         ("style=nowhere", "--adapter names 'nowhere'"),
         (f"style={folder}:0", "--adapter gives"),
     ):

@@ -77,6 +77,17 @@ def test_what_the_caller_did_wrong_changes_no_device(make, tokens):
     assert (model.incidents, sequence.length) == ((), 0)
 
 
+def test_a_sequence_with_tokens_keeps_its_adapter_on_the_next_device(make, spec, shapes, tokens):
+    model, *_ = make(1)
+    expected = FakeStepBackend(spec(), shapes()).expected_logits(tokens.tolist())
+    sequence = model.new_sequence()
+    sequence.extend(tokens[:1])
+    with pytest.raises(CapacityError, match="holds tokens of another adapter"):
+        sequence.use_gates((1.0,))
+    np.testing.assert_array_equal(sequence.extend(tokens[1:2]), expected[1])
+    assert model.runner == B
+
+
 def test_a_prompt_can_be_left_between_two_pieces(make, spec, shapes, tokens):
     model, _, _ = make(10**9)
     expected = FakeStepBackend(spec(), shapes()).expected_logits(tokens.tolist())

@@ -157,6 +157,13 @@ def test_a_failing_step_adds_no_tokens(build, tokens, monkeypatch):
     assert np.array_equal(sequence.extend(tokens[5:8]), backend.expected_logits(tokens[:8])[-1])
 
 
+def test_gates_that_there_are_not_change_nothing(build, tokens):
+    backend, sequence = build()
+    with pytest.raises(DeviceError, match="1 adapters are to be run by a file with 0"):
+        sequence.use_gates((1.0,))
+    assert np.array_equal(sequence.extend(tokens[:9]), backend.expected_logits(tokens[:9])[-1])
+
+
 def test_cells_are_given_back(build, tokens):
     _, sequence = build()
     sequence.extend(tokens)
