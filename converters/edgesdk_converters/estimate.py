@@ -17,6 +17,7 @@ from edgesdk_converters.checkpoints.open_checkpoint import open_local
 from edgesdk_converters.checkpoints.stored_blocks import block_type
 from edgesdk_converters.convert_options import CheckedOptions, ConvertOptions, check_options
 from edgesdk_converters.emit.onnx.matrices import kernel_block
+from edgesdk_converters.exit_stacks import check_exits
 from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.plan_stages import plan_stages
@@ -95,7 +96,7 @@ def estimate(source: str, options: ConvertOptions | None = None, *, revision: st
         CheckpointError: the source cannot be read, or is not here.
         UnsupportedOption: as `convert`, or the source would have to be fetched.
         EmitError: a target cannot hold the decoder.
-        TransformError: a recipe does not suit the model.
+        TransformError: a recipe or exits do not suit the model.
     """
     options = options or ConvertOptions()
     checked = check_options(options)
@@ -103,6 +104,8 @@ def estimate(source: str, options: ConvertOptions | None = None, *, revision: st
     program = _read(checkpoint, options)
     for target in checked.targets:
         target.check(program)
+    if options.exit_blocks:
+        check_exits(program, options.exit_blocks)
     context = min(options.context, program.spec.context)
     variants: list[VariantEstimate] = []
     waiting = matrix = 0
@@ -148,6 +151,13 @@ def _notes(options: ConvertOptions) -> Iterator[str]:
         yield "all matrices are counted as the recipe stores them, though a budget leaves some in int8"
     if options.shallow is not None or options.draft is not None:
         yield "a second stack or a draft is not counted"
+    for name, given in (
+        ("adapters", options.adapters),
+        ("streams", options.streams),
+        ("exits", options.exits),
+    ):
+        if given:
+            yield f"{name} are not counted"
 
 
 def _numbers(shape: tuple[object, ...]) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from edgesdk.cli.convert import converters_installed, show_conversion
-from edgesdk.cli.options import bundle_argument, json_option
+from edgesdk.cli.options import bundle_argument, json_option, json_progress_option
 from edgesdk.cli.output import describe_adapter, print_json, print_table
 
 EXAMPLES = """\b
@@ -65,7 +65,7 @@ def list_(bundle: Path, as_json: bool) -> None:
 )
 @click.option("--overwrite", is_flag=True, help="Replace the bundle that is in OUT.")
 @click.option("--no-prove", is_flag=True, help="Do not measure the variants against the original.")
-@json_option
+@json_progress_option
 def add(
     bundle: Path,
     adapters: tuple[str, ...],

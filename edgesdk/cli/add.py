@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgesdk.cli.options import json_option
+from edgesdk.cli.options import json_progress_option
 from edgesdk.cli.output import print_json
 from edgesdk.cli.progress_line import ProgressLine
 
@@ -26,7 +26,7 @@ Examples:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.option("--name", metavar="NAME", help="What it is called on the shelf. Default: made from BUNDLE.")
 @click.option("--replace", is_flag=True, help="Take the place of what has the name.")
-@json_option
+@json_progress_option
 def command(bundle: Path, name: str | None, replace: bool, as_json: bool) -> None:
     """Copies BUNDLE, a folder or a .zip of one, onto the shelf, where every command finds it by its name.
 

@@ -108,9 +108,10 @@ def command(
     the time is over: decode speed at the beginning and at the end.
     """
     if sustained is not None:
-        if streams is not None or loading.draft != "off" or early_exit is not None:
+        if streams or inject_prompt or loading.draft != "off" or early_exit is not None:
             raise UnsupportedOption(
-                "--sustained measures one sequence; leave out --streams, --draft and --early-exit"
+                "--sustained measures one sequence; leave out --streams, --inject-prompt, --draft and "
+                "--early-exit"
             )
         _bench_sustained(bundle, sustained, prompt_tokens, new_tokens, loading, as_json)
         return
@@ -127,6 +128,10 @@ def command(
 
     with load(bundle, replace(loading, draft="off", draft_texts=())) as model:
         show_receipt(model.receipt, loading)
+        if early_exit is not None:  # before minutes of measuring
+            from edgesdk.vectors.open_exits import exit_rule_for
+
+            exit_rule_for(model, early_exit)
         report = measure_speed(model, prompt_tokens, new_tokens, repeat)
         exits = None
         if early_exit is not None:

@@ -11,7 +11,7 @@ import click
 from edgesdk.cli.convert_options import split_list
 from edgesdk.cli.given_texts import given_texts
 from edgesdk.cli.load_options import load_options
-from edgesdk.cli.options import early_exit_option, json_option, model_argument
+from edgesdk.cli.options import early_exit_option, model_argument
 from edgesdk.cli.output import print_json, print_table, show_exits, show_receipt
 from edgesdk.errors import UnsupportedOption
 
@@ -50,7 +50,7 @@ _BATCH = 64
 @click.option("--instruction", default="", metavar="TEXT", help="Stands before examples. Default: none.")
 @early_exit_option
 @load_options
-@json_option
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON line for each text instead of a table.")
 def command(
     model: str,
     files: Sequence[Path],

@@ -85,6 +85,13 @@ model_argument = click.argument("model")
 """A bundle, or a checkpoint to convert once: for `edgesdk.cli.convert_once`."""
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+json_progress_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print JSON lines instead of text: the progress (event: progress), and the report as the last line "
+    "(event: done).",
+)
 
 
 def _read_variables(_: click.Context, __: click.Parameter, given: Sequence[str]) -> dict[str, JsonValue]:

@@ -147,7 +147,8 @@ def show_exits(figures: ExitFigures) -> str:
     """How early an answer or a text left, in one line."""
     told = ", ".join(f"{count} after {blocks}" for blocks, count in figures.exits.items())
     filled = f", {figures.filled} tokens filled up" if figures.filled else ""
-    return f"{figures.blocks_share:.0%} of blocks run, {figures.work_share:.0%} of the work ({told}{filled})"
+    counted = f" ({told}{filled})" if told else ""  # the first token is the prompt's
+    return f"{figures.blocks_share:.0%} of blocks run, {figures.work_share:.0%} of the work{counted}"
 
 
 def stage_printer() -> Callable[[str], None]:

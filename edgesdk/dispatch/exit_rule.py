@@ -190,7 +190,7 @@ def read_rule(given: EarlyExit, stacks: ExitStacks | None, numbers: str) -> Exit
         rule = given
     elif isinstance(given, Path):
         rule = _read_file(given)
-    elif isinstance(given, str):
+    elif isinstance(given, str) and given:
         rule = _in_short(given, inner) or _read_file(Path(given))
     else:
         raise UnsupportedOption(f"early_exit is {quoted(given)}, expected a rule, its file or fixed:BLOCK")

@@ -7,6 +7,7 @@ without fans may get slower within minutes, which a benchmark of seconds does no
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,12 +71,12 @@ def measure_sustained(
         The report.
 
     Raises:
-        UnsupportedOption: a number is too small.
+        UnsupportedOption: a number is too small, or the time has no end.
         CapacityError: prompt and answer do not fit the context.
         DeviceError: the backend fails.
     """
-    if not seconds > 0 or prompt_tokens < 1 or new_tokens < 1:
-        raise UnsupportedOption("seconds, prompt tokens and new tokens must be above 0")
+    if not 0 < seconds < math.inf or prompt_tokens < 1 or new_tokens < 1:
+        raise UnsupportedOption("seconds, prompt tokens and new tokens must be above 0, and not endless")
     if prompt_tokens + new_tokens > model.context:
         raise CapacityError(
             f"{prompt_tokens} prompt tokens and {new_tokens} new ones do not fit the context of "

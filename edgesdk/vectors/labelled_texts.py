@@ -26,7 +26,7 @@ def read_labelled(path: Path) -> list[LabelledText]:
     """Reads JSON lines: {"text": "...", "label": "..."}.
 
     Raises:
-        UnsupportedOption: it cannot be read, or a line is something else.
+        UnsupportedOption: it cannot be read or has no texts, or a line is something else.
     """
     found: list[LabelledText] = []
     try:
@@ -40,6 +40,10 @@ def read_labelled(path: Path) -> list[LabelledText]:
         raise UnsupportedOption(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UnsupportedOption(f"{path} is no UTF-8 text (byte {error.start}); convert it first") from error
+    if not found:
+        raise UnsupportedOption(
+            f'{path} has no texts; expected lines such as {{"text": "Dull.", "label": "negative"}}'
+        )
     return found
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.convert_memory import make_checkpoint, measure
-from edgesdk.errors import CheckpointError, EmitError, UnsupportedOption
+from edgesdk.errors import CheckpointError, EmitError, TransformError, UnsupportedOption
 from edgesdk_converters.convert import ConvertOptions, convert
 from edgesdk_converters.estimate import estimate
 from edgesdk_converters.reshape import Reshaping
@@ -107,11 +107,17 @@ def test_fewer_layers_are_counted(checkpoint):
         ("no such thing", {}, CheckpointError, "is no directory, no file, no hub id"),
         (str(TINY / "gemma4"), {"targets": ("onnx",)}, EmitError, "GroupQueryAttention takes one size"),
         (str(TINY / "llama"), {"recipes": ("w9",)}, UnsupportedOption, "recipe 'w9' is unknown"),
+        (str(TINY / "cwm"), {"targets": ("litert",), "exits": "77"}, TransformError, "exits after 77 of 3"),
     ],
 )
 def test_what_convert_refuses_is_refused(source, options, error, message):
     with pytest.raises(error, match=message):
         estimate(source, ConvertOptions(**options))
+
+
+def test_what_is_not_counted_is_said():
+    options = ConvertOptions(("litert",), ("f32",), exits="2", prove=False)
+    assert estimate(str(TINY / "cwm"), options).notes == ("exits are not counted",)
 
 
 def test_the_command(checkpoint, tmp_path, capsys, monkeypatch):

@@ -105,7 +105,7 @@ def train_streams(
     program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
     # Before hours of answers and states, not after them.
     rows = StreamRows(_config(checkpoint, program, options), program, options.tokens, options.numbers)
-    check_words(checkpoint.tokenizer.record.eos_ids, spec.vocab_size, options.words)
+    check_words(checkpoint.tokenizer.record.eos_ids, spec.vocab_size, min(options.words, spec.vocab_size))
     work = options.work if options.work is not None else out / "work"
     work.mkdir(parents=True, exist_ok=True)
     origin = target_origin(checkpoint, program)
@@ -153,7 +153,8 @@ class _StreamRun:
         kept = [i for i in range(len(self._features.bounds)) if i not in self._held]
         learnt = replace(self._features, bounds=self._features.bounds[kept])
         said = (learnt.tokens[s + first : s + n] for s, n, first in learnt.bounds.tolist())
-        words = choose_words(said, checkpoint.tokenizer.record.eos_ids, spec.vocab_size, options.words)
+        most = min(options.words, spec.vocab_size)
+        words = choose_words(said, checkpoint.tokenizer.record.eos_ids, spec.vocab_size, most)
         self._batches = StreamBatches(
             learnt,
             features[1].hidden if len(features) > 1 else None,

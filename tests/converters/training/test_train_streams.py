@@ -184,6 +184,15 @@ def test_wishes_without_meaning_are_refused(wish, says):
         StreamTraining(**wish)
 
 
+def test_a_small_vocabulary_is_learnt_whole(tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text("The sea is blue and the sky is wide. " * 40, encoding="utf-8")
+    small = {**SMALL, "words": StreamTraining().words, "steps": 2}
+    assert small["words"] > 288
+    report = train_streams(str(TINY), tmp_path / "out", StreamTraining(data=(str(text),), **small))
+    assert report.steps == 2
+
+
 def test_more_layers_than_there_are_are_refused(tmp_path):
     options = StreamTraining(form="streams", layers=40, **SMALL)
     with pytest.raises(UnsupportedOption, match="streams are to run in 40 layers, expected 1 to 1"):

@@ -42,6 +42,13 @@ def test_a_sustained_load_lasts_as_long_as_asked(edgesdk, tiny_bundle):
     assert report["seconds"] >= 0.2
     assert report["kept_share"] > 0
     assert "% of the first" in edgesdk(*arguments).out
-    result = edgesdk(*arguments, "--streams", 2)
+    for more in (("--streams", 2), ("--inject-prompt", 8)):
+        result = edgesdk(*arguments, *more)
+        assert result.code == 1
+        assert "leave out --streams, --inject-prompt" in result.error
+
+
+def test_a_rule_that_does_not_suit_is_refused_before_anything_is_measured(edgesdk, tiny_bundle):
+    result = edgesdk("bench", tiny_bundle, "--prompt-tokens", 1000, "--early-exit", "fixed:2")
     assert result.code == 1
-    assert "leave out --streams" in result.error
+    assert "the bundle has no exits" in result.error

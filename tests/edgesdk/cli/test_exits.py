@@ -1,6 +1,7 @@
 """The commands that leave a model early, on a tiny bundle."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,8 @@ def test_train_exits_writes_a_rule_that_classify_takes(edgesdk, leaving, tmp_pat
         (("--labels", "ax,ay"), "begin with the same token"),
         (("--labels", "a,b", "--early-exit", "fixed:9"), "leaves after block 9"),
         (("--labels", "a,b", "--early-exit", "none.json"), "the rule none.json cannot be read"),
+        (("--labels", "a,b", "--early-exit", ""), "early_exit is '', expected a rule"),
+        (("--labels", "a,b", "--examples", os.devnull), "has no texts"),
     ],
 )
 def test_what_classify_cannot_do_is_one_line(edgesdk, leaving, arguments, reason):
@@ -76,3 +79,17 @@ def test_what_classify_cannot_do_is_one_line(edgesdk, leaving, arguments, reason
 
 def test_inspect_shows_the_exits(edgesdk, leaving):
     assert "after 2 of 3 blocks" in edgesdk("inspect", leaving).out
+
+
+def test_an_answer_of_one_token_says_no_empty_list_of_exits(edgesdk, leaving):
+    done = edgesdk("run", leaving, "ab", "--raw", "--max-tokens", 1, "--early-exit", "fixed:2")
+    assert done.code == 0
+    assert "of the work" in done.err
+    assert "()" not in done.err
+
+
+@pytest.mark.parametrize("command", [("add",), ("adapter", "add"), ("classify",)])
+def test_help_tells_json_lines_from_one_document(edgesdk, command):
+    shown = " ".join(edgesdk(*command, "--help").out.split())
+    assert "one JSON document" not in shown
+    assert "JSON line" in shown

@@ -31,7 +31,8 @@ def test_a_device_that_slows_down_is_seen():
 
 
 def test_what_has_no_meaning_is_refused(fake_model):
-    with pytest.raises(UnsupportedOption, match="above 0"):
-        measure_sustained(fake_model, 0, 1, 1)
+    for seconds in (0, float("inf"), float("nan")):
+        with pytest.raises(UnsupportedOption, match="above 0, and not endless"):
+            measure_sustained(fake_model, seconds, 1, 1)
     with pytest.raises(CapacityError, match="do not fit the context of 128"):
         measure_sustained(fake_model, 1, 100, 29)
