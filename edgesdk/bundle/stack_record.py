@@ -35,6 +35,8 @@ SOURCES = "sources"
 """Input where streams begin in the middle of the model: (T,) int32, the row whose state each goes on with."""
 
 MOST_STREAMS = 8
+_MOST_PORTS = 64
+"""That a stack has beside those of every decoder."""
 
 BEFORE = "before"
 """Input of a decoder with convolutions, (T, convolutions * (k - 1) * E): what each keeps of the k - 1 tokens
@@ -173,6 +175,10 @@ class StackRecord:
         if self.exit is not None:
             self._check_exit(self.exit)
         names = [port.name for port in (*self.inputs, *self.outputs)]
+        if len(names) > _MOST_PORTS:
+            raise ValueError(
+                f"stack {self.name[:60]!r} has {len(names)} further ports, expected at most {_MOST_PORTS}"
+            )
         reserved = RESERVED_PORTS.union((BEFORE, *picks(MOST_TAPS)))
         taken = set(names) & reserved or {name for name in names if names.count(name) > 1}
         if taken:
