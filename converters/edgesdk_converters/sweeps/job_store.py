@@ -69,7 +69,7 @@ class JobStore:
         Raises:
             OSError: it cannot be written; the job is not done then.
         """
-        write_checked(self._outcome(outcome.key), to_json(outcome), most=None)
+        write_checked(self._outcome(outcome.key), to_json(outcome), bounded=False)
 
     def forget(self, key: str) -> None:
         """A job that failed is to be done again."""

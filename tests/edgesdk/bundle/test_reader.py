@@ -197,3 +197,35 @@ def test_segments_cut_where_no_block_attends_are_refused_in_a_line(edited):
 
     with pytest.raises(BundleError, match="has the stack 'from_1' of another decoder"):
         edited(change)
+
+
+STREAMS = {"name": "streams", "dims": ["T", 2], "dtype": "float32"}
+SOURCES = {"name": "sources", "dims": ["T"], "dtype": "int32"}
+RECORD = {"form": "streams", "count": 2, "layers": 1, "rank": 4, "size_bytes": 1}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "record", "said"),
+    [
+        ([STREAMS], RECORD, "input 'sources'"),
+        ([STREAMS, SOURCES], {**RECORD, "form": "masks"}, "input 'sources'"),
+        ([STREAMS, {**SOURCES, "dims": ["T", 2]}], RECORD, "input 'sources'"),
+        ([STREAMS, {**SOURCES, "dtype": "float32"}], RECORD, "input 'sources'"),
+        ([{**STREAMS, "dtype": "int8"}, SOURCES], RECORD, "input 'streams'"),
+        ([SOURCES], None, "input 'sources'"),
+        ([{"name": "gates", "dims": ["T", LARGEST_SIZE]}], None, "64 at most"),
+        ([{"name": "gates", "dims": ["T", 2], "dtype": "int32"}], None, "expected float32"),
+        ([{"name": "gates", "dims": ["T"]}], None, "expected float32"),
+    ],
+)
+def test_inputs_that_steps_cannot_fill_are_refused(edited, inputs, record, said):
+    stack = {"name": "main", "inputs": inputs, "streams": record}
+    with pytest.raises(BundleError, match=said):
+        edited(lambda m: m["variants"][0].update(stacks=[stack]))
+
+
+def test_inputs_that_steps_fill_are_read(edited):
+    gates = {"name": "gates", "dims": ["T", 2]}
+    stack = {"name": "main", "inputs": [STREAMS, SOURCES, gates], "streams": RECORD}
+    (variant,) = edited(lambda m: m["variants"][0].update(stacks=[stack])).manifest.variants
+    assert variant.stacks[0].streams.count == 2
