@@ -193,7 +193,7 @@ class StackRecord:
                 )
 
     def _check_streams(self) -> None:
-        """Streams have the input that says which rows they are, and that of their form, as steps fill them."""
+        """Refuses inputs of streams other than steps fill: which rows they are, and where those go on."""
         expected: dict[str, Port] = {}
         if self.streams is not None:
             expected[STREAMS] = Port(STREAMS, ("T", self.streams.count))
