@@ -103,8 +103,8 @@ def fit_streams(streams: StreamCheckpoint, program: Program, tokenizer: Tokenize
     for what, theirs, mine in sizes:
         if theirs != mine:
             raise CheckpointError(
-                f"the streams were trained for {target.name[:80]!r}, whose {what} is {quoted(theirs)}; the model's "
-                f"is {mine}; train streams for this model"
+                f"the streams were trained for {target.name[:80]!r}, whose {what} is {quoted(theirs)}; the "
+                f"model's is {mine}; train streams for this model"
             )
     if target.tokenizer != tokenizer_digest(tokenizer):
         raise CheckpointError(

@@ -346,7 +346,8 @@ def test_streams_of_another_model_or_damaged_ones_leave_nothing(tmp_path):
 
 @pytest.mark.parametrize("name", ["first", "count", "rank"])
 def test_sizes_that_no_streams_have_are_told_briefly(tmp_path, name):
-    write_streams(tmp_path, make_streams("llama", "streams"))
+    *_, streams = make_streams("llama", "streams")
+    write_streams(tmp_path, streams)
     path = tmp_path / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), name: 10**4000}))
     with pytest.raises(CheckpointError, match=f"{name} of streams") as refused:
