@@ -72,11 +72,13 @@ def is_adapter_name(text: str) -> bool:
 
 
 def check_records(records: Sequence[AdapterRecord]) -> None:
-    """Refuses two of one name, or of one gate.
+    """Refuses two of one name, or of one gate, and more than a file has.
 
     Raises:
         ValueError: naming it.
     """
+    if len(records) > MOST_ADAPTERS:
+        raise ValueError(f"it has {len(records)} adapters, expected at most {MOST_ADAPTERS}")
     for what in ("name", "gate"):
         found = [getattr(record, what) for record in records]
         twice = [value for value in found if found.count(value) > 1]

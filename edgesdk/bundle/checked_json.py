@@ -15,13 +15,13 @@ from edgesdk.bundle.records import JsonValue
 from edgesdk.bundle.write_file import write_file
 
 
-def write_checked(path: Path, document: JsonValue, most: int | None = MOST_RECORDS) -> None:
+def write_checked(path: Path, document: JsonValue, *, bounded: bool = True) -> None:
     """Writes a document; missing folders are made, and the oldest of many documents beside it removed.
 
     Args:
         path: the file.
         document: what is written.
-        most: documents that stay in the folder; None for all.
+        bounded: no more than `MOST_RECORDS` documents stay in the folder; all, if not.
 
     Raises:
         OSError: it cannot be written.
@@ -29,8 +29,8 @@ def write_checked(path: Path, document: JsonValue, most: int | None = MOST_RECOR
     text = json.dumps(document, indent=1)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}\n")
-    if most is not None:
-        keep_newest(path.parent, path.suffix, most)
+    if bounded:
+        keep_newest(path.parent, path.suffix, MOST_RECORDS)
 
 
 def read_checked(path: Path, limit_bytes: int) -> JsonValue:

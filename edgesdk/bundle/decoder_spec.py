@@ -16,6 +16,7 @@ from typing import Literal
 
 from edgesdk.bundle.decoder_block import Attention, Block, Convolution, LayerInputs, require_size
 from edgesdk.bundle.decoder_block import RotarySpec as RotarySpec  # part of this record
+from edgesdk.bundle.port import LARGEST_SIZE
 from edgesdk.errors import BundleError, quoted
 
 HalfKind = Literal["attention", "mlp"]
@@ -110,6 +111,12 @@ class DecoderSpec:
         if len(kernels) > 1:
             raise ValueError(
                 f"convolutions see {min(kernels)} and {max(kernels)} tokens, expected one number"
+            )
+        kept = len(self.convolving) * self.predecessors * self.hidden_size
+        if kept > LARGEST_SIZE:
+            raise ValueError(
+                f"{len(self.convolving)} convolutions take {kept} numbers of a token, expected at most "
+                f"{LARGEST_SIZE}"
             )
         own: dict[int, tuple[int, int]] = {}
         for block in self.attending:

@@ -7,7 +7,10 @@ on the way. The bundle appears on the shelf whole or not at all (`BundleWriter`)
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
+import shutil
 import stat
 import tempfile
 import zipfile
@@ -30,6 +33,11 @@ from edgesdk.errors import BundleError, first_line, quoted
 _PIECE_BYTES = 1 << 20
 _MOST_ENTRIES = 10_000
 """Of a zip: its list is read as a whole."""
+
+_LARGEST_LIST_BYTES = 8 << 20
+"""Of a zip's list of entries, which zipfile reads whole before it counts them."""
+_COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Others take as much memory as a stranger's header says."""
 
 _UNREADABLE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
 """What zipfile raises for damaged entries, unknown compression and passwords."""
@@ -89,6 +97,12 @@ def import_bundle(
         with BundleWriter(place, overwrite=replace) as writer:
             done = 0
             total = sum(record.size_bytes for record in manifest.files.values())
+            free = shutil.disk_usage(place.parent).free
+            if total > free:  # of a zip, that is what it may grow to
+                raise BundleError(
+                    f"the manifest lists files of {quoted(total)} bytes, {place.parent} has room for {free}; "
+                    "make room, or copy the bundle again"
+                )
             for file, record in sorted(manifest.files.items()):
                 with open_file(file) as stream, writer.path(file).open("wb") as target:
                     for size in _copy(stream, target, file, record):
@@ -152,13 +166,29 @@ def _open_plain(bundle: Bundle, name: str) -> IO[bytes]:
         raise BundleError(f"{name} in {bundle.path} cannot be read: {error.strerror or error}") from error
 
 
+class _ZipFile(io.FileIO):
+    """A zip, of which no more than `_LARGEST_LIST_BYTES` is read at once."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As a file's.
+
+        Raises:
+            BadZipFile: that is more than the list of any bundle's files takes.
+        """
+        asked = _LARGEST_LIST_BYTES + 1 if size is None or size < 0 else size
+        data = b"" if asked > _LARGEST_LIST_BYTES + 1 else super().read(asked)
+        if max(asked if size == asked else 0, len(data)) > _LARGEST_LIST_BYTES:
+            raise zipfile.BadZipFile(f"its list of files has more than {_LARGEST_LIST_BYTES >> 20} MiB")
+        return data
+
+
 @contextmanager
 def _opened_zip(path: Path) -> Iterator[tuple[Manifest, _Open]]:
-    try:
-        archive = zipfile.ZipFile(path)
-    except (*_UNREADABLE, ValueError) as error:
-        raise BundleError(f"{path} is no zip that can be read: {first_line(error)}") from error
-    with archive:
+    with contextlib.ExitStack() as stack:
+        try:
+            archive = stack.enter_context(zipfile.ZipFile(stack.enter_context(_ZipFile(path))))
+        except (*_UNREADABLE, ValueError) as error:
+            raise BundleError(f"{path} is no zip that can be read: {first_line(error)}") from error
         entries = archive.infolist()
         if len(entries) > _MOST_ENTRIES:
             raise BundleError(f"{path} has {len(entries)} entries, expected at most {_MOST_ENTRIES}")
@@ -173,6 +203,11 @@ def _opened_zip(path: Path) -> Iterator[tuple[Manifest, _Open]]:
                 )
             if stat.S_ISLNK(entry.external_attr >> 16):
                 raise BundleError(f"{quoted(name)} in {path} is a link; a bundle holds plain files")
+            if entry.compress_type not in _COMPRESSIONS:
+                raise BundleError(
+                    f"{quoted(name)} in {path} is compressed in a way that is not read; make the zip again "
+                    "with deflate"
+                )
             try:
                 return archive.open(entry)
             except _UNREADABLE as error:

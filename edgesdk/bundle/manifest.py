@@ -16,6 +16,7 @@ that is (docs/security.md).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -293,7 +294,7 @@ class Variant:
             ValueError: naming it; readers turn it into their own error.
         """
         names = [record.name for record in self.stacks]
-        twice = [name for name in names if names.count(name) > 1]
+        twice = [name for name, times in Counter(names).items() if times > 1]
         if twice:
             raise ValueError(f"two stacks are called {twice[0][:60]!r}")
         unknown = {step.stack for step in self.steps} - {MAIN, *names}

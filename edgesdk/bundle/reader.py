@@ -12,7 +12,9 @@ import string
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.drafts import sweep_drafts
+from edgesdk.bundle.exit_record import ExitRecord
 from edgesdk.bundle.file_kinds import check_kind, check_places
 from edgesdk.bundle.manifest import (
     ID_MAP_NAME,
@@ -211,6 +213,13 @@ def _check_exits(where: str, variant: Variant, manifest: Manifest) -> None:
         part = stack.exit
         if part is None:
             continue
-        blocks = spec.blocks[part.first : part.last] if stack.decoder is not None else ()
-        if stack.decoder is not None and stack.decoder != replace(spec, blocks=blocks):
+        if stack.decoder is not None and stack.decoder != _cut(spec, part):
             raise BundleError(f"{where} has the stack {stack.name!r} of another decoder; convert it again")
+
+
+def _cut(spec: DecoderSpec, part: ExitRecord) -> DecoderSpec | None:
+    """The decoder of a part's blocks; None where those are none, as without attention of their own."""
+    try:
+        return replace(spec, blocks=spec.blocks[part.first : part.last])
+    except ValueError:
+        return None

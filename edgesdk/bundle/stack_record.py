@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from edgesdk.bundle.adapter_record import MOST_ADAPTERS
 from edgesdk.bundle.decoder_block import MOST_TAPS
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.exit_record import ExitRecord
@@ -35,6 +36,8 @@ SOURCES = "sources"
 """Input where streams begin in the middle of the model: (T,) int32, the row whose state each goes on with."""
 
 MOST_STREAMS = 8
+_MOST_PORTS = 64
+"""That a stack has beside those of every decoder."""
 
 BEFORE = "before"
 """Input of a decoder with convolutions, (T, convolutions * (k - 1) * E): what each keeps of the k - 1 tokens
@@ -165,28 +168,41 @@ class StackRecord:
             raise ValueError("the main stack has the variant's own decoder, found another")
         if self.draft is not None and (self.name != DRAFT or self.inputs or self.outputs or self.decoder):
             raise ValueError(f"stack {self.name[:60]!r} is a trained draft and something else")
-        columns = next((port.dims for port in self.inputs if port.name == STREAMS), None)
-        if (None if self.streams is None else ("T", self.streams.count)) != columns:
-            raise ValueError(
-                f"stack {self.name[:60]!r} does not say what its input {STREAMS!r} is, or has none"
-            )
+        self._check_streams()
         if self.exit is not None:
             self._check_exit(self.exit)
         names = [port.name for port in (*self.inputs, *self.outputs)]
+        if len(names) > _MOST_PORTS:
+            raise ValueError(
+                f"stack {self.name[:60]!r} has {len(names)} further ports, expected at most {_MOST_PORTS}"
+            )
         reserved = RESERVED_PORTS.union((BEFORE, *picks(MOST_TAPS)))
         taken = set(names) & reserved or {name for name in names if names.count(name) > 1}
         if taken:
             raise ValueError(f"stack {self.name[:60]!r} has the port {min(taken)!r} twice")
         for port in self.inputs:
-            if port.name == GATES and not (
-                len(port.dims) == 2 and port.dims[0] == "T" and isinstance(port.dims[1], int)
-            ):
-                raise ValueError(f"input {GATES!r} has the shape {port.dims}, expected (T, number of gates)")
+            if port.name == GATES and not _is_of_gates(port):
+                raise ValueError(
+                    f"input {GATES!r} is {port.dtype}{port.dims}, expected float32 of (T, number of gates), "
+                    f"{MOST_ADAPTERS} at most"
+                )
         for port in self.outputs:
             if port.dims[0] not in ("R", "T"):
                 raise ValueError(
                     f"output {port.name!r} has the shape {port.dims}, expected (R, ..) or (T, ..)"
                 )
+
+    def _check_streams(self) -> None:
+        """Refuses inputs of streams other than steps fill: which rows they are, and where those go on."""
+        expected: dict[str, Port] = {}
+        if self.streams is not None:
+            expected[STREAMS] = Port(STREAMS, ("T", self.streams.count))
+            if self.streams.form == "streams":
+                expected[SOURCES] = Port(SOURCES, ("T",), "int32")
+        found = {port.name: port for port in self.inputs if port.name in (STREAMS, SOURCES)}
+        odd = next((name for name in (STREAMS, SOURCES) if found.get(name) != expected.get(name)), None)
+        if odd is not None:
+            raise ValueError(f"stack {self.name[:60]!r} does not say what its input {odd!r} is, or has none")
 
     def _check_exit(self, part: ExitRecord) -> None:
         if self.name != part.name or self.inputs or self.outputs or self.draft is not None:
@@ -194,3 +210,9 @@ class StackRecord:
         blocks = 0 if self.decoder is None else len(self.decoder.blocks)
         if blocks != part.last - part.first:
             raise ValueError(f"stack {self.name[:60]!r} describes {blocks} blocks, not those it runs")
+
+
+def _is_of_gates(port: Port) -> bool:
+    """Whether steps can fill it: a float32 for each token and gate, no more of these than adapters."""
+    whose, *counts = port.dims
+    return whose == "T" and port.dtype == "float32" and counts in [[n] for n in range(1, MOST_ADAPTERS + 1)]

@@ -142,19 +142,21 @@ class ExitRule:
         return self.kind == "fixed" or self.score(exit_, seen) >= self.threshold
 
     def _plane(self, place: int, features: NDArray[np.float64]) -> float:
-        read = [features[FEATURES.index(name)] for name in self.features]
+        # Plain numbers: with those of NumPy a rule of huge ones would warn on standard error.
+        read = [float(features[FEATURES.index(name)]) for name in self.features]
         terms = zip(self.weights[place], read, self.mean, self.scale, strict=True)
         return float(self.bias[place] + sum(w * (x - m) / s for w, x, m, s in terms))
 
     def _forward(self, seen: Sequence[NDArray[np.float64]]) -> float:
         """Probability of label 1 at the last exit seen, given all that were."""
-        stay = np.reshape(self.stay, (2, 2))
-        alpha = np.zeros(2)
-        for place, features in enumerate(seen):
-            if place:
-                alpha = np.logaddexp(*(alpha[:, None] + stay))
-            alpha = alpha + np.array([0.0, self._plane(place, features)])
-        return float(np.exp(-np.logaddexp(0.0, alpha[0] - alpha[1])))
+        with np.errstate(all="ignore"):  # chances that are no numbers leave nowhere
+            stay = np.reshape(self.stay, (2, 2))
+            alpha = np.zeros(2)
+            for place, features in enumerate(seen):
+                if place:
+                    alpha = np.logaddexp(*(alpha[:, None] + stay))
+                alpha = alpha + np.array([0.0, self._plane(place, features)])
+            return float(np.exp(-np.logaddexp(0.0, alpha[0] - alpha[1])))
 
 
 EarlyExit = str | Path | ExitRule

@@ -12,6 +12,7 @@ from edgesdk.errors import UnsupportedOption, quoted
 
 _MOST_TEXTS = 100_000
 _MOST_LINE = 1 << 16
+_MOST_CHARACTERS = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,17 @@ def read_labelled(path: Path) -> list[LabelledText]:
         UnsupportedOption: it cannot be read or has no texts, or a line is something else.
     """
     found: list[LabelledText] = []
+    characters = 0
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(iter(lambda: file.readline(_MOST_LINE), ""), 1):
                 if line.strip():
                     found.append(_text(path, number, line))
+                characters += len(line)
+                if characters > _MOST_CHARACTERS:
+                    raise UnsupportedOption(
+                        f"{path} has more than {_MOST_CHARACTERS >> 20} million characters; give fewer texts"
+                    )
                 if len(found) > _MOST_TEXTS:
                     raise UnsupportedOption(f"{path} has more than {_MOST_TEXTS} texts; give fewer")
     except OSError as error:
@@ -70,14 +77,12 @@ def pick_shots(
     rest = list(texts)
     random.Random(seed).shuffle(rest)
     labels = sorted({each.label for each in texts})
-    chosen: list[LabelledText] = []
-    for _ in range(shots):
-        for label in labels:
-            found = next((each for each in rest if each.label == label), None)
-            if found is None:
-                raise UnsupportedOption(
-                    f"the label {quoted(label)} has fewer than {shots} texts; lower --shots"
-                )
-            rest.remove(found)
-            chosen.append(found)
-    return chosen, rest
+    places: dict[str, list[int]] = {label: [] for label in labels}
+    for place, each in enumerate(rest):
+        places[each.label].append(place)
+    few = next((label for label in labels if len(places[label]) < shots), None)
+    if few is not None:
+        raise UnsupportedOption(f"the label {quoted(few)} has fewer than {shots} texts; lower --shots")
+    chosen = [places[label][shot] for shot in range(shots) for label in labels]
+    taken = set(chosen)
+    return [rest[place] for place in chosen], [each for i, each in enumerate(rest) if i not in taken]

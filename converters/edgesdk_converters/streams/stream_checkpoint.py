@@ -20,7 +20,7 @@ import numpy as np
 
 from edgesdk.bundle.records import JsonValue, from_json, to_json
 from edgesdk.bundle.write_file import write_file
-from edgesdk.errors import BundleError, CheckpointError, first_line
+from edgesdk.errors import BundleError, CheckpointError, first_line, quoted
 from edgesdk_converters.checkpoints.require_finite import require_finite
 from edgesdk_converters.checkpoints.safetensors_file import SafetensorsTensors
 from edgesdk_converters.checkpoints.text_file import read_json
@@ -103,8 +103,8 @@ def fit_streams(streams: StreamCheckpoint, program: Program, tokenizer: Tokenize
     for what, theirs, mine in sizes:
         if theirs != mine:
             raise CheckpointError(
-                f"the streams were trained for {target.name[:80]!r}, whose {what} is {theirs}; the model's "
-                f"is {mine}; train streams for this model"
+                f"the streams were trained for {target.name[:80]!r}, whose {what} is {quoted(theirs)}; the "
+                f"model's is {mine}; train streams for this model"
             )
     if target.tokenizer != tokenizer_digest(tokenizer):
         raise CheckpointError(

@@ -21,7 +21,7 @@ from edgesdk.bundle.decoder_block import Attention
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.port import LARGEST_SIZE
 from edgesdk.bundle.stack_record import MOST_STREAMS
-from edgesdk.errors import UnsupportedOption
+from edgesdk.errors import UnsupportedOption, quoted
 from edgesdk_converters.drafts.draft_checkpoint import DraftTarget
 
 FORMAT: Final = "edgesdk-streams"
@@ -66,10 +66,12 @@ class StreamConfig:
         """
         for what, value, most in (("count", self.count, MOST_STREAMS), ("rank", self.rank, LARGEST_SIZE)):
             if not 1 <= value <= most:
-                raise ValueError(f"{what} of streams is {value}, expected 1 to {most}")
-        if (self.first > 0) != (self.form == "streams") or self.first < 0:
+                raise ValueError(f"{what} of streams is {quoted(value)}, expected 1 to {most}")
+        if not (1 <= self.first <= LARGEST_SIZE if self.form == "streams" else self.first == 0):
             expected = "at least 1" if self.form == "streams" else "0"
-            raise ValueError(f"first of streams in the form {self.form} is {self.first}, expected {expected}")
+            raise ValueError(
+                f"first of streams in the form {self.form} is {quoted(self.first)}, expected {expected}"
+            )
         known = [part for part in PARTS if part in self.parts]
         if not known or list(self.parts) != known:
             raise ValueError(

@@ -95,9 +95,18 @@ class Outcome:
         figures, made = document.get("figures"), document.get("made")
         if not isinstance(key, str) or not isinstance(figures, dict) or not isinstance(made, dict):
             return None
+        if not all(map(_fits_a_column, (*figures.values(), *made.values(), error))):
+            return None
         return cls(
             key, cast(Status, document["status"]), None if error is None else str(error), figures, made
         )
+
+
+def _fits_a_column(value: JsonValue) -> bool:
+    """Whether it is no whole number that SQLite has no room for, nor a text that is none."""
+    if isinstance(value, str):
+        return value.isascii() or value.encode("utf-8", "replace").decode() == value
+    return not isinstance(value, int) or -(1 << 63) <= value < 1 << 63
 
 
 def address(kind: JobKind, identity: Mapping[str, JsonValue], needs: tuple[str, ...] = ()) -> str:

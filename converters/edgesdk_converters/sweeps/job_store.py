@@ -16,6 +16,8 @@ from __future__ import annotations
 import json
 import os
 import time
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +69,7 @@ class JobStore:
         Raises:
             OSError: it cannot be written; the job is not done then.
         """
-        write_checked(self._outcome(outcome.key), to_json(outcome), most=None)
+        write_checked(self._outcome(outcome.key), to_json(outcome), bounded=False)
 
     def forget(self, key: str) -> None:
         """A job that failed is to be done again."""
@@ -96,7 +98,7 @@ class JobStore:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return ScoredPositions(*(arrays[name] for name in _ARRAYS))
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
             raise BundleError(
                 f"{path} holds no scored positions; remove the folder {self.folder} and run again"
             ) from error

@@ -7,6 +7,7 @@ there, options that no conversion takes. Paths in it are relative to its folder.
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,10 @@ from edgesdk.load_options import LoadOptions
 from edgesdk_converters.layers.repair_stack import RepairMethod
 
 _MOST_BYTES = 1 << 20
+_MOST_SHARDS = 1024
+"""Each is a job of its own."""
+_MOST_COUNT = 1 << 31
+_LONGEST_S = 30 * 86_400.0
 
 
 @dataclass(frozen=True)
@@ -199,13 +204,13 @@ class SweepPlan:
         for what, items in self._lists():
             if not items:
                 raise UnsupportedOption(f"the plan has no {what}; give at least one")
-            twice = sorted({name for name in items if list(items).count(name) > 1})
+            twice = sorted(name for name, times in Counter(items).items() if times > 1)
             if twice:
                 raise UnsupportedOption(f"the plan has two {what} named {quoted(twice[0])}; rename one")
         for device in self.devices:
             LoadOptions(device=device.device, backend=device.backend, threads=device.threads, strict=True)
-        if not self.timeout_s > 0:
-            raise UnsupportedOption(f"timeout_s is {self.timeout_s:g}, expected above 0")
+        _check_seconds("timeout_s", self.timeout_s)
+        _check_count("context", self.context, 1, _MOST_COUNT)
         for task in self.tasks:
             _check_task(task)
 
@@ -238,23 +243,36 @@ def _names(items: Sequence[_Named]) -> tuple[str, ...]:
 
 
 def _check_task(task: PlannedTask) -> None:
-    least = {
-        "tokens": 2,
-        "window": 2,
-        "shards": 1,
-        "prompt_tokens": 1,
-        "new_tokens": 1,
-        "repeat": 1,
-        "limit": 1,
+    bounds = {
+        "tokens": (2, _MOST_COUNT),
+        "window": (2, _MOST_COUNT),
+        "shards": (1, _MOST_SHARDS),
+        "prompt_tokens": (1, _MOST_COUNT),
+        "new_tokens": (1, _MOST_COUNT),
+        "repeat": (1, _MOST_COUNT),
+        "limit": (1, _MOST_COUNT),
+        "num_fewshot": (0, _MOST_COUNT),
     }
-    for name, bound in least.items():
+    for name, (least, most) in bounds.items():
         value = getattr(task, name, None)
-        if value is not None and value < bound:
-            raise UnsupportedOption(f"task {task.name}: {name} is {value}, expected at least {bound}")
-    if isinstance(task, SustainedTask) and not task.seconds > 0:
-        raise UnsupportedOption(f"task {task.name}: seconds is {task.seconds:g}, expected above 0")
+        if value is not None:
+            _check_count(f"task {task.name}: {name}", value, least, most)
+    if isinstance(task, SustainedTask):
+        _check_seconds(f"task {task.name}: seconds", task.seconds)
     if isinstance(task, HarnessTask) and not task.tasks:
         raise UnsupportedOption(f"task {task.name} names no task of lm-evaluation-harness")
+
+
+def _check_count(what: str, value: int, least: int, most: int) -> None:
+    if value < least:
+        raise UnsupportedOption(f"{what} is {quoted(value)}, expected at least {least}")
+    if value > most:
+        raise UnsupportedOption(f"{what} is {quoted(value)}, expected at most {most}")
+
+
+def _check_seconds(what: str, value: float) -> None:
+    if not 0 < value <= _LONGEST_S:  # NaN, too
+        raise UnsupportedOption(f"{what} is {value:g}, expected above 0 and at most {_LONGEST_S:.0f} seconds")
 
 
 def read_plan(path: Path) -> SweepPlan:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -88,10 +88,13 @@ class SweepTable:
         Raises:
             BundleError: the file is something else.
         """
-        self._run = run
+        self._path, self._run = path, run
         if path.exists() and not path.is_file():
             raise BundleError(f"{path} is no file; give another folder for the sweep")
-        self._connection = sqlite3.connect(path, isolation_level=None)
+        try:
+            self._connection = sqlite3.connect(path, isolation_level=None)
+        except sqlite3.DatabaseError as error:
+            raise BundleError(f"{path} cannot be opened ({error}); give another folder") from error
         try:
             # A row may be lost with the machine, never with the process, and is made again from the store.
             self._connection.execute("PRAGMA synchronous = OFF")
@@ -114,8 +117,8 @@ class SweepTable:
         texts = {
             "status": outcome.status,
             "error": outcome.error,
-            "backend": figures.get("backend"),
-            "variant": figures.get("variant"),
+            "backend": _scalar(figures.get("backend")),
+            "variant": _scalar(figures.get("variant")),
             "key": outcome.key,
             "source_digest": cell.source_digest,
             "options": json.dumps(to_json(cell.jobs[-1].options)) if cell.jobs else "{}",
@@ -123,16 +126,25 @@ class SweepTable:
             "provenance": json.dumps(to_json(made)),
             "run": self._run,
         }
-        values = dict(zip(PLACE, cell.place, strict=True)) | {name: figures.get(name) for name in FIGURES}
-        values |= {name: made.get(name) for name in _MADE} | texts
+        values = dict(zip(PLACE, cell.place, strict=True)) | {
+            name: _scalar(figures.get(name)) for name in FIGURES
+        }
+        values |= {name: _scalar(made.get(name)) for name in _MADE} | texts
         marks = ", ".join("?" * len(COLUMNS))
-        self._connection.execute(
-            f"INSERT OR REPLACE INTO cells VALUES ({marks})", [values[name] for name in COLUMNS]
-        )
+        self._execute(f"INSERT OR REPLACE INTO cells VALUES ({marks})", [values[name] for name in COLUMNS])
 
     def finish(self) -> None:
         """Removes the rows of cells that the plan does not have any more."""
-        self._connection.execute("DELETE FROM cells WHERE run != ?", (self._run,))
+        self._execute("DELETE FROM cells WHERE run != ?", (self._run,))
+
+    def _execute(self, command: str, values: Sequence[JsonValue]) -> None:
+        """Raises BundleError where the file is locked, read-only, damaged or on a full disk."""
+        try:
+            self._connection.execute(command, values)
+        except sqlite3.DatabaseError as error:
+            raise BundleError(
+                f"{self._path} cannot be written ({error}); close what reads it, or remove it, and run again"
+            ) from error
 
     def __enter__(self) -> Self:
         """The table."""
@@ -163,6 +175,11 @@ def read_rows(path: Path) -> Iterator[Row]:
         raise BundleError(f"{path} is no table of a sweep ({failure}); run the sweep again") from failure
     finally:
         connection.close()
+
+
+def _scalar(value: JsonValue) -> JsonValue:
+    """What a column holds; an outcome is a file that others may have written."""
+    return None if isinstance(value, list | dict) else value
 
 
 def _kind(name: str) -> str:

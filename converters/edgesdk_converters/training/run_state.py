@@ -25,6 +25,8 @@ Tree: TypeAlias = Any
 """A pytree of arrays, as jax and optax have them."""
 
 _FORMAT = "edgesdk-training"
+_MOST_DIGITS = 15
+"""Of a number of steps."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,10 @@ def load_run(path: Path, like: RunState, settings: Mapping[str, object]) -> RunS
         with safe_open(path, "numpy") as file:
             header = file.metadata() or {}
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, TypeError) as error:  # TypeError of numbers that numpy has not
         raise CheckpointError(f"{path} cannot be read ({error}); remove it to begin again") from None
-    if header.get("format") != _FORMAT or not header.get("step", "").isdecimal():
+    step = header.get("step", "")
+    if header.get("format") != _FORMAT or not step.isdecimal() or len(step) > _MOST_DIGITS:
         raise CheckpointError(f"{path} is no state of a training run; give another folder")
     before = _settings(path, header.get("settings", "{}"))
     changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
@@ -94,7 +97,7 @@ def load_run(path: Path, like: RunState, settings: Mapping[str, object]) -> RunS
             "same options to go on, or another folder"
         )
     return RunState(
-        int(header["step"]),
+        int(step),
         _filled(path, "parameters", like.parameters, found),
         _filled(path, "optimiser", like.optimiser, found),
     )

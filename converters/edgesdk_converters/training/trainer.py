@@ -214,13 +214,17 @@ class Trainer:
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The lines of a log, those that were half written left out."""
-    lines = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    """The lines of a log up to one that was half written, or is none."""
+    lines: list[dict[str, float]] = []
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.splitlines():
         try:
-            lines.append(json.loads(line))
-        except ValueError:
+            found = json.loads(line)
+        except (ValueError, RecursionError):
             break
+        if not isinstance(found, dict) or any(type(each) not in (int, float) for each in found.values()):
+            break
+        lines.append(found)
     return lines
 
 

@@ -50,7 +50,7 @@ def check_target(path: Path, name: str, origin: str) -> None:
         return
     try:
         before = json.loads(path.read_text(encoding="utf-8"))["target"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); give another work folder") from None
     if before != origin:
         raise CheckpointError(
@@ -114,7 +114,7 @@ def _read_plan(path: Path) -> tuple[int, object]:
         if steps < 1:
             raise ValueError(f"{steps} steps")
         return steps, plan.get("settings")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read ({error}); remove it to begin again") from None
 
 

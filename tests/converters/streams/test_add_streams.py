@@ -1,6 +1,7 @@
 """Streams in a model's graph and files: as they were trained, and nothing of a token's row changes."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -341,3 +342,16 @@ def test_streams_of_another_model_or_damaged_ones_leave_nothing(tmp_path):
     with pytest.raises(CheckpointError):
         read_streams(tmp_path / "none")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["first", "count", "rank"])
+def test_sizes_that_no_streams_have_are_told_briefly(tmp_path, name):
+    *_, streams = make_streams("llama", "streams")
+    write_streams(tmp_path, streams)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), name: 10**4000}))
+    with pytest.raises(CheckpointError, match=f"{name} of streams") as refused:
+        read_streams(tmp_path)
+    assert len(str(refused.value)) < 400 + len(str(tmp_path))
+    assert "holds no streams" in str(refused.value)
+    assert "0" * 60 not in str(refused.value)

@@ -1,4 +1,5 @@
 import dataclasses
+import time
 
 import pytest
 
@@ -38,6 +39,20 @@ def test_what_a_transform_reads_is_beside_the_plan(write_plan, tmp_path):
         ({}, '[[tasks]]\nkind = "bench"\nrepeat = 0\n', "repeat is 0, expected at least 1"),
         ({}, '[[tasks]]\nkind = "harness"\ntasks = []\n', "names no task"),
         ({}, '[[tasks]]\nkind = "bench"\ntext = "x"\n', "unknown key 'text'"),
+        (
+            {},
+            '[[tasks]]\nkind = "evaluate"\ntext = "text.txt"\nshards = 2000000000\n',
+            "shards is 2000000000",
+        ),
+        ({}, '[[tasks]]\nkind = "bench"\nrepeat = 0xffffffffffff\n', "expected at most"),
+        (
+            {},
+            '[[tasks]]\nkind = "sustained"\nseconds = inf\n',
+            "seconds is inf, expected above 0 and at most",
+        ),
+        ({}, '[[tasks]]\nkind = "harness"\ntasks = ["x"]\nnum_fewshot = -1\n', "expected at least 0"),
+        ({"timeout_s": "inf"}, None, "timeout_s is inf"),
+        ({"context": "0"}, None, "context is 0"),
         ({}, "[[tasks]\n", "is no TOML"),
         ({}, "", "lacks the key 'tasks'"),
     ],
@@ -68,3 +83,10 @@ def test_the_plan_in_the_documents_is_one(tmp_path, request):
     assert {task.kind for task in plan.tasks} == {"prove", "evaluate", "bench", "sustained", "harness"}
     assert plan.cells == 2 * 3 * 2 * 5
     assert plan.sources[0].path == "smollm2-135m"
+
+
+def test_a_long_plan_is_checked_in_no_time(write_plan):
+    recipes = ", ".join(f'"{i:x}"' for i in range(60_000))
+    before = time.process_time()
+    assert read_plan(write_plan(recipes=f"[{recipes}]")).cells == 60_000
+    assert time.process_time() - before < 10  # every name with every other: minutes

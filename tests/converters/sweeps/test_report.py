@@ -1,11 +1,13 @@
 import json
 
+import numpy as np
 import pytest
 
 from edgesdk.errors import BundleError
 from edgesdk_converters.sweeps.drive import FinishedCell
 from edgesdk_converters.sweeps.expand_plan import SweepCell
 from edgesdk_converters.sweeps.job import Job, Outcome
+from edgesdk_converters.sweeps.job_store import JobStore
 from edgesdk_converters.sweeps.pareto import points_of
 from edgesdk_converters.sweeps.sweep_table import COLUMNS, SweepTable, read_rows
 from edgesdk_converters.sweeps.write_report import write_report
@@ -122,3 +124,56 @@ def test_rows_of_an_earlier_plan_go(table):
 def test_a_table_that_is_not_there(tmp_path):
     with pytest.raises(BundleError, match="is not there"):
         list(read_rows(tmp_path / "sweep.sqlite"))
+
+
+def test_a_table_that_cannot_be_written_is_one_line(table):
+    import sqlite3
+
+    with SweepTable(table, "next") as opened:
+        opened._connection.execute("PRAGMA busy_timeout = 50")
+        reader = sqlite3.connect(table, isolation_level=None)
+        reader.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(BundleError, match=r"cannot be written .*locked.*; close what reads it"):
+            opened.add(finished("w8", "bench", {}))
+        with pytest.raises(BundleError, match="cannot be written"):
+            opened.finish()
+        reader.close()
+
+
+def test_a_table_in_a_folder_that_is_none_is_one_line(tmp_path):
+    with pytest.raises(BundleError, match="cannot be opened"):
+        SweepTable(tmp_path / "gone" / "sweep.sqlite", "run")
+
+
+def test_figures_of_a_strange_outcome_have_no_column(table):
+    with SweepTable(table, "next") as opened:
+        opened.add(finished("w8", "bench", {"perplexity": [1, 2], "backend": {"a": 1}}))
+    place = ("model", "plain", "w8", "litert", "here", "bench")
+    (row,) = [row for row in read_rows(table) if row.place == place]
+    assert row.figures["perplexity"] == [1, 2]
+
+
+@pytest.mark.parametrize("value", [1 << 63, -(1 << 64), "\ud800"])
+def test_what_sqlite_cannot_hold_is_no_outcome(value):
+    document = {"key": "k", "status": "done", "figures": {"perplexity": value}, "made": {}}
+    assert Outcome.from_json(document) is None
+    assert Outcome.from_json({**document, "figures": {}, "made": {"host": value}}) is None
+    assert Outcome.from_json({**document, "figures": {"perplexity": 1.5}}) is not None
+
+
+@pytest.mark.parametrize("data", [b"", b"PK", b"PK\x03\x04 cut", b"text", b"\x93NUMPY\x01\x00"])
+def test_damaged_positions_are_one_line(tmp_path, data):
+    store = JobStore(tmp_path)
+    store.prepare()
+    (tmp_path / "positions" / "k.npz").write_bytes(data)
+    with pytest.raises(BundleError, match="holds no scored positions"):
+        store.read_positions("k")
+
+
+def test_positions_that_are_one_array_are_one_line(tmp_path):
+    store = JobStore(tmp_path)
+    store.prepare()
+    with (tmp_path / "positions" / "k.npz").open("wb") as stream:
+        np.save(stream, np.zeros(3))
+    with pytest.raises(BundleError, match="holds no scored positions"):
+        store.read_positions("k")

@@ -1,6 +1,7 @@
 """Rules for exits: learnt from numbers where the right one is known, and from a tiny model."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -129,4 +130,22 @@ def test_a_task_that_is_none_names_its_line(tmp_path, line):
     path = tmp_path / "task.jsonl"
     path.write_text(json.dumps({"text": "x", "label": "a"}) + "\n" + line + "\n")
     with pytest.raises(UnsupportedOption, match=r"task.jsonl:2 is no line such as"):
+        read_labelled(path)
+
+
+def test_a_task_with_a_label_for_each_text_is_refused_in_no_time():
+    texts = [LabelledText("Dull.", str(i)) for i in range(60_000)]
+    before = time.process_time()
+    with pytest.raises(UnsupportedOption, match="has fewer than 2 texts"):
+        pick_shots(texts, 2, 0)
+    shots, rest = pick_shots(texts, 1, 0)
+    assert (len(shots), rest) == (60_000, [])
+    assert time.process_time() - before < 10  # each label looked for from the front: minutes
+
+
+def test_a_task_has_an_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("edgesdk.vectors.labelled_texts._MOST_CHARACTERS", 100)
+    path = tmp_path / "task.jsonl"
+    path.write_text('{"text": "Dull.", "label": "negative"}\n' * 4)
+    with pytest.raises(UnsupportedOption, match="give fewer texts"):
         read_labelled(path)

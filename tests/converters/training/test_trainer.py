@@ -16,6 +16,7 @@ pytest.importorskip("optax", reason="needs the extra 'train'")
 import jax.numpy as jnp  # noqa: E402
 
 from edgesdk.errors import CheckpointError, TransformError, UnsupportedOption  # noqa: E402
+from edgesdk_converters.progress import ProgressMeter  # noqa: E402
 from edgesdk_converters.training.run_state import RunState, load_run, save_run  # noqa: E402
 from edgesdk_converters.training.trainer import (  # noqa: E402
     LOG_FILE,
@@ -24,6 +25,7 @@ from edgesdk_converters.training.trainer import (  # noqa: E402
     TrainOptions,
     read_log,
 )
+from edgesdk_converters.training.work_folder import check_target, plan_steps  # noqa: E402
 
 
 class Line:
@@ -179,3 +181,30 @@ def test_a_loss_that_is_not_finite_ends_the_run(tmp_path):
 def test_numbers_without_meaning_are_refused(changes):
     with pytest.raises(UnsupportedOption, match=f"{next(iter(changes))} is .* no meaning"):
         options(**changes)
+
+
+@pytest.mark.parametrize("line", ["1", "[" * 100_000, '{"step": "1"}', "[1]", "\udcff"])
+def test_a_strange_line_ends_the_log(tmp_path, line):
+    log = tmp_path / LOG_FILE
+    log.write_text('{"step": 1, "loss": 2.0}\n' + line + "\n", encoding="utf-8", errors="surrogateescape")
+    assert read_log(log) == [{"step": 1, "loss": 2.0}]
+
+
+def test_a_state_of_impossible_steps_is_named(tmp_path):
+    from safetensors.numpy import save_file
+
+    header = {"format": "edgesdk-training", "step": "9" * 5000, "settings": "{}"}
+    save_file({"parameters['w']": np.ones(4, np.float32)}, tmp_path / STATE_FILE, header)
+    with pytest.raises(CheckpointError, match="is no state of a training run"):
+        load_run(tmp_path / STATE_FILE, RunState(3, {"w": jnp.ones(4)}, ()), {})
+
+
+@pytest.mark.parametrize("name", ["target.json", "plan.json"])
+def test_a_work_folder_that_is_nested_too_deep_is_one_line(tmp_path, name):
+    (tmp_path / name).write_text("[" * 100_000)
+    read = {
+        "target.json": lambda: check_target(tmp_path / name, "tiny", "tiny 0"),
+        "plan.json": lambda: plan_steps(None, 1.0, {}, Line(), tmp_path, ProgressMeter(None, [])),
+    }
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read[name]()

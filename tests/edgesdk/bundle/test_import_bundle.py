@@ -92,7 +92,16 @@ def change_manifest(folder, change):
     path.write_text(json.dumps(document))
 
 
+def grow(folder):
+    """Lists a file that no disk holds: what a small zip may grow to."""
+    record = {"sha256": "0" * 64, "size_bytes": 1 << 60}
+    change_manifest(folder, lambda d: d["files"].update({"variants/x/weights.bin": record}))
+    (folder / "variants" / "x").mkdir(parents=True)
+    (folder / "variants" / "x" / "weights.bin").write_bytes(b"x")
+
+
 DAMAGE = {
+    "has room for": grow,
     "is damaged: sha256": lambda f: change_model(f, lambda data: data[:-1] + bytes([data[-1] ^ 1])),
     "has more than the": lambda f: change_model(f, lambda data: data + b"x"),
     "bytes that its manifest says": lambda f: change_model(f, lambda data: data[:100]),
@@ -145,3 +154,32 @@ def test_a_zip_whose_bytes_changed_is_refused(copied, tmp_path, own_shelf):
     with pytest.raises(BundleError):
         edgesdk.import_bundle(path)
     assert nothing_left(own_shelf)
+
+
+@pytest.mark.parametrize("way", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_zip_that_is_compressed_otherwise_is_refused(copied, tmp_path, own_shelf, way):
+    path = tmp_path / "given.zip"
+    with zipfile.ZipFile(path, "w", way) as archive:
+        for file in sorted(each for each in copied.rglob("*") if each.is_file()):
+            archive.write(file, file.relative_to(copied).as_posix())
+    with pytest.raises(BundleError, match="make the zip again with deflate"):
+        edgesdk.import_bundle(path)
+    assert nothing_left(own_shelf)
+
+
+def test_a_long_list_of_entries_is_not_read(copied, tmp_path, own_shelf, monkeypatch):
+    monkeypatch.setattr("edgesdk.bundle.import_bundle._LARGEST_LIST_BYTES", 1000)
+    path = tmp_path / "given.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in range(100):
+            archive.writestr(f"{i}.txt", "")
+    with pytest.raises(BundleError, match="its list of files has more than"):
+        edgesdk.import_bundle(path)
+    assert nothing_left(own_shelf)
+
+
+def test_a_zip_may_have_a_comment(copied, tmp_path):
+    path = zipped(copied, tmp_path / "given.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = b"from a friend"
+    assert edgesdk.import_bundle(path) == shelf.place("given")

@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 
@@ -134,3 +135,97 @@ def test_a_variant_whose_weights_have_no_digest_is_refused(edited, numbers):
 def test_a_variant_without_numbers_is_refused(edited):
     with pytest.raises(BundleError, match=r"manifest.variants\[0\] lacks the key 'numbers'"):
         edited(lambda m: m["variants"][0].pop("numbers"))
+
+
+def test_more_convolutions_than_a_port_holds_are_refused(edited):
+    def change(manifest):
+        decoder = manifest["decoder"]
+        decoder["hidden_size"] = LARGEST_SIZE
+        decoder["blocks"][1]["mixer"] = {"kernel": 3}
+
+    with pytest.raises(BundleError, match=r"convolutions take \d+ numbers of a token"):
+        edited(change)
+
+
+def test_lists_of_a_manifest_have_an_end(edited):
+    adapter = {"sha256": "0" * 64, "gate": 1, "rank": 1, "products": 1, "scale": 1.0, "size_bytes": 1}
+    port = {"dims": ["T"], "dtype": "float32"}
+    many = range(40_000)
+    before = time.process_time()
+    with pytest.raises(BundleError, match="has 40000 adapters, expected at most 64"):
+        edited(lambda m: m.update(adapters=[{**adapter, "name": f"a{i}"} for i in many]))
+
+    def ports(manifest):
+        manifest["adapters"] = []
+        inputs = [{**port, "name": f"a{i}"} for i in many]
+        manifest["variants"][0]["stacks"] = [{"name": "main", "inputs": inputs}]
+
+    def stacks(manifest):
+        manifest["variants"][0]["stacks"] = [{"name": f"a{i}"} for i in many]
+
+    with pytest.raises(BundleError, match="has 40000 further ports"):
+        edited(ports)
+    edited(stacks)
+    assert time.process_time() - before < 10  # each compared with each: minutes
+
+
+def test_segments_cut_where_no_block_attends_are_refused_in_a_line(edited):
+    def change(manifest):
+        blocks = manifest["decoder"]["blocks"]
+        variant = manifest["variants"][0]
+        other = {**manifest["decoder"], "blocks": [blocks[1]]}
+        first = {**manifest["decoder"], "blocks": [blocks[0]]}
+        manifest["decoder"] = {**manifest["decoder"], "blocks": [blocks[0], {**blocks[1], "mixer": None}]}
+        parts = (
+            ("segment", 0, 1, first),
+            ("segment", 1, 2, other),
+            ("head", 0, 0, None),
+            ("fill", 1, 2, other),
+        )
+        names = {
+            ("segment", 0): "to_1",
+            ("segment", 1): "from_1",
+            ("head", 0): "exit_head",
+            ("fill", 1): "fill_1",
+        }
+        for part, start, end, decoder in parts:
+            name = names[part, start]
+            exit_ = {"part": part, "first": start, "last": end}
+            variant["stacks"].append({"name": name, "decoder": decoder, "exit": exit_})
+            size = {"tokens": 1, "cells": 64, "rows": 1, "signature": name, "stack": name}
+            variant["steps"].append(size)
+
+    with pytest.raises(BundleError, match="has the stack 'from_1' of another decoder"):
+        edited(change)
+
+
+STREAMS = {"name": "streams", "dims": ["T", 2], "dtype": "float32"}
+SOURCES = {"name": "sources", "dims": ["T"], "dtype": "int32"}
+RECORD = {"form": "streams", "count": 2, "layers": 1, "rank": 4, "size_bytes": 1}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "record", "said"),
+    [
+        ([STREAMS], RECORD, "input 'sources'"),
+        ([STREAMS, SOURCES], {**RECORD, "form": "masks"}, "input 'sources'"),
+        ([STREAMS, {**SOURCES, "dims": ["T", 2]}], RECORD, "input 'sources'"),
+        ([STREAMS, {**SOURCES, "dtype": "float32"}], RECORD, "input 'sources'"),
+        ([{**STREAMS, "dtype": "int8"}, SOURCES], RECORD, "input 'streams'"),
+        ([SOURCES], None, "input 'sources'"),
+        ([{"name": "gates", "dims": ["T", LARGEST_SIZE]}], None, "64 at most"),
+        ([{"name": "gates", "dims": ["T", 2], "dtype": "int32"}], None, "expected float32"),
+        ([{"name": "gates", "dims": ["T"]}], None, "expected float32"),
+    ],
+)
+def test_inputs_that_steps_cannot_fill_are_refused(edited, inputs, record, said):
+    stack = {"name": "main", "inputs": inputs, "streams": record}
+    with pytest.raises(BundleError, match=said):
+        edited(lambda m: m["variants"][0].update(stacks=[stack]))
+
+
+def test_inputs_that_steps_fill_are_read(edited):
+    gates = {"name": "gates", "dims": ["T", 2]}
+    stack = {"name": "main", "inputs": [STREAMS, SOURCES, gates], "streams": RECORD}
+    (variant,) = edited(lambda m: m["variants"][0].update(stacks=[stack])).manifest.variants
+    assert variant.stacks[0].streams.count == 2

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -107,3 +108,22 @@ def test_a_rule_comes_back_from_its_file(tmp_path, kind):
 def test_what_is_no_rule_is_refused(change):
     with pytest.raises(ValueError, match=r"expected|lengths|finite|potentials|offsets|labels"):
         dataclasses.replace(learnt("svm"), **change)
+
+
+@pytest.mark.parametrize("kind", ["svm", "crf"])
+def test_a_rule_of_huge_numbers_leaves_nowhere_and_says_nothing(kind):
+    rule = ExitRule(
+        kind,
+        (2, 4),
+        features=("gap", "top_prob"),
+        mean=(0.0, 0.0),
+        scale=(1e-300, 1e-300),
+        weights=((1e308, -1e308),) * 2,
+        bias=(0.0, 0.0),
+        stay=(1e308, -1e308, 1e308, 1e308) if kind == "crf" else (),
+    )
+    seen = [np.full(5, 0.9), np.full(5, 0.9)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not rule.leaves(2, seen[:1])
+        assert not rule.leaves(4, seen)
