@@ -17,6 +17,7 @@ from edgesdk_converters.adapters.adapter import (
 )
 from edgesdk_converters.check_targets import check_exact, check_package_limit, check_palettes
 from edgesdk_converters.drafts.draft_checkpoint import DraftCheckpoint, read_draft
+from edgesdk_converters.drafts.shipped_draft import ships
 from edgesdk_converters.exit_stacks import parse_exits
 from edgesdk_converters.quantise.budget import Budget, parse_budget
 from edgesdk_converters.quantise.calibration.calibration_text import (
@@ -148,7 +149,8 @@ class CheckedOptions:
         if (options.hidden_states or options.embeddings) and plain:
             found.append(f"{plain} gives logits only, without states")
         bare = ", ".join(target.name for target in self.targets if not target.draft_tokens)
-        if self.draft is not None and bare:
+        # The draft of a named model comes along unasked.
+        if options.draft is not None and not ships(options.draft) and bare:
             found.append(f"{bare} holds no draft and is written without")
         return found
 

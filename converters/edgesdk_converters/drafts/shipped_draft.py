@@ -19,3 +19,8 @@ def shipped_draft(model: str) -> Path | None:
     found = FOLDER / model
     # What is no name of a model must not lead out of the folder.
     return found if found.parent == FOLDER and (found / CONFIG).is_file() else None
+
+
+def ships(folder: Path) -> bool:
+    """Whether a draft is one of the package's own."""
+    return folder.parent == FOLDER
