@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
@@ -37,6 +38,8 @@ EXCLUDED = (
 def arguments(out: Path) -> list[str]:
     """Of PyInstaller."""
     found = ["--noconfirm", "--clean", "--onedir", "--name", "chat", "--paths", str(ROOT)]
+    for name in COLLECTED:  # PyInstaller's own search does not see packages that are installed to be edited
+        found += ["--paths", str(Path(find_spec(name).submodule_search_locations[0]).parent)]
     found += ["--distpath", str(out), "--workpath", str(out / "work"), "--specpath", str(out / "work")]
     found += [f"--collect-submodules={name}" for name in COLLECTED]
     found += [f"--collect-data={name}" for name in COLLECTED]

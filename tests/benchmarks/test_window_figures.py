@@ -53,7 +53,9 @@ def test_windows_sum_up_to_one_run(figures, windows, reference, tmp_path):
         whole.add(window, candidate.score(window), truth(window))
     measurements = figures.Measurements(tmp_path, candidate, "s")
     found = figures.sum_up([measurements.measure(candidate, w, reference) for w in windows])
-    for name, value in asdict(whole.report()).items():
+    expected = asdict(whole.report())
+    del expected["kl_p99_nats"]  # of all positions, which windows do not keep
+    for name, value in expected.items():
         assert getattr(found, name) == pytest.approx(value, rel=1e-9), name
     assert 0 < found.ratio_error < 0.5
 

@@ -48,6 +48,7 @@ FINE = {  # of the above, what an option takes, by its place there
     "template_variables": (5, 8),
     "calls_as_text": (4,),
     "thinking_tokens": (5,),
+    "adapter": (5, 8),
     "messages": (5,),
 }
 OWN = ("n", "priority", "deadline_s")
