@@ -313,7 +313,23 @@ class Soak:
         self.sessions.clear()
         # A forgotten session that an exception's traceback still refers to keeps its cells until then.
         gc.collect()
-        self.engine.check()
+        self.settle()
+        self.settle()
+
+    def settle(self) -> None:
+        """Waits for requests that nobody waits for: one outlives its event loop a while."""
+        since, before = time.monotonic(), -1
+        while True:
+            self.engine.check()  # whoever waits for it sees the figures of everything handed in before
+            figures = self.engine.metrics
+            if not figures.running and not figures.waiting:
+                return
+            if figures.steps != before:
+                since, before = time.monotonic(), figures.steps
+            if time.monotonic() > since + STUCK_S:
+                self.outcomes["stuck"] += 1
+                return
+            time.sleep(0.001)
 
 
 def with_drafts(model: Model, make: Callable[[], Drafter]) -> Model:
