@@ -55,7 +55,6 @@ def main() -> int:
     cut = len(text) * 9 // 10
     held_out = _of_bytes(text[cut:], asked.bytes)
     english = None if asked.english is None else _of_bytes(asked.english.read_text("utf-8"), asked.bytes)
-    rows = []
     with tempfile.TemporaryDirectory() as folder:
         corpus = Path(folder) / "corpus.txt"
         corpus.write_text(text[:cut], encoding="utf-8")
@@ -85,7 +84,6 @@ def main() -> int:
                 with edgesdk.load(bundle, threads=1) as model:
                     row |= _measured(model, held_out, english, tuned)
                 shutil.rmtree(bundle)
-            rows.append(row)
             print(
                 json.dumps(row) if asked.json else "  ".join(f"{k} {_shown(v)}" for k, v in row.items()),
                 flush=True,

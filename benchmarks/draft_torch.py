@@ -31,10 +31,8 @@ def ours(source: str, features: Path, steps: int, numbers: str, out: Path | None
     import jax
     import numpy as np
 
-    from edgesdk_converters.architectures.registry import read_spec, weights_for
+    from edgesdk_converters.architectures.read_program import read_program
     from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
-    from edgesdk_converters.graph.decoder import build_decoder
-    from edgesdk_converters.graph.program import Program
     from edgesdk_converters.training import trainer
     from edgesdk_converters.training.choose_words import choose_words
     from edgesdk_converters.training.draft_batches import WINDOW, DraftBatches
@@ -44,8 +42,8 @@ def ours(source: str, features: Path, steps: int, numbers: str, out: Path | None
     from edgesdk_converters.training.recurrent_draft import DraftShape
 
     checkpoint = open_checkpoint(source)
-    spec = read_spec(checkpoint.config)
-    program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
+    program = read_program(checkpoint)
+    spec = program.spec
     found = open_features(features)
     said = (found.tokens[s + first : s + n] for s, n, first in found.bounds.tolist())
     words = choose_words(said, checkpoint.tokenizer.record.eos_ids, spec.vocab_size, 8192)

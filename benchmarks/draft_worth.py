@@ -21,10 +21,9 @@ import numpy as np
 
 from edgesdk.bundle.write_file import write_file
 from edgesdk.engine.engine import Engine
-from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.architectures.read_program import read_program
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
 from edgesdk_converters.drafts.draft_checkpoint import DraftCheckpoint, read_draft
-from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.training.draft_learner import Frozen, freeze
 from edgesdk_converters.training.features import Features, LearningText, collect_features
@@ -40,9 +39,7 @@ _TOKENS = 512
 
 def open_target(source: str) -> Program:
     """The decoder of a checkpoint."""
-    checkpoint = open_checkpoint(source)
-    spec = read_spec(checkpoint.config)
-    return Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
+    return read_program(open_checkpoint(source))
 
 
 def answer_tasks(bundle: Path, path: Path, tokens: int) -> list[TaughtText]:

@@ -10,14 +10,13 @@ from edgesdk.bundle.manifest import VocabularyRecord
 from edgesdk_converters.adapters.adapter import AdapterRequest
 from edgesdk_converters.adapters.merge_adapter import merge_adapters
 from edgesdk_converters.adapters.runtime_adapters import read_runtime_adapters
-from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.architectures.read_program import read_program
 from edgesdk_converters.calibration_windows import calibration_windows
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
 from edgesdk_converters.drafts.draft_checkpoint import DraftCheckpoint
 from edgesdk_converters.drafts.draft_stack import DraftStack
 from edgesdk_converters.drafts.fit_draft import fit_draft
-from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.progress import ProgressMeter
 from edgesdk_converters.quantise.calibration.calibration_text import CalibrationText
@@ -111,8 +110,7 @@ def read_source(
     texts: Texts = []
     if sample is not None:
         texts = calibration_windows(checkpoint, sample, _WINDOW_TOKENS, _CALIBRATION_TOKENS)
-    spec = read_spec(checkpoint.config)
-    program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec), merged)
+    program = read_program(checkpoint, merged)
     program = reshaping.narrow(reshaping.shorten(program, texts, meter.say), kept)
     fitted = None if draft is None else fit_draft(draft, program, checkpoint.tokenizer)
     if hidden_states or fitted is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from edgesdk.cli.convert import converters_installed
-from edgesdk.cli.options import json_option
+from edgesdk.cli.options import json_option, revision_option
 from edgesdk.cli.output import print_facts, print_json, print_table, stage_printer
 
 if TYPE_CHECKING:
@@ -78,9 +78,7 @@ def command() -> None:
     help=f"Tokens of it, in windows of {_WINDOW_TOKENS}; every third window checks, the others rank.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, metavar="N", help="Of a random ranking.")
-@click.option(
-    "--revision", metavar="NAME", help="Commit, branch or tag of a hub id. Default: the hub's default branch."
-)
+@revision_option
 @click.option(
     "--plot",
     type=click.Path(dir_okay=False, path_type=Path),

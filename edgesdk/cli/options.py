@@ -84,6 +84,9 @@ def _bundle_argument(function: Command, required: bool) -> Command:
 model_argument = click.argument("model")
 """A bundle, or a checkpoint to convert once: for `edgesdk.cli.convert_once`."""
 
+revision_option = click.option(
+    "--revision", metavar="NAME", help="Commit, branch or tag of a hub id. Default: the hub's default branch."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 json_progress_option = click.option(
     "--json",

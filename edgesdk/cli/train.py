@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from edgesdk.cli.convert import converters_installed
-from edgesdk.cli.options import json_option, threads_option
+from edgesdk.cli.options import json_option, json_progress_option, revision_option, threads_option
 from edgesdk.cli.output import print_facts, print_json, print_table
-from edgesdk.cli.progress_line import ProgressLine, print_event, tell_counts
+from edgesdk.cli.progress_line import tell_counts
 from edgesdk.cli.train_adapter import train_adapter_command
 from edgesdk.cli.train_exits import train_exits_command
 from edgesdk.cli.train_streams import train_streams_command
+from edgesdk.cli.training_options import (
+    answer_tokens_option,
+    data_option,
+    hours_option,
+    length,
+    numbers_option,
+    run_training,
+    seed_option,
+    steps_option,
+    teacher_option,
+    teacher_threads_option,
+    work_option,
+)
 
 if TYPE_CHECKING:
     from edgesdk.retrieval.judge_file import Reads
@@ -68,38 +80,11 @@ command.add_command(train_adapter_command, "adapter")
     help="kld, tvd, tvd++, tvd++sampled, ce (pretraining), kld-tvd or kld-tvd++: KL divergence first, then "
     "the other.",
 )
-@click.option(
-    "--hours",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="H",
-    help="How long to train, once the texts are there: steps are timed and their number fixed. Default: 1.",
-)
-@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="How many steps, in place of --hours.")
-@click.option(
-    "--data",
-    multiple=True,
-    default=("answers",),
-    show_default=True,
-    metavar="WHAT",
-    help="answers: the target writes them to instructions that are shipped; sample: the shipped calibration "
-    "sample; or a UTF-8 text file. Several times for several.",
-)
-@click.option(
-    "--tokens",
-    type=click.IntRange(min=1000),
-    default=400_000,
-    show_default=True,
-    metavar="N",
-    help="Tokens of answers that the target writes.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(0, (1 << 31) - 1),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Of instructions, draws and first numbers.",
-)
+@hours_option(", once the texts are there")
+@steps_option
+@data_option
+@answer_tokens_option
+@seed_option("instructions, draws and first numbers")
 @click.option(
     "--width",
     type=click.IntRange(min=1),
@@ -124,36 +109,12 @@ command.add_command(train_adapter_command, "adapter")
     metavar="N",
     help="Tokens ahead that it learns.",
 )
-@click.option(
-    "--teacher",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    metavar="BUNDLE",
-    help="Bundle of the target that writes the answers. Default: the target is converted to w8-round.",
-)
-@click.option(
-    "--work",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Folder for answers, states and the run, which goes on where it was. Default: OUT/work.",
-)
-@click.option(
-    "--numbers",
-    type=click.Choice(["float32", "bfloat16"]),
-    default="float32",
-    show_default=True,
-    help="Of the factors of products in training; bfloat16 is faster where the processor multiplies it.",
-)
-@click.option("--threads", type=click.IntRange(min=1), metavar="N", help="CPU threads of the teacher.")
-@click.option(
-    "--revision", metavar="NAME", help="Commit, branch or tag of a hub id. Default: the hub's default branch."
-)
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print JSON lines instead of text: the progress (event: progress), and the report as the last line "
-    "(event: done).",
-)
+@teacher_option
+@work_option("answers, states and the run")
+@numbers_option
+@teacher_threads_option
+@revision_option
+@json_progress_option
 def draft(
     target: str,
     out: Path,
@@ -183,11 +144,9 @@ def draft(
         from edgesdk_converters.training.draft_training import DraftTraining
         from edgesdk_converters.training.train_draft import train_draft
 
-        if hours is None and steps is None:
-            hours = 1.0
         options = DraftTraining(
             loss=loss,
-            hours=hours,
+            hours=length(hours, steps),
             steps=steps,
             data=data,
             answer_tokens=tokens,
@@ -200,11 +159,10 @@ def draft(
             threads=threads,
             numbers=numbers,
         )
-        started = time.perf_counter()
-        with ProgressLine() as line:
-            shown = print_event if as_json else line
-            report = train_draft(target, out, options, revision=revision, report=shown)
-    _show(report, time.perf_counter() - started, as_json)
+        made = run_training(
+            lambda report: train_draft(target, out, options, revision=revision, report=report), as_json
+        )
+    _show(*made, as_json)
 
 
 command.add_command(train_streams_command)

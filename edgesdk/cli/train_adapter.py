@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edgesdk.cli.convert import converters_installed
+from edgesdk.cli.options import json_progress_option, revision_option
 from edgesdk.cli.output import print_facts, print_json
-from edgesdk.cli.progress_line import ProgressLine, print_event
+from edgesdk.cli.training_options import (
+    hours_option,
+    length,
+    run_training,
+    seed_option,
+    steps_option,
+    work_option,
+)
 from edgesdk.errors import UnsupportedOption, quoted
 
 if TYPE_CHECKING:
@@ -47,13 +54,8 @@ def _layers(context: click.Context, parameter: click.Parameter, value: str | Non
     metavar="FILE",
     help="A UTF-8 text file, or sample for the shipped calibration sample. Several times for several.",
 )
-@click.option(
-    "--hours",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="H",
-    help="How long to train: steps are timed and their number fixed. Default: 1.",
-)
-@click.option("--steps", type=click.IntRange(min=1), metavar="N", help="How many steps, in place of --hours.")
+@hours_option()
+@steps_option
 @click.option(
     "--rank",
     type=click.IntRange(1, 1024),
@@ -95,30 +97,10 @@ def _layers(context: click.Context, parameter: click.Parameter, value: str | Non
     show_default=True,
     help="The highest.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(0, (1 << 31) - 1),
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Of draws and first numbers.",
-)
-@click.option(
-    "--work",
-    type=click.Path(file_okay=False, path_type=Path),
-    metavar="DIR",
-    help="Folder for the state of the run, which goes on where it was. Default: OUT/work.",
-)
-@click.option(
-    "--revision", metavar="NAME", help="Commit, branch or tag of a hub id. Default: the hub's default branch."
-)
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print JSON lines instead of text: the progress (event: progress), and the report as the last line "
-    "(event: done).",
-)
+@seed_option("draws and first numbers")
+@work_option("the state of the run")
+@revision_option
+@json_progress_option
 def train_adapter_command(
     model: str,
     out: Path,
@@ -148,7 +130,7 @@ def train_adapter_command(
 
         options = AdapterTraining(
             data=data,
-            hours=1.0 if hours is None and steps is None else hours,
+            hours=length(hours, steps),
             steps=steps,
             rank=rank,
             alpha=alpha,
@@ -159,11 +141,10 @@ def train_adapter_command(
             seed=seed,
             work=work,
         )
-        started = time.perf_counter()
-        with ProgressLine() as line:
-            shown = print_event if as_json else line
-            report = train_adapter(model, out, options, revision=revision, report=shown)
-    _show(report, time.perf_counter() - started, as_json)
+        made = run_training(
+            lambda report: train_adapter(model, out, options, revision=revision, report=report), as_json
+        )
+    _show(*made, as_json)
 
 
 def _show(report: AdapterReport, wall_s: float, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgesdk.cli.convert import converters_installed
-from edgesdk.cli.options import json_option
+from edgesdk.cli.options import json_option, revision_option
 from edgesdk.cli.output import megabytes, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
@@ -49,9 +49,7 @@ def command() -> None:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="UTF-8 text that did not choose the tokens; several times for several domains or languages.",
 )
-@click.option(
-    "--revision", metavar="NAME", help="Commit, branch or tag of a hub id. Default: the hub's default branch."
-)
+@revision_option
 @json_option
 def report(
     source: str, prune_vocab: str, texts: tuple[Path, ...], revision: str | None, as_json: bool
@@ -123,9 +121,7 @@ Examples:
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Of what is drawn."
 )
-@click.option(
-    "--revision", metavar="NAME", help="Commit, branch or tag of a hub id. Default: the hub's default branch."
-)
+@revision_option
 @json_option
 def adapt(
     source: str,

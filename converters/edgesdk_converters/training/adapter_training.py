@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgesdk.errors import UnsupportedOption
-
-SAMPLE = "sample"
+from edgesdk_converters.training.check_training import SAMPLE, check_counts, check_data, check_length
 
 
 @dataclass(frozen=True)
@@ -47,21 +46,11 @@ class AdapterTraining:
         Raises:
             UnsupportedOption: naming the option.
         """
-        if (self.hours is None) == (self.steps is None):
-            raise UnsupportedOption("give the hours to train or the steps, one of the two")
-        if self.hours is not None and not (0 < self.hours <= 1000 and math.isfinite(self.hours)):
-            raise UnsupportedOption(f"hours is {self.hours}, expected more than 0 and at most 1000")
-        for name in ("steps", "rank", "windows"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UnsupportedOption(f"{name} is {value}, expected at least 1")
+        check_length(self.hours, self.steps)
+        check_counts(self, ("steps", "rank", "windows"))
         if not (self.alpha > 0 and math.isfinite(self.alpha)):
             raise UnsupportedOption(f"alpha is {self.alpha}, expected a number above 0")
-        if not self.data:
-            raise UnsupportedOption(f"data is empty, expected text files or {SAMPLE}")
-        twice = [item for item in self.data if self.data.count(item) > 1]
-        if twice:  # what is held back of one would be learnt from the other
-            raise UnsupportedOption(f"data names {twice[0][:200]!r} twice, expected it once")
+        check_data(self.data, f"text files or {SAMPLE}")
 
     def settings(self) -> dict[str, object]:
         """What must be the same for a run to go on; the learning rate and the seed are the trainer's."""

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgesdk.errors import UnsupportedOption
+from edgesdk_converters.training.check_training import ANSWERS, SAMPLE, check_counts, check_data, check_length
 from edgesdk_converters.training.losses import find_loss
 from edgesdk_converters.training.products import Numbers
-
-ANSWERS, SAMPLE = "answers", "sample"
-"""Kinds of data beside files: what the target answers, and the shipped calibration sample."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +57,11 @@ class DraftTraining:
             UnsupportedOption: naming the option.
         """
         find_loss(self.loss)
-        if (self.hours is None) == (self.steps is None):
-            raise UnsupportedOption("give the hours to train or the steps, one of the two")
-        if self.hours is not None and not (0 < self.hours <= 1000 and math.isfinite(self.hours)):
-            raise UnsupportedOption(f"hours is {self.hours}, expected more than 0 and at most 1000")
-        for name in ("steps", "answer_tokens", "width", "layers", "words", "depth", "windows", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UnsupportedOption(f"{name} is {value}, expected at least 1")
-        if not self.data:
-            raise UnsupportedOption(f"data is empty, expected {ANSWERS}, {SAMPLE} or text files")
-        twice = [item for item in self.data if self.data.count(item) > 1]
-        if twice:  # what is held back of one would be learnt from the other
-            raise UnsupportedOption(f"data names {twice[0][:200]!r} twice, expected it once")
+        check_length(self.hours, self.steps)
+        check_counts(
+            self, ("steps", "answer_tokens", "width", "layers", "words", "depth", "windows", "threads")
+        )
+        check_data(self.data, f"{ANSWERS}, {SAMPLE} or text files")
 
     def settings(self) -> dict[str, object]:
         """What must be the same for a run to go on."""

@@ -21,10 +21,19 @@ from numpy.typing import NDArray
 
 from edgesdk.bundle.write_file import write_file
 from edgesdk.errors import CheckpointError, TransformError
+from edgesdk_converters.graph.program import Program
 from edgesdk_converters.training.frozen_target import HiddenStates
 
 _INDEX = "features.json"
 _VERSION = 1
+_MOST_TOKENS = 512
+
+
+def most_read_tokens(program: Program) -> int:
+    """Most tokens of a call of a target, and so of a text: the same whatever reads it, for states that stand
+    beside each other are of the same tokens.
+    """
+    return min(_MOST_TOKENS, program.spec.context)
 
 
 class Target(Protocol):

@@ -11,21 +11,17 @@ from typing import Protocol
 
 import numpy as np
 
-from edgesdk.bundle.manifest import MANIFEST_NAME, TOKENIZER_NAME
+from edgesdk.bundle.manifest import TOKENIZER_NAME
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.bundle.write_file import write_file
 from edgesdk.engine.engine import Engine
 from edgesdk.errors import CheckpointError, UnsupportedOption
 from edgesdk_converters.calibration_windows import calibration_windows
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
-from edgesdk_converters.convert import convert
-from edgesdk_converters.convert_options import ConvertOptions
 from edgesdk_converters.drafts.draft_checkpoint import tokenizer_digest
-from edgesdk_converters.graph.program import Program
 from edgesdk_converters.quantise.calibration.calibration_text import builtin_calibration, read_calibration
-from edgesdk_converters.training.draft_training import ANSWERS, SAMPLE
+from edgesdk_converters.training.check_training import ANSWERS, SAMPLE
 from edgesdk_converters.training.features import LearningText
-from edgesdk_converters.training.running_target import RunningTarget
 from edgesdk_converters.training.seed_instructions import (
     LICENCE,
     instructions,
@@ -33,6 +29,7 @@ from edgesdk_converters.training.seed_instructions import (
     shipped_passages,
 )
 from edgesdk_converters.training.teach_texts import TEMPERATURES, TOP_P, read_texts, teach_texts
+from edgesdk_converters.training.work_folder import TrainingTarget
 
 _WINDOW = 256  # tokens of a window of plain text
 _MOST_TEXT = 1 << 24
@@ -81,16 +78,12 @@ class LearningData:
     provenance: list[Provenance]
 
 
-def learning_texts(
-    source: str, checkpoint: Checkpoint, options: TextOptions, work: Path, say: Callable[[int], None]
-) -> LearningData:
+def learning_texts(target: TrainingTarget, options: TextOptions, say: Callable[[int], None]) -> LearningData:
     """Gathers texts; answers are written first where they are not there yet.
 
     Args:
-        source: of the checkpoint, to make a teacher of.
-        checkpoint: the target.
+        target: whose answers, and the folder for them and for the teacher.
         options: which data.
-        work: folder for answers and the teacher.
         say: told how many tokens of answers there are.
 
     Raises:
@@ -101,10 +94,10 @@ def learning_texts(
     greedy: set[int] = set()
     provenance: list[Provenance] = []
     # What is wrong with a file has to show before answers are written for hours.
-    plain = {item: plain_text(checkpoint, item) for item in options.data if item != ANSWERS}
+    plain = {item: plain_text(target.checkpoint, item) for item in options.data if item != ANSWERS}
     for item in options.data:
         if item == ANSWERS:
-            found, record = _answers(source, checkpoint, options, work, say)
+            found, record = _answers(target, options, say)
             greedy.update(len(texts) + i for i, (_, cold) in enumerate(found) if cold)
             texts += [text for text, _ in found]
         else:
@@ -115,12 +108,13 @@ def learning_texts(
 
 
 def _answers(
-    source: str, checkpoint: Checkpoint, options: TextOptions, work: Path, say: Callable[[int], None]
+    target: TrainingTarget, options: TextOptions, say: Callable[[int], None]
 ) -> tuple[list[tuple[LearningText, bool]], Provenance]:
+    checkpoint, work = target.checkpoint, target.work
     path, about = work / "answers.jsonl", work / "answers.json"
     answers = read_texts(path) if path.exists() else []
     if sum(len(answer.answer) for answer in answers) < options.answer_tokens:
-        bundle = options.teacher if options.teacher is not None else _converted(source, work / "teacher")
+        bundle = options.teacher if options.teacher is not None else target.bundle("teacher")
         _check_teacher(bundle, checkpoint)
         asked = instructions(options.seed, shipped_passages())
         with Engine(bundle, threads=options.threads, max_running=_RUNNING, tbt_target_ms=_STEP_MS) as engine:
@@ -183,23 +177,6 @@ def _check_teacher(bundle: Path, checkpoint: Checkpoint) -> None:
         raise UnsupportedOption(
             f"the teacher {bundle} has another tokenizer than {checkpoint.name}; give a bundle made of it"
         )
-
-
-def running_target(source: str, program: Program, options: TextOptions, work: Path) -> RunningTarget:
-    """The target with its states, to read texts: converted for it unless it is there.
-
-    Raises:
-        EdgeSdkError: it cannot be converted or loaded.
-    """
-    return RunningTarget(_converted(source, work / "reader", states=True), program, options.threads)
-
-
-def _converted(source: str, folder: Path, *, states: bool = False) -> Path:
-    """A bundle made of the checkpoint, unless it is there."""
-    if not (folder / MANIFEST_NAME).is_file():
-        options = ConvertOptions(targets=("litert",), recipes=("w8-round",), prove=False, embeddings=states)
-        convert(source, folder, options)
-    return folder
 
 
 def plain_text(checkpoint: Checkpoint, item: str) -> tuple[list[LearningText], Provenance]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -10,7 +9,7 @@ from typing import Literal, get_args
 from edgesdk.bundle.stack_record import MOST_STREAMS
 from edgesdk.errors import UnsupportedOption
 from edgesdk_converters.streams.stream_config import PARTS, StreamForm
-from edgesdk_converters.training.draft_training import ANSWERS, SAMPLE
+from edgesdk_converters.training.check_training import ANSWERS, SAMPLE, check_counts, check_data, check_length
 from edgesdk_converters.training.losses import find_loss
 from edgesdk_converters.training.products import Numbers
 
@@ -82,16 +81,12 @@ class StreamTraining:
                 f"form is {self.form!r}, expected one of {', '.join(get_args(StreamForm))}"
             )
         find_loss(self.loss)
-        if (self.hours is None) == (self.steps is None):
-            raise UnsupportedOption("give the hours to train or the steps, one of the two")
-        if self.hours is not None and not (0 < self.hours <= 1000 and math.isfinite(self.hours)):
-            raise UnsupportedOption(f"hours is {self.hours}, expected more than 0 and at most 1000")
+        check_length(self.hours, self.steps)
         if not 1 <= self.streams <= MOST_STREAMS:
             raise UnsupportedOption(f"streams is {self.streams}, expected 1 to {MOST_STREAMS}")
-        for name in ("layers", "rank", "steps", "answer_tokens", "words", "tokens", "places", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UnsupportedOption(f"{name} is {value}, expected at least 1")
+        check_counts(
+            self, ("layers", "rank", "steps", "answer_tokens", "words", "tokens", "places", "threads")
+        )
         if self.form == "masks" and self.layers is not None:
             raise UnsupportedOption("in the form masks streams run in all layers; leave the layers out")
         odd = [part for part in self.parts if part not in PARTS]
@@ -99,11 +94,7 @@ class StreamTraining:
             raise UnsupportedOption(
                 f"parts are {', '.join(self.parts)[:80] or 'none'}, expected some of {', '.join(PARTS)}"
             )
-        if not self.data:
-            raise UnsupportedOption(f"data is empty, expected {ANSWERS}, {SAMPLE} or text files")
-        twice = [item for item in self.data if self.data.count(item) > 1]
-        if twice:  # what is held back of one would be learnt from the other
-            raise UnsupportedOption(f"data names {twice[0][:200]!r} twice, expected it once")
+        check_data(self.data, f"{ANSWERS}, {SAMPLE} or text files")
 
     def first(self, blocks: int) -> int:
         """Place of the first block that runs streams, of so many.

@@ -20,19 +20,23 @@ from edgesdk.bundle.records import to_json
 from edgesdk.bundle.write_file import write_file
 from edgesdk.errors import UnsupportedOption
 from edgesdk_converters.adapters.write_peft import TrainedAdapter, peft_modules, write_peft
-from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.architectures.read_program import read_program
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
-from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.low_rank_term import INNER, WRITTEN
-from edgesdk_converters.graph.program import Program
 from edgesdk_converters.progress import ProgressMeter, Report, Stage
 from edgesdk_converters.training.adapter_learner import TABLES, AdapterLearner, Parameters
 from edgesdk_converters.training.adapter_training import AdapterTraining
 from edgesdk_converters.training.learning_texts import Provenance, plain_text
 from edgesdk_converters.training.plot_losses import plot_losses
-from edgesdk_converters.training.trainer import LOG_FILE, Told, Trainer, TrainOptions, read_log
-from edgesdk_converters.training.work_folder import TARGET_FILE, check_target, plan_steps, target_origin
+from edgesdk_converters.training.trainer import LOG_FILE, Trainer, TrainOptions, read_log
+from edgesdk_converters.training.work_folder import (
+    TrainingTarget,
+    plan_steps,
+    program_size,
+    run_trainer,
+    take_work_folder,
+)
 from edgesdk_converters.vocabulary.tokenizer_data import TokenizerData
 
 _HELD_BACK = 10  # one window in so many is judged on, not learnt from
@@ -95,8 +99,7 @@ def train_adapter(
     meter = ProgressMeter(report, _stages(options))
     meter.enter("reading", f"reading {source}")
     checkpoint = open_checkpoint(source, revision=revision)
-    spec = read_spec(checkpoint.config)
-    program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
+    program = read_program(checkpoint)
     learnt, judged, provenance = _texts(checkpoint, options)
     learner = AdapterLearner(
         program,
@@ -108,12 +111,12 @@ def train_adapter(
         of_a_step=options.windows,
         seed=options.seed,
     )
-    peft_modules(spec.architecture, list(learner.products))  # before hours of training, not after them
+    tables = [name for name in TABLES if options.tables and name in program.weights]
+    # Before hours of training, not after them.
+    peft_modules(program.spec.architecture, [*learner.products, *tables])
     work = options.work if options.work is not None else out / "work"
-    work.mkdir(parents=True, exist_ok=True)
-    check_target(work / TARGET_FILE, checkpoint.name, target_origin(checkpoint, program))
-    run = _AdapterRun(checkpoint, program, options, learner, judged, provenance, out, work)
-    return run.train(meter)
+    target = take_work_folder(source, revision, checkpoint, program, work)
+    return _AdapterRun(target, options, learner, judged, provenance, out).train(meter)
 
 
 class _AdapterRun:
@@ -121,55 +124,41 @@ class _AdapterRun:
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
-        program: Program,
+        target: TrainingTarget,
         options: AdapterTraining,
         learner: AdapterLearner,
         judged: NDArray[np.int32],
         provenance: list[Provenance],
         out: Path,
-        work: Path,
     ) -> None:
-        self._checkpoint, self._program, self._options = checkpoint, program, options
-        self._learner, self._judged, self._provenance = learner, judged, provenance
-        self._out, self._work = out, work
+        self._checkpoint, self._program = target.checkpoint, target.program
+        self._run = target.run_folder("adapter")
+        self._options, self._learner, self._judged = options, learner, judged
+        self._provenance, self._out = provenance, out
 
     def train(self, meter: ProgressMeter) -> AdapterReport:
         options, learner = self._options, self._learner
         settings = options.settings()
-        steps = plan_steps(options.steps, options.hours, settings, learner, self._work, meter)
+        steps = plan_steps(options.steps, options.hours, settings, learner, self._run, meter)
         made = TrainOptions(steps, learning_rate=options.learning_rate, seed=options.seed)
-        trainer = Trainer(learner, made, self._work, settings)
+        trainer = Trainer(learner, made, self._run, settings)
         before = self._bits(learner.start())
-        meter.enter("training", f"training {steps} steps of {learner.tokens_of_a_step} tokens")
-        meter.expect(steps)
-        done = trainer.state.step
-        meter.say(f"{done} of {steps} steps are done, {before:.3f} bits a byte before", done)
+        meter.say(f"{before:.3f} bits a byte before", 0)
 
-        def told(line: Told) -> None:
-            nonlocal done
-            meter.say(
-                f"step {line.step} of {line.steps}, loss {line.loss:.4f}, {line.tokens_per_s:.0f} tokens/s",
-                line.step - done,
-            )
-            done = line.step
-
-        try:
-            trainer.run(told)
-        except KeyboardInterrupt:
+        def left() -> None:
             self._write(trainer.state.parameters, None)
-            raise
+
+        run_trainer(trainer, steps, meter, "tokens", learner.tokens_of_a_step, left)
         meter.enter("proving", "judging the adapter on text that was held back")
         parameters = trainer.state.parameters
         trained = sum(int(np.prod(each.shape)) for each in parameters.values())
-        weights = self._program.weights
         report = AdapterReport(
             adapter=self._out,
             steps=steps,
             tokens=steps * learner.tokens_of_a_step,
             passes=round(steps / learner.of_a_pass, 2),
             trained=trained,
-            share=trained / sum(int(np.prod(weights.shape(name))) for name in weights),
+            share=trained / program_size(self._program),
             held_back=len(self._judged),
             bits_before=before,
             bits_after=self._bits(parameters),
@@ -193,7 +182,7 @@ class _AdapterRun:
             self._program.spec.tied_head,
         )
         write_peft(self._out, adapter, self._program.spec.architecture, self._checkpoint.name)
-        lines = read_log(self._work / LOG_FILE)
+        lines = read_log(self._run / LOG_FILE)
         record = {
             "target": {"name": self._checkpoint.name, "source": self._checkpoint.source},
             "options": self._options.settings(),

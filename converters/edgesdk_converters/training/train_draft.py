@@ -5,7 +5,6 @@ Whatever was done stays in the work folder and is not done again: a run that was
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -14,7 +13,7 @@ import numpy as np
 
 from edgesdk.bundle.records import JsonValue, to_json
 from edgesdk.errors import UnsupportedOption
-from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.architectures.read_program import read_program
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
 from edgesdk_converters.drafts.draft_checkpoint import (
@@ -24,30 +23,30 @@ from edgesdk_converters.drafts.draft_checkpoint import (
     tokenizer_digest,
     write_draft,
 )
-from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.progress import ProgressMeter, Report, Stage
+from edgesdk_converters.training.check_training import ANSWERS
 from edgesdk_converters.training.choose_words import check_words, choose_words
 from edgesdk_converters.training.draft_batches import DraftBatches
 from edgesdk_converters.training.draft_learner import DraftLearner, Frozen, freeze
-from edgesdk_converters.training.draft_training import ANSWERS, DraftTraining
-from edgesdk_converters.training.features import Features, collect_features
-from edgesdk_converters.training.learning_texts import LearningData, learning_texts, running_target
+from edgesdk_converters.training.draft_training import DraftTraining
+from edgesdk_converters.training.features import Features
+from edgesdk_converters.training.learning_texts import LearningData, learning_texts
 from edgesdk_converters.training.losses import find_loss
 from edgesdk_converters.training.measure_draft import DraftWorth, measure_draft
 from edgesdk_converters.training.plot_losses import plot_losses
 from edgesdk_converters.training.recurrent_draft import DraftShape, Parameters
-from edgesdk_converters.training.trainer import LOG_FILE, Told, Trainer, TrainOptions, read_log
+from edgesdk_converters.training.texts_by_bundle import read_texts_by_bundle
+from edgesdk_converters.training.trainer import LOG_FILE, Trainer, TrainOptions, read_log
 from edgesdk_converters.training.work_folder import (
-    TARGET_FILE,
-    check_target,
+    TrainingTarget,
     hold_back,
     plan_steps,
-    target_origin,
+    run_trainer,
+    take_work_folder,
     tell_tokens,
 )
 
-_READ_AS = "as its bundle says"  # other states than the evaluator's are not mixed with them
 _MANY_PASSES = 4  # a draft of SmolLM2-135M knew its texts by heart after three
 
 
@@ -97,29 +96,20 @@ def train_draft(
     meter = ProgressMeter(report, _stages(options))
     meter.enter("reading", f"reading {source}")
     checkpoint = open_checkpoint(source, revision=revision)
-    spec = read_spec(checkpoint.config)
-    program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
+    program = read_program(checkpoint)
     # Before hours of answers and states, not after them.
     config = _config(checkpoint, program, options)
-    check_words(checkpoint.tokenizer.record.eos_ids, spec.vocab_size, options.words)
+    check_words(checkpoint.tokenizer.record.eos_ids, program.spec.vocab_size, options.words)
     work = options.work if options.work is not None else out / "work"
-    work.mkdir(parents=True, exist_ok=True)
-    origin = target_origin(checkpoint, program)
-    check_target(work / TARGET_FILE, checkpoint.name, origin)
+    target = take_work_folder(source, revision, checkpoint, program, work)
 
     meter.enter("teaching", "gathering texts")
     meter.expect(options.answer_tokens)
-    data = learning_texts(
-        source, checkpoint, options, work, tell_tokens(meter, "{} tokens written by the target")
-    )
+    data = learning_texts(target, options, tell_tokens(meter, "{} tokens written by the target"))
     meter.enter("reading", "running the target over the texts")
     meter.expect(sum(len(text.tokens) for text in data.texts))
-    read_as = f"{origin} {_READ_AS}"
-    with closing(running_target(source, program, options, work)) as target:
-        tell = tell_tokens(meter, "the target has read {} tokens")
-        features = collect_features(target, data.texts, work / "features", read_as, tell)
-    run = _DraftRun(checkpoint, program, options, config, features, data, out, work)
-    return run.train(meter)
+    features = read_texts_by_bundle(target, data, options.threads, meter)
+    return _DraftRun(target, options, config, features, data, out).train(meter)
 
 
 class _DraftRun:
@@ -127,18 +117,16 @@ class _DraftRun:
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
-        program: Program,
+        target: TrainingTarget,
         options: DraftTraining,
         config: DraftConfig,
         features: Features,
         data: LearningData,
         out: Path,
-        work: Path,
     ) -> None:
-        self._checkpoint, self._program, self._options = checkpoint, program, options
-        self._config, self._features, self._data = config, features, data
-        self._out, self._work = out, work
+        self._options, self._config, self._features, self._data = options, config, features, data
+        self._checkpoint, self._out, self._run = target.checkpoint, out, target.run_folder("draft")
+        program = target.program
         spec = program.spec
         self._shape = DraftShape(
             spec.hidden_size, options.width, options.layers, spec.norm_eps, options.numbers
@@ -146,7 +134,7 @@ class _DraftRun:
         self._held = sorted(hold_back(data.answers))
         kept = [i for i in range(len(features.bounds)) if i not in self._held]
         learnt = replace(features, bounds=features.bounds[kept])
-        ends = checkpoint.tokenizer.record.eos_ids
+        ends = target.checkpoint.tokenizer.record.eos_ids
         said = (features.tokens[s + first : s + n] for s, n, first in learnt.bounds.tolist())
         self._words = choose_words(said, ends, spec.vocab_size, options.words)
         self._frozen: Frozen = freeze(program, self._words)
@@ -156,53 +144,32 @@ class _DraftRun:
         )
 
     def train(self, meter: ProgressMeter) -> DraftReport:
-        steps = plan_steps(
-            self._options.steps,
-            self._options.hours,
-            self._options.settings(),
-            self._learner,
-            self._work,
-            meter,
-        )
-        settings = TrainOptions(steps, learning_rate=self._options.learning_rate, seed=self._options.seed)
-        trainer = Trainer(self._learner, settings, self._work, self._options.settings())
-        passes = settings.steps / self._batches.of_a_pass
+        options, plan = self._options, self._options.settings()
+        steps = plan_steps(options.steps, options.hours, plan, self._learner, self._run, meter)
+        settings = TrainOptions(steps, learning_rate=options.learning_rate, seed=options.seed)
+        trainer = Trainer(self._learner, settings, self._run, plan)
+        passes = steps / self._batches.of_a_pass
         if passes > _MANY_PASSES:
             meter.note(
                 f"note: the draft will read every text {passes:.0f} times; more text would teach it more "
                 "than more time does (--tokens, --data)"
             )
-        meter.enter("training", f"training {settings.steps} steps of {self._batches.positions} tokens")
-        meter.expect(settings.steps)
-        done = trainer.state.step
-        meter.say(f"{done} of {settings.steps} steps are done", done)
 
-        def told(line: Told) -> None:
-            nonlocal done
-            meter.say(
-                f"step {line.step} of {line.steps}, loss {line.loss:.4f}, {line.tokens_per_s:.0f} tokens/s",
-                line.step - done,
-            )
-            done = line.step
-
-        try:
-            trainer.run(told)
-        except KeyboardInterrupt:
+        def left() -> None:
             self._write(trainer.state.parameters, trainer.state.step, None)
-            raise
+
+        run_trainer(trainer, steps, meter, "tokens", self._batches.positions, left)
         meter.enter("proving", "judging the draft on texts that were held back")
         worth = None
         if self._held:
             parameters = trainer.state.parameters
             worth = measure_draft(self._shape, parameters, self._frozen, self._features, self._held)
-        plotted = self._write(trainer.state.parameters, settings.steps, worth)
-        return DraftReport(
-            self._out, settings.steps, settings.steps * self._batches.positions, worth, plotted
-        )
+        plotted = self._write(trainer.state.parameters, steps, worth)
+        return DraftReport(self._out, steps, steps * self._batches.positions, worth, plotted)
 
     def _write(self, parameters: Parameters, steps: int, worth: DraftWorth | None) -> bool:
         tensors = {name: np.asarray(value, np.float32) for name, value in parameters.items()}
-        lines = read_log(self._work / LOG_FILE)
+        lines = read_log(self._run / LOG_FILE)
         record: dict[str, object] = {
             "target": {"name": self._checkpoint.name, "source": asdict(self._checkpoint.source)},
             "options": self._options.settings(),

@@ -11,23 +11,23 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgesdk.bundle.records import JsonValue, to_json
 from edgesdk.errors import UnsupportedOption
-from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.architectures.read_program import read_program
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
 from edgesdk_converters.drafts.draft_checkpoint import DraftTarget, tokenizer_digest
-from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.progress import ProgressMeter, Report, Stage
 from edgesdk_converters.streams.stream_checkpoint import StreamCheckpoint, write_streams
 from edgesdk_converters.streams.stream_config import PARTS, StreamConfig
 from edgesdk_converters.streams.stream_start import stream_before
+from edgesdk_converters.training.check_training import ANSWERS
 from edgesdk_converters.training.choose_words import check_words, choose_words
 from edgesdk_converters.training.draft_learner import freeze
-from edgesdk_converters.training.draft_training import ANSWERS
-from edgesdk_converters.training.features import Features, collect_features
+from edgesdk_converters.training.features import Features, collect_features, most_read_tokens
 from edgesdk_converters.training.frozen_target import FrozenTarget
 from edgesdk_converters.training.learning_texts import LearningData, learning_texts
 from edgesdk_converters.training.losses import find_loss
@@ -36,17 +36,18 @@ from edgesdk_converters.training.plot_losses import plot_losses
 from edgesdk_converters.training.stream_batches import StreamBatches
 from edgesdk_converters.training.stream_learner import StreamLearner, StreamRows, Tensors
 from edgesdk_converters.training.stream_training import StreamTraining
-from edgesdk_converters.training.trainer import LOG_FILE, Told, Trainer, TrainOptions, read_log
+from edgesdk_converters.training.texts_by_bundle import READ, read_texts_by_bundle
+from edgesdk_converters.training.trainer import LOG_FILE, Trainer, TrainOptions, read_log
 from edgesdk_converters.training.work_folder import (
-    TARGET_FILE,
-    check_target,
+    TrainingTarget,
     hold_back,
     plan_steps,
+    program_size,
+    run_trainer,
+    take_work_folder,
     target_origin,
     tell_tokens,
 )
-
-_TARGET_TOKENS = 512  # of one call of the frozen target
 
 
 @dataclass(frozen=True)
@@ -101,34 +102,35 @@ def train_streams(
     meter = ProgressMeter(report, _stages(options))
     meter.enter("reading", f"reading {source}")
     checkpoint = open_checkpoint(source, revision=revision)
-    spec = read_spec(checkpoint.config)
-    program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
+    program = read_program(checkpoint)
+    spec = program.spec
     # Before hours of answers and states, not after them.
     rows = StreamRows(_config(checkpoint, program, options), program, options.tokens, options.numbers)
     check_words(checkpoint.tokenizer.record.eos_ids, spec.vocab_size, min(options.words, spec.vocab_size))
     work = options.work if options.work is not None else out / "work"
-    work.mkdir(parents=True, exist_ok=True)
-    origin = target_origin(checkpoint, program)
-    check_target(work / TARGET_FILE, checkpoint.name, origin)
+    target = take_work_folder(source, revision, checkpoint, program, work)
 
     meter.enter("teaching", "gathering texts")
     meter.expect(options.answer_tokens)
-    say = tell_tokens(meter, "{} tokens written by the target")
-    data = learning_texts(source, checkpoint, options, work, say)
+    data = learning_texts(target, options, tell_tokens(meter, "{} tokens written by the target"))
     meter.enter("reading", "running the target over the texts")
-    wanted: dict[str, str | None] = {"features": None}
-    if rows.config.first:
-        start = stream_before(program.graph, spec, rows.config.first)
-        wanted[f"states.{rows.config.first}"] = start
-    meter.expect(len(wanted) * sum(len(text.tokens) for text in data.texts))
-    found = []
-    for name, value in wanted.items():
-        target = FrozenTarget(program, _TARGET_TOKENS, *(() if value is None else (value,)))
-        say = tell_tokens(meter, "the target has read {} tokens")
-        found.append(collect_features(target, data.texts, work / name, origin, say))
-        del target
-    run = _StreamRun(checkpoint, program, options, rows, found, data, out, work)
-    return run.train(meter)
+    first = rows.config.first
+    meter.expect((2 if first else 1) * sum(len(text.tokens) for text in data.texts))
+    features = read_texts_by_bundle(target, data, options.threads, meter)
+    starts = _states_before(target, data, first, meter) if first else None
+    return _StreamRun(target, options, rows, features, starts, data, out).train(meter)
+
+
+def _states_before(
+    target: TrainingTarget, data: LearningData, first: int, meter: ProgressMeter
+) -> NDArray[np.float16]:
+    """(N, E) what block `first` reads of all texts, by the evaluator: no bundle gives it."""
+    program = target.program
+    value = stream_before(program.graph, program.spec, first)
+    evaluator = FrozenTarget(program, most_read_tokens(program), value)
+    origin = target_origin(target.checkpoint, program)
+    say = tell_tokens(meter, READ)
+    return collect_features(evaluator, data.texts, target.work / f"states.{first}", origin, say).hidden
 
 
 class _StreamRun:
@@ -136,28 +138,28 @@ class _StreamRun:
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
-        program: Program,
+        target: TrainingTarget,
         options: StreamTraining,
         rows: StreamRows,
-        features: list[Features],
+        features: Features,
+        starts: NDArray[np.float16] | None,
         data: LearningData,
         out: Path,
-        work: Path,
     ) -> None:
-        self._checkpoint, self._program, self._options = checkpoint, program, options
-        self._config, self._features, self._data = rows.config, features[0], data
-        self._out, self._work = out, work
+        self._options, self._config, self._features, self._data = options, rows.config, features, data
+        self._checkpoint, self._program = target.checkpoint, target.program
+        self._out, self._run = out, target.run_folder("streams")
+        program = target.program
         spec = program.spec
         self._held = sorted(hold_back(data.answers))
         kept = [i for i in range(len(self._features.bounds)) if i not in self._held]
         learnt = replace(self._features, bounds=self._features.bounds[kept])
         said = (learnt.tokens[s + first : s + n] for s, n, first in learnt.bounds.tolist())
         most = min(options.words, spec.vocab_size)
-        words = choose_words(said, checkpoint.tokenizer.record.eos_ids, spec.vocab_size, most)
+        words = choose_words(said, target.checkpoint.tokenizer.record.eos_ids, spec.vocab_size, most)
         self._batches = StreamBatches(
             learnt,
-            features[1].hidden if len(features) > 1 else None,
+            starts,
             count=options.streams,
             tokens=options.tokens,
             places=options.places,
@@ -169,27 +171,14 @@ class _StreamRun:
 
     def train(self, meter: ProgressMeter) -> StreamReport:
         options, plan = self._options, self._options.settings()
-        steps = plan_steps(options.steps, options.hours, plan, self._learner, self._work, meter)
+        steps = plan_steps(options.steps, options.hours, plan, self._learner, self._run, meter)
         settings = TrainOptions(steps, learning_rate=options.learning_rate, seed=options.seed)
-        trainer = Trainer(self._learner, settings, self._work, plan)
-        meter.enter("training", f"training {steps} steps of {self._batches.positions} places")
-        meter.expect(steps)
-        done = trainer.state.step
-        meter.say(f"{done} of {steps} steps are done", done)
+        trainer = Trainer(self._learner, settings, self._run, plan)
 
-        def told(line: Told) -> None:
-            nonlocal done
-            meter.say(
-                f"step {line.step} of {line.steps}, loss {line.loss:.4f}, {line.tokens_per_s:.0f} places/s",
-                line.step - done,
-            )
-            done = line.step
-
-        try:
-            trainer.run(told)
-        except KeyboardInterrupt:
+        def left() -> None:
             self._write(trainer.state.parameters, trainer.state.step, None)
-            raise
+
+        run_trainer(trainer, steps, meter, "places", self._batches.positions, left)
         meter.enter("proving", "judging the streams on texts that were held back")
         worth = None
         parameters = trainer.state.parameters
@@ -204,22 +193,17 @@ class _StreamRun:
             steps,
             steps * self._batches.positions,
             streams.parameters,
-            streams.parameters / self._size(),
+            streams.parameters / program_size(self._program),
             worth,
             plotted,
         )
-
-    def _size(self) -> int:
-        """Numbers that the target has."""
-        shape = self._program.weights.shape
-        return sum(int(np.prod(shape(value.name))) for value in self._program.graph.weights)
 
     def _write(
         self, parameters: Tensors, steps: int, worth: StreamWorth | None
     ) -> tuple[StreamCheckpoint, bool]:
         tensors = {name: np.asarray(value, np.float32) for name, value in parameters.items()}
         streams = StreamCheckpoint(self._config, tensors)
-        lines = read_log(self._work / LOG_FILE)
+        lines = read_log(self._run / LOG_FILE)
         record: dict[str, object] = {
             "target": {"name": self._checkpoint.name, "source": asdict(self._checkpoint.source)},
             "options": self._options.settings(),
@@ -227,7 +211,7 @@ class _StreamRun:
             "places_of_a_step": self._batches.positions,
             "passes": round(steps / self._batches.of_a_pass, 2),
             "parameters": streams.parameters,
-            "share": streams.parameters / self._size(),
+            "share": streams.parameters / program_size(self._program),
             "data": self._data.provenance,
             "held_back": None if worth is None else asdict(worth),
             "log": lines,

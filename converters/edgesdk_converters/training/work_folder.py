@@ -4,21 +4,126 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from edgesdk.bundle.manifest import MANIFEST_NAME
 from edgesdk.bundle.records import to_json
 from edgesdk.bundle.write_file import write_file
 from edgesdk.errors import CheckpointError, UnsupportedOption
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
+from edgesdk_converters.convert import convert
+from edgesdk_converters.convert_options import ConvertOptions
 from edgesdk_converters.drafts.draft_checkpoint import tokenizer_digest
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.progress import ProgressMeter
-from edgesdk_converters.training.trainer import STATE_FILE, Learner, Trainer, TrainOptions
+from edgesdk_converters.training.trainer import STATE_FILE, Learner, Told, Trainer, TrainOptions
 
 TARGET_FILE = "target.json"
 _PLAN_FILE = "plan.json"
 _HELD_BACK = 5  # one greedy answer in so many is judged on, not learnt from
+
+
+@dataclass(frozen=True)
+class TrainingTarget:
+    """What a training is for, and the folder that it works in.
+
+    Attributes:
+        source: of the checkpoint, for bundles that are made of it.
+        revision: of a hub id.
+        checkpoint: opened.
+        program: the decoder of the checkpoint, before any transform.
+        work: the folder.
+    """
+
+    source: str
+    revision: str | None
+    checkpoint: Checkpoint
+    program: Program
+    work: Path
+
+    def run_folder(self, kind: str) -> Path:
+        """Where the state of one kind of training lies; texts and states are for all kinds."""
+        folder = self.work / kind
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def bundle(self, name: str, *, states: bool = False) -> Path:
+        """A bundle made of the checkpoint, in the work folder, unless it is there."""
+        folder = self.work / name
+        if not (folder / MANIFEST_NAME).is_file():
+            options = ConvertOptions(
+                targets=("litert",), recipes=("w8-round",), prove=False, embeddings=states
+            )
+            convert(self.source, folder, options, revision=self.revision)
+        return folder
+
+
+def take_work_folder(
+    source: str, revision: str | None, checkpoint: Checkpoint, program: Program, work: Path
+) -> TrainingTarget:
+    """Makes the work folder of a training, or goes on in it.
+
+    Args:
+        source: of the checkpoint.
+        revision: of a hub id.
+        checkpoint: opened.
+        program: of it.
+        work: the folder.
+
+    Raises:
+        CheckpointError: the folder is another target's, or damaged.
+        OSError: it cannot be made.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    check_target(work / TARGET_FILE, checkpoint.name, target_origin(checkpoint, program))
+    return TrainingTarget(source, revision, checkpoint, program, work)
+
+
+def program_size(program: Program) -> int:
+    """Numbers that a model has."""
+    shape = program.weights.shape
+    return sum(math.prod(shape(value.name)) for value in program.graph.weights)
+
+
+def run_trainer(
+    trainer: Trainer, steps: int, meter: ProgressMeter, unit: str, of_a_step: int, left: Callable[[], object]
+) -> None:
+    """Trains to the end and tells how far it is.
+
+    Args:
+        trainer: as far as it is.
+        steps: of all.
+        meter: enters the training, and is told of every line of the log.
+        unit: what a step learns from, in the plural.
+        of_a_step: how many of these.
+        left: writes what there is, where Ctrl-C ends the training.
+
+    Raises:
+        TransformError: the training diverged.
+        OSError: the state or the log cannot be written.
+        KeyboardInterrupt: after the state and what there is were written.
+    """
+    meter.enter("training", f"training {steps} steps of {of_a_step} {unit}")
+    meter.expect(steps)
+    done = trainer.state.step
+    meter.say(f"{done} of {steps} steps are done", done)
+
+    def told(line: Told) -> None:
+        nonlocal done
+        meter.say(
+            f"step {line.step} of {line.steps}, loss {line.loss:.4f}, {line.tokens_per_s:.0f} {unit}/s",
+            line.step - done,
+        )
+        done = line.step
+
+    try:
+        trainer.run(told)
+    except KeyboardInterrupt:
+        left()
+        raise
 
 
 def hold_back(answers: frozenset[int]) -> frozenset[int]:

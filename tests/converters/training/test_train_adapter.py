@@ -75,7 +75,7 @@ def test_merged_it_says_what_was_learnt(trained):
     options = {"rank": 4, "scale": 8.0, "layers": None, "tables": tables, "of_a_step": 1, "seed": 0}
     learner = AdapterLearner(program, windows, **options)
     settings = json.loads((out / "training.json").read_text())["options"]
-    trainer = Trainer(learner, TrainOptions(12, learning_rate=5e-3), out / "work", settings)
+    trainer = Trainer(learner, TrainOptions(12, learning_rate=5e-3), out / "work" / "adapter", settings)
     assert trainer.state.step == 12  # what the run left
     nats = learner.score(trainer.state.parameters, windows[:1])
     (logits,) = sequence_logits(opened(name, out), [tokens])

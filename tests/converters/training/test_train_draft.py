@@ -54,7 +54,7 @@ def test_it_learns_and_says_on_what(trained):
     assert [each["data"] for each in record["data"]] == ["answers", "text.txt"]
     assert record["data"][0]["licence_of_the_instructions"] == "Apache-2.0"
     assert record["data"][1]["licence"] == "not stated"
-    lines = read_log(out / "work" / LOG_FILE)
+    lines = read_log(out / "work" / "draft" / LOG_FILE)
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert record["log"] == lines
     stages = list(dict.fromkeys(each.stage for each in told if each.stage != "note"))
@@ -84,7 +84,7 @@ def test_interrupted_while_it_trains_it_leaves_a_draft_and_goes_on(trained, tmp_
         train_draft(str(TINY), tmp_path, options, report=stop)
     half = read_draft(tmp_path)
     whole = read_draft(out)
-    assert (tmp_path / "work" / STATE_FILE).exists()
+    assert (tmp_path / "work" / "draft" / STATE_FILE).exists()
     assert not np.array_equal(half.tensors["norm_o.weight"], whole.tensors["norm_o.weight"])
     train_draft(str(TINY), tmp_path, options)
     assert (tmp_path / "model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
@@ -123,7 +123,7 @@ def test_hours_are_planned_anew_for_other_options(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("The sea is wide and the boat is small. " * 60, encoding="utf-8")
     options = DraftTraining(**{**SMALL, "steps": None, "hours": 1.0, "data": (str(text),)})
-    plan = tmp_path / "out" / "work" / "plan.json"
+    plan = tmp_path / "out" / "work" / "draft" / "plan.json"
 
     def stop(progress):
         if progress.stage == "training":

@@ -138,7 +138,7 @@ def test_streams_learn_and_are_what_converters_read(trained, form):
     streams = fit_streams(read_streams(folder / form), program, checkpoint.tokenizer)
     assert (streams.config.form, streams.config.count) == (form, 2)
     assert streams.config.first == (0 if form == "masks" else len(program.spec.blocks) - 1)
-    lines = read_log(folder / form / "work" / LOG_FILE)
+    lines = read_log(folder / form / "work" / "streams" / LOG_FILE)
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert report.parameters == streams.parameters
     assert report.worth is not None
@@ -162,7 +162,7 @@ def test_a_run_that_was_ended_ends_with_the_same_bits(trained, tmp_path, form):
 
     with pytest.raises(KeyboardInterrupt):
         train_streams(str(TINY), tmp_path, options[form], report=stop)
-    assert (tmp_path / "work" / STATE_FILE).exists()
+    assert (tmp_path / "work" / "streams" / STATE_FILE).exists()
     half = read_streams(tmp_path)
     assert not np.array_equal(half.tensors[START], read_streams(folder / form).tensors[START])
     train_streams(str(TINY), tmp_path, options[form])
