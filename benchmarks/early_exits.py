@@ -37,15 +37,14 @@ from edgesdk.load_model import load
 from edgesdk.model import Model
 from edgesdk.vectors.classify import LabelTask, label_task
 from edgesdk.vectors.labelled_texts import LabelledText, pick_shots
-from edgesdk.vectors.open_exits import open_exit_steps
 from edgesdk_converters.training.train_exits import ExitTraining, fixed_rules, learn_rule
 from edgesdk_converters.training.watch_exits import (
     ExitScore,
     Watched,
     best_rule,
     choose_threshold,
-    exit_scores,
     score_rule,
+    score_thresholds,
     watch_task,
 )
 
@@ -60,8 +59,10 @@ ABLATION = {
 
 def watched(model: Model, name: str, task: LabelTask, texts: Sequence[LabelledText]) -> Watched:
     """What the model says of a task at every exit; looked up where it was watched before."""
-    numbers = model.bundle.variant(model.receipt.variant).numbers
-    stacks = open_exit_steps(model).stacks
+    variant = model.bundle.variant(model.receipt.variant)
+    numbers, stacks = variant.numbers, model.bundle.manifest.exits_of(variant)
+    if stacks is None:
+        raise click.ClickException("the bundle has no exits; convert it with --exits")
     words = json.dumps([numbers, stacks.exits, task.beginning, [asdict(text) for text in texts]])
     key = hashlib.sha256(words.encode()).hexdigest()[:24]
     path = cache_folder() / "exits" / f"{name}-{key}.npz"
@@ -78,22 +79,10 @@ def watched(model: Model, name: str, task: LabelTask, texts: Sequence[LabelledTe
     return found
 
 
-def parts(found: Watched) -> tuple[Watched, Watched, Watched]:
-    """To learn from, to choose by, to report."""
-    count = len(found.gold)
-    rows = np.arange(count)
-    return (
-        found.take(rows[: count // 2]),
-        found.take(rows[count // 2 : count * 3 // 4]),
-        found.take(rows[count * 3 // 4 :]),
-    )
-
-
 def at_compute(rule: ExitRule, choose: Watched, share: float) -> ExitRule:
     """The rule with the threshold that spends as much as a share, by the texts to choose by."""
-    values = np.unique(np.quantile(exit_scores(rule, choose).ravel(), np.linspace(0, 1, 101)))
-    tried = [replace(rule, threshold=float(value)) for value in (*values, values[-1] + 1.0)]
-    return min(tried, key=lambda each: abs(score_rule(each, choose).work_share - share))
+    tried = score_thresholds(rule, choose)
+    return min(tried, key=lambda each: abs(each[1].work_share - share))[0]
 
 
 def rules_of(learn: Watched, choose: Watched, loss: float) -> dict[str, ExitRule]:
@@ -182,7 +171,7 @@ def main(
             examples = [(each.text, each.label) for each in chosen]
             task = label_task(model.tokenizer, labels, INSTRUCTIONS[name], examples)
             rest = rest[:count]
-            learn, choose, judge = parts(watched(model, name, task, rest))
+            learn, choose, judge = watched(model, name, task, rest).parts()
             rules = rules_of(learn, choose, loss)
             scores = {rule: score_rule(each, judge) for rule, each in rules.items()}
             show(name, scores, console)
