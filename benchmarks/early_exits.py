@@ -1,7 +1,7 @@
 """Early exits on labelled texts: accuracy against compute, beside a fixed block and a threshold.
 
     python benchmarks/early_exits.py BUNDLE [--texts 600] [--tasks movie,product,editorial,tweets,brown]
-        [--shots 4] [--loss 1.0] [--times 24] [--json FILE]
+        [--shots 4] [--loss 1.0] [--times 40] [--json FILE]
 
 BUNDLE was converted with --exits. Every text is run once through the whole model and watched at every exit;
 what the model says there is kept in the cache folder, so a second call only computes. Half of the texts train
@@ -101,6 +101,11 @@ def rules_of(learn: Watched, choose: Watched, loss: float) -> dict[str, ExitRule
     return found
 
 
+def fixed_of(rules: dict[str, ExitRule]) -> dict[str, ExitRule]:
+    """Of these rules those of one block each."""
+    return {f"fixed {rule.exits[0]}": rule for rule in rules.values() if rule.kind == "fixed"}
+
+
 def show(name: str, scores: dict[str, ExitScore], console: Console) -> None:
     first = next(iter(scores.values()))
     table = Table(
@@ -126,19 +131,21 @@ def show(name: str, scores: dict[str, ExitScore], console: Console) -> None:
 
 
 def times(
-    model: Model, rule: ExitRule, task: LabelTask, texts: Sequence[str], alone: bool
+    model: Model,
+    rule: ExitRule,
+    labels: Sequence[str],
+    texts: Sequence[str],
+    size: int,
+    examples: Sequence[tuple[str, str]],
 ) -> dict[str, float]:
-    """Processor time of classifying with a rule over that of the whole model, by ratios in turn."""
-    labels = list(task.labels)
-    shots = [block.split("\nLabel: ") for block in task.beginning.split("Text: ")[1:]]
-    examples = [(text.strip(), label.strip()) for text, label in shots]
+    """Processor time of classifying so many texts a call, over that of the whole model, by ratios in turn."""
 
     def once(batch: Sequence[str], early: ExitRule | None) -> float:
         started = time.process_time()
-        model.classify_many(batch, labels, examples=() if alone else examples, early_exit=early)
+        model.classify_many(batch, labels, examples=examples, early_exit=early)
         return time.process_time() - started
 
-    batches = [[text] for text in texts] if alone else [texts[i : i + 8] for i in range(0, len(texts), 8)]
+    batches = [texts[i : i + size] for i in range(0, len(texts), size)]
     once(batches[0], None)
     once(batches[0], rule)
     pairs = [(once(batch, None), once(batch, rule)) for batch in batches]
@@ -179,10 +186,15 @@ def main(
             report[name] = {rule: asdict(score) for rule, score in scores.items()}
             if timed:
                 chosen_texts = [each.text for each in rest[-timed:]]
-                for rule in ("svm gap+top_prob", "fixed, chosen"):
-                    for alone in (True, False):
-                        found = times(model, rules[rule], task, chosen_texts, alone)
-                        kind = "alone, no examples" if alone else "by eights, shared examples"
+                never = {"top_prob:1.0": replace(rules["top_prob"], threshold=1.0)}
+                chosen_rules = {"svm gap+top_prob": rules["svm gap+top_prob"], **never, **fixed_of(rules)}
+                for rule, each in chosen_rules.items():
+                    for kind, size, shown in (
+                        ("one by one", 1, []),
+                        ("by eights", 8, []),
+                        ("by eights behind examples", 8, examples),
+                    ):
+                        found = times(model, each, labels, chosen_texts, size, shown)
                         report[f"{name} {rule} {kind}"] = found
                         console.print(
                             f"{name}, {rule}, {kind}: {found['early_ms']:.1f} ms of {found['whole_ms']:.1f} "
