@@ -1,7 +1,7 @@
 """Early exits on labelled texts: accuracy against compute, beside a fixed block and a threshold.
 
     python benchmarks/early_exits.py BUNDLE [--texts 600] [--tasks movie,product,editorial,tweets,brown]
-        [--shots 4] [--loss 1.0] [--times 24] [--json FILE]
+        [--shots 4] [--loss 1.0] [--times 40] [--json FILE]
 
 BUNDLE was converted with --exits. Every text is run once through the whole model and watched at every exit;
 what the model says there is kept in the cache folder, so a second call only computes. Half of the texts train
@@ -37,15 +37,14 @@ from edgesdk.load_model import load
 from edgesdk.model import Model
 from edgesdk.vectors.classify import LabelTask, label_task
 from edgesdk.vectors.labelled_texts import LabelledText, pick_shots
-from edgesdk.vectors.open_exits import open_exit_steps
 from edgesdk_converters.training.train_exits import ExitTraining, fixed_rules, learn_rule
 from edgesdk_converters.training.watch_exits import (
     ExitScore,
     Watched,
     best_rule,
     choose_threshold,
-    exit_scores,
     score_rule,
+    score_thresholds,
     watch_task,
 )
 
@@ -60,8 +59,10 @@ ABLATION = {
 
 def watched(model: Model, name: str, task: LabelTask, texts: Sequence[LabelledText]) -> Watched:
     """What the model says of a task at every exit; looked up where it was watched before."""
-    numbers = model.bundle.variant(model.receipt.variant).numbers
-    stacks = open_exit_steps(model).stacks
+    variant = model.bundle.variant(model.receipt.variant)
+    numbers, stacks = variant.numbers, model.bundle.manifest.exits_of(variant)
+    if stacks is None:
+        raise click.ClickException("the bundle has no exits; convert it with --exits")
     words = json.dumps([numbers, stacks.exits, task.beginning, [asdict(text) for text in texts]])
     key = hashlib.sha256(words.encode()).hexdigest()[:24]
     path = cache_folder() / "exits" / f"{name}-{key}.npz"
@@ -78,22 +79,10 @@ def watched(model: Model, name: str, task: LabelTask, texts: Sequence[LabelledTe
     return found
 
 
-def parts(found: Watched) -> tuple[Watched, Watched, Watched]:
-    """To learn from, to choose by, to report."""
-    count = len(found.gold)
-    rows = np.arange(count)
-    return (
-        found.take(rows[: count // 2]),
-        found.take(rows[count // 2 : count * 3 // 4]),
-        found.take(rows[count * 3 // 4 :]),
-    )
-
-
 def at_compute(rule: ExitRule, choose: Watched, share: float) -> ExitRule:
     """The rule with the threshold that spends as much as a share, by the texts to choose by."""
-    values = np.unique(np.quantile(exit_scores(rule, choose).ravel(), np.linspace(0, 1, 101)))
-    tried = [replace(rule, threshold=float(value)) for value in (*values, values[-1] + 1.0)]
-    return min(tried, key=lambda each: abs(score_rule(each, choose).work_share - share))
+    tried = score_thresholds(rule, choose)
+    return min(tried, key=lambda each: abs(each[1].work_share - share))[0]
 
 
 def rules_of(learn: Watched, choose: Watched, loss: float) -> dict[str, ExitRule]:
@@ -110,6 +99,11 @@ def rules_of(learn: Watched, choose: Watched, loss: float) -> dict[str, ExitRule
     found["top_prob*"] = at_compute(plain, choose, spent)
     found["fixed*"] = min(fixed, key=lambda each: abs(score_rule(each, choose).work_share - spent))
     return found
+
+
+def fixed_of(rules: dict[str, ExitRule]) -> dict[str, ExitRule]:
+    """Of these rules those of one block each."""
+    return {f"fixed {rule.exits[0]}": rule for rule in rules.values() if rule.kind == "fixed"}
 
 
 def show(name: str, scores: dict[str, ExitScore], console: Console) -> None:
@@ -137,19 +131,21 @@ def show(name: str, scores: dict[str, ExitScore], console: Console) -> None:
 
 
 def times(
-    model: Model, rule: ExitRule, task: LabelTask, texts: Sequence[str], alone: bool
+    model: Model,
+    rule: ExitRule,
+    labels: Sequence[str],
+    texts: Sequence[str],
+    size: int,
+    examples: Sequence[tuple[str, str]],
 ) -> dict[str, float]:
-    """Processor time of classifying with a rule over that of the whole model, by ratios in turn."""
-    labels = list(task.labels)
-    shots = [block.split("\nLabel: ") for block in task.beginning.split("Text: ")[1:]]
-    examples = [(text.strip(), label.strip()) for text, label in shots]
+    """Processor time of classifying so many texts a call, over that of the whole model, by ratios in turn."""
 
     def once(batch: Sequence[str], early: ExitRule | None) -> float:
         started = time.process_time()
-        model.classify_many(batch, labels, examples=() if alone else examples, early_exit=early)
+        model.classify_many(batch, labels, examples=examples, early_exit=early)
         return time.process_time() - started
 
-    batches = [[text] for text in texts] if alone else [texts[i : i + 8] for i in range(0, len(texts), 8)]
+    batches = [texts[i : i + size] for i in range(0, len(texts), size)]
     once(batches[0], None)
     once(batches[0], rule)
     pairs = [(once(batch, None), once(batch, rule)) for batch in batches]
@@ -182,7 +178,7 @@ def main(
             examples = [(each.text, each.label) for each in chosen]
             task = label_task(model.tokenizer, labels, INSTRUCTIONS[name], examples)
             rest = rest[:count]
-            learn, choose, judge = parts(watched(model, name, task, rest))
+            learn, choose, judge = watched(model, name, task, rest).parts()
             rules = rules_of(learn, choose, loss)
             scores = {rule: score_rule(each, judge) for rule, each in rules.items()}
             show(name, scores, console)
@@ -190,10 +186,15 @@ def main(
             report[name] = {rule: asdict(score) for rule, score in scores.items()}
             if timed:
                 chosen_texts = [each.text for each in rest[-timed:]]
-                for rule in ("svm gap+top_prob", "fixed, chosen"):
-                    for alone in (True, False):
-                        found = times(model, rules[rule], task, chosen_texts, alone)
-                        kind = "alone, no examples" if alone else "by eights, shared examples"
+                never = {"top_prob:1.0": replace(rules["top_prob"], threshold=1.0)}
+                chosen_rules = {"svm gap+top_prob": rules["svm gap+top_prob"], **never, **fixed_of(rules)}
+                for rule, each in chosen_rules.items():
+                    for kind, size, shown in (
+                        ("one by one", 1, []),
+                        ("by eights", 8, []),
+                        ("by eights behind examples", 8, examples),
+                    ):
+                        found = times(model, each, labels, chosen_texts, size, shown)
                         report[f"{name} {rule} {kind}"] = found
                         console.print(
                             f"{name}, {rule}, {kind}: {found['early_ms']:.1f} ms of {found['whole_ms']:.1f} "

@@ -7,7 +7,7 @@ either: choosing tokens is `decoding`'s, holding state is the sequence's, choosi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from types import TracebackType
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from edgesdk.backends import protocol
 from edgesdk.backends.idle_sequences import IdleSequences
-from edgesdk.backends.registry import host_cell_backends
 from edgesdk.backends.sequence_room import use_gates
 from edgesdk.bundle.adapter_record import AdapterChoice, gates_of
 from edgesdk.bundle.decoder_spec import DecoderSpec
@@ -33,11 +32,8 @@ from edgesdk.decoding.request_reader import AnswerRequest, RequestReader
 from edgesdk.decoding.stream import Cancelled, Stream
 from edgesdk.devices.governor import Governor
 from edgesdk.devices.receipt import Receipt
-from edgesdk.dispatch.exit_rule import EarlyExit
 from edgesdk.dispatch.live_receipt import live_receipt
 from edgesdk.errors import UnsupportedOption
-from edgesdk.kv.step_model import StepModel
-from edgesdk.kv.step_runner import StepRunner
 from edgesdk.plans.orchestrated import Orchestrated
 from edgesdk.text.conversation import Conversation
 from edgesdk.text.encode_prompt import Prompt as Prompt
@@ -47,9 +43,9 @@ from edgesdk.text.tokenizer import Tokenizer
 from edgesdk.text.tools import Tool as Tool
 from edgesdk.text.tools import ToolChoice
 from edgesdk.vectors.classifies import Classifying
-from edgesdk.vectors.open_exits import answer_early
 
 if TYPE_CHECKING:
+    from edgesdk.dispatch.exit_rule import EarlyExit  # for few bundles
     from edgesdk.text.chat_template import ChatTemplate, TemplateVariables  # with jinja2
 
 
@@ -104,8 +100,8 @@ class Model(Orchestrated, Classifying):
     def receipt(self) -> Receipt:
         """What runs the model now, what was refused on the way, and what changed since."""
         receipt = live_receipt(self._receipt, self._backend)
-        drafts = () if self._drafts is None else self._drafts.notes
-        return replace(receipt, notes=(*receipt.notes, *drafts, *self._exit_log.notes))
+        notes = (*(() if self._drafts is None else self._drafts.notes), *self._exit_notes)
+        return replace(receipt, notes=(*receipt.notes, *notes)) if notes else receipt
 
     @property
     def backend(self) -> protocol.SequenceBackend:
@@ -340,13 +336,8 @@ class Model(Orchestrated, Classifying):
         manifest = self._bundle.manifest
         check_beams(width, max_tokens, length_penalty)
         ids = self._reader.known_ids(prompt, self.context)
-        if not isinstance(self._backend, StepModel):
-            raise UnsupportedOption(
-                f"beam search needs a backend whose cells can be shared, {self._receipt.backend} keeps its "
-                f"cache to itself; load the bundle with backend= one of {', '.join(host_cell_backends())}"
-            )
         return search_cells(
-            StepRunner(self._backend.backend, self.decoder, self.context),
+            self._runner("beam search"),
             ids,
             manifest.decoder.vocab_size,
             width=width,
@@ -387,9 +378,7 @@ class Model(Orchestrated, Classifying):
         """Checks a request now, so that its errors come with the call and not with the first piece."""
         request = self._reader.read(asked, options, self.context)
         read = iter if request.tools is None else request.tools.read_last
-        run: Callable[[Cancelled], Iterator[Chunk]] = partial(self._run, request)
-        if early_exit is not None:
-            run = answer_early(self, self._exit_log, early_exit, request)
+        run = partial(self._run, request) if early_exit is None else self._run_early(request, early_exit)
         return Stream(lambda stop: read(run(stop)), cancelled)
 
     def _run(self, request: AnswerRequest, cancelled: Cancelled) -> Iterator[Chunk]:

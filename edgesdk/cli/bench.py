@@ -128,16 +128,17 @@ def command(
 
     with load(bundle, replace(loading, draft="off", draft_texts=())) as model:
         show_receipt(model.receipt, loading)
+        rule = None
         if early_exit is not None:  # before minutes of measuring
             from edgesdk.vectors.open_exits import exit_rule_for
 
-            exit_rule_for(model, early_exit)
+            rule = exit_rule_for(model, early_exit)
         report = measure_speed(model, prompt_tokens, new_tokens, repeat)
         exits = None
-        if early_exit is not None:
+        if rule is not None:
             from edgesdk.evaluation.bench_exits import measure_exits
 
-            exits = measure_exits(model, early_exit, new_tokens, repeat)
+            exits = measure_exits(model, rule, new_tokens, repeat)
         drafts = None
         if loading.draft != "off":
             drafts = measure_drafts(model, loading.draft, new_tokens, repeat, texts=loading.draft_texts)

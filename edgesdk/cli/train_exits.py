@@ -89,8 +89,6 @@ def train_exits_command(
     everything agrees with itself.
     """
     with converters_installed():
-        import sklearn  # noqa: F401 - before a model answers for minutes
-
         from edgesdk.vectors.labelled_texts import read_labelled
         from edgesdk_converters.training.train_exits import ExitTraining, train_exits
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from edgesdk.decoding.logprobs import TokenLogprob
 from edgesdk.decoding.stopping import FinishReason
-from edgesdk.dispatch.exit_sequence import ExitFigures
 from edgesdk.text.tools import ToolCall
+
+if TYPE_CHECKING:  # for few answers
+    from edgesdk.dispatch.exit_sequence import ExitFigures
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,7 @@ class ExitedPrompt:
         blocks: that they ran through.
         heads: how often the head was run for it.
         logits: (V,) at its last token, of the exit.
-        seen: features at each exit that was looked at.
-        watched: (V,) logits at each of these, for whoever watches; empty for others.
+        seen: features at each exit that was looked at; none where neither rule nor watch reads them.
     """
 
     place: int
@@ -44,7 +43,6 @@ class ExitedPrompt:
     heads: int = 0
     logits: Float = field(default_factory=lambda: np.empty(0, np.float32))
     seen: list[NDArray[np.float64]] = field(default_factory=list)
-    watched: list[Float] = field(default_factory=list)
 
 
 Watch = Callable[[int, ExitedPrompt, Float], None]
@@ -68,7 +66,6 @@ def run_prompts(
     *,
     after: Lists | None = None,
     watch: Watch | None = None,
-    group: int = GROUP,
 ) -> Iterator[ExitedPrompt]:
     """Runs prompts in their order.
 
@@ -78,7 +75,6 @@ def run_prompts(
         rule: when to leave; None for never.
         after: a sequence that all prompts go on from; it stays as it is.
         watch: looks at every exit, although nobody leaves there; for training.
-        group: prompts that are open at once, at most.
 
     Raises:
         CapacityError: a prompt does not fit the context, or the cells that are free.
@@ -95,7 +91,7 @@ def run_prompts(
     first = 0
     while first < len(prompts):
         count = used = 0
-        while first + count < len(prompts) and count < group and used + len(prompts[first + count]) <= room:
+        while first + count < len(prompts) and count < GROUP and used + len(prompts[first + count]) <= room:
             used += len(prompts[first + count])
             count += 1
         yield from _run_group(steps, first, prompts[first : first + count], rule, after, watch)
@@ -149,7 +145,7 @@ def _run_group(
             for one, logits in zip(left, _look(steps, left), strict=True):
                 one.prompt.heads += 1
                 one.prompt.logits, one.prompt.blocks = logits, segment.last
-                if not last:
+                if not last and (watch is not None or (rule is not None and rule.reads_features)):
                     one.prompt.seen.append(exit_features(logits, one.stream[-1], one.changes))
                 if watch is not None:
                     watch(segment.last, one.prompt, logits)

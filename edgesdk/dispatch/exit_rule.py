@@ -111,6 +111,11 @@ class ExitRule:
         if not all(map(math.isfinite, numbers)) or 0.0 in self.scale:
             raise ValueError("it holds numbers that are not finite or scales of 0")
 
+    @property
+    def reads_features(self) -> bool:
+        """Whether it reads what was seen; where not, nobody need take a softmax over all tokens."""
+        return self.kind != "fixed"
+
     def looks(self, exit_: int) -> bool:
         """Whether it is asked after so many blocks."""
         return exit_ in self.exits
@@ -127,7 +132,8 @@ class ExitRule:
 
         Args:
             exit_: blocks that have run, one of `exits`.
-            seen: features at each of the rule's exits up to this one, as `exit_features` gives them.
+            seen: features at each of the rule's exits up to this one, as `exit_features` gives them; not
+                read where it reads none.
         """
         if self.kind == "fixed":
             return 1.0
@@ -139,7 +145,7 @@ class ExitRule:
 
     def leaves(self, exit_: int, seen: Sequence[NDArray[np.float64]]) -> bool:
         """Whether the answer is taken there; arguments as for `score`."""
-        return self.kind == "fixed" or self.score(exit_, seen) >= self.threshold
+        return not self.reads_features or self.score(exit_, seen) >= self.threshold
 
     def _plane(self, place: int, features: NDArray[np.float64]) -> float:
         # Plain numbers: with those of NumPy a rule of huge ones would warn on standard error.

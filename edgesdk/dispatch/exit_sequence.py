@@ -45,12 +45,12 @@ class ExitFigures:
 class ExitSequence:
     """Implements `TokenSequence` over `ExitSteps`, which it owns."""
 
-    def __init__(self, steps: ExitSteps, rule: ExitRule | None) -> None:
+    def __init__(self, steps: ExitSteps, rule: ExitRule) -> None:
         """Starts empty.
 
         Args:
             steps: whose pools are this sequence's alone.
-            rule: when to leave; None for never.
+            rule: when to leave.
         """
         self._steps = steps
         self._rule = rule
@@ -83,8 +83,8 @@ class ExitSequence:
         total = len(tokens)
         check_room(total, self.length, self.context)
         steps = self._steps
-        if total == 1 and self.length and self._rule is not None:
-            return self._next(tokens, self._rule)
+        if total == 1 and self.length:
+            return self._next(tokens)
         done = 0
         while done < total:
             if done and between is not None:
@@ -95,7 +95,8 @@ class ExitSequence:
         logits: Float = steps.logits(stream[None])[0]
         return logits
 
-    def _next(self, token: Int, rule: ExitRule) -> Float:
+    def _next(self, token: Int) -> Float:
+        rule = self._rule
         seen: list[NDArray[np.float64]] = []
         found: list[Float] = []
         segments = self._steps.stacks.segments
@@ -105,7 +106,8 @@ class ExitSequence:
             if not rule.looks(blocks):
                 return False
             found.append(self._steps.logits(stream[None])[0])
-            seen.append(exit_features(found[-1], stream, changes))
+            if rule.reads_features:
+                seen.append(exit_features(found[-1], stream, changes))
             return rule.leaves(blocks, seen)
 
         stream, run = self._steps.run_through(self._lists, token, leave)

@@ -71,7 +71,6 @@ class ExitSteps:
         spec: DecoderSpec,
         stacks: ExitStacks,
         context: int,
-        cells: int | None = None,
     ) -> None:
         """Starts without sequences.
 
@@ -80,7 +79,6 @@ class ExitSteps:
             spec: the whole decoder.
             stacks: its segments.
             context: most tokens of a sequence.
-            cells: most cells in use; as many as the largest size has when None.
 
         Raises:
             DeviceError: the backend's sizes cannot hold as many.
@@ -96,7 +94,6 @@ class ExitSteps:
                 backend,
                 replace(spec, blocks=spec.blocks[segment.first : segment.last]),
                 context,
-                cells,
                 free_windows=False,
                 stack=segment.name,
             )

@@ -6,27 +6,25 @@ As in `compares`, they run beside whatever else uses the backend, in cells of th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from edgesdk.backends.protocol import Int
 from edgesdk.decoding.option_types import whole_text
-from edgesdk.dispatch.exit_rule import EarlyExit, ExitRule
-from edgesdk.dispatch.exit_sequence import ExitLog
-from edgesdk.dispatch.exit_steps import ExitSteps
 from edgesdk.errors import UnsupportedOption, quoted
-from edgesdk.vectors.classify import (
-    Classification,
-    ClassifiedTexts,
-    LabelTask,
-    classify_early,
-    classify_whole,
-    label_task,
-)
 from edgesdk.vectors.compares import Comparing
-from edgesdk.vectors.open_exits import exit_rule_for, open_exit_steps, task_prompts
 from edgesdk.vectors.read_texts import check_texts
+
+if TYPE_CHECKING:  # every model has these methods, and few processes call them
+    from edgesdk.decoding.completion import Chunk
+    from edgesdk.decoding.request_reader import AnswerRequest
+    from edgesdk.decoding.stream import Cancelled
+    from edgesdk.dispatch.exit_rule import EarlyExit, ExitRule
+    from edgesdk.dispatch.exit_sequence import ExitLog
+    from edgesdk.dispatch.exit_steps import ExitSteps
+    from edgesdk.vectors.classify import Classification, ClassifiedTexts, LabelTask
 
 
 class Classifying(Comparing):
@@ -89,6 +87,9 @@ class Classifying(Comparing):
             CapacityError: a text does not fit the context.
             DeviceError: the model is closed, or the backend fails.
         """
+        from edgesdk.vectors.classify import classify_whole, label_task
+        from edgesdk.vectors.open_exits import exit_rule_for, task_prompts
+
         task = label_task(self.reader.tokenizer, labels, instruction, _pairs(examples))
         rule = None if early_exit is None else exit_rule_for(self, early_exit)
         prompts = task_prompts(self, check_texts("texts", texts), task)
@@ -108,9 +109,26 @@ class Classifying(Comparing):
     @cached_property
     def _exit_log(self) -> ExitLog:
         """What has left early so far; for the receipt."""
+        from edgesdk.dispatch.exit_sequence import ExitLog
+
         return ExitLog(len(self.decoder.blocks))
 
+    @property
+    def _exit_notes(self) -> tuple[str, ...]:
+        """Lines for the receipt; none, and no log, as long as nobody asked for exits."""
+        return self._exit_log.notes if "_exit_log" in vars(self) else ()
+
+    def _run_early(
+        self, request: AnswerRequest, early_exit: EarlyExit
+    ) -> Callable[[Cancelled], Iterator[Chunk]]:
+        from edgesdk.vectors.open_exits import answer_early
+
+        return answer_early(self, self._exit_log, early_exit, request)
+
     def _classify_early(self, prompts: list[Int], task: LabelTask, rule: ExitRule) -> ClassifiedTexts:
+        from edgesdk.vectors.classify import classify_early
+        from edgesdk.vectors.open_exits import open_exit_steps
+
         # Fresh cells cost as much as a fifth of a text of 40 tokens, so those of the last call are kept.
         kept = None
         with suppress(IndexError):

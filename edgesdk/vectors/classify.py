@@ -28,10 +28,9 @@ from edgesdk.dispatch.exit_rule import ExitRule
 from edgesdk.dispatch.exit_sequence import ExitFigures, exit_figures
 from edgesdk.dispatch.exit_steps import ExitSteps
 from edgesdk.errors import DeviceError, UnsupportedOption, quoted
-from edgesdk.kv.step_runner import StepEntry, StepRunner
+from edgesdk.kv.step_runner import StepRunner
 from edgesdk.text.tokenizer import Tokenizer
-from edgesdk.vectors.rerank import common_beginning
-from edgesdk.vectors.run_texts import run_texts
+from edgesdk.vectors.run_shared import run_shared, shared_beginning
 
 _ASK = "Label:"
 _MOST_LABELS = 1000
@@ -189,17 +188,8 @@ def classify_whole(
         DeviceError: the backend failed.
     """
     found: list[Classification | None] = [None] * len(prompts)
-    shared = _shared(prompts)
-    begun = runner.new_list()
-    try:
-        for first in range(0, shared, runner.token_budgets[-1]):
-            piece = prompts[0][first : min(first + runner.token_budgets[-1], shared)]
-            runner.run([StepEntry(begun, piece, "none")])
-        rest = [prompt[shared:] for prompt in prompts]
-        for given in run_texts(runner, rest, after=begun if shared else None):
-            found[given.place] = task.choose(given.rows[-1], blocks, 1)
-    finally:
-        begun.close()
+    for given in run_shared(runner, prompts):
+        found[given.place] = task.choose(given.rows[-1], blocks, 1)
     return ClassifiedTexts(tuple(each for each in found if each is not None))
 
 
@@ -223,7 +213,7 @@ def classify_early(
         CapacityError: one does not fit the context.
         DeviceError: the backend failed.
     """
-    shared = _shared(prompts)
+    shared = shared_beginning(prompts)
     after = run_beginning(steps, prompts[0][:shared]) if shared else None
     try:
         rest = [prompt[shared:] for prompt in prompts]
@@ -251,10 +241,3 @@ def _figures(steps: ExitSteps, ran: Sequence[ExitedPrompt]) -> ExitFigures:
         tokens[each.blocks] = tokens.get(each.blocks, 0) + each.tokens
     heads = sum(each.heads for each in ran)
     return exit_figures(steps, counts, heads, filled=False, tokens=tokens)
-
-
-def _shared(prompts: Sequence[Int]) -> int:
-    """Tokens that all prompts begin with; of one prompt none, since nobody shares them."""
-    if len(prompts) < 2:
-        return 0
-    return min(common_beginning(prompts), min(map(len, prompts)) - 1)

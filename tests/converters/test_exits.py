@@ -107,7 +107,7 @@ def test_an_exit_says_what_the_model_of_its_blocks_says(tmp_path, both, variant)
             open_exit_steps(model), [TEXT[:20]], read_rule("fixed:2", open_exit_steps(model).stacks, "")
         )
     expect_same(ran.logits, expected, variant)
-    assert (ran.blocks, ran.heads) == (2, 1)
+    assert (ran.blocks, ran.heads, ran.seen) == (2, 1, [])  # a fixed block reads no features
 
 
 def test_a_fixed_exit_answers_and_says_what_it_did(both):

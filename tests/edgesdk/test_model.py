@@ -102,7 +102,7 @@ def test_a_prompt_is_answered(make_model, byte_level):
     assert completion.tokens == (*byte_level.encode(ANSWER), byte_level.record.eos_ids[0])
     assert model.generate(model.tokenize(QUESTION)).tokens == completion.tokens
     assert model.generate(np.array(model.tokenize(QUESTION), np.int32)).tokens == completion.tokens
-    assert model.receipt == RECEIPT
+    assert model.receipt is RECEIPT
     assert model.context == 128
 
 

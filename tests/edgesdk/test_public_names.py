@@ -337,3 +337,17 @@ def test_load_brings_nothing_that_only_some_bundles_need():
     seldom = ("jinja2", "tokenizers", "edgesdk.backends.coreml.interpreter", "edgesdk.dispatch.plan_for_goal")
     code = f"import sys, edgesdk; edgesdk.load; print([name for name in {seldom} if name in sys.modules])"
     assert run(code) == "[]"
+
+
+def test_load_brings_nothing_of_early_exits():
+    seldom = (
+        "edgesdk.dispatch.exit_features",
+        "edgesdk.dispatch.exit_prompts",
+        "edgesdk.dispatch.exit_rule",
+        "edgesdk.dispatch.exit_sequence",
+        "edgesdk.dispatch.exit_steps",
+        "edgesdk.vectors.classify",
+        "edgesdk.vectors.open_exits",
+    )
+    code = f"import sys, edgesdk.load_model; print([name for name in {seldom} if name in sys.modules])"
+    assert run(code) == "[]"

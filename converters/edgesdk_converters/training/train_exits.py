@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -19,7 +20,7 @@ import numpy as np
 from edgesdk.bundle.write_file import check_target
 from edgesdk.dispatch.exit_features import FEATURES, LOGIT_FEATURES
 from edgesdk.dispatch.exit_rule import ExitRule, RuleKind, write_rule
-from edgesdk.errors import UnsupportedOption, quoted
+from edgesdk.errors import MissingExtra, UnsupportedOption, quoted
 from edgesdk.load_model import load
 from edgesdk.vectors.classify import label_task
 from edgesdk.vectors.labelled_texts import LabelledText, pick_shots
@@ -37,7 +38,7 @@ from edgesdk_converters.training.watch_exits import (
 )
 
 _LEAST_TEXTS = 60
-_PARTS = (0.5, 0.75)  # to learn from, to choose the threshold on; the rest is measured on
+_PACKAGES = {"svm": ("sklearn", "scikit-learn"), "crf": ("pycrfsuite", "python-crfsuite")}
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,8 @@ def fit_rule(watched: Watched, training: ExitTraining, task: str) -> ExitReport:
         raise UnsupportedOption(
             f"the task has {count} texts beside its examples, expected {_LEAST_TEXTS} or more"
         )
-    a, b = (int(count * part) for part in _PARTS)
-    rows = np.arange(count)
-    learn, choose, judge = (watched.take(part) for part in (rows[:a], rows[a:b], rows[b:]))
+    check_packages(training.kind)
+    learn, choose, judge = watched.parts()
     learnt = learn_rule(learn, training)
     if training.kind == "fixed":
         rule = best_rule(fixed_rules(learnt), choose, training.loss)
@@ -118,11 +118,26 @@ def fit_rule(watched: Watched, training: ExitTraining, task: str) -> ExitReport:
         rule,
         numbers=watched.numbers,
         task=task,
-        examples=b,
+        examples=len(learn.gold) + len(choose.gold),
         agreement=score.agreement,
         blocks_share=score.blocks_share,
     )
-    return ExitReport(told, a, score)
+    return ExitReport(told, len(learn.gold), score)
+
+
+def check_packages(kind: RuleKind) -> None:
+    """Refuses to learn a rule without the package for it, before a model answers for minutes.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    if kind not in _PACKAGES:
+        return
+    module, package = _PACKAGES[kind]
+    try:
+        import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(package, "train") from error
 
 
 def fixed_rules(rule: ExitRule) -> list[ExitRule]:
@@ -234,6 +249,7 @@ def train_exits(
         MissingExtra: a package of the `train` extra is missing.
     """
     check_target(out)
+    check_packages(training.kind)
     shots, rest = pick_shots(texts, training.shots, training.seed)
     labels = sorted({each.label for each in texts})
     with load(bundle, threads=threads) as model:

@@ -60,6 +60,12 @@ class Watched:
             tokens=self.tokens[rows],
         )
 
+    def parts(self) -> tuple[Watched, Watched, Watched]:
+        """Half of the texts to learn from, a quarter to choose a threshold on, a quarter to measure on."""
+        count = len(self.gold)
+        learn, choose, judge = np.split(np.arange(count), [count // 2, count * 3 // 4])
+        return self.take(learn), self.take(choose), self.take(judge)
+
     def offsets(self) -> Floats:
         """(x, labels) what the model says of a label whatever the text: the mean of its log-probabilities.
 
@@ -137,25 +143,35 @@ def watch_task(
 
 def choose_threshold(rule: ExitRule, watched: Watched, loss: float) -> ExitRule:
     """The rule with the threshold that saves most, as `best_rule` says."""
-    scores = exit_scores(rule, watched).ravel()
-    values = np.unique(np.quantile(scores, np.linspace(0, 1, 101)))
-    return best_rule([replace(rule, threshold=float(v)) for v in (*values, values[-1] + 1.0)], watched, loss)
+    return best_scored(score_thresholds(rule, watched), loss)
+
+
+def score_thresholds(rule: ExitRule, watched: Watched) -> list[tuple[ExitRule, ExitScore]]:
+    """A rule with each threshold that makes a difference on some texts, and how it does on them."""
+    scores = exit_scores(rule, watched)
+    values = np.unique(np.quantile(scores.ravel(), np.linspace(0, 1, 101)))
+    tried = [replace(rule, threshold=float(value)) for value in (*values, values[-1] + 1.0)]
+    return [(each, _score(each, watched, scores)) for each in tried]
 
 
 def best_rule(tried: Sequence[ExitRule], watched: Watched, loss: float) -> ExitRule:
+    """Of some rules the one that saves most, as `best_scored` says."""
+    return best_scored([(each, score_rule(each, watched)) for each in tried], loss)
+
+
+def best_scored(tried: Sequence[tuple[ExitRule, ExitScore]], loss: float) -> ExitRule:
     """The rule that saves most and loses no more points of accuracy than allowed.
 
     Where none is within that, the one that loses least.
     """
-    scored = [score_rule(each, watched) for each in tried]
     allowed = [
         (score.work_share, index)
-        for index, score in enumerate(scored)
+        for index, (_, score) in enumerate(tried)
         if score.accuracy >= score.accuracy_whole - loss / 100
     ]
     if allowed:
-        return tried[min(allowed)[1]]
-    return tried[max(range(len(tried)), key=lambda index: scored[index].accuracy)]
+        return tried[min(allowed)[1]][0]
+    return max(tried, key=lambda each: each[1].accuracy)[0]
 
 
 def exit_scores(rule: ExitRule, watched: Watched) -> Floats:
@@ -171,7 +187,10 @@ def exit_scores(rule: ExitRule, watched: Watched) -> Floats:
 
 def score_rule(rule: ExitRule, watched: Watched) -> ExitScore:
     """How a rule does on watched texts, without running them again."""
-    scores = exit_scores(rule, watched)
+    return _score(rule, watched, exit_scores(rule, watched))
+
+
+def _score(rule: ExitRule, watched: Watched, scores: Floats) -> ExitScore:
     leaves = np.ones_like(scores, bool) if rule.kind == "fixed" else scores >= rule.threshold
     last = len(watched.exits) - 1
     places = np.array([watched.exits.index(exit_) for exit_ in rule.exits])

@@ -75,16 +75,15 @@ def take_blocks(program: Program, first: int, last: int) -> Program:
     graph, spec = program.graph, program.spec
     segment = replace(spec, blocks=spec.blocks[first:last])
     renamed = {_stream_after(graph, spec.blocks[last - 1]): NEXT_STREAM, **_numbered(spec, first, last)}
-    begin = _stream_after(graph, spec.blocks[first - 1]) if first else None
-    if begin is not None:
-        renamed[begin] = STREAM
+    if first:
+        renamed[_stream_after(graph, spec.blocks[first - 1])] = STREAM
     changes = _changes(graph, spec.blocks[:last]) if last < len(spec.blocks) else {}
     new = [name for name in graph.outputs if (cell := CellName.parse(name)) and cell.kind == NEW]
     wanted = [_stream_after(graph, spec.blocks[last - 1]), *changes.values()]
     wanted += [name for name in new if name in renamed]
     inputs = {"positions", "mask", "rows", *(() if first else ("tokens",))}
     inputs |= {"window_mask"} if segment.window is not None else set()
-    builder = _Cut(graph, renamed, segment).copy(inputs, wanted, begin)
+    builder = _Cut(graph, renamed, segment).copy(inputs, wanted)
     for name, value in changes.items():
         builder.add(TakeRows(), [renamed.get(value, value), "rows"], name)
     kept = [renamed[name] for name in new if name in renamed]
@@ -107,7 +106,7 @@ def take_head(program: Program) -> Program:
     # Whether rows are taken before the norm or after it, every token is one here.
     renamed = {end: STREAM}
     renamed[taken.outputs[0]] = renamed.get(taken.inputs[0], taken.inputs[0])
-    builder = _Cut(graph, renamed, spec).copy(set(), ["logits"], end, dropped={taken.outputs[0]})
+    builder = _Cut(graph, renamed, spec).copy(set(), ["logits"], dropped={taken.outputs[0]})
     return replace(program, graph=builder.build(["logits"]))
 
 
@@ -131,8 +130,7 @@ def take_fill(program: Program, first: int, last: int) -> Program:
         renamed[_stream_after(graph, before)] = STREAM
     new = [name for name in graph.outputs if (cell := CellName.parse(name)) and cell.kind == NEW]
     wanted = [name for name in new if name in renamed]
-    streams = {name for name, to in renamed.items() if to == STREAM}
-    builder = _Cut(graph, renamed, segment).copy({"positions"}, wanted, None, stops=streams, cells=False)
+    builder = _Cut(graph, renamed, segment).copy({"positions"}, wanted, cells=False)
     return replace(program, spec=segment, graph=builder.build([renamed[name] for name in wanted]))
 
 
@@ -146,10 +144,8 @@ class _Cut:
         self,
         inputs: Collection[str],
         wanted: Sequence[str],
-        begin: str | None,
         *,
         dropped: Collection[str] = (),
-        stops: Collection[str] = (),
         cells: bool = True,
     ) -> GraphBuilder:
         """A builder that has everything but the outputs.
@@ -157,13 +153,11 @@ class _Cut:
         Args:
             inputs: of the graph that stay.
             wanted: values that are to be made.
-            begin: the value that becomes the input STREAM; None where tokens are read.
             dropped: values that are others by another name.
-            stops: values that become the input STREAM, where there are several.
             cells: whether cells are read.
         """
         graph, renamed = self._graph, self._renamed
-        ends = {*stops, *([begin] if begin is not None else ())}
+        ends = {name for name, to in renamed.items() if to == STREAM}
         kept = self._needed(wanted, ends, dropped)
         builder = GraphBuilder()
         for value in graph.inputs:

@@ -1,6 +1,7 @@
 """Rules for exits: learnt from numbers where the right one is known, and from a tiny model."""
 
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 import edgesdk
 from edgesdk.dispatch.exit_steps import ExitCost
-from edgesdk.errors import UnsupportedOption
+from edgesdk.errors import MissingExtra, UnsupportedOption
 from edgesdk.vectors.labelled_texts import LabelledText, pick_shots, read_labelled
 from edgesdk_converters.training.train_exits import ExitTraining, fit_rule, train_exits
 from edgesdk_converters.training.watch_exits import Watched, score_rule
@@ -108,6 +109,19 @@ def test_a_model_is_watched_and_the_rule_does_what_it_was_scored_for(bundle, tmp
         assert found.figures.work_share == pytest.approx(report.held_back.work_share, abs=0.02)
         right = [one.label == each.label for one, each in zip(found.results, rest[60:], strict=True)]
         assert np.mean(right) == pytest.approx(report.held_back.accuracy)
+
+
+@pytest.mark.parametrize(
+    ("kind", "module", "package"),
+    [("svm", "sklearn", "scikit-learn"), ("crf", "pycrfsuite", "python-crfsuite")],
+)
+def test_a_missing_package_is_named_before_anything_runs(tmp_path, monkeypatch, kind, module, package):
+    monkeypatch.setitem(sys.modules, module, None)
+    expected = rf"'{package}' is not installed; install it with: pip install 'edgesdk\[train\]'"
+    with pytest.raises(MissingExtra, match=expected):
+        train_exits("no such bundle", [], tmp_path / "r.json", ExitTraining(kind))
+    with pytest.raises(MissingExtra, match=expected):
+        fit_rule(known(), ExitTraining(kind), "known")
 
 
 def test_what_cannot_be_learnt_is_refused(bundle, tmp_path):

@@ -17,7 +17,7 @@ def test_every_round_is_reported(fake_model):
         assert rate * ttft_ms == pytest.approx(40e3)
     assert report.first_ttft_ms > 0
     assert report.load_ms == fake_model.receipt.load_ms
-    assert report.receipt == fake_model.receipt
+    assert report.receipt is fake_model.receipt
 
 
 def test_it_runs_what_it_says(fake_model):
