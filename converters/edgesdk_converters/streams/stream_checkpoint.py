@@ -20,11 +20,12 @@ import numpy as np
 
 from edgesdk.bundle.records import JsonValue, from_json, to_json
 from edgesdk.bundle.write_file import write_file
-from edgesdk.errors import BundleError, CheckpointError, first_line, quoted
+from edgesdk.errors import BundleError, CheckpointError, first_line
 from edgesdk_converters.checkpoints.require_finite import require_finite
 from edgesdk_converters.checkpoints.safetensors_file import SafetensorsTensors
 from edgesdk_converters.checkpoints.text_file import read_json
-from edgesdk_converters.drafts.draft_checkpoint import CONFIG, TRAINING, WEIGHTS, Tensors, tokenizer_digest
+from edgesdk_converters.drafts.check_target import check_target
+from edgesdk_converters.drafts.draft_checkpoint import CONFIG, TRAINING, WEIGHTS, Tensors
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.streams.stream_config import FORMAT, StreamConfig, tensor_shapes
 from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
@@ -94,23 +95,7 @@ def fit_streams(streams: StreamCheckpoint, program: Program, tokenizer: Tokenize
         UnsupportedOption: no streams are rows of such a model.
     """
     config, spec = streams.config, program.spec
-    target = config.target
-    sizes = (
-        ("hidden size", target.hidden_size, spec.hidden_size),
-        ("vocabulary", target.vocab_size, spec.vocab_size),
-        ("architecture", target.architecture, spec.architecture),
-    )
-    for what, theirs, mine in sizes:
-        if theirs != mine:
-            raise CheckpointError(
-                f"the streams were trained for {target.name[:80]!r}, whose {what} is {quoted(theirs)}; the "
-                f"model's is {mine}; train streams for this model"
-            )
-    if target.tokenizer != tokenizer_digest(tokenizer):
-        raise CheckpointError(
-            f"the streams were trained for {target.name[:80]!r}, whose tokenizer is another than the "
-            "model's; train streams for this model"
-        )
+    check_target(config.target, spec, tokenizer, trained="the streams were", again="streams")
     shapes = {value.name: program.weights.shape(value.name) for value in program.graph.weights}
     expected = tensor_shapes(config, spec, shapes)
     odd = sorted(expected.keys() ^ streams.tensors.keys())
