@@ -33,8 +33,8 @@ def check_target(
         if theirs != mine:
             shown = printable(str(theirs)[:80])
             raise CheckpointError(
-                f"{trained} trained for {target.name[:80]!r}, whose {what} is {shown}; the model's is {mine}; "
-                f"train {again} for this model"
+                f"{trained} trained for {target.name[:80]!r}, whose {what} is {shown}; the model's is "
+                f"{mine}; train {again} for this model"
             )
     if target.tokenizer != tokenizer_digest(tokenizer):
         raise CheckpointError(
