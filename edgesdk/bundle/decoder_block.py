@@ -156,8 +156,6 @@ class Convolution:
 MOST_TAPS = 8
 """Largest kernel of a convolution; published models have 3."""
 
-Mixer = Attention | Convolution
-
 
 @dataclass(frozen=True)
 class FeedForward:

@@ -25,7 +25,7 @@ Examples:
 
 ADD_EXAMPLES = """\b
 Examples:
-  edgesdk adapter add smollm2 formal=my-lora styles
+  edgesdk adapter add plain formal=my-lora styles
   edgesdk adapter add styles formal=my-lora terse=terse.gguf:0.5 styles2 --source model.gguf
 """
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from edgesdk.backends.protocol import Float, Int
 
-LIKELIEST = 4
-"""Tokens that are known of each stream."""
+LIKELIEST = 2
+"""Tokens that are known of each stream: as many as a draft takes of it."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -10,7 +10,7 @@ on again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from edgesdk.decoding.draft import Draft, DraftRequest, JudgedStep, Waits
 from edgesdk.drafts.draft_figures import DraftFigures
@@ -18,10 +18,9 @@ from edgesdk.drafts.guess import Guess, Source
 from edgesdk.drafts.kept_rates import KeptRates
 from edgesdk.drafts.step_costs import StepCosts
 from edgesdk.drafts.stream_places import StreamPlaces
+from edgesdk.drafts.trials import Trials
 from edgesdk.drafts.worth import best_depth, choose_rows
 
-_TRY_AGAIN_STEPS = 64
-_MOST_WAIT_STEPS = 1024
 _TRIAL_TOKENS = 2
 _TRY_COSTS_STEPS = 256
 _TRIAL_ROWS = 4
@@ -34,14 +33,12 @@ class _Asked:
     Attributes:
         source: guesses.
         rates: how often it is right.
-        wait: steps that it is left alone, where it does not pay; doubled each time.
-        waited: steps since it was asked.
+        trials: when it is asked although it does not pay.
     """
 
     source: Source
     rates: KeptRates
-    wait: int = _TRY_AGAIN_STEPS
-    waited: int = 0
+    trials: Trials = field(default_factory=Trials)
 
 
 class CombinedDrafter:
@@ -225,13 +222,7 @@ class CombinedDrafter:
         depth, _ = best_depth(
             each.rates.overall, self._costs.seconds, source.price_s, answers=len(asked), most=deepest
         )
-        each.waited += 1
-        if depth:
-            each.wait = _TRY_AGAIN_STEPS
-        elif each.waited >= each.wait:
-            each.wait = min(2 * each.wait, _MOST_WAIT_STEPS)
-            depth = _TRIAL_TOKENS
-        else:
+        if not each.trials.due(depth > 0):
             return []
-        each.waited = 0
+        depth = depth or _TRIAL_TOKENS
         return [replace(request, deepest=min(request.deepest, depth)) for request in asked]

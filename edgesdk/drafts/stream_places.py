@@ -13,10 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgesdk.decoding.draft import Draft, DraftRequest
+from edgesdk.drafts.trials import Trials
 from edgesdk.drafts.worth import LEAST_GAIN
-
-_TRY_AGAIN_STEPS = 64
-_MOST_WAIT_STEPS = 1024
 
 
 @dataclass(frozen=True)
@@ -83,8 +81,7 @@ class StreamPlaces:
             count: G, the streams that the model has.
         """
         self._count = count
-        self._waited = 0
-        self._wait = _TRY_AGAIN_STEPS
+        self._trials = Trials()
 
     def add(
         self,
@@ -114,7 +111,9 @@ class StreamPlaces:
             expected = len(asked) + sum(map(sum, chances))
             step = StreamStep(rows, expected, len(asked), most)
             taken, each = choose_places([chance for chance, *_ in places], step, rate, self._count, cost)
-            taken, each = self._try_again(taken, each)
+            if not self._trials.due(taken > 0):
+                return list(drafts)
+            taken, each = taken or 1, each or 1  # one place is tried where none pays
         behind: list[list[int]] = [[] for _ in asked]
         for _, answer, node in places[:taken]:
             behind[answer].append(node)
@@ -125,19 +124,6 @@ class StreamPlaces:
             most -= 0 if more is None else len(more.tokens) - (0 if draft is None else len(draft.tokens))
             found.append(more)
         return found
-
-    def _try_again(self, taken: int, each: int) -> tuple[int, int]:
-        """Has one place tried now and then, where none pays; seldomer each time."""
-        self._waited += 1
-        if taken:
-            self._wait = _TRY_AGAIN_STEPS
-        elif self._waited >= self._wait:
-            self._wait = min(2 * self._wait, _MOST_WAIT_STEPS)
-            taken, each = 1, 1
-        else:
-            return 0, 0
-        self._waited = 0
-        return taken, each
 
 
 def hang_streams(

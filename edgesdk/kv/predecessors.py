@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from edgesdk.backends.protocol import Cells, Float, StepBackend, StepBuffers
 from edgesdk.bundle.stack_record import BEFORE, picks
 from edgesdk.bundle.step_contract import StepContract
-from edgesdk.kv.step_mask import MaskBlock
+from edgesdk.kv.array_state import ArrayStates, state_of
+from edgesdk.kv.step_mask import Layout, MaskBlock, layout_of
 
 Places = NDArray[np.intp]
-
-_Layout = tuple[tuple[int, bytes | None], ...]
 
 
 class Predecessors:
@@ -40,7 +39,7 @@ class Predecessors:
         self._held = held
         self._count = contract.predecessors
         self._picks = picks(contract.predecessors)
-        self._layout: _Layout | None = None
+        self._layout: Layout | None = None
         self._filled: tuple[Places, Places] | None = None
 
     def show(self, buffers: StepBuffers, cells: Cells, blocks: Sequence[MaskBlock]) -> None:
@@ -51,7 +50,7 @@ class Predecessors:
             cells: of the pool, as the step reads them.
             blocks: rows of one sequence each.
         """
-        layout = tuple((b.rows, None if b.parents is None else b.parents.tobytes()) for b in blocks)
+        layout = layout_of(blocks)
         if layout != self._layout:
             # Until all is written nothing is known: an interrupt must not leave it half right.
             self._layout = None
@@ -108,7 +107,7 @@ def _ancestors(block: MaskBlock, most: int, count: int) -> list[list[int]]:
     return found
 
 
-_known: WeakKeyDictionary[StepBackend, dict[int, tuple[object, Predecessors]]] = WeakKeyDictionary()
+_known: ArrayStates[Predecessors] = WeakKeyDictionary()
 
 
 def predecessors_of(
@@ -127,9 +126,4 @@ def predecessors_of(
     held = contract.held
     if held is None:
         return None
-    known = _known.setdefault(backend, {})
-    array = buffers.extra[BEFORE]
-    key = id(array)  # which nothing else can have: the array is kept beside it
-    if key not in known:
-        known[key] = (array, Predecessors(contract, held))
-    return known[key][1]
+    return state_of(_known, backend, buffers.extra[BEFORE], lambda: Predecessors(contract, held))

@@ -20,6 +20,7 @@ import numpy as np
 
 from edgesdk.backends.protocol import MASKED, Float, Int, StepBackend, StepBuffers
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.kv.array_state import ArrayStates, state_of
 from edgesdk.kv.cell_list import CellList
 
 
@@ -55,9 +56,15 @@ class _Shown:
         return self.serial == cells.serial and self.edits == cells.edits and self.length <= cells.length
 
 
-_Layout = tuple[tuple[int, bytes | None], ...]
+Layout = tuple[tuple[int, bytes | None], ...]
+"""Rows of each block, and which of its own each follows."""
 
-_ONE_ROW: _Layout = ((1, None),)
+_ONE_ROW: Layout = ((1, None),)
+
+
+def layout_of(blocks: Sequence[MaskBlock]) -> Layout:
+    """How the rows of blocks belong together."""
+    return tuple((b.rows, None if b.parents is None else b.parents.tobytes()) for b in blocks)
 
 
 class StepMask:
@@ -73,14 +80,14 @@ class StepMask:
         self._tokens = shape.tokens
         self._cells = shape.cells
         self._window = window
-        self._layout: _Layout | None = None
+        self._layout: Layout | None = None
         self._shown: list[_Shown] = []
 
     def show(self, buffers: StepBuffers, blocks: Sequence[MaskBlock]) -> None:
         """Sets the masks for blocks that follow one another from row 0 on."""
         # Until all is written nothing is known: an interrupt must not leave a half-right mask.
         shown, self._shown = self._shown, []
-        layout = tuple((b.rows, None if b.parents is None else b.parents.tobytes()) for b in blocks)
+        layout = layout_of(blocks)
         known = layout == self._layout
         if not known:
             self._layout = None
@@ -201,7 +208,7 @@ def _set_columns(rows: Float, cells: Int, value: float) -> None:
         rows[:, cells] = value
 
 
-_masks: WeakKeyDictionary[StepBackend, dict[int, tuple[Float, StepMask]]] = WeakKeyDictionary()
+_masks: ArrayStates[StepMask] = WeakKeyDictionary()
 
 
 def mask_of(backend: StepBackend, buffers: StepBuffers, shape: StepShape, window: int | None) -> StepMask:
@@ -213,8 +220,4 @@ def mask_of(backend: StepBackend, buffers: StepBuffers, shape: StepShape, window
         shape: a size that they belong to.
         window: of the layers that have one; equal wherever the mask is.
     """
-    masks = _masks.setdefault(backend, {})
-    key = id(buffers.mask)  # which nothing else can have: the array is kept beside it
-    if key not in masks:
-        masks[key] = (buffers.mask, StepMask(shape, window))
-    return masks[key][1]
+    return state_of(_masks, backend, buffers.mask, lambda: StepMask(shape, window))

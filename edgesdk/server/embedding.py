@@ -63,9 +63,10 @@ async def embed(
     """
     if not 0 < len(texts) <= MOST_TEXTS:
         raise Refused(400, f"input has {len(texts)} texts, expected 1 to {MOST_TEXTS}", param="input")
-    if service.host.find(model)[1] is not None:
+    name, adapter = service.host.find(model)
+    if adapter is not None:
         raise Refused(400, "texts are embedded by the model alone; leave its adapter out", param="model")
-    loaded = await service.host.lease(model)
+    loaded = await service.host.lease(name)
     gone = asyncio.Event()
     watcher = asyncio.ensure_future(close_when_gone(request.receive, gone.set))
     try:

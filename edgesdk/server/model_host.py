@@ -139,11 +139,25 @@ class ModelHost:
         )
 
     def adapters(self, name: str) -> list[str]:
-        """The adapters of a known name; none of one that cannot be read now."""
+        """The adapters of a known name; none of one that cannot be read now.
+
+        Those of a model in memory are known; of another the manifest is read.
+        """
+        loaded = self._loaded.get(name)
         try:
-            return [record.name for record in open_bundle(self.path(name)).manifest.adapters]
+            bundle = open_bundle(self.path(name)) if loaded is None else loaded.engine.model.bundle
         except (Refused, EdgeError):
             return []
+        return [record.name for record in bundle.manifest.adapters]
+
+    async def all_adapters(self) -> dict[str, list[str]]:
+        """The adapters of all names, as `adapters` has them; manifests are read beside the event loop."""
+        return {
+            name: self.adapters(name)
+            if name in self._loaded
+            else await asyncio.to_thread(self.adapters, name)
+            for name in self.names
+        }
 
     def path(self, name: str) -> Path:
         """The folder of a known name.

@@ -37,10 +37,10 @@ class Service:
         Raises:
             Refused: there is no such model, or its engine does not take the request.
         """
-        adapter = self.host.find(name)[1]
+        model, adapter = self.host.find(name)
         if adapter is not None:
             ask = replace(ask, options={**ask.options, "adapter": adapter})
-        return await begin(await self.host.lease(name), ask, self.figures)
+        return await begin(await self.host.lease(model), ask, self.figures)
 
 
 def service_of(request: Request) -> Service:

@@ -15,7 +15,6 @@ people. It does not know how drafts are trained or run.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,27 +26,28 @@ from numpy.typing import NDArray
 
 from edgesdk.bundle.port import LARGEST_SIZE
 from edgesdk.bundle.records import JsonValue, from_json, to_json
-from edgesdk.bundle.write_file import write_file
 from edgesdk.errors import BundleError, CheckpointError, UnsupportedOption, first_line
 from edgesdk_converters.checkpoints.require_finite import require_finite
 from edgesdk_converters.checkpoints.safetensors_file import SafetensorsTensors
 from edgesdk_converters.checkpoints.text_file import read_json
+from edgesdk_converters.drafts.trained_folder import (
+    CONFIG,
+    WEIGHTS,
+    NumberForm,
+    Tensors,
+    stored_as,
+    write_trained,
+)
 from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
 
 FORMAT: Final = "edgesdk-draft"
 VERSION: Final = 1
-CONFIG, WEIGHTS, TRAINING = "config.json", "model.safetensors", "training.json"
 VOCABULARY = "vocabulary"
 """Name of the tensor of token ids."""
-
-NumberForm = Literal["float32", "float16"]
-"""How numbers are written; bfloat16 is read as well, and they are float32 everywhere else."""
 
 _MOST_LAYERS = 16
 _MOST_DEPTH = 64
 _STORED = ("F32", "F16", "BF16")
-
-Tensors = Mapping[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -219,27 +219,11 @@ def write_draft(
         CheckpointError: a file cannot be written, or a number is too large for its form.
         UnsupportedOption: there is no such form.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save
-
     if numbers not in get_args(NumberForm):
         raise UnsupportedOption(f"numbers are {numbers!r}, expected {', '.join(get_args(NumberForm))}")
-    with np.errstate(over="ignore"):
-        stored = {name: value.astype(numbers) for name, value in draft.tensors.items()}
-    beyond = next((name for name, value in stored.items() if not np.isfinite(value).all()), None)
-    if beyond is not None:
-        raise CheckpointError(f"{beyond!r} has numbers beyond {numbers}; store the draft as float32")
+    stored = stored_as(draft.tensors, numbers, "store the draft as float32")
     tensors = {VOCABULARY: np.asarray(draft.vocabulary, np.int32), **stored}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # As bytes: what safetensors writes by itself nobody else may read.
-        write_file(folder / WEIGHTS, save(tensors, {"format": FORMAT}))
-        write_file(folder / CONFIG, json.dumps(to_json(draft.config), indent=1) + "\n")
-        if training is not None:
-            write_file(folder / TRAINING, json.dumps(to_json(training), indent=1) + "\n")
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise CheckpointError(f"the draft {folder} cannot be written: {reason}") from error
+    write_trained(folder, "draft", tensors, to_json(draft.config), training, form=FORMAT)
 
 
 def _check_shapes(config: DraftConfig, found: Mapping[str, tuple[int, ...]]) -> None:

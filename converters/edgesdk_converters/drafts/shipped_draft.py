@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgesdk_converters.drafts.draft_checkpoint import CONFIG
+from edgesdk_converters.drafts.trained_folder import CONFIG
 
 FOLDER = Path(__file__).parent / "shipped"
 MOST_BYTES = 8 << 20

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk_converters.graph.graph import Graph
-from edgesdk_converters.graph.ops import LowRank
+from edgesdk_converters.graph.graph import Graph, GraphBuilder
+from edgesdk_converters.graph.ops import Linear, LowRank, LowRankPart
+from edgesdk_converters.graph.weights import Array, Derived
 
 INNER, WRITTEN = ".lora_a", ".lora_b"
 """What the names of A and of B end in, behind the name of the weight that they go with."""
@@ -27,6 +29,36 @@ class LowRankTerm:
     ranks: tuple[int, ...]
     inner: NDArray[np.float32]
     written: NDArray[np.float32]
+
+
+def add_term(
+    builder: GraphBuilder, graph: Graph, inputs: Sequence[str], out: str, ranks: tuple[int, ...], gates: str
+) -> None:
+    """Adds a product with its term of low rank, whose A and B become weights.
+
+    Args:
+        builder: of the new graph.
+        graph: that has the product.
+        inputs: of the product in the new graph: its input, its weight, and its bias if it has one.
+        out: what it makes.
+        ranks: for each gate.
+        gates: (M, G) for the rows of the product.
+    """
+    x, weight = inputs[:2]
+    width, columns = (int(size) for size in graph.values[weight].shape)
+    inner = builder.weight(f"{weight}{INNER}", (sum(ranks), columns))
+    written = builder.weight(f"{weight}{WRITTEN}", (width, sum(ranks)))
+    (plain,) = builder.add(Linear(), inputs, f"{out}.plain")
+    (made,) = builder.add(Linear(), [x, inner], f"{inner}.out")
+    builder.add(LowRank((LowRankPart(width, ranks),)), [plain, made, gates, written], out)
+
+
+def term_weights(name: str, inner: Array, written: Array) -> dict[str, Derived]:
+    """A and B of the term beside one weight, under their names."""
+    return {
+        f"{name}{end}": Derived(array.shape, lambda base, array=array: array)  # type: ignore[misc]
+        for end, array in ((INNER, inner), (WRITTEN, written))
+    }
 
 
 def is_inner(graph: Graph, value: str) -> bool:

@@ -20,8 +20,8 @@ from edgesdk.bundle.manifest import TransformRecord
 from edgesdk.bundle.stack_record import SOURCES, STREAMS
 from edgesdk.errors import TransformError
 from edgesdk_converters.graph.graph import Graph, GraphBuilder
-from edgesdk_converters.graph.low_rank_term import INNER, WRITTEN
-from edgesdk_converters.graph.ops import Add, Linear, LowRank, LowRankPart, TakeRows
+from edgesdk_converters.graph.low_rank_term import add_term, term_weights
+from edgesdk_converters.graph.ops import Add, Linear, LowRank, TakeRows
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights, Weights
 from edgesdk_converters.streams.stream_checkpoint import StreamCheckpoint
@@ -51,9 +51,8 @@ def add_streams(program: Program, streams: StreamCheckpoint) -> Program:
         ANY: Derived((1, config.count), lambda base: np.ones((1, config.count), np.float32)),
     }
     for name in names:
-        for side, end in (("A", INNER), ("B", WRITTEN)):
-            array = np.asarray(streams.tensors[f"{name}.{side}"], np.float32)
-            added[f"{name}{end}"] = Derived(array.shape, lambda base, array=array: array)  # type: ignore[misc]
+        a, b = (np.asarray(streams.tensors[f"{name}.{side}"], np.float32) for side in "AB")
+        added |= term_weights(name, a, b)
     return dataclasses.replace(
         program,
         graph=_grown(program, config, dict.fromkeys(names, config.rank)),
@@ -94,7 +93,7 @@ def _grown(program: Program, config: StreamConfig, ranks: Mapping[str, int]) -> 
         if rank is None:
             g.add(node.op, inputs, *node.outputs)
         else:
-            _add_low_rank(g, graph, inputs, node.outputs[0], rank, gate)
+            add_term(g, graph, inputs, node.outputs[0], (rank,), gate)
         if start in node.outputs:
             x = start
             if config.form == "streams":
@@ -102,14 +101,3 @@ def _grown(program: Program, config: StreamConfig, ranks: Mapping[str, int]) -> 
             (term,) = g.add(Linear(), [STREAMS, begin], f"{BEGIN}.out")
             (given[start],) = g.add(Add(), [x, term], f"{start}.streams")
     return g.build(graph.outputs)
-
-
-def _add_low_rank(g: GraphBuilder, graph: Graph, inputs: list[str], out: str, rank: int, gate: str) -> None:
-    """A product with a low-rank part for the rows of streams."""
-    x, weight = inputs[:2]
-    width, columns = (int(size) for size in graph.values[weight].shape)
-    inner = g.weight(f"{weight}{INNER}", (rank, columns))
-    written = g.weight(f"{weight}{WRITTEN}", (width, rank))
-    (plain,) = g.add(Linear(), inputs, f"{out}.plain")
-    (made,) = g.add(Linear(), [x, inner], f"{inner}.out")
-    g.add(LowRank((LowRankPart(width, (rank,)),)), [plain, made, gate, written], out)

@@ -11,20 +11,17 @@ not know how streams are trained or run.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from edgesdk.bundle.records import JsonValue, from_json, to_json
-from edgesdk.bundle.write_file import write_file
-from edgesdk.errors import BundleError, CheckpointError, first_line, quoted
+from edgesdk.errors import BundleError, CheckpointError, first_line
 from edgesdk_converters.checkpoints.require_finite import require_finite
 from edgesdk_converters.checkpoints.safetensors_file import SafetensorsTensors
 from edgesdk_converters.checkpoints.text_file import read_json
-from edgesdk_converters.drafts.draft_checkpoint import CONFIG, TRAINING, WEIGHTS, Tensors, tokenizer_digest
+from edgesdk_converters.drafts.check_target import check_target
+from edgesdk_converters.drafts.trained_folder import CONFIG, WEIGHTS, Tensors, stored_as, write_trained
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.streams.stream_config import FORMAT, StreamConfig, tensor_shapes
 from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
@@ -94,23 +91,7 @@ def fit_streams(streams: StreamCheckpoint, program: Program, tokenizer: Tokenize
         UnsupportedOption: no streams are rows of such a model.
     """
     config, spec = streams.config, program.spec
-    target = config.target
-    sizes = (
-        ("hidden size", target.hidden_size, spec.hidden_size),
-        ("vocabulary", target.vocab_size, spec.vocab_size),
-        ("architecture", target.architecture, spec.architecture),
-    )
-    for what, theirs, mine in sizes:
-        if theirs != mine:
-            raise CheckpointError(
-                f"the streams were trained for {target.name[:80]!r}, whose {what} is {quoted(theirs)}; the "
-                f"model's is {mine}; train streams for this model"
-            )
-    if target.tokenizer != tokenizer_digest(tokenizer):
-        raise CheckpointError(
-            f"the streams were trained for {target.name[:80]!r}, whose tokenizer is another than the "
-            "model's; train streams for this model"
-        )
+    check_target(config.target, spec, tokenizer, trained="the streams were", again="streams")
     shapes = {value.name: program.weights.shape(value.name) for value in program.graph.weights}
     expected = tensor_shapes(config, spec, shapes)
     odd = sorted(expected.keys() ^ streams.tensors.keys())
@@ -142,20 +123,5 @@ def write_streams(
     Raises:
         CheckpointError: a file cannot be written, or a number is too large for float16.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save
-
-    with np.errstate(over="ignore"):
-        stored = {name: value.astype(np.float16) for name, value in streams.tensors.items()}
-    beyond = next((name for name, value in stored.items() if not np.isfinite(value).all()), None)
-    if beyond is not None:
-        raise CheckpointError(f"{beyond!r} has numbers beyond float16; train with a smaller learning rate")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_file(folder / WEIGHTS, save(stored, {"format": FORMAT}))
-        write_file(folder / CONFIG, json.dumps(to_json(streams.config), indent=1) + "\n")
-        if training is not None:
-            write_file(folder / TRAINING, json.dumps(to_json(training), indent=1) + "\n")
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise CheckpointError(f"the streams {folder} cannot be written: {reason}") from error
+    stored = stored_as(streams.tensors, "float16", "train with a smaller learning rate")
+    write_trained(folder, "streams", stored, to_json(streams.config), training, form=FORMAT)

@@ -17,9 +17,9 @@ from edgesdk.bundle.manifest import TransformRecord
 from edgesdk.bundle.stack_record import GATES
 from edgesdk.errors import TransformError
 from edgesdk_converters.graph.graph import Graph, GraphBuilder, Node
-from edgesdk_converters.graph.low_rank_term import INNER, WRITTEN
 from edgesdk_converters.graph.low_rank_term import LowRankTerm as LowRankTerm  # part of this verb
-from edgesdk_converters.graph.ops import Linear, LowRank, LowRankPart, TakeRows
+from edgesdk_converters.graph.low_rank_term import add_term, term_weights
+from edgesdk_converters.graph.ops import Linear, TakeRows
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Derived, DerivedWeights
 
@@ -43,11 +43,9 @@ def add_low_rank(program: Program, terms: Mapping[str, LowRankTerm], gates: int)
         raise TransformError("the program has gates already; add all terms of low rank at once")
     if not terms:
         raise TransformError("there is no term of low rank to add")
-    added = {
-        f"{name}{end}": Derived(array.shape, lambda base, array=array: array)  # type: ignore[misc]
-        for name, term in terms.items()
-        for end, array in ((INNER, term.inner), (WRITTEN, term.written))
-    }
+    added: dict[str, Derived] = {}
+    for name, term in terms.items():
+        added |= term_weights(name, term.inner, term.written)
     return dataclasses.replace(
         program,
         graph=_grown(graph, terms, gates),
@@ -88,17 +86,11 @@ def _grown(graph: Graph, terms: Mapping[str, LowRankTerm], gates: int) -> Graph:
         if term is None:
             g.add(node.op, node.inputs, *node.outputs)
             continue
-        (x, weight, *_), (out,) = node.inputs, node.outputs
+        x = node.inputs[0]
         count = graph.values[x].shape[0]
         if count == "R" and "R" not in rows:
             (rows["R"],) = g.add(TakeRows(), [GATES, "rows"], f"{GATES}.rows")
         if count not in rows:
             raise TransformError(f"{x!r} has rows of its own, to which no gates belong")
-        width, columns = (int(size) for size in graph.values[weight].shape)
-        inner = g.weight(f"{weight}{INNER}", (sum(term.ranks), columns))
-        written = g.weight(f"{weight}{WRITTEN}", (width, sum(term.ranks)))
-        (plain,) = g.add(Linear(), node.inputs, f"{out}.plain")
-        (made,) = g.add(Linear(), [x, inner], f"{inner}.out")
-        op = LowRank((LowRankPart(width, term.ranks),))
-        g.add(op, [plain, made, rows[str(count)], written], out)
+        add_term(g, graph, node.inputs, node.outputs[0], term.ranks, rows[str(count)])
     return g.build(graph.outputs)

@@ -13,10 +13,8 @@ from edgesdk.server.service import Service, service_of
 async def models(request: Request) -> Response:
     """Lists what may be asked for."""
     service = service_of(request)
-    host = service.host
-    listed = [
-        _record(service, name, adapter) for name in host.names for adapter in (None, *host.adapters(name))
-    ]
+    there = await service.host.all_adapters()
+    listed = [_record(service, name, one) for name, adapters in there.items() for one in (None, *adapters)]
     return Response(compact({"object": "list", "data": listed}), media_type="application/json")
 
 

@@ -14,7 +14,8 @@ pytest.importorskip("optax", reason="needs the extra 'train'")
 
 from edgesdk.cli.main import cli
 from edgesdk.errors import CheckpointError, EdgeError, UnsupportedOption
-from edgesdk_converters.drafts.draft_checkpoint import WEIGHTS, read_draft
+from edgesdk_converters.drafts.draft_checkpoint import read_draft
+from edgesdk_converters.drafts.trained_folder import WEIGHTS
 from edgesdk_converters.training.draft_training import DraftTraining
 from edgesdk_converters.training.teach_texts import read_texts
 from edgesdk_converters.training.train_draft import train_draft

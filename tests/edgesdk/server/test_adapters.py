@@ -1,12 +1,15 @@
 """Adapters by the names of models: MODEL:ADAPTER, through every interface, from a real tiny model."""
 
+import asyncio
 import threading
 from pathlib import Path
 
 import pytest
 
 import edgesdk
+from edgesdk.bundle.reader import open_bundle
 from edgesdk.load_options import LoadOptions
+from edgesdk.server import model_host
 from edgesdk.server.model_host import ModelHost
 from edgesdk.server.serve import Listening
 from edgesdk.server.server_options import ServerOptions
@@ -78,6 +81,23 @@ def test_adapters_are_listed(served):
     listed = served.client.get("/v1/models")[1]["data"]
     assert [each["id"] for each in listed] == ["tiny", "tiny:loud"]
     assert served.client.get("/v1/models/tiny:loud")[1]["id"] == "tiny:loud"
+
+
+def test_manifests_are_read_beside_the_event_loop_and_not_for_models_in_memory(served, bundle, monkeypatch):
+    threads = []
+
+    def opened(path):
+        threads.append(threading.current_thread().name)
+        return open_bundle(path)
+
+    monkeypatch.setattr(model_host, "open_bundle", opened)
+    complete(served, "tiny:loud")
+    served.client.get("/v1/models")
+    assert threads == []
+    unloaded = ModelHost({"tiny": bundle}, LoadOptions(threads=1), {}, memory_bytes=1 << 30)
+    assert asyncio.run(unloaded.all_adapters()) == {"tiny": ["loud"]}
+    assert len(threads) == 1
+    assert threads[0] != threading.current_thread().name
 
 
 @pytest.mark.parametrize("model", ["tiny:soft", "other:loud", "tiny:"])

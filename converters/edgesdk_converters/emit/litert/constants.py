@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from edgesdk_converters.emit.litert.model_file import Quantisation, Subgraph
 from edgesdk_converters.emit.pack_int4 import pack_int4
+from edgesdk_converters.graph.weights import Array
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+from edgesdk_converters.quantise.recipe import FloatType
 
 
 def weight_matrix(
@@ -28,9 +32,7 @@ def weight_matrix(
     shape = weights.shape(name)
     scheme = weights.scheme(name)
     if scheme is None:
-        if weights.recipe.float_type == "float32":
-            return subgraph.constant(name, shape, "FLOAT32", lambda: weights.load(name))
-        return _half(subgraph, weights, name, shape)
+        return float_matrix(subgraph, weights.recipe.float_type, name, shape, lambda: weights.load(name))
     if scheme.bits == 8:
         scales = weights.quantised(name).scales[:, 0] if channel_scales else np.ones(1, np.float32)
         view = ".channels" if channel_scales else ""
@@ -50,8 +52,21 @@ def weight_matrix(
     )
 
 
-def _half(subgraph: Subgraph, weights: QuantisedWeights, name: str, shape: tuple[int, ...]) -> int:
-    stored = subgraph.constant(name, shape, "FLOAT16", lambda: weights.load(name).astype(np.float16))
+def float_matrix(
+    subgraph: Subgraph, float_type: FloatType, name: str, shape: tuple[int, ...], load: Callable[[], Array]
+) -> int:
+    """Adds a floating point matrix as a recipe stores such; the tensor's index is that of its float32.
+
+    Args:
+        subgraph: where it is used.
+        float_type: of the recipe.
+        name: of the constant.
+        shape: of the matrix.
+        load: its numbers in float32.
+    """
+    if float_type == "float32":
+        return subgraph.constant(name, shape, "FLOAT32", load)
+    stored = subgraph.constant(name, shape, "FLOAT16", lambda: load().astype(np.float16))
     wide = subgraph.tensor(f"{name}.float32", shape)
     subgraph.op("DEQUANTIZE", 3, [stored], [wide], subgraph.model.schema.DequantizeOptionsT())
     return wide

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import cast
 
-import numpy as np
-
 from edgesdk_converters.emit.gated_columns import gate_columns, written_rows
+from edgesdk_converters.emit.litert.constants import float_matrix
 from edgesdk_converters.emit.litert.state import Lowering
 from edgesdk_converters.graph.graph import Node
 from edgesdk_converters.graph.ops import LowRank
@@ -44,14 +43,8 @@ def _written(state: Lowering, op: LowRank, names: tuple[str, ...]) -> int:
     """B of all parts as the recipe stores floating point numbers."""
     weights, name = state.weights, "+".join(names)
     shape = (sum(part.width for part in op.parts), len(op.columns))
-    if weights.recipe.float_type == "float32":
-        return state.subgraph.constant(name, shape, "FLOAT32", lambda: written_rows(op, weights, names))
-    stored = state.subgraph.constant(
-        name, shape, "FLOAT16", lambda: written_rows(op, weights, names).astype(np.float16)
-    )
-    wide = state.subgraph.tensor(f"{name}.float32", shape)
-    state.subgraph.op("DEQUANTIZE", 3, [stored], [wide], state.schema.DequantizeOptionsT())
-    return wide
+    kind = weights.recipe.float_type
+    return float_matrix(state.subgraph, kind, name, shape, lambda: written_rows(op, weights, names))
 
 
 def _product(state: Lowering, x: int, matrix: int, name: str, shape: tuple[int, ...]) -> int:

@@ -111,12 +111,7 @@ class StepLowering:
 
     def stored_matrix(self, name: str) -> str:
         """A floating point matrix (O, I) in the recipe's type."""
-        half = self.weights.recipe.float_type == "float16"
-        kind = np.float16 if half else np.float32
-        shape = self.weights.shape(name)
-        return self.model.constant(
-            name, "FLOAT16" if half else "FLOAT", shape, lambda: self.weights.load(name).astype(kind)
-        )
+        return self._stored(name, self.weights.shape(name), lambda: self.weights.load(name))
 
     def rotary(self, rotary: RotarySpec) -> tuple[str, str]:
         """Cosines and sines of the step's positions: (T, 1, size / 2) each, made once."""
@@ -152,22 +147,24 @@ class StepLowering:
         """B of all parts, (O, columns of h), as the recipe stores floating point numbers."""
         weights, name = self.weights, "+".join(names)
         shape = (sum(part.width for part in op.parts), len(op.columns))
-        half = weights.recipe.float_type == "float16"
-        stored = self.model.constant(
-            name,
-            "FLOAT16" if half else "FLOAT",
-            shape,
-            lambda: written_rows(op, weights, names).astype(np.float16 if half else np.float32),
-        )
-        return self.model.node("Cast", [stored], [f"{name}.float32"], {"to": FLOAT}) if half else stored
+        return self._wide(name, self._stored(name, shape, lambda: written_rows(op, weights, names)))
+
+    def _stored(self, name: str, shape: tuple[int, ...], load: Callable[[], NDArray[np.float32]]) -> str:
+        """A floating point constant in the recipe's type."""
+        half = self.weights.recipe.float_type == "float16"
+        kind = np.float16 if half else np.float32
+        return self.model.constant(name, "FLOAT16" if half else "FLOAT", shape, lambda: load().astype(kind))
+
+    def _wide(self, name: str, stored: str) -> str:
+        """Such a constant in float32."""
+        if self.weights.recipe.float_type == "float32":
+            return stored
+        return self.model.node("Cast", [stored], [f"{name}.float32"], {"to": FLOAT})
 
     def _matrix(self, name: str) -> str:
         scheme = self.weights.scheme(name)
         if scheme is None:
-            stored = self.stored_matrix(name)
-            if self.weights.recipe.float_type == "float32":
-                return stored
-            return self.model.node("Cast", [stored], [f"{name}.float32"], {"to": FLOAT})
+            return self._wide(name, self.stored_matrix(name))
         attributes = {"axis": 0} if scheme.block is None else {"axis": 1, "block_size": scheme.block}
         inputs = [self.integers(name), self.scales(name)]
         return self.model.node("DequantizeLinear", inputs, [f"{name}.float32"], attributes)
