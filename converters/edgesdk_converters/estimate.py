@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgesdk_converters.architectures.registry import read_spec, weights_for
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
@@ -24,8 +24,6 @@ from edgesdk_converters.plan_stages import plan_stages
 from edgesdk_converters.prepare import prepare
 from edgesdk_converters.quantise.recipe import Recipe
 from edgesdk_converters.targets import Target
-from edgesdk_converters.transforms.skip_layers import skip_layers
-from edgesdk_converters.transforms.skip_request import parse_skip
 
 _MEASURED_WEIGHTS = 134.5e6
 """Of the model whose stages `plan_stages` weighs in seconds."""
@@ -100,8 +98,7 @@ def estimate(source: str, options: ConvertOptions | None = None, *, revision: st
     """
     options = options or ConvertOptions()
     checked = check_options(options)
-    checkpoint, _ = options.reshaping.prune(open_local(source, revision), lambda _: None)
-    program = _read(checkpoint, options)
+    program, checkpoint = _read(open_local(source, revision), options)
     for target in checked.targets:
         target.check(program)
     if options.exit_blocks:
@@ -136,12 +133,13 @@ def estimate(source: str, options: ConvertOptions | None = None, *, revision: st
     )
 
 
-def _read(checkpoint: Checkpoint, options: ConvertOptions) -> Program:
-    """The decoder without the layers that are named; what a budget would choose stays."""
+def _read(checkpoint: Checkpoint, options: ConvertOptions) -> tuple[Program, Checkpoint]:
+    """The decoder as it is reshaped, but for layers that a budget would choose, and its checkpoint."""
+    named = replace(options.reshaping, layer_budget=None, repair_layers=None)
+    checkpoint, kept = named.prune(checkpoint, lambda _: None)
     spec = read_spec(checkpoint.config)
     program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
-    skipped = options.reshaping.skip_layers
-    return program if skipped is None else skip_layers(program, parse_skip(skipped))
+    return named.narrow(named.shorten(program, (), lambda _: None), kept), checkpoint
 
 
 def _notes(options: ConvertOptions) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from edgesdk.cli.load_options import load_options_with_drafts
 from edgesdk.cli.options import bundle_argument, early_exit_option, json_option
@@ -113,6 +114,8 @@ def command(
                 "--sustained measures one sequence; leave out --streams, --inject-prompt, --draft and "
                 "--early-exit"
             )
+        if click.get_current_context().get_parameter_source("repeat") is ParameterSource.COMMANDLINE:
+            raise UnsupportedOption("--sustained has no rounds to count; leave --repeat out")
         _bench_sustained(bundle, sustained, prompt_tokens, new_tokens, loading, as_json)
         return
     if streams is not None and early_exit is not None:

@@ -12,7 +12,7 @@ import click
 from edgesdk.bundle.manifest import MANIFEST_NAME
 from edgesdk.bundle.shelf import make_name, new_place
 from edgesdk.cli.convert_options import Converting, convert_options, read_options, split_list
-from edgesdk.cli.output import chats_text, greedy_text, megabytes, print_json, print_table, variant_bytes
+from edgesdk.cli.output import chats_text, greedy_text, megabytes, print_json, print_table
 from edgesdk.cli.progress_line import ProgressLine, print_event
 from edgesdk.errors import BundleError, MissingExtra
 
@@ -142,7 +142,7 @@ def show_conversion(folder: Path, wall_s: float, as_json: bool = False) -> None:
 
     bundle = open_bundle(folder)
     variants = bundle.manifest.variants
-    sizes = {variant.name: variant_bytes(bundle, variant) for variant in variants}
+    sizes = {variant.name: bundle.variant_bytes(variant) for variant in variants}
     if as_json:
         document = {
             "event": "done",

@@ -11,7 +11,7 @@ import click
 from edgesdk.bundle.manifest import MANIFEST_NAME
 from edgesdk.bundle.shelf import DEMO_NAME, place
 from edgesdk.cli.convert import converters_installed
-from edgesdk.cli.output import greedy_text, megabytes, print_table, variant_bytes
+from edgesdk.cli.output import greedy_text, megabytes, print_table
 from edgesdk.cli.progress_line import ProgressLine
 from edgesdk.errors import BundleError, DeviceError, MissingExtra
 
@@ -173,7 +173,7 @@ def _show_variants(bundle: Bundle) -> None:
                 f"{report.top1_agreement:.3f}",
                 greedy_text(report.greedy),
             )
-        rows.append((variant.name, megabytes(variant_bytes(bundle, variant)), *figures))
+        rows.append((variant.name, megabytes(bundle.variant_bytes(variant)), *figures))
     print_table(("variant", "size MB>", "perplexity ratio>", "KL nats>", "top-1>", "greedy"), rows)
 
 

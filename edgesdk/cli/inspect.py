@@ -17,7 +17,6 @@ from edgesdk.cli.output import (
     print_facts,
     print_json,
     print_table,
-    variant_bytes,
 )
 
 if TYPE_CHECKING:
@@ -160,7 +159,7 @@ def _variant_row(bundle: Bundle, variant: Variant) -> tuple[str, ...]:
         variant.recipe,
         ", ".join(variant.device_classes),
         str(variant.context),
-        megabytes(variant_bytes(bundle, variant)),
+        megabytes(bundle.variant_bytes(variant)),
         steps or "any",
     )
 

@@ -16,8 +16,7 @@ from edgesdk.bundle.records import JsonValue, to_json
 
 if TYPE_CHECKING:
     from edgesdk.bundle.adapter_record import AdapterRecord
-    from edgesdk.bundle.manifest import ChatAgreement, GreedyAgreement, Variant
-    from edgesdk.bundle.reader import Bundle
+    from edgesdk.bundle.manifest import ChatAgreement, GreedyAgreement
     from edgesdk.decoding.completion import Completion
     from edgesdk.devices.receipt import Receipt
     from edgesdk.dispatch.exit_sequence import ExitFigures
@@ -164,11 +163,6 @@ def stage_printer() -> Callable[[str], None]:
 def megabytes(size_bytes: int | None) -> str:
     """Bytes in millions; `-` where they are not known."""
     return "-" if size_bytes is None else f"{size_bytes / 1e6:.1f}"
-
-
-def variant_bytes(bundle: Bundle, variant: Variant) -> int:
-    """Size of all files of one variant."""
-    return bundle.variant_bytes(variant)
 
 
 def greedy_text(greedy: GreedyAgreement | None) -> str:

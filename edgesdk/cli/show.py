@@ -9,7 +9,7 @@ import click
 
 from edgesdk.cli.list import made, summary
 from edgesdk.cli.options import json_option
-from edgesdk.cli.output import megabytes, print_facts, print_json, print_table, variant_bytes
+from edgesdk.cli.output import megabytes, print_facts, print_json, print_table
 from edgesdk.errors import BundleError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def command(name: str, template: bool, as_json: bool) -> None:
                         "format": variant.format,
                         "recipe": variant.recipe,
                         "context": variant.context,
-                        "size_bytes": variant_bytes(bundle, variant),
+                        "size_bytes": bundle.variant_bytes(variant),
                     }
                     for variant in bundle.manifest.variants
                 ],
@@ -116,6 +116,6 @@ def _print_variants(bundle: Bundle) -> None:
             if report is None
             else (f"{report.perplexity_ratio:.4f}", f"{report.top1_agreement:.3f}")
         )
-        size = megabytes(variant_bytes(bundle, variant))
+        size = megabytes(bundle.variant_bytes(variant))
         rows.append((variant.name, variant.format, variant.recipe, size, *figures))
     print_table(("variant", "format", "recipe", "size MB>", "perplexity ratio>", "top-1>"), rows)

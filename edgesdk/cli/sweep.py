@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgesdk.bundle.records import to_json
 from edgesdk.cli.convert import converters_installed
 from edgesdk.cli.options import json_option
 from edgesdk.cli.output import print_facts, print_json, print_table, stage_printer
@@ -86,7 +85,7 @@ def command(
         )
         points = points_of(read_rows(out / TABLE_NAME))
     if as_json:
-        print_json({"report": report, "points": [to_json(point) for point in points]})
+        print_json({"report": report, "points": points})
         return
     if points:
         _show_points(points)

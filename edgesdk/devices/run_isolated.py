@@ -71,10 +71,13 @@ def run_isolated(
         while reader.is_alive() and not stop and time.monotonic() < ends:
             reader.join(min(_POLL_S, max(0.0, ends - time.monotonic())))
             stop = cancelled is not None and cancelled()
-        if not stop:
+        # What it prints is over; it may live on, without a word, or with more words than are read.
+        while (code := process.poll()) is None and not stop and time.monotonic() < ends:
+            if len(output) >= _MOST_BYTES:
+                break
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.0, ends - time.monotonic()))
-        code = process.poll()
+                process.wait(min(_POLL_S, max(0.0, ends - time.monotonic())))
+            stop = cancelled is not None and cancelled()
     finally:
         _end(process)
     text = bytes(output).decode("utf-8", "replace")

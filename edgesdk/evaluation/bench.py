@@ -75,14 +75,7 @@ def measure_speed(model: Model, prompt_tokens: int, new_tokens: int, repeat: int
     for name, count in (("prompt tokens", prompt_tokens), ("new tokens", new_tokens), ("repeat", repeat)):
         if count < 1:
             raise UnsupportedOption(f"{name} is {count}, expected at least 1")
-    if prompt_tokens + new_tokens > model.context:
-        raise CapacityError(
-            f"{prompt_tokens} prompt tokens and {new_tokens} new ones do not fit the context of "
-            f"{model.context} tokens; measure fewer or convert with a larger --context"
-        )
-    vocab_size = model.bundle.manifest.decoder.vocab_size
-    # Spread over the vocabulary, so that embedding rows are not all in the processor's cache.
-    prompt = (37 * np.arange(prompt_tokens, dtype=np.int64) % vocab_size).astype(np.int32)
+    prompt = bench_prompt(model, prompt_tokens, new_tokens)
     sequence = model.new_sequence()
     try:
         rounds = [_round(sequence, prompt, new_tokens) for _ in range(repeat + 1)]
@@ -107,6 +100,29 @@ def measure_speed(model: Model, prompt_tokens: int, new_tokens: int, repeat: int
         ttft_rounds_ms=ttft,
         receipt=model.receipt,
     )
+
+
+def bench_prompt(model: Model, prompt_tokens: int, new_tokens: int) -> Int:
+    """A prompt whose answer fits the context.
+
+    Args:
+        model: loaded.
+        prompt_tokens: its length.
+        new_tokens: of the answer.
+
+    Returns:
+        (prompt_tokens,) int32.
+
+    Raises:
+        CapacityError: both do not fit the context.
+    """
+    if prompt_tokens + new_tokens > model.context:
+        raise CapacityError(
+            f"{prompt_tokens} prompt tokens and {new_tokens} new ones do not fit the context of "
+            f"{model.context} tokens; measure fewer or convert with a larger --context"
+        )
+    # Spread over the vocabulary, so that embedding rows are not all in the processor's cache.
+    return (37 * np.arange(prompt_tokens, dtype=np.int64) % model.decoder.vocab_size).astype(np.int32)
 
 
 def _round(sequence: TokenSequence, prompt: Int, new_tokens: int) -> tuple[float, float]:

@@ -16,7 +16,8 @@ import numpy as np
 
 from edgesdk.backends.protocol import Int, TokenSequence
 from edgesdk.devices.power_readings import read_power
-from edgesdk.errors import CapacityError, UnsupportedOption
+from edgesdk.errors import UnsupportedOption
+from edgesdk.evaluation.bench import bench_prompt
 from edgesdk.model import Model
 
 _SLICES = 20
@@ -77,12 +78,7 @@ def measure_sustained(
     """
     if not 0 < seconds < math.inf or prompt_tokens < 1 or new_tokens < 1:
         raise UnsupportedOption("seconds, prompt tokens and new tokens must be above 0, and not endless")
-    if prompt_tokens + new_tokens > model.context:
-        raise CapacityError(
-            f"{prompt_tokens} prompt tokens and {new_tokens} new ones do not fit the context of "
-            f"{model.context} tokens; measure fewer or convert with a larger --context"
-        )
-    prompt = (37 * np.arange(prompt_tokens, dtype=np.int64) % model.decoder.vocab_size).astype(np.int32)
+    prompt = bench_prompt(model, prompt_tokens, new_tokens)
     times, spent, hottest = [], [], None
     told = 0
     sequence = model.new_sequence()

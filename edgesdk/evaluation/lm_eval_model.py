@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from edgesdk.bundle.manifest import TOKENIZER_NAME
 from edgesdk.errors import EdgeError, MissingExtra, UnsupportedOption, first_line
 from edgesdk.evaluation.agreement import log_softmax
 from edgesdk.model import Model
@@ -64,7 +65,7 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # the harness has no type
     @property
     def tokenizer_name(self) -> str:
         """Tells the harness's caches of requests which tokens these are."""
-        return str(self._model.bundle.manifest.files["tokenizer.json"].sha256)
+        return str(self._model.bundle.manifest.files[TOKENIZER_NAME].sha256)
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: object) -> list[int]:
         """Token ids; with the start token where the model wants one, unless told otherwise."""

@@ -100,6 +100,20 @@ def test_fewer_layers_are_counted(checkpoint):
 
 
 @pytest.mark.parametrize(
+    ("ending", "rows"),
+    [("", 280), (",output-only", 8192 + 280)],  # a table that was shared stays, beside a small head
+)
+def test_words_that_are_left_out_are_not_counted(checkpoint, tmp_path, ending, rows):
+    (tmp_path / "text.txt").write_text("the quick brown fox", encoding="utf-8")
+    reshaping = Reshaping(prune_vocab=f"corpus={tmp_path / 'text.txt'},size=280{ending}")
+    whole, pruned = (
+        estimate(str(checkpoint), ConvertOptions(("litert",), ("f32",), reshaping=each)).weights
+        for each in (Reshaping(), reshaping)
+    )
+    assert whole - pruned == (8192 - rows) * 512
+
+
+@pytest.mark.parametrize(
     ("source", "options", "error", "message"),
     [
         ("owner/name", {}, UnsupportedOption, "owner/name is not here yet, and an estimate fetches nothing"),

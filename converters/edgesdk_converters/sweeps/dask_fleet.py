@@ -16,7 +16,6 @@ from edgesdk.errors import DeviceError, MissingExtra, first_line
 from edgesdk_converters.sweeps.fleet import Ended
 from edgesdk_converters.sweeps.job import Job
 from edgesdk_converters.sweeps.job_store import JobStore
-from edgesdk_converters.sweeps.local_fleet import ended
 from edgesdk_converters.sweeps.run_job import run_apart
 
 _PATIENCE_S = 60.0
@@ -90,7 +89,8 @@ class DaskFleet:
     def _ended(self, future: Any) -> Ended:
         job = self._running.pop(future)
         try:
-            return ended(job, future.result())
+            done: Ended = future.result()
+            return done
         except CancelledError as error:
             raise DeviceError("the Dask scheduler is gone; run the sweep again to go on") from error
         except Exception as error:  # noqa: BLE001 - KilledWorker, or what a worker without edgesdk raises

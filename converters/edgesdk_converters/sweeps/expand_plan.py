@@ -20,6 +20,7 @@ from edgesdk_converters.convert_options import ConvertOptions, check_options
 from edgesdk_converters.reshape import Reshaping
 from edgesdk_converters.sweeps.job import Job, JobKind, address
 from edgesdk_converters.sweeps.plan import (
+    CONVERT,
     EvaluateTask,
     PlannedDevice,
     PlannedSource,
@@ -27,10 +28,10 @@ from edgesdk_converters.sweeps.plan import (
     PlannedTransform,
     ProveTask,
     SweepPlan,
+    recipe_name,
 )
 from edgesdk_converters.vocabulary.prune_request import parse_prune_option
 
-CONVERT = "convert"
 _TIMED: tuple[JobKind, ...] = ("bench", "sustained")
 
 
@@ -66,9 +67,14 @@ class SweepCell:
         return self.source, self.transform, self.recipe, self.target, self.device, self.task
 
 
-def expand_plan(plan: SweepPlan) -> Iterator[SweepCell]:
-    """Every cell: of each bundle its conversion first, then each task on each device."""
-    digests = _Digests()
+def expand_plan(plan: SweepPlan, digests: PlanDigests | None = None) -> Iterator[SweepCell]:
+    """Every cell: of each bundle its conversion first, then each task on each device.
+
+    Args:
+        plan: what to do.
+        digests: of an earlier expansion, so that nothing is read again; None to read.
+    """
+    digests = PlanDigests() if digests is None else digests
     for source in plan.sources:
         try:
             digest, error = digests.source(source), None
@@ -77,7 +83,7 @@ def expand_plan(plan: SweepPlan) -> Iterator[SweepCell]:
         for transform in plan.transforms:
             for recipe in plan.recipes:
                 for target in plan.targets:
-                    where = (source.name, transform.name, _short(recipe), target)
+                    where = (source.name, transform.name, recipe_name(recipe), target)
                     made = _Conversion(plan, source, transform, recipe, target, digest)
                     yield from _bundle_cells(plan, made, where, digests, error)
 
@@ -136,7 +142,7 @@ def _bundle_cells(
     plan: SweepPlan,
     made: _Conversion,
     where: tuple[str, str, str, str],
-    digests: _Digests,
+    digests: PlanDigests,
     error: str | None,
 ) -> Iterator[SweepCell]:
     conversion: Job | None = None
@@ -156,7 +162,7 @@ def _bundle_cells(
             yield SweepCell(*where, device.name, task.name, (conversion, *steps), made.digest)
 
 
-def _conversion_job(made: _Conversion, where: tuple[str, str, str, str], digests: _Digests) -> Job:
+def _conversion_job(made: _Conversion, where: tuple[str, str, str, str], digests: PlanDigests) -> Job:
     """Raises EdgeError where options contradict each other."""
     options = made.options()
     check_options(options)
@@ -186,7 +192,7 @@ def _conversion_job(made: _Conversion, where: tuple[str, str, str, str], digests
 
 
 def _task_jobs(
-    made: _Conversion, conversion: Job, device: PlannedDevice, task: PlannedTask, digests: _Digests
+    made: _Conversion, conversion: Job, device: PlannedDevice, task: PlannedTask, digests: PlanDigests
 ) -> tuple[Job, ...]:
     """The jobs of one task on one device; the last one's outcome is the task's."""
     asked = to_json(task)
@@ -240,11 +246,13 @@ def _task_jobs(
     return (*pieces, whole)
 
 
-class _Digests:
+class PlanDigests:
     """SHA-256 of what a plan names, each read once."""
 
     def __init__(self) -> None:
+        """Nothing is read yet."""
         self._known: dict[str, str] = {}
+        self._sources: dict[PlannedSource, str] = {}
 
     def source(self, source: PlannedSource) -> str:
         """Of weights, configuration, tokenizer and templates.
@@ -252,11 +260,15 @@ class _Digests:
         Raises:
             CheckpointError: it cannot be read.
         """
+        known = self._sources.get(source)
+        if known is not None:
+            return known
         checkpoint = open_checkpoint(source.path, revision=source.revision)
         tokenizer = checkpoint.tokenizer
         parts: list[JsonValue] = [to_json(checkpoint.source.files), to_json(checkpoint.config)]
         parts += [tokenizer.tokenizer_json, tokenizer.chat_template, tokenizer.tool_template]
-        return address("convert", {"parts": parts})
+        known = self._sources[source] = address("convert", {"parts": parts})
+        return known
 
     def path(self, path: Path) -> str:
         """Of a file, or of all files below a folder with their names.
@@ -292,7 +304,3 @@ def _hash(path: Path) -> str:
     for file in sorted(each for each in path.rglob("*") if each.is_file()):
         digest.update(f"{file.relative_to(path).as_posix()} {describe_file(file).sha256}\n".encode())
     return digest.hexdigest()
-
-
-def _short(recipe: str) -> str:
-    return Path(recipe).stem if recipe.endswith(".json") else recipe

@@ -15,7 +15,8 @@ class Ended:
     Attributes:
         job: as it was submitted.
         lost: why it has no outcome, in one line; None where the store has one.
-        again: whether another try may do better: its process or worker died, and it did not run out of time.
+        again: whether another try may do better: its process or worker died, and was not ended for
+            what it does: time that runs out, output without end.
     """
 
     job: Job

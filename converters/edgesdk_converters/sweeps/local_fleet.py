@@ -11,13 +11,6 @@ from edgesdk_converters.sweeps.job import Job
 from edgesdk_converters.sweeps.job_store import JobStore
 from edgesdk_converters.sweeps.run_job import run_apart, run_job
 
-OUT_OF_TIME = "did not end within"
-
-
-def ended(job: Job, reason: str | None) -> Ended:
-    """What `run_apart` said, as a fleet says it."""
-    return Ended(job, reason, again=reason is not None and OUT_OF_TIME not in reason)
-
 
 def refuse_worker(job: Job) -> str | None:
     """The line for a job that wants a worker of a name, where all there is is this machine."""
@@ -65,7 +58,7 @@ class Processes:
         """
         self._folder = str(store.folder)
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="sweep")
-        self._running: dict[Future[str | None], Job] = {}
+        self._running: set[Future[Ended]] = set()
         self._closed = Event()
         self.slots = workers
 
@@ -75,12 +68,12 @@ class Processes:
 
     def submit(self, job: Job) -> None:
         """Starts a job as soon as one of the threads is free."""
-        self._running[self._threads.submit(run_apart, job, self._folder, self._closed.is_set)] = job
+        self._running.add(self._threads.submit(run_apart, job, self._folder, self._closed.is_set))
 
     def wait(self) -> list[Ended]:
         """Jobs whose process has ended."""
-        done, _ = wait(self._running, return_when=FIRST_COMPLETED)
-        return [ended(self._running.pop(future), future.result()) for future in done]
+        done, self._running = wait(self._running, return_when=FIRST_COMPLETED)
+        return [future.result() for future in done]
 
     def close(self) -> None:
         """Ends what runs, and lets the rest be."""

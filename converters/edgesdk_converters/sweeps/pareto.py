@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from edgesdk.bundle.records import JsonValue
+from edgesdk_converters.sweeps.plan import CONVERT
 from edgesdk_converters.sweeps.sweep_table import Row
 
 
@@ -74,7 +75,7 @@ def points_of(rows: Iterable[Row]) -> list[Point]:
             continue
         source, transform, recipe, target, device, task = row.place
         bundle = (source, transform, recipe, target)
-        if task == "convert":
+        if task == CONVERT:
             size = _number(row.figures.get("size_bytes"))
             if size is not None:
                 sizes[bundle] = size

@@ -19,6 +19,8 @@ from edgesdk.errors import BundleError, UnsupportedOption, quoted
 from edgesdk.load_options import LoadOptions
 from edgesdk_converters.layers.repair_stack import RepairMethod
 
+CONVERT = "convert"
+"""The task of a conversion's row."""
 _MOST_BYTES = 1 << 20
 _MOST_SHARDS = 1024
 """Each is a job of its own."""
@@ -218,7 +220,7 @@ class SweepPlan:
         return (
             ("sources", _names(self.sources)),
             ("transforms", _names(self.transforms)),
-            ("recipes", self.recipes),
+            ("recipes", tuple(map(recipe_name, self.recipes))),
             ("targets", self.targets),
             ("devices", _names(self.devices)),
             ("tasks", _names(self.tasks)),
@@ -242,7 +244,14 @@ def _names(items: Sequence[_Named]) -> tuple[str, ...]:
     return tuple(item.name for item in items)
 
 
+def recipe_name(recipe: str) -> str:
+    """What a recipe is called in the table: of a file, the name without its ending."""
+    return Path(recipe).stem if recipe.endswith(".json") else recipe
+
+
 def _check_task(task: PlannedTask) -> None:
+    if task.name == CONVERT:
+        raise UnsupportedOption(f"a task is named {CONVERT!r}, as conversions are; rename it")
     bounds = {
         "tokens": (2, _MOST_COUNT),
         "window": (2, _MOST_COUNT),

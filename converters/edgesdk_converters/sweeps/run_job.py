@@ -27,6 +27,7 @@ from edgesdk.devices.process_memory import peak_rss_bytes
 from edgesdk.devices.run_isolated import run_isolated
 from edgesdk.errors import EdgeError, first_line
 from edgesdk.version import read_version
+from edgesdk_converters.sweeps.fleet import Ended
 from edgesdk_converters.sweeps.job import Job, Outcome
 from edgesdk_converters.sweeps.job_store import JobStore
 from edgesdk_converters.sweeps.quiet_machine import on_machine
@@ -56,7 +57,7 @@ def run_job(job: Job, store: JobStore) -> Outcome:
     return outcome
 
 
-def run_apart(job: Job, folder: str, cancelled: Callable[[], bool] | None = None) -> str | None:
+def run_apart(job: Job, folder: str, cancelled: Callable[[], bool] | None = None) -> Ended:
     """Does a job in a process of its own.
 
     Args:
@@ -65,10 +66,11 @@ def run_apart(job: Job, folder: str, cancelled: Callable[[], bool] | None = None
         cancelled: asked every 50 ms; the process is ended when it says so.
 
     Returns:
-        Why the process did not end in order, in one line; None where it did: the store has the outcome then.
+        How that ended; where the process ended in order, the store has the outcome.
     """
     arguments = ("-m", "edgesdk_converters.sweeps.run_job", folder, str(os.getpid()), job.to_text())
-    return run_isolated(arguments, job.timeout_s, cancelled=cancelled).reason
+    process = run_isolated(arguments, job.timeout_s, cancelled=cancelled)
+    return Ended(job, process.reason, again=process.reason is not None and not process.stopped)
 
 
 def _do(job: Job, store: JobStore) -> Outcome:

@@ -16,11 +16,11 @@ from pathlib import Path
 from edgesdk.bundle.file_lock import FileLock
 from edgesdk.errors import CapacityError, UnsupportedOption
 from edgesdk_converters.sweeps.drive import FinishedCell, drive
-from edgesdk_converters.sweeps.expand_plan import CONVERT, check_plan, expand_plan
+from edgesdk_converters.sweeps.expand_plan import PlanDigests, check_plan, expand_plan
 from edgesdk_converters.sweeps.fleet import Fleet
 from edgesdk_converters.sweeps.job_store import JobStore
 from edgesdk_converters.sweeps.local_fleet import InProcess, Processes
-from edgesdk_converters.sweeps.plan import SweepPlan
+from edgesdk_converters.sweeps.plan import CONVERT, SweepPlan
 from edgesdk_converters.sweeps.sweep_table import SweepTable, read_rows
 from edgesdk_converters.sweeps.write_report import write_report
 
@@ -92,8 +92,9 @@ def run_sweep(
         FileLock(store.folder / "driver.lock", refuse),
         SweepTable(store.folder / TABLE_NAME, os.urandom(8).hex()) as table,
     ):
+        digests = PlanDigests()
         if retry_failed:
-            _forget_failed(plan, store)
+            _forget_failed(plan, store, digests)
         counts = SweepReport(folder, 0, 0, 0, 0, 0)
 
         def finished(row: FinishedCell) -> None:
@@ -104,7 +105,7 @@ def run_sweep(
                 report(row)
 
         with closing(open_fleet(on, store, workers)) as fleet:
-            drive(expand_plan(plan), fleet, store, finished)
+            drive(expand_plan(plan, digests), fleet, store, finished)
         table.finish()
     notes = write_report(folder, plan.name, list(read_rows(folder / TABLE_NAME)))
     return replace(counts, notes=tuple(notes))
@@ -132,8 +133,8 @@ def open_fleet(on: str, store: JobStore, workers: int) -> Fleet:
     )
 
 
-def _forget_failed(plan: SweepPlan, store: JobStore) -> None:
-    for cell in expand_plan(plan):
+def _forget_failed(plan: SweepPlan, store: JobStore, digests: PlanDigests) -> None:
+    for cell in expand_plan(plan, digests):
         for job in cell.jobs:
             outcome = store.read_outcome(job.key)
             if outcome is not None and outcome.status == "failed":

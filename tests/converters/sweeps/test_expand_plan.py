@@ -5,7 +5,7 @@ import pytest
 
 from edgesdk.errors import UnsupportedOption
 from edgesdk_converters.sweeps import job
-from edgesdk_converters.sweeps.expand_plan import check_plan, expand_plan
+from edgesdk_converters.sweeps.expand_plan import PlanDigests, check_plan, expand_plan
 from edgesdk_converters.sweeps.job import Job
 from edgesdk_converters.sweeps.plan import PlannedDevice, PlannedSource, read_plan
 
@@ -71,6 +71,14 @@ def test_a_key_is_what_a_result_depends_on(plan, write_plan, tmp_path, monkeypat
     assert keys(dataclasses.replace(plan, sources=(PlannedSource("b", str(moved)),)))[0] != before[0]
     monkeypatch.setattr(job, "read_version", lambda: "999")
     assert not {key for row in keys(plan) for key in row} & {key for row in before for key in row}
+
+
+def test_what_one_expansion_has_read_the_next_does_not_read(plan, tmp_path, monkeypatch):
+    digests = PlanDigests()
+    before = [[job.key for job in cell.jobs] for cell in expand_plan(plan, digests)]
+    (tmp_path / "text.txt").unlink()
+    monkeypatch.setattr("edgesdk_converters.sweeps.expand_plan.open_checkpoint", None)
+    assert [[job.key for job in cell.jobs] for cell in expand_plan(plan, digests)] == before
 
 
 def test_a_source_that_cannot_be_read_is_rows(plan):

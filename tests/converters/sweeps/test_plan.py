@@ -30,6 +30,8 @@ def test_what_a_transform_reads_is_beside_the_plan(write_plan, tmp_path):
     [
         ({"recipes": "[]"}, None, "has no recipes"),
         ({"recipes": '["f32", "f32"]'}, None, "two recipes named 'f32'"),
+        ({"recipes": '["a/x.json", "b/x.json"]'}, None, "two recipes named 'x'"),
+        ({}, '[[tasks]]\nkind = "bench"\nname = "convert"\n', "a task is named 'convert'"),
         ({"speed": "1"}, None, "unknown key 'speed'"),
         ({"devices": '[{ name = "x", backend = "quantum" }]'}, None, "quantum"),
         ({"timeout_s": "0"}, None, "timeout_s is 0"),

@@ -1,10 +1,13 @@
 """Whole sweeps on tiny checkpoints, by every fleet."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 
 from edgesdk.errors import BundleError, CapacityError, UnsupportedOption
@@ -161,6 +164,32 @@ def test_a_job_that_takes_too_long_is_a_row(write_plan, tmp_path, rows_of):
     assert report.failed == 1
     error = rows_of(tmp_path / "out")["llama", "plain", "f32", "litert", "here", "sustained"][1]
     assert error == "it did not end within 20.0 s"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT to one process")
+def test_an_interrupted_driver_ends_its_jobs(write_plan, tmp_path):
+    """With SIGINT as a terminal leaves it: shells have what they start in the background ignore it."""
+    tasks = '[[tasks]]\nkind = "sustained"\nseconds = 600\nprompt_tokens = 4\nnew_tokens = 4\n'
+    plan, out = write_plan(tasks, recipes='["f32"]'), tmp_path / "out"
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from edgesdk.cli.main import main; main(sys.argv[1:])\n"
+    )
+    command = [sys.executable, "-c", code, "sweep", str(plan), str(out), "--on", "processes"]
+    driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        begun, ends = [], time.monotonic() + 120
+        while len(begun) < 2 and time.monotonic() < ends and driver.poll() is None:
+            time.sleep(0.1)
+            journal = out / "journal.jsonl"
+            lines = journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []
+            begun = [entry["pid"] for entry in map(json.loads, lines) if entry["event"] == "begin"]
+        driver.send_signal(signal.SIGINT)
+        _, errors = driver.communicate(timeout=20)
+    finally:
+        driver.kill()
+    assert (driver.returncode, errors.split()[-1]) == (1, "interrupted")
+    assert not psutil.pid_exists(begun[1])
 
 
 def test_one_driver_at_a_time(write_plan, tmp_path):

@@ -71,6 +71,12 @@ def test_a_name_is_replaced_only_when_asked(copied):
     assert edgesdk.import_bundle(copied, "mine", replace=True) == shelf.place("mine")
 
 
+def test_a_shelf_that_cannot_be_made_is_one_line(copied, monkeypatch):
+    monkeypatch.setenv("EDGESDK_MODELS", str(copied / "manifest.json" / "shelf"))
+    with pytest.raises(BundleError, match="shelf cannot be written"):
+        edgesdk.import_bundle(copied)
+
+
 def test_what_the_report_raises_ends_it_and_leaves_nothing(copied, own_shelf):
     def stop(progress):
         raise KeyboardInterrupt

@@ -46,6 +46,7 @@ def test_a_sustained_load_lasts_as_long_as_asked(edgesdk, tiny_bundle):
         result = edgesdk(*arguments, *more)
         assert result.code == 1
         assert "leave out --streams, --inject-prompt" in result.error
+    assert "no rounds to count" in edgesdk(*arguments, "--repeat", 3).error
 
 
 def test_a_rule_that_does_not_suit_is_refused_before_anything_is_measured(edgesdk, tiny_bundle):

@@ -10,7 +10,6 @@ import pytest
 import edgesdk
 from edgesdk.bundle.package_list import read_package_list
 from edgesdk.bundle.reader import open_bundle
-from edgesdk.cli.output import variant_bytes
 from edgesdk.errors import EmitError, UnsupportedOption
 from edgesdk_converters.convert import ConvertOptions, convert
 
@@ -73,7 +72,7 @@ def test_no_package_is_above_the_limit_and_all_are_listed(pair):
     assert names == tuple(f"part_{i + 1}.mlpackage" for i in range(len(names)))
     assert len(names) > 1
     on_disk = sum(path.stat().st_size for path in (parts / "variants").rglob("*") if path.is_file())
-    assert variant_bytes(bundle, variant) == on_disk
+    assert bundle.variant_bytes(variant) == on_disk
 
 
 def test_a_missing_part_is_named(pair, tmp_path):
