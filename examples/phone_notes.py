@@ -92,7 +92,7 @@ class Notes:
 
 
 def read_plan(path: Path) -> dict:
-    """The stages, as `NotesPlan` of Java takes them too.
+    """The stages; what is read of them later is checked here, before a model is loaded.
 
     Raises:
         edgesdk.EdgeError: it is no plan of this version; the message says where.

@@ -28,10 +28,10 @@ from edgesdk.dispatch.exit_rule import ExitRule
 from edgesdk.dispatch.exit_sequence import ExitFigures, exit_figures
 from edgesdk.dispatch.exit_steps import ExitSteps
 from edgesdk.errors import DeviceError, UnsupportedOption, quoted
-from edgesdk.kv.step_runner import StepEntry, StepRunner
+from edgesdk.kv.step_runner import StepRunner
 from edgesdk.text.tokenizer import Tokenizer
 from edgesdk.vectors.rerank import common_beginning
-from edgesdk.vectors.run_texts import run_texts
+from edgesdk.vectors.run_texts import run_behind_shared
 
 _ASK = "Label:"
 _MOST_LABELS = 1000
@@ -190,16 +190,8 @@ def classify_whole(
     """
     found: list[Classification | None] = [None] * len(prompts)
     shared = _shared(prompts)
-    begun = runner.new_list()
-    try:
-        for first in range(0, shared, runner.token_budgets[-1]):
-            piece = prompts[0][first : min(first + runner.token_budgets[-1], shared)]
-            runner.run([StepEntry(begun, piece, "none")])
-        rest = [prompt[shared:] for prompt in prompts]
-        for given in run_texts(runner, rest, after=begun if shared else None):
-            found[given.place] = task.choose(given.rows[-1], blocks, 1)
-    finally:
-        begun.close()
+    for given in run_behind_shared(runner, prompts, shared):
+        found[given.place] = task.choose(given.rows[-1], blocks, 1)
     return ClassifiedTexts(tuple(each for each in found if each is not None))
 
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from edgesdk.backends.protocol import Int
 from edgesdk.errors import UnsupportedOption, quoted
-from edgesdk.kv.step_runner import StepEntry, StepRunner
+from edgesdk.kv.step_runner import StepRunner
 from edgesdk.text.tokenizer import Tokenizer
-from edgesdk.vectors.run_texts import run_texts
+from edgesdk.vectors.run_texts import run_behind_shared
 
 SYSTEM = (
     "Judge whether the Document meets the requirements based on the Query and the Instruct provided. "
@@ -72,17 +72,9 @@ def rank_prompts(runner: StepRunner, prompts: Sequence[Int], yes: int, no: int) 
     """
     scores = np.zeros(len(prompts))
     shared = min(common_beginning(prompts), min(map(len, prompts), default=1) - 1)
-    begun = runner.new_list()
-    try:
-        for first in range(0, shared, runner.token_budgets[-1]):
-            piece = prompts[0][first : min(first + runner.token_budgets[-1], shared)]
-            runner.run([StepEntry(begun, piece, "none")])
-        rest = [prompt[shared:] for prompt in prompts]
-        for given in run_texts(runner, rest, after=begun if shared else None):
-            logits = given.rows[-1]
-            scores[given.place] = float(logits[yes]) - float(logits[no])
-    finally:
-        begun.close()
+    for given in run_behind_shared(runner, prompts, shared):
+        logits = given.rows[-1]
+        scores[given.place] = float(logits[yes]) - float(logits[no])
     chances = 1 / (1 + np.exp(-np.clip(scores, -700, 700)))
     order = np.argsort(-scores, kind="stable")
     return [RankedPassage(int(index), float(chances[index])) for index in order]

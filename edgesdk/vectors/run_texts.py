@@ -116,3 +116,26 @@ def run_texts(
     finally:
         for cells in opened:
             cells.close()
+
+
+def run_behind_shared(runner: StepRunner, texts: Sequence[Int], shared: int) -> Iterator[RunPiece]:
+    """Runs what all texts begin with once, then the rest of each behind it, for the logits after its last.
+
+    Args:
+        runner: that nobody else uses meanwhile.
+        texts: token ids, (n,) int32 each, n above `shared`.
+        shared: tokens that all of them begin with; 0 for none.
+
+    Raises:
+        CapacityError: a text does not fit the context; naming its place.
+        DeviceError: the backend failed.
+    """
+    begun = runner.new_list()
+    try:
+        for first in range(0, shared, runner.token_budgets[-1]):
+            piece = texts[0][first : min(first + runner.token_budgets[-1], shared)]
+            runner.run([StepEntry(begun, piece, "none")])
+        rest = [text[shared:] for text in texts]
+        yield from run_texts(runner, rest, after=begun if shared else None)
+    finally:
+        begun.close()
