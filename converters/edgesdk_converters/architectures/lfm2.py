@@ -81,7 +81,7 @@ def _attends(config: ConfigReader) -> list[bool]:
     """Of every layer whether it is attention."""
     count = config.integer("num_hidden_layers", maximum=MAX_LAYERS)
     kinds = config.items("layer_types", count)
-    places = config.items("full_attn_idxs", config.length("full_attn_idxs"))
+    places = config.items("full_attn_idxs")
     if kinds is None:
         kinds = ["full_attention" if places is None or i in places else "conv" for i in range(count)]
     if any(kind not in ("full_attention", *_CONVOLUTIONS) for kind in kinds):

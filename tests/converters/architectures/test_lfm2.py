@@ -65,6 +65,7 @@ def test_both_ways_to_say_which_layers_attend():
         ({"head_dim": 32}, "head_dim is 32"),
         ({"num_attention_heads": 12, "num_heads": 12}, "num_attention_heads is 12"),
         ({"layer_types": ["conv"] * 15}, "a list of 16 items"),
+        ({"full_attn_idxs": 2}, "full_attn_idxs is 2, expected a list"),
         ({"layer_types": ["mamba"] * 16}, "full_attention or conv"),
         ({"layer_types": ["conv"] * 16}, "at least one layer with attention"),
         ({"num_key_value_heads": 5}, "16 query heads cannot share 5"),
