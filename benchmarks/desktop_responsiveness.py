@@ -25,7 +25,8 @@ import click
 from responsiveness import PERIOD_S, PROMPT_TOKENS, gaps
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "examples" / "desktop_chat"))
-os.environ.setdefault("QT_QPA_PLATFORM", "xcb" if os.environ.get("DISPLAY") else "offscreen")
+if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 from PySide6.QtCore import QTimer
 from PySide6.QtWidgets import QApplication

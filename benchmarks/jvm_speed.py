@@ -107,7 +107,8 @@ def main(
                 compared += 1
                 identical += texts["p"] == texts["j"]
                 if texts["p"] != texts["j"]:
-                    at = next(i for i, (a, b) in enumerate(zip(*texts.values(), strict=False)) if a != b)
+                    pairs = enumerate(zip(*texts.values(), strict=False))
+                    at = next((i for i, (a, b) in pairs if a != b), min(map(len, texts.values())))
                     row = np.sort(model.score(np.array(prompt + texts["p"][:at], np.int32))[-1])
                     click.echo(
                         f"prompt {number} differs at token {at}, lead {row[-1] - row[-2]:.5f}: {question}"

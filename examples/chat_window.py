@@ -87,8 +87,8 @@ class Window:
         import tkinter as tk
         from tkinter import scrolledtext
 
+        self._root = tk.Tk()  # first: without a display no model is to be loaded
         self._talk = Talk(bundle)
-        self._root = tk.Tk()
         self._root.title(f"edgesdk: {bundle}")
         self._root.protocol("WM_DELETE_WINDOW", self.close)
         self._text = scrolledtext.ScrolledText(self._root, wrap="word", state="disabled", height=18, width=72)
@@ -149,5 +149,20 @@ class Window:
         self._text.see("end")
 
 
+def main(bundle: str) -> None:
+    """Shows the window until it is closed."""
+    try:
+        import tkinter as tk
+    except ImportError as error:
+        sys.exit(f"Python's Tk is missing ({error}); install it, on Debian with: apt install python3-tk")
+    try:
+        window = Window(bundle)
+    except tk.TclError as error:
+        sys.exit(f"the window cannot be opened: {error}")
+    window.run()
+
+
 if __name__ == "__main__":
-    Window(sys.argv[1] if len(sys.argv) > 1 else "smollm2").run()
+    if len(sys.argv) > 2 or sys.argv[1:2] in (["-h"], ["--help"]):
+        sys.exit(__doc__)
+    main(sys.argv[1] if len(sys.argv) > 1 else "smollm2")

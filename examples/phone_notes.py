@@ -21,6 +21,7 @@ import edgesdk
 from edgesdk.errors import EdgeError
 
 PLAN = Path(__file__).with_suffix(".json")
+VERSION = 1
 LEFT_OUT = {ord(character) for character in '"\\'} | set(range(32))
 """Never in a field: it stands in JSON as it is, in any language."""
 
@@ -90,10 +91,40 @@ class Notes:
         )
 
 
+def read_plan(path: Path) -> dict:
+    """The stages; what is read of them later is checked here, before a model is loaded.
+
+    Raises:
+        edgesdk.EdgeError: it is no plan of this version; the message says where.
+        OSError: it cannot be read.
+    """
+    try:
+        plan = json.loads(path.read_text(encoding="utf-8"))
+        if plan["schema_version"] != VERSION:
+            raise ValueError(f"schema_version is {plan['schema_version']!r}, expected {VERSION}")
+        fields, questions, last = plan["extract"]["fields"], plan["ask"]["questions"], plan["rewrite"]
+        texts = [plan["system"], plan["extract"]["instruction"], last["instruction"]]
+        texts += [each["name"] for each in (*fields, *questions)] + [each["question"] for each in questions]
+        for text in texts:
+            if not isinstance(text, str):
+                raise ValueError(f"{text!r} stands in place of a text")
+        for each in (*fields, *questions, last):
+            if type(each["max_tokens"]) is not int or each["max_tokens"] < 1:
+                raise ValueError(f"max_tokens is {each['max_tokens']!r}, expected 1 or more")
+    except KeyError as error:
+        raise EdgeError(f"{path.name} is damaged: {error} is missing") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EdgeError(f"{path.name} is damaged: {error}") from error
+    return plan
+
+
 def main(bundle: str, file: str) -> None:
     """Prints what was found, as JSON."""
     try:
-        plan = json.loads(PLAN.read_text(encoding="utf-8"))
+        plan = read_plan(PLAN)
+    except (EdgeError, OSError) as error:
+        sys.exit(str(error))
+    try:
         text = Path(file).read_text(encoding="utf-8").strip()
         with edgesdk.Engine(bundle, token_budget=ONE_CONVERSATION) as engine:
             found = Notes(engine, plan, text).run()

@@ -59,7 +59,7 @@ def bring_up_to_date(model: edgesdk.Model, folder: Path) -> dict[str, dict[str, 
             continue
         name, stat = path.relative_to(folder).as_posix(), path.stat()
         state = [stat.st_size, stat.st_mtime_ns]
-        if before.get(name, {}).get("state") == state and "summary" in before[name]:
+        if before.get(name, {}).get("state") == state and before[name].get("summary"):
             found[name] = before[name]
             continue
         print(f"reading {name}", file=sys.stderr)

@@ -75,7 +75,7 @@ def main(bundle: str, lines: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
+    if len(sys.argv) not in (2, 3) or sys.argv[1] in ("-h", "--help"):
         sys.exit(__doc__)
     try:
         heard = sys.stdin if len(sys.argv) == 2 else Path(sys.argv[2]).read_text("utf-8").splitlines()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgesdk.bundle.printable import printable
-from edgesdk.cli.index import embedder_of, embedder_option
+from edgesdk.cli.index import embedder_option, opened_index
 from edgesdk.cli.load_options import load_options
 from edgesdk.cli.options import json_option, model_argument
 from edgesdk.cli.output import print_json, show_receipt
@@ -107,7 +107,6 @@ def command(
     from edgesdk.retrieval.answer_with_sources import answer_with_sources
     from edgesdk.retrieval.gate_options import GateKeywords, GateOptions
     from edgesdk.retrieval.judge_file import read_judge
-    from edgesdk.retrieval.text_index import open_index
 
     options: GateKeywords = {
         "gate": gate,
@@ -122,8 +121,7 @@ def command(
         GateOptions.of(options)
         if judge is not None:
             read_judge(judge)
-        vectors = stack.enter_context(embedder_of(embedder))
-        texts = stack.enter_context(open_index(index, embedder=vectors))
+        texts = stack.enter_context(opened_index(index, embedder))
         opened = stack.enter_context(load(find_or_convert(model), loading))
         show_receipt(opened.receipt, loading)
         second = None if larger is None else stack.enter_context(load(find_or_convert(larger), loading))

@@ -17,7 +17,7 @@ from edgesdk.cli.output import megabytes, print_facts, print_json
 if TYPE_CHECKING:
     from edgesdk.retrieval.embedder import Embedder
     from edgesdk.retrieval.passage import IndexReport, Passage
-    from edgesdk.retrieval.text_index import IndexProgress
+    from edgesdk.retrieval.text_index import IndexProgress, TextIndex
 
 EXAMPLES = """\b
 Examples:
@@ -52,6 +52,17 @@ def embedder_of(bundle: str | None) -> Iterator[Embedder | None]:
 
     with load(find_or_convert(bundle)) as model:
         yield model.embedder()
+
+
+@contextmanager
+def opened_index(index: Path, embedder: str | None) -> Iterator[TextIndex]:
+    """An index that is there, with the bundle that embeds; a file that is none is refused before it loads."""
+    from edgesdk.retrieval.text_index import open_index
+
+    if embedder is not None:
+        open_index(index).close()
+    with embedder_of(embedder) as model, open_index(index, embedder=model) as opened:
+        yield opened
 
 
 @click.group(short_help="Index texts, and search them.", epilog=EXAMPLES)
@@ -97,9 +108,7 @@ def build(index: Path, texts: tuple[Path, ...], words: str, embedder: str | None
 @json_option
 def add(index: Path, texts: tuple[Path, ...], embedder: str | None, as_json: bool) -> None:
     """Reads texts into an INDEX that is there; also again, where they have changed."""
-    from edgesdk.retrieval.text_index import open_index
-
-    with embedder_of(embedder) as model, open_index(index, embedder=model) as opened:
+    with opened_index(index, embedder) as opened:
         report = opened.add(texts, _progress())
     _show_report(report, as_json)
 
@@ -119,9 +128,7 @@ def add(index: Path, texts: tuple[Path, ...], embedder: str | None, as_json: boo
 @json_option
 def search(index: Path, question: str, top: int, embedder: str | None, as_json: bool) -> None:
     """Finds the passages in INDEX that match QUESTION best, by BM25, then by a model if one is given."""
-    from edgesdk.retrieval.text_index import open_index
-
-    with embedder_of(embedder) as model, open_index(index, embedder=model) as opened:
+    with opened_index(index, embedder) as opened:
         found = opened.search(question, top=top)
     if as_json:
         print_json({"passages": found})

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 
 from edgesdk.decoding.completion import Completion
 from edgesdk.engine.engine import Engine
@@ -114,12 +115,19 @@ class GateDesk:
             CapacityError: they do not fit the context.
         """
         prompt = self.writer.write(COARSE, f"Question: {question}").ids
-        logits = self.engine.model.score([*prompt, *answer])[len(prompt) - 1 : -1].astype(np.float64)
-        logits -= logits.max(axis=1, keepdims=True)
-        logprobs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        logits = self.engine.model.score([*prompt, *answer])[len(prompt) - 1 : -1]
+        logprobs, entropy = surety(logits.astype(np.float64))
         chosen = logprobs[np.arange(len(answer)), np.asarray(answer)]
-        entropy = -(np.exp(logprobs) * logprobs).sum(axis=1)
         return Belief(float(chosen.mean()), float(entropy.mean()), float(np.exp(chosen.min())), len(answer))
+
+
+def surety(
+    logits: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Log-probabilities (..., V) of logits (..., V), and the entropy (...) of each row, in nats."""
+    logprobs = logits - logits.max(axis=-1, keepdims=True)
+    logprobs -= np.log(np.exp(logprobs).sum(axis=-1, keepdims=True))
+    return logprobs, -(np.exp(logprobs) * logprobs).sum(axis=-1)
 
 
 COARSE = "Answer the question in one short sentence."

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from edgesdk.backends.protocol import StatedSequence
 from edgesdk.errors import CapacityError, RetrievalError
 from edgesdk.model import Model
-from edgesdk.retrieval.gate_desk import COARSE, GateDesk
+from edgesdk.retrieval.gate_desk import COARSE, GateDesk, surety
 from edgesdk.retrieval.judge_file import JudgeFile
 from edgesdk.retrieval.judges import Judgement
 
@@ -68,10 +68,8 @@ def question_features(desk: GateDesk, question: str) -> npt.NDArray[np.float64]:
     """
     prompt = _prompt(desk, question)
     hidden, logits = _run(desk, prompt)
-    logprobs = logits - logits.max()
-    logprobs -= np.log(np.exp(logprobs).sum())
+    logprobs, entropy = surety(logits)
     second, best = np.partition(logprobs, -2)[-2:]
-    entropy = -(np.exp(logprobs) * logprobs).sum()
     return np.concatenate([[best, entropy, max(second, math.log(1e-9)), math.log(len(prompt))], hidden])
 
 

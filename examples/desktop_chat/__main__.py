@@ -3,7 +3,7 @@
     python examples/desktop_chat [MODEL] [--data FOLDER]
 
 MODEL is a name on the shelf or a bundle's folder; without it the one that was used last, or the first on the
-shelf. Needs PySide6 (pip install PySide6-Essentials). docs/embedding.md says how it is put together, and
+shelf. Needs PySide6 (pip install 'edgesdk[desktop]'). docs/embedding.md says how it is put together, and
 package.py makes a folder of it that runs without Python.
 """
 
@@ -23,8 +23,11 @@ def main() -> int:
     parser.add_argument("--quit", action="store_true", help="close the window after the answer, for tests")
     options = parser.parse_args()
 
-    from PySide6.QtCore import QStandardPaths
-    from PySide6.QtWidgets import QApplication
+    try:
+        from PySide6.QtCore import QStandardPaths
+        from PySide6.QtWidgets import QApplication
+    except ImportError as error:
+        sys.exit(f"Qt cannot be loaded ({error}); install it with: pip install 'edgesdk[desktop]'")
     from window import Window
 
     app = QApplication(sys.argv[:1])

@@ -99,7 +99,8 @@ class ChatTree:
             raise ValueError("this is no conversation: it has no beginning")
         for number, turn in enumerate(turns):
             # A child comes after its parent, so no walk through a tree goes round in a circle.
-            fits = all(type(c) is int and number < c < len(turns) for c in turn.children)
+            fits = isinstance(turn.children, list)
+            fits = fits and all(type(c) is int and number < c < len(turns) for c in turn.children)
             fits = fits and all(turns[child].parent == number for child in turn.children)
             fits = fits and type(turn.chosen) is int and 0 <= turn.chosen < max(len(turn.children), 1)
             fits = fits and (

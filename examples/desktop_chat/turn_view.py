@@ -72,11 +72,11 @@ class TurnView(QFrame):
         row.addWidget(QLabel(WHO[role], objectName="who"))
         row.addStretch()
         place, count = branch
-        self.moves = []
+        self.moves: list[QToolButton] = []
+        self._possible = (place > 0, place + 1 < count)
         if count > 1:
             for step, arrow, name in ((-1, "<", "before"), (1, ">", "after")):
                 button = QToolButton(text=arrow, accessibleName=f"the branch {name}, turn {number}")
-                button.setEnabled(0 <= place + step < count)
                 button.clicked.connect(lambda _=False, step=step: self.moved.emit(number, step))
                 self.moves.append(button)
             row.addWidget(self.moves[0])
@@ -88,6 +88,13 @@ class TurnView(QFrame):
         column.addLayout(row)
         column.addWidget(self.text)
         column.addWidget(self.note)
+        self.allow(True)
+
+    def allow(self, allowed: bool) -> None:
+        """Whether its buttons may be used; branches at the ends have no neighbours."""
+        self.action.setEnabled(allowed)
+        for button, possible in zip(self.moves, self._possible, strict=False):
+            button.setEnabled(allowed and possible)
 
     def show_note(self, note: str) -> None:
         """Says why the answer is not whole; empty for nothing."""

@@ -313,13 +313,7 @@ class Window(QMainWindow):
         self.send.setEnabled(self.loaded and not self.answering)
         self.stop.setEnabled(bool(self.answering))
         for view in self.views.values():
-            for button in (view.action, *view.moves):
-                button.setDisabled(bool(self.answering))
-        if not self.answering:  # branches at the ends have no neighbours
-            for number, view in self.views.items():
-                place, count = self.tree.branch(number)
-                for button, enabled in zip(view.moves, (place > 0, place + 1 < count), strict=False):
-                    button.setEnabled(enabled)
+            view.allow(not self.answering)
 
     # What is kept
 

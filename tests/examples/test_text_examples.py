@@ -1,6 +1,7 @@
 """Examples that read texts run as a user would run them, on a tiny model and the real one."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -114,3 +115,43 @@ def test_a_model_without_template_and_a_missing_file_are_lines(bundle, tmp_path)
         done = run(name, bundle, tmp_path / "none.txt")
         assert done.returncode == 1
         assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["chat_window.py", "voice_notes.py"])
+def test_help_is_not_taken_for_a_model(name):
+    done = run(name, "--help")
+    assert done.returncode == 1
+    assert f"python examples/{name}" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="windows need no DISPLAY here")
+def test_a_window_without_a_display_is_a_line():
+    environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"}
+    done = run("chat_window.py", "no-model", env=environment)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+PLAN = json.loads((ROOT / "examples/phone_notes.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("plan", "said"),
+    [
+        ("{", "is damaged"),
+        ("[]", "is damaged"),
+        (json.dumps({**PLAN, "schema_version": 2}), "schema_version is 2, expected 1"),
+        (json.dumps({**PLAN, "ask": {}}), "'questions' is missing"),
+        (json.dumps({**PLAN, "extract": {"instruction": 3, "fields": []}}), "3 stands in place of a text"),
+        (json.dumps({**PLAN, "rewrite": {"instruction": "i", "max_tokens": 0}}), "max_tokens is 0"),
+    ],
+)
+def test_a_damaged_plan_is_a_line(tmp_path, plan, said):
+    shutil.copy(ROOT / "examples/phone_notes.py", tmp_path)
+    (tmp_path / "phone_notes.json").write_text(plan)
+    command = [sys.executable, str(tmp_path / "phone_notes.py"), "no-model", "no-notes"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "phone_notes.json" in done.stderr
+    assert said in done.stderr

@@ -117,20 +117,15 @@ class ConfigReader:
             raise self.error(key, "a string")
         return value
 
-    def items(self, key: str, count: int) -> list[JsonValue] | None:
-        """A list of `count` items, or None when it is absent."""
+    def items(self, key: str, count: int | None = None) -> list[JsonValue] | None:
+        """A list of `count` items, or of any number; None when it is absent."""
         self._taken.add(key)
         if not self.has(key):
             return None
         value = self._values[key]
-        if not isinstance(value, list) or len(value) != count:
-            raise self.error(key, f"a list of {count} items, one per layer")
+        if not isinstance(value, list) or count not in (None, len(value)):
+            raise self.error(key, "a list" if count is None else f"a list of {count} items, one per layer")
         return value
-
-    def length(self, key: str) -> int:
-        """Items of a list; 0 of anything else."""
-        value = self._values.get(key)
-        return len(value) if isinstance(value, list) else 0
 
     def section(self, key: str) -> ConfigReader:
         """A nested object, empty when it is absent; the caller finishes it too."""

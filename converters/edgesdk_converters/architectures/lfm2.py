@@ -1,8 +1,8 @@
 """LFM2 and LFM2.5: most blocks mix by a gated convolution over three tokens, the others by attention.
 
 Settings and names are those of Hugging Face's `modeling_lfm2.py` and of the older files that it still reads,
-which give some of them twice: then both must agree. In GGUF files the norm before the head is called
-`token_embd_norm`, and layers without KV heads are convolutions.
+which say some of them twice: then both must agree, or the one counts that counts in transformers. In GGUF
+files the norm before the head is called `token_embd_norm`, and layers without KV heads are convolutions.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def read_lfm2(config: ConfigReader) -> DecoderSpec:
         norm_eps=eps,
         activation="silu",
         attention_scale=size**-0.5,
-        tied_head=config.flag("tie_word_embeddings", config.flag("tie_embedding", True)),
+        tied_head=config.flag("tie_embedding", config.flag("tie_word_embeddings", True)),
         qk_norm=True,
     )
     if plain.head_size != size:
@@ -81,11 +81,9 @@ def _attends(config: ConfigReader) -> list[bool]:
     """Of every layer whether it is attention."""
     count = config.integer("num_hidden_layers", maximum=MAX_LAYERS)
     kinds = config.items("layer_types", count)
+    places = config.items("full_attn_idxs")
     if kinds is None:
-        places = config.items("full_attn_idxs", config.length("full_attn_idxs"))
         kinds = ["full_attention" if places is None or i in places else "conv" for i in range(count)]
-    else:
-        config.items("full_attn_idxs", config.length("full_attn_idxs"))  # `layer_types` says it
     if any(kind not in ("full_attention", *_CONVOLUTIONS) for kind in kinds):
         raise config.error("layer_types", "full_attention or conv for every layer")
     return [kind == "full_attention" for kind in kinds]
@@ -93,8 +91,7 @@ def _attends(config: ConfigReader) -> list[bool]:
 
 def _ffn_size(config: ConfigReader) -> int:
     """The size that the blocks have; `block_ff_dim` goes before `intermediate_size`, as transformers does."""
-    written = config.integer("intermediate_size", config.integer("block_ff_dim", 12288))
-    written = config.integer("block_ff_dim", written)
+    written = config.integer("block_ff_dim", config.integer("intermediate_size", 12288))
     multiple = config.integer("block_multiple_of", 256)
     factor = config.number("block_ffn_dim_multiplier", 1.0)
     if not config.flag("block_auto_adjust_ff_dim", True):

@@ -39,6 +39,15 @@ def test_sizes_of_feed_forwards(written, adjusted, size):
     assert read_spec(newer).ffn_sizes == (size,)
 
 
+def test_what_is_said_twice_is_what_transformers_takes():
+    kinds = ["full_attention", *["conv"] * 15]
+    spec = read_spec(
+        without(intermediate_size=3072, tie_embedding=False, tie_word_embeddings=True, layer_types=kinds)
+    )
+    assert (spec.ffn_sizes, spec.tied_head) == ((4608,), False)
+    assert [block.number for block in spec.attending] == [0]
+
+
 def test_both_ways_to_say_which_layers_attend():
     kinds = ["full_attention" if i in LFM2["full_attn_idxs"] else "conv" for i in range(16)]
     assert read_spec(without("full_attn_idxs", layer_types=kinds)) == read_spec(LFM2)
@@ -56,6 +65,7 @@ def test_both_ways_to_say_which_layers_attend():
         ({"head_dim": 32}, "head_dim is 32"),
         ({"num_attention_heads": 12, "num_heads": 12}, "num_attention_heads is 12"),
         ({"layer_types": ["conv"] * 15}, "a list of 16 items"),
+        ({"full_attn_idxs": 2}, "full_attn_idxs is 2, expected a list"),
         ({"layer_types": ["mamba"] * 16}, "full_attention or conv"),
         ({"layer_types": ["conv"] * 16}, "at least one layer with attention"),
         ({"num_key_value_heads": 5}, "16 query heads cannot share 5"),

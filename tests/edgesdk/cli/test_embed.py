@@ -78,3 +78,30 @@ def test_bad_input_is_one_line(edgesdk, bundle, tiny_bundle, tmp_path):
     done = edgesdk("embed", bundle, "--out", out, stdin="gravity " * 300)
     assert done.code == 1
     assert not out.exists()
+
+
+def test_an_index_is_ranked_by_a_bundle(edgesdk, bundle, tmp_path):
+    pytest.importorskip("semantic_text_splitter")
+    folder, index = tmp_path / "texts", tmp_path / "i.index"
+    folder.mkdir()
+    for name, text in (("a", "zebra zebra zebra xylophone"), ("b", "zebra bead babe decade added")):
+        (folder / f"{name}.txt").write_text(text)
+    built = edgesdk("index", "build", index, folder, "--embedder", bundle)
+    assert built.code == 0, built.err
+    found = edgesdk("index", "search", index, "zebra bead", "--embedder", bundle, "--json")
+    passages = json.loads(found.out)["passages"]
+    with package.load(bundle) as model:
+        asked = model.embed(["zebra bead"], prompt="query")[0]
+        expected = model.embed([each["text"] for each in passages]) @ asked
+    np.testing.assert_allclose([each["score"] for each in passages], expected, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    "command", [("index", "search", "INDEX", "x"), ("index", "add", "INDEX", "."), ("ask", "m", "INDEX", "x")]
+)
+def test_what_is_no_index_is_refused_before_the_bundle_is_looked_for(edgesdk, tmp_path, command):
+    given = [tmp_path / "none.index" if each == "INDEX" else each for each in command]
+    done = edgesdk(*given, "--embedder", tmp_path / "no-bundle")
+    assert done.code == 1
+    assert "none.index" in done.err
+    assert "no-bundle" not in done.err

@@ -44,6 +44,8 @@ def test_it_is_kept_whole(tree, example):
     [
         lambda turns: turns[1].update(children=[1]),
         lambda turns: turns[1].update(children=[9]),
+        lambda turns: turns[2].update(children=5),
+        lambda turns: turns[2].update(children={}),
         lambda turns: turns[2].update(parent=2),
         lambda turns: turns[2].update(role="system"),
         lambda turns: turns[0].update(chosen=3),
