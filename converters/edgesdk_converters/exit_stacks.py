@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from edgesdk.bundle.exit_record import ExitRecord, ExitStacks, expected_parts
+from edgesdk.bundle.exit_record import LABEL_COLUMNS, ExitRecord, ExitStacks, expected_parts
 from edgesdk.bundle.stack_record import StackRecord
 from edgesdk.bundle.step_contract import exit_contract
 from edgesdk.bundle.step_shape import StepShape
@@ -31,7 +31,6 @@ from edgesdk_converters.transforms.give_hidden import logits_alone
 
 _TOKENS = (1, 4, 8, 16, 32, 64, 96, 128)
 HEAD_TOKENS = (1, 2, 4, 8, 16)
-LABEL_TOKENS = 16
 
 
 def parse_exits(text: str) -> tuple[int, ...]:
@@ -120,7 +119,7 @@ def _sizes(part: ExitRecord, steps: Sequence[StepShape]) -> tuple[StepShape, ...
         names = {T: f"{name}_{'few' if resized and T > 1 else T}" for T in HEAD_TOKENS}
         return tuple(StepShape(T, 1, T, signature, name) for T, signature in names.items())
     if part.part == "labels":
-        return (StepShape(LABEL_TOKENS, 1, LABEL_TOKENS, name, name),)
+        return (StepShape(LABEL_COLUMNS, 1, LABEL_COLUMNS, name, name),)
     # Nobody asks a segment for the logits of every token of a prompt.
     kept = [s for s in steps if s.tokens in _TOKENS and (s.decodes or s.rows < s.tokens)]
     return tuple(replace(step, signature=f"{name}_{step.signature}", stack=name) for step in kept)

@@ -37,6 +37,9 @@ EXIT_HEAD, LABEL_HEAD = "exit_head", "label_head"
 LABELS = "labels"
 """Input of the head over labels: (R,) int32, the tokens that it gives logits (T, R) of."""
 
+LABEL_COLUMNS = 16
+"""R of the head over labels, and its T: more labels are asked in turns, fewer cost as much."""
+
 
 @dataclass(frozen=True)
 class ExitRecord:

@@ -17,7 +17,7 @@ from edgesdk.backends.protocol import NO_CELLS, Float, Int, StepBackend, StepBuf
 from edgesdk.backends.turns import turns_of
 from edgesdk.bundle.decoder_block import Attention
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.exit_record import EXIT_HEAD, LABEL_HEAD, LABELS, STREAM, ExitStacks
+from edgesdk.bundle.exit_record import EXIT_HEAD, LABEL_COLUMNS, LABEL_HEAD, LABELS, STREAM, ExitStacks
 from edgesdk.bundle.step_shape import StepShape
 from edgesdk.errors import DeviceError
 from edgesdk.kv.cell_list import CellList
@@ -36,15 +36,21 @@ class ExitCost:
         blocks: of each block.
         head: of the head for one row.
         fills: of each block's keys and values alone, as a fill makes them.
+        label_head: of the head over labels for one row, up to `LABEL_COLUMNS` of them.
     """
 
     blocks: tuple[int, ...]
     head: int
     fills: tuple[int, ...]
+    label_head: int
 
     def of(self, blocks: int) -> int:
         """Of the first so many blocks."""
         return sum(self.blocks[:blocks])
+
+    def look(self, labels: int | None) -> int:
+        """Of one row of logits: of all tokens for None, else of so many labels."""
+        return self.head if labels is None else self.label_head * -(-labels // LABEL_COLUMNS)
 
 
 def exit_cost(spec: DecoderSpec) -> ExitCost:
@@ -60,7 +66,7 @@ def exit_cost(spec: DecoderSpec) -> ExitCost:
         ffn = 0 if block.feed_forward is None else 3 * E * block.feed_forward.size
         blocks.append(attention + ffn)
         fills.append(products)
-    return ExitCost(tuple(blocks), E * spec.logits_size, tuple(fills))
+    return ExitCost(tuple(blocks), E * spec.logits_size, tuple(fills), E * LABEL_COLUMNS)
 
 
 class ExitSteps:

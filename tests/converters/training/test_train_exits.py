@@ -29,7 +29,7 @@ def known(count=800, noise=0.1):
     rows = np.where(said[:, :, None] == np.arange(2), np.log(0.9), np.log(0.1))
     features = np.zeros((count, 2, 5))
     features[:, :, 0], features[:, :, 1] = gaps, rng.random((count, 2))
-    cost = ExitCost((100,) * 6, 50, (10,) * 6)
+    cost = ExitCost((100,) * 6, 50, (10,) * 6, 2)
     return Watched((2, 4, 6), rows, features, gold, np.full(count, 10), cost, ("a", "b"), "0" * 64)
 
 
