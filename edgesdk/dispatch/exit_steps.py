@@ -159,9 +159,10 @@ class ExitSteps:
         Raises:
             DeviceError: a label is no token that the model writes, or the backend failed.
         """
-        if labels.min() < 0 or labels.max() >= self._vocabulary:
+        strange = labels[(labels < 0) | (labels >= self._vocabulary)]
+        if len(strange):
             raise DeviceError(
-                f"a label begins with token {labels.max()}, the model writes {self._vocabulary}; convert the "
+                f"a label begins with token {strange[0]}, the model writes {self._vocabulary}; convert the "
                 "bundle again"
             )
         found = np.empty((len(streams), len(labels)), np.float32)
