@@ -141,7 +141,7 @@ class GateDesk:
     def _run_answer(
         self, question: str, answer: Sequence[int], *, state: bool
     ) -> tuple[Belief, npt.NDArray[np.float64]]:
-        """Prompt and answer once. The prompt pays for one row of logits, which cost as much as some layers."""
+        """Prompt and answer once. The prompt pays for one row of logits: each costs some layers."""
         prompt = np.asarray(self.writer.write(COARSE, f"Question: {question}").ids, np.int32)
         tokens = np.asarray(answer, np.int32)
         check_room(len(prompt) + len(tokens), 0, self.engine.model.context)
@@ -155,9 +155,7 @@ class GateDesk:
                 hidden = _state(sequence)
         logprobs, entropy = surety(np.concatenate(rows))
         chosen = logprobs[np.arange(len(tokens)), tokens]
-        belief = Belief(
-            float(chosen.mean()), float(entropy.mean()), float(np.exp(chosen.min())), len(tokens)
-        )
+        belief = Belief(float(chosen.mean()), float(entropy.mean()), float(np.exp(chosen.min())), len(tokens))
         return belief, hidden
 
     @contextmanager

@@ -164,7 +164,7 @@ def train_judge(
         if known[side].all() or not known[side].any():
             share = "all" if known[side].any() else "none"
             raise UnsupportedOption(f"the model knows {share} of the facts {what}; give others, too")
-    head, report = _fit(rows, known, groups, kept_back, numbers, reads)
+    head, report = fit_judge(rows, known, groups, kept_back, numbers, reads)
     write_judge(out, head)
     return report
 
@@ -192,7 +192,7 @@ def _answered(
     return np.array(rows), np.array(known, bool), answered
 
 
-def _fit(
+def fit_judge(
     rows: npt.NDArray[np.float64],
     known: npt.NDArray[np.bool_],
     groups: npt.NDArray[np.int64],
@@ -200,6 +200,19 @@ def _fit(
     numbers: str,
     reads: Reads = "answer",
 ) -> tuple[JudgeFile, JudgeReport]:
+    """Fits a judge to answers.
+
+    Args:
+        rows: (n, F) features.
+        known: (n,) whether the model knew.
+        groups: (n,) the thing that each is about.
+        kept_back: (n,) those that the report is of; they are not learnt from.
+        numbers: digest of the model's weights.
+        reads: what the features are of.
+
+    Raises:
+        UnsupportedOption: what is known, or not, is about one thing alone.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss, make_scorer, roc_auc_score
     from sklearn.model_selection import GridSearchCV, GroupKFold

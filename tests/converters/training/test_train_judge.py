@@ -18,7 +18,14 @@ from edgesdk.retrieval.judge_file import read_judge
 from edgesdk.retrieval.text_index import make_index
 
 pytest.importorskip("sklearn")
-from edgesdk_converters.training.train_judge import Fact, _answered, _fit, read_facts, recall, train_judge
+from edgesdk_converters.training.train_judge import (
+    Fact,
+    _answered,
+    fit_judge,
+    read_facts,
+    recall,
+    train_judge,
+)
 
 TINY = Path(__file__).parents[2] / "data" / "tiny" / "llama"
 THINGS = [f"{a}{b}" for a in ("red", "old", "big", "wet") for b in ("fox", "hen", "owl", "bee")]
@@ -163,8 +170,8 @@ def test_folds_of_one_kind():
     kept_back = groups % 4 == 0
     known = np.where(kept_back, np.arange(80) % 3 == 0, groups == 1)
     with pytest.raises(UnsupportedOption, match="one thing alone"):
-        _fit(rows, known, groups, kept_back, "x")
-    _, report = _fit(rows, known | (groups == 2), groups, kept_back, "x")
+        fit_judge(rows, known, groups, kept_back, "x")
+    _, report = fit_judge(rows, known | (groups == 2), groups, kept_back, "x")
     assert report.questions == 60
 
 
