@@ -35,22 +35,29 @@ texts_argument = click.argument(
 )
 embedder_option = click.option(
     "--embedder",
-    metavar="BUNDLE",
-    help="A bundle that embeds (`convert --embeddings`): vectors of the passages are kept, and what words "
-    "find is ranked by them. An index goes with the one that it was built with. Default: none.",
+    metavar="MODEL",
+    help="A bundle that embeds (`convert --embeddings`), or the folder of a sentence encoder with its ONNX "
+    "file: vectors of the passages are kept, and what words find is ranked by them. An index goes with the "
+    "one that it was built with. Default: none.",
 )
 
 
 @contextmanager
-def embedder_of(bundle: str | None) -> Iterator[Embedder | None]:
-    """The bundle that embeds passages and questions, loaded; None for none."""
-    if bundle is None:
+def embedder_of(name: str | None) -> Iterator[Embedder | None]:
+    """The model that embeds passages and questions, loaded; None for none."""
+    if name is None:
         yield None
+        return
+    from edgesdk.vectors.encoder import is_encoder, open_encoder
+
+    if is_encoder(Path(name)):
+        with open_encoder(name) as encoder:
+            yield encoder
         return
     from edgesdk.cli.convert_once import find_or_convert
     from edgesdk.load_model import load
 
-    with load(find_or_convert(bundle)) as model:
+    with load(find_or_convert(name)) as model:
         yield model.embedder()
 
 
