@@ -13,6 +13,7 @@ import click
 from edgesdk.bundle.printable import printable
 from edgesdk.cli.options import json_option
 from edgesdk.cli.output import megabytes, print_facts, print_json
+from edgesdk.errors import CheckpointError, first_line
 
 if TYPE_CHECKING:
     from edgesdk.retrieval.embedder import Embedder
@@ -57,7 +58,14 @@ def embedder_of(name: str | None) -> Iterator[Embedder | None]:
     from edgesdk.cli.convert_once import find_or_convert
     from edgesdk.load_model import load
 
-    with load(find_or_convert(name)) as model:
+    try:
+        bundle = find_or_convert(name)
+    except CheckpointError as error:
+        if not (Path(name) / "1_Pooling").is_dir():
+            raise
+        hint = "a sentence encoder is read where its folder has onnx/model.onnx"
+        raise CheckpointError(f"{first_line(error)}; {hint}") from error
+    with load(bundle) as model:
         yield model.embedder()
 
 

@@ -155,6 +155,16 @@ def test_explain_shows_decisions_queries_and_passages(edgesdk, built, notes, lon
     assert record["passages"][0]["text"].endswith("The tram costs 3 euros.")
 
 
+def test_an_encoder_without_its_onnx_file_says_what_is_missing(edgesdk, tmp_path, notes, made_encoder):
+    folder = made_encoder("e")
+    (folder / "onnx" / "model.onnx").unlink()
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    done = edgesdk("index", "build", tmp_path / "i", notes, "--embedder", folder)
+    assert done.code == 1
+    assert "onnx/model.onnx" in done.error
+    assert not (tmp_path / "i").exists()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_an_interruption_leaves_an_index_that_goes_on(tmp_path):
     folder = tmp_path / "many"
