@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import edgesdk
+from edgesdk.orchestration.hosted_engine import engine_on
 from edgesdk.orchestration.prompt_writer import PromptWriter
 from edgesdk.plans.allowance import Allowance
 from edgesdk.retrieval import gate_desk
@@ -30,7 +31,6 @@ LENGTHS = {"files": 3, "passages": 3, "max_tokens": 48}
 """Of answers with notes. A note is one passage, so more would be of other countries alone."""
 _COARSE_TOKENS = 64
 _FORM = 1
-Saver = Callable[[str, Callable[[], object]], object]
 
 
 @dataclass
@@ -45,6 +45,7 @@ class Said:
         answer: features of the model's own answer.
         question: features of the question alone.
         ms: processor time of the parts.
+        limits: from which score on each gate takes the model to know.
     """
 
     fact: Fact
@@ -54,6 +55,7 @@ class Said:
     answer: list[float]
     question: list[float]
     ms: dict[str, float] = field(default_factory=dict)
+    limits: dict[str, float] = field(default_factory=dict)
 
 
 class Kept:
@@ -133,13 +135,13 @@ def say_all(
 ) -> list[Said]:
     """Runs what is not kept yet; fewer than facts where the time is over."""
     found = []
-    with edgesdk.Engine(model) as engine:
+    with engine_on(model) as engine:
         desk = GateDesk(engine, PromptWriter(model), GateOptions(), Allowance(None, None))
         for fact in facts:
             name = f"said {_FORM} {model_numbers(model)} {corpus} {fact.question}"
             said = kept.get(name, lambda fact=fact: asdict(_say(desk, index, fact)))
             if said is not None:
-                found.append(Said(**{**said, "fact": fact}))
+                found.append(Said(**{**said, "fact": fact, "limits": {}}))
     return found
 
 
@@ -187,48 +189,40 @@ def stage_ms(found: SourcedAnswer) -> dict[str, float]:
     return ms
 
 
-def answer_all(
+def answer(
     model: edgesdk.Model,
     index: edgesdk.TextIndex,
-    facts: Sequence[Fact],
+    fact: Fact,
     kept: Kept,
     name: str,
     options: dict[str, object],
     larger: edgesdk.Model | None = None,
-) -> list[dict[str, object]]:
-    """Answers with sources: whether they are right, the number of queries, claims left out, and times.
+) -> dict | None:
+    """Answers with sources: whether that is right, the numbers of queries and claims, and times.
 
     Args:
         model: the proxy.
         index: of the notes.
-        facts: what is asked.
+        fact: what is asked.
         kept: where results are kept.
         name: of these options, of all that they depend on.
         options: of `answer_with_sources`.
         larger: the model that answers.
     """
-    found = []
-    with contextlib.ExitStack() as stack:
-        engine = stack.enter_context(edgesdk.Engine(model))
-        second = None if larger is None else stack.enter_context(edgesdk.Engine(larger))
 
-        def answer(fact: Fact) -> dict[str, object]:
-            with processor_clock():
-                given = edgesdk.answer_with_sources(
-                    engine, index, fact.question, larger=second, **LENGTHS, **options
-                )
-            claims = [stage for stage in given.stages if stage.name == "claim"]
-            return {
-                "right": recall(given.text, fact.answers) > 0.5,
-                "queries": len(given.queries),
-                "claims": len(claims),
-                "claims_known": sum(stage.decided.startswith("known") for stage in claims),
-                "ms": stage_ms(given),
-            }
+    def make() -> dict:
+        with processor_clock():
+            given = edgesdk.answer_with_sources(
+                model, index, fact.question, larger=larger, **LENGTHS, **options
+            )
+        claims = [stage for stage in given.stages if stage.name == "claim"]
+        return {
+            "right": recall(given.text, fact.answers) > 0.5,
+            "queries": len(given.queries),
+            "claims": len(claims),
+            "claims_known": sum(stage.decided.startswith("known") for stage in claims),
+            "ms": stage_ms(given),
+        }
 
-        for fact in facts:
-            key = f"answer {_FORM} {model_numbers(model)} {name} {fact.question}"
-            one = kept.get(key, lambda fact=fact: answer(fact))
-            if one is not None:
-                found.append(one)
-    return found
+    found = kept.get(f"answer {_FORM} {model_numbers(model)} {name} {fact.question}", make)
+    return None if found is None else dict(found)

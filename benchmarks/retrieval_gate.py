@@ -1,23 +1,24 @@
 """When to search: gates, a trained judge and their ablations on facts about countries, split by country.
 
     pip install countryinfo && python benchmarks/retrieval_gate.py BUNDLE --kept FILE [--minutes M]
-    [--countries N] [--larger BUNDLE] [--json]
+    [--countries N] [--ablated N] [--larger BUNDLE] [--json]
 
 Three questions about each country (capital, continent, what its people are called) and a note that answers
-them. Two thirds of the countries train judges, as `edgesdk train judge` does, the rest is reported: how well
-each figure tells what the model knows (AUROC, and the trained judge's lead over it, with 95 % of 2,000
-bootstraps over countries), and what comes of never searching, always searching, and asking each gate, by the
-share of questions answered rightly and of searches done. A gate's threshold is the one of most right answers
-on the training countries; a judge's figures there are of folds that it did not learn from. Then the whole
-pipeline with the trained judge, without its gate, its rewriter, its claim filter; and the processor time of
-each stage, with what a larger model that takes four times as long would save (simulated), or the one given
-(measured). One thread. BUNDLE wants `convert --hidden-states`. It goes on where it was: what is said is kept
-in FILE, and a call ends after M minutes.
+them. Every country is judged by a judge that learnt, as `edgesdk train judge` does, from others (four folds):
+how well each figure tells what the model knows (AUROC, and the trained judge's lead over it, with 95 % of
+2,000 bootstraps over countries), and what comes of never searching, always searching, and asking each gate,
+by the share of questions answered rightly and of searches done. A gate's threshold is the one of most right
+answers on the other countries; a judge's figures there are again of folds that it did not learn from. Then
+the whole pipeline with the trained judge, without its gate, its rewriter, its claim filter; and the processor
+time of each stage, with what a larger model that takes four times as long would save (simulated), or the one
+given (measured). One thread. BUNDLE wants `convert --hidden-states`. What is said is kept in FILE; a call
+ends after M minutes, and the next one goes on.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import random
 import sys
@@ -26,7 +27,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from gate_runs import Kept, Said, answer_all, country_facts, say_all
+from gate_runs import Kept, Said, answer, country_facts, say_all
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
@@ -37,7 +38,8 @@ from edgesdk_converters.training.train_judge import fit_judge
 
 _BOOTSTRAPS = 2000
 _SLOWER = 4
-_PAIRS = 20
+_PAIRS = 12
+_FOLDS = 4
 _GATES = ("head", "question", "flare", "entropy", "ask", "logprob", "length")
 
 
@@ -48,14 +50,14 @@ def main() -> int:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--kept", type=Path, help="file of what was said already")
     parser.add_argument("--minutes", type=float, default=15, help="after which a call ends")
-    parser.add_argument("--countries", type=int, default=60)
+    parser.add_argument("--countries", type=int, default=60, help="that are asked about")
+    parser.add_argument("--notes", type=int, default=60, help="countries that have a note, at least as many")
     parser.add_argument("--ablated", type=int, help="questions that the pipeline is run on; all unless given")
     parser.add_argument("--larger", type=Path, help="a larger bundle, for a pair that is measured")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
-    facts, notes = country_facts(asked.countries)
-    things = sorted({fact.about for fact in facts})
-    learnt = set(random.Random(1).sample(things, len(things) * 2 // 3))
+    facts, notes = country_facts(max(asked.notes, asked.countries))
+    facts = facts[: 3 * asked.countries]
     kept = Kept(asked.kept, asked.minutes)
     with tempfile.TemporaryDirectory() as folder:
         texts = Path(folder) / "notes"
@@ -67,33 +69,20 @@ def main() -> int:
             edgesdk.make_index(Path(folder) / "index") as index,
         ):
             index.add([texts])
-            said = say_all(model, index, facts, kept, f"{asked.countries} countries")
+            rows = say_all(model, index, facts, kept, f"{len(notes)} countries")
             if kept.missing:
                 return _more(kept)
-            seen = [each for each in said if each.fact.about in learnt]
-            rows = [each for each in said if each.fact.about not in learnt]
-            judge = _judged(seen, rows, model_numbers(model))
-            figures = _tables(seen, rows)
-            path = Path(folder) / "judge.json"
-            write_judge(path, judge)
-            limit = figures["gates"]["head"]["threshold"]
-            gated = {"gate": "head", "judge": path, "threshold": limit}
-            name = f"{len(facts)} {judge.bias} {limit}"
-            asked_again = random.Random(2).sample(rows, min(asked.ablated or len(rows), len(rows)))
-            runs = _ablations(model, index, asked_again, kept, name, gated)
+            gates = _judged(rows, model_numbers(model), Path(folder))
+            figures = _tables(rows)
+            sample = random.Random(2).sample(rows, min(asked.ablated or len(rows), len(rows)))
+            runs = _ablations(model, index, sample, kept, gates)
             if asked.larger is not None and not kept.missing:
                 with edgesdk.load(asked.larger, threads=1) as larger:
-                    figures["pair"] = _pair(model, index, asked_again, kept, name, gated, larger)
+                    figures["pair"] = _pair(model, index, sample[:_PAIRS], kept, gates, larger)
     if kept.missing:
         return _more(kept)
-    figures["ablations"] = {
-        "questions": len(asked_again),
-        "never": _share(asked_again, lambda _: True),
-        "without gate and rewriter": _share(asked_again, lambda _: False),
-        "without rewriter": _share(asked_again, lambda row: row.scores["head"] >= limit),
-        **{name: _share_of(*answered, asked_again, limit) for name, answered in runs.items()},
-    }
-    figures["ms"] = _times(rows, runs["gated"][0], limit)
+    figures["ablations"] = _ablated(sample, runs)
+    figures["ms"] = _times(rows, [each for each in runs["gated"] if each is not None])
     print(json.dumps(figures, indent=None if asked.json else 1))
     return 0
 
@@ -103,19 +92,53 @@ def _more(kept: Kept) -> int:
     return 3
 
 
-def _judged(seen: Sequence[Said], rows: Sequence[Said], numbers: str) -> JudgeFile:
-    """Gives every question the scores of judges that did not learn from it; the judge of all answers seen."""
-    groups = np.array([sorted({s.fact.about for s in seen}).index(s.fact.about) for s in seen])
-    for reads in ("question", "answer"):
-        name = "head" if reads == "answer" else "question"
-        whole = _fitted(seen, groups, numbers, reads)
-        for each in rows:
-            each.scores[name] = chance_known(whole, np.array(getattr(each, reads)))
-        for learn, held in GroupKFold(4).split(groups, groups=groups):
-            part = _fitted([seen[i] for i in learn], groups[learn], numbers, reads)
-            for i in held:
-                seen[i].scores[name] = chance_known(part, np.array(getattr(seen[i], reads)))
-    return whole
+def _judged(rows: Sequence[Said], numbers: str, folder: Path) -> dict[str, dict[str, object]]:
+    """Gives every question scores and thresholds of countries that it is not about.
+
+    Returns:
+        By country, the options of the gate with the judge that did not learn from it.
+    """
+    things = list(dict.fromkeys(row.fact.about for row in rows))
+    groups = np.array([things.index(row.fact.about) for row in rows])
+    gates: dict[str, dict[str, object]] = {}
+    for fold, (learn, held) in enumerate(GroupKFold(_FOLDS).split(groups, groups=groups)):
+        seen, own = [copy.deepcopy(rows[i]) for i in learn], groups[learn]
+        for part, apart in GroupKFold(_FOLDS).split(own, groups=own):
+            _score([seen[i] for i in part], [seen[i] for i in apart], numbers)
+        judge = _score(seen, [rows[i] for i in held], numbers)
+        write_judge(folder / f"judge {fold}.json", judge)
+        limits = {name: _limit(name, seen) for name in _GATES}
+        for i in held:
+            rows[i].limits = limits
+            gates[rows[i].fact.about] = {
+                "gate": "head",
+                "judge": folder / f"judge {fold}.json",
+                "threshold": limits["head"],
+            }
+    return gates
+
+
+def _score(seen: Sequence[Said], rows: Sequence[Said], numbers: str) -> JudgeFile:
+    """Gives `rows` the scores of judges of `seen`; the judge of answers."""
+    things = [each.fact.about for each in seen]
+    judges = {
+        name: _fitted(seen, np.array([things.index(thing) for thing in things]), numbers, reads)
+        for name, reads in (("head", "answer"), ("question", "question"))
+    }
+    for each in rows:
+        each.scores["head"] = chance_known(judges["head"], np.array(each.answer))
+        each.scores["question"] = chance_known(judges["question"], np.array(each.question))
+    return judges["head"]
+
+
+def _limit(name: str, seen: Sequence[Said]) -> float:
+    """The threshold of most right answers; of several, the highest, which searches most."""
+    limits = [-1e9, *sorted(row.scores[name] for row in seen), 1e9]
+    return max(limits, key=lambda x: (_share(seen, lambda row: row.scores[name] >= x)["right"], x))
+
+
+def _knows(name: str) -> Callable[[Said], bool]:
+    return lambda row: row.scores[name] >= row.limits[name]
 
 
 def _fitted(said: Sequence[Said], groups: np.ndarray, numbers: str, reads: Reads) -> JudgeFile:
@@ -128,29 +151,29 @@ def _fitted(said: Sequence[Said], groups: np.ndarray, numbers: str, reads: Reads
     return judge
 
 
-def _tables(seen: Sequence[Said], rows: Sequence[Said]) -> dict[str, dict]:
+def _tables(rows: Sequence[Said]) -> dict[str, dict]:
     drawn = _drawn(rows)
     areas = {name: np.array([_auroc(each, name) for each in drawn]) for name in _GATES}
-    always = _share(rows, lambda _: False)
     return {
-        "questions": {
-            "train": len(seen),
-            "test": len(rows),
-            "known": float(np.mean([r.known for r in rows])),
-        },
+        "questions": {"asked": len(rows), "countries": len({row.fact.about for row in rows})},
         "never": _share(rows, lambda _: True),
-        "always": always,
+        "always": _share(rows, lambda _: False),
         "gates": {
             name: {
                 "auroc": _auroc(rows, name),
                 "interval": _middle(areas[name]),
                 "head_leads_by": _auroc(rows, "head") - _auroc(rows, name),
                 "lead_interval": _middle(areas["head"] - areas[name]),
-                **_gate(name, seen, rows, drawn),
+                **_share(rows, _knows(name)),
+                "over_always_interval": _middle(np.array([_over_always(each, name) for each in drawn])),
             }
             for name in _GATES
         },
     }
+
+
+def _over_always(rows: Sequence[Said], name: str) -> float:
+    return _share(rows, _knows(name))["right"] - _share(rows, lambda _: False)["right"]
 
 
 def _drawn(rows: Sequence[Said]) -> list[list[Said]]:
@@ -179,91 +202,84 @@ def _share(rows: Sequence[Said], knows: Callable[[Said], bool]) -> dict[str, flo
     return {"right": float(np.mean(right)), "searches": float(np.mean([not knows(row) for row in rows]))}
 
 
-def _gate(
-    name: str, seen: Sequence[Said], rows: Sequence[Said], drawn: Sequence[Sequence[Said]]
-) -> dict[str, object]:
-    limits = [-1e9, *sorted(row.scores[name] for row in seen), 1e9]
-    limit = max(limits, key=lambda x: (_share(seen, lambda row: row.scores[name] >= x)["right"], x))
-
-    def knows(row: Said) -> bool:
-        return row.scores[name] >= limit
-
-    leads = [
-        np.mean([(row.known if knows(row) else row.always) - row.always for row in each]) for each in drawn
-    ]
-    return {"threshold": limit, **_share(rows, knows), "over_always_interval": _middle(np.array(leads))}
-
-
 def _ablations(
     model: edgesdk.Model,
     index: edgesdk.TextIndex,
     rows: Sequence[Said],
     kept: Kept,
-    name: str,
-    gated: dict[str, object],
-) -> dict[str, tuple[list[dict], str]]:
-    """Answers of the whole pipeline, and of it without a part, with what says whether it searched."""
-    unsure = [row.fact for row in rows if row.scores["head"] < gated["threshold"]]
-    every = [row.fact for row in rows]
-    return {
-        "gated": (answer_all(model, index, unsure, kept, f"gated {name}", gated), "unsure"),
-        "without claim filter": (
-            answer_all(model, index, unsure, kept, f"all claims {name}", {**gated, "filter_claims": False}),
-            "unsure",
-        ),
-        "without gate": (
-            answer_all(model, index, every, kept, "always rewritten", {"gate": "always"}),
-            "every",
-        ),
+    gates: dict[str, dict[str, object]],
+) -> dict[str, list[dict | None]]:
+    """Answers of the whole pipeline, and of it without a part; None where the gate spared the search."""
+    knows = _knows("head")
+
+    def run(row: Said, name: str, options: dict[str, object]) -> dict | None:
+        return answer(model, index, row.fact, kept, name, options)
+
+    runs: dict[str, list[dict | None]] = {"gated": [], "without claim filter": [], "without gate": []}
+    for row in rows:  # one question after another, so that a call that ends leaves whole ones
+        gated = gates[row.fact.about]
+        name = f"{len(gates)} countries {row.limits['head']}"
+        runs["gated"].append(None if knows(row) else run(row, f"gated {name}", gated))
+        unfiltered = {**gated, "filter_claims": False}
+        runs["without claim filter"].append(
+            None if knows(row) else run(row, f"all claims {name}", unfiltered)
+        )
+        runs["without gate"].append(run(row, "always rewritten", {"gate": "always"}))
+    return runs
+
+
+def _ablated(rows: Sequence[Said], runs: dict[str, list[dict | None]]) -> dict[str, object]:
+    figures: dict[str, object] = {
+        "questions": len(rows),
+        "never": _share(rows, lambda _: True),
+        "without gate and rewriter": _share(rows, lambda _: False),
+        "without rewriter": _share(rows, _knows("head")),
     }
+    for name, answers in runs.items():
+        searched = [each for each in answers if each is not None]
+        right = [
+            row.known if each is None else each["right"] for row, each in zip(rows, answers, strict=True)
+        ]
+        figures[name] = {
+            "right": float(np.mean(right)),
+            "searches": len(searched) / len(rows),
+            "queries_a_search": float(np.mean([each["queries"] for each in searched])),
+            "claims": sum(each["claims"] for each in searched),
+            "claims_known": sum(each["claims_known"] for each in searched),
+        }
+    return figures
 
 
-def _share_of(answers: Sequence[dict], rows: Sequence[Said], limit: float, searches: str) -> dict[str, float]:
-    """Shares of all questions: what is known was not asked again, its answer is the model's own."""
-    sure = [row for row in rows if row.scores["head"] >= limit and searches == "unsure"]
-    right = [bool(each["right"]) for each in answers] + [row.known for row in sure]
-    return {
-        "right": float(np.mean(right)),
-        "searches": len(answers) / len(rows),
-        "queries_a_search": float(np.mean([each["queries"] for each in answers])),
-        "claims": sum(each["claims"] for each in answers),
-        "claims_known": sum(each["claims_known"] for each in answers),
-    }
-
-
-def _times(rows: Sequence[Said], gated: Sequence[dict], limit: float) -> dict[str, object]:
-    """Processor time: medians of parts; means of whole questions, with one model and with a slower one."""
+def _times(rows: Sequence[Said], gated: Sequence[dict]) -> dict[str, object]:
+    """Processor time: medians of parts, and means of whole questions, with one model and a slower one."""
     parts = {name: float(np.median([row.ms[name] for row in rows])) for name in rows[0].ms if name != "gate"}
     for stage in ("rewrite", "claim", "search"):
         times = [each["ms"][stage] for each in gated if stage in each["ms"]]
         parts[f"{stage} (gated)"] = float(np.median(times)) if times else 0.0
-
-    def mean(value: Callable[[Said], float]) -> float:
-        return float(np.mean([value(row) for row in rows]))
-
-    def found(row: Said, slower: int) -> float:
-        return row.ms["search"] + row.ms["prompt"] + slower * row.ms["answer"]
-
-    def told(name: str, slower: int) -> Callable[[Said], float]:
-        # With a larger model it answers what is known as well, as long as the proxy did.
-        def total(row: Said) -> float:
-            own = row.ms["coarse answer"]
-            asked = {"head": own + row.ms["head"], "question": row.ms["question"]}[name]
-            known = (own if name == "question" else 0) if slower == 1 else slower * own
-            return asked + (known if row.scores[name] >= limits[name] else found(row, slower))
-
-        return total
-
-    limits = {"head": limit, "question": 0.5}
     whole = {}
     for slower in (1, _SLOWER):
-        whole[f"{slower} times"] = {
-            "never": mean(lambda row, slower=slower: slower * row.ms["coarse answer"]),
-            "always": mean(lambda row, slower=slower: found(row, slower)),
-            "head": mean(told("head", slower)),
-            "question at 0.5": mean(told("question", slower)),
+        gates = {
+            "never": lambda row, slower=slower: slower * row.ms["coarse answer"],
+            "always": lambda row, slower=slower: _found_ms(row, slower),
+            "head": lambda row, slower=slower: _gated_ms(row, "head", slower),
+            "question": lambda row, slower=slower: _gated_ms(row, "question", slower),
         }
+        means = {name: float(np.mean([total(row) for row in rows])) for name, total in gates.items()}
+        whole["one model" if slower == 1 else f"a larger model, {slower} times slower"] = means
     return {"median of parts": parts, "mean of questions, without rewriter": whole}
+
+
+def _found_ms(row: Said, slower: int) -> float:
+    return row.ms["search"] + row.ms["prompt"] + slower * row.ms["answer"]
+
+
+def _gated_ms(row: Said, name: str, slower: int) -> float:
+    """One model's first answer stands where it knows; a larger model says it anew, as long as that was."""
+    own = row.ms["coarse answer"]
+    judged = row.ms["question"] if name == "question" else own + row.ms["head"]
+    if not _knows(name)(row):
+        return judged + _found_ms(row, slower)
+    return judged + (slower * own if slower > 1 or name == "question" else 0.0)
 
 
 def _pair(
@@ -271,31 +287,28 @@ def _pair(
     index: edgesdk.TextIndex,
     rows: Sequence[Said],
     kept: Kept,
-    name: str,
-    gated: dict[str, object],
+    gates: dict[str, dict[str, object]],
     larger: edgesdk.Model,
 ) -> dict[str, object]:
     """A proxy and a larger model that are both at hand, on some questions; without the rewriter."""
-    facts = [row.fact for row in rows[:_PAIRS]]
-    figures: dict[str, object] = {"questions": len(facts)}
-    for what, options in (("never", {"gate": "never"}), ("always", {"gate": "always"}), ("head", gated)):
-        # What needs no proxy is asked of the larger model alone.
-        alone = what != "head"
-        answers = answer_all(
-            larger if alone else model,
-            index,
-            facts,
-            kept,
-            f"pair {what} {model_numbers(larger)} {name}",
-            {"rewrite": False, **options},
-            larger=None if alone else larger,
-        )
-        if len(answers) == len(facts):
-            figures[what] = {
-                "right": float(np.mean([each["right"] for each in answers])),
-                "searches": float(np.mean([each["queries"] > 0 for each in answers])),
-                "ms": float(np.mean([sum(each["ms"].values()) for each in answers])),
-            }
+    figures: dict[str, object] = {"questions": len(rows)}
+    for what in ("never", "always", "head"):
+        answers = []
+        for row in rows:
+            name = f"pair {what} {model_numbers(larger)} {len(gates)} countries"
+            # What needs no proxy is asked of the larger model alone.
+            alone = what != "head"
+            options = {"gate": what} if alone else gates[row.fact.about]
+            first, second = (larger, None) if alone else (model, larger)
+            answers.append(
+                answer(first, index, row.fact, kept, name, {"rewrite": False, **options}, larger=second)
+            )
+        found = [each for each in answers if each is not None]
+        figures[what] = {
+            "right": float(np.mean([each["right"] for each in found])),
+            "searches": float(np.mean([each["queries"] > 0 for each in found])),
+            "ms": float(np.mean([sum(each["ms"].values()) for each in found])),
+        }
     return figures
 
 

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesdk.bundle.write_file import check_target
-from edgesdk.engine.engine import Engine
 from edgesdk.errors import CheckpointError, UnsupportedOption
 from edgesdk.load_model import load
+from edgesdk.orchestration.hosted_engine import engine_on
 from edgesdk.orchestration.prompt_writer import PromptWriter
 from edgesdk.plans.allowance import Allowance
 from edgesdk.retrieval.gate_desk import COARSE, GateDesk
@@ -153,7 +153,7 @@ def train_judge(
             f"{2 * _HELD_BACK}"
         )
     check_target(out)  # before a model answers for minutes
-    with load(bundle, threads=threads) as model, Engine(model) as engine:
+    with load(bundle, threads=threads) as model, engine_on(model) as engine:
         desk = GateDesk(engine, PromptWriter(model), GateOptions(), Allowance(None, None))
         rows, known, answered = _answered(desk, facts, reads, told)
         numbers = model_numbers(model)
