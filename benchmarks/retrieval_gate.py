@@ -28,7 +28,6 @@ from pathlib import Path
 
 import numpy as np
 from gate_runs import Kept, Said, answer, country_facts, say_all
-from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
 import edgesdk
@@ -190,7 +189,11 @@ def _drawn(rows: Sequence[Said]) -> list[list[Said]]:
 
 
 def _auroc(rows: Sequence[Said], name: str) -> float:
-    return float(roc_auc_score([row.known for row in rows], [row.scores[name] for row in rows]))
+    """Share of pairs of known and unknown that are told apart; thousands of bootstraps want it quick."""
+    known = np.array([row.scores[name] for row in rows if row.known])
+    unknown = np.array([row.scores[name] for row in rows if not row.known])
+    pairs = known[:, None] - unknown
+    return float(np.mean(pairs > 0) + np.mean(pairs == 0) / 2)
 
 
 def _middle(figures: np.ndarray) -> list[float]:
