@@ -358,7 +358,7 @@ def test_bad_adapters_are_one_line(write_adapter, tmp_path):
 @pytest.mark.parametrize(
     ("options", "found"),
     [
-        ({"targets": ("onnx",)}, "--adapter is for targets whose steps take more than tokens, found onnx"),
+        ({"targets": ("coreml-state",)}, "--adapter is for the targets litert, .*, found coreml-state"),
         ({"targets": ("litert", "coreml-state")}, "found coreml-state"),
         ({"reshaping": "prune"}, "whole vocabulary"),
         ({"targets": ("litert",), "exits": "2"}, "exits cut them into segments"),
