@@ -126,7 +126,7 @@ class ResidentSequence:
         turns: Turns,
         spec: DecoderSpec,
         context: int,
-        adapters: ResidentAdapters,
+        adapters: ResidentAdapters | None = None,
     ) -> None:
         """Allocates the cache: float32 cells for the whole context."""
         self._turns = turns
@@ -146,7 +146,7 @@ class ResidentSequence:
             for place, layer in enumerate(group.layers)
             for i, kind in enumerate(("key", "value"))
         ]
-        self._adapters = adapters
+        self._adapters = ResidentAdapters({}) if adapters is None else adapters
         self._gates: Gates = ()
         self._filled: Mapping[str, Float] = {}
         self._bind_cache()
