@@ -82,7 +82,8 @@ def write_adapter(checkpoint: str, folder: Path) -> Path:
     source = open_checkpoint(str(ROOT / "tests" / "data" / "tiny" / checkpoint))
     spec, random = read_spec(source.config), np.random.default_rng(0)
     weights = weights_for(source, spec)
-    shapes = {name: weights.shape(name) for name in ("layers.0.q", "layers.0.v", "layers.1.down")}
+    names = [f"layers.{block.number}.{part}" for block in spec.blocks for part in ("q", "v", "down")]
+    shapes = {name: weights.shape(name) for name in names}
     terms = {
         name: (
             random.standard_normal((4, columns)).astype(np.float32),
