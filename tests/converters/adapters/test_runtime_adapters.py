@@ -169,6 +169,16 @@ def test_every_target_with_gates_gives_what_merging_gives(name, tmp_path):
     assert np.abs(found - expected).max() < OTHERS[name] * np.abs(expected).max()
 
 
+def test_onnx_steps_store_no_zeros_between_products(bundles):
+    """Beside the adapters' own bytes only zeros that all layers share; LiteRT: the test on the real model."""
+    size = {}
+    for name in ("none", "both"):
+        files = open_bundle(bundles[name]).manifest.files.items()
+        size[name] = sum(f.size_bytes for path, f in files if path.endswith(".data"))
+    own = sum(record.size_bytes for record in open_bundle(bundles["both"]).manifest.adapters)
+    assert own <= size["both"] - size["none"] < 1.25 * own
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_adapters_change_what_is_written(bundles, target):
     with load(bundles["both"], backend=TARGETS[target]) as model:
