@@ -1,6 +1,7 @@
-"""Bits per byte of a vocabulary of another language, by every initialisation, before and after equal tuning.
+"""Bits per byte of another language's vocabulary, by every initialisation, before and after equal tuning.
 
-    python benchmarks/language_tuning.py SOURCE TEXT OUT.jsonl [--size N] [--steps N] [--seeds N] [--inits LIST]
+    python benchmarks/language_tuning.py SOURCE TEXT OUT.jsonl [--size N] [--steps N] [--seeds N]
+        [--inits LIST] [--report]
 
 Nine tenths of TEXT train the tokenizer, the vectors and the model; the beginning of the rest is judged, the
 same text by everybody, in windows of 128 tokens, the first of each unjudged. `pruned` is the baseline: the
@@ -148,7 +149,7 @@ def _runs(asked: argparse.Namespace, wanted: list[tuple[str, int]]) -> Iterator[
             here = texts[init == _PRUNED]
             start = dict(began.parameters)
             start["embed"] = jnp.asarray(rows)
-            # A of every product is that of seed 0; what differs by seed is the order of texts, and drawn rows.
+            # A of every product is that of seed 0; by seed differ the order of texts, and drawn rows.
             state = RunState(0, start, began.optimiser)
             before = _bits(learner, start, here)
             clock = time.process_time()
