@@ -3,12 +3,12 @@
     python benchmarks/stream_training.py SOURCE WORK [--seconds 60] [--tokens 30000] [--only NAME ...]
 
 SOURCE writes its answers once, into WORK/texts/work, unless some are there (a work folder of `train draft`
-or `train streams`, or a part of one); each kind of streams then learns from them, and from states that are
+or `train streams`, or a part of one). Each kind of streams then learns from them, and from states that are
 read once, in a folder of its own for SECONDS of processor time, all threads together: a few steps are timed,
-and their number follows; states are not counted. What comes out is judged on the greedy answers that were held back: tokens for each call of the model, as
-`edgesdk train streams` prints them. The paper's ablations are among the kinds: layers of streams, how many
-there are, and how many branches could win (the share of places where the token is among the 1, 2, 4
-likeliest).
+and their number follows; states are not counted. What comes out is judged on the greedy answers that were
+held back: tokens for each call of the model, as `edgesdk train streams` prints them. The paper's ablations
+are among the kinds: layers of streams, how many there are, and how many branches could win (the share of
+places where the token is among the 1, 2, 4 likeliest).
 """
 
 from __future__ import annotations

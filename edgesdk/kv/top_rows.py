@@ -30,7 +30,6 @@ from edgesdk.kv.step_mask import mask_of
 from edgesdk.kv.step_rows import Rows, run_rows
 from edgesdk.kv.stream_rows import show_streams
 
-
 Sizes = tuple[StepShape, StepShape]
 """Of the part below and of the top."""
 
