@@ -26,20 +26,14 @@ from edgesdk.kv.step_model import steps_of
 from edgesdk.kv.step_runner import DraftTree, StepEntry, StepRunner
 
 STEPS = (
-    (1, 0),
-    (1, 1),
-    (1, 2),
-    (1, 3),
-    (2, 4),
-    (3, 2),
-    (3, 3),
-    (4, 4),
-    (4, 6),
-    (5, 3),
-    (5, 5),
-    (5, 10),
-    (8, 8),
+    *((1, 0), (1, 1), (1, 2), (1, 3)),
+    *((2, 4), (3, 2), (3, 3), (4, 4), (4, 6)),
+    *((5, 3), (5, 5), (5, 10), (8, 8)),
 )
+"""Tokens and streams."""
+
+HEAD = "| tokens | streams | rows in all blocks | in the top blocks | top over all |"
+RULE = "|---|---|---|---|---|"
 
 
 class Whole:
@@ -94,8 +88,8 @@ def main(bundle: Path, recipe: str, backend: str, cells: int, rounds: int) -> No
             raise click.ClickException(f"{bundle} has no streams in its top blocks only")
         text = np.random.default_rng(0).integers(100, model.decoder.vocab_size, cells).astype(np.int32)
         runners = {
-            "all": StepRunner(Whole(steps), model.decoder, 1024),
-            "top": StepRunner(steps, model.decoder, 1024),
+            name: StepRunner(run_by, model.decoder, 1024)
+            for name, run_by in (("all", Whole(steps)), ("top", steps))
         }
         lists = {}
         for name, runner in runners.items():
@@ -118,12 +112,12 @@ def main(bundle: Path, recipe: str, backend: str, cells: int, rounds: int) -> No
         found = {key: statistics.median(times) for key, times in spent.items()}
         one = found["all", 1, 0]
         click.echo(f"{model.receipt}\none token: {one:.1f} ms of processor time, {cells} cells\n")
-        click.echo(
-            "| tokens | streams | rows in all blocks | in the top blocks | top over all |\n|---|---|---|---|---|"
-        )
+        click.echo(HEAD)
+        click.echo(RULE)
         for n, m in STEPS:
             both = found["all", n, m], found["top", n, m]
-            click.echo(f"| {n} | {m} | {both[0] / one:.2f} | {both[1] / one:.2f} | {both[1] / both[0]:.2f} |")
+            ratios = both[0] / one, both[1] / one, both[1] / both[0]
+            click.echo("| " + " | ".join([str(n), str(m), *(f"{ratio:.2f}" for ratio in ratios)]) + " |")
 
 
 if __name__ == "__main__":

@@ -206,10 +206,9 @@ class StepRunner:
         picked = self._picker.pick(total, wanted)
         shape, buffers = picked.shape, picked.buffers
         top = self._top
-        parts = None if top is None else top.sizes(entries, wanted, shape.cells)
-        if top is not None and parts is not None:
-            buffers, kv_new, found = top.run(parts, self.pool.cells, entries, wanted, self._outputs)
-            shape = parts[1]
+        parts = None if top is None else top.run(entries, wanted, self.pool.cells, self._outputs)
+        if parts is not None:
+            buffers, kv_new, found = parts
         else:
             blocks = fill_step(buffers, entries, total)
             self._further_inputs.fill(buffers, entries)
@@ -217,10 +216,9 @@ class StepRunner:
             if picked.before is not None:
                 picked.before.show(buffers, self.pool.cells, blocks)
             run = partial(self._backend.run, shape, self.pool.cells)
-            found = run_rows(run, buffers, entries, wanted, self._outputs(buffers))
-            kv_new = buffers.kv_new
+            kv_new, found = buffers.kv_new, run_rows(run, buffers, entries, wanted, self._outputs(buffers))
         first = self._gives_logits
-        if apart and wanted <= shape.rows:
+        if apart and (parts is not None or wanted <= shape.rows):
             found = [[None if rows is None else rows.copy() for rows in output] for output in found]
         results: Rows = found[0] if first else [None for _ in entries]
         self.hidden = found[-1] if self.gives_hidden else []
@@ -348,8 +346,7 @@ class StepRunner:
 
     def _outputs(self, buffers: StepBuffers) -> list[Float]:
         """Outputs of rows that are handed out, logits first where there are some."""
-        first = [buffers.logits] if self._gives_logits else []
-        return [*first, *self._further(buffers)]
+        return [*([buffers.logits] if self._gives_logits else []), *self._further(buffers)]
 
     def _commit(self, kv_new: Cells, entries: Sequence[StepEntry], total: int, kept: int) -> None:
         """Adds the tokens of all entries but drafts; only now do they belong to their sequences."""

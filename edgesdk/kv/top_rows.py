@@ -80,16 +80,8 @@ class TopRows:
         """The parts beside a stack; None where it has none."""
         return TopRows(backend) if stack == MAIN and {BELOW, TOP} <= set(backend.contracts) else None
 
-    def sizes(
-        self, entries: Sequence[StepEntry], wanted: int, cells: int
-    ) -> tuple[StepShape, StepShape] | None:
-        """The sizes that run a step in two parts; None where it has no streams, or none fit.
-
-        Args:
-            entries: of the step.
-            wanted: rows with logits.
-            cells: S that the cells are laid out for.
-        """
+    def _pick(self, entries: Sequence[StepEntry], wanted: int, cells: int) -> Sizes | None:
+        """The sizes that run a step in two parts; None where it has no streams, or none fit."""
         streams = sum(_streams_of(entry) for entry in entries)
         if not streams:
             return None
@@ -106,21 +98,25 @@ class TopRows:
 
     def run(
         self,
-        sizes: Sizes,
-        cells: Cells,
         entries: Sequence[StepEntry],
         wanted: int,
+        cells: Cells,
         outputs: Callable[[StepBuffers], Sequence[Float]],
-    ) -> TopStep:
-        """Runs a step, in a turn on the backend.
+    ) -> TopStep | None:
+        """Runs a step, in a turn on the backend, if it has streams.
 
         Args:
-            sizes: as `sizes` gives them.
-            cells: of the whole.
             entries: of the step.
             wanted: rows with logits.
+            cells: of the whole, laid out for them.
             outputs: those of the top part's arrays that are handed out, (R, ..) each.
+
+        Returns:
+            None where it has none, or the parts have no sizes for it: the whole decoder is to run it.
         """
+        sizes = self._pick(entries, wanted, cells.count)
+        if sizes is None:
+            return None
         below, top = (self._backend.buffers(shape) for shape in sizes)
         self._see(cells)
         alone, tokens, sources = tokens_alone(entries)

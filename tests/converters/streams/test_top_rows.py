@@ -155,9 +155,7 @@ def test_what_begins_at_the_first_block_is_not_cut():
     assert not can_cut_streams(dataclasses.replace(spec, blocks=spec.blocks[:1]), 1)
 
 
-@pytest.mark.parametrize(
-    ("part", "first", "count"), [("middle", 1, 1), ("top", 0, 1), ("below", 1, COUNT + 99)]
-)
+@pytest.mark.parametrize(("part", "first", "count"), [("middle", 1, 1), ("top", 0, 1), ("below", 1, 99)])
 def test_odd_parts_are_refused(part, first, count):
     with pytest.raises(ValueError, match="streams"):
         StreamPart(part, first, count)
