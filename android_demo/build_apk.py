@@ -34,7 +34,7 @@ TOOLS = ("aapt2", "zipalign", "apksigner")
 ANDROID_ALL = ("org.robolectric", "android-all", jvm.property_of_pom("android-all.version"))
 DX = ("com.jakewharton.android.repackaged", "dalvik-dx", "11.0.0_r3")
 ABI = "arm64-v8a"
-SOURCES = ("edgemodel", "runtime-onnxruntime", "app")
+SOURCES = ("edgemodel", "runtime-onnxruntime", "runtime-litert", "app")
 NATIVES = ("libonnxruntime.so", "libonnxruntime4j_jni.so")
 """What ONNX Runtime's classes load."""
 
