@@ -131,7 +131,9 @@ def _expect_digest(path: Path, digest: str) -> None:
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != digest:
-        raise RuntimeError(f"{path} has sha256 {found}, expected {digest}; delete it, to have it fetched again")
+        raise RuntimeError(
+            f"{path} has sha256 {found}, expected {digest}; delete it, to have it fetched again"
+        )
 
 
 def fetch(group: str, artifact: str, version: str) -> Path:
@@ -194,8 +196,10 @@ def jni_library() -> Path:
     platforms = [f"-I{path.parent}" for path in sorted(headers.glob("*/jni_md.h"))]
     made = out.with_suffix(f".{os.getpid()}")
     done = subprocess.run(
-        [compiler, "-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
-        + [f"-I{headers}", *platforms, str(_JNI_SOURCE), "-o", str(made), "-ldl"],
+        [
+            *(compiler, "-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC"),
+            *("-shared", f"-I{headers}", *platforms, str(_JNI_SOURCE), "-o", str(made), "-ldl"),
+        ],
         capture_output=True,
         text=True,
         errors="replace",

@@ -2,8 +2,6 @@ package edgemodel.app;
 
 import android.content.Context;
 import android.os.PowerManager;
-import java.io.ByteArrayInputStream;
-import java.io.IOException;
 import org.junit.Test;
 import org.junit.runner.RunWith;
 import org.robolectric.RobolectricTestRunner;
@@ -48,19 +46,7 @@ public final class DyingApp {
     untilKilled();
   }
 
-  @Test
-  public void replaces() throws Exception {
-    byte[] zip = Screen.zip(Screen.bundle());
-    Screen screen = Screen.open();
-    screen.untilItSays("no model yet");
-    System.out.println(MIDDLE + Screen.application().getDataDir());
-    while (true) { // the kill finds it anywhere: unpacking, renaming, loading
-      screen.pick(new ByteArrayInputStream(zip));
-      screen.untilReady();
-    }
-  }
-
-  private static void untilKilled() throws IOException, InterruptedException {
+  private static void untilKilled() throws InterruptedException {
     System.out.println(MIDDLE + Screen.application().getDataDir());
     Thread.sleep(Long.MAX_VALUE);
   }

@@ -32,7 +32,7 @@ import org.robolectric.shadows.ShadowActivity;
 
 /** The app's screen, as a person sees and touches it. */
 final class Screen implements AutoCloseable {
-  private static final long PATIENCE_NS = TimeUnit.SECONDS.toNanos(60);
+  private static final long PATIENCE_NS = TimeUnit.SECONDS.toNanos(300);
   private static final Uri ZIP = Uri.parse("content://files/model.zip");
 
   final ActivityController<MainActivity> controller;
