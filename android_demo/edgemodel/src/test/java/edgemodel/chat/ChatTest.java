@@ -34,13 +34,13 @@ final class ChatTest {
 
   @TempDir Path folder;
 
-  /** `Process FOLDER`: answers two messages, and stands still in the middle of the second until it is killed. */
+  /** `Process FOLDER`: answers a message, and stands still in the middle of it until it is killed. */
   static final class Process {
     private Process() {}
 
     public static void main(String[] arguments) throws InterruptedException {
       Path folder = Path.of(arguments[0]);
-      AtomicReference<Heat> heat = new AtomicReference<>(Heat.NOMINAL);
+      AtomicReference<Heat> heat = new AtomicReference<>(Heat.SERIOUS); // which gives time for what follows
       ThermalGovernor governor =
           new ThermalGovernor(
               new ThermalGovernor.Device() {
@@ -71,16 +71,14 @@ final class ChatTest {
               posted::add,
               shown::add);
       chat.start();
-      boolean first = true;
+      boolean sent = false;
       while (true) {
         posted.take().run();
         ChatState state = shown.get(shown.size() - 1);
-        if (state.canSend()) {
-          chat.send(first ? "First" : "Second");
-          heat.set(first ? Heat.NOMINAL : Heat.SERIOUS); // which gives time for what follows
-          first = false;
-        } else if (!first && !state.answer.isEmpty() && state.messages.size() == 3) {
-          heat.set(Heat.CRITICAL);
+        if (state.canSend() && !sent) {
+          chat.send("Second");
+          sent = true;
+        } else if (!state.answer.isEmpty() && heat.getAndSet(Heat.CRITICAL) == Heat.SERIOUS) {
           System.out.println(MIDDLE);
         }
       }
@@ -169,6 +167,9 @@ final class ChatTest {
   @Test
   void aProcessKilledInAnAnswerLeavesTheChatAndTheQuestion() throws Exception {
     bundle();
+    List<ChatMessage> before =
+        List.of(new ChatMessage("user", "First"), new ChatMessage("assistant", "One."));
+    new ChatStore(folder.resolve("chat.json").toFile()).save(before);
     java.lang.Process process =
         new ProcessBuilder(
                 Path.of(System.getProperty("java.home"), "bin", "java").toString(),
@@ -189,8 +190,7 @@ final class ChatTest {
     ChatState state = until(ChatState.Phase.READY);
     assertEquals("Second", state.unsent);
     assertEquals(2, state.messages.size());
-    assertEquals("First", state.messages.get(0).content);
-    assertFalse(state.messages.get(1).content.isEmpty());
+    assertEquals("One.", state.messages.get(1).content);
     chat.send(state.unsent);
     assertEquals(4, until(ChatState.Phase.READY).messages.size());
     chat.close();
