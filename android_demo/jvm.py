@@ -214,7 +214,15 @@ def jni_library() -> Path:
 class JvmModel:
     """A bundle in a JVM of its own, asked through its standard input (PromptRunner.java)."""
 
-    def __init__(self, runtime: str, bundle: Path, *, threads: int, options: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        runtime: str,
+        bundle: Path,
+        *,
+        threads: int,
+        options: Iterable[str] = (),
+        classes: Path | None = None,
+    ) -> None:
         """Starts it; the modules must have been built with their tests (`maven("test-compile")`).
 
         Args:
@@ -222,6 +230,7 @@ class JvmModel:
             bundle: with a variant for it, and chat_format.json for chats.
             threads: of the CPU.
             options: of the JVM.
+            classes: a jar or folder that goes before the modules' own classes.
 
         Raises:
             RuntimeError: it did not start, or there is no C compiler; the message is one line.
@@ -231,6 +240,8 @@ class JvmModel:
             raise RuntimeError(f"there is no JDK of version {LEAST_JAVA} or later")
         modules = [ROOT / module / "target" for module in ("edgemodel", *_MODULES[runtime])]
         places = [target / kind for target in modules for kind in ("classes", "test-classes")]
+        if classes is not None:
+            places.insert(0, classes)
         arguments = [str(bundle), str(threads)]
         if runtime != "onnxruntime":
             from edgesdk.backends.litert.host_memory import library_path

@@ -9,7 +9,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from filelock import FileLock
 
 import edgesdk
 from edgesdk.bundle.integrity import check_integrity
@@ -19,44 +18,6 @@ pytest.importorskip("ai_edge_litert")
 
 ROOT = Path(__file__).parents[2]
 TOKENS = 16
-
-
-@pytest.fixture(scope="session")
-def built(jvm, maven, script, shared_folder):
-    """What Maven said when it tested all modules on two tiny bundles: once for all processes of the run.
-
-    Parts that this machine cannot build are left out; `said` names them with the reason.
-    """
-    from edgesdk.backends.litert.host_memory import library_path
-
-    folder, kept = shared_folder / "java-bundles", shared_folder / "maven.txt"
-    with FileLock(shared_folder / "maven.lock"):
-        if not kept.exists():
-            jvm.check_parts()
-            script("make_test_bundles").make_all(folder)
-            properties = {"bundles": str(folder), "litert.library": str(library_path())}
-            lacking = []
-            try:
-                properties["litert.jni"] = str(jvm.jni_library())
-            except RuntimeError as error:
-                if "refused" in str(error):
-                    raise
-                lacking.append(f"no JNI: {error}")
-            linked = shared_folder / "app-linked"
-            try:
-                script("build_apk").link_resources(linked)
-                said = maven("test", **properties, **{"app.linked": str(linked)})
-            except RuntimeError as error:
-                if "aapt2" not in str(error) and "cannot fetch" not in str(error):
-                    raise
-                lacking.append(f"no app: {error}")
-                said = maven("test", **properties)
-            except pytest.skip.Exception as skipped:  # Robolectric is not there; the others may be
-                said = maven("test", **properties)
-                lacking.append(f"no app: {skipped}")
-            jvm.check_parts()
-            kept.write_text("\n".join([*lacking, said]), encoding="utf-8")
-    return jvm, folder, kept.read_text(encoding="utf-8")
 
 
 def expect_part(said, name):
