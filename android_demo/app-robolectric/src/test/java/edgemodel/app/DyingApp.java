@@ -23,11 +23,13 @@ public final class DyingApp {
     Screen.shelve();
     Screen screen = Screen.open();
     screen.untilReady();
-    screen.send("First");
-    screen.untilReady();
     PowerManager power =
         (PowerManager) Screen.application().getSystemService(Context.POWER_SERVICE);
     Shadows.shadowOf(power).setCurrentThermalStatus(PowerManager.THERMAL_STATUS_SEVERE);
+    screen.send("First");
+    screen.untilSomeIsAnswered();
+    screen.view(R.id.stop).performClick(); // else it fills the context of the tiny model
+    screen.untilReady();
     screen.send("Second");
     screen.untilSomeIsAnswered();
     untilKilled();
