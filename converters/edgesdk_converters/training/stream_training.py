@@ -130,4 +130,6 @@ class StreamTraining:
             "numbers",
         )
         lists = {"parts": list(self.parts), "data": list(self.data)}
-        return {**{name: getattr(self, name) for name in names}, **lists}
+        # A run of before, whose beginnings were numbers of other units, does not go on.
+        units = {"unit": "median state"} if self.form == "streams" else {}
+        return {**{name: getattr(self, name) for name in names}, **lists, **units}
