@@ -61,6 +61,7 @@ CONVERTERS = [
     "edgesdk_converters.parity",
     "edgesdk_converters.shallow_stack",
     "edgesdk_converters.exit_stacks",
+    "edgesdk_converters.stream_stacks",
     "edgesdk_converters.quantise_program",
     "edgesdk_converters.prepare",
     "edgesdk_converters.calibration_windows",
