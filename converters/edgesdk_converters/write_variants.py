@@ -170,6 +170,7 @@ def _write(
         stacks=tuple(stacks),
         package_limit_bytes=None if limit_mb is None else int(limit_mb * 1e6),
         texts=tuple(model.texts[: target.range_texts]),
+        adapters=model.adapters,
     )
     target.emit(request)
     variant = Variant(
@@ -185,7 +186,10 @@ def _write(
         cell_type=options.cells,
         numbers=weight_numbers(quantised.program, weights),
         budget=_describe_mixture(options, quantised),
-        stacks=main_record(quantised.program, _describe_streams(model, weights.recipe)),
+        # A file that takes tokens only has its adapters as files beside it, and no gates.
+        stacks=()
+        if target.logits_only
+        else main_record(quantised.program, _describe_streams(model, weights.recipe)),
     )
     refined = target.refine(
         RefineRequest(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.exit_record import CHANGES, NEXT_STREAM, STREAM, ExitRecord
+from edgesdk.bundle.exit_record import CHANGES, LABELS, NEXT_STREAM, STREAM, ExitRecord
 from edgesdk.bundle.manifest import CellType, Manifest, StackRecord, Variant
 from edgesdk.bundle.port import NumberType, Port
 from edgesdk.bundle.stack_record import BEFORE, NEXT_STATE, STATE, STREAMS, picks
@@ -193,7 +193,8 @@ def exit_contract(
     """The contract of a part of a decoder in segments.
 
     A segment has cells of its own layers, numbered from 0; the first reads tokens, the others a stream. A
-    head has neither cells nor rows: every token has logits. A fill gives new keys and values and nothing
+    head has neither cells nor rows: every token has logits, of a head over labels one for each label, as many
+    as a size has rows. A fill gives new keys and values and nothing
     else.
 
     Args:
@@ -207,6 +208,9 @@ def exit_contract(
     if part.part == "head":
         logits = Port("logits", ("T", spec.logits_size))
         return StepContract((stream,), (logits,), (), (), "float32", None)
+    if part.part == "labels":
+        labels, chosen = Port(LABELS, ("R",), "int32"), Port("logits", ("T", "R"))
+        return StepContract((stream, labels), (chosen,), (), (), "float32", None)
     if part.part == "fill":
         positions = Port("positions", ("T",), "int32")
         return StepContract((positions, stream), (), (), new_groups(layers, cell_type), cell_type, None)

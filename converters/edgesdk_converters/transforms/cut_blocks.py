@@ -16,11 +16,11 @@ from itertools import pairwise
 
 from edgesdk.bundle.decoder_block import Block, Convolution
 from edgesdk.bundle.decoder_spec import DecoderSpec, Half
-from edgesdk.bundle.exit_record import CHANGES, NEXT_STREAM, STREAM
+from edgesdk.bundle.exit_record import CHANGES, LABELS, NEXT_STREAM, STREAM
 from edgesdk.bundle.step_names import CACHE, NEW, CellName
 from edgesdk.errors import TransformError
 from edgesdk_converters.graph.graph import Graph, GraphBuilder, Node
-from edgesdk_converters.graph.ops import Attend, TakeRows
+from edgesdk_converters.graph.ops import Attend, Embed, RowProducts, TakeRows
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.transforms.head_product import head_product
 from edgesdk_converters.transforms.skip_layers import residual_sum
@@ -108,6 +108,35 @@ def take_head(program: Program) -> Program:
     renamed[taken.outputs[0]] = renamed.get(taken.inputs[0], taken.inputs[0])
     builder = Cut(graph, renamed, spec).copy(set(), ["logits"], dropped={taken.outputs[0]})
     return replace(program, graph=builder.build(["logits"]))
+
+
+def take_label_head(program: Program) -> Program:
+    """The head over some tokens alone: `stream` (T, E) and `labels` (R,) in, `logits` (T, R) out.
+
+    The rows of the head's own matrix are picked while it runs, so any tokens will do; norm, scale and cap
+    are those of the head.
+
+    Raises:
+        TransformError: the head does not read a norm of the stream, or adds a bias.
+    """
+    head = take_head(program)
+    product = head_product(head.graph)
+    x, matrix, *bias = product.inputs
+    if bias:
+        raise TransformError("the head adds a bias, of which no rows are picked; it has no head over labels")
+    builder = GraphBuilder()
+    for value in head.graph.inputs:
+        builder.input(value.name, value.shape, value.dtype)
+    builder.input(LABELS, ("R",), "int32")
+    for weight in head.graph.weights:
+        builder.weight(weight.name, weight.shape)
+    for node in head.graph.nodes:
+        if node is product:
+            (rows,) = builder.add(Embed(), [LABELS, matrix], "labels.rows")
+            builder.add(RowProducts(), [x, rows], *node.outputs)
+        else:
+            builder.add(node.op, node.inputs, *node.outputs)
+    return replace(head, graph=builder.build(["logits"]))
 
 
 def take_fill(program: Program, first: int, last: int) -> Program:
