@@ -13,7 +13,6 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
 
 from edgesdk_converters.graph import ops
 from edgesdk_converters.graph.evaluate import LOWERINGS, Lowering
@@ -30,7 +29,6 @@ Tensors = dict[str, Array]
 Batch = Mapping[str, Any]
 """Arrays by name, and the weights of the target, by their names, under `weights`."""
 _MASKED = jnp.float32(-1e9)
-_MEASURED = 1024  # states
 
 
 class StreamRows:
@@ -49,8 +47,6 @@ class StreamRows:
             UnsupportedOption: the target's blocks have no such streams.
         """
         self.config, self._spec = config, program.spec
-        self.unit = 1.0
-        """What a number of `start` is worth while it is learnt: an optimiser's steps know no sizes."""
         self.adapted = adapted_weights(config, program.spec)
         ranks = dict.fromkeys(self.adapted, config.rank)
         self._graphs = stream_graphs(program.graph, program.spec, config.first, ranks)
@@ -65,33 +61,15 @@ class StreamRows:
             ops.Linear: _linear_of(numbers),
         }
 
-    def measure(self, states: NDArray[np.float16]) -> None:
-        """Has `start` learn in units of the states that it is added to.
-
-        States in the middle of a model are many times as large as embeddings, so a vector that learns at the
-        rate of embeddings is as good as none there. A few numbers of every state are far larger than the
-        others, so the median says what is usual.
-
-        Args:
-            states: (N, E) of texts before the block where streams begin, the same ones whenever a run goes
-                on.
-        """
-        self.unit = float(np.median(np.abs(states[:_MEASURED].astype(np.float32)))) or 1.0
-
-    def trained(self, parameters: Tensors) -> dict[str, NDArray[np.float32]]:
-        """The numbers of a checkpoint."""
-        found = {name: np.asarray(value, np.float32) for name, value in parameters.items()}
-        return found | {START: found[START] * np.float32(self.unit)}
-
     def new_parameters(self, program: Program, seed: int) -> Tensors:
         """Parameters to begin with: streams are rows of the target as it is."""
         random = np.random.default_rng(seed)
         G, E, r = self.config.count, program.spec.hidden_size, self.config.rank
         table = scaled_embedding(program)
         scale = float(np.sqrt(np.mean(table[:: max(1, len(table) // 1024)] ** 2)))
-        begin = random.standard_normal((G, E)) * 0.1
+        begin = random.standard_normal((G, E)) * (0.1 * scale)
         if self.config.form == "masks":
-            begin = begin * scale + table.mean(axis=0)
+            begin += table.mean(axis=0)
         found = {START: jnp.asarray(begin, jnp.float32)}
         for name in self.adapted:
             rows, columns = program.weights.shape(name)
@@ -112,7 +90,7 @@ class StreamRows:
         text = {graphs.start: start, "positions": positions, **self._no_cells()}
         text |= self._masks(positions, owners, positions, owners)
         made = jax.lax.stop_gradient(run_graph(graphs.text, weights, text, self._lowerings))
-        begin = parameters[START][None] * self.unit
+        begin = parameters[START][None]
         if self.config.form == "streams":
             begin = begin + start[places][:, None]
         begin = jnp.broadcast_to(begin, (M, G, self._spec.hidden_size)).reshape(M * G, -1)

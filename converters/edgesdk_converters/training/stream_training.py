@@ -130,6 +130,4 @@ class StreamTraining:
             "numbers",
         )
         lists = {"parts": list(self.parts), "data": list(self.data)}
-        # A run of before, whose beginnings were numbers of other units, does not go on.
-        units = {"unit": "median state"} if self.form == "streams" else {}
-        return {**{name: getattr(self, name) for name in names}, **lists, **units}
+        return {**{name: getattr(self, name) for name in names}, **lists}

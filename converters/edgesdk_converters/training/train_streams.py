@@ -165,9 +165,6 @@ class _StreamRun:
             places=options.places,
             seed=options.seed,
         )
-        if starts is not None:
-            rows.measure(starts)
-        self._rows = rows
         self._learner = StreamLearner(
             rows, program, freeze(program, words), self._batches, find_loss(options.loss), options.seed
         )
@@ -204,7 +201,8 @@ class _StreamRun:
     def _write(
         self, parameters: Tensors, steps: int, worth: StreamWorth | None
     ) -> tuple[StreamCheckpoint, bool]:
-        streams = StreamCheckpoint(self._config, self._rows.trained(parameters))
+        tensors = {name: np.asarray(value, np.float32) for name, value in parameters.items()}
+        streams = StreamCheckpoint(self._config, tensors)
         lines = read_log(self._run / LOG_FILE)
         record: dict[str, object] = {
             "target": {"name": self._checkpoint.name, "source": asdict(self._checkpoint.source)},

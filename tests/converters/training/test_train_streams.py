@@ -217,17 +217,3 @@ def test_damaged_folders_are_refused(trained, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**config, "first": 1}))
     with pytest.raises(CheckpointError, match="first of streams in the form masks is 1, expected 0"):
         read_streams(tmp_path)
-
-
-def test_beginnings_that_learn_in_units_of_states_are_written_as_they_are():
-    tokens = np.random.default_rng(2).integers(3, 60, 12).astype(np.int32)
-    program, learner, rows, batches = learner_of("llama", "streams", tokens, first=1)
-    batch = learner.tensors(batches.at(0))
-    rows.measure(np.full((5, program.spec.hidden_size), -7.5, np.float16))
-    parameters = learner.start()
-    judged, _ = learner.judge(parameters, batch, None, None)
-    written = rows.trained(parameters)
-    np.testing.assert_allclose(written[START], np.asarray(parameters[START]) * 7.5)
-    rows.unit = 1.0
-    again, _ = learner.judge({name: jnp.asarray(value) for name, value in written.items()}, batch, None, None)
-    np.testing.assert_allclose(again.draft, judged.draft, atol=1e-5)
