@@ -306,6 +306,9 @@ public final class LiteRtStepModel implements StepModel {
     if (shape.tokens > 1) {
       given.put("rows", buffers.rows);
     }
+    if (variant.gates > 0) { // all zero: the model without its adapters
+      given.put("gates", allocate(shape.tokens, variant.gates));
+    }
     Map<String, TensorMemory> results = new HashMap<String, TensorMemory>();
     results.put("logits", buffers.logits);
     Map<String, Integer> cellPlaces = new HashMap<String, Integer>();
