@@ -44,12 +44,12 @@ def test_maven_runs_all_tests(built):
     assert ran(said, "edgemodel.decoding.DecodingTest") + ran(said, "edgemodel.text.TextTest") >= 18
     assert ran(said, "edgemodel.onnxruntime.OnnxRuntimeTest") >= 3
     if jvm.find_jdk()[1] >= jvm.FOREIGN_JAVA:
-        assert ran(said, "edgemodel.litert.LiteRtTest") == 3
+        assert ran(said, "edgemodel.litert.LiteRtTest") >= 3
 
 
 def test_litert_runs_by_jni(built):
     expect_part(built[2], "JNI")
-    assert ran(built[2], "edgemodel.litert.JniLiteRtTest") == 4
+    assert ran(built[2], "edgemodel.litert.JniLiteRtTest") >= 4
 
 
 def test_the_screen_works_under_robolectric(built):

@@ -104,12 +104,16 @@ JAVA(jlong, load)(JNIEnv* java, jclass type, jbyteArray path, jobjectArray faile
   free(name);
   if (library == NULL) return 0;
   Functions* call = calloc(1, sizeof *call);
-  if (call == NULL) return 0;
+  if (call == NULL) {
+    dlclose(library);
+    return 0;
+  }
 #define FIND(name, result, arguments) \
   *(void**)&call->name = dlsym(library, #name); \
   if (call->name == NULL) { \
     (*java)->SetObjectArrayElement(java, failed, 0, (*java)->NewStringUTF(java, #name)); \
     free(call); \
+    dlclose(library); \
     return 0; \
   }
   FUNCTIONS(FIND)

@@ -8,9 +8,7 @@ import static org.junit.Assert.assertTrue;
 import static org.robolectric.Shadows.shadowOf;
 
 import android.content.ComponentCallbacks2;
-import android.content.Context;
 import android.content.res.Configuration;
-import android.os.PowerManager;
 import android.text.Editable;
 import android.text.TextWatcher;
 import android.view.View;
@@ -32,13 +30,6 @@ import org.robolectric.annotation.Config;
 public final class ChatScreenTest {
   /** Of what is touched, in pixels, of which this device has one to a dp. */
   private static final int LEAST_TOUCHED = 48;
-
-  /** Makes the governor rest between tokens, so that there is time to touch something. */
-  private static void warm() {
-    PowerManager power =
-        (PowerManager) Screen.application().getSystemService(Context.POWER_SERVICE);
-    shadowOf(power).setCurrentThermalStatus(PowerManager.THERMAL_STATUS_SEVERE);
-  }
 
   @Test
   public void aMessageIsAnsweredAndBothAreKept() throws Exception {
@@ -66,12 +57,7 @@ public final class ChatScreenTest {
 
   @Test
   public void stopEndsAnAnswerAndKeepsWhatCame() throws Exception {
-    Screen.shelve();
-    warm();
-    try (Screen screen = Screen.open()) {
-      screen.untilReady();
-      screen.send("Hello");
-      screen.untilSomeIsAnswered();
+    try (Screen screen = Screen.answering()) {
       String came = screen.lastOfTheModel();
       assertTrue(screen.view(R.id.stop).performClick());
       screen.untilReady();
@@ -84,12 +70,7 @@ public final class ChatScreenTest {
 
   @Test
   public void anAnswerEndsWhenTheAppLeavesTheScreen() throws Exception {
-    Screen.shelve();
-    warm();
-    try (Screen screen = Screen.open()) {
-      screen.untilReady();
-      screen.send("Hello");
-      screen.untilSomeIsAnswered();
+    try (Screen screen = Screen.answering()) {
       screen.controller.pause(); // still seen, behind a dialog
       assertTrue(screen.visible(R.id.stop));
       screen.controller.stop();
@@ -104,12 +85,7 @@ public final class ChatScreenTest {
 
   @Test
   public void aTurnedDeviceKeepsTheAnswerUnderWay() throws Exception {
-    Screen.shelve();
-    warm();
-    try (Screen screen = Screen.open()) {
-      screen.untilReady();
-      screen.send("Hello");
-      screen.untilSomeIsAnswered();
+    try (Screen screen = Screen.answering()) {
       String came = screen.lastOfTheModel();
       MainActivity before = screen.controller.get();
       RuntimeEnvironment.setQualifiers("+land");
@@ -125,12 +101,7 @@ public final class ChatScreenTest {
 
   @Test
   public void anActivityThatIsMadeAnewHasTheChat() throws Exception {
-    Screen.shelve();
-    warm();
-    try (Screen screen = Screen.open()) {
-      screen.untilReady();
-      screen.send("Hello");
-      screen.untilSomeIsAnswered();
+    try (Screen screen = Screen.answering()) {
       String came = screen.lastOfTheModel();
       MainActivity before = screen.controller.get();
       screen.controller.recreate(); // another language, or the system had to
@@ -162,7 +133,7 @@ public final class ChatScreenTest {
   @Test
   public void aScreenReaderHearsWhatIsThereAndNotEachToken() throws Exception {
     Screen.shelve();
-    warm();
+    Screen.warm();
     try (Screen screen = Screen.open()) {
       screen.untilReady();
       TextView line = screen.view(R.id.state);

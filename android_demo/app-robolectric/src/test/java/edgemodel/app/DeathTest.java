@@ -57,7 +57,7 @@ public final class DeathTest {
     try (Screen screen = Screen.open()) {
       screen.untilReady();
       String all = screen.text(R.id.transcript);
-      assertTrue(all, all.startsWith("You\nFirst\n\nModel\n"));
+      assertTrue(all, all.startsWith("You\nHello\n\nModel\n"));
       assertFalse(all, all.contains("Second"));
       assertEquals("Second", screen.text(R.id.message));
       screen.send(screen.text(R.id.message));

@@ -1,11 +1,8 @@
 package edgemodel.app;
 
-import android.content.Context;
-import android.os.PowerManager;
 import org.junit.Test;
 import org.junit.runner.RunWith;
 import org.robolectric.RobolectricTestRunner;
-import org.robolectric.Shadows;
 import org.robolectric.annotation.Config;
 
 /**
@@ -20,14 +17,7 @@ public final class DyingApp {
 
   @Test
   public void answers() throws Exception {
-    Screen.shelve();
-    Screen screen = Screen.open();
-    screen.untilReady();
-    PowerManager power =
-        (PowerManager) Screen.application().getSystemService(Context.POWER_SERVICE);
-    Shadows.shadowOf(power).setCurrentThermalStatus(PowerManager.THERMAL_STATUS_SEVERE);
-    screen.send("First");
-    screen.untilSomeIsAnswered();
+    Screen screen = Screen.answering();
     screen.view(R.id.stop).performClick(); // else it fills the context of the tiny model
     screen.untilReady();
     screen.send("Second");

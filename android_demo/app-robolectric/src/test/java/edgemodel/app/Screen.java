@@ -10,6 +10,7 @@ import android.content.Context;
 import android.content.Intent;
 import android.net.Uri;
 import android.os.Looper;
+import android.os.PowerManager;
 import android.view.View;
 import android.widget.EditText;
 import android.widget.TextView;
@@ -52,6 +53,23 @@ final class Screen implements AutoCloseable {
 
   static Screen open() {
     return open(4L << 30);
+  }
+
+  /** Starts the app with a model that has begun to answer "Hello", and rests between tokens. */
+  static Screen answering() throws IOException {
+    shelve();
+    warm();
+    Screen screen = open();
+    screen.untilReady();
+    screen.send("Hello");
+    screen.untilSomeIsAnswered();
+    return screen;
+  }
+
+  /** Makes the governor rest between tokens, so that there is time to touch something. */
+  static void warm() {
+    PowerManager power = (PowerManager) application().getSystemService(Context.POWER_SERVICE);
+    shadowOf(power).setCurrentThermalStatus(PowerManager.THERMAL_STATUS_SEVERE);
   }
 
   static Application application() {
