@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from edgesdk.bundle.stack_record import StackRecord as StackRecord
     from edgesdk.bundle.stack_record import StreamsRecord as StreamsRecord
     from edgesdk.bundle.step_shape import StepShape as StepShape
+    from edgesdk.bundle.stream_part import StreamPart as StreamPart
     from edgesdk.decoding.beam import Beam as Beam
     from edgesdk.decoding.completion import Chunk as Chunk
     from edgesdk.decoding.completion import Completion as Completion
@@ -190,6 +191,7 @@ _NAMES = {
     "edgesdk.bundle.shelf_models": "ShelvedModel shelved_models",
     "edgesdk.bundle.stack_record": "DraftRecord StackRecord StreamsRecord",
     "edgesdk.bundle.step_shape": "StepShape",
+    "edgesdk.bundle.stream_part": "StreamPart",
     "edgesdk.decoding.beam": "Beam",
     "edgesdk.decoding.completion": "Chunk Completion",
     "edgesdk.decoding.logprobs": "TokenLogprob",
