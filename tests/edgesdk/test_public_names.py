@@ -129,6 +129,7 @@ NAMES = [
     "StageName",
     "StepShape",
     "Stream",
+    "StreamPart",
     "StreamsRecord",
     "TemplateVariables",
     "TextIndex",
