@@ -80,7 +80,7 @@ def command(
     with converters_installed():
         from edgesdk_converters.convert import convert
 
-        options = read_options(converting)
+        options = read_options(source, converting)
         started = time.perf_counter()
         with ProgressLine() as line:
             shown = print_event if as_json else line
@@ -93,7 +93,7 @@ def _show_estimate(source: str, converting: Converting, as_json: bool) -> None:
     with converters_installed():
         from edgesdk_converters.estimate import estimate
 
-        found = estimate(source, read_options(converting), revision=converting["revision"])
+        found = estimate(source, read_options(source, converting), revision=converting["revision"])
     if as_json:
         print_json(found, one_line=True)
         return

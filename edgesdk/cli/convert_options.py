@@ -9,6 +9,7 @@ import click
 
 from edgesdk.bundle.manifest import CellType
 from edgesdk.cli.options import Command, Decorator, grouped
+from edgesdk.errors import UnsupportedOption, quoted
 
 if TYPE_CHECKING:
     from edgesdk_converters.convert_options import ConvertOptions
@@ -167,9 +168,10 @@ _CONVERTING: tuple[Decorator, ...] = (
     click.option(
         "--draft",
         type=click.Path(path_type=Path, file_okay=False),
-        metavar="FOLDER",
-        help="Write a trained draft into the file, for --draft trained of the commands that answer. Targets "
-        "other than litert, litert-static and onnx-step go without. Default: none.",
+        metavar="FOLDER|shipped",
+        help="Write a trained draft into the file, for --draft trained of the commands that answer; shipped "
+        "is the one that comes with edgesdk for smollm2-135m. Targets other than litert, litert-static and "
+        "onnx-step go without. Default: none.",
     ),
     click.option(
         "--streams",
@@ -198,8 +200,12 @@ def convert_options(function: Command) -> Command:
     return grouped(function, "converting", tuple(Converting.__annotations__), _CONVERTING)
 
 
-def read_options(converting: Converting) -> ConvertOptions:
-    """The same for `edgesdk_converters.convert.convert`."""
+def read_options(source: str, converting: Converting) -> ConvertOptions:
+    """The same for `edgesdk_converters.convert.convert`.
+
+    Raises:
+        UnsupportedOption: no draft ships for the source.
+    """
     from edgesdk_converters.convert_options import ConvertOptions
     from edgesdk_converters.reshape import Reshaping
 
@@ -226,10 +232,30 @@ def read_options(converting: Converting) -> ConvertOptions:
         adapters=converting["adapter"],
         hidden_states=converting["hidden_states"],
         embeddings=converting["embeddings"],
-        draft=converting["draft"],
+        draft=draft_folder(source, converting["draft"]),
         streams=converting["streams"],
         exits=converting["exits"],
     )
+
+
+def draft_folder(source: str, draft: Path | None) -> Path | None:
+    """The folder of a draft as it was named for a source.
+
+    Raises:
+        UnsupportedOption: no draft ships for the source.
+    """
+    from edgesdk_converters.drafts.shipped_draft import FOLDER, shipped_draft
+
+    if draft != Path("shipped"):
+        return draft
+    found = shipped_draft(source)
+    if found is None:
+        known = ", ".join(sorted(each.name for each in FOLDER.glob("*") if each.is_dir()))
+        raise UnsupportedOption(
+            f"no draft ships for {quoted(source)}, only for {known}; train one with edgesdk train draft, and "
+            "give its folder"
+        )
+    return found
 
 
 def split_list(text: str) -> tuple[str, ...]:

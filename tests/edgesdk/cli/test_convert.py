@@ -1,9 +1,11 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from edgesdk.cli.convert import converters_installed
+from edgesdk.cli.convert_options import draft_folder
 from edgesdk.errors import MissingExtra
 
 
@@ -114,3 +116,17 @@ def test_an_adapter_of_another_model_is_one_line(edgesdk, tiny_checkpoint, tmp_p
     assert done.code == 1
     assert "the adapter llama-patterns does not belong to phi3: " in done.error
     assert not out.exists()
+
+
+def test_the_draft_that_ships_is_named_by_a_word():
+    assert draft_folder("smollm2-135m", None) is None
+    assert draft_folder("smollm2-135m", Path("own")) == Path("own")
+    assert (draft_folder("smollm2-135m", Path("shipped")) / "config.json").is_file()
+
+
+def test_another_model_has_no_draft_that_ships(edgesdk, tiny_checkpoint, tmp_path):
+    out = tmp_path / "out"
+    result = edgesdk("convert", tiny_checkpoint, out, "--draft", "shipped")
+    assert (result.code, out.exists()) == (1, False)
+    assert result.error.startswith("error: no draft ships for ")
+    assert "only for smollm2-135m; train one with edgesdk train draft" in result.error
