@@ -149,7 +149,8 @@ def show_exits(figures: ExitFigures) -> str:
     told = ", ".join(f"{count} after {blocks}" for blocks, count in figures.exits.items())
     filled = f", {figures.filled} tokens filled up" if figures.filled else ""
     counted = f" ({told}{filled})" if told else ""  # the first token is the prompt's
-    return f"{figures.blocks_share:.0%} of blocks run, {figures.work_share:.0%} of the work{counted}"
+    by = ", by a head over labels" if figures.head == "labels" else ""
+    return f"{figures.blocks_share:.0%} of blocks run, {figures.work_share:.0%} of the work{by}{counted}"
 
 
 def stage_printer() -> Callable[[str], None]:

@@ -114,9 +114,15 @@ class TextIndex:
             progress: told how far it is.
 
         Raises:
-            RetrievalError: a path is not there, no text is in it, or the index is in use or damaged.
+            RetrievalError: a path is not there, no text is in it, the index is in use or damaged, or it has
+                embeddings and was opened without their model.
             MissingExtra: what reads a kind of files is not installed.
         """
+        if self._embedder is None and self.embedder_name is not None:
+            raise RetrievalError(
+                f"{self.path} has {_named(self.embedder_name)}, which new texts need, too; open it with that "
+                "model (--embedder)"
+            )
         given = [Path(os.path.abspath(path)) for path in paths]
         files = text_files(given)
         tally = _Tally()

@@ -94,9 +94,10 @@ def test_adding_writes_the_bundle_again(edgesdk, adapted, folder, tiny_checkpoin
         np.testing.assert_allclose(same, found, rtol=1e-4, atol=1e-3)
 
 
-def test_adding_to_a_bundle_without_adapters(edgesdk, tiny_checkpoint, folder):
-    plain, out = folder / "plain", folder / "one"
-    options = ("--target", "litert", "--recipe", "w8-round", "--context", 64, "--no-prove")
+@pytest.mark.parametrize("target", ["litert", "onnx"])
+def test_adding_to_a_bundle_without_adapters(edgesdk, tiny_checkpoint, folder, target):
+    plain, out = folder / f"plain-{target}", folder / f"one-{target}"
+    options = ("--target", target, "--recipe", "w8-round", "--context", 64, "--no-prove")
     assert edgesdk("convert", tiny_checkpoint, plain, *options).code == 0
     result = edgesdk("adapter", "add", plain, LOUD, out, "--source", tiny_checkpoint, "--no-prove")
     assert result.code == 0, result.err
