@@ -1,4 +1,4 @@
-"""`edgesdk train`: what makes a model faster and has to be learnt."""
+"""`edgesdk train`: what is added to a model and has to be learnt."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ EXAMPLES = """\b
 Examples:
   edgesdk train draft smollm2-135m mydraft --hours 2
   edgesdk train streams smollm2-135m mystreams --hours 2
+  edgesdk train adapter smollm2-135m letters --data letters.txt --steps 200
   edgesdk train judge smollm2 judge.json --facts facts.jsonl
   edgesdk train exits leaving rule.json --task reviews.jsonl
 """
@@ -55,7 +56,7 @@ Examples:
 """
 
 
-@click.group(short_help="Train what makes a model faster.", epilog=EXAMPLES)
+@click.group(short_help="Train what is added to a model.", epilog=EXAMPLES)
 def command() -> None:
     """Trains additions to a model, which stays what it is. Needs the `train` and `convert` extras.
 

@@ -67,6 +67,7 @@ def _layers(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option(
     "--alpha",
     type=click.FloatRange(min=0, min_open=True),
+    metavar="X",
     default=32.0,
     show_default=True,
     help="What is learnt is multiplied by this over the rank.",
@@ -93,6 +94,7 @@ def _layers(context: click.Context, parameter: click.Parameter, value: str | Non
 @click.option(
     "--learning-rate",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="X",
     default=5e-4,
     show_default=True,
     help="The highest.",

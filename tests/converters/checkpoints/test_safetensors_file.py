@@ -194,3 +194,12 @@ def test_flipped_bytes_load_or_are_refused(tmp_path_factory, data):
             tensors.load(name)
     except CheckpointError as error:
         assert "\n" not in str(error)
+
+
+def test_a_damaged_file_is_named_with_its_folder(tmp_path):
+    """Drafts, streams and checkpoints all call theirs model.safetensors, and one command may read three."""
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"\xff" * 8 + b"{}")
+    with pytest.raises(CheckpointError) as refused:
+        SafetensorsTensors([path])
+    assert str(refused.value).startswith(f"{path} announces a header of ")
