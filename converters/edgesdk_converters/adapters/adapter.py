@@ -65,6 +65,7 @@ class Adapter:
         targets: whether the adapter says of a matrix that it changes it; None if it does not say.
         ties_head: a change of a tied embedding table is one of the head, too.
         file: with its digest.
+        vocabulary: rows of the tables of the model that it was trained for; None where no file says so.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Adapter:
     targets: Callable[[str], bool] | None
     ties_head: bool
     file: SourceFile
+    vocabulary: int | None = None
 
 
 @dataclass(frozen=True)

@@ -224,6 +224,9 @@ def _check_fit(checkpoint: Checkpoint, adapter: Adapter, places: Mapping[str, Pl
         **{name: change.shape for name, change in adapter.low_rank.items()},
     }
     wrong = []
+    rows = places["embed"].stored.shape[0]
+    if adapter.vocabulary not in (None, rows):
+        wrong.append(f"it was trained for a vocabulary of {adapter.vocabulary}, the model's is {rows}")
     for name, shape in found.items():
         if name not in shapes:
             wrong.append(f"the model has no {name}")

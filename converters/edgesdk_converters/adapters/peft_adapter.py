@@ -16,10 +16,12 @@ from edgesdk_converters.adapters.peft_config import PeftConfig
 from edgesdk_converters.checkpoints.digests import describe_file
 from edgesdk_converters.checkpoints.refuse_derived import ADAPTER
 from edgesdk_converters.checkpoints.safetensors_file import SafetensorsTensors
-from edgesdk_converters.checkpoints.text_file import read_json
+from edgesdk_converters.checkpoints.text_file import read_json, read_optional_json
 from edgesdk_converters.checkpoints.text_part import plain_name
 
 WEIGHTS = "adapter_model.safetensors"
+TRAINING = "training.json"
+"""What `edgesdk train adapter` writes beside them."""
 _PREFIX = "base_model.model."
 _A, _B = (".lora_A.weight", ".lora_embedding_A"), (".lora_B.weight", ".lora_embedding_B")
 _BIAS = ".lora_B.bias"
@@ -77,7 +79,18 @@ def read_peft_adapter(folder: Path) -> Adapter:
         targets=config.targets,
         ties_head=config.ties_head,
         file=describe_file(path),
+        vocabulary=_vocabulary(folder / TRAINING),
     )
+
+
+def _vocabulary(path: Path) -> int | None:
+    """What `edgesdk train adapter` notes of the model; PEFT notes nothing of the kind."""
+    try:
+        target = read_optional_json(path).get("target")
+    except CheckpointError:  # another tool's file of that name
+        return None
+    found = target.get("vocab_size") if isinstance(target, dict) else None
+    return found if type(found) is int else None
 
 
 def _plain(name: str) -> str:

@@ -20,6 +20,20 @@ from edgesdk.errors import CheckpointError
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 
 _FILE_BYTES = 1 << 30
+_CLASSES = {
+    "llama": "LlamaForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+    "phi3": "Phi3ForCausalLM",
+    "smollm3": "SmolLM3ForCausalLM",
+    "granite": "GraniteForCausalLM",
+    "olmo2": "Olmo2ForCausalLM",
+    "exaone4": "Exaone4ForCausalLM",
+    "seed_oss": "SeedOssForCausalLM",
+    "ernie4_5": "Ernie4_5ForCausalLM",
+    "lfm2": "Lfm2ForCausalLM",
+}
+"""`architectures` by `model_type`: GGUF files do not say it, and llama.cpp's converter asks for it."""
 Tensors = Iterator[tuple[str, npt.NDArray[np.float32]]]
 
 
@@ -47,6 +61,9 @@ def write_huggingface(
         config = {
             key: value for key, value in checkpoint.config.items() if key not in ("dtype", "torch_dtype")
         }
+        named = _CLASSES.get(str(config.get("model_type")))
+        if named is not None:
+            config.setdefault("architectures", [named])
         documents: dict[str, object] = {
             "config.json": {**config, "torch_dtype": "float32"},
             "tokenizer_config.json": _tokenizer_config(checkpoint),

@@ -8,7 +8,8 @@ Paper: LoRA (Hu et al., 2106.09685), whose dropout is left out.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,15 @@ from edgesdk_converters.training.frozen_target import Array, rotate_by_table, ru
 from edgesdk_converters.transforms.add_low_rank import add_low_rank
 
 Parameters = dict[str, Array]
+
+
+class Batch(TypedDict):
+    """What a step learns from: windows, and the weights that stay as they are, by name."""
+
+    tokens: Array
+    frozen: dict[str, Array]
+
+
 TABLES = ("embed", "head")
 
 
@@ -113,27 +123,45 @@ class AdapterLearner:
             found[f"{name}{WRITTEN}"] = jnp.zeros((outputs, self._rank))
         return found
 
-    def batch(self, step: int) -> dict[str, Array]:
-        """Windows of a step: each once in a pass, every pass in another order."""
+    def batch(self, step: int) -> Batch:
+        """Windows of a step: each once in a pass, every pass in another order.
+
+        With them the frozen weights, which else were constants of the program: compiling folds those for a
+        minute, and no two models share what was compiled.
+        """
         passed, place = divmod(step, self.of_a_pass)
         order = np.random.default_rng([self._seed, passed]).permutation(len(self._windows))
         chosen = order[place * self._of_a_step : (place + 1) * self._of_a_step]
-        return {"tokens": jnp.asarray(self._windows[chosen])}
+        return {"tokens": jnp.asarray(self._windows[chosen]), "frozen": self._frozen}
 
     def loss(
-        self, parameters: Parameters, batch: Mapping[str, Array], key: Array, progress: Array
+        self, parameters: Parameters, batch: Batch, key: Array, progress: Array
     ) -> tuple[Array, dict[str, Array]]:
         """Mean negative log-likelihood of the next token, nats."""
-        nats = jax.vmap(lambda tokens: self._nats(parameters, tokens))(batch["tokens"])
+        weights = {**batch["frozen"], **parameters}
+        nats = jax.vmap(lambda tokens: self._nats(weights, tokens))(batch["tokens"])
         return nats.mean(), {}
 
     def score(self, parameters: Parameters, windows: NDArray[np.int32]) -> float:
         """Nats that all tokens of windows but the first of each cost."""
-        return float(sum(self._score(parameters, jnp.asarray(tokens)).sum() for tokens in windows))
+        return float(self.nats(parameters, windows).sum())
 
-    def _nats(self, parameters: Parameters, tokens: Array) -> Array:
+    def nats(self, parameters: Parameters, windows: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Nats of each token of windows but the first.
+
+        Args:
+            parameters: as far as they are.
+            windows: (n, W), W as of those that are learnt from.
+
+        Returns:
+            (n, W - 1).
+        """
+        weights = {**self._frozen, **parameters}
+        return np.stack([np.asarray(self._score(weights, jnp.asarray(tokens))) for tokens in windows])
+
+    def _nats(self, weights: Parameters, tokens: Array) -> Array:
         inputs = {**self._inputs, "tokens": tokens}
-        logits = run_graph(self._graph, {**self._frozen, **parameters}, inputs, self._lowerings)["logits"]
+        logits = run_graph(self._graph, weights, inputs, self._lowerings)["logits"]
         chosen = jax.nn.log_softmax(logits[:-1], axis=-1)
         return -jnp.take_along_axis(chosen, tokens[1:, None], axis=-1)[:, 0]
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edgesdk.bundle.records import to_json
 from edgesdk.bundle.write_file import write_file
 from edgesdk.errors import UnsupportedOption
+from edgesdk_converters.adapters.peft_adapter import TRAINING
 from edgesdk_converters.adapters.write_peft import TrainedAdapter, peft_modules, write_peft
 from edgesdk_converters.architectures.read_program import read_program
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
@@ -41,7 +42,6 @@ from edgesdk_converters.vocabulary.tokenizer_data import TokenizerData
 
 _HELD_BACK = 10  # one window in so many is judged on, not learnt from
 _MOST_JUDGED = 64
-_RECORD = "training.json"
 
 
 @dataclass(frozen=True)
@@ -184,13 +184,17 @@ class _AdapterRun:
         write_peft(self._out, adapter, self._program.spec.architecture, self._checkpoint.name)
         lines = read_log(self._run / LOG_FILE)
         record = {
-            "target": {"name": self._checkpoint.name, "source": self._checkpoint.source},
+            "target": {
+                "name": self._checkpoint.name,
+                "source": self._checkpoint.source,
+                "vocab_size": self._program.spec.vocab_size,
+            },
             "options": self._options.settings(),
             "data": self._provenance,
             "report": None if report is None else {**vars(report), "adapter": self._out.name},
             "log": lines,
         }
-        write_file(self._out / _RECORD, json.dumps(to_json(record), indent=1) + "\n")
+        write_file(self._out / TRAINING, json.dumps(to_json(record), indent=1) + "\n")
         plot_losses(lines, self._out / "losses.svg")
 
 

@@ -125,3 +125,12 @@ def test_what_cannot_be_added_is_one_line(edgesdk, adapted, folder, tmp_path, ti
         assert result.code == 1
         assert says in result.error, result.err
         assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_that_only_the_manifest_names_is_asked_for(edgesdk, adapted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no folder has the name
+    result = edgesdk("adapter", "add", adapted, LOUD, tmp_path / "out")
+    assert result.code == 1
+    assert result.error.startswith("error: the checkpoint that llama was made from is not found by the name")
+    assert result.error.endswith("give its folder or file with --source")
+    assert not (tmp_path / "out").exists()

@@ -112,7 +112,7 @@ def adapt_vocab(checkpoint: Checkpoint, request: AdaptRequest, out: Path) -> Ada
         raise TransformError("the texts hold no words to learn from; give more of them")
     target = _target(data, checkpoint, request, learnt)
     fresh = TokenizerData(target.text)
-    spelled = _spelled(data, fresh, target)
+    spelled = spell_tokens(data, fresh, target)
     made = mixture(request.init, spelled, _vectors(fresh, request, learnt))
     report = _report(checkpoint, request, data, fresh, held_out, spelled, made)
     write_huggingface(
@@ -162,7 +162,8 @@ def _target(
     return TargetTokenizer(text, {old: given.ids[data.texts[old]] for old in special})
 
 
-def _spelled(data: TokenizerData, fresh: TokenizerData, target: TargetTokenizer) -> Spelled:
+def spell_tokens(data: TokenizerData, fresh: TokenizerData, target: TargetTokenizer) -> Spelled:
+    """Both vocabularies: the checkpoint's tokenizer, and the new one that `target` holds."""
     texts = [fresh.texts.get(i, "") for i in range(fresh.size)]
     # A byte-level decoder gives the characters; parts of one become U+FFFD.
     shown = [fresh.engine.decoder.decode([text]) if text else "" for text in texts]
