@@ -244,10 +244,10 @@ def stream_part_contract(
         cell_type: how cells are stored.
     """
     whole = step_contract(spec, cell_type, outputs=outputs)
-    stream = ("T", spec.hidden_size)
     if part.part == "below":
-        return replace(whole, outputs=(Port(NEXT_STREAM, stream),))
-    return replace(whole, inputs=(Port(STREAM, stream), *whole.inputs[1:], Port(STREAMS, ("T", part.count))))
+        return replace(whole, outputs=(Port(NEXT_STREAM, ("T", spec.hidden_size)),))
+    stream, streams = Port(STREAM, ("T", spec.hidden_size)), Port(STREAMS, ("T", part.count))
+    return replace(whole, inputs=(stream, *whole.inputs[1:], streams))
 
 
 def draft_contract(hidden_size: int, vocabulary: int) -> StepContract:

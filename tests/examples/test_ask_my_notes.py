@@ -35,3 +35,14 @@ def test_no_notes_is_one_clear_line(bundle, tmp_path):
     done = run(bundle, tmp_path, "When?")
     assert done.returncode == 1
     assert done.stderr.startswith("no text is in")
+
+
+def test_the_index_stands_beside_the_folder_whatever_it_is_called(tmp_path):
+    folder = tmp_path / "notes.v2"
+    folder.mkdir()
+    (folder / "tea.md").write_text("Tea is at five.")
+    done = run("no such bundle", ".", "When?", cwd=folder)
+    assert done.returncode == 1
+    assert "no such bundle" in done.stderr
+    assert (tmp_path / "notes.v2.index").is_file()
+    assert "Traceback" not in done.stderr
