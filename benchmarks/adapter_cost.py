@@ -25,6 +25,7 @@ from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
 from edgesdk_converters.convert import ConvertOptions, convert
 
 PARTS = ("q", "k", "v", "o", "gate", "up", "down")
+BACKENDS = {"litert": "litert", "onnx-step": "onnxruntime-step", "onnx": "onnxruntime"}
 BEFORE = 64
 """Tokens in the cells when a step is measured."""
 
@@ -51,12 +52,39 @@ def write_adapter(source: str, folder: Path, rank: int, seed: int) -> None:
     (folder / "adapter_config.json").write_text(json.dumps(config))
 
 
-def open_runner(folder: Path, backend: str) -> tuple[edgesdk.Model, StepRunner]:
-    """A model of one thread, and what runs its steps."""
-    model = edgesdk.load(folder, backend=backend, threads=1)
-    steps = steps_of(model.backend)
-    assert steps is not None
-    return model, StepRunner(steps, model.decoder, model.full_context)
+class Steps:
+    """A model of one thread: one list of cells, or a sequence of a backend with a cache of its own."""
+
+    def __init__(self, folder: Path, backend: str) -> None:
+        """Loads it."""
+        self._model = edgesdk.load(folder, backend=backend, threads=1)
+        steps = steps_of(self._model.backend)
+        self._runner = steps and StepRunner(steps, self._model.decoder, self._model.full_context)
+        self._cells = None
+
+    def begin(self, gates: tuple[float, ...], text) -> None:
+        """Starts with these tokens, run with these gates."""
+        if self._runner is None:
+            self._cells = self._model.backend.new_sequence()
+            self._cells.use_gates(gates)
+        else:
+            self._cells = self._runner.new_list(gates)
+        self.step(text)
+
+    def step(self, text) -> None:
+        """Appends tokens, with the logits after the last."""
+        if self._runner is None:
+            self._cells.extend(text)
+        else:
+            self._runner.run([StepEntry(self._cells, text, "last")])
+
+    def back(self) -> None:
+        """Forgets all but the beginning."""
+        self._cells.truncate(BEFORE)
+
+    def end(self) -> None:
+        """Lets go of all tokens."""
+        self._cells.close()
 
 
 def measure(runners, asked, tokens: int, rounds: int, repeats: int) -> dict[str, list[float]]:
@@ -66,23 +94,22 @@ def measure(runners, asked, tokens: int, rounds: int, repeats: int) -> dict[str,
     for _ in range(rounds):
         for name, (which, gates) in asked.items():
             runner = runners[which]
-            cells = runner.new_list(gates)
-            runner.run([StepEntry(cells, text[:BEFORE], "none")])
+            runner.begin(gates, text[:BEFORE])
             best = np.inf
             for _ in range(repeats):
                 began = time.process_time()
-                runner.run([StepEntry(cells, text[BEFORE:], "last")])
+                runner.step(text[BEFORE:])
                 best = min(best, time.process_time() - began)
-                cells.truncate(BEFORE)
+                runner.back()
             found[name].append(best * 1e3)
-            cells.close()
+            runner.end()
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("source")
-    parser.add_argument("--target", default="litert", choices=["litert", "onnx-step"])
+    parser.add_argument("--target", default="litert", choices=list(BACKENDS))
     parser.add_argument("--recipe", default="w8-round")
     parser.add_argument("--rank", type=int, default=16)
     parser.add_argument("--adapters", type=int, default=1)
@@ -90,7 +117,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=10)
     arguments = parser.parse_args()
-    backend = {"litert": "litert", "onnx-step": "onnxruntime-step"}[arguments.target]
+    backend = BACKENDS[arguments.target]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         adapters = []
@@ -109,8 +136,7 @@ def main() -> None:
             f"bytes: {sizes['plain'] / 1e6:.1f} MB, with adapters {sizes['adapted'] / 1e6:.1f} MB "
             f"(+{(sizes['adapted'] - sizes['plain']) / 1e6:.1f}), their own {own / 1e6:.1f} MB as float32"
         )
-        opened = {name: open_runner(root / name, backend) for name in sizes}
-        runners = {name: runner for name, (_, runner) in opened.items()}
+        runners = {name: Steps(root / name, backend) for name in sizes}
         asked = {"none": ("plain", ()), "unused": ("adapted", ()), "one": ("adapted", (1.0,))}
         for tokens in arguments.tokens:
             found = measure(runners, asked, tokens, arguments.rounds, arguments.repeats)

@@ -105,7 +105,7 @@ def _sparsity(subgraph: Subgraph, lies: Diagonal) -> object:
             each.denseSize = size
         dimensions.append(each)
     sparse = dimensions[1]
-    ends = np.cumsum([0, *map(len, lies.filled)])
+    ends = np.cumsum([0, *map(len, lies.filled)]).tolist()
     indices = [block for band in lies.filled for block in band]
     sparse.arraySegmentsType = sparse.arrayIndicesType = _INT32
     sparse.arraySegments, sparse.arrayIndices = (_vector(schema, v) for v in (ends, indices))

@@ -10,7 +10,6 @@ Products that were fused keep inputs of their own, because B of a fused one woul
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -19,7 +18,7 @@ import numpy as np
 from edgesdk.bundle.adapter_record import AdapterRecord, adapter_file_name
 from edgesdk.bundle.stack_record import GATES
 from edgesdk.errors import EmitError, MissingExtra
-from edgesdk_converters.emit.onnx.resident_state import ResidentLowering
+from edgesdk_converters.emit.onnx.resident_state import AdapterInput, ResidentLowering
 from edgesdk_converters.graph.graph import Graph, Node
 from edgesdk_converters.graph.low_rank_term import INNER, WRITTEN
 from edgesdk_converters.graph.ops import Linear, LowRank, Split
@@ -29,25 +28,6 @@ from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 
 INNER_INPUT, WRITTEN_INPUT = ".lora_A", ".lora_B"
 """What inputs end in, as PEFT's tensors do; both are transposed, as a product takes them."""
-
-
-@dataclass(frozen=True)
-class AdapterInput:
-    """What the inputs of one product are filled from.
-
-    Attributes:
-        product: the canonical weight, before what the names of the inputs end in.
-        inner: the weight whose rows are A of all gates.
-        rows: for each gate, which of them.
-        written: the weight B, of all gates beside each other.
-        columns: for each gate, which of them.
-    """
-
-    product: str
-    inner: str
-    rows: tuple[slice, ...]
-    written: str
-    columns: tuple[slice, ...]
 
 
 def check_terms(program: Program, weights: QuantisedWeights) -> None:

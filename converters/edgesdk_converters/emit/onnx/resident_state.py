@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from edgesdk.bundle.decoder_spec import RotarySpec
 from edgesdk_converters.emit.onnx.model_file import OnnxModel
@@ -11,11 +11,27 @@ from edgesdk_converters.graph.graph import Graph, Node
 from edgesdk_converters.graph.ops import Split
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 
-if TYPE_CHECKING:
-    from edgesdk_converters.emit.onnx.resident_adapters import AdapterInput
-
 CONTRIB = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
+
+
+@dataclass(frozen=True)
+class AdapterInput:
+    """What the inputs of one product are filled from.
+
+    Attributes:
+        product: the canonical weight, before what the names of the inputs end in.
+        inner: the weight whose rows are A of all gates.
+        rows: for each gate, which of them.
+        written: the weight B, of all gates beside each other.
+        columns: for each gate, which of them.
+    """
+
+    product: str
+    inner: str
+    rows: tuple[slice, ...]
+    written: str
+    columns: tuple[slice, ...]
 
 
 @dataclass
