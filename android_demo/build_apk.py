@@ -31,10 +31,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))  # the scripts beside t
 import jvm
 
 TOOLS = ("aapt2", "zipalign", "apksigner")
-ANDROID_ALL = ("org.robolectric", "android-all", "14-robolectric-10818077")
+ANDROID_ALL = ("org.robolectric", "android-all", jvm.property_of_pom("android-all.version"))
 DX = ("com.jakewharton.android.repackaged", "dalvik-dx", "11.0.0_r3")
 ABI = "arm64-v8a"
-SOURCES = ("edgemodel", "runtime-onnxruntime", "app")
+SOURCES = ("edgemodel", "runtime-onnxruntime", "runtime-litert", "app")
 NATIVES = ("libonnxruntime.so", "libonnxruntime4j_jni.so")
 """What ONNX Runtime's classes load."""
 
@@ -128,6 +128,18 @@ def sizes(apk: Path) -> dict[str, int]:
             kind = "natives" if name.startswith("lib/") else "dex" if name.endswith(".dex") else "resources"
             found["signature" if name.startswith("META-INF/") else kind] += entry.compress_size
     return found | {"whole": apk.stat().st_size}
+
+
+def link_resources(folder: Path) -> None:
+    """Links resources and manifest for tests: `linked.apk`, `AndroidManifest.xml` and `gen` with the class R.
+
+    Raises:
+        RuntimeError: aapt2 or the framework is missing, or aapt2 failed; the message is its first line.
+    """
+    if shutil.which("aapt2") is None:
+        raise RuntimeError("there is no aapt2; apt-get install aapt")
+    folder.mkdir(parents=True, exist_ok=True)
+    _link(folder, jvm.fetch(*ANDROID_ALL), read_settings())
 
 
 def _link(work: Path, framework: Path, settings: Settings) -> Path:

@@ -5,6 +5,7 @@ Maven keeps what it downloads in its local repository; once it is there, `offlin
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -113,11 +114,33 @@ def library_jar(group: str, artifact: str, version: str) -> Path:
     return repository().joinpath(*group.split("."), artifact, version, f"{artifact}-{version}.jar")
 
 
+def check_parts() -> None:
+    """Compares libraries that are there with the digests in parts.sha256.
+
+    Raises:
+        RuntimeError: one is another than that which was tested.
+    """
+    for line in (ROOT / "parts.sha256").read_text(encoding="utf-8").splitlines():
+        digest, name = line.split()
+        path = library_jar(*name.split(":"))
+        if path.is_file():
+            _expect_digest(path, digest)
+
+
+def _expect_digest(path: Path, digest: str) -> None:
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != digest:
+        raise RuntimeError(
+            f"{path} has sha256 {found}, expected {digest}; delete it, to have it fetched again"
+        )
+
+
 def fetch(group: str, artifact: str, version: str) -> Path:
     """A library of Maven Central, downloaded if it is not there.
 
     Raises:
-        RuntimeError: it cannot be had.
+        RuntimeError: it cannot be had, or is another than that of parts.sha256.
     """
     path = library_jar(group, artifact, version)
     if not path.is_file():
@@ -126,6 +149,7 @@ def fetch(group: str, artifact: str, version: str) -> Path:
         if not path.is_file():
             lines = [line for line in done.stdout.splitlines() if line.startswith("[ERROR]")]
             raise RuntimeError(f"Maven cannot fetch {name}: {(lines or ['no reason given'])[0]}")
+        check_parts()
     return path
 
 
@@ -142,31 +166,89 @@ def libraries() -> tuple[Path, Path]:
     )
 
 
+_MODULES = {
+    "onnxruntime": ("runtime-onnxruntime",),
+    "litert": ("runtime-litert", "runtime-litert-desktop"),
+    "litert-jni": ("runtime-litert",),
+}
+_MAINS = {
+    "onnxruntime": "edgemodel.onnxruntime.RunPrompts",
+    "litert": "edgemodel.litert.RunPrompts",
+    "litert-jni": "edgemodel.litert.RunJniPrompts",
+}
+_JNI_SOURCE = ROOT / "runtime-litert" / "src" / "main" / "c" / "edgemodel_litert.c"
+
+
+def jni_library() -> Path:
+    """What LiteRT needs by JNI, compiled for this machine's JVM if it was not.
+
+    Raises:
+        RuntimeError: there is no C compiler or JDK, or it refused the file; the message is its first line.
+    """
+    compiler, jdk = shutil.which(os.environ.get("CC", "cc")), find_jdk()
+    if compiler is None or jdk is None:
+        raise RuntimeError("there is no C compiler (cc)" if compiler is None else "there is no JDK")
+    out = ROOT / "runtime-litert" / "target" / "libedgemodel_litert.so"
+    if out.is_file() and out.stat().st_mtime > _JNI_SOURCE.stat().st_mtime:
+        return out
+    out.parent.mkdir(parents=True, exist_ok=True)
+    headers = jdk[0] / "include"
+    platforms = [f"-I{path.parent}" for path in sorted(headers.glob("*/jni_md.h"))]
+    made = out.with_suffix(f".{os.getpid()}")
+    done = subprocess.run(
+        [
+            *(compiler, "-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror", "-fPIC"),
+            *("-shared", f"-I{headers}", *platforms, str(_JNI_SOURCE), "-o", str(made), "-ldl"),
+        ],
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode:
+        lines = done.stderr.splitlines() or ["no reason given"]
+        raise RuntimeError(f"{Path(compiler).name} refused {_JNI_SOURCE.name}: {lines[0]}")
+    made.replace(out)
+    return out
+
+
 class JvmModel:
     """A bundle in a JVM of its own, asked through its standard input (PromptRunner.java)."""
 
-    def __init__(self, runtime: str, bundle: Path, *, threads: int, options: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        runtime: str,
+        bundle: Path,
+        *,
+        threads: int,
+        options: Iterable[str] = (),
+        classes: Path | None = None,
+    ) -> None:
         """Starts it; the modules must have been built with their tests (`maven("test-compile")`).
 
         Args:
-            runtime: onnxruntime or litert.
+            runtime: onnxruntime, litert or litert-jni.
             bundle: with a variant for it, and chat_format.json for chats.
             threads: of the CPU.
             options: of the JVM.
+            classes: a jar or folder that goes before the modules' own classes.
 
         Raises:
-            RuntimeError: it did not start; the message is its last line.
+            RuntimeError: it did not start, or there is no C compiler; the message is one line.
         """
         jdk = find_jdk()
         if jdk is None:
             raise RuntimeError(f"there is no JDK of version {LEAST_JAVA} or later")
-        modules = [ROOT / module / "target" for module in ("edgemodel", f"runtime-{runtime}")]
+        modules = [ROOT / module / "target" for module in ("edgemodel", *_MODULES[runtime])]
         places = [target / kind for target in modules for kind in ("classes", "test-classes")]
+        if classes is not None:
+            places.insert(0, classes)
         arguments = [str(bundle), str(threads)]
-        if runtime == "litert":
+        if runtime != "onnxruntime":
             from edgesdk.backends.litert.host_memory import library_path
 
             arguments.append(str(library_path()))
+        if runtime == "litert-jni":
+            arguments.append(str(jni_library()))
         self._process = subprocess.Popen(
             [
                 str(jdk[0] / "bin" / "java"),
@@ -175,7 +257,7 @@ class JvmModel:
                 *options,
                 "-cp",
                 os.pathsep.join(map(str, (*places, *libraries()))),
-                f"edgemodel.{runtime}.RunPrompts",
+                _MAINS[runtime],
                 *arguments,
             ],
             stdin=subprocess.PIPE,

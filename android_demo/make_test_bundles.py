@@ -16,6 +16,7 @@ import contextlib
 import json
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,9 @@ from edgesdk.bundle.manifest import CHAT_TEMPLATE_NAME
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.bundle.records import JsonValue
 from edgesdk.model import Model
+from edgesdk_converters.adapters.write_peft import TrainedAdapter, write_peft
+from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
 from edgesdk_converters.convert import ConvertOptions, convert
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ios_notes"))  # its scripts are no package
@@ -34,6 +38,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 CHECKPOINTS = ("qwen3", "gemma3")
 """A plain one, and one with sliding windows and capped logits."""
+
+ADAPTED = "qwen3-adapted"
+"""The plain one with two adapters beside its weights, which the Java runtimes pass over."""
 
 CONTEXT = 256
 TOLERANCE = 1e-3
@@ -47,23 +54,45 @@ _PROMPTS = (
 _CHAT: list[dict[str, JsonValue]] = [{"role": "user", "content": "Hello"}]
 
 
-def make_bundle(checkpoint: str, folder: Path) -> Path:
+def make_bundle(checkpoint: str, folder: Path, adapters: tuple[str, ...] = ()) -> Path:
     """Converts a tiny checkpoint of the tests for both runtimes.
 
     Args:
         checkpoint: a folder name under tests/data/tiny.
         folder: to write to; replaced if it is there.
+        adapters: written beside the weights.
 
     Returns:
         The bundle's folder.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    options = ConvertOptions(targets=("litert", "onnx-step"), recipes=("f32",), context=CONTEXT, prove=False)
+    options = ConvertOptions(
+        targets=("litert", "onnx-step"), recipes=("f32",), context=CONTEXT, prove=False, adapters=adapters
+    )
     convert(str(ROOT / "tests" / "data" / "tiny" / checkpoint), folder, options)
     source = (folder / CHAT_TEMPLATE_NAME).read_text(encoding="utf-8")
     record = open_bundle(folder).manifest.tokenizer
     form = chat_format(source, bos_token=record.bos_token, eos_token=record.eos_token)
     (folder / CHAT_FORMAT_NAME).write_text(json.dumps(form, ensure_ascii=False), encoding="utf-8")
+    return folder
+
+
+def write_adapter(checkpoint: str, folder: Path) -> Path:
+    """Writes a random adapter for a tiny checkpoint, as PEFT saves it."""
+    source = open_checkpoint(str(ROOT / "tests" / "data" / "tiny" / checkpoint))
+    spec, random = read_spec(source.config), np.random.default_rng(0)
+    weights = weights_for(source, spec)
+    names = [f"layers.{block.number}.{part}" for block in spec.blocks for part in ("q", "v", "down")]
+    shapes = {name: weights.shape(name) for name in names}
+    terms = {
+        name: (
+            random.standard_normal((4, columns)).astype(np.float32),
+            random.standard_normal((rows, 4)).astype(np.float32),
+        )
+        for name, (rows, columns) in shapes.items()
+    }
+    folder.mkdir()
+    write_peft(folder, TrainedAdapter(4, 4.0, terms, {}, spec.tied_head), spec.architecture, checkpoint)
     return folder
 
 
@@ -102,7 +131,11 @@ def _case(model: Model, prompt: str) -> JsonValue:
 
 def make_all(out: Path) -> None:
     """Writes all bundles and expected.json."""
-    document = {"tolerance": TOLERANCE, "bundles": [expected(make_bundle(n, out / n)) for n in CHECKPOINTS]}
+    made = [make_bundle(name, out / name) for name in CHECKPOINTS]
+    with tempfile.TemporaryDirectory() as folder:
+        adapter = str(write_adapter(CHECKPOINTS[0], Path(folder) / "loud"))
+        made.append(make_bundle(CHECKPOINTS[0], out / ADAPTED, (adapter, f"twice={adapter}:2")))
+    document = {"tolerance": TOLERANCE, "bundles": [expected(bundle) for bundle in made]}
     (out / "expected.json").write_text(json.dumps(document, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

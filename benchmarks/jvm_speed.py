@@ -30,7 +30,7 @@ from edgesdk.model import Model
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "android_demo"))  # its scripts are no package
 from jvm import JvmModel
 
-BACKENDS = {"onnxruntime": "onnxruntime-step", "litert": "litert"}
+BACKENDS = {"onnxruntime": "onnxruntime-step", "litert": "litert", "litert-jni": "litert"}
 """What the same runtime is called in Python."""
 
 

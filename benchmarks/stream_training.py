@@ -1,18 +1,20 @@
 """What streams learn in both forms and other sizes, on the same texts and for the same processor time.
 
-    python benchmarks/stream_training.py SOURCE WORK [--seconds 60] [--tokens 30000] [--only WORDS]
+    python benchmarks/stream_training.py SOURCE WORK [--seconds 60] [--tokens 30000] [--only NAME ...]
 
-SOURCE writes its answers once, into WORK; each kind of streams then learns from them in a folder of its own
-for SECONDS of processor time, all threads together: a few steps are timed, and their number follows. What
-comes out is judged on the greedy answers that were held back: tokens for each call of the model, as
-`edgesdk train streams` prints them. The paper's ablations are among the kinds: layers of streams, how many
-there are, and how many branches could win (the share of places where the token is among the 1, 2, 4
-likeliest).
+SOURCE writes its answers once, into WORK/texts/work, unless some are there (a work folder of `train draft`
+or `train streams`, or a part of one). Each kind of streams then learns from them, and from states that are
+read once, in a folder of its own for SECONDS of processor time, all threads together: a few steps are timed,
+and their number follows; states are not counted. What comes out is judged on the greedy answers that were
+held back: tokens for each call of the model, as `edgesdk train streams` prints them. The paper's ablations
+are among the kinds: layers of streams, how many there are, and how many branches could win (the share of
+places where the token is among the 1, 2, 4 likeliest).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from dataclasses import asdict, replace
@@ -22,11 +24,13 @@ import click
 
 from edgesdk_converters.architectures.registry import read_spec
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+from edgesdk_converters.training.products import Numbers
 from edgesdk_converters.training.stream_training import StreamTraining
 from edgesdk_converters.training.train_streams import train_streams
 
 _TIMED = 8
-_SHARED = ("answers.jsonl", "answers.json")
+_OWN = ("streams", "teacher", "reader")
+"""Of a work folder: the run's, and bundles that nobody asks for once texts and states are there."""
 
 
 def kinds(blocks: int, options: StreamTraining) -> dict[str, StreamTraining]:
@@ -46,12 +50,19 @@ def kinds(blocks: int, options: StreamTraining) -> dict[str, StreamTraining]:
     return found
 
 
-def processor_steps(source: str, folder: Path, options: StreamTraining, seconds: float) -> int:
+def begin_run(texts: Path, folder: Path) -> None:
+    """An empty folder for a run, which has texts and states of others."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(texts, folder / "work", ignore=shutil.ignore_patterns(*_OWN), copy_function=os.link)
+
+
+def processor_steps(source: str, texts: Path, folder: Path, options: StreamTraining, seconds: float) -> int:
     """Steps that fit into so much processor time."""
     spent = []
     for steps in (_TIMED, 3 * _TIMED):
+        begin_run(texts, folder)
         began = time.process_time()
-        train_streams(source, folder / str(steps), replace(options, steps=steps, work=None))
+        train_streams(source, folder, replace(options, steps=steps))
         spent.append(time.process_time() - began)
     return max(1, int(seconds / max((spent[1] - spent[0]) / (2 * _TIMED), 1e-3)))
 
@@ -63,7 +74,9 @@ def processor_steps(source: str, folder: Path, options: StreamTraining, seconds:
 @click.option("--tokens", default=30_000, show_default=True, help="Of answers.")
 @click.option("--places", default=64, show_default=True)
 @click.option("--rate", default=1e-3, show_default=True, help="Learning rate.")
-@click.option("--only", default=None, help="Only kinds whose name holds this.")
+@click.option("--streams", default=2, show_default=True)
+@click.option("--numbers", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16"]))
+@click.option("--only", multiple=True, help="Only kinds of these names.")
 @click.option("--json", "path", type=click.Path(path_type=Path))
 def main(
     source: str,
@@ -72,7 +85,9 @@ def main(
     tokens: int,
     places: int,
     rate: float,
-    only: str | None,
+    streams: int,
+    numbers: Numbers,
+    only: tuple[str, ...],
     path: Path | None,
 ) -> None:
     """Trains every kind and prints what each is worth."""
@@ -81,25 +96,25 @@ def main(
         hours=None,
         steps=1,
         answer_tokens=tokens,
+        streams=streams,
         places=places,
         learning_rate=rate,
+        numbers=numbers,
         words=min(8192, spec.vocab_size),
         tokens=min(320, spec.context),
     )
     texts = work / "texts"
-    train_streams(source, texts, options)
     found = {}
     for name, kind in kinds(len(spec.blocks), options).items():
-        if only is not None and only not in name:
+        if only and name not in only:
             continue
+        # Texts are written, and states read that the kind begins with, where nobody counts.
+        shutil.rmtree(texts / "work" / "streams", ignore_errors=True)
+        train_streams(source, texts, kind)
         folder = work / name.replace(" ", "-").replace(",", "")
-        for part in ("run", *(str(n * _TIMED) for n in (1, 3))):
-            shutil.rmtree(folder / part, ignore_errors=True)
-            (folder / part / "work").mkdir(parents=True)
-            for file in _SHARED:
-                shutil.copy(texts / "work" / file, folder / part / "work" / file)
-        steps = processor_steps(source, folder, kind, seconds)
-        report = train_streams(source, folder / "run", replace(kind, steps=steps))
+        steps = processor_steps(source, texts / "work", folder, kind, seconds)
+        begin_run(texts / "work", folder)
+        report = train_streams(source, folder, replace(kind, steps=steps))
         if report.worth is None:
             raise click.ClickException("no greedy answers were held back; give more --tokens")
         found[name] = {"steps": steps, "share": report.share, **asdict(report.worth)}

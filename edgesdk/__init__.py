@@ -159,6 +159,8 @@ if TYPE_CHECKING:
     from edgesdk.text.tools import ToolChoice as ToolChoice
     from edgesdk.vectors.classify import Classification as Classification
     from edgesdk.vectors.classify import ClassifiedTexts as ClassifiedTexts
+    from edgesdk.vectors.encoder import Encoder as Encoder
+    from edgesdk.vectors.encoder import open_encoder as open_encoder
     from edgesdk.vectors.model_embedder import ModelEmbedder as ModelEmbedder
     from edgesdk.vectors.rerank import RankedPassage as RankedPassage
 
@@ -237,6 +239,7 @@ _NAMES = {
     "edgesdk.text.tokenizer": "Tokenizer",
     "edgesdk.text.tools": "Tool ToolCall ToolChoice",
     "edgesdk.vectors.classify": "Classification ClassifiedTexts",
+    "edgesdk.vectors.encoder": "Encoder open_encoder",
     "edgesdk.vectors.model_embedder": "ModelEmbedder",
     "edgesdk.vectors.rerank": "RankedPassage",
 }

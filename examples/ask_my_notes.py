@@ -26,7 +26,7 @@ def answer(model: edgesdk.Model, index: edgesdk.TextIndex, question: str) -> Non
 def main(bundle: str, folder: str, *questions: str) -> None:
     """Brings the index up to date, loads the model and answers."""
     try:
-        with edgesdk.make_index(Path(folder).absolute().with_suffix(".index")) as index:
+        with edgesdk.make_index(f"{Path(folder).resolve()}.index") as index:
             report = index.add([folder])
             for unread in report.unread:
                 print(f"not read: {unread.path}: {unread.why}", file=sys.stderr)

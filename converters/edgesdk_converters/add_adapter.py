@@ -15,7 +15,7 @@ from edgesdk.bundle.manifest import Manifest, Variant
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.bundle.stack_record import HIDDEN, STATES
 from edgesdk.bundle.step_shape import MAIN
-from edgesdk.errors import CheckpointError, UnsupportedOption
+from edgesdk.errors import CheckpointError, UnsupportedOption, first_line
 from edgesdk_converters.adapters.adapter import parse_named_adapter
 from edgesdk_converters.adapters.read_adapter import read_adapter
 from edgesdk_converters.checkpoints.named_models import NAMED_MODELS
@@ -66,7 +66,7 @@ def add_adapter(
     )
     _check_kept(manifest, adapters)
     found = _find_source(manifest) if source is None else source
-    _check_source(manifest, found)
+    _check_source(manifest, found, given=source is not None)
     return convert(found, out, options, revision=None, report=report)
 
 
@@ -152,8 +152,17 @@ def _find_source(manifest: Manifest) -> str:
     return manifest.source.location
 
 
-def _check_source(manifest: Manifest, source: str) -> None:
-    theirs = [(file.sha256, file.size_bytes) for file in open_checkpoint(source).source.files]
+def _check_source(manifest: Manifest, source: str, *, given: bool) -> None:
+    try:
+        checkpoint = open_checkpoint(source)
+    except CheckpointError as error:
+        if given:
+            raise
+        raise CheckpointError(
+            f"the checkpoint that {manifest.name} was made from is not found by the name in its manifest "
+            f"({first_line(error)}); give its folder or file with --source"
+        ) from error
+    theirs = [(file.sha256, file.size_bytes) for file in checkpoint.source.files]
     ours = [(file.sha256, file.size_bytes) for file in manifest.source.files]
     if theirs != ours:
         raise CheckpointError(

@@ -276,15 +276,16 @@ def _check_further(options: ConvertOptions, targets: Sequence[Target]) -> None:
 
 
 def _check_run_adapters(options: ConvertOptions, targets: Sequence[Target]) -> None:
-    """Refuses adapters for requests where a file takes tokens and nothing else.
+    """Refuses adapters for requests where a file cannot have them, or beside what has none.
 
     Raises:
         UnsupportedOption: naming it.
     """
-    others = ", ".join(target.name for target in targets if target.logits_only)
+    others = ", ".join(target.name for target in targets if not target.adapters)
     if options.adapters and others:
+        takes = ", ".join(target.name for target in TARGETS if target.adapters)
         raise UnsupportedOption(
-            f"{RUN_OPTION} is for targets whose steps take more than tokens, found {others}; leave that "
+            f"{RUN_OPTION} is for the targets {takes}, found {others}; leave that "
             f"target out, or merge with {MERGE_OPTION}"
         )
     if options.adapters and options.exit_blocks:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk.bundle.adapter_record import AdapterRecord
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import AccuracyRecord, CellType, DeviceClass, Format, StepShape
 from edgesdk.bundle.package_list import PACKAGE_LIST_NAME
@@ -59,6 +60,7 @@ class EmitRequest:
         stacks: further stacks on the same weights with their sizes, for targets that can hold them.
         package_limit_bytes: most of one package, for targets that write packages; None for one of any size.
         texts: calibration text as token ids, for targets with `range_texts`.
+        adapters: what the program's gates stand for, for targets that write a file for each.
     """
 
     checkpoint: Checkpoint
@@ -71,6 +73,7 @@ class EmitRequest:
     stacks: tuple[FurtherStack, ...] = ()
     package_limit_bytes: int | None = None
     texts: Sequence[NDArray[np.int32]] = ()
+    adapters: tuple[AdapterRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,8 @@ class Target:
         exact: whether its products can read activations without loss, or always do.
         range_texts: calibration texts on which it measures how large activations get; 0 for none.
         stacks: whether its file can hold further stacks on the same weights.
-        logits_only: whether its file gives logits and nothing beside them.
+        logits_only: whether its file takes tokens, gives logits, and has nothing beside them.
+        adapters: whether requests can ask its file for adapters.
         draft_tokens: for how many texts at once a trained draft is written; empty where it cannot be.
         streams: whether rows of its steps can be streams.
         exits: whether its file can hold the decoder in segments beside the whole.
@@ -150,6 +154,7 @@ class Target:
     range_texts: int = 0
     stacks: bool = False
     logits_only: bool = False
+    adapters: bool = True
     draft_tokens: tuple[int, ...] = ()
     streams: bool = False
     exits: bool = False
@@ -203,6 +208,7 @@ def _onnx(request: EmitRequest) -> None:
         context=request.context,
         tokenizer=request.checkpoint.tokenizer,
         generation=request.checkpoint.generation,
+        adapters=request.adapters,
     )
 
 
@@ -372,6 +378,7 @@ TARGETS = (
         COREML_BLOCKS,
         palettes=True,
         logits_only=True,
+        adapters=False,
     ),
 )
 

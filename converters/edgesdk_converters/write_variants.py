@@ -25,6 +25,7 @@ from edgesdk_converters.quantise.tensor_spool import TensorSpool
 from edgesdk_converters.quantise.weight_numbers import weight_numbers
 from edgesdk_converters.quantise_program import QuantisedProgram, depends_on_target, quantise_program
 from edgesdk_converters.read_source import SourceModel
+from edgesdk_converters.stream_stacks import WrittenStreams, write_streams_apart
 from edgesdk_converters.targets import EmitRequest, RefineRequest, Target
 from edgesdk_converters.transforms.give_hidden import logits_alone
 
@@ -99,11 +100,16 @@ def write_variants(
             exits = None
             if options.exit_blocks:
                 exits = write_exits(quantised.program, options.exit_blocks, target.steps(context))
-            parts = () if exits is None else exits.stacks
+            apart = None
+            if model.streams is not None:
+                sizes = target.steps(context)
+                apart = write_streams_apart(quantised.program, model.streams.config, sizes)
+            parts = [stack for made_of in (exits, apart) if made_of is not None for stack in made_of.stacks]
             every = [*beside, *([] if draft is None else [draft]), *parts]
             variant = _write(writer, model, options, target, quantised, context, every, meter)
-            if exits is not None:
-                variant = _with_exits(variant, exits)
+            for made_of in (exits, apart):
+                if made_of is not None:
+                    variant = _with_parts(variant, made_of)
             drafted = None if draft is None else draft.program
             if model.draft is not None and draft is not None:
                 variant = _with_draft(writer, variant, model.draft, draft)
@@ -164,6 +170,7 @@ def _write(
         stacks=tuple(stacks),
         package_limit_bytes=None if limit_mb is None else int(limit_mb * 1e6),
         texts=tuple(model.texts[: target.range_texts]),
+        adapters=model.adapters,
     )
     target.emit(request)
     variant = Variant(
@@ -179,7 +186,10 @@ def _write(
         cell_type=options.cells,
         numbers=weight_numbers(quantised.program, weights),
         budget=_describe_mixture(options, quantised),
-        stacks=main_record(quantised.program, _describe_streams(model, weights.recipe)),
+        # A file that takes tokens only has its adapters as files beside it, and no gates.
+        stacks=()
+        if target.logits_only
+        else main_record(quantised.program, _describe_streams(model, weights.recipe)),
     )
     refined = target.refine(
         RefineRequest(
@@ -221,12 +231,12 @@ def _describe_streams(model: SourceModel, recipe: Recipe) -> StreamsRecord | Non
     return StreamsRecord(config.form, config.count, layers, config.rank, size)
 
 
-def _with_exits(variant: Variant, exits: WrittenExits) -> Variant:
-    """The variant with its decoder in segments, too."""
+def _with_parts(variant: Variant, parts: WrittenExits | WrittenStreams) -> Variant:
+    """The variant with its decoder in parts, too."""
     return dataclasses.replace(
         variant,
-        steps=(*variant.steps, *exits.steps),
-        stacks=(*variant.stacks, *exits.records),
+        steps=(*variant.steps, *parts.steps),
+        stacks=(*variant.stacks, *parts.records),
     )
 
 

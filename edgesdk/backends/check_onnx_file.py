@@ -43,6 +43,13 @@ OPERATORS = frozenset(("", name) for name in _STANDARD.split()) | frozenset(
 )
 """Domain and type of every operator that edgesdk writes."""
 
+_EXPORTED = (
+    "And Constant ConstantOfShape Equal Erf Expand Flatten Greater GreaterOrEqual Identity "
+    "LayerNormalization Less LessOrEqual Not Or Pow Where"
+)
+ENCODER_OPERATORS = frozenset(("", name) for name in _EXPORTED.split())
+"""What exporters of torch write of sentence encoders besides; none reads a file or has a graph inside."""
+
 _MOST_FIELDS = 2_000_000
 """Far above the largest model; reading that many takes a second or two."""
 
@@ -89,6 +96,7 @@ _ATTRIBUTE = {
     2: ("f", (FIXED32,)),
     3: ("i", _NUMBER),
     4: ("s", _TEXT),
+    5: ("t", _TEXT),
     7: ("floats", (FIXED32,)),
     8: ("ints", _NUMBER),
     13: ("doc_string", _TEXT),
@@ -133,13 +141,17 @@ _BITS = {
 _EXTERNAL = 1
 
 
-def check_onnx_file(path: Path, beside: Mapping[str, int], *, compiled: bool = False) -> None:
+def check_onnx_file(
+    path: Path, beside: Mapping[str, int], *, compiled: bool = False, encoder: bool = False
+) -> None:
     """Checks a file.
 
     Args:
         path: the model.
         beside: size in bytes, by name, of the files in its folder that the manifest lists: it may name these.
         compiled: whether it was compiled for a processor and may hold or name its binary.
+        encoder: whether it may have what exporters write of sentence encoders: further operators, and
+            constants as attributes of nodes.
 
     Raises:
         BundleError: it is damaged, or has or names what no model of edgesdk does.
@@ -148,7 +160,7 @@ def check_onnx_file(path: Path, beside: Mapping[str, int], *, compiled: bool = F
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
             data = memoryview(mapped)
             try:
-                _OnnxFile(path.name, data, beside, compiled).check()
+                _OnnxFile(path.name, data, beside, compiled, encoder).check()
             finally:
                 data.release()
     except ProtobufError as error:
@@ -163,11 +175,15 @@ def check_onnx_file(path: Path, beside: Mapping[str, int], *, compiled: bool = F
 class _OnnxFile:
     """One file on its way through the checks."""
 
-    def __init__(self, name: str, data: Data, beside: Mapping[str, int], compiled: bool) -> None:
+    def __init__(
+        self, name: str, data: Data, beside: Mapping[str, int], compiled: bool, encoder: bool
+    ) -> None:
         self._name = name
         self._data = data
         self._beside = beside
         self._compiled = compiled
+        self._encoder = encoder
+        self._operators = OPERATORS | ENCODER_OPERATORS if encoder else OPERATORS
         self._left = _MOST_FIELDS
 
     def check(self) -> None:
@@ -203,7 +219,7 @@ class _OnnxFile:
                 attributes.append((begin, stop))
         domain = "" if domain == "ai.onnx" else domain
         context = self._compiled and (domain, kind) == (CONTRIB, CONTEXT_OPERATOR)
-        if not context and (domain, kind) not in OPERATORS:
+        if not context and (domain, kind) not in self._operators:
             where = f" of {domain[:60]!r}" if domain else ""
             raise self._refuse(f"has the operator {kind[:60]!r}{where}")
         values = dict(self._attribute(*place) for place in attributes)
@@ -223,6 +239,10 @@ class _OnnxFile:
                 value = begin
             elif name == "s":
                 place = (begin, stop)
+            elif name == "t":
+                if not self._encoder:
+                    raise self._refuse("has a tensor as an attribute")
+                self._tensor(begin, stop)
         return label, value if place is None else place
 
     def _context(self, attributes: Mapping[str, int | tuple[int, int]]) -> None:

@@ -14,13 +14,14 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 
 from edgesdk.backends.opened import Opened, OpenRequest
+from edgesdk.bundle.adapter_record import ADAPTER_FILE_END
 from edgesdk.bundle.drafts import is_draft
 from edgesdk.bundle.manifest import Variant
 from edgesdk.bundle.passed_checks import has_passed, remember_passed
 from edgesdk.bundle.reader import Bundle
 from edgesdk.bundle.step_contract import step_contracts
 
-_VERSION = 3
+_VERSION = 4
 """To be raised with every change of a check, so that what passed before is checked again."""
 
 
@@ -74,11 +75,14 @@ def check_references(bundle: Bundle, variant: Variant) -> None:
     if variant.format.startswith("onnx"):
         from edgesdk.backends.check_onnx_file import check_onnx_file
         from edgesdk.backends.genai_folder import check_genai_config
+        from edgesdk.backends.onnx_adapter_file import read_onnx_adapter
 
         for name in beside:
             path = bundle.file(str(folder / name))
             if name.endswith(".onnx"):
                 check_onnx_file(path, beside, compiled=variant.format == "onnx-context")
+            elif name.endswith(ADAPTER_FILE_END):
+                read_onnx_adapter(path)
         check_genai_config(bundle, variant)
     elif variant.format.startswith("coreml"):
         from edgesdk.backends.coreml.check_package import check_package

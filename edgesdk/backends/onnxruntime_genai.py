@@ -7,6 +7,7 @@ and stopping stay with edgesdk; onnxruntime-genai's own are not used.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -14,12 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgesdk.backends.check_variant import checked
+from edgesdk.backends.genai_adapters import GenaiAdapters
 from edgesdk.backends.genai_folder import genai_folder
 from edgesdk.backends.onnxruntime_telemetry import stop_telemetry
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.protocol import Between, Float, Int
-from edgesdk.backends.sequence_room import check_room, check_tokens
+from edgesdk.backends.resident_adapters import ResidentAdapters, adapter_files
+from edgesdk.backends.sequence_room import OTHER_ADAPTER, check_room, check_tokens
 from edgesdk.backends.turns import CLOSED, Turns
+from edgesdk.bundle.adapter_record import Gates
 from edgesdk.errors import CapacityError, DeviceError, MissingExtra, first_line
 
 if TYPE_CHECKING:
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 CHUNK_TOKENS = 512
 """Most tokens of one call: this runtime computes the logits of all of them."""
 
+SEQUENCE_CLOSED = "the sequence was closed; start another"
 _NO_PADDING = -1
 """With a padding token set, logits after a prompt that ends with that very token would be another's."""
 
@@ -45,14 +50,28 @@ def open_genai(request: OpenRequest) -> Opened:
     bundle, variant = request.bundle, request.variant
     vocabulary = bundle.manifest.decoder.vocab_size
     with genai_folder(bundle, variant) as folder:
-        model = GenaiModel(folder, vocabulary, variant.context, threads=request.threads)
+        model = GenaiModel(
+            folder,
+            vocabulary,
+            variant.context,
+            threads=request.threads,
+            adapters=adapter_files(bundle, variant),
+        )
     return Opened(model, "CPUExecutionProvider")
 
 
 class GenaiModel:
     """A folder opened by onnxruntime-genai; implements `SequenceBackend`."""
 
-    def __init__(self, folder: Path, vocabulary: int, context: int, *, threads: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        vocabulary: int,
+        context: int,
+        *,
+        threads: int,
+        adapters: Mapping[int, Path] | None = None,
+    ) -> None:
         """Loads a model.
 
         Args:
@@ -60,14 +79,17 @@ class GenaiModel:
             vocabulary: V.
             context: most tokens of a sequence.
             threads: CPU threads.
+            adapters: files of those that requests may ask for, by gate.
 
         Raises:
+            BundleError: one of these is damaged.
             MissingExtra: onnxruntime-genai is not installed.
             DeviceError: it refuses the files.
         """
         self._package = _import()
         self._vocabulary = vocabulary
         self._context = context
+        held = ResidentAdapters(adapters or {})
         settings = {
             "model": {
                 "pad_token_id": _NO_PADDING,
@@ -80,7 +102,8 @@ class GenaiModel:
             self._model = self._package.Model(config)
         except (RuntimeError, ValueError) as error:
             raise DeviceError(f"onnxruntime-genai cannot load {folder.name}: {first_line(error)}") from error
-        self._turns = Turns(self._model)
+        self._adapters = GenaiAdapters(self._package, self._model, held)
+        self._turns = Turns(self._model, self._adapters.native)
 
     def new_sequence(self) -> GenaiSequence:
         """An empty sequence.
@@ -98,10 +121,13 @@ class GenaiModel:
     def _start(self) -> GenaiSequence:
         if self._model is None:
             raise DeviceError(CLOSED)
-        return GenaiSequence(self._package, self._model, self._turns, self._vocabulary, self._context)
+        return GenaiSequence(
+            self._package, self._model, self._turns, self._vocabulary, self._context, self._adapters
+        )
 
     def _forget(self) -> None:
         self._model = None
+        self._adapters.close()
         self._turns.forget()
 
 
@@ -109,7 +135,13 @@ class GenaiSequence:
     """One generator; implements `TokenSequence`."""
 
     def __init__(
-        self, package: ModuleType, model: object, turns: Turns, vocabulary: int, context: int
+        self,
+        package: ModuleType,
+        model: object,
+        turns: Turns,
+        vocabulary: int,
+        context: int,
+        adapters: GenaiAdapters,
     ) -> None:
         """Makes a generator with a cache for the whole context.
 
@@ -120,14 +152,12 @@ class GenaiSequence:
         self._vocabulary = vocabulary
         self._context = context
         self._length = 0
+        self._adapters = adapters
+        self._gates: Gates = ()
+        self._package, self._model = package, model
         self._held = 0
         """Tokens that the generator holds: more where some were forgotten and nothing has run since."""
-        try:
-            params = package.GeneratorParams(model)
-            params.set_search_options(max_length=context, batch_size=1, do_sample=False)
-            self._generator: Generator | None = package.Generator(model, params)
-        except (RuntimeError, ValueError) as error:
-            raise DeviceError(f"onnxruntime-genai cannot start a sequence: {first_line(error)}") from error
+        self._generator: Generator | None = self._started()
 
     @property
     def context(self) -> int:
@@ -138,6 +168,19 @@ class GenaiSequence:
     def length(self) -> int:
         """Tokens it holds."""
         return self._length
+
+    def use_gates(self, gates: Gates) -> None:
+        """As `protocol.GatedSequence` has it; the first request for an adapter maps its file.
+
+        Raises:
+            CapacityError: it holds tokens.
+            DeviceError: there is no such adapter, or onnxruntime-genai refuses it.
+        """
+        if gates == self._gates:
+            return
+        if self._length:
+            raise CapacityError(OTHER_ADAPTER)
+        self._turns.take(self._restart, gates)
 
     def extend(self, tokens: Int, between: Between | None = None) -> Float:
         """Appends tokens.
@@ -183,7 +226,26 @@ class GenaiSequence:
     def close(self) -> None:
         """Releases the generator, once the step that runs is over: that one holds it as well."""
         self._generator = None
+        self._model = None
         self._length = 0
+
+    def _started(self) -> Generator:
+        try:
+            params = self._package.GeneratorParams(self._model)
+            params.set_search_options(max_length=self._context, batch_size=1, do_sample=False)
+            generator: Generator = self._package.Generator(self._model, params)
+        except (RuntimeError, ValueError) as error:
+            raise DeviceError(f"onnxruntime-genai cannot start a sequence: {first_line(error)}") from error
+        return generator
+
+    def _restart(self, gates: Gates) -> None:
+        """A generator cannot let go of an adapter (0.18), so there is another one."""
+        if self._generator is None:
+            raise DeviceError(SEQUENCE_CLOSED)
+        generator = self._started()
+        if any(gates):
+            self._adapters.activate(generator, gates)
+        self._generator, self._gates, self._held = generator, gates, 0
 
     def _last(self, tokens: Int) -> Float:
         logits = self._append(tokens).get_logits()
@@ -197,7 +259,7 @@ class GenaiSequence:
     def _append(self, tokens: Int) -> Generator:
         generator = self._generator
         if generator is None:
-            raise DeviceError("the sequence was closed; start another")
+            raise DeviceError(SEQUENCE_CLOSED)
         try:
             if self._held > self._length:
                 generator.rewind_to(self._length)

@@ -6,6 +6,7 @@ support sharing cells between sequences: that needs a step variant.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,10 @@ from edgesdk.backends.not_finite import require_finite
 from edgesdk.backends.onnxruntime_session import PROVIDER, check_inputs, onnxruntime_errors, open_session
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.protocol import Between, Cells, Float, Int
-from edgesdk.backends.sequence_room import check_room, check_tokens
+from edgesdk.backends.resident_adapters import ResidentAdapters, adapter_files
+from edgesdk.backends.sequence_room import OTHER_ADAPTER, check_room, check_tokens
 from edgesdk.backends.turns import CLOSED, Turns
+from edgesdk.bundle.adapter_record import Gates
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.step_contract import step_contract
 from edgesdk.errors import CapacityError, DeviceError
@@ -37,6 +40,7 @@ def open_resident(request: OpenRequest) -> Opened:
     """Opens a resident variant.
 
     Raises:
+        BundleError: an adapter beside it is damaged, or fits none of its products.
         DeviceError: onnxruntime is missing or refuses it.
     """
     require_float_cells(request.variant, "onnxruntime")
@@ -46,6 +50,7 @@ def open_resident(request: OpenRequest) -> Opened:
         bundle.manifest.decoder_of(variant),
         variant.context,
         threads=request.threads,
+        adapters=adapter_files(bundle, variant),
     )
     return Opened(model, PROVIDER, 1.0)
 
@@ -53,7 +58,15 @@ def open_resident(request: OpenRequest) -> Opened:
 class ResidentModel:
     """A resident model; implements `SequenceBackend`."""
 
-    def __init__(self, path: Path, spec: DecoderSpec, context: int, *, threads: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        spec: DecoderSpec,
+        context: int,
+        *,
+        threads: int,
+        adapters: Mapping[int, Path] | None = None,
+    ) -> None:
         """Loads a model.
 
         Args:
@@ -61,8 +74,10 @@ class ResidentModel:
             spec: shape of the decoder.
             context: most tokens of a sequence.
             threads: CPU threads.
+            adapters: files of those that requests may ask for, by gate.
 
         Raises:
+            BundleError: one of these is damaged, or fits none of its products.
             DeviceError: onnxruntime is missing or refuses the file.
         """
         self._spec = spec
@@ -77,6 +92,8 @@ class ResidentModel:
                 for kind in ("key", "value"):
                     expected[f"past_key_values.{layer}.{kind}"] = (None, group.heads, None, *group.tail)
         check_inputs(self._session, path, expected)
+        optional = {value.name: value.shape for value in self._session.get_overridable_initializers()}
+        self._adapters = ResidentAdapters(adapters or {}, optional)
         self._turns = Turns(self._session)
 
     def new_sequence(self) -> ResidentSequence:
@@ -89,7 +106,7 @@ class ResidentModel:
         self._turns.expect_open()
         if session is None:
             raise DeviceError(CLOSED)
-        return ResidentSequence(session, self._turns, self._spec, self._context)
+        return ResidentSequence(session, self._turns, self._spec, self._context, self._adapters)
 
     def close(self) -> None:
         """Releases the model, once the step that runs is over."""
@@ -103,7 +120,14 @@ class ResidentModel:
 class ResidentSequence:
     """One sequence with its cache; implements `TokenSequence`."""
 
-    def __init__(self, session: InferenceSession, turns: Turns, spec: DecoderSpec, context: int) -> None:
+    def __init__(
+        self,
+        session: InferenceSession,
+        turns: Turns,
+        spec: DecoderSpec,
+        context: int,
+        adapters: ResidentAdapters | None = None,
+    ) -> None:
         """Allocates the cache: float32 cells for the whole context."""
         self._turns = turns
         self._session: InferenceSession | None = session
@@ -122,6 +146,12 @@ class ResidentSequence:
             for place, layer in enumerate(group.layers)
             for i, kind in enumerate(("key", "value"))
         ]
+        self._adapters = ResidentAdapters({}) if adapters is None else adapters
+        self._gates: Gates = ()
+        self._filled: Mapping[str, Float] = {}
+        self._bind_cache()
+
+    def _bind_cache(self) -> None:
         for name, cache in self._caches:
             # The same buffer as past and present is what makes the kernel append in place.
             self._bind_input(f"past_key_values.{name}", cache)
@@ -142,6 +172,25 @@ class ResidentSequence:
     def nbytes(self) -> int:
         """Bytes of its cache."""
         return sum(cache.nbytes for _, cache in self._caches)
+
+    def use_gates(self, gates: Gates) -> None:
+        """As `protocol.GatedSequence` has it; nothing is copied but sums of adapters.
+
+        Raises:
+            CapacityError: it holds tokens.
+            DeviceError: there is no such adapter.
+        """
+        if gates == self._gates:
+            return
+        if self._length:
+            raise CapacityError(OTHER_ADAPTER)
+        self._filled = self._adapters.inputs(gates)
+        self._gates = gates
+        # No input can be taken back alone.
+        self._binding.clear_binding_inputs()
+        self._bind_cache()
+        for name, array in self._filled.items():
+            self._bind_input(name, array)
 
     def extend(self, tokens: Int, between: Between | None = None) -> Float:
         """Appends tokens.
@@ -202,6 +251,7 @@ class ResidentSequence:
         self._binding.clear_binding_outputs()
         self._caches.clear()
         self._cells = Cells(())
+        self._filled = {}
         self._session = None
         self._length = 0
 

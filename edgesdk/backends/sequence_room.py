@@ -6,6 +6,8 @@ from edgesdk.backends.protocol import GatedSequence, Int, TokenSequence
 from edgesdk.bundle.adapter_record import Gates
 from edgesdk.errors import CapacityError, DeviceError
 
+OTHER_ADAPTER = "the sequence holds tokens of another adapter; empty it first"
+
 
 def check_room(count: int, length: int, context: int) -> None:
     """Refuses tokens that do not fit.

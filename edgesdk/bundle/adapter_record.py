@@ -21,6 +21,7 @@ Gates = tuple[float, ...]
 
 MOST_ADAPTERS = 64
 """Of a file: each costs every step, whether it is used or not."""
+ADAPTER_FILE_END = ".onnx_adapter"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LARGEST_FACTOR = 1e4
 
@@ -69,6 +70,14 @@ def is_adapter_name(text: str) -> bool:
     Not `latest`: `MODEL:latest` is how clients of Ollama ask for the model itself.
     """
     return text != "latest" and _NAME.fullmatch(text) is not None
+
+
+def adapter_file_name(record: AdapterRecord) -> str:
+    """What the file of an adapter is called beside a model that keeps its adapters in files.
+
+    The gate comes first, because names may differ in their case alone and file systems may not tell.
+    """
+    return f"{record.gate}-{record.name}{ADAPTER_FILE_END}"
 
 
 def check_records(records: Sequence[AdapterRecord]) -> None:

@@ -2,7 +2,8 @@
 
 A segment reads tokens or the stream of the segment before it, and gives the stream after its last block. The
 head turns any stream into logits: the model's own norm and head. Where a token leaves early, a fill makes the
-keys and values of a segment that was not run. It knows nothing of files.
+keys and values of a segment that was not run. The head over labels is the same head for some tokens only.
+It knows nothing of files.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Literal, get_args
 from edgesdk.bundle.port import LARGEST_SIZE
 from edgesdk.errors import quoted
 
-Part = Literal["segment", "head", "fill"]
+Part = Literal["segment", "head", "labels", "fill"]
 
 STREAM, NEXT_STREAM = "stream", "next_stream"
 """Ports of a segment: (T, E) the residual stream before its first block, and after its last, as the file
@@ -30,8 +31,14 @@ CHANGES = (
 """Outputs of a segment before an exit: (R, E) what its last block's attention adds and what that of the block
 before it added; likewise of the feed-forward; and the stream before the last block. For cosines."""
 
-EXIT_HEAD = "exit_head"
-"""Name of the stack with the head."""
+EXIT_HEAD, LABEL_HEAD = "exit_head", "label_head"
+"""Names of the stacks with the head, and with the one over labels."""
+
+LABELS = "labels"
+"""Input of the head over labels: (R,) int32, the tokens that it gives logits (T, R) of."""
+
+LABEL_COLUMNS = 16
+"""R of the head over labels, and its T: more labels are asked in turns, fewer cost as much."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +46,9 @@ class ExitRecord:
     """A part of a decoder that is cut into segments.
 
     Attributes:
-        part: `segment`, `head` or `fill`.
-        first: blocks that have run before it; 0 for the head.
-        last: blocks that have run after it, or would have after a fill; 0 for the head.
+        part: `segment`, `head`, `labels` or `fill`.
+        first: blocks that have run before it; 0 for a head.
+        last: blocks that have run after it, or would have after a fill; 0 for a head.
     """
 
     part: Part
@@ -66,7 +73,8 @@ class ExitRecord:
         """What its stack is called."""
         if self.part == "segment":
             return segment_name(self.first, self.last)
-        return EXIT_HEAD if self.part == "head" else f"fill_{self.first}"
+        heads = {"head": EXIT_HEAD, "labels": LABEL_HEAD}
+        return heads.get(self.part) or f"fill_{self.first}"
 
 
 def segment_name(first: int, last: int) -> str:
@@ -80,9 +88,11 @@ class ExitStacks:
 
     Attributes:
         segments: from the first block to the last.
+        labels: whether there is a head over labels; the first files with exits have none.
     """
 
     segments: tuple[ExitRecord, ...]
+    labels: bool = False
 
     @property
     def exits(self) -> tuple[int, ...]:
@@ -114,7 +124,7 @@ def exit_stacks(found: Mapping[str, ExitRecord], sized: Iterable[str], blocks: i
     if not found:
         return None
     segments = sorted((r for r in found.values() if r.part == "segment"), key=lambda r: r.first)
-    whole = ExitStacks(tuple(segments))
+    whole = ExitStacks(tuple(segments), any(record.part == "labels" for record in found.values()))
     bounds = [0, *(segment.last for segment in segments)]
     if len(segments) < 2 or [s.first for s in segments] != bounds[:-1] or bounds[-1] != blocks:
         raise ValueError(f"segments end after blocks {bounds[1:]}, expected {blocks} blocks in two or more")
@@ -127,4 +137,5 @@ def exit_stacks(found: Mapping[str, ExitRecord], sized: Iterable[str], blocks: i
 
 def expected_parts(whole: ExitStacks) -> Sequence[ExitRecord]:
     """Every record of a decoder in segments."""
-    return [*whole.segments, ExitRecord("head"), *whole.fills]
+    heads = [ExitRecord("head"), *([ExitRecord("labels")] if whole.labels else [])]
+    return [*whole.segments, *heads, *whole.fills]

@@ -29,6 +29,7 @@ _VARIANT = (
     r"[^/]+\.onnx",
     r"[^/]+\.data",  # what ONNX models keep beside them
     r"[^/]+\.bin",  # what ONNX models compiled for a processor keep beside them
+    r"[^/]+\.onnx_adapter",
     r"genai_config\.json",
     r"tokenizer_config\.json",
     r"tokenizer\.json",

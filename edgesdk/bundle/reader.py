@@ -12,6 +12,7 @@ import string
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from edgesdk.bundle.decoder_block import Block
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.drafts import sweep_drafts
 from edgesdk.bundle.exit_record import ExitRecord
@@ -27,8 +28,9 @@ from edgesdk.bundle.manifest import (
 from edgesdk.bundle.names import check_name
 from edgesdk.bundle.port import LARGEST_SIZE
 from edgesdk.bundle.records import from_json
-from edgesdk.bundle.stack_record import HIDDEN
+from edgesdk.bundle.stack_record import HIDDEN, StackRecord
 from edgesdk.bundle.step_shape import MAIN
+from edgesdk.bundle.stream_part import BELOW, TOP
 from edgesdk.errors import BundleError, first_line, quoted
 
 MANIFEST_LIMIT_BYTES = 16 << 20
@@ -180,6 +182,7 @@ def _check_variant(variant: Variant, manifest: Manifest) -> None:
         raise BundleError(f"{where} holds {quoted(variant.context)} tokens, expected at least 1")
     _check_draft(where, variant, manifest)
     _check_exits(where, variant, manifest)
+    _check_stream_parts(where, variant, manifest)
     for step in variant.steps:
         sizes = (step.tokens, step.cells, step.rows)
         if not all(1 <= size <= LARGEST_SIZE for size in sizes) or step.rows > step.tokens:
@@ -217,9 +220,38 @@ def _check_exits(where: str, variant: Variant, manifest: Manifest) -> None:
             raise BundleError(f"{where} has the stack {stack.name!r} of another decoder; convert it again")
 
 
-def _cut(spec: DecoderSpec, part: ExitRecord) -> DecoderSpec | None:
-    """The decoder of a part's blocks; None where those are none, as without attention of their own."""
+def _check_stream_parts(where: str, variant: Variant, manifest: Manifest) -> None:
+    """Streams that run in the top blocks only have both parts, of the variant's own decoder."""
+    found = {stack.name: stack for stack in variant.stacks if stack.streamed is not None}
+    if not found:
+        return
+    spec = manifest.decoder_of(variant)
+    main = next((stack for stack in variant.stacks if stack.name == MAIN), StackRecord(MAIN))
+    sized = {step.stack for step in variant.steps}
+    streams = main.streams
+    for name in (BELOW, TOP):
+        stack = found.get(name)
+        part = None if stack is None else stack.streamed
+        sound = False
+        if stack is not None and part is not None and streams is not None and name in sized:
+            blocks = spec.blocks[: part.first] if name == BELOW else spec.blocks[part.first :]
+            sound = (
+                streams.form == "streams"
+                and (streams.count, streams.layers) == (part.count, len(spec.blocks) - part.first)
+                and stack.decoder == _of_blocks(spec, blocks)
+                and (name == BELOW or stack.outputs == main.outputs)
+            )
+        if not sound:
+            raise BundleError(f"{where} has no stack {name!r} that fits its streams; convert it again")
+
+
+def _of_blocks(spec: DecoderSpec, blocks: tuple[Block, ...]) -> DecoderSpec | None:
+    """The decoder of some blocks; None where they are none, as without attention of their own."""
     try:
-        return replace(spec, blocks=spec.blocks[part.first : part.last])
+        return replace(spec, blocks=blocks)
     except ValueError:
         return None
+
+
+def _cut(spec: DecoderSpec, part: ExitRecord) -> DecoderSpec | None:
+    return _of_blocks(spec, spec.blocks[part.first : part.last])

@@ -15,6 +15,8 @@ from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.exit_record import ExitRecord
 from edgesdk.bundle.port import LARGEST_SIZE, Port, is_port_name
 from edgesdk.bundle.step_shape import MAIN
+from edgesdk.bundle.stream_part import MOST_STREAMS as MOST_STREAMS
+from edgesdk.bundle.stream_part import StreamPart
 from edgesdk.errors import quoted
 
 RESERVED_PORTS = frozenset(("tokens", "positions", "mask", "window_mask", "rows", "logits"))
@@ -35,7 +37,6 @@ STREAMS = "streams"
 SOURCES = "sources"
 """Input where streams begin in the middle of the model: (T,) int32, the row whose state each goes on with."""
 
-MOST_STREAMS = 8
 _MOST_PORTS = 64
 """That a stack has beside those of every decoder."""
 
@@ -146,6 +147,8 @@ class StackRecord:
         streams: what its streams are, where the main stack has some.
         exit: what it is where it is a part of the decoder in segments, with ports of its own kind; a segment
             and a fill have the decoder of their blocks.
+        streamed: what it is where it runs tokens before streams begin, or both from there on; it has the
+            decoder of its blocks, and `outputs` are those of the whole.
     """
 
     name: str
@@ -155,6 +158,7 @@ class StackRecord:
     draft: DraftRecord | None = None
     streams: StreamsRecord | None = None
     exit: ExitRecord | None = None
+    streamed: StreamPart | None = None
 
     def __post_init__(self) -> None:
         """Refuses what no stack is called, and ports that a step cannot have.
@@ -171,6 +175,8 @@ class StackRecord:
         self._check_streams()
         if self.exit is not None:
             self._check_exit(self.exit)
+        if self.streamed is not None:
+            self._check_streamed(self.streamed)
         names = [port.name for port in (*self.inputs, *self.outputs)]
         if len(names) > _MOST_PORTS:
             raise ValueError(
@@ -210,6 +216,11 @@ class StackRecord:
         blocks = 0 if self.decoder is None else len(self.decoder.blocks)
         if blocks != part.last - part.first:
             raise ValueError(f"stack {self.name[:60]!r} describes {blocks} blocks, not those it runs")
+
+    def _check_streamed(self, part: StreamPart) -> None:
+        other = self.inputs or self.draft is not None or self.exit is not None or self.streams is not None
+        if self.name != part.name or self.decoder is None or other or (part.part == "below" and self.outputs):
+            raise ValueError(f"stack {self.name[:60]!r} is a part with streams and something else")
 
 
 def _is_of_gates(port: Port) -> bool:

@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.exit_record import CHANGES, NEXT_STREAM, STREAM, ExitRecord
+from edgesdk.bundle.exit_record import CHANGES, LABELS, NEXT_STREAM, STREAM, ExitRecord
 from edgesdk.bundle.manifest import CellType, Manifest, StackRecord, Variant
 from edgesdk.bundle.port import NumberType, Port
-from edgesdk.bundle.stack_record import BEFORE, NEXT_STATE, STATE, picks
+from edgesdk.bundle.stack_record import BEFORE, NEXT_STATE, STATE, STREAMS, picks
 from edgesdk.bundle.step_shape import MAIN
+from edgesdk.bundle.stream_part import StreamPart
 
 NUMBER_BYTES: Mapping[NumberType, int] = {"float32": 4, "float16": 2, "int32": 4, "int8": 1}
 
@@ -181,6 +182,8 @@ def _contract_of(record: StackRecord, main: DecoderSpec, cell_type: CellType) ->
         return draft_contract(record.draft.hidden_size, record.draft.vocabulary)
     if record.exit is not None:
         return exit_contract(record.exit, spec, len(main.blocks), cell_type)
+    if record.streamed is not None:
+        return stream_part_contract(record.streamed, spec, record.outputs, cell_type)
     return step_contract(spec, cell_type, inputs=record.inputs, outputs=record.outputs)
 
 
@@ -190,7 +193,8 @@ def exit_contract(
     """The contract of a part of a decoder in segments.
 
     A segment has cells of its own layers, numbered from 0; the first reads tokens, the others a stream. A
-    head has neither cells nor rows: every token has logits. A fill gives new keys and values and nothing
+    head has neither cells nor rows: every token has logits, of a head over labels one for each label, as many
+    as a size has rows. A fill gives new keys and values and nothing
     else.
 
     Args:
@@ -204,6 +208,9 @@ def exit_contract(
     if part.part == "head":
         logits = Port("logits", ("T", spec.logits_size))
         return StepContract((stream,), (logits,), (), (), "float32", None)
+    if part.part == "labels":
+        labels, chosen = Port(LABELS, ("R",), "int32"), Port("logits", ("T", "R"))
+        return StepContract((stream, labels), (chosen,), (), (), "float32", None)
     if part.part == "fill":
         positions = Port("positions", ("T",), "int32")
         return StepContract((positions, stream), (), (), new_groups(layers, cell_type), cell_type, None)
@@ -221,6 +228,26 @@ def exit_contract(
         cell_type=cell_type,
         window=whole.window,
     )
+
+
+def stream_part_contract(
+    part: StreamPart, spec: DecoderSpec, outputs: tuple[Port, ...] = (), cell_type: CellType = "float32"
+) -> StepContract:
+    """The contract of a part of a decoder whose streams run in its top blocks only.
+
+    Both have cells of their own layers, numbered from 0.
+
+    Args:
+        part: which one.
+        spec: of its blocks.
+        outputs: of the top, beside logits.
+        cell_type: how cells are stored.
+    """
+    whole = step_contract(spec, cell_type, outputs=outputs)
+    stream = ("T", spec.hidden_size)
+    if part.part == "below":
+        return replace(whole, outputs=(Port(NEXT_STREAM, stream),))
+    return replace(whole, inputs=(Port(STREAM, stream), *whole.inputs[1:], Port(STREAMS, ("T", part.count))))
 
 
 def draft_contract(hidden_size: int, vocabulary: int) -> StepContract:

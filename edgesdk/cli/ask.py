@@ -25,6 +25,8 @@ Examples:
   edgesdk ask smollm2 notes.index "Who was Ada Lovelace?" --gate always --json
 """
 
+_SHOWN = 100
+
 
 @click.command(short_help="Answer a question from your texts.", epilog=EXAMPLES)
 @model_argument
@@ -79,7 +81,11 @@ Examples:
     help="The model that answers; MODEL then only judges and writes queries. Default: MODEL does it all.",
 )
 @embedder_option
-@click.option("--explain", is_flag=True, help="Show every decision on the way, and what it took.")
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Show every decision on the way, what it took, what was searched for, and what the model was given.",
+)
 @load_options
 @json_option
 def command(
@@ -135,7 +141,9 @@ def command(
 def _show(found: SourcedAnswer, explain: bool) -> None:
     for line in found.text.splitlines() or ["-"]:
         click.echo(printable(line))
-    if found.searched:
+    if found.searched and not found.passages:
+        click.echo("\nSearched: no passage was found that fits.")
+    elif found.searched:
         numbers = found.cited or range(1, len(found.passages) + 1)
         what = "Sources" if found.cited else "Found, but not what the answer says"
         click.echo(f"\n{what}:")
@@ -144,6 +152,17 @@ def _show(found: SourcedAnswer, explain: bool) -> None:
     else:
         click.echo("\nNothing was searched: the model answered by itself.")
     if explain:
-        click.echo()
-        for stage in found.stages:
-            click.echo(f"{stage.seconds * 1e3:7.0f} ms  {stage.name}: {printable(stage.decided)}")
+        _explain(found)
+
+
+def _explain(found: SourcedAnswer) -> None:
+    """Every decision, what was searched for, and what the model was given of it."""
+    click.echo()
+    for stage in found.stages:
+        click.echo(f"{stage.seconds * 1e3:7.0f} ms  {stage.name}: {printable(stage.decided)}")
+    for query in found.queries:
+        click.echo(f"searched for: {printable(query)}")
+    for number, passage in enumerate(found.passages, 1):
+        text = " ".join(passage.text.split())
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+        click.echo(f"given [{number}] {printable(str(passage.path))}: {printable(shown)}")

@@ -149,8 +149,8 @@ _CONVERTING: tuple[Decorator, ...] = (
         multiple=True,
         metavar="[NAME=]PATH[:SCALE]",
         help="Write a LoRA beside the weights, for requests to ask for by its name: a folder as PEFT saves "
-        "it, or a GGUF file; may be given several times. Not for the targets onnx and coreml-state. Default: "
-        "none; SCALE is 1, NAME that of the folder or file.",
+        "it, or a GGUF file; may be given several times. Not for the target coreml-state. Default: none; "
+        "SCALE is 1, NAME that of the folder or file.",
     ),
     click.option(
         "--hidden-states",

@@ -13,6 +13,7 @@ import click
 from edgesdk.bundle.printable import printable
 from edgesdk.cli.options import json_option
 from edgesdk.cli.output import megabytes, print_facts, print_json
+from edgesdk.errors import CheckpointError, first_line
 
 if TYPE_CHECKING:
     from edgesdk.retrieval.embedder import Embedder
@@ -35,22 +36,36 @@ texts_argument = click.argument(
 )
 embedder_option = click.option(
     "--embedder",
-    metavar="BUNDLE",
-    help="A bundle that embeds (`convert --embeddings`): vectors of the passages are kept, and what words "
-    "find is ranked by them. An index goes with the one that it was built with. Default: none.",
+    metavar="MODEL",
+    help="A bundle that embeds (`convert --embeddings`), or the folder of a sentence encoder with its ONNX "
+    "file: vectors of the passages are kept, and what words find is ranked by them. An index goes with the "
+    "one that it was built with. Default: none.",
 )
 
 
 @contextmanager
-def embedder_of(bundle: str | None) -> Iterator[Embedder | None]:
-    """The bundle that embeds passages and questions, loaded; None for none."""
-    if bundle is None:
+def embedder_of(name: str | None) -> Iterator[Embedder | None]:
+    """The model that embeds passages and questions, loaded; None for none."""
+    if name is None:
         yield None
+        return
+    from edgesdk.vectors.encoder import is_encoder, open_encoder
+
+    if is_encoder(Path(name)):
+        with open_encoder(name) as encoder:
+            yield encoder
         return
     from edgesdk.cli.convert_once import find_or_convert
     from edgesdk.load_model import load
 
-    with load(find_or_convert(bundle)) as model:
+    try:
+        bundle = find_or_convert(name)
+    except CheckpointError as error:
+        if not (Path(name) / "1_Pooling").is_dir():
+            raise
+        hint = "a sentence encoder is read where its folder has onnx/model.onnx"
+        raise CheckpointError(f"{first_line(error)}; {hint}") from error
+    with load(bundle) as model:
         yield model.embedder()
 
 

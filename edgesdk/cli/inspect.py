@@ -22,6 +22,7 @@ from edgesdk.cli.output import (
 if TYPE_CHECKING:
     from edgesdk.bundle.manifest import Manifest, TransformRecord, Variant
     from edgesdk.bundle.reader import Bundle
+from edgesdk.bundle.exit_record import LABEL_HEAD
 from edgesdk.bundle.step_shape import MAIN
 
 EXAMPLES = """\b
@@ -202,6 +203,8 @@ def _further(variant: Variant) -> list[tuple[str, str]]:
             parts = (each.exit for each in variant.stacks if each.exit is not None)
             ends = sorted(part.last for part in parts if part.part == "segment")
             text = f"after {', '.join(map(str, ends[:-1]))} of {ends[-1]} blocks"
+            if any(each.name == LABEL_HEAD for each in variant.stacks):
+                text += ", with a head over labels"
             rows.append((f" exits of {variant.name}", text))
         if stack.draft is not None:
             draft = stack.draft

@@ -365,8 +365,8 @@ def grouped(function: Command, name: str, keys: Sequence[str], options: Sequence
 early_exit_option: Decorator = click.option(
     "--early-exit",
     metavar="RULE",
-    help="Take answers after fewer blocks of the model: a rule of `edgesdk train exits`, fixed:BLOCK, or "
-    "top_prob:CHANCE; in a bundle that was converted with --exits. Answers may differ, and take no drafts "
-    "(docs/exits.md). Default: the whole model.",
+    help="Take answers after fewer blocks of the model: a rule of `edgesdk train exits`, fixed:BLOCK, "
+    "top_prob:CHANCE, or for labels label_prob:CHANCE; in a bundle that was converted with --exits. Answers "
+    "may differ, and take no drafts (docs/exits.md). Default: the whole model.",
 )
 """For commands that may leave a model early."""

@@ -57,7 +57,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: 
     names = [name.rstrip(">") for name in header]
     cells = [[printable(cell) for cell in row] for row in rows]
     terminal = sys.stdout.isatty()
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(header):
         right = name.endswith(">")
         table.add_column(
@@ -72,6 +72,8 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, title: 
         _print_lists(names, cells, title)
         return
     with console.capture() as captured:
+        if title is not None:  # of its own: a table breaks its title where its columns end
+            console.print(Text(printable(title), style="bold"))
         console.print(table)
     click.echo("\n".join(line.rstrip() for line in captured.get().rstrip().splitlines()) + "\n")
 
@@ -147,7 +149,8 @@ def show_exits(figures: ExitFigures) -> str:
     told = ", ".join(f"{count} after {blocks}" for blocks, count in figures.exits.items())
     filled = f", {figures.filled} tokens filled up" if figures.filled else ""
     counted = f" ({told}{filled})" if told else ""  # the first token is the prompt's
-    return f"{figures.blocks_share:.0%} of blocks run, {figures.work_share:.0%} of the work{counted}"
+    by = ", by a head over labels" if figures.head == "labels" else ""
+    return f"{figures.blocks_share:.0%} of blocks run, {figures.work_share:.0%} of the work{by}{counted}"
 
 
 def stage_printer() -> Callable[[str], None]:

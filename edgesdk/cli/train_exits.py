@@ -66,6 +66,12 @@ Examples:
 @click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Of parts."
 )
+@click.option(
+    "--head",
+    type=click.Choice(["labels", "all"]),
+    help="Over which tokens gap and top_prob are: the task's labels, for `edgesdk classify`, or all tokens, "
+    "for answers that are written, too. Default: labels, where BUNDLE has a head over them.",
+)
 @threads_option
 @json_option
 def train_exits_command(
@@ -78,6 +84,7 @@ def train_exits_command(
     instruction: str,
     loss: float,
     seed: int,
+    head: Literal["labels", "all"] | None,
     threads: int | None,
     as_json: bool,
 ) -> None:
@@ -92,7 +99,7 @@ def train_exits_command(
         from edgesdk.vectors.labelled_texts import read_labelled
         from edgesdk_converters.training.train_exits import ExitTraining, train_exits
 
-        training = ExitTraining(kind, split_list(features), shots, instruction, loss, seed)
+        training = ExitTraining(kind, split_list(features), shots, instruction, loss, seed, head)
         told, texts = tell_counts("texts"), read_labelled(task)
         report = train_exits(bundle, texts, out, training, task=task.name, threads=threads, told=told)
     if as_json:
@@ -103,6 +110,7 @@ def train_exits_command(
     print_facts(
         [
             ("rule", f"{out} ({report.rule.kind}, threshold {report.rule.threshold:.3g})"),
+            ("head", "over the labels" if report.rule.head == "labels" else "over all tokens"),
             ("learnt from", f"{report.learnt_from} texts, measured on {score.texts} others"),
             ("majority class", f"{score.majority:.1%}"),
             ("whole model", f"{score.accuracy_whole:.1%}"),

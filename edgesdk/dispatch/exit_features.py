@@ -1,8 +1,8 @@
 """What an exit is judged by: how sure the logits are, and how little the last block changed.
 
 AdaInfer (Fan et al., IJCAI 2025, section 3.2): gap = P(1st) - P(2nd) and top_prob = P(1st) of the softmax
-over all tokens; and, for its ablation, the cosines of what two blocks in a row add and of the stream before
-and after the last. It chooses nothing.
+over all tokens, or here over some labels only; and, for its ablation, the cosines of what two blocks in a row
+add and of the stream before and after the last. It chooses nothing.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ COSINES = ("cos_attention", "cos_feed_forward", "cos_hidden")
 FEATURES = (*LOGIT_FEATURES, *COSINES)
 """Every feature, in the order in which `exit_features` gives them."""
 
+Logits = NDArray[np.float32] | NDArray[np.float64]
+
 _TINY = 1e-12
 
 
-def exit_features(logits: Float, stream: Float, changes: Sequence[Float | None]) -> NDArray[np.float64]:
+def exit_features(logits: Logits, stream: Float, changes: Sequence[Float | None]) -> NDArray[np.float64]:
     """Features of one row.
 
     Args:
-        logits: (V,) of the exit.
+        logits: (V,) of the exit, or (labels,) of a head over labels.
         stream: (E,) after the last block.
         changes: each of `exit_record.CHANGES` in that row: (E,).
 
@@ -50,7 +52,7 @@ def exit_features(logits: Float, stream: Float, changes: Sequence[Float | None])
     )
 
 
-def top_chances(logits: Float) -> tuple[float, float]:
+def top_chances(logits: Logits) -> tuple[float, float]:
     """The two largest probabilities of a softmax."""
     best = int(logits.argmax())
     largest = logits[best]

@@ -33,7 +33,7 @@ class ExitedPrompt:
         tokens: that were run, without a common beginning.
         blocks: that they ran through.
         heads: how often the head was run for it.
-        logits: (V,) at its last token, of the exit.
+        logits: (V,) at its last token, of the exit; (labels,) by a head over labels.
         seen: features at each exit that was looked at; none where neither rule nor watch reads them.
     """
 
@@ -46,7 +46,20 @@ class ExitedPrompt:
 
 
 Watch = Callable[[int, ExitedPrompt, Float], None]
-"""Told of every exit: blocks that have run, the prompt, and (V,) logits there."""
+"""Told of every exit: blocks that have run, the prompt, and its logits there."""
+
+
+@dataclass(frozen=True)
+class AskedLabels:
+    """Tokens that alone may follow the prompts, for a head over labels.
+
+    Attributes:
+        tokens: (labels,) int32.
+        offsets: (labels,) what is taken off their logits after so many blocks, before features are read.
+    """
+
+    tokens: Int
+    offsets: Callable[[int], NDArray[np.float64]]
 
 
 @dataclass(eq=False)
@@ -66,6 +79,7 @@ def run_prompts(
     *,
     after: Lists | None = None,
     watch: Watch | None = None,
+    labels: AskedLabels | None = None,
 ) -> Iterator[ExitedPrompt]:
     """Runs prompts in their order.
 
@@ -75,6 +89,7 @@ def run_prompts(
         rule: when to leave; None for never.
         after: a sequence that all prompts go on from; it stays as it is.
         watch: looks at every exit, although nobody leaves there; for training.
+        labels: whoever looks asks the head over labels for these; None for the head over all tokens.
 
     Raises:
         CapacityError: a prompt does not fit the context, or the cells that are free.
@@ -94,7 +109,7 @@ def run_prompts(
         while first + count < len(prompts) and count < GROUP and used + len(prompts[first + count]) <= room:
             used += len(prompts[first + count])
             count += 1
-        yield from _run_group(steps, first, prompts[first : first + count], rule, after, watch)
+        yield from _run_group(steps, first, prompts[first : first + count], rule, after, watch, labels)
         first += count
 
 
@@ -126,6 +141,7 @@ def _run_group(
     rule: ExitRule | None,
     after: Lists | None,
     watch: Watch | None,
+    labels: AskedLabels | None,
 ) -> list[ExitedPrompt]:
     E = steps.hidden_size
     opened = []
@@ -142,11 +158,12 @@ def _run_group(
             asked = last or watch is not None or (rule is not None and rule.looks(segment.last))
             if not asked:
                 continue
-            for one, logits in zip(left, _look(steps, left), strict=True):
+            for one, logits in zip(left, _look(steps, left, labels), strict=True):
                 one.prompt.heads += 1
                 one.prompt.logits, one.prompt.blocks = logits, segment.last
                 if not last and (watch is not None or (rule is not None and rule.reads_features)):
-                    one.prompt.seen.append(exit_features(logits, one.stream[-1], one.changes))
+                    judged = logits if labels is None else logits - labels.offsets(segment.last)
+                    one.prompt.seen.append(exit_features(judged, one.stream[-1], one.changes))
                 if watch is not None:
                     watch(segment.last, one.prompt, logits)
             if not last and rule is not None and watch is None:
@@ -159,9 +176,10 @@ def _run_group(
             close_lists(one.lists)
 
 
-def _look(steps: ExitSteps, left: Sequence[_Open]) -> Float:
-    """Logits at the last token of each: (n, V)."""
-    return steps.logits(np.stack([one.stream[-1] for one in left]))
+def _look(steps: ExitSteps, left: Sequence[_Open], labels: AskedLabels | None) -> Float:
+    """Logits at the last token of each: (n, V), or (n, labels)."""
+    streams = np.stack([one.stream[-1] for one in left])
+    return steps.logits(streams) if labels is None else steps.label_logits(streams, labels.tokens)
 
 
 def _run_segment(steps: ExitSteps, index: int, left: Sequence[_Open]) -> None:

@@ -3,7 +3,8 @@
 Four kinds: a `fixed` block; a `top_prob` at least so large; an `svm`, a linear one on features of the exit,
 with weights for each exit; and a `crf`, a linear chain over the exits, of which only those that have run are
 known: it leaves where the chance of "this exit says what the whole model says", by the forward algorithm, is
-large enough. The last two are those of AdaInfer (Fan et al., IJCAI 2025, section 3.3). Training is elsewhere.
+large enough. The last two are those of AdaInfer (Fan et al., IJCAI 2025, section 3.3). What they read of the
+logits is of all tokens, as there, or of the labels of a task only. Training is elsewhere.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from edgesdk.dispatch.exit_features import FEATURES
 from edgesdk.errors import BundleError, UnsupportedOption, first_line, quoted
 
 RuleKind = Literal["fixed", "top_prob", "svm", "crf"]
+
+Head = Literal["all", "labels"]
+"""Over which tokens the logits are that a rule reads: all, or a task's labels."""
 
 _MOST_BYTES = 1 << 20
 _MOST_EXITS = 512
@@ -56,6 +60,8 @@ class ExitRule:
         examples: how many texts.
         agreement: share of those held back whose answer was that of the whole model.
         blocks_share: share of blocks that those held back ran.
+        head: over which tokens `gap` and `top_prob` are; over labels once `offsets` are taken off. Not read
+            by `fixed`.
     """
 
     kind: RuleKind
@@ -74,6 +80,7 @@ class ExitRule:
     examples: int = 0
     agreement: float = 0.0
     blocks_share: float = 1.0
+    head: Head = "all"
     format: Literal["edgesdk-exits"] = "edgesdk-exits"
     version: Literal[1] = 1
 
@@ -85,6 +92,8 @@ class ExitRule:
         """
         if self.kind not in get_args(RuleKind):
             raise ValueError(f"a rule is {quoted(self.kind)}, expected {', '.join(get_args(RuleKind))}")
+        if self.head not in get_args(Head):
+            raise ValueError(f"a rule reads {quoted(self.head)}, expected {' or '.join(get_args(Head))}")
         if not 1 <= len(self.exits) <= _MOST_EXITS or list(self.exits) != sorted(set(self.exits)):
             raise ValueError(f"exits are {quoted(self.exits)}, expected rising numbers of blocks")
         count, asked = len(self.features), len(self.exits)
@@ -110,6 +119,16 @@ class ExitRule:
         numbers += [value for row in (*self.weights, *self.offsets) for value in row]
         if not all(map(math.isfinite, numbers)) or 0.0 in self.scale:
             raise ValueError("it holds numbers that are not finite or scales of 0")
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it reads logits that only a head over labels gives."""
+        return self.head == "labels" and self.reads_features
+
+    @property
+    def suits_labels(self) -> bool:
+        """Whether a head over labels is enough for it."""
+        return self.head == "labels" or not self.reads_features
 
     @property
     def reads_features(self) -> bool:
@@ -166,7 +185,7 @@ class ExitRule:
 
 
 EarlyExit = str | Path | ExitRule
-"""A rule; its file; or one of the plain kinds in short: `fixed:18`, `top_prob:0.9`."""
+"""A rule; its file; or one of the plain kinds in short: `fixed:18`, `top_prob:0.9`, `label_prob:0.9`."""
 
 
 def write_rule(path: Path, rule: ExitRule) -> None:
@@ -178,13 +197,14 @@ def write_rule(path: Path, rule: ExitRule) -> None:
     write_file(path, json.dumps(to_json(rule), indent=1) + "\n")
 
 
-def read_rule(given: EarlyExit, stacks: ExitStacks | None, numbers: str) -> ExitRule:
+def read_rule(given: EarlyExit, stacks: ExitStacks | None, numbers: str, *, labels: bool = False) -> ExitRule:
     """The rule that a caller means, for one bundle.
 
     Args:
         given: a rule, a file, or one in short.
         stacks: segments of the variant that runs; None where it has none.
         numbers: digest of its weights.
+        labels: whether an answer is one of some labels, so that a rule may read their chances.
 
     Raises:
         UnsupportedOption: the bundle has no exits, or the rule cannot be read, or suits another bundle.
@@ -210,6 +230,16 @@ def read_rule(given: EarlyExit, stacks: ExitStacks | None, numbers: str) -> Exit
         )
     if rule.numbers not in ("", numbers):
         raise UnsupportedOption(f"the rule was made for a bundle with other weights; {_TRAIN} for this one")
+    if rule.needs_labels and not labels:
+        raise UnsupportedOption(
+            "the rule reads the chances of labels, which an answer that is written has not; make one with: "
+            "edgesdk train exits --head all, or take fixed:BLOCK or top_prob:CHANCE"
+        )
+    if rule.needs_labels and not stacks.labels:
+        raise UnsupportedOption(
+            "the rule reads a head over labels, which the bundle has not; convert it again with --exits, or "
+            "make a rule with: edgesdk train exits --head all"
+        )
     return rule
 
 
@@ -220,7 +250,7 @@ def _in_short(text: str, exits: tuple[int, ...]) -> ExitRule | None:
         UnsupportedOption: the number in it has no meaning.
     """
     kind, colon, value = text.partition(":")
-    if not colon or kind not in ("fixed", "top_prob"):
+    if not colon or kind not in ("fixed", "top_prob", "label_prob"):
         return None
     try:
         if kind == "fixed":
@@ -228,8 +258,8 @@ def _in_short(text: str, exits: tuple[int, ...]) -> ExitRule | None:
         threshold = float(value)
     except ValueError:
         threshold = math.nan
-    if kind == "top_prob" and 0 < threshold <= 1:
-        return ExitRule("top_prob", exits, threshold)
+    if kind != "fixed" and 0 < threshold <= 1:
+        return ExitRule("top_prob", exits, threshold, head="labels" if kind == "label_prob" else "all")
     expected = f"one of {', '.join(map(str, exits))}" if kind == "fixed" else "above 0 and at most 1"
     raise UnsupportedOption(f"early_exit is {quoted(text)}, expected {kind}:NUMBER, {expected}")
 

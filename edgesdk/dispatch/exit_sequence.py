@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgesdk.backends.protocol import Between, Float, Int
 from edgesdk.backends.sequence_room import check_room
 from edgesdk.dispatch.exit_features import exit_features
-from edgesdk.dispatch.exit_rule import ExitRule
+from edgesdk.dispatch.exit_rule import ExitRule, Head
 from edgesdk.dispatch.exit_steps import ExitSteps
 
 
@@ -33,6 +33,7 @@ class ExitFigures:
         blocks_share: blocks that were run, of those of the whole model; the head not counted.
         work_share: multiplications of these steps, heads and fills counted, of those without exits.
         filled: tokens that have keys and values made of an exit's stream in some blocks.
+        head: which one was run: that of all tokens, or that over labels.
     """
 
     exits: Mapping[int, int]
@@ -40,6 +41,7 @@ class ExitFigures:
     blocks_share: float
     work_share: float
     filled: int = 0
+    head: Head = "all"
 
 
 class ExitSequence:
@@ -152,6 +154,7 @@ class ExitLog:
         """Starts empty, for a model of so many blocks."""
         self._blocks = blocks
         self._counts: dict[int, int] = {}
+        self._by_labels = 0
         self._lock = threading.Lock()
 
     def add(self, figures: ExitFigures) -> None:
@@ -159,18 +162,22 @@ class ExitLog:
         with self._lock:
             for blocks, count in figures.exits.items():
                 self._counts[blocks] = self._counts.get(blocks, 0) + count
+                self._by_labels += count if figures.head == "labels" else 0
 
     @property
     def notes(self) -> tuple[str, ...]:
         """A line for the receipt; none as long as nobody asked for exits."""
         with self._lock:
-            counts = dict(sorted(self._counts.items()))
+            counts, by_labels = dict(sorted(self._counts.items())), self._by_labels
         total = sum(counts.values())
         if not total:
             return ()
         share = sum(blocks * count for blocks, count in counts.items()) / (self._blocks * total)
         told = ", ".join(f"{count} after {blocks}" for blocks, count in counts.items())
-        return (f"early exits: {share:.0%} of {self._blocks} blocks were run in {total} steps ({told})",)
+        apart = f", {by_labels} by a head over labels" if by_labels else ""
+        return (
+            f"early exits: {share:.0%} of {self._blocks} blocks were run in {total} steps ({told}){apart}",
+        )
 
 
 def exit_figures(
@@ -180,6 +187,7 @@ def exit_figures(
     *,
     filled: bool,
     tokens: Mapping[int, int] | None = None,
+    labels: int | None = None,
 ) -> ExitFigures:
     """Sums up what was run.
 
@@ -189,14 +197,16 @@ def exit_figures(
         heads: how often the head was run.
         filled: whether what was not run was filled up.
         tokens: tokens of these answers by the blocks that they ran; None for one each.
+        labels: how many the head over labels was asked for; None where the head of all tokens was run.
     """
     cost, blocks = steps.cost, steps.stacks.blocks
+    head: Head = "all" if labels is None else "labels"
     weights = counts if tokens is None else tokens
     steps_run = sum(counts.values())
     total = sum(weights.values())
     if not total:
-        return ExitFigures({}, heads, 1.0, 1.0)
-    work = heads * cost.head + sum(cost.of(last) * count for last, count in weights.items())
+        return ExitFigures({}, heads, 1.0, 1.0, head=head)
+    work = heads * cost.look(labels) + sum(cost.of(last) * count for last, count in weights.items())
     if filled:
         work += sum(sum(cost.fills[last:]) * count for last, count in weights.items())
     whole = cost.of(blocks) * total + cost.head * steps_run
@@ -207,4 +217,5 @@ def exit_figures(
         sum(last * count for last, count in weights.items()) / (blocks * total),
         work / whole,
         early if filled else 0,
+        head,
     )

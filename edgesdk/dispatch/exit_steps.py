@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgesdk.backends.protocol import NO_CELLS, Float, Int, StepBackend
+from edgesdk.backends.protocol import NO_CELLS, Float, Int, StepBackend, StepBuffers
 from edgesdk.backends.turns import turns_of
 from edgesdk.bundle.decoder_block import Attention
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.exit_record import EXIT_HEAD, STREAM, ExitStacks
+from edgesdk.bundle.exit_record import EXIT_HEAD, LABEL_COLUMNS, LABEL_HEAD, LABELS, STREAM, ExitStacks
 from edgesdk.bundle.step_shape import StepShape
+from edgesdk.errors import DeviceError
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.step_entry import Wanted
 from edgesdk.kv.step_runner import StepEntry, StepRunner
@@ -35,15 +36,21 @@ class ExitCost:
         blocks: of each block.
         head: of the head for one row.
         fills: of each block's keys and values alone, as a fill makes them.
+        label_head: of the head over labels for one row, up to `LABEL_COLUMNS` of them.
     """
 
     blocks: tuple[int, ...]
     head: int
     fills: tuple[int, ...]
+    label_head: int
 
     def of(self, blocks: int) -> int:
         """Of the first so many blocks."""
         return sum(self.blocks[:blocks])
+
+    def look(self, labels: int | None) -> int:
+        """Of one row of logits: of all tokens for None, else of so many labels."""
+        return self.head if labels is None else self.label_head * -(-labels // LABEL_COLUMNS)
 
 
 def exit_cost(spec: DecoderSpec) -> ExitCost:
@@ -59,7 +66,7 @@ def exit_cost(spec: DecoderSpec) -> ExitCost:
         ffn = 0 if block.feed_forward is None else 3 * E * block.feed_forward.size
         blocks.append(attention + ffn)
         fills.append(products)
-    return ExitCost(tuple(blocks), E * spec.logits_size, tuple(fills))
+    return ExitCost(tuple(blocks), E * spec.logits_size, tuple(fills), E * LABEL_COLUMNS)
 
 
 class ExitSteps:
@@ -89,6 +96,7 @@ class ExitSteps:
         self.hidden_size = spec.hidden_size
         """E."""
         self.cost = exit_cost(spec)
+        self._vocabulary = spec.logits_size
         self.runners = tuple(
             StepRunner(
                 backend,
@@ -103,6 +111,8 @@ class ExitSteps:
         self._turns = turns_of(backend)
         sizes = [shape for shape in backend.shapes if shape.stack == EXIT_HEAD]
         self._heads = sorted(sizes, key=lambda shape: shape.tokens)
+        sizes = [shape for shape in backend.shapes if shape.stack == LABEL_HEAD]
+        self._label_heads = sorted(sizes, key=lambda shape: shape.tokens)
         self._fills = {
             shape.stack: shape for shape in backend.shapes if shape.stack in {f.name for f in stacks.fills}
         }
@@ -132,11 +142,46 @@ class ExitSteps:
     def _head(self, streams: Float) -> Float:
         shape = next(s for s in self._heads if s.tokens >= len(streams))
         buffers = self.backend.buffers(shape)
-        given = buffers.port(STREAM)
-        given[: len(streams)] = streams
-        given[len(streams) :] = 0
+        _fill_streams(buffers, streams)
         self.backend.run(shape, NO_CELLS)
         return buffers.logits[: len(streams)].copy()
+
+    def label_logits(self, streams: Float, labels: Int) -> Float:
+        """What the head over labels says of some rows: the head's logits of these tokens, nothing else.
+
+        Args:
+            streams: (n, E) after any block, n at least 1.
+            labels: (k,) int32 tokens, k at least 1; the stacks have that head.
+
+        Returns:
+            (n, k) float32.
+
+        Raises:
+            DeviceError: a label is no token that the model writes, or the backend failed.
+        """
+        strange = labels[(labels < 0) | (labels >= self._vocabulary)]
+        if len(strange):
+            raise DeviceError(
+                f"a label begins with token {strange[0]}, the model writes {self._vocabulary}; convert the "
+                "bundle again"
+            )
+        found = np.empty((len(streams), len(labels)), np.float32)
+        rows, columns = self._label_heads[-1].tokens, self._label_heads[-1].rows
+        for y in range(0, len(streams), rows):
+            for x in range(0, len(labels), columns):
+                part = np.s_[y : y + rows, x : x + columns]
+                found[part] = self._turns.take(self._label_head, streams[part[0]], labels[part[1]])
+        return found
+
+    def _label_head(self, streams: Float, labels: Int) -> Float:
+        shape = next(s for s in self._label_heads if s.tokens >= len(streams))
+        buffers = self.backend.buffers(shape)
+        wanted = buffers.port(LABELS)
+        wanted[: len(labels)] = labels
+        wanted[len(labels) :] = labels[0]
+        _fill_streams(buffers, streams)
+        self.backend.run(shape, NO_CELLS)
+        return buffers.logits[: len(streams), : len(labels)].copy()
 
     def run_through(
         self, lists: Lists, tokens: Int, leave: Callable[[int, Float, list[Float | None]], bool] | None = None
@@ -201,3 +246,10 @@ class ExitSteps:
         """Gives the memory of the cells back; sequences must be closed. The backend stays open."""
         for runner in self.runners:
             runner.close()
+
+
+def _fill_streams(buffers: StepBuffers, streams: Float) -> None:
+    """Gives a head rows, and zeros for those of its size that nobody asks for."""
+    given = buffers.port(STREAM)
+    given[: len(streams)] = streams
+    given[len(streams) :] = 0

@@ -18,7 +18,7 @@ import numpy as np
 
 from edgesdk.backends.not_finite import NotFiniteError
 from edgesdk.backends.protocol import Between, Float, Int, SequenceBackend, TokenSequence
-from edgesdk.backends.sequence_room import check_tokens, use_gates
+from edgesdk.backends.sequence_room import OTHER_ADAPTER, check_tokens, use_gates
 from edgesdk.backends.turns import Turns
 from edgesdk.bundle.adapter_record import Gates
 from edgesdk.devices.receipt import Runner
@@ -142,7 +142,7 @@ class FailoverSequence:
             DeviceError: it has no adapters.
         """
         if self._tokens and gates != self._gates:
-            raise CapacityError("the sequence holds tokens of another adapter; empty it first")
+            raise CapacityError(OTHER_ADAPTER)
         self._gates = gates
         self._try(lambda sequence: use_gates(sequence, gates))
 

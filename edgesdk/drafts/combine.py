@@ -17,6 +17,7 @@ from edgesdk.drafts.draft_figures import DraftFigures
 from edgesdk.drafts.guess import Guess, Source
 from edgesdk.drafts.kept_rates import KeptRates
 from edgesdk.drafts.step_costs import StepCosts
+from edgesdk.drafts.stream_costs import StreamCosts
 from edgesdk.drafts.stream_places import StreamPlaces
 from edgesdk.drafts.trials import Trials
 from edgesdk.drafts.worth import best_depth, choose_rows
@@ -51,6 +52,7 @@ class CombinedDrafter:
         costs: StepCosts | None = None,
         weigh: bool = True,
         streams: int = 0,
+        stream_share: float = 1.0,
     ) -> None:
         """Takes over sources.
 
@@ -59,9 +61,11 @@ class CombinedDrafter:
             costs: what steps cost; None to begin with a guess.
             weigh: False to draft whatever there is, worth it or not.
             streams: G, how many streams the model has, to be put into its steps.
+            stream_share: of a token's work that a row of a stream costs.
         """
         self._asked = [_Asked(source, KeptRates(source.priors)) for source in sources]
         self._costs = StepCosts() if costs is None else costs
+        self._stream_costs = StreamCosts(self._costs, stream_share)
         self._weigh = weigh
         self._places = StreamPlaces(streams) if streams else None
         self._stream_rows = 0
@@ -146,16 +150,16 @@ class CombinedDrafter:
             drafts,
             [[reach[row] for row in taken] for reach, taken in zip(chances, rows, strict=True)],
             rate=self._asked[-1].rates.overall if self._weigh else None,
-            cost=self._costs.seconds,
+            cost=self._stream_costs.seconds,
         )
 
     def learn(self, step: JudgedStep) -> None:
         """Learns what a step cost, and what became of its drafts."""
         streams = sum(draft.streams for draft in step.drafts)
-        rows = streams + sum(draft.drafted for draft in step.drafts)
+        drafted = sum(draft.drafted for draft in step.drafts)
         kept = sum(draft.kept for draft in step.drafts)
         if not step.prefilled:
-            self._costs.learn(step.decoded + step.forced + rows, step.model_s)
+            self._stream_costs.learn(step.decoded + step.forced + drafted, streams, step.model_s)
         self._stream_rows += streams
         self._steps += step.decoded
         by = [self._drafted_by.get(draft.key, 0) for draft in step.drafts]

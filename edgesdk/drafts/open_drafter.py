@@ -19,7 +19,7 @@ from edgesdk.drafts.combine import CombinedDrafter
 from edgesdk.drafts.grammar_drafts import GrammarDrafts
 from edgesdk.drafts.guess import Source
 from edgesdk.drafts.lookup import Lookup
-from edgesdk.drafts.open_streams import has_streams, require_streams
+from edgesdk.drafts.open_streams import has_streams, require_streams, stream_share
 from edgesdk.drafts.stack_drafts import open_stack_drafts, shallow_stack
 from edgesdk.drafts.stream_drafts import StreamDrafts
 from edgesdk.drafts.trained_draft import has_trained_draft, open_trained_draft
@@ -75,11 +75,12 @@ def open_drafter(
     bundle, variant = running.bundle, running.variant
     lookup = Lookup(_ids(bundle, check_draft_texts(texts)), remember=remember)
     sources: list[Source] = [lookup, GrammarDrafts()]
-    streams = 0
+    streams, share = 0, 1.0
     if draft == "trained" or (draft == "auto" and has_trained_draft(variant, running.steps)):
         sources.append(open_trained_draft(bundle, variant, running.steps))
     elif draft == "streams" or (draft == "auto" and has_streams(variant, running.steps)):
         streams = require_streams(bundle, variant, running.steps).count
+        share = stream_share(bundle, variant, running.steps)
         sources.append(StreamDrafts())
     elif draft == "shallow" or (draft == "auto" and shallow_stack(bundle, variant) is not None):
         sources.append(
@@ -89,7 +90,7 @@ def open_drafter(
         )
     elif draft not in WORDS:
         sources.append(open_bundle_drafts(bundle, draft, threads=running.threads))
-    return CombinedDrafter(sources, streams=streams)
+    return CombinedDrafter(sources, streams=streams, stream_share=share)
 
 
 def _ids(bundle: Bundle, texts: Sequence[str]) -> list[Int]:

@@ -7,6 +7,8 @@ from edgesdk.bundle.manifest import Variant
 from edgesdk.bundle.reader import Bundle
 from edgesdk.bundle.stack_record import STREAMS, StreamsRecord
 from edgesdk.bundle.step_shape import MAIN
+from edgesdk.bundle.stream_part import TOP
+from edgesdk.dispatch.exit_steps import exit_cost
 from edgesdk.errors import DeviceError, UnsupportedOption
 
 
@@ -41,6 +43,22 @@ def require_streams(bundle: Bundle, variant: Variant, steps: StepBackend | None)
     if not _runs(steps):
         raise DeviceError(f"what runs {variant.name} cannot run its streams; load it with backend litert")
     return record
+
+
+def stream_share(bundle: Bundle, variant: Variant, steps: StepBackend | None) -> float:
+    """How much of a token's work a row of a stream costs: 1 where it runs through all blocks.
+
+    Args:
+        bundle: whose.
+        variant: that runs, with streams.
+        steps: what runs it.
+    """
+    record = find_streams(variant)
+    if record is None or steps is None or TOP not in steps.contracts:
+        return 1.0
+    cost = exit_cost(bundle.manifest.decoder_of(variant))
+    whole = sum(cost.blocks) + cost.head
+    return (whole - cost.of(len(cost.blocks) - record.layers)) / whole
 
 
 def _runs(steps: StepBackend | None) -> bool:

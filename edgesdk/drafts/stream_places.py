@@ -22,7 +22,7 @@ class StreamStep:
     """What a step has before streams are added.
 
     Attributes:
-        rows: that it runs, for all answers together.
+        rows: of tokens that it runs, for all answers together.
         expected: tokens that it brings, about.
         answers: how many go on in it.
         most: further rows that it may run.
@@ -35,7 +35,7 @@ class StreamStep:
 
 
 def choose_places(
-    last: Sequence[float], step: StreamStep, rate: float, count: int, cost: Callable[[int], float]
+    last: Sequence[float], step: StreamStep, rate: float, count: int, cost: Callable[[int, int], float]
 ) -> tuple[int, int]:
     """How many of some places get streams, and how many each.
 
@@ -44,27 +44,27 @@ def choose_places(
         step: that they are added to.
         rate: how often a guess of a stream is kept, where the one before it is.
         count: G, the streams that there are.
-        cost: time of a step of so many rows.
+        cost: time of a step of so many tokens and so many streams.
 
     Returns:
         Places and streams for each; (0, 0) where none pays.
 
     Example:
-        >>> choose_places([0.6, 0.4], StreamStep(2, 1.4, 1, 8), 0.6, 2, lambda rows: 1 + 0.1 * (rows - 1))
+        >>> choose_places([0.6, 0.4], StreamStep(2, 1.4, 1, 8), 0.6, 2, lambda n, m: 1 + 0.1 * (n + m - 1))
         (2, 1)
     """
-    best = LEAST_GAIN * step.expected / cost(step.rows)
+    best = LEAST_GAIN * step.expected / cost(step.rows, 0)
     found = (0, 0)
     worth = 0.0
     for each in range(1, count + 1):
         worth += rate**each
-        later = cost(step.answers + each) - cost(step.answers)
+        later = cost(step.answers + each, 0) - cost(step.answers, 0)
         reach = 0.0
         for places, chance in enumerate(last, start=1):
             if places * each > step.most:
                 break
             reach += chance
-            seconds = cost(step.rows + places * each) + reach * later
+            seconds = cost(step.rows, places * each) + reach * later
             speed = (step.expected + reach * worth) / seconds
             if speed > best:
                 best, found = speed, (places, each)
@@ -90,7 +90,7 @@ class StreamPlaces:
         chances: Sequence[Sequence[float]],
         *,
         rate: float | None,
-        cost: Callable[[int], float],
+        cost: Callable[[int, int], float],
     ) -> list[Draft | None]:
         """Drafts with streams in them.
 
@@ -99,7 +99,7 @@ class StreamPlaces:
             drafts: for each.
             chances: for each the chance of every drafted token to be kept, predecessors included.
             rate: how often a guess of a stream is kept; None to add all that there is room for.
-            cost: time of a step of so many rows.
+            cost: time of a step of so many tokens and so many streams.
         """
         places = _places(drafts, chances)
         drafted = sum(0 if draft is None else len(draft.tokens) for draft in drafts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgesdk.backends.protocol import Between, Float, Int, StepBackend, Walk
-from edgesdk.backends.sequence_room import check_room
+from edgesdk.backends.sequence_room import OTHER_ADAPTER, check_room
 from edgesdk.bundle.adapter_record import Gates
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.errors import CapacityError
@@ -66,7 +66,7 @@ class CellSequence:
         if gates == self._cells.gates:
             return
         if self._cells.length:
-            raise CapacityError("the sequence holds tokens of another adapter; empty it first")
+            raise CapacityError(OTHER_ADAPTER)
         cells = self._runner.new_list(gates)
         self._cells.close()
         self._cells = cells

@@ -34,6 +34,7 @@ from edgesdk.kv.step_gates import check_gates
 from edgesdk.kv.step_mask import MaskBlock
 from edgesdk.kv.step_rows import Rows, rows_of_tokens, run_rows
 from edgesdk.kv.step_sizes import StepSizes
+from edgesdk.kv.top_rows import TopRows
 
 MOST_DRAFTS = 64
 """Of a step: more than any drafter is right about."""
@@ -118,6 +119,7 @@ class StepRunner:
         self._changes = [name for name in CHANGES if name in outputs]
         self._logits: Float | None = None
         self._picker = SizePicker(backend, self._sizes, self.pool, context)
+        self._top = TopRows.of(backend, stack)
         self._drafts: dict[int, _Judged] = {}
         self._most_drafts: dict[tuple[int, int], int] = {}
 
@@ -203,15 +205,20 @@ class StepRunner:
         self._drafts.clear()
         picked = self._picker.pick(total, wanted)
         shape, buffers = picked.shape, picked.buffers
-        blocks = fill_step(buffers, entries, total)
-        self._further_inputs.fill(buffers, entries)
-        picked.mask.show(buffers, blocks)
-        if picked.before is not None:
-            picked.before.show(buffers, self.pool.cells, blocks)
-        run = partial(self._backend.run, shape, self.pool.cells)
-        first = [buffers.logits] if self._gives_logits else []
-        found = run_rows(run, buffers, entries, wanted, [*first, *self._further(buffers)])
-        if apart and wanted <= shape.rows:
+        top = self._top
+        parts = None if top is None else top.run(entries, wanted, self.pool.cells, self._outputs)
+        if parts is not None:
+            buffers, kv_new, found = parts
+        else:
+            blocks = fill_step(buffers, entries, total)
+            self._further_inputs.fill(buffers, entries)
+            picked.mask.show(buffers, blocks)
+            if picked.before is not None:
+                picked.before.show(buffers, self.pool.cells, blocks)
+            run = partial(self._backend.run, shape, self.pool.cells)
+            kv_new, found = buffers.kv_new, run_rows(run, buffers, entries, wanted, self._outputs(buffers))
+        first = self._gives_logits
+        if apart and (parts is not None or wanted <= shape.rows):
             found = [[None if rows is None else rows.copy() for rows in output] for output in found]
         results: Rows = found[0] if first else [None for _ in entries]
         self.hidden = found[-1] if self.gives_hidden else []
@@ -220,9 +227,9 @@ class StepRunner:
             self.streams = rows_of_tokens(cast(Float, buffers.extra[NEXT_STREAM]), entries, copy=apart)
         if self.gives_states:
             self.states = rows_of_tokens(cast(Float, buffers.extra[STATES]), entries, copy=apart)
-        self._commit(buffers, entries, total, kept)
+        self._commit(kv_new, entries, total, kept)
         if kept < total:
-            self._hold_drafts(buffers, entries, copy=apart)
+            self._hold_drafts(kv_new, entries, copy=apart)
         return results
 
     def run_next(self, cells: CellList, token: Int) -> Float:
@@ -337,7 +344,11 @@ class StepRunner:
         names = [HIDDEN] if self.gives_hidden else self._changes
         return [cast(Float, buffers.extra[name]) for name in names]
 
-    def _commit(self, buffers: StepBuffers, entries: Sequence[StepEntry], total: int, kept: int) -> None:
+    def _outputs(self, buffers: StepBuffers) -> list[Float]:
+        """Outputs of rows that are handed out, logits first where there are some."""
+        return [*([buffers.logits] if self._gives_logits else []), *self._further(buffers)]
+
+    def _commit(self, kv_new: Cells, entries: Sequence[StepEntry], total: int, kept: int) -> None:
         """Adds the tokens of all entries but drafts; only now do they belong to their sequences."""
         rows = None
         if kept < total:
@@ -347,15 +358,15 @@ class StepRunner:
                 keeps[first : first + len(entry.tokens)] = True
                 first += entry.rows
             rows = np.flatnonzero(keeps).astype(np.int32)
-        self._store(buffers.kv_new, [(entry.cells, entry.tokens) for entry in entries], kept, rows)
+        self._store(kv_new, [(entry.cells, entry.tokens) for entry in entries], kept, rows)
 
-    def _hold_drafts(self, buffers: StepBuffers, entries: Sequence[StepEntry], *, copy: bool) -> None:
+    def _hold_drafts(self, kv_new: Cells, entries: Sequence[StepEntry], *, copy: bool) -> None:
         """Remembers what `keep` may be asked for."""
         first = 0
         for entry in entries:
             end = first + entry.rows
             if entry.drafts is not None:
-                kv = buffers.kv_new.take(slice(first + len(entry.tokens), end))
+                kv = kv_new.take(slice(first + len(entry.tokens), end))
                 self._drafts[entry.cells.serial] = _Judged(
                     entry.drafts, kv.copy() if copy else kv, entry.cells.length, copy
                 )

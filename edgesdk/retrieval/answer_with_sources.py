@@ -13,6 +13,7 @@ to its form by a grammar.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Unpack
 
@@ -80,7 +81,7 @@ def answer_with_sources(
         known = _gate(desk, judge, asked, coarse)
         if known:
             return _unsearched(desk, asked, coarse, larger)
-        queries = [asked, *_further_queries(desk, judge, asked, coarse)]
+        queries = _distinct([asked, *_further_queries(desk, judge, asked, coarse)])
         found = _search(desk, index, asked, queries)
         if larger is None:
             return _answer(desk, asked, queries, found, coarse)
@@ -151,6 +152,14 @@ def _further_queries(desk: GateDesk, judge: Judge, question: str, coarse: Comple
             if not found.known:
                 queries.append(claim.query)
     return queries
+
+
+def _distinct(queries: list[str]) -> list[str]:
+    """The first of each: a model likes to write the question again, and a search knows words alone."""
+    found: dict[str, str] = {}
+    for query in queries:
+        found.setdefault(" ".join(re.findall(r"\w+", query.casefold())), query)
+    return list(found.values())
 
 
 def _search(desk: GateDesk, index: TextIndex, question: str, queries: list[str]) -> list[Passage]:

@@ -11,6 +11,8 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from edgesdk.backends.protocol import StatedSequence, TokenSequence
+from edgesdk.backends.sequence_room import check_room
 from edgesdk.decoding.completion import Completion
 from edgesdk.engine.engine import Engine
 from edgesdk.engine.request_options import RequestOptions
@@ -114,11 +116,60 @@ class GateDesk:
         Raises:
             CapacityError: they do not fit the context.
         """
-        prompt = self.writer.write(COARSE, f"Question: {question}").ids
-        logits = self.engine.model.score([*prompt, *answer])[len(prompt) - 1 : -1]
-        logprobs, entropy = surety(logits.astype(np.float64))
-        chosen = logprobs[np.arange(len(answer)), np.asarray(answer)]
-        return Belief(float(chosen.mean()), float(entropy.mean()), float(np.exp(chosen.min())), len(answer))
+        return self._run_answer(question, answer, state=False)[0]
+
+    def belief_and_state(
+        self, question: str, answer: Sequence[int]
+    ) -> tuple[Belief, npt.NDArray[np.float64]]:
+        """The same, and what the head reads after the answer: (E,), or (0,) where no bundle gives it.
+
+        Raises:
+            CapacityError: they do not fit the context.
+        """
+        return self._run_answer(question, answer, state=True)
+
+    def run(self, tokens: Sequence[int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Logits (V,) after tokens, and what the head read for them: (E,), or (0,) where no bundle gives it.
+
+        Raises:
+            CapacityError: they do not fit the context.
+        """
+        with self._sequence() as sequence:
+            logits = np.array(sequence.extend(np.asarray(tokens, np.int32)), np.float64)
+            return logits.reshape(-1), _state(sequence)
+
+    def _run_answer(
+        self, question: str, answer: Sequence[int], *, state: bool
+    ) -> tuple[Belief, npt.NDArray[np.float64]]:
+        """Prompt and answer once. The prompt pays for one row of logits: each costs some layers."""
+        prompt = np.asarray(self.writer.write(COARSE, f"Question: {question}").ids, np.int32)
+        tokens = np.asarray(answer, np.int32)
+        check_room(len(prompt) + len(tokens), 0, self.engine.model.context)
+        with self._sequence() as sequence:
+            rows = [np.array(sequence.extend(prompt), np.float64).reshape(1, -1)]
+            if len(tokens) > 1:
+                rows.append(np.array(sequence.score(tokens[:-1]), np.float64))
+            hidden = np.empty(0)
+            if state:
+                sequence.extend(tokens[-1:])
+                hidden = _state(sequence)
+        logprobs, entropy = surety(np.concatenate(rows))
+        chosen = logprobs[np.arange(len(tokens)), tokens]
+        belief = Belief(float(chosen.mean()), float(entropy.mean()), float(np.exp(chosen.min())), len(tokens))
+        return belief, hidden
+
+    @contextmanager
+    def _sequence(self) -> Iterator[TokenSequence]:
+        sequence = self.engine.model.new_sequence()
+        try:
+            yield sequence
+        finally:
+            sequence.close()
+
+
+def _state(sequence: TokenSequence) -> npt.NDArray[np.float64]:
+    hidden = sequence.hidden if isinstance(sequence, StatedSequence) else None
+    return np.array([] if hidden is None else hidden, np.float64).reshape(-1)
 
 
 def surety(

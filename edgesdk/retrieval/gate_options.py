@@ -78,6 +78,8 @@ class GateOptions:
             raise UnsupportedOption("gate 'head' and the file of a judge go together; give both or neither")
         if self.threshold is not None:
             number("threshold", self.threshold)
+            if self.gate in ("always", "never"):
+                raise UnsupportedOption(f"gate {self.gate!r} weighs nothing, so it reads no threshold")
         for name in ("rewrite", "filter_claims", "cite"):
             flag(name, getattr(self, name))
         whole_number("files", self.files, 1, MOST_PASSAGES)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edgesdk.backends.protocol import StatedSequence
 from edgesdk.errors import CapacityError, RetrievalError
 from edgesdk.model import Model
 from edgesdk.retrieval.gate_desk import COARSE, GateDesk, surety
@@ -45,14 +44,13 @@ def judge_features(desk: GateDesk, question: str, tokens: Sequence[int]) -> npt.
     Raises:
         CapacityError: they do not fit the context.
     """
-    belief = desk.belief(question, tokens)
+    belief, hidden = desk.belief_and_state(question, tokens)
     figures = [
         belief.mean_logprob,
         belief.mean_entropy,
         math.log(max(belief.least, 1e-9)),
         math.log(belief.tokens),
     ]
-    hidden, _ = _run(desk, [*_prompt(desk, question), *tokens])
     return np.concatenate([figures, hidden])
 
 
@@ -66,26 +64,11 @@ def question_features(desk: GateDesk, question: str) -> npt.NDArray[np.float64]:
     Raises:
         CapacityError: it does not fit the context.
     """
-    prompt = _prompt(desk, question)
-    hidden, logits = _run(desk, prompt)
+    prompt = desk.writer.write(COARSE, f"Question: {question}").ids
+    logits, hidden = desk.run(prompt)
     logprobs, entropy = surety(logits)
     second, best = np.partition(logprobs, -2)[-2:]
     return np.concatenate([[best, entropy, max(second, math.log(1e-9)), math.log(len(prompt))], hidden])
-
-
-def _prompt(desk: GateDesk, question: str) -> Sequence[int]:
-    return desk.writer.write(COARSE, f"Question: {question}").ids
-
-
-def _run(desk: GateDesk, tokens: Sequence[int]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """What the head reads after the last token, (E,), or (0,) where no bundle gives it; and the logits."""
-    sequence = desk.engine.model.new_sequence()
-    try:
-        logits = np.array(sequence.extend(np.asarray(tokens, np.int32)), np.float64).reshape(-1)
-        state = sequence.hidden if isinstance(sequence, StatedSequence) else None
-        return np.array([] if state is None else state, np.float64).reshape(-1), logits
-    finally:
-        sequence.close()
 
 
 @dataclass(frozen=True)

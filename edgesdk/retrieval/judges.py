@@ -127,7 +127,7 @@ class AskJudge:
         model = desk.engine.model
         try:
             ids = model.render_prompt(text.removesuffix(")"), raw=True)
-            logits = model.score(ids)[-1].astype(np.float64)
+            logits, _ = desk.run(ids)
         except CapacityError:
             return Judgement(None, None, "question and answer are too long to judge")
         # The text stands as it is, without the chat template, so that its next token is the word.

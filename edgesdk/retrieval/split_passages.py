@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from edgesdk.errors import MissingExtra
 from edgesdk.retrieval.read_text import Text
+
+if TYPE_CHECKING:
+    from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
 PASSAGE_CHARACTERS = (600, 1200)
 """A passage has between these where its text allows: 150 to 300 tokens, so some fit a small context."""
@@ -24,15 +28,29 @@ class Piece:
     text: str
 
 
+def check_splitters() -> None:
+    """Finds out whether texts can be split here, before a file is made for their passages.
+
+    Raises:
+        MissingExtra: what splits is not installed.
+    """
+    _splitters()
+
+
 def split_passages(text: Text) -> list[Piece]:
     """The passages of a text, in order.
 
     Raises:
         MissingExtra: what splits is not installed.
     """
+    of_markdown, of_text = _splitters()
+    splitter = (of_markdown if text.markdown else of_text)(PASSAGE_CHARACTERS)
+    return [Piece(start, piece) for start, piece in splitter.chunk_indices(text.text) if piece.strip()]
+
+
+def _splitters() -> tuple[type[MarkdownSplitter], type[TextSplitter]]:
     try:
         from semantic_text_splitter import MarkdownSplitter, TextSplitter
     except ImportError as error:
         raise MissingExtra("semantic-text-splitter", "retrieval") from error
-    splitter = (MarkdownSplitter if text.markdown else TextSplitter)(PASSAGE_CHARACTERS)
-    return [Piece(start, piece) for start, piece in splitter.chunk_indices(text.text) if piece.strip()]
+    return MarkdownSplitter, TextSplitter

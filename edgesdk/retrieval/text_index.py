@@ -24,7 +24,7 @@ from edgesdk.retrieval.index_file import WORDS, create_index_file, open_index_fi
 from edgesdk.retrieval.match_query import match_query, prepare_matching
 from edgesdk.retrieval.passage import IndexReport, IndexStats, Passage, Unread
 from edgesdk.retrieval.read_text import Text, no_text, read_text, text_files
-from edgesdk.retrieval.split_passages import Piece, split_passages
+from edgesdk.retrieval.split_passages import Piece, check_splitters, split_passages
 
 MOST_FOUND = 1000
 _CANDIDATES = 100
@@ -114,9 +114,15 @@ class TextIndex:
             progress: told how far it is.
 
         Raises:
-            RetrievalError: a path is not there, no text is in it, or the index is in use or damaged.
+            RetrievalError: a path is not there, no text is in it, the index is in use or damaged, or it has
+                embeddings and was opened without their model.
             MissingExtra: what reads a kind of files is not installed.
         """
+        if self._embedder is None and self.embedder_name is not None:
+            raise RetrievalError(
+                f"{self.path} has {_named(self.embedder_name)}, which new texts need, too; open it with that "
+                "model (--embedder)"
+            )
         given = [Path(os.path.abspath(path)) for path in paths]
         files = text_files(given)
         tally = _Tally()
@@ -335,6 +341,7 @@ def make_index(path: str | Path, *, words: str = "english", embedder: Embedder |
 
     Raises:
         UnsupportedOption: there are no such words.
+        MissingExtra: what splits texts is not installed.
         RetrievalError: the file cannot be made, or an index of another kind is there.
     """
     path = Path(path)
@@ -349,6 +356,7 @@ def make_index(path: str | Path, *, words: str = "english", embedder: Embedder |
                 f"{path} is there, of words {index.words}; give another file, or these words"
             )
         return index
+    check_splitters()
     about = {} if embedder is None else {"embedder": embedder.name}
     return _opened(path, create_index_file(path, words, about), words, embedder)
 

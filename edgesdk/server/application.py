@@ -18,7 +18,8 @@ from starlette.staticfiles import StaticFiles
 from edgesdk.errors import EdgeError, first_line
 from edgesdk.server.anthropic.messages import count_tokens, messages, messages_error
 from edgesdk.server.figures import Figures
-from edgesdk.server.guard import LOG, Guard, log_refusal
+from edgesdk.server.guard import Guard, log_refusal
+from edgesdk.server.log import LOG
 from edgesdk.server.model_host import ModelHost
 from edgesdk.server.ollama import api as ollama
 from edgesdk.server.ollama import embed as ollama_embed

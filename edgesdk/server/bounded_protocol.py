@@ -11,7 +11,7 @@ import asyncio
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from edgesdk.server.guard import LOG
+from edgesdk.server.log import LOG
 
 
 class BoundedProtocol(H11Protocol):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import logging
 import re
 
 from starlette.datastructures import Headers
@@ -17,9 +16,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from edgesdk.bundle.printable import printable
+from edgesdk.server.log import LOG
 from edgesdk.server.server_options import ServerOptions
-
-LOG = logging.getLogger("edgesdk.server")
 
 OPEN_PATHS = frozenset({"/health", "/", "/favicon.ico"})
 """What needs no key: whether it lives, and the page, which asks for the key."""

@@ -22,7 +22,7 @@ from edgesdk.engine.engine import Engine
 from edgesdk.engine.engine_options import OwnKeywords
 from edgesdk.errors import BundleError, EdgeError, UnsupportedOption, quoted
 from edgesdk.load_options import LoadOptions
-from edgesdk.server.guard import LOG
+from edgesdk.server.log import LOG
 from edgesdk.server.refusal import RETRY_AFTER_S, Refused, refusal_of
 from edgesdk.server.server_options import ServerOptions
 

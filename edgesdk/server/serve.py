@@ -19,11 +19,11 @@ try:
 
     from edgesdk.server.application import make_application
     from edgesdk.server.bounded_protocol import bounded_protocol
-    from edgesdk.server.guard import LOG
+    from edgesdk.server.log import LOG
 except ModuleNotFoundError as error:
     if error.name is None or error.name.startswith("edgesdk"):
         raise
-    raise MissingExtra(error.name, "serve") from error
+    raise MissingExtra(error.name.partition(".")[0], "serve") from error
 
 _BACKLOG = 128
 _HEAD_BYTES = 64 << 10

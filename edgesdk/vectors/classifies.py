@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # every model has these methods, and few processes call them
     from edgesdk.decoding.completion import Chunk
     from edgesdk.decoding.request_reader import AnswerRequest
     from edgesdk.decoding.stream import Cancelled
-    from edgesdk.dispatch.exit_rule import EarlyExit, ExitRule
+    from edgesdk.dispatch.exit_rule import EarlyExit, ExitRule, Head
     from edgesdk.dispatch.exit_sequence import ExitLog
     from edgesdk.dispatch.exit_steps import ExitSteps
     from edgesdk.vectors.classify import Classification, ClassifiedTexts, LabelTask
@@ -46,8 +46,9 @@ class Classifying(Comparing):
             labels: two words or more; each begins with a token of its own.
             instruction: stands before examples and text.
             examples: texts with their labels, which a small model needs.
-            early_exit: a rule or its file, from `edgesdk train exits`, or `fixed:18` or `top_prob:0.9`: take
-                the answer after fewer blocks where the rule says so. None runs the whole model.
+            early_exit: a rule or its file, from `edgesdk train exits`, or `fixed:18`, `top_prob:0.9` or
+                `label_prob:0.9`: take the answer after fewer blocks where the rule says so. None runs the
+                whole model.
 
         Raises:
             UnsupportedOption: an argument has no meaning, the bundle has no exits, or the backend keeps its
@@ -91,7 +92,7 @@ class Classifying(Comparing):
         from edgesdk.vectors.open_exits import exit_rule_for, task_prompts
 
         task = label_task(self.reader.tokenizer, labels, instruction, _pairs(examples))
-        rule = None if early_exit is None else exit_rule_for(self, early_exit)
+        rule = None if early_exit is None else exit_rule_for(self, early_exit, labels=True)
         prompts = task_prompts(self, check_texts("texts", texts), task)
         if rule is not None:
             return self._classify_early(prompts, task, rule)
@@ -134,8 +135,9 @@ class Classifying(Comparing):
         with suppress(IndexError):
             kept = self._idle_steps.pop()
         steps = kept if kept is not None and kept.context == self.context else open_exit_steps(self)
+        head: Head = "labels" if steps.stacks.labels and rule.suits_labels else "all"
         try:
-            found = classify_early(steps, prompts, task, rule)
+            found = classify_early(steps, prompts, task, rule, head=head)
         except BaseException:
             steps.close()
             raise

@@ -1,6 +1,7 @@
 """Which of some labels a text gets: by the model's own next token after a prompt that ends in `Label:`.
 
-A label is told from others by its first token, so that one row of logits answers. With a rule for early exits
+A label is told from others by its first token, so that one row of logits answers, or one logit for each
+label where the bundle has a head over labels. With a rule for early exits
 a text runs through as many blocks as its answer needs (`edgesdk.dispatch.exit_prompts`). What all prompts
 begin with (instruction and examples) is run once.
 
@@ -18,13 +19,14 @@ from numpy.typing import NDArray
 from edgesdk.backends.protocol import Float, Int
 from edgesdk.decoding.option_types import whole_text
 from edgesdk.dispatch.exit_prompts import (
+    AskedLabels,
     ExitedPrompt,
     Watch,
     close_lists,
     run_beginning,
     run_prompts,
 )
-from edgesdk.dispatch.exit_rule import ExitRule
+from edgesdk.dispatch.exit_rule import ExitRule, Head
 from edgesdk.dispatch.exit_sequence import ExitFigures, exit_figures
 from edgesdk.dispatch.exit_steps import ExitSteps
 from edgesdk.errors import DeviceError, UnsupportedOption, quoted
@@ -87,8 +89,8 @@ class LabelTask:
     def choose(
         self, logits: Float, blocks: int, heads: int, offsets: NDArray[np.float64] | None = None
     ) -> Classification:
-        """The label that (V,) logits say, once `offsets` are taken off the labels' log-probabilities."""
-        rows = label_chances(logits, self.tokens)
+        """The label that (labels,) logits say, once `offsets` are taken off their log-probabilities."""
+        rows = label_chances(logits)
         if offsets is not None:
             rows = rows - offsets
         chances = np.exp(rows - rows.max())
@@ -97,17 +99,16 @@ class LabelTask:
         return Classification(self.labels[int(rows.argmax())], named, blocks, heads)
 
 
-def label_chances(logits: Float, tokens: Int) -> NDArray[np.float64]:
-    """Log-probabilities of some tokens among each other.
+def label_chances(logits: Float) -> NDArray[np.float64]:
+    """Log-probabilities of labels among each other.
 
     Args:
-        logits: (V,).
-        tokens: (labels,) int32.
+        logits: (labels,).
 
     Raises:
         DeviceError: some of the logits are NaN or infinity.
     """
-    rows = logits[tokens].astype(np.float64)
+    rows = logits.astype(np.float64)
     if not np.isfinite(rows).all():
         raise DeviceError("the backend returned logits that are not finite numbers; try another backend")
     rows -= rows.max()
@@ -189,7 +190,7 @@ def classify_whole(
     """
     found: list[Classification | None] = [None] * len(prompts)
     for given in run_shared(runner, prompts):
-        found[given.place] = task.choose(given.rows[-1], blocks, 1)
+        found[given.place] = task.choose(given.rows[-1][task.tokens], blocks, 1)
     return ClassifiedTexts(tuple(each for each in found if each is not None))
 
 
@@ -199,6 +200,8 @@ def classify_early(
     task: LabelTask,
     rule: ExitRule | None,
     watch: Watch | None = None,
+    *,
+    head: Head = "all",
 ) -> ClassifiedTexts:
     """Classifies by as much of the model as a rule wants.
 
@@ -207,37 +210,47 @@ def classify_early(
         prompts: token ids, (n,) int32 each.
         task: what they ask.
         rule: when to leave; None for never.
-        watch: as for `run_prompts`.
+        watch: told of every exit: blocks that have run, the prompt, and (labels,) logits there.
+        head: that whoever looks asks; over labels only where the stacks have it.
 
     Raises:
         CapacityError: one does not fit the context.
         DeviceError: the backend failed.
     """
+
+    def offsets(blocks: int) -> NDArray[np.float64]:
+        return np.zeros(len(task.labels)) if rule is None else rule.offsets_at(blocks, task.labels)
+
+    def of_labels(logits: Float) -> Float:
+        return logits if head == "labels" else logits[task.tokens]
+
+    def told(blocks: int, prompt: ExitedPrompt, logits: Float) -> None:
+        if watch is not None:
+            watch(blocks, prompt, of_labels(logits))
+
+    asked = AskedLabels(task.tokens, offsets) if head == "labels" else None
     shared = shared_beginning(prompts)
     after = run_beginning(steps, prompts[0][:shared]) if shared else None
     try:
         rest = [prompt[shared:] for prompt in prompts]
-        ran: list[ExitedPrompt] = list(run_prompts(steps, rest, rule, after=after, watch=watch))
+        watching = None if watch is None else told
+        ran: list[ExitedPrompt] = list(
+            run_prompts(steps, rest, rule, after=after, watch=watching, labels=asked)
+        )
     finally:
         if after is not None:
             close_lists(after)
     results = tuple(
-        task.choose(
-            each.logits,
-            each.blocks,
-            each.heads,
-            None if rule is None else rule.offsets_at(each.blocks, task.labels),
-        )
-        for each in ran
+        task.choose(of_labels(each.logits), each.blocks, each.heads, offsets(each.blocks)) for each in ran
     )
-    return ClassifiedTexts(results, _figures(steps, ran))
+    return ClassifiedTexts(results, _figures(steps, ran, None if asked is None else len(task.labels)))
 
 
-def _figures(steps: ExitSteps, ran: Sequence[ExitedPrompt]) -> ExitFigures:
+def _figures(steps: ExitSteps, ran: Sequence[ExitedPrompt], labels: int | None) -> ExitFigures:
     counts: dict[int, int] = {}
     tokens: dict[int, int] = {}
     for each in ran:
         counts[each.blocks] = counts.get(each.blocks, 0) + 1
         tokens[each.blocks] = tokens.get(each.blocks, 0) + each.tokens
     heads = sum(each.heads for each in ran)
-    return exit_figures(steps, counts, heads, filled=False, tokens=tokens)
+    return exit_figures(steps, counts, heads, filled=False, tokens=tokens, labels=labels)

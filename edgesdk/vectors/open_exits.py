@@ -13,7 +13,7 @@ from edgesdk.decoding.generate_early import generate_early
 from edgesdk.decoding.request_reader import AnswerRequest
 from edgesdk.decoding.stream import Cancelled
 from edgesdk.dispatch.exit_prompts import Watch
-from edgesdk.dispatch.exit_rule import EarlyExit, ExitRule, read_rule
+from edgesdk.dispatch.exit_rule import EarlyExit, ExitRule, Head, read_rule
 from edgesdk.dispatch.exit_sequence import ExitLog
 from edgesdk.dispatch.exit_steps import ExitSteps
 from edgesdk.errors import UnsupportedOption
@@ -38,14 +38,25 @@ def open_exit_steps(model: Comparing) -> ExitSteps:
     return ExitSteps(backend.backend, model.decoder, stacks, model.context)
 
 
-def exit_rule_for(model: Comparing, early_exit: EarlyExit) -> ExitRule:
+def has_label_head(model: Comparing) -> bool:
+    """Whether a model's bundle has exits with a head over labels."""
+    stacks = model.bundle.manifest.exits_of(model.bundle.variant(model.receipt.variant))
+    return stacks is not None and stacks.labels
+
+
+def exit_rule_for(model: Comparing, early_exit: EarlyExit, *, labels: bool = False) -> ExitRule:
     """The rule that is meant, checked against a model's bundle.
+
+    Args:
+        model: that it is for.
+        early_exit: a rule, its file, or one in short.
+        labels: whether it is for an answer that is one of some labels.
 
     Raises:
         UnsupportedOption: the bundle has no exits, or the rule cannot be read or suits another bundle.
     """
     variant = model.bundle.variant(model.receipt.variant)
-    return read_rule(early_exit, model.bundle.manifest.exits_of(variant), variant.numbers)
+    return read_rule(early_exit, model.bundle.manifest.exits_of(variant), variant.numbers, labels=labels)
 
 
 def answer_early(
@@ -80,22 +91,30 @@ def task_prompts(model: Comparing, texts: Sequence[str], task: LabelTask) -> lis
     ]
 
 
-def watch_exits(model: Comparing, texts: Sequence[str], task: LabelTask, watch: Watch) -> ClassifiedTexts:
+def watch_exits(
+    model: Comparing, texts: Sequence[str], task: LabelTask, watch: Watch, head: Head = "all"
+) -> ClassifiedTexts:
     """Classifies by the whole model and shows every exit on the way; for training and measurements.
 
     Args:
         model: from a bundle with exits.
         texts: to be classified.
         task: what they are asked.
-        watch: told of every exit of every text.
+        watch: told of every exit of every text, with (labels,) logits.
+        head: that is asked there.
 
     Raises:
-        UnsupportedOption: the bundle has no exits, or the backend keeps its cache to itself.
+        UnsupportedOption: the bundle has no exits or not that head, or the backend keeps its cache to itself.
         CapacityError: a text does not fit the context.
         DeviceError: the model is closed, or the backend fails.
     """
     steps = open_exit_steps(model)
     try:
-        return classify_early(steps, task_prompts(model, texts, task), task, None, watch)
+        if head == "labels" and not steps.stacks.labels:
+            raise UnsupportedOption(
+                "the bundle has exits and no head over labels; convert it again with --exits, or take the "
+                "head of all tokens"
+            )
+        return classify_early(steps, task_prompts(model, texts, task), task, None, watch, head=head)
     finally:
         steps.close()

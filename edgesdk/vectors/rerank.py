@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgesdk.backends.protocol import Int
-from edgesdk.errors import UnsupportedOption, quoted
+from edgesdk.errors import DeviceError, UnsupportedOption, quoted
 from edgesdk.kv.step_runner import StepRunner
 from edgesdk.text.tokenizer import Tokenizer
 from edgesdk.vectors.run_shared import run_shared
@@ -68,12 +68,14 @@ def rank_prompts(runner: StepRunner, prompts: Sequence[Int], yes: int, no: int) 
 
     Raises:
         CapacityError: one does not fit the context.
-        DeviceError: the backend failed.
+        DeviceError: the backend failed, or one of the two logits is NaN or infinity.
     """
     scores = np.zeros(len(prompts))
     for given in run_shared(runner, prompts):
-        logits = given.rows[-1]
-        scores[given.place] = float(logits[yes]) - float(logits[no])
+        pair = given.rows[-1][[yes, no]].astype(np.float64)
+        if not np.isfinite(pair).all():
+            raise DeviceError("the backend returned logits that are not finite numbers; try another backend")
+        scores[given.place] = pair[0] - pair[1]
     chances = 1 / (1 + np.exp(-np.clip(scores, -700, 700)))
     order = np.argsort(-scores, kind="stable")
     return [RankedPassage(int(index), float(chances[index])) for index in order]

@@ -95,6 +95,34 @@ def test_all_that_is_needed_is_in_it(apk, build_apk, aar):
     assert sizes["whole"] >= sizes["natives"] > 10_000_000
 
 
+def test_its_dex_gives_the_tokens_of_the_class_files(apk, built, tmp_path):
+    """Back into class files by another tool than made it, and run: what `dx` wrote means the same.
+
+    ONNX Runtime's classes are not among them: the translation knows no static methods of interfaces.
+    """
+    enjarify = pytest.importorskip("enjarify.main")
+    jvm, folder, _ = built
+    with zipfile.ZipFile(apk) as file:
+        classes, errors = enjarify.translate(file.read("classes.dex"), enjarify.Options())
+    ours = {name: code for name, code in classes.items() if not name.startswith("ai/onnxruntime/")}
+    assert not [name for name in errors if not name.startswith("ai/onnxruntime/")]
+    assert len(ours) > 100
+    replayed = tmp_path / "replayed.jar"
+    enjarify.write_jar(replayed, ours)
+    answers = []
+    for before in (None, replayed):
+        loaded = ("-Xlog:class+load:file=" + str(tmp_path / "loaded.txt"),)
+        with jvm.JvmModel(
+            "onnxruntime", folder / "qwen3", threads=1, classes=before, options=loaded
+        ) as model:
+            texts = model.ask(text="Ä 12 <|im_end|> \u00a0x")["ids"]
+            found = [model.ask(chat="Hello", max_tokens=24, drafts=drafts) for drafts in (False, True)]
+            answers.append((texts, [answer["tokens"] for answer in found]))
+    assert answers[0] == answers[1]
+    said = (tmp_path / "loaded.txt").read_text(encoding="utf-8")
+    assert re.search(r"edgemodel\.decoding\.Answer source: .*replayed\.jar", said)
+
+
 def test_a_wrong_aar_leaves_nothing_behind(build_apk, tmp_path):
     aar = tmp_path / "other.aar"
     with zipfile.ZipFile(aar, "w") as file:

@@ -9,7 +9,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from filelock import FileLock
 
 import edgesdk
 from edgesdk.bundle.integrity import check_integrity
@@ -21,27 +20,55 @@ ROOT = Path(__file__).parents[2]
 TOKENS = 16
 
 
-@pytest.fixture(scope="session")
-def built(jvm, maven, script, shared_folder):
-    """What Maven said when it tested all modules on two tiny bundles: once for all processes of the run."""
-    from edgesdk.backends.litert.host_memory import library_path
+def expect_part(said, name):
+    found = re.search(rf"^no {name}: (.*)", said, re.MULTILINE)
+    if found:
+        pytest.skip(f"{found.group(1)}: this part of android_demo is not tested")
 
-    folder, kept = shared_folder / "java-bundles", shared_folder / "maven.txt"
-    with FileLock(shared_folder / "maven.lock"):
-        if not kept.exists():
-            script("make_test_bundles").make_all(folder)
-            said = maven("test", bundles=str(folder), **{"litert.library": str(library_path())})
-            kept.write_text(said, encoding="utf-8")
-    return jvm, folder, kept.read_text(encoding="utf-8")
+
+def ran(said, test):
+    """How many tests of a class ran; all of them without a failure, none skipped."""
+    found = re.findall(
+        rf"Tests run: (\d+), Failures: 0, Errors: 0, Skipped: 0, Time elapsed: .* -- in {test}$",
+        said,
+        re.MULTILINE,
+    )
+    assert found, f"{test} did not run whole: {said[-4000:]}"
+    return int(found[0])
 
 
 def test_maven_runs_all_tests(built):
     jvm, _, said = built
-    ran = re.findall(r"Tests run: (\d+), Failures: 0, Errors: 0, Skipped: 0$", said, re.MULTILINE)
-    foreign = jvm.find_jdk()[1] >= jvm.FOREIGN_JAVA
-    assert len(ran) == (3 if foreign else 2), said[-4000:]
-    assert int(ran[0]) >= 41
-    assert all(int(count) >= 3 for count in ran)
+    library = ("bundle.BundleImportTest", "bundle.BundleTest", "chat.ChatTest", "steps.StepTest")
+    assert sum(ran(said, f"edgemodel.{name}") for name in library) >= 20
+    assert ran(said, "edgemodel.decoding.DecodingTest") + ran(said, "edgemodel.text.TextTest") >= 18
+    assert ran(said, "edgemodel.onnxruntime.OnnxRuntimeTest") >= 3
+    if jvm.find_jdk()[1] >= jvm.FOREIGN_JAVA:
+        assert ran(said, "edgemodel.litert.LiteRtTest") == 3
+
+
+def test_litert_runs_by_jni(built):
+    expect_part(built[2], "JNI")
+    assert ran(built[2], "edgemodel.litert.JniLiteRtTest") == 4
+
+
+def test_the_screen_works_under_robolectric(built):
+    """Chat, import, stop, background, turning, screen readers, memory, and processes that are killed."""
+    expect_part(built[2], "app")
+    assert ran(built[2], "edgemodel.app.ChatScreenTest") == 7
+    assert ran(built[2], "edgemodel.app.ImportScreenTest") == 3
+    assert ran(built[2], "edgemodel.app.DeathTest") == 2
+
+
+def test_another_jar_than_that_which_was_tested_is_refused(jvm, tmp_path, monkeypatch):
+    monkeypatch.setenv("MAVEN_REPO_LOCAL", str(tmp_path))
+    jvm.check_parts()
+    name = (jvm.ROOT / "parts.sha256").read_text("utf-8").split()[1]
+    path = jvm.library_jar(*name.split(":"))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"another")
+    with pytest.raises(RuntimeError, match=r"expected [0-9a-f]{64}; delete it"):
+        jvm.check_parts()
 
 
 def test_a_jvm_answers_on_an_apps_copy(built, tmp_path):
@@ -171,12 +198,14 @@ def answers(smollm2_float):
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("runtime", ["onnxruntime", "litert"])
+@pytest.mark.parametrize("runtime", ["onnxruntime", "litert", "litert-jni"])
 def test_the_real_model_gives_pythons_tokens(built, runtime, answers, smollm2_float):
     """benchmarks/jvm_speed.py asks all fifty, for 48 tokens."""
     jvm = built[0]
     if runtime == "litert" and jvm.find_jdk()[1] < jvm.FOREIGN_JAVA:
         pytest.skip(f"LiteRT on the JVM needs a JDK of version {jvm.FOREIGN_JAVA} or later")
+    if runtime == "litert-jni":
+        expect_part(built[2], "JNI")
     garbage = []
     with jvm.JvmModel(runtime, smollm2_float, threads=2) as model:
         for number, (prompt, tokens) in enumerate(answers):
@@ -184,6 +213,6 @@ def test_the_real_model_gives_pythons_tokens(built, runtime, answers, smollm2_fl
             assert found["tokens"] == tokens, f"prompt {number}"
             if number % 2 == 0:
                 garbage.append(found["garbage_bytes_a_piece"])
-    if runtime == "litert":  # ONNX Runtime's own Java layer makes several kilobytes a step
+    if runtime != "onnxruntime":  # whose own Java layer makes several kilobytes a step
         # The least: code that is not compiled yet makes more, and so do trees of drafts.
         assert min(garbage) <= 1024

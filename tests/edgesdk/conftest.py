@@ -219,3 +219,15 @@ def long_bundle(converted_once, shared_folder):
         config["max_position_embeddings"] = _CONTEXT
         (source / "config.json").write_text(json.dumps(config))
     return converted_once(source, targets=("litert",), recipes=("f32",), context=_CONTEXT, prove=False)
+
+
+@pytest.fixture
+def made_encoder(tmp_path):
+    """Makes a small sentence encoder by its name; `write_encoder` says what may differ."""
+    from tests.data.small_encoder import write_encoder
+
+    def make(name, **options):
+        write_encoder(tmp_path / name, **options)
+        return tmp_path / name
+
+    return make

@@ -161,7 +161,7 @@ class SafetensorsTensors:
 
 
 def _read_header(path: Path) -> dict[str, _Entry]:
-    name = path.name
+    name = str(path)  # with its folder: drafts, streams and checkpoints call theirs alike
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -200,7 +200,7 @@ def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _check_entry(path: Path, key: str, value: object, start: int, size: int) -> _Entry:
-    where = f"{path.name} describes {key[:80]!r}"
+    where = f"{path} describes {key[:80]!r}"
     if not isinstance(value, Mapping):
         raise CheckpointError(f"{where} by a {type(value).__name__}; expected an object")
     dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")

@@ -75,6 +75,10 @@ def _linear(op: ops.Linear, xp: Namespace, x: Array, weight: Array, *bias: Array
     return (y + bias[0] if bias else y,)
 
 
+def _row_products(op: ops.RowProducts, xp: Namespace, x: Array, rows: Array) -> tuple[Array, ...]:
+    return (x @ rows.T,)
+
+
 def _low_rank(
     op: ops.LowRank, xp: Namespace, y: Array, h: Array, gates: Array, *written: Array
 ) -> tuple[Array, ...]:
@@ -185,6 +189,7 @@ LOWERINGS: Mapping[type[ops.Op], Lowering] = cast(
         ops.TakeRows: _take_rows,
         ops.RmsNorm: _rms_norm,
         ops.Linear: _linear,
+        ops.RowProducts: _row_products,
         ops.LowRank: _low_rank,
         ops.Split: _split,
         ops.SplitHeads: _split_heads,

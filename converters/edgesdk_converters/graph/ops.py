@@ -69,6 +69,17 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class RowProducts:
+    """x (M, I), rows (N, I) -> (M, N): x @ rows.T, a product with rows that were picked while it runs."""
+
+    def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
+        """Output shapes."""
+        _expect(len(shapes) == 2 and len(shapes[0]) == len(shapes[1]) == 2, self, shapes)
+        _expect(shapes[0][1] == shapes[1][1], self, shapes)
+        return ((shapes[0][0], shapes[1][0]),)
+
+
+@dataclass(frozen=True)
 class LowRankPart:
     """Columns of a product to which low-rank terms are added.
 
@@ -322,6 +333,7 @@ Op = (
     | TakeRows
     | RmsNorm
     | Linear
+    | RowProducts
     | LowRank
     | Split
     | SplitHeads

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from edgesdk.bundle.manifest import CellType
 from edgesdk.bundle.port import Port
 from edgesdk.bundle.stack_record import StackRecord, StreamsRecord
@@ -62,18 +64,20 @@ def refuse_convolutions(program: Program, target: str) -> None:
         )
 
 
-def refuse_further_ports(program: Program, target: str) -> None:
+def refuse_further_ports(program: Program, target: str, *, but: Collection[str] = ()) -> None:
     """Refuses a program with more inputs or outputs than every decoder has.
 
     Args:
         program: a decoder.
         target: what cannot have them.
+        but: those that it can have.
 
     Raises:
         EmitError: naming one.
     """
     plain, found = step_contract(program.spec), program_contract(program)
-    further = (*found.inputs[len(plain.inputs) :], *found.outputs[len(plain.outputs) :])
+    beside = (*found.inputs[len(plain.inputs) :], *found.outputs[len(plain.outputs) :])
+    further = [port for port in beside if port.name not in but]
     if further:
         raise EmitError(
             f"{target} takes tokens and gives logits only, the model also has {further[0].name!r}; "

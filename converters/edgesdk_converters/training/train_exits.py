@@ -19,11 +19,12 @@ import numpy as np
 
 from edgesdk.bundle.write_file import check_target
 from edgesdk.dispatch.exit_features import FEATURES, LOGIT_FEATURES
-from edgesdk.dispatch.exit_rule import ExitRule, RuleKind, write_rule
+from edgesdk.dispatch.exit_rule import ExitRule, Head, RuleKind, write_rule
 from edgesdk.errors import MissingExtra, UnsupportedOption, quoted
 from edgesdk.load_model import load
 from edgesdk.vectors.classify import label_task
 from edgesdk.vectors.labelled_texts import LabelledText, pick_shots
+from edgesdk.vectors.open_exits import has_label_head
 from edgesdk_converters.training.watch_exits import (
     ExitScore,
     Floats,
@@ -33,6 +34,7 @@ from edgesdk_converters.training.watch_exits import (
     answers,
     best_rule,
     choose_threshold,
+    features_for,
     score_rule,
     watch_task,
 )
@@ -67,6 +69,7 @@ class ExitTraining:
         instruction: before them.
         loss: points of accuracy that may be lost on the texts that the threshold is chosen on.
         seed: of the parts.
+        head: over which tokens `gap` and `top_prob` are; None for labels where the bundle has that head.
     """
 
     kind: RuleKind = "svm"
@@ -75,6 +78,7 @@ class ExitTraining:
     instruction: str = ""
     loss: float = 1.0
     seed: int = 0
+    head: Head | None = None
 
     def __post_init__(self) -> None:
         """Refuses what has no meaning.
@@ -143,7 +147,7 @@ def check_packages(kind: RuleKind) -> None:
 def fixed_rules(rule: ExitRule) -> list[ExitRule]:
     """For each exit of a rule the one that always leaves there, with its offsets."""
     return [
-        ExitRule("fixed", (exit_,), labels=rule.labels, offsets=(row, rule.offsets[-1]))
+        ExitRule("fixed", (exit_,), labels=rule.labels, offsets=(row, rule.offsets[-1]), head=rule.head)
         for exit_, row in zip(rule.exits, rule.offsets, strict=False)
     ]
 
@@ -152,11 +156,11 @@ def learn_rule(watched: Watched, training: ExitTraining) -> ExitRule:
     """A rule with a threshold that is still to be chosen; for `fixed`, every exit's offsets."""
     exits = watched.exits[:-1]
     offsets = tuple(tuple(map(float, row)) for row in watched.offsets())
-    plain = ExitRule("top_prob", exits, 1.0, labels=watched.labels, offsets=offsets)
+    plain = ExitRule("top_prob", exits, 1.0, labels=watched.labels, offsets=offsets, head=watched.head)
     if training.kind in ("top_prob", "fixed"):
         return plain
     columns = [FEATURES.index(name) for name in training.features]
-    rows = watched.features[:, :, columns]
+    rows = features_for(plain, watched)[:, :, columns]
     mean = rows.reshape(-1, len(columns)).mean(0)
     scale = np.maximum(rows.reshape(-1, len(columns)).std(0), 1e-9)
     scaled = (rows - mean) / scale
@@ -175,6 +179,7 @@ def learn_rule(watched: Watched, training: ExitTraining) -> ExitRule:
         stay=stay,
         labels=watched.labels,
         offsets=offsets,
+        head=watched.head,
     )
 
 
@@ -245,7 +250,7 @@ def train_exits(
         told: called with texts done and texts in all.
 
     Raises:
-        UnsupportedOption: the bundle has no exits, or there are too few texts or labels.
+        UnsupportedOption: the bundle has no exits or not that head, or there are too few texts or labels.
         MissingExtra: a package of the `train` extra is missing.
     """
     check_target(out)
@@ -255,6 +260,7 @@ def train_exits(
     with load(bundle, threads=threads) as model:
         examples = [(each.text, each.label) for each in shots]
         asked = label_task(model.tokenizer, labels, training.instruction, examples)
-        report = fit_rule(watch_task(model, asked, rest, told), training, task)
+        head = training.head or ("labels" if has_label_head(model) else "all")
+        report = fit_rule(watch_task(model, asked, rest, told, head=head), training, task)
     write_rule(out, report.rule)
     return report

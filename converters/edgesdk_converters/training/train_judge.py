@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgesdk.bundle.write_file import check_target
-from edgesdk.engine.engine import Engine
 from edgesdk.errors import CheckpointError, UnsupportedOption
 from edgesdk.load_model import load
+from edgesdk.orchestration.hosted_engine import engine_on
 from edgesdk.orchestration.prompt_writer import PromptWriter
 from edgesdk.plans.allowance import Allowance
 from edgesdk.retrieval.gate_desk import COARSE, GateDesk
@@ -153,7 +153,7 @@ def train_judge(
             f"{2 * _HELD_BACK}"
         )
     check_target(out)  # before a model answers for minutes
-    with load(bundle, threads=threads) as model, Engine(model) as engine:
+    with load(bundle, threads=threads) as model, engine_on(model) as engine:
         desk = GateDesk(engine, PromptWriter(model), GateOptions(), Allowance(None, None))
         rows, known, answered = _answered(desk, facts, reads, told)
         numbers = model_numbers(model)
@@ -164,7 +164,7 @@ def train_judge(
         if known[side].all() or not known[side].any():
             share = "all" if known[side].any() else "none"
             raise UnsupportedOption(f"the model knows {share} of the facts {what}; give others, too")
-    head, report = _fit(rows, known, groups, kept_back, numbers, reads)
+    head, report = fit_judge(rows, known, groups, kept_back, numbers, reads)
     write_judge(out, head)
     return report
 
@@ -192,7 +192,7 @@ def _answered(
     return np.array(rows), np.array(known, bool), answered
 
 
-def _fit(
+def fit_judge(
     rows: npt.NDArray[np.float64],
     known: npt.NDArray[np.bool_],
     groups: npt.NDArray[np.int64],
@@ -200,6 +200,19 @@ def _fit(
     numbers: str,
     reads: Reads = "answer",
 ) -> tuple[JudgeFile, JudgeReport]:
+    """Fits a judge to answers.
+
+    Args:
+        rows: (n, F) features.
+        known: (n,) whether the model knew.
+        groups: (n,) the thing that each is about.
+        kept_back: (n,) those that the report is of; they are not learnt from.
+        numbers: digest of the model's weights.
+        reads: what the features are of.
+
+    Raises:
+        UnsupportedOption: what is known, or not, is about one thing alone.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import log_loss, make_scorer, roc_auc_score
     from sklearn.model_selection import GridSearchCV, GroupKFold

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from edgesdk.dispatch.exit_features import FEATURES, top_chances
 from edgesdk.dispatch.exit_prompts import ExitedPrompt
-from edgesdk.dispatch.exit_rule import ExitRule
+from edgesdk.dispatch.exit_rule import ExitRule, Head
 from edgesdk.dispatch.exit_steps import ExitCost, exit_cost
 from edgesdk.errors import UnsupportedOption, quoted
 from edgesdk.model import Model
@@ -39,6 +40,7 @@ class Watched:
         cost: of the model.
         labels: in the order of the log-probabilities.
         numbers: digest of its weights.
+        head: that was asked; `gap` and `top_prob` are over its tokens.
     """
 
     exits: tuple[int, ...]
@@ -49,6 +51,12 @@ class Watched:
     cost: ExitCost
     labels: tuple[str, ...]
     numbers: str
+    head: Head = "all"
+
+    @property
+    def look(self) -> int:
+        """Multiplications of one row of its head."""
+        return self.cost.look(len(self.labels) if self.head == "labels" else None)
 
     def take(self, rows: Ints) -> Watched:
         """Some of the texts."""
@@ -101,12 +109,24 @@ class ExitScore:
 
 
 def watch_task(
-    model: Model, task: LabelTask, texts: Sequence[LabelledText], told: Told | None = None
+    model: Model,
+    task: LabelTask,
+    texts: Sequence[LabelledText],
+    told: Told | None = None,
+    *,
+    head: Head = "all",
 ) -> Watched:
     """Classifies texts with the whole model, and keeps what it says at every exit.
 
+    Args:
+        model: from a bundle with exits.
+        task: what it is asked.
+        texts: with their labels.
+        told: called with texts done and texts in all.
+        head: that is asked at every exit.
+
     Raises:
-        UnsupportedOption: the bundle has no exits, or a text has a label that the task has not.
+        UnsupportedOption: the bundle has no exits or not that head, or the task has not a text's label.
         CapacityError: a text does not fit the context.
     """
     strange = [each.label for each in texts if each.label not in task.labels]
@@ -122,10 +142,10 @@ def watch_task(
         while len(rows) <= first + prompt.place:
             rows.append([])
             seen.append(prompt)
-        rows[first + prompt.place].append(label_chances(logits, task.tokens))
+        rows[first + prompt.place].append(label_chances(logits))
 
     for first in range(0, len(texts), _BATCH):
-        watch_exits(model, [each.text for each in texts[first : first + _BATCH]], task, watch)
+        watch_exits(model, [each.text for each in texts[first : first + _BATCH]], task, watch, head)
         if told is not None:
             told(min(first + _BATCH, len(texts)), len(texts))
     variant = model.bundle.variant(model.receipt.variant)
@@ -138,6 +158,7 @@ def watch_task(
         cost=exit_cost(model.decoder),
         labels=task.labels,
         numbers=variant.numbers,
+        head=head,
     )
 
 
@@ -174,13 +195,31 @@ def best_scored(tried: Sequence[tuple[ExitRule, ExitScore]], loss: float) -> Exi
     return max(tried, key=lambda each: each[1].accuracy)[0]
 
 
+def features_for(rule: ExitRule, watched: Watched) -> Floats:
+    """(n, x - 1, 5) what a rule reads: over labels, chances are those of an answer by its offsets."""
+    if watched.head == "all":
+        return watched.features
+    judged = (watched.rows - offsets_of(rule, watched))[:, :-1]
+    found = watched.features.copy()
+    for place in np.ndindex(judged.shape[:2]):
+        first, second = top_chances(judged[place])
+        found[place][FEATURES.index("gap")], found[place][FEATURES.index("top_prob")] = first - second, first
+    return found
+
+
 def exit_scores(rule: ExitRule, watched: Watched) -> Floats:
-    """(n, exits of the rule) what is compared with the threshold."""
+    """(n, exits of the rule) what is compared with the threshold.
+
+    Raises:
+        ValueError: the rule reads another head than was watched.
+    """
+    if rule.reads_features and rule.head != watched.head:
+        raise ValueError(f"the rule reads the head of {rule.head}, that of {watched.head} was watched")
     places = [watched.exits.index(exit_) for exit_ in rule.exits]
     return np.array(
         [
             [rule.score(exit_, [text[p] for p in places[: i + 1]]) for i, exit_ in enumerate(rule.exits)]
-            for text in watched.features
+            for text in features_for(rule, watched)
         ]
     )
 
@@ -200,7 +239,7 @@ def _score(rule: ExitRule, watched: Watched, scores: Floats) -> ExitScore:
     said = answers(rule, watched)
     early = said[np.arange(len(taken)), taken]
     cost, blocks = watched.cost, np.array(watched.exits)[taken]
-    work = np.array([cost.of(b) for b in blocks]) * watched.tokens + heads * cost.head
+    work = np.array([cost.of(b) for b in blocks]) * watched.tokens + heads * watched.look
     whole = cost.of(watched.exits[-1]) * watched.tokens + cost.head
     counts = np.bincount(watched.gold)
     return ExitScore(
@@ -217,12 +256,13 @@ def _score(rule: ExitRule, watched: Watched, scores: Floats) -> ExitScore:
 
 def answers(rule: ExitRule, watched: Watched) -> Ints:
     """(n, x) which label is said at each exit; by the rule's offsets where it has some."""
-    rows = watched.rows
-    if rule.labels:
-        off = np.zeros((len(watched.exits), len(watched.labels)))
-        order = [rule.labels.index(label) for label in watched.labels]
-        for exit_, row in zip((*rule.exits, watched.exits[-1]), rule.offsets, strict=True):
-            off[watched.exits.index(exit_)] = np.array(row)[order]
-        rows = rows - off
-    found: Ints = rows.argmax(2)
+    found: Ints = (watched.rows - offsets_of(rule, watched)).argmax(2)
     return found
+
+
+def offsets_of(rule: ExitRule, watched: Watched) -> Floats:
+    """(x, labels) what a rule takes off at each exit; zeros where it has nothing to."""
+    off = np.zeros((len(watched.exits), len(watched.labels)))
+    for exit_ in (*rule.exits, watched.exits[-1]):
+        off[watched.exits.index(exit_)] = rule.offsets_at(exit_, watched.labels)
+    return off

@@ -16,11 +16,11 @@ from itertools import pairwise
 
 from edgesdk.bundle.decoder_block import Block, Convolution
 from edgesdk.bundle.decoder_spec import DecoderSpec, Half
-from edgesdk.bundle.exit_record import CHANGES, NEXT_STREAM, STREAM
+from edgesdk.bundle.exit_record import CHANGES, LABELS, NEXT_STREAM, STREAM
 from edgesdk.bundle.step_names import CACHE, NEW, CellName
 from edgesdk.errors import TransformError
 from edgesdk_converters.graph.graph import Graph, GraphBuilder, Node
-from edgesdk_converters.graph.ops import Attend, TakeRows
+from edgesdk_converters.graph.ops import Attend, Embed, RowProducts, TakeRows
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.transforms.head_product import head_product
 from edgesdk_converters.transforms.skip_layers import residual_sum
@@ -74,7 +74,7 @@ def take_blocks(program: Program, first: int, last: int) -> Program:
     """
     graph, spec = program.graph, program.spec
     segment = replace(spec, blocks=spec.blocks[first:last])
-    renamed = {_stream_after(graph, spec.blocks[last - 1]): NEXT_STREAM, **_numbered(spec, first, last)}
+    renamed = {_stream_after(graph, spec.blocks[last - 1]): NEXT_STREAM, **numbered(spec, first, last)}
     if first:
         renamed[_stream_after(graph, spec.blocks[first - 1])] = STREAM
     changes = _changes(graph, spec.blocks[:last]) if last < len(spec.blocks) else {}
@@ -83,7 +83,7 @@ def take_blocks(program: Program, first: int, last: int) -> Program:
     wanted += [name for name in new if name in renamed]
     inputs = {"positions", "mask", "rows", *(() if first else ("tokens",))}
     inputs |= {"window_mask"} if segment.window is not None else set()
-    builder = _Cut(graph, renamed, segment).copy(inputs, wanted)
+    builder = Cut(graph, renamed, segment).copy(inputs, wanted)
     for name, value in changes.items():
         builder.add(TakeRows(), [renamed.get(value, value), "rows"], name)
     kept = [renamed[name] for name in new if name in renamed]
@@ -106,8 +106,37 @@ def take_head(program: Program) -> Program:
     # Whether rows are taken before the norm or after it, every token is one here.
     renamed = {end: STREAM}
     renamed[taken.outputs[0]] = renamed.get(taken.inputs[0], taken.inputs[0])
-    builder = _Cut(graph, renamed, spec).copy(set(), ["logits"], dropped={taken.outputs[0]})
+    builder = Cut(graph, renamed, spec).copy(set(), ["logits"], dropped={taken.outputs[0]})
     return replace(program, graph=builder.build(["logits"]))
+
+
+def take_label_head(program: Program) -> Program:
+    """The head over some tokens alone: `stream` (T, E) and `labels` (R,) in, `logits` (T, R) out.
+
+    The rows of the head's own matrix are picked while it runs, so any tokens will do; norm, scale and cap
+    are those of the head.
+
+    Raises:
+        TransformError: the head does not read a norm of the stream, or adds a bias.
+    """
+    head = take_head(program)
+    product = head_product(head.graph)
+    x, matrix, *bias = product.inputs
+    if bias:
+        raise TransformError("the head adds a bias, of which no rows are picked; it has no head over labels")
+    builder = GraphBuilder()
+    for value in head.graph.inputs:
+        builder.input(value.name, value.shape, value.dtype)
+    builder.input(LABELS, ("R",), "int32")
+    for weight in head.graph.weights:
+        builder.weight(weight.name, weight.shape)
+    for node in head.graph.nodes:
+        if node is product:
+            (rows,) = builder.add(Embed(), [LABELS, matrix], "labels.rows")
+            builder.add(RowProducts(), [x, rows], *node.outputs)
+        else:
+            builder.add(node.op, node.inputs, *node.outputs)
+    return replace(head, graph=builder.build(["logits"]))
 
 
 def take_fill(program: Program, first: int, last: int) -> Program:
@@ -125,19 +154,26 @@ def take_fill(program: Program, first: int, last: int) -> Program:
     graph, spec = program.graph, program.spec
     blocks = spec.blocks[first:last]
     segment = replace(spec, blocks=blocks)
-    renamed = _numbered(spec, first, last)
+    renamed = numbered(spec, first, last)
     for before in spec.blocks[first - 1 : last - 1]:
         renamed[_stream_after(graph, before)] = STREAM
     new = [name for name in graph.outputs if (cell := CellName.parse(name)) and cell.kind == NEW]
     wanted = [name for name in new if name in renamed]
-    builder = _Cut(graph, renamed, segment).copy({"positions"}, wanted, cells=False)
+    builder = Cut(graph, renamed, segment).copy({"positions"}, wanted, cells=False)
     return replace(program, spec=segment, graph=builder.build([renamed[name] for name in wanted]))
 
 
-class _Cut:
+class Cut:
     """Copies what leads to some values of a graph, under other names."""
 
     def __init__(self, graph: Graph, renamed: Mapping[str, str], segment: DecoderSpec) -> None:
+        """Copies nothing yet.
+
+        Args:
+            graph: that is cut.
+            renamed: names of values in the copy, where they are others; what becomes `STREAM` is an input.
+            segment: the decoder of the copy.
+        """
         self._graph, self._renamed, self._segment = graph, renamed, segment
 
     def copy(
@@ -196,7 +232,7 @@ class _Cut:
         return places[0] if places else 0
 
 
-def _numbered(spec: DecoderSpec, first: int, last: int) -> dict[str, str]:
+def numbered(spec: DecoderSpec, first: int, last: int) -> dict[str, str]:
     """Names of the cells of some blocks, as the whole has them and numbered from 0."""
     before = sum(block.mixer is not None for block in spec.blocks[:first])
     count = sum(block.mixer is not None for block in spec.blocks[first:last])

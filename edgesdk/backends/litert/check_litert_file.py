@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from edgesdk.backends.litert.check_signature import LitertContract, check_contract
+from edgesdk.backends.litert.check_sparse import stored_elements
 from edgesdk.backends.litert.flatbuffer import Flatbuffer, FlatbufferError, Table
 from edgesdk.backends.litert.operator_shapes import (
     BITS,
@@ -44,7 +45,7 @@ _MOST_DIMENSIONS = 6
 _MOST_OPERANDS = 64
 _SMALL_ELEMENTS = 64  # axes, bounds and shapes
 _MODEL_FIELDS = {0, 1, 2, 3, 4, 7}
-_TENSOR_FIELDS = {0, 1, 2, 3, 4, 7, 8}
+_TENSOR_FIELDS = {0, 1, 2, 3, 4, 6, 7, 8}
 
 
 @dataclass
@@ -192,6 +193,14 @@ class _LitertFile:
             raise FlatbufferError("a constant is not there")
         place = self._buffers[index]
         elements = math.prod(shape)
+        sparsity = flat.child(table, 6)
+        if sparsity is not None:
+            if isinstance(place, int) or stated or kind not in (FLOAT32, FLOAT16):
+                raise FlatbufferError(f"a sparse tensor of shape {shape} is no constant of numbers")
+            kept = stored_elements(flat, sparsity, shape)
+            if place[1] * 8 != kept * BITS[kind] or elements > self._size << 16:
+                raise FlatbufferError(f"a sparse constant has {place[1]} bytes, expected {kept} elements")
+            return Operand(shape, kind, constant=True, sparse=True)
         if isinstance(place, int):
             if index or elements > self._size << 16:
                 raise FlatbufferError(f"a tensor of shape {shape} has no elements")
@@ -265,6 +274,8 @@ class _LitertFile:
                 raise OperatorError(f"{operator.name} reads a tensor that is not there")
             if place not in graph.made and not graph.operands[place].constant:
                 raise OperatorError(f"{operator.name} reads what nothing has made yet")
+            if graph.operands[place].sparse != (operator.name == "DENSIFY"):
+                raise OperatorError(f"{operator.name} reads a constant that it cannot")
             operands.append(graph.operands[place])
         (place,) = outputs
         taken = not 0 <= place < len(graph.operands) or place in graph.made or graph.operands[place].constant

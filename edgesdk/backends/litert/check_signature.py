@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from edgesdk.backends.litert.cell_inputs import check_cell_inputs
 from edgesdk.backends.litert.operator_shapes import FLOAT16, FLOAT32, INT8, INT32, Operand
+from edgesdk.bundle.exit_record import LABELS
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.port import NumberType
 from edgesdk.bundle.stack_record import SOURCES
@@ -78,7 +79,7 @@ def check_contract(
                 )
     # What the host writes there is known; of any other input it is not.
     least = {"tokens": contract.vocab_size, "positions": contract.context, "rows": step.tokens}
-    least[SOURCES] = step.tokens
+    least |= {SOURCES: step.tokens, LABELS: contract.vocab_size}
     for label, rows in picked.items():
         if label not in least:
             raise DeviceError(

@@ -31,12 +31,14 @@ class Operand:
         type: its number in the schema.
         values: of a constant int32 vector (axes, bounds, shapes); None for others.
         constant: whether the file has its elements.
+        sparse: whether it has some of them, and where they lie.
     """
 
     shape: Shape
     type: int
     values: tuple[int, ...] | None = None
     constant: bool = False
+    sparse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,11 @@ def _dequantize(operands: Sequence[Operand | None], options: Options, out: Opera
     return Result(x.shape, FLOAT32)
 
 
+def _densify(operands: Sequence[Operand | None], options: Options, out: Operand) -> Result:
+    (x,) = _present(operands)
+    return Result(x.shape, x.type)
+
+
 def _quantize(operands: Sequence[Operand | None], options: Options, out: Operand) -> Result:
     (x,) = _present(operands)
     _need(x.type in FLOATS and out.type in FLOATS, "numbers that are not floating point")
@@ -266,6 +273,7 @@ OPERATORS: Mapping[int, Operator] = {
     89: Operator("REDUCE_MIN", (1,), 27, _KEEP, (2, 2), _reduce),
     114: Operator("QUANTIZE", (1,), 89, {}, (1, 1), _quantize),
     116: Operator("ROUND", (1,), 0, {}, (1, 1), _same),
+    124: Operator("DENSIFY", (1,), 99, {}, (1, 1), _densify),
     126: Operator("BATCH_MATMUL", (1,), 101, _MATMUL, (2, 2), _batch_matmul),
     150: Operator("GELU", (1,), 116, {0: ("approximate", "?")}, (1, 1), _same),
 }

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from edgesdk.bundle.reader import Bundle, open_bundle
 from edgesdk.errors import EdgeError, first_line
-from edgesdk.server.guard import LOG
+from edgesdk.server.log import LOG
 from edgesdk.server.ollama.documents import ShowDocument
 from edgesdk.server.read_document import read_document
 from edgesdk.server.refusal import Refused

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from edgesdk.bundle.reader import open_bundle
 from edgesdk.engine.engine import Engine
 from edgesdk.load_model import load
 from edgesdk_converters.convert import ConvertOptions, convert
@@ -37,6 +38,10 @@ def write_adapter(folder, ends, seed):
     return folder
 
 
+def bytes_of(folder):
+    return sum(file.size_bytes for file in open_bundle(folder).manifest.files.values())
+
+
 def test_run_time_is_merged_and_rows_are_apart(smollm2_gguf, tmp_path):
     every = write_adapter(tmp_path / "every", tuple(SHAPES), 1)
     some = write_adapter(tmp_path / "some", ("self_attn.q_proj", "self_attn.v_proj", "mlp.down_proj"), 2)
@@ -45,7 +50,7 @@ def test_run_time_is_merged_and_rows_are_apart(smollm2_gguf, tmp_path):
         str(smollm2_gguf), tmp_path / "beside", ConvertOptions(adapters=(str(every), str(some)), **options)
     )
     choices = {None: (), "every": (str(every),), "some": (str(some),)}
-    alone = {}
+    alone, size = {}, {}
     with load(tmp_path / "beside") as model:
         ids = model.tokenize(TEXT)
         found = {choice: model.score(ids, adapter=choice) for choice in choices}
@@ -55,11 +60,16 @@ def test_run_time_is_merged_and_rows_are_apart(smollm2_gguf, tmp_path):
             tmp_path / "merged",
             ConvertOptions(merge_adapters=merged, overwrite=True, **options),
         )
+        size[choice] = bytes_of(tmp_path / "merged")
         with load(tmp_path / "merged") as model:
             expected = model.score(ids)
             alone[choice] = model.generate(TEXT, **GREEDY).tokens
         assert np.abs(found[choice] - expected).max() < 1e-4 * np.abs(expected).max()
     assert len(set(alone.values())) == 3
+    own = sum(record.size_bytes for record in open_bundle(tmp_path / "beside").manifest.adapters)
+    added = bytes_of(tmp_path / "beside") - size[None]
+    # The rest are operators of the graphs: what stands between products that are fused is not stored.
+    assert own < added < 1.05 * own
     with Engine(tmp_path / "beside", check_steps=True) as engine:
         running = [engine.submit(TEXT, adapter=choice, **GREEDY) for choice in choices for _ in range(2)]
         answers = [each.result().tokens for each in running]

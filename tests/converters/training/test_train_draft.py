@@ -152,7 +152,7 @@ def test_hours_do_not_go_on_with_steps(trained):
 
 def test_a_text_that_is_not_there_is_found_before_answers_are_written(tmp_path):
     options = DraftTraining(**SMALL, data=("answers", str(tmp_path / "no.txt")), answer_tokens=1500)
-    with pytest.raises(EdgeError, match=r"no\.txt"):
+    with pytest.raises(EdgeError, match=r"^the text .*no\.txt cannot be read: .*; give a UTF-8 text file"):
         train_draft(str(TINY), tmp_path / "out", options)
     assert not list((tmp_path / "out" / "work").glob("answers*"))
 

@@ -1,5 +1,6 @@
 """Rules for exits: learnt from numbers where the right one is known, and from a tiny model."""
 
+import dataclasses
 import json
 import sys
 import time
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 
 import edgesdk
+from edgesdk.dispatch.exit_rule import ExitRule
 from edgesdk.dispatch.exit_steps import ExitCost
 from edgesdk.errors import MissingExtra, UnsupportedOption
 from edgesdk.vectors.labelled_texts import LabelledText, pick_shots, read_labelled
 from edgesdk_converters.training.train_exits import ExitTraining, fit_rule, train_exits
-from edgesdk_converters.training.watch_exits import Watched, score_rule
+from edgesdk_converters.training.watch_exits import Watched, features_for, score_rule
 
 pytest.importorskip("sklearn", reason="needs the extra 'train'")
 TINY = Path(__file__).parents[2] / "data" / "tiny"
@@ -29,7 +31,7 @@ def known(count=800, noise=0.1):
     rows = np.where(said[:, :, None] == np.arange(2), np.log(0.9), np.log(0.1))
     features = np.zeros((count, 2, 5))
     features[:, :, 0], features[:, :, 1] = gaps, rng.random((count, 2))
-    cost = ExitCost((100,) * 6, 50, (10,) * 6)
+    cost = ExitCost((100,) * 6, 50, (10,) * 6, 2)
     return Watched((2, 4, 6), rows, features, gold, np.full(count, 10), cost, ("a", "b"), "0" * 64)
 
 
@@ -62,8 +64,6 @@ def test_a_fixed_block_and_a_threshold_lose_what_they_must():
 
 def test_work_counts_heads_and_blocks():
     watched = known(60)
-    from edgesdk.dispatch.exit_rule import ExitRule
-
     score = score_rule(ExitRule("fixed", (4,)), watched)
     assert score.work_share == pytest.approx((400 * 10 + 50) / (600 * 10 + 50))
     assert score.blocks_share == pytest.approx(4 / 6)
@@ -71,10 +71,24 @@ def test_work_counts_heads_and_blocks():
     assert never.work_share == pytest.approx((600 * 10 + 3 * 50) / (600 * 10 + 50))
 
 
+def test_a_rule_reads_the_head_that_was_watched():
+    watched = dataclasses.replace(known(60), head="labels")
+    score = score_rule(ExitRule("top_prob", (2, 4), 2.0, head="labels"), watched)
+    assert score.work_share == pytest.approx((600 * 10 + 3 * 2) / (600 * 10 + 50))
+    with pytest.raises(ValueError, match="reads the head of all, that of labels was watched"):
+        score_rule(ExitRule("top_prob", (2, 4), 2.0), watched)
+    lean = ((0.0, np.log(9.0)), (0.0, 0.0), (0.0, 0.0))  # an exit that says a or b by 0.9 says a, or neither
+    rule = ExitRule("top_prob", (2, 4), head="labels", labels=("a", "b"), offsets=lean)
+    found = features_for(rule, watched)
+    says_a = watched.rows[:, 0].argmax(1) == 0
+    assert found[says_a, 0, 1] == pytest.approx(81 / 82)
+    assert found[~says_a, 0, 1] == pytest.approx(0.5)
+    assert found[:, 1, 0] == pytest.approx(0.8)
+    assert (found[:, :, 2:] == watched.features[:, :, 2:]).all()
+
+
 def test_offsets_take_off_what_is_said_of_every_text():
     """A model that leans to one label is no better than chance until its lean is taken off."""
-    import dataclasses
-
     rng = np.random.default_rng(5)
     watched = known(400)
     lean = np.array([3.0, 0.0])
@@ -91,20 +105,24 @@ def bundle(converted_once):
     )
 
 
-def test_a_model_is_watched_and_the_rule_does_what_it_was_scored_for(bundle, tmp_path):
+@pytest.mark.parametrize("kind", ["top_prob", "svm"])
+@pytest.mark.parametrize("head", [None, "labels", "all"])
+def test_a_model_is_watched_and_the_rule_does_what_it_was_scored_for(bundle, tmp_path, kind, head):
     rng = np.random.default_rng(1)
     words = ["".join(rng.choice(list("abcdefgh"), 6)) for _ in range(84)]
     texts = [LabelledText(word, "ab"[i % 2]) for i, word in enumerate(words)]
     out = tmp_path / "rule.json"
     report = train_exits(
-        bundle, texts, out, ExitTraining("top_prob", shots=2, loss=50.0), task="t", threads=1
+        bundle, texts, out, ExitTraining(kind, shots=2, loss=50.0, head=head), task="t", threads=1
     )
+    assert report.rule.head == (head or "labels")
     assert report.held_back.texts == 20
     shots, rest = pick_shots(texts, 2, 0)
     examples = [(each.text, each.label) for each in shots]
     with edgesdk.load(bundle, threads=1) as model:
         judged = [each.text for each in rest[60:]]
         found = model.classify_many(judged, ["a", "b"], examples=examples, early_exit=out)
+        assert found.figures.head == report.rule.head
         assert found.figures.exits == report.held_back.exits
         assert found.figures.work_share == pytest.approx(report.held_back.work_share, abs=0.02)
         right = [one.label == each.label for one, each in zip(found.results, rest[60:], strict=True)]

@@ -18,7 +18,14 @@ from edgesdk.retrieval.judge_file import read_judge
 from edgesdk.retrieval.text_index import make_index
 
 pytest.importorskip("sklearn")
-from edgesdk_converters.training.train_judge import Fact, _answered, _fit, read_facts, recall, train_judge
+from edgesdk_converters.training.train_judge import (
+    Fact,
+    _answered,
+    fit_judge,
+    read_facts,
+    recall,
+    train_judge,
+)
 
 TINY = Path(__file__).parents[2] / "data" / "tiny" / "llama"
 THINGS = [f"{a}{b}" for a in ("red", "old", "big", "wet") for b in ("fox", "hen", "owl", "bee")]
@@ -163,11 +170,32 @@ def test_folds_of_one_kind():
     kept_back = groups % 4 == 0
     known = np.where(kept_back, np.arange(80) % 3 == 0, groups == 1)
     with pytest.raises(UnsupportedOption, match="one thing alone"):
-        _fit(rows, known, groups, kept_back, "x")
-    _, report = _fit(rows, known | (groups == 2), groups, kept_back, "x")
+        fit_judge(rows, known, groups, kept_back, "x")
+    _, report = fit_judge(rows, known | (groups == 2), groups, kept_back, "x")
     assert report.questions == 60
 
 
 def test_recall():
     assert recall("It is Paris,\n  of course", ["paris"]) == 1.0
     assert recall("Bern and Rome", ["rome", "Oslo"]) == 0.5
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_one_run_gives_figures_and_state(bundle, count):
+    """Prompt and answer in pieces have the logits and the state that they have at once."""
+    with edgesdk.load(bundle, threads=1) as model, edgesdk.Engine(model) as engine:
+        desk = GateDesk(engine, PromptWriter(model), GateOptions(), Allowance(None, None))
+        prompt = desk.writer.write(COARSE, "Question: Who is it?").ids
+        answer = list(range(40, 40 + count))
+        belief, state = desk.belief_and_state("Who is it?", answer)
+        assert belief == desk.belief("Who is it?", answer)
+        _, whole = desk.run([*prompt, *answer])
+        assert state == pytest.approx(whole, abs=1e-4)
+        logits = model.score([*prompt, *answer])[len(prompt) - 1 : -1].astype(np.float64)
+        chances = np.exp(logits - logits.max(1, keepdims=True))
+        chances /= chances.sum(1, keepdims=True)
+        chosen = chances[np.arange(count), answer]
+        assert belief.mean_logprob == pytest.approx(np.log(chosen).mean(), abs=1e-4)
+        assert belief.least == pytest.approx(chosen.min(), rel=1e-3)
+        assert belief.mean_entropy == pytest.approx(-(chances * np.log(chances)).sum(1).mean(), abs=1e-4)
+        assert belief.tokens == count

@@ -6,18 +6,26 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from edgesdk.bundle.exit_record import CHANGES, NEXT_STREAM, STREAM
+from edgesdk.bundle.exit_record import CHANGES, LABELS, NEXT_STREAM, STREAM
 from edgesdk.bundle.step_names import CACHE, NEW, CellName
 from edgesdk.errors import TransformError
 from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.evaluate import evaluate
 from edgesdk_converters.graph.full_sequence import sequence_inputs
+from edgesdk_converters.graph.graph import GraphBuilder
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.prepare import prepare
 from edgesdk_converters.quantise.recipe import find_recipe
-from edgesdk_converters.transforms.cut_blocks import check_cuttable, take_blocks, take_fill, take_head
+from edgesdk_converters.transforms.cut_blocks import (
+    check_cuttable,
+    take_blocks,
+    take_fill,
+    take_head,
+    take_label_head,
+)
 from edgesdk_converters.transforms.give_hidden import give_hidden, logits_alone
 from edgesdk_converters.transforms.give_states import give_states
+from edgesdk_converters.transforms.head_product import head_product
 from edgesdk_converters.transforms.skip_layers import skip_layers
 from edgesdk_converters.transforms.skip_request import parse_skip
 
@@ -93,6 +101,11 @@ def test_segments_in_a_row_are_the_whole_to_the_last_bit(make_program, tokens, k
         assert np.array_equal(value, whole[name]), name
     assert set(new) == {name for name in whole if CellName.parse(name) is not None}
     assert all(part.weights is program.weights for part in (head, take_blocks(program, 0, 2)))
+    labels = np.array([7, 0, 7, 3], np.int32)
+    few = take_label_head(program)
+    given = {STREAM: parts[-1][NEXT_STREAM][inputs["rows"]], LABELS: labels}
+    chosen = evaluate(few.graph, few.weights, given)["logits"]
+    assert np.abs(chosen - whole["logits"][:, labels]).max() < 1e-6 * np.abs(whole["logits"]).max()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -145,6 +158,23 @@ def test_a_program_with_further_outputs_is_cut_without_them(make_program, tokens
     head = take_head(program)
     said = evaluate(head.graph, head.weights, {STREAM: parts[-1][NEXT_STREAM][inputs["rows"]]})
     assert np.array_equal(said["logits"], evaluate(plain.graph, plain.weights, inputs)["logits"])
+
+
+def test_a_head_with_a_bias_has_none_over_labels(make_program):
+    program = deepen(make_program("untied"), 3)
+    spec, builder = program.spec, GraphBuilder()
+    for value in program.graph.inputs:
+        builder.input(value.name, value.shape, value.dtype)
+    for weight in program.graph.weights:
+        builder.weight(weight.name, weight.shape)
+    bias = builder.weight("head.bias", (spec.logits_size,))
+    product = head_product(program.graph)
+    for node in program.graph.nodes:
+        builder.add(node.op, (*node.inputs, *([bias] if node is product else [])), *node.outputs)
+    biased = dataclasses.replace(program, graph=builder.build(program.graph.outputs))
+    assert "head.bias" in {value.name for value in take_head(biased).graph.weights}
+    with pytest.raises(TransformError, match="the head adds a bias"):
+        take_label_head(biased)
 
 
 @pytest.mark.parametrize(

@@ -94,9 +94,10 @@ def test_adding_writes_the_bundle_again(edgesdk, adapted, folder, tiny_checkpoin
         np.testing.assert_allclose(same, found, rtol=1e-4, atol=1e-3)
 
 
-def test_adding_to_a_bundle_without_adapters(edgesdk, tiny_checkpoint, folder):
-    plain, out = folder / "plain", folder / "one"
-    options = ("--target", "litert", "--recipe", "w8-round", "--context", 64, "--no-prove")
+@pytest.mark.parametrize("target", ["litert", "onnx"])
+def test_adding_to_a_bundle_without_adapters(edgesdk, tiny_checkpoint, folder, target):
+    plain, out = folder / f"plain-{target}", folder / f"one-{target}"
+    options = ("--target", target, "--recipe", "w8-round", "--context", 64, "--no-prove")
     assert edgesdk("convert", tiny_checkpoint, plain, *options).code == 0
     result = edgesdk("adapter", "add", plain, LOUD, out, "--source", tiny_checkpoint, "--no-prove")
     assert result.code == 0, result.err
@@ -124,3 +125,12 @@ def test_what_cannot_be_added_is_one_line(edgesdk, adapted, folder, tmp_path, ti
         assert result.code == 1
         assert says in result.error, result.err
         assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_that_only_the_manifest_names_is_asked_for(edgesdk, adapted, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where no folder has the name
+    result = edgesdk("adapter", "add", adapted, LOUD, tmp_path / "out")
+    assert result.code == 1
+    assert result.error.startswith("error: the checkpoint that llama was made from is not found by the name")
+    assert result.error.endswith("give its folder or file with --source")
+    assert not (tmp_path / "out").exists()

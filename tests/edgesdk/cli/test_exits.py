@@ -55,8 +55,13 @@ def test_train_exits_writes_a_rule_that_classify_takes(edgesdk, leaving, tmp_pat
     done = edgesdk("train", "exits", leaving, rule, "--task", task, "--shots", 1, "--threads", 1)
     assert done.code == 0, done.err
     assert "majority class" in done.out
+    assert "over the labels" in done.out
+    refused = edgesdk("run", leaving, "ab", "--raw", "--max-tokens", 2, "--early-exit", rule)
+    assert refused.code == 1
+    assert "the rule reads the chances of labels" in refused.error
     told = edgesdk("classify", leaving, "--labels", "a,b", "--early-exit", rule, stdin="word 5\n")
     assert told.code == 0
+    assert "by a head over labels" in told.err
 
 
 @pytest.mark.parametrize(
@@ -78,7 +83,7 @@ def test_what_classify_cannot_do_is_one_line(edgesdk, leaving, arguments, reason
 
 
 def test_inspect_shows_the_exits(edgesdk, leaving):
-    assert "after 2 of 3 blocks" in edgesdk("inspect", leaving).out
+    assert "after 2 of 3 blocks, with a head over labels" in edgesdk("inspect", leaving).out
 
 
 def test_an_answer_of_one_token_says_no_empty_list_of_exits(edgesdk, leaving):

@@ -19,13 +19,13 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def on_terminal(monkeypatch):
-    def show(columns):
+    def show(columns, header=HEADER, rows=ROWS, title="Speed"):
         terminal = Terminal()
         monkeypatch.setattr(sys, "stdout", terminal)
         monkeypatch.setenv("COLUMNS", str(columns))
         monkeypatch.setenv("NO_COLOR", "1")
         monkeypatch.setenv("TERM", "xterm")
-        output.print_table(HEADER, ROWS, title="Speed")
+        output.print_table(header, rows, title=title)
         return re.sub(r"\x1b\[\d*m", "", terminal.getvalue()).splitlines()
 
     return show
@@ -75,3 +75,15 @@ def test_piped_progress_is_a_line_for_each_step(capsys):
         for text, step in (("one", 1), ("within it", 1), ("two", 2), ("say", None), ("say", None)):
             line.show(text, step)
     assert capsys.readouterr().err == "one\ntwo\nsay\nsay\n"
+
+
+@pytest.mark.parametrize("columns", [None, 60, 200])
+def test_a_title_is_a_line_however_narrow_the_table(on_terminal, capsys, columns):
+    title = "SmolLM2-135M-Instruct, 134.5 million weights"
+    if columns is None:
+        output.print_table(("variant", "size MB>"), [("litert-w8", "141.1")], title=title)
+        lines = capsys.readouterr().out.splitlines()
+    else:
+        lines = on_terminal(columns, ("variant", "size MB>"), [("litert-w8", "141.1")], title)
+    assert lines[0] == title
+    assert sum("141.1" in line for line in lines) == 1

@@ -34,3 +34,33 @@ def test_an_interrupt_during_imports_is_one_word(module):
 def test_the_installed_command_begins_here():
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))
     assert project["project"]["scripts"] == {"edgesdk": "edgesdk.cli.start:main"}
+
+
+END = """
+import atexit, runpy, signal, sys
+
+atexit.register(lambda: print("taken down", file=sys.stderr))
+import edgesdk.cli.main as commands
+
+def struck(*_, **__):
+    if sys.argv[1] == "busy":
+        import jax
+        import jax.numpy as jnp
+        # Dispatched and never waited for, as by a call that is interrupted.
+        jax.jit(lambda x: jax.lax.fori_loop(0, 10_000, lambda _, y: jnp.sin(y @ y), x))(jnp.ones((500, 500)))
+    print("said", end="")
+    signal.raise_signal(getattr(signal, sys.argv[2]))
+
+commands.cli.main = struck
+runpy.run_module("edgesdk", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("number", "code", "word"), [("SIGINT", 1, "interrupted\n"), ("SIGTERM", 143, "")])
+def test_an_end_while_jax_computes_takes_nothing_down(number, code, word):
+    pytest.importorskip("jax", reason="needs the extra 'train'")
+    for state, after in (("busy", ""), ("idle", "taken down\n")):
+        done = subprocess.run(
+            [sys.executable, "-c", END, state, number], capture_output=True, text=True, timeout=120
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (code, "said", word + after)

@@ -93,6 +93,7 @@ def test_a_rule_comes_back_from_its_file(tmp_path, kind):
     [
         {"kind": "tree"},
         {"exits": ()},
+        {"head": "some"},
         {"exits": (4, 2)},
         {"features": ("gap", "gap")},
         {"features": ("gap", "colour")},

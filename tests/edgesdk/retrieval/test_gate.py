@@ -83,7 +83,10 @@ def test_belief_is_that_of_the_steps(model):
 
 def test_claims_that_are_known_are_not_searched_for(model, index, monkeypatch):
     written = json.dumps(
-        {"questions": [{"query": "tram"}], "claims": [{"claim": "A cat sleeps.", "query": "cat hours"}]}
+        {
+            "questions": [{"query": "tram"}, {"query": " Boiler? "}],
+            "claims": [{"claim": "A cat sleeps.", "query": "cat hours"}],
+        }
     )
     monkeypatch.setattr(
         "edgesdk.retrieval.answer_with_sources.rewrite",
@@ -227,6 +230,7 @@ def test_time_and_patience(model, index):
         ({"gate": "oracle"}, "always, never, logprob"),
         ({"passages": 0}, "passages"),
         ({"threshold": "high"}, "threshold"),
+        ({"threshold": 0.5, "gate": "always"}, "reads no threshold"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"rewrite": 1}, "rewrite"),
         ({"cancelled": 3}, "cancelled"),

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from edgesdk.errors import RetrievalError, UnsupportedOption
+from edgesdk.errors import MissingExtra, RetrievalError, UnsupportedOption
 from edgesdk.retrieval.index_file import WORDS
 from edgesdk.retrieval.text_index import make_index, open_index
 
@@ -349,3 +349,10 @@ def test_commands(tmp_path, notes):
     assert '"Trip to Lisbon"' in found.stdout
     assert "passages    3" in edgesdk("stats", path, "--check").stdout
     assert "Traceback" not in edgesdk("stats", notes / "trip.md").stderr
+
+
+def test_without_what_splits_texts_no_file_is_left(tmp_path, notes, monkeypatch):
+    monkeypatch.setitem(sys.modules, "semantic_text_splitter", None)
+    with pytest.raises(MissingExtra, match="retrieval"):
+        built(tmp_path / "i", notes)
+    assert not (tmp_path / "i").exists()

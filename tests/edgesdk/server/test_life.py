@@ -241,3 +241,14 @@ def test_a_second_interruption_ends_it_at_once(tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
         assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.parametrize("package", ["starlette", "uvicorn", "pydantic", "prometheus_client"])
+def test_without_its_extra_the_command_names_it(tmp_path, package):
+    code = f"import sys; sys.modules[{package!r}] = None; from edgesdk.cli.main import main; main(['serve'])"
+    environment = {**os.environ, "EDGESDK_MODELS": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    expected = (
+        f"error: the package '{package}' is not installed; install it with: pip install 'edgesdk[serve]'\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", expected)

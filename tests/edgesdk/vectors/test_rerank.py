@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import edgesdk
-from edgesdk.errors import CapacityError, UnsupportedOption
+from edgesdk.errors import CapacityError, DeviceError, UnsupportedOption
 from edgesdk.vectors.rerank import INSTRUCTION, SYSTEM, question
 
 TINY = Path(__file__).parents[2] / "data" / "tiny"
@@ -85,3 +85,23 @@ def test_the_real_model_finds_the_passage_that_answers(smollm2_float):
             assert each.score == pytest.approx(
                 alone(model, "What is the capital of France?", passages[each.index]), abs=1e-4
             )
+
+
+@pytest.mark.parametrize("word", ["yes", "no"])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_logits_that_are_not_numbers_are_no_rank(model, word, wrong, monkeypatch):
+    from edgesdk.kv.step_runner import StepRunner
+
+    (token, *_) = model.tokenizer.encode(word, add_bos=False)
+    run = StepRunner.run
+
+    def spoilt(self, entries, *args, **kwargs):
+        rows = run(self, entries, *args, **kwargs)
+        for logits in rows:
+            if logits is not None:
+                logits.reshape(-1, logits.shape[-1])[-1, token] = wrong
+        return rows
+
+    monkeypatch.setattr(StepRunner, "run", spoilt)
+    with pytest.raises(DeviceError, match="logits that are not finite numbers; try another backend"):
+        model.rerank("What jumps?", PASSAGES)

@@ -6,6 +6,7 @@ from typing import cast
 
 from edgesdk_converters.emit.gated_columns import gate_columns, written_rows
 from edgesdk_converters.emit.litert.constants import float_matrix
+from edgesdk_converters.emit.litert.diagonal import diagonal_matrix
 from edgesdk_converters.emit.litert.state import Lowering
 from edgesdk_converters.graph.graph import Node
 from edgesdk_converters.graph.ops import LowRank
@@ -42,6 +43,8 @@ def _repeated(state: Lowering, op: LowRank, gates: int, shape: tuple[int, ...]) 
 def _written(state: Lowering, op: LowRank, names: tuple[str, ...]) -> int:
     """B of all parts as the recipe stores floating point numbers."""
     weights, name = state.weights, "+".join(names)
+    if state.channel_scales and len(op.parts) > 1:  # not in files for runtimes of other kinds
+        return diagonal_matrix(state.subgraph, weights.recipe.float_type, names, op.parts, weights.load)
     shape = (sum(part.width for part in op.parts), len(op.columns))
     kind = weights.recipe.float_type
     return float_matrix(state.subgraph, kind, name, shape, lambda: written_rows(op, weights, names))

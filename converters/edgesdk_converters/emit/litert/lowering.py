@@ -37,14 +37,13 @@ def lower_node(state: Lowering, node: Node) -> None:
 
 def _embed(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
     table, out = node.inputs[1], node.outputs[0]
-    V, E = state.weights.shape(table)
-    T = state.tokens
+    V, (T, E) = state.weights.shape(table)[0], shapes[0]
     scheme = state.weights.scheme(table)
     if scheme is None:
         rows = state.gather(weight_matrix(state.subgraph, state.weights, table), x[0], out, (T, E))
         return [rows]
     if scheme.bits == 4:
-        return [packed_rows(state, table, x[0], out)]
+        return [packed_rows(state, table, x[0], out, T)]
     # Rows are scaled after the look-up, so that a tied head can use the very same tensor.
     raw = weight_matrix(state.subgraph, state.weights, table)
     scales = state.subgraph.constant(
@@ -108,6 +107,12 @@ def _linear(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, .
         scales = _vector(state, f"{weight}.scales", lambda: state.weights.quantised(weight).scales[:, 0])
         y = state.binary("MUL", y, scales, names.pop(0), shape)
     return [y if bias < 0 else state.binary("ADD", y, bias, out, shape)]
+
+
+def _row_products(state: Lowering, node: Node, x: list[int], shapes: list[tuple[int, ...]]) -> list[int]:
+    options = state.schema.BatchMatMulOptionsT()
+    options.adjY = True
+    return [state.emit("BATCH_MATMUL", x, node.outputs[0], shapes[0], options)]
 
 
 def _vector(state: Lowering, name: str, data: Constant) -> int:
@@ -207,6 +212,7 @@ LOWERINGS: Mapping[type[ops.Op], Callable[[Lowering, Node, list[int], list[tuple
     ops.TakeRows: _take_rows,
     ops.RmsNorm: _rms_norm,
     ops.Linear: _linear,
+    ops.RowProducts: _row_products,
     ops.LowRank: _low_rank,
     ops.Split: _split,
     ops.SplitHeads: _split_heads,

@@ -17,7 +17,7 @@ from edgesdk_converters.emit.litert.state import Lowering
 from edgesdk_converters.emit.pack_int4 import pack_int4
 
 
-def packed_rows(state: Lowering, table: str, tokens: int, name: str) -> int:
+def packed_rows(state: Lowering, table: str, tokens: int, name: str, count: int) -> int:
     """Appends the operators and returns the rows, (T, E) float32.
 
     Args:
@@ -25,9 +25,9 @@ def packed_rows(state: Lowering, table: str, tokens: int, name: str) -> int:
         table: name of the weight, (V, E) with E even.
         tokens: tensor index of the token ids, (T,).
         name: of the result.
+        count: T.
     """
-    V, E = state.weights.shape(table)
-    T = state.tokens
+    (V, E), T = state.weights.shape(table), count
     unit = Quantisation(np.ones(1, np.float32))
     raw = state.subgraph.constant(
         table,
@@ -52,7 +52,7 @@ def packed_rows(state: Lowering, table: str, tokens: int, name: str) -> int:
     whole = state.concat(pairs, 2, f"{name}.pairs", (T, E // 2, 2))
     scheme = state.weights.scheme(table)
     block = E if scheme is None or scheme.block is None else scheme.block
-    scales = _scales(state, table, tokens, name, E // block)
+    scales = _scales(state, table, tokens, name, (T, E // block))
     if block == E:
         values = state.reshape(whole, f"{name}.values", (T, E))
         return state.binary("MUL", values, scales, name, (T, E))
@@ -70,9 +70,9 @@ def _floor_divide(state: Lowering, x: int, by: int, name: str, shape: tuple[int,
     return whole, state.binary("SUB", x, back, f"{name}.rest", shape)
 
 
-def _scales(state: Lowering, table: str, tokens: int, name: str, count: int) -> int:
+def _scales(state: Lowering, table: str, tokens: int, name: str, shape: tuple[int, int]) -> int:
     """The rows' scales, (T, B, 1) float32; for one scale per row (T, 1), which is stored as float32."""
-    V, T = state.weights.shape(table)[0], state.tokens
+    V, (T, count) = state.weights.shape(table)[0], shape
     kind = "FLOAT32" if count == 1 else "FLOAT16"
     dtype = np.float32 if count == 1 else np.float16
     stored = state.subgraph.constant(

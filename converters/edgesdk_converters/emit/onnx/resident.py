@@ -10,15 +10,19 @@ computed for those rows alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from edgesdk.bundle.adapter_record import AdapterRecord
 from edgesdk.bundle.manifest import GenerationDefaults
+from edgesdk.bundle.stack_record import GATES
 from edgesdk.errors import EmitError
 from edgesdk_converters.emit.onnx.genai_files import genai_files
 from edgesdk_converters.emit.onnx.matrices import kernel_block
 from edgesdk_converters.emit.onnx.model_file import ExternalData, OnnxModel
+from edgesdk_converters.emit.onnx.resident_adapters import check_terms, inner_outputs, write_adapters
 from edgesdk_converters.emit.onnx.resident_attention import HEAD_MULTIPLE, lower_lengths
 from edgesdk_converters.emit.onnx.resident_lowering import LOGITS_FROM, LOWERINGS, lower_node
 from edgesdk_converters.emit.onnx.resident_state import ResidentLowering
@@ -40,9 +44,10 @@ def emit_resident(
     context: int,
     tokenizer: TokenizerFiles,
     generation: GenerationDefaults,
+    adapters: Sequence[AdapterRecord] = (),
     accuracy_level: int = 4,
 ) -> None:
-    """Writes `model.onnx`, `model.onnx.data`, `genai_config.json` and the tokenizer's files.
+    """Writes `model.onnx`, `model.onnx.data`, `genai_config.json`, the tokenizer's files and adapters.
 
     Args:
         program: the decoder.
@@ -51,19 +56,22 @@ def emit_resident(
         context: most tokens of a sequence; the rotary tables are as long.
         tokenizer: for onnxruntime-genai.
         generation: recommended sampling, for onnxruntime-genai.
+        adapters: what the gates of the program stand for; each becomes a file.
         accuracy_level: what MatMulNBits may do with activations: 0 keeps float32, 4 quantises them to
             int8 per block, which is several times as fast.
 
     Raises:
         EmitError: the target cannot express the program; nothing has been written.
-        MissingExtra: the package `onnx` is not installed.
+        MissingExtra: the package `onnx` is not installed, or onnxruntime, which writes adapters.
     """
     check_resident(program, weights)
     beside = genai_files(MODEL_NAME, program.spec, context, tokenizer, generation)
     with ExternalData(folder / DATA_NAME) as data:
         model = OnnxModel(f"{program.spec.architecture} {weights.recipe.name}", data)
-        _lower(program, weights, model, context, accuracy_level)
+        state = _lower(program, weights, model, context, accuracy_level)
         model.save(folder / MODEL_NAME)
+    if adapters:
+        write_adapters(state.adapter_inputs, weights, folder, adapters)
     for name, text in beside.items():
         (folder / name).write_text(text, encoding="utf-8")
 
@@ -75,6 +83,7 @@ def check_resident(program: Program, weights: QuantisedWeights) -> None:
         EmitError: naming the operation, the size or the output.
     """
     check_decoder(program)
+    check_terms(program, weights)
     for value in program.graph.weights:
         scheme = weights.scheme(value.name)
         if scheme is not None and scheme.bits not in (4, 8):
@@ -91,7 +100,7 @@ def check_decoder(program: Program) -> None:
     """
     spec = program.spec
     refuse_convolutions(program, "the target onnx")
-    refuse_further_ports(program, "the target onnx")
+    refuse_further_ports(program, "the target onnx", but=(GATES,))
     for node in program.graph.nodes:
         if type(node.op) not in LOWERINGS:
             raise EmitError(f"the ONNX resident emitter has no lowering for {type(node.op).__name__}")
@@ -126,7 +135,7 @@ def _check_exact(weights: QuantisedWeights, name: str) -> None:
 
 def _lower(
     program: Program, weights: QuantisedWeights, model: OnnxModel, context: int, accuracy_level: int
-) -> None:
+) -> ResidentLowering:
     spec, heads = program.spec, program.spec.uniform
     state = ResidentLowering(model, program.graph, weights, context, accuracy_level)
     state.names["tokens"] = model.input("input_ids", "INT64", ("batch", "sequence"))
@@ -139,11 +148,14 @@ def _lower(
             shape = ("batch", heads.kv_heads, "past_sequence", heads.head_size)
             model.input(f"past_key_values.{layer}.{kind}", "FLOAT", shape)
     lower_lengths(state)
+    inner = inner_outputs(program.graph)
     for node in program.graph.nodes:
-        lower_node(state, node)
+        if node.outputs[0] not in inner:
+            lower_node(state, node)
     state.use("logits")  # a sum is deferred until someone reads it
     model.output("logits", "FLOAT", ("batch", "logits_sequence", spec.vocab_size))
     for layer in range(len(spec.layers)):
         for kind in ("key", "value"):
             shape = ("batch", heads.kv_heads, "total_sequence", heads.head_size)
             model.output(f"present.{layer}.{kind}", "FLOAT", shape)
+    return state

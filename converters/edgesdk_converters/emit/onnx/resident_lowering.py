@@ -13,6 +13,7 @@ from typing import cast
 import numpy as np
 
 from edgesdk_converters.emit.onnx.matrices import block_scales, kernel_block, pack_blocks
+from edgesdk_converters.emit.onnx.resident_adapters import lower_low_rank
 from edgesdk_converters.emit.onnx.resident_attention import lower_attend, rotate_before
 from edgesdk_converters.emit.onnx.resident_state import CONTRIB, ResidentLowering
 from edgesdk_converters.emit.onnx.two_rows import two_rows
@@ -226,6 +227,7 @@ LOWERINGS: Mapping[type[ops.Op], Callable[[ResidentLowering, Node], None]] = {
     ops.TakeRows: _take_rows,
     ops.RmsNorm: _rms_norm,
     ops.Linear: _linear,
+    ops.LowRank: lower_low_rank,
     ops.Split: _split,
     ops.SplitHeads: _same,
     ops.MergeHeads: _same,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from edgesdk.bundle.decoder_spec import RotarySpec
 from edgesdk_converters.emit.onnx.model_file import OnnxModel
 from edgesdk_converters.graph.graph import Graph, Node
 from edgesdk_converters.graph.ops import Split
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
+
+if TYPE_CHECKING:
+    from edgesdk_converters.emit.onnx.resident_adapters import AdapterInput
 
 CONTRIB = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
@@ -27,6 +30,7 @@ class ResidentLowering:
         accuracy_level: of MatMulNBits: 0 computes in float32, 4 with activations in int8 blocks.
         names: ONNX name of every value made so far.
         stacked: names of rows above what rounding them loses, by that of the rows (`two_rows`).
+        adapter_inputs: what inputs for adapters are filled from.
         rotations: values whose rotation is left to their attention: what rotates, and how.
     """
 
@@ -38,6 +42,7 @@ class ResidentLowering:
     names: dict[str, str] = field(default_factory=dict)
     rotations: dict[str, tuple[str, RotarySpec]] = field(default_factory=dict)
     stacked: dict[str, str] = field(default_factory=dict)
+    adapter_inputs: list[AdapterInput] = field(default_factory=list)
     _splits: dict[str, Node] = field(default_factory=dict)
     _sums: dict[str, Node] = field(default_factory=dict)
 

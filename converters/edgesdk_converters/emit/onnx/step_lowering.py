@@ -37,7 +37,7 @@ def _embed(state: StepLowering, node: Node) -> None:
     picked = state.model.node("Gather", [state.integers(table), tokens], [f"{out}.int8"])
     values = state.model.node("Cast", [picked], [f"{out}.unscaled"], {"to": FLOAT})
     scales = state.model.node("Gather", [state.scales(table), tokens], [f"{out}.scales"])
-    column = state.reshape(scales, f"{out}.column", state.sizes(("T", 1)))
+    column = state.reshape(scales, f"{out}.column", (*state.sizes(state.graph.values[tokens].shape), 1))
     state.binary("Mul", values, column, out)
 
 
@@ -61,6 +61,10 @@ def _rms_norm(state: StepLowering, node: Node) -> None:
 def _linear(state: StepLowering, node: Node) -> None:
     inputs = [node.inputs[0], state.matrix(node.inputs[1]), *(state.vector(n) for n in node.inputs[2:])]
     state.model.node("Gemm", inputs, node.outputs, {"transB": 1})
+
+
+def _row_products(state: StepLowering, node: Node) -> None:
+    state.model.node("Gemm", node.inputs, node.outputs, {"transB": 1})
 
 
 def _low_rank(state: StepLowering, node: Node) -> None:
@@ -160,6 +164,7 @@ LOWERINGS: Mapping[type[ops.Op], Callable[[StepLowering, Node], None]] = {
     ops.TakeRows: _take_rows,
     ops.RmsNorm: _rms_norm,
     ops.Linear: _linear,
+    ops.RowProducts: _row_products,
     ops.LowRank: _low_rank,
     ops.Split: _split,
     ops.SplitHeads: _reshape,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgesdk.bundle.decoder_spec import RotarySpec
 from edgesdk.bundle.manifest import StepShape
-from edgesdk_converters.emit.gated_columns import gate_columns, written_rows
+from edgesdk_converters.emit.gated_columns import gate_columns
 from edgesdk_converters.emit.onnx.model_file import OnnxModel
 from edgesdk_converters.emit.pack_int4 import pack_int4
 from edgesdk_converters.graph.graph import Graph
@@ -144,10 +144,35 @@ class StepLowering:
         return self._made[key]
 
     def written_rows(self, op: LowRank, names: Sequence[str]) -> str:
-        """B of all parts, (O, columns of h), as the recipe stores floating point numbers."""
-        weights, name = self.weights, "+".join(names)
-        shape = (sum(part.width for part in op.parts), len(op.columns))
-        return self._wide(name, self._stored(name, shape, lambda: written_rows(op, weights, names)))
+        """B of all parts on a diagonal, (O, columns of h), as the recipe stores floating point numbers.
+
+        The file holds each part and zeros that products of one size share; runtimes put them together when
+        they load it, as they do with whatever depends on constants alone.
+        """
+        left, column, bands = iter(names), 0, []
+        for part in op.parts:
+            after = len(op.columns) - column - part.rank
+            pieces = [self._zeros(part.width, column)] if column else []
+            pieces += [self.stored_matrix(next(left))] if part.rank else []
+            pieces += [self._zeros(part.width, after)] if after else []
+            bands.append(self._joined(pieces, 1))
+            column += part.rank
+        name = "+".join(names)
+        return self._wide(name, self._joined(bands, 0))
+
+    def _zeros(self, rows: int, columns: int) -> str:
+        """Zeros in the recipe's type."""
+        shape = (rows, columns)
+        return self._stored(f"zeros.{rows}.{columns}", shape, lambda: np.zeros(shape, np.float32))
+
+    def _joined(self, parts: Sequence[str], axis: int) -> str:
+        """Constants behind each other; one alone is as it is."""
+        if len(parts) == 1:
+            return parts[0]
+        name = f"{'|'.join(parts)}.joined"
+        if name not in self._made:
+            self._made[name] = self.model.node("Concat", parts, [name], {"axis": axis})
+        return self._made[name]
 
     def _stored(self, name: str, shape: tuple[int, ...], load: Callable[[], NDArray[np.float32]]) -> str:
         """A floating point constant in the recipe's type."""

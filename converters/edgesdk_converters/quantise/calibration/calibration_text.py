@@ -116,7 +116,7 @@ class CalibrationText:
         if not chosen:
             found = max((len(stream) for stream in streams), default=0) + len(start)
             raise UnsupportedOption(
-                f"calibration text {self.name} has {found} tokens, expected at least {length} for one "
+                f"the text {self.name} has {found} tokens, expected at least {length} for one "
                 "window; give a longer text"
             )
         return chosen
@@ -158,22 +158,22 @@ def read_calibration(path: Path | str) -> CalibrationText:
             data = stream.read(LIMIT_BYTES + 1)
     except OSError as error:
         raise UnsupportedOption(
-            f"calibration text {path} cannot be read: {error.strerror}; give a UTF-8 text file"
+            f"the text {path} cannot be read: {error.strerror}; give a UTF-8 text file"
         ) from error
     if len(data) > LIMIT_BYTES:
         raise UnsupportedOption(
-            f"calibration text {path} has more than {LIMIT_BYTES >> 20} MB; give an excerpt, a few hundred "
+            f"the text {path} has more than {LIMIT_BYTES >> 20} MB; give an excerpt, a few hundred "
             "kilobytes are plenty"
         )
     try:
         text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise UnsupportedOption(
-            f"calibration text {path} is not UTF-8 (byte {error.start}); convert it first"
+            f"the text {path} is not UTF-8 (byte {error.start}); convert it first"
         ) from error
     if "\0" in text or not text.strip():
         found = "holds binary data" if "\0" in text else "is empty"
-        raise UnsupportedOption(f"calibration text {path} {found}; give a UTF-8 text file")
+        raise UnsupportedOption(f"the text {path} {found}; give a UTF-8 text file")
     return CalibrationText(path.name, hashlib.sha256(data).hexdigest(), (Domain("text", (text,)),))
 
 

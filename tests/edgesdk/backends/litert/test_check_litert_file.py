@@ -146,6 +146,9 @@ def test_rows_must_be_picked_from_all_tokens(contract):
     check_contract(contract, step, inputs, outputs, {"rows": step.tokens})
     with pytest.raises(DeviceError, match="fewer rows than there are rows"):
         check_contract(contract, step, inputs, outputs, {"rows": step.tokens - 1})
+    check_contract(contract, step, inputs, outputs, {"labels": contract.vocab_size})
+    with pytest.raises(DeviceError, match="fewer rows than there are labels"):
+        check_contract(contract, step, inputs, outputs, {"labels": contract.vocab_size - 1})
     with pytest.raises(DeviceError, match=r"picked from by 'mask\.new_first', whose values nobody bounds"):
         check_contract(contract, step, inputs, outputs, {"mask.new_first": 1 << 20})
 

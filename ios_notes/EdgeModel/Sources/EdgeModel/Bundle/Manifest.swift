@@ -219,7 +219,8 @@ extension Manifest {
         try refuseUnknownKeys(object)
         if let adapters = object["adapters"] as? [Any], !adapters.isEmpty {
             throw EdgeModelError.bundle(
-                "the bundle has adapters, whose gates this package does not give to a step; convert it without")
+                "the bundle has adapters, whose gates this package does not give to a step; convert it without them, "
+                    + "or with --merge-adapter, which makes one part of the weights")
         }
         let manifest: Manifest
         do {

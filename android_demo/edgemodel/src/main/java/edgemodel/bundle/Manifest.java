@@ -88,10 +88,6 @@ public final class Manifest {
               + (version > SUPPORTED_SCHEMA ? "update the app" : "convert the bundle again"));
     }
     fields.expectKeys(KEYS, UNREAD);
-    if (fields.has("adapters") && !fields.array("adapters").isEmpty()) {
-      throw EdgeModelException.bundle(
-          "the bundle has adapters, whose gates this library does not give to a step; convert it without");
-    }
     Manifest manifest = new Manifest(fields);
     TokenizerRecord tokens = manifest.tokenizer;
     manifest.expectToken(tokens.bosId == null ? 0 : tokens.bosId.intValue());

@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import com.eclipsesource.json.Json;
 import com.eclipsesource.json.JsonArray;
 import com.eclipsesource.json.JsonObject;
+import com.eclipsesource.json.JsonValue;
 import edgemodel.Vectors;
 import edgemodel.decoding.SamplingOptions;
 import edgemodel.device.MemoryLimit;
@@ -89,7 +90,25 @@ final class BundleTest {
           }
         });
     refused("larger than", () -> Manifest.parse(new byte[Manifest.LIMIT_BYTES + 1]));
-    refusedWith("has adapters", m -> m.set("adapters", Json.parse("[{\"name\": \"a\"}]")));
+    refusedWith("gates cannot have", m -> at(m, "variants", "0").set("stacks", takes("gates", 65)));
+    refusedWith("gates cannot have", m -> at(m, "variants", "0").set("stacks", takes("gates", 0)));
+  }
+
+  @Test
+  void gatesOfAdaptersAreCounted() throws Exception {
+    assertEquals(0, write(m -> {}).variant("onnx-step", null).gates);
+    EdgeBundle adapted =
+        write(
+            m -> {
+              m.set("adapters", Json.parse("[{\"name\": \"a\", \"gate\": 0}]"));
+              at(m, "variants", "0").set("stacks", takes("gates", 2));
+            });
+    assertEquals(2, adapted.variant("onnx-step", null).gates);
+  }
+
+  private static JsonValue takes(String input, int count) {
+    return Json.parse(
+        "[{\"name\": \"main\", \"inputs\": [{\"name\": \"" + input + "\", \"dims\": [\"T\", " + count + "]}]}]");
   }
 
   private void refusedWith(String needle, Consumer<JsonObject> change) {

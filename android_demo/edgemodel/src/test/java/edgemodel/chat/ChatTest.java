@@ -6,9 +6,13 @@ import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import edgemodel.EdgeModel;
 import edgemodel.bundle.EdgeBundle;
 import edgemodel.bundle.TinyBundle;
+import edgemodel.device.Heat;
+import edgemodel.device.ThermalGovernor;
 import edgemodel.text.ChatMessage;
+import java.io.BufferedReader;
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.File;
@@ -19,13 +23,67 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicReference;
 import java.util.zip.ZipEntry;
 import java.util.zip.ZipOutputStream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
 final class ChatTest {
+  private static final String MIDDLE = "in the middle";
+
   @TempDir Path folder;
+
+  /** `Process FOLDER`: answers a message, and stands still in the middle of it until it is killed. */
+  static final class Process {
+    private Process() {}
+
+    public static void main(String[] arguments) throws InterruptedException {
+      Path folder = Path.of(arguments[0]);
+      AtomicReference<Heat> heat = new AtomicReference<>(Heat.SERIOUS); // which gives time for what follows
+      ThermalGovernor governor =
+          new ThermalGovernor(
+              new ThermalGovernor.Device() {
+                @Override
+                public Heat heat() {
+                  return heat.get();
+                }
+
+                @Override
+                public boolean savesPower() {
+                  return false;
+                }
+              },
+              20,
+              0,
+              10);
+      LinkedBlockingQueue<Runnable> posted = new LinkedBlockingQueue<>();
+      List<ChatState> shown = new ArrayList<>();
+      ChatController chat =
+          new ChatController(
+              folder.resolve("shelf").toFile(),
+              new ChatStore(folder.resolve("chat.json").toFile()),
+              bundle -> {
+                EdgeModel model = TinyBundle.load(bundle);
+                model.setGovernor(governor);
+                return model;
+              },
+              posted::add,
+              shown::add);
+      chat.start();
+      boolean sent = false;
+      while (true) {
+        posted.take().run();
+        ChatState state = shown.get(shown.size() - 1);
+        if (state.canSend() && !sent) {
+          chat.send("Second");
+          sent = true;
+        } else if (!state.answer.isEmpty() && heat.getAndSet(Heat.CRITICAL) == Heat.SERIOUS) {
+          System.out.println(MIDDLE);
+        }
+      }
+    }
+  }
 
   /** The test's thread is the screen's: it runs what is posted until something is shown. */
   private final LinkedBlockingQueue<Runnable> posted = new LinkedBlockingQueue<>();
@@ -102,6 +160,38 @@ final class ChatTest {
     assertEquals("Two?", state.unsent);
     chat.send(state.unsent);
     assertEquals("", shown.get(shown.size() - 1).unsent);
+    assertEquals(4, until(ChatState.Phase.READY).messages.size());
+    chat.close();
+  }
+
+  @Test
+  void aProcessKilledInAnAnswerLeavesTheChatAndTheQuestion() throws Exception {
+    bundle();
+    List<ChatMessage> before =
+        List.of(new ChatMessage("user", "First"), new ChatMessage("assistant", "One."));
+    new ChatStore(folder.resolve("chat.json").toFile()).save(before);
+    java.lang.Process process =
+        new ProcessBuilder(
+                Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                "-Dvectors=" + System.getProperty("vectors"),
+                "-cp",
+                System.getProperty("java.class.path"),
+                Process.class.getName(),
+                folder.toString())
+            .redirectError(ProcessBuilder.Redirect.DISCARD)
+            .start();
+    try (BufferedReader said = process.inputReader()) {
+      assertEquals(MIDDLE, said.readLine());
+    } finally {
+      process.destroyForcibly().waitFor();
+    }
+    ChatController chat = controller();
+    chat.start();
+    ChatState state = until(ChatState.Phase.READY);
+    assertEquals("Second", state.unsent);
+    assertEquals(2, state.messages.size());
+    assertEquals("One.", state.messages.get(1).content);
+    chat.send(state.unsent);
     assertEquals(4, until(ChatState.Phase.READY).messages.size());
     chat.close();
   }

@@ -3,9 +3,8 @@ package edgemodel.litert;
 import edgemodel.EdgeModel;
 import edgemodel.bundle.EdgeBundle;
 import edgemodel.bundle.Variant;
-import java.nio.file.Path;
 
-/** Loads bundles with LiteRT on the desktop. */
+/** Loads bundles with LiteRT. */
 public final class LiteRtModels {
   /** What variants for this runtime say as their format. */
   public static final String FORMAT = "litert";
@@ -16,14 +15,13 @@ public final class LiteRtModels {
    * Loads a variant.
    *
    * @param name null for the first.
-   * @param library path of libLiteRt.so, such as that of the Python package ai-edge-litert.
+   * @param api LiteRT's functions: a JniLiteRt, or on the desktop a ForeignLiteRt.
    * @throws edgemodel.EdgeModelException there is none, or something refuses it.
    */
-  public static EdgeModel load(EdgeBundle bundle, String name, Path library, int threads) {
+  public static EdgeModel load(EdgeBundle bundle, String name, LiteRtApi api, int threads) {
     long began = System.nanoTime();
     Variant variant = bundle.variant(FORMAT, name);
-    Path file = bundle.file(variant.entry).toPath();
-    LiteRtStepModel model = new LiteRtStepModel(file, variant, library, threads);
+    LiteRtStepModel model = new LiteRtStepModel(bundle.file(variant.entry), variant, api, threads);
     return new EdgeModel(bundle, variant, model, null, "LiteRT, CPU, " + threads + " threads", began);
   }
 }

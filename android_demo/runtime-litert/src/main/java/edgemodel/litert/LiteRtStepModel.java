@@ -1,8 +1,5 @@
 package edgemodel.litert;
 
-import static java.lang.foreign.ValueLayout.ADDRESS;
-import static java.lang.foreign.ValueLayout.JAVA_INT;
-
 import edgemodel.EdgeModelException;
 import edgemodel.bundle.DecoderShape;
 import edgemodel.bundle.StepShape;
@@ -12,9 +9,10 @@ import edgemodel.steps.MaskLayout;
 import edgemodel.steps.StepBuffers;
 import edgemodel.steps.StepModel;
 import edgemodel.steps.TensorMemory;
-import java.lang.foreign.Arena;
-import java.lang.foreign.MemorySegment;
-import java.nio.file.Path;
+import java.io.File;
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.LongBuffer;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
@@ -23,15 +21,10 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * The step with LiteRT on the desktop: signatures that are resized as they run (docs/decisions/0012), inputs
- * and outputs in place. It follows edgesdk/backends/litert/compiled.py.
- *
- * <p>Android has no java.lang.foreign: there, the same calls need JNI behind the same interface.
+ * The step with LiteRT: signatures that are resized as they run (docs/decisions/0012), inputs and outputs in
+ * place. It follows edgesdk/backends/litert/compiled.py.
  */
 public final class LiteRtStepModel implements StepModel {
-  /** LiteRT refuses host memory that does not start at whole lines. */
-  private static final int ALIGNMENT_BYTES = 64;
-
   /** Columns for new tokens in masks of the signature for a few; edgesdk/bundle/step_shape.py. */
   private static final int FEW = 16;
 
@@ -39,12 +32,17 @@ public final class LiteRtStepModel implements StepModel {
   private static final int MOST_SIZES = 8;
 
   private final Variant variant;
-  private final LiteRtLibrary library;
-  private final LiteRtLibrary.Opened opened;
-  private final Map<String, Signature> signatures = new HashMap<>();
-  private final Map<StepShape, Size> sizes = new LinkedHashMap<>(16, 0.75f, true);
+  private final LiteRtApi api;
+  private final LiteRtApi.Opened opened;
+  private final Map<String, Signature> signatures = new HashMap<String, Signature>();
+  private final Map<StepShape, Size> sizes = new LinkedHashMap<StepShape, Size>(16, 0.75f, true);
+
+  /** Holds the packed weights; null where each signature packs for itself. */
+  private final PackingMemory packed;
+
+  private boolean closed;
   private CellMemory cells;
-  private MemorySegment[] cellBuffers = {};
+  private long[] cellBuffers = {};
 
   /** A signature of the file, and the size that it has now. */
   private static final class Signature {
@@ -60,7 +58,12 @@ public final class LiteRtStepModel implements StepModel {
     }
 
     boolean few() {
-      return Arrays.stream(inputs).anyMatch(name -> name.endsWith(".few_first"));
+      for (String name : inputs) {
+        if (name.endsWith(".few_first")) {
+          return true;
+        }
+      }
+      return false;
     }
   }
 
@@ -68,10 +71,9 @@ public final class LiteRtStepModel implements StepModel {
   private static final class Size {
     final Signature signature;
     final StepBuffers buffers;
-    final List<MemorySegment> own = new ArrayList<>();
-    final Arena arena = Arena.ofAuto();
-    MemorySegment in;
-    MemorySegment out;
+    final List<Long> own = new ArrayList<Long>();
+    Handles in;
+    Handles out;
     int[][] inputShapes;
     int[] cellPlaces;
     CellMemory cells;
@@ -82,34 +84,54 @@ public final class LiteRtStepModel implements StepModel {
     }
   }
 
+  /** Handles of buffers, as LiteRT takes them. */
+  private static final class Handles {
+    final ByteBuffer bytes;
+    final LongBuffer each;
+
+    Handles(int count) {
+      bytes = ByteBuffer.allocateDirect(8 * count).order(ByteOrder.nativeOrder());
+      each = bytes.asLongBuffer();
+    }
+  }
+
   /**
    * Opens a file.
    *
    * @param file the LiteRT file.
    * @param variant that describes it.
-   * @param library path of libLiteRt.so.
+   * @param api LiteRT's functions.
    * @param threads of the CPU.
    * @throws EdgeModelException kind BUNDLE or DEVICE: LiteRT refuses it.
    */
-  public LiteRtStepModel(Path file, Variant variant, Path library, int threads) {
+  public LiteRtStepModel(File file, Variant variant, LiteRtApi api, int threads) {
     if (threads < 1) {
       throw EdgeModelException.option("threads is " + threads + ", expected 1 or more");
     }
     DecoderShape decoder = variant.decoder;
-    if ((long) decoder.kvHeads * decoder.headSize * 4 % ALIGNMENT_BYTES != 0) {
+    if ((long) decoder.kvHeads * decoder.headSize * 4 % LiteRtApi.ALIGNMENT_BYTES != 0) {
       throw EdgeModelException.device(
           "LiteRT cannot use host memory in place: " + decoder.kvHeads + " KV heads of " + decoder.headSize
-              + " do not fill whole " + ALIGNMENT_BYTES + "-byte lines; use ONNX Runtime");
+              + " do not fill whole " + LiteRtApi.ALIGNMENT_BYTES + "-byte lines; use ONNX Runtime");
     }
     this.variant = variant;
-    this.library = new LiteRtLibrary(library);
-    opened = this.library.new Opened(file, threads);
+    this.api = api;
+    packed = PackingMemory.open(api, file.length());
+    LiteRtApi.Opened made = null;
     boolean ready = false;
     try {
+      made = api.open(file.getPath(), xnnpack(threads));
+      ready = true;
+    } finally {
+      if (!ready && packed != null) {
+        packed.close();
+      }
+    }
+    opened = made;
+    ready = false;
+    try {
       for (int i = 0; i < opened.signatures(); i++) {
-        MemorySegment signature = opened.signature(i);
-        signatures.put(
-            opened.key(signature), new Signature(i, opened.inputs(signature), opened.outputs(signature)));
+        signatures.put(opened.key(i), new Signature(i, opened.inputs(i), opened.outputs(i)));
       }
       checkLayout();
       buffers(variant.mainSteps.get(0));
@@ -119,6 +141,12 @@ public final class LiteRtStepModel implements StepModel {
         close();
       }
     }
+  }
+
+  /** XNNPACK's options, in TOML. */
+  private String xnnpack(int threads) {
+    String text = "num_threads = " + threads + "\n";
+    return packed == null ? text : text + "weight_cache_file_path = '" + packed.path() + "'\n";
   }
 
   /** Refuses a library whose structures are not the ones that are filled here. */
@@ -146,10 +174,7 @@ public final class LiteRtStepModel implements StepModel {
 
   @Override
   public TensorMemory allocate(int... shape) {
-    int bytes = TensorMemory.byteCount(shape);
-    // In whole lines, because LiteRT wants that; freed when nobody refers to it.
-    MemorySegment memory = Arena.ofAuto().allocate(bytes, ALIGNMENT_BYTES);
-    return new TensorMemory(memory.asByteBuffer(), shape);
+    return new TensorMemory(api.allocate(TensorMemory.byteCount(shape)), shape);
   }
 
   @Override
@@ -165,7 +190,7 @@ public final class LiteRtStepModel implements StepModel {
     }
     if (size.cells != next) {
       for (int i = 0; i < cellBuffers.length; i++) {
-        size.in.setAtIndex(ADDRESS, size.cellPlaces[i], cellBuffers[i]);
+        size.in.each.put(size.cellPlaces[i], cellBuffers[i]);
       }
       size.cells = next;
     }
@@ -174,7 +199,12 @@ public final class LiteRtStepModel implements StepModel {
       lay(size, shape);
     }
     int status =
-        opened.run(signature.index, signature.inputs.length, size.in, signature.outputs.length, size.out);
+        opened.run(
+            signature.index,
+            signature.inputs.length,
+            size.in.bytes,
+            signature.outputs.length,
+            size.out.bytes);
     if (status != 0) {
       throw EdgeModelException.device("LiteRT failed in step " + shape + " (status " + status + ")");
     }
@@ -182,47 +212,55 @@ public final class LiteRtStepModel implements StepModel {
 
   @Override
   public void close() {
+    if (closed) {
+      return;
+    }
+    closed = true;
     opened.close();
-    sizes.values().forEach(this::free);
+    for (Size size : sizes.values()) {
+      free(size);
+    }
     sizes.clear();
     freeCells();
+    if (packed != null) {
+      packed.close();
+    }
   }
 
   private void bindCells(CellMemory next) {
     freeCells();
-    cellBuffers = new MemorySegment[2 * next.keys.length];
+    cellBuffers = new long[2 * next.keys.length];
     for (int layer = 0; layer < next.keys.length; layer++) {
-      cellBuffers[2 * layer] = buffer(next.keys[layer], LiteRtLibrary.FLOAT32);
-      cellBuffers[2 * layer + 1] = buffer(next.values[layer], LiteRtLibrary.FLOAT32);
+      cellBuffers[2 * layer] = buffer(next.keys[layer], LiteRtApi.FLOAT32);
+      cellBuffers[2 * layer + 1] = buffer(next.values[layer], LiteRtApi.FLOAT32);
     }
     cells = next; // kept, so that the memory stays
   }
 
   private void freeCells() {
-    for (MemorySegment buffer : cellBuffers) {
-      library.destroyBuffer(buffer);
+    for (long buffer : cellBuffers) {
+      api.destroyBuffer(buffer);
     }
-    cellBuffers = new MemorySegment[0];
+    cellBuffers = new long[0];
     cells = null;
   }
 
   private void free(Size size) {
-    size.own.forEach(library::destroyBuffer);
+    for (long buffer : size.own) {
+      api.destroyBuffer(buffer);
+    }
   }
 
   /** Gives the inputs of a signature the shapes of a size. */
   private void lay(Size size, StepShape shape) {
     size.signature.laid = null; // some of them may have changed when one is refused
-    try (Arena arena = Arena.ofConfined()) {
-      for (int place = 0; place < size.inputShapes.length; place++) {
-        int[] wanted = size.inputShapes[place];
-        MemorySegment dimensions = arena.allocateFrom(JAVA_INT, wanted);
-        int status = opened.resize(size.signature.index, place, dimensions, wanted.length);
-        if (status != 0) {
-          throw EdgeModelException.device(
-              "LiteRT refused the shape " + Arrays.toString(wanted) + " for " + size.signature.inputs[place]
-                  + " in step " + shape + " (status " + status + ")");
-        }
+    for (int place = 0; place < size.inputShapes.length; place++) {
+      int[] wanted = size.inputShapes[place];
+      int status = opened.resize(size.signature.index, place, wanted);
+      if (status != 0) {
+        throw EdgeModelException.device(
+            "LiteRT refused the shape " + Arrays.toString(wanted) + " for " + size.signature.inputs[place]
+                + " in step " + shape + " (status " + status + ")");
       }
     }
     size.signature.laid = shape;
@@ -258,7 +296,7 @@ public final class LiteRtStepModel implements StepModel {
         new StepBuffers(
             shape, decoder, MaskLayout.newFirst(few ? FEW : shape.tokens, shape.cells), this);
     String suffix = few ? ".few_first" : ".new_first";
-    Map<String, TensorMemory> given = new HashMap<>();
+    Map<String, TensorMemory> given = new HashMap<String, TensorMemory>();
     given.put("tokens", buffers.tokens);
     given.put("positions", buffers.positions);
     given.put("mask" + suffix, buffers.mask);
@@ -268,9 +306,12 @@ public final class LiteRtStepModel implements StepModel {
     if (shape.tokens > 1) {
       given.put("rows", buffers.rows);
     }
-    Map<String, TensorMemory> results = new HashMap<>();
+    if (variant.gates > 0) { // all zero: the model without its adapters
+      given.put("gates", allocate(shape.tokens, variant.gates));
+    }
+    Map<String, TensorMemory> results = new HashMap<String, TensorMemory>();
     results.put("logits", buffers.logits);
-    Map<String, Integer> cellPlaces = new HashMap<>();
+    Map<String, Integer> cellPlaces = new HashMap<String, Integer>();
     for (int layer = 0; layer < decoder.layers; layer++) {
       results.put("k_new." + layer, buffers.newKeys[layer]);
       results.put("v_new." + layer, buffers.newValues[layer]);
@@ -282,8 +323,8 @@ public final class LiteRtStepModel implements StepModel {
     Size size = new Size(signature, buffers);
     size.inputShapes = new int[signature.inputs.length][];
     size.cellPlaces = new int[cellPlaces.size()];
-    size.in = size.arena.allocate(ADDRESS, signature.inputs.length);
-    size.out = size.arena.allocate(ADDRESS, signature.outputs.length);
+    size.in = new Handles(signature.inputs.length);
+    size.out = new Handles(signature.outputs.length);
     for (int place = 0; place < signature.inputs.length; place++) {
       String name = signature.inputs[place];
       Integer cell = cellPlaces.get(name);
@@ -295,11 +336,11 @@ public final class LiteRtStepModel implements StepModel {
       TensorMemory memory = expect(given.get(name), name);
       boolean integers = memory == buffers.tokens || memory == buffers.positions || memory == buffers.rows;
       size.inputShapes[place] = memory.shape();
-      bind(size, size.in, place, memory, integers ? LiteRtLibrary.INT32 : LiteRtLibrary.FLOAT32);
+      bind(size, size.in, place, memory, integers ? LiteRtApi.INT32 : LiteRtApi.FLOAT32);
     }
     for (int place = 0; place < signature.outputs.length; place++) {
       String name = signature.outputs[place];
-      bind(size, size.out, place, expect(results.get(name), name), LiteRtLibrary.FLOAT32);
+      bind(size, size.out, place, expect(results.get(name), name), LiteRtApi.FLOAT32);
     }
     return size;
   }
@@ -319,14 +360,14 @@ public final class LiteRtStepModel implements StepModel {
     return memory;
   }
 
-  private void bind(Size size, MemorySegment into, int place, TensorMemory memory, int type) {
-    MemorySegment made = buffer(memory, type);
+  private void bind(Size size, Handles into, int place, TensorMemory memory, int type) {
+    long made = buffer(memory, type);
     size.own.add(made);
-    into.setAtIndex(ADDRESS, place, made);
+    into.each.put(place, made);
   }
 
-  private MemorySegment buffer(TensorMemory memory, int type) {
+  private long buffer(TensorMemory memory, int type) {
     memory.bytes.clear();
-    return library.buffer(type, memory.shape(), MemorySegment.ofBuffer(memory.bytes));
+    return api.buffer(type, memory.shape(), memory.bytes);
   }
 }

@@ -206,6 +206,9 @@ public final class OnnxStepModel implements StepModel {
       inputs.put("window_mask", new int[] {shape.tokens, shape.cells + shape.tokens});
     }
     inputs.put("rows", new int[] {shape.rows});
+    if (variant.gates > 0) {
+      inputs.put("gates", new int[] {shape.tokens, variant.gates});
+    }
     Map<String, int[]> outputs = new LinkedHashMap<String, int[]>();
     outputs.put("logits", new int[] {shape.rows, decoder.vocabSize});
     for (int layer = 0; layer < decoder.layers; layer++) {
@@ -229,6 +232,9 @@ public final class OnnxStepModel implements StepModel {
       size.inputs.put("window_mask", floats(buffers.windowMask));
     }
     size.inputs.put("rows", integers(buffers.rows));
+    if (variant.gates > 0) { // all zero: the model without its adapters
+      size.inputs.put("gates", floats(TensorMemory.allocate(shape.tokens, variant.gates)));
+    }
     size.outputs.put("logits", floats(buffers.logits));
     for (int layer = 0; layer < decoder.layers; layer++) {
       size.outputs.put("k_new." + layer, floats(buffers.newKeys[layer]));

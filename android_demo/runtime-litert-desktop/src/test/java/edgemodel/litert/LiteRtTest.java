@@ -22,14 +22,15 @@ final class LiteRtTest {
   @TestFactory
   Collection<DynamicTest> bundlesGiveWhatPythonGives() throws IOException {
     Path library = library();
-    return RuntimeChecks.all(bundle -> LiteRtModels.load(bundle, null, library, 2));
+    return RuntimeChecks.all(bundle -> LiteRtModels.load(bundle, null, new ForeignLiteRt(library), 2));
   }
 
   @Test
   void whatIsNoLibraryIsRefused() {
     Path nowhere = Path.of("nowhere.so");
     EdgeBundle bundle = new EdgeBundle(RuntimeChecks.folder().resolve("qwen3").toFile());
-    refused("cannot be loaded", () -> LiteRtModels.load(bundle, null, nowhere, 1));
-    refused("threads is 0", () -> LiteRtModels.load(bundle, null, nowhere, 0));
+    refused("cannot be loaded", () -> new ForeignLiteRt(nowhere));
+    LiteRtApi api = new ForeignLiteRt(library());
+    refused("threads is 0", () -> LiteRtModels.load(bundle, null, api, 0));
   }
 }

@@ -14,24 +14,19 @@ import java.lang.foreign.SymbolLookup;
 import java.lang.invoke.MethodHandle;
 import java.lang.invoke.MethodHandles;
 import java.lang.invoke.MethodType;
+import java.nio.ByteBuffer;
 import java.nio.file.Path;
 import java.util.Arrays;
+import java.util.Optional;
 
 /**
- * LiteRT's C functions, through java.lang.foreign. The library is the one that the Python package
+ * LiteRT's C functions on the desktop, through java.lang.foreign. The library is the one that the Python package
  * ai-edge-litert ships (libLiteRt.so); structures and calls are those of
  * edgesdk/backends/litert/native_model.py and host_memory.py, which say what was found out about them.
  */
-final class LiteRtLibrary {
-  /** LiteRtElementType. */
-  static final int FLOAT32 = 1;
-
-  static final int INT32 = 2;
-
+public final class ForeignLiteRt implements LiteRtApi {
   /** LiteRtLayout: the rank in the lowest seven bits, then dimensions and strides. */
-  static final int MOST_DIMENSIONS = 8;
-
-  static final long LAYOUT_BYTES = 4L * (1 + 2 * MOST_DIMENSIONS);
+  private static final long LAYOUT_BYTES = 4L * (1 + 2 * MOST_DIMENSIONS);
 
   private static final int CPU = 1;
   private static final int BOOL = 1;
@@ -54,7 +49,7 @@ final class LiteRtLibrary {
    * @param library path of libLiteRt.so; it stays loaded.
    * @throws EdgeModelException kind DEVICE: it cannot be loaded, or lacks a function.
    */
-  LiteRtLibrary(Path library) {
+  public ForeignLiteRt(Path library) {
     try {
       symbols = SymbolLookup.libraryLookup(library, Arena.global());
     } catch (IllegalArgumentException error) {
@@ -100,7 +95,7 @@ final class LiteRtLibrary {
   }
 
   /** What a call that cannot throw has thrown. */
-  static RuntimeException broken(String name, Throwable error) {
+  private static RuntimeException broken(String name, Throwable error) {
     if (error instanceof RuntimeException unchecked) {
       return unchecked;
     }
@@ -134,7 +129,7 @@ final class LiteRtLibrary {
   }
 
   /** Handles of an opened file, to be closed in the other order. */
-  final class Opened implements AutoCloseable {
+  private final class File implements Opened {
     private final MemorySegment environment;
     private final MemorySegment model;
     private final MemorySegment options;
@@ -143,12 +138,8 @@ final class LiteRtLibrary {
     /** LiteRT keeps the address of option texts as long as the model lives. */
     private final Arena texts = Arena.ofShared();
 
-    /** Holds the packed weights; null where each signature packs for itself. */
-    private final PackingMemory packed;
-
-    Opened(Path file, int threads) {
-      packed = PackingMemory.open(file.toFile().length());
-      String what = file.getFileName().toString();
+    File(String file, String xnnpack) {
+      String what = Path.of(file).getFileName().toString();
       MemorySegment[] made = new MemorySegment[4];
       boolean ready = false;
       try {
@@ -157,7 +148,7 @@ final class LiteRtLibrary {
         option(wanted, 0, REGISTER_ACCELERATORS, BOOL, 0);
         option(wanted, 1, LEAST_SEVERITY, INT, SILENT);
         made[0] = make("LiteRtCreateEnvironment", what, 2, wanted);
-        made[1] = make("LiteRtCreateModelFromFile", what, made[0], texts.allocateFrom(file.toString()));
+        made[1] = make("LiteRtCreateModelFromFile", what, made[0], texts.allocateFrom(file));
         made[2] = make("LiteRtCreateOptions", what);
         if (call("LiteRtSetOptionsHardwareAccelerators", made[2], CPU) != 0) {
           throw EdgeModelException.device("LiteRT refused to run " + what + " on the CPU");
@@ -167,7 +158,7 @@ final class LiteRtLibrary {
                 "LiteRtCreateOpaqueOptions",
                 what,
                 texts.allocateFrom("xnnpack"),
-                texts.allocateFrom(xnnpack(threads)),
+                texts.allocateFrom(xnnpack),
                 keeper());
         if (call("LiteRtAddOpaqueOptions", made[2], opaque) != 0) {
           throw EdgeModelException.device("LiteRT refused its option xnnpack");
@@ -185,36 +176,34 @@ final class LiteRtLibrary {
       }
     }
 
-    /** XNNPACK's options, in TOML. */
-    private String xnnpack(int threads) {
-      String text = "num_threads = " + threads + "\n";
-      return packed == null ? text : text + "weight_cache_file_path = '" + packed.path() + "'\n";
-    }
-
     private static void option(MemorySegment options, int place, int tag, int type, long value) {
       options.set(JAVA_INT, place * OPTION_BYTES, tag);
       options.set(JAVA_INT, place * OPTION_BYTES + 8, type);
       options.set(JAVA_LONG, place * OPTION_BYTES + 16, value);
     }
 
-    int signatures() {
+    @Override
+    public int signatures() {
       return (int) size("LiteRtGetNumModelSignatures", model);
     }
 
-    MemorySegment signature(int index) {
+    private MemorySegment signature(int index) {
       return make("LiteRtGetModelSignature", "its signatures", model, (long) index);
     }
 
-    String key(MemorySegment signature) {
-      return text("LiteRtGetSignatureKey", signature);
+    @Override
+    public String key(int signature) {
+      return text("LiteRtGetSignatureKey", signature(signature));
     }
 
-    String[] inputs(MemorySegment signature) {
-      return names(signature, "LiteRtGetNumSignatureInputs", "LiteRtGetSignatureInputName");
+    @Override
+    public String[] inputs(int signature) {
+      return names(signature(signature), "LiteRtGetNumSignatureInputs", "LiteRtGetSignatureInputName");
     }
 
-    String[] outputs(MemorySegment signature) {
-      return names(signature, "LiteRtGetNumSignatureOutputs", "LiteRtGetSignatureOutputName");
+    @Override
+    public String[] outputs(int signature) {
+      return names(signature(signature), "LiteRtGetNumSignatureOutputs", "LiteRtGetSignatureOutputName");
     }
 
     private String[] names(MemorySegment signature, String count, String name) {
@@ -240,8 +229,8 @@ final class LiteRtLibrary {
       return text.reinterpret(Integer.MAX_VALUE).getString(0);
     }
 
-    /** Shape of an input, as the library describes it. */
-    int[] inputShape(int signature, int place) {
+    @Override
+    public int[] inputShape(int signature, int place) {
       try (Arena arena = Arena.ofConfined()) {
         MemorySegment layout = arena.allocate(LAYOUT_BYTES, 8);
         int status =
@@ -255,19 +244,28 @@ final class LiteRtLibrary {
       }
     }
 
-    /** Gives an input another shape: `dimensions` are `rank` int32. Returns LiteRT's status. */
-    int resize(int signature, int place, MemorySegment dimensions, int rank) {
-      try {
-        return (int) resize.invokeExact(compiled, (long) signature, (long) place, dimensions, (long) rank);
+    @Override
+    public int resize(int signature, int place, int[] dimensions) {
+      try (Arena arena = Arena.ofConfined()) {
+        MemorySegment wanted = arena.allocateFrom(JAVA_INT, dimensions);
+        return (int)
+            resize.invokeExact(compiled, (long) signature, (long) place, wanted, (long) dimensions.length);
       } catch (Throwable error) {
         throw broken("LiteRtCompiledModelResizeInputTensorNonStrict", error);
       }
     }
 
-    /** Runs a signature over arrays of buffers. Returns LiteRT's status. */
-    int run(int signature, long inputs, MemorySegment in, long outputs, MemorySegment out) {
+    @Override
+    public int run(int signature, int inputs, ByteBuffer in, int outputs, ByteBuffer out) {
       try {
-        return (int) run.invokeExact(compiled, (long) signature, inputs, in, outputs, out);
+        return (int)
+            run.invokeExact(
+                compiled,
+                (long) signature,
+                (long) inputs,
+                MemorySegment.ofBuffer(in),
+                (long) outputs,
+                MemorySegment.ofBuffer(out));
       } catch (Throwable error) {
         throw broken("LiteRtRunCompiledModel", error);
       }
@@ -288,14 +286,21 @@ final class LiteRtLibrary {
         destroy("LiteRtDestroyEnvironment", environment);
       }
       texts.close();
-      if (packed != null) {
-        packed.close();
-      }
     }
   }
 
-  /** A buffer over host memory with its shape (docs/decisions/0002); destroy it, the memory stays. */
-  MemorySegment buffer(int elementType, int[] shape, MemorySegment memory) {
+  @Override
+  public Opened open(String file, String xnnpack) {
+    return new File(file, xnnpack);
+  }
+
+  @Override
+  public ByteBuffer allocate(int bytes) {
+    return Arena.ofAuto().allocate(bytes, ALIGNMENT_BYTES).asByteBuffer();
+  }
+
+  @Override
+  public long buffer(int elementType, int[] shape, ByteBuffer memory) {
     try (Arena arena = Arena.ofConfined()) {
       MemorySegment type = arena.allocate(4 + LAYOUT_BYTES, 8);
       type.set(JAVA_INT, 0, elementType);
@@ -305,21 +310,54 @@ final class LiteRtLibrary {
       }
       MemorySegment out = arena.allocate(ADDRESS);
       int status =
-          (int) createBuffer.invokeExact(type, memory, memory.byteSize(), MemorySegment.NULL, out);
+          (int)
+              createBuffer.invokeExact(
+                  type,
+                  MemorySegment.ofBuffer(memory),
+                  (long) memory.remaining(),
+                  MemorySegment.NULL,
+                  out);
       if (status != 0) {
         throw EdgeModelException.device("LiteRT refused host memory (status " + status + ")");
       }
-      return out.get(ADDRESS, 0);
+      return out.get(ADDRESS, 0).address();
     } catch (Throwable error) {
       throw broken("LiteRtCreateTensorBufferFromHostMemory", error);
     }
   }
 
-  void destroyBuffer(MemorySegment buffer) {
+  @Override
+  public void destroyBuffer(long buffer) {
     try {
-      destroyBuffer.invokeExact(buffer);
+      destroyBuffer.invokeExact(MemorySegment.ofAddress(buffer));
     } catch (Throwable error) {
       throw broken("LiteRtDestroyTensorBuffer", error);
+    }
+  }
+
+  @Override
+  public int createMemoryFile() {
+    Optional<MemorySegment> create = linker.defaultLookup().find("memfd_create");
+    if (create.isEmpty()) {
+      return -1;
+    }
+    MethodHandle making =
+        linker.downcallHandle(create.get(), FunctionDescriptor.of(JAVA_INT, ADDRESS, JAVA_INT));
+    try (Arena arena = Arena.ofConfined()) {
+      return (int) making.invokeExact(arena.allocateFrom("edgemodel packed weights"), 0);
+    } catch (Throwable error) {
+      throw broken("memfd_create", error);
+    }
+  }
+
+  @Override
+  public void closeMemoryFile(int descriptor) {
+    MemorySegment close = linker.defaultLookup().find("close").orElseThrow();
+    MethodHandle closing = linker.downcallHandle(close, FunctionDescriptor.of(JAVA_INT, JAVA_INT));
+    try {
+      int ignored = (int) closing.invokeExact(descriptor);
+    } catch (Throwable error) {
+      throw broken("close", error);
     }
   }
 
@@ -329,7 +367,7 @@ final class LiteRtLibrary {
       MethodHandle nothing =
           MethodHandles.lookup()
               .findStatic(
-                  LiteRtLibrary.class, "keep", MethodType.methodType(void.class, MemorySegment.class));
+                  ForeignLiteRt.class, "keep", MethodType.methodType(void.class, MemorySegment.class));
       return linker.upcallStub(nothing, FunctionDescriptor.ofVoid(ADDRESS), Arena.global());
     } catch (ReflectiveOperationException error) {
       throw new IllegalStateException(error);

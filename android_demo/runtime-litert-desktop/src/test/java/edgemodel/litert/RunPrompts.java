@@ -12,7 +12,7 @@ public final class RunPrompts {
 
   public static void main(String[] arguments) throws IOException {
     EdgeBundle bundle = new EdgeBundle(new File(arguments[0]));
-    Path library = Path.of(arguments[2]);
-    PromptRunner.serve(LiteRtModels.load(bundle, null, library, Integer.parseInt(arguments[1])));
+    LiteRtApi api = new ForeignLiteRt(Path.of(arguments[2]));
+    PromptRunner.serve(LiteRtModels.load(bundle, null, api, Integer.parseInt(arguments[1])));
   }
 }

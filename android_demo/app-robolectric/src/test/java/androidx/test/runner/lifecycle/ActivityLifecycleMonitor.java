@@ -1,0 +1,4 @@
+package androidx.test.runner.lifecycle;
+
+/** What Robolectric registers; nothing here asks it. */
+public interface ActivityLifecycleMonitor {}
