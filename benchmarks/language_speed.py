@@ -1,6 +1,6 @@
 """Characters per second of bundles with different vocabularies, at equal text: prompts, and writing.
 
-    python benchmarks/language_speed.py TEXT before=BUNDLE after=BUNDLE... [--english FILE] [--rounds N]
+    python benchmarks/language_speed.py TEXT before=BUNDLE after=BUNDLE... [--english FILE] [--json]
 
 The first bundle is what the others are compared with. Each round goes through all of them in turn, with one
 thread, by processor time: a prompt of the first `--characters` of TEXT (score of one row), then so many steps

@@ -9,7 +9,7 @@ source's own vocabulary pruned to the text's most used N tokens, tuned as the ot
 `edgesdk train adapter --tables`: terms of low rank in every product, and the tables as a whole. A step reads
 one window. All runs have tables of one size, so the step is compiled once. Rows go to OUT.jsonl as they come,
 all inits of a seed before the next seed; those that are there are not done again. `--report` prints means
-and intervals of what is there.
+and intervals of what is there, `--plot FILE.svg` draws it, too.
 """
 
 from __future__ import annotations
@@ -81,10 +81,13 @@ def main() -> int:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--inits", default=f"{_PRUNED},random,mean,clp,clp+,heuristics,focus")
     parser.add_argument("--report", action="store_true")
+    parser.add_argument("--plot", type=Path)
     asked = parser.parse_args()
     rows = _rows(asked.out)
-    if asked.report:
+    if asked.report or asked.plot:
         _report(rows)
+        if asked.plot:
+            _plot(rows, asked.plot)
         return 0
     done = {(row["init"], row["seed"]) for row in rows}
     wanted = [
@@ -206,6 +209,24 @@ def _report(rows: list[dict[str, object]]) -> None:
         some = [row for row in rows if row["init"] == init]
         shown = "  ".join(f"{key} {_interval([row[key] for row in some])}" for key in ("before", "after"))
         print(f"{init:<11} n {len(some)}  tokens/byte {some[0]['tokens_per_byte']}  bits/byte: {shown}")
+
+
+def _plot(rows: list[dict[str, object]], path: Path) -> None:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    inits = list(dict.fromkeys(row["init"] for row in rows))
+    with matplotlib.rc_context({"svg.hashsalt": "edgesdk", "svg.fonttype": "none", "font.size": 9}):
+        figure = Figure(figsize=(6.5, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for key, colour, shift in (("before", "tab:gray", -0.1), ("after", "tab:blue", 0.1)):
+            places = [inits.index(row["init"]) + shift for row in rows]
+            axes.scatter(places, [row[key] for row in rows], s=18, color=colour, label=key)
+        axes.set_xticks(range(len(inits)), inits)
+        axes.set_ylabel("bits per byte")
+        axes.set_ylim(bottom=0)
+        axes.legend()
+        figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
 
 
 def _interval(values: list[float]) -> str:

@@ -12,6 +12,7 @@ from edgesdk.cli.options import json_option, revision_option
 from edgesdk.cli.output import megabytes, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
+    from edgesdk_converters.vocabulary.adapt.adapt_vocab import AdaptReport
     from edgesdk_converters.vocabulary.adapt.initialise import Init
     from edgesdk_converters.vocabulary.coverage_report import CoverageReport, TextCoverage
 
@@ -157,14 +158,24 @@ def adapt(
         [
             ("checkpoint", str(out)),
             ("tokens", f"{report.tokens_before} to {report.tokens_after}, {report.overlap} of the same text"),
+            *([("asked", _asked(report))] if report.tokens_after < report.tokens_asked else ()),
             ("rows", ", ".join(f"{count} {origin}" for origin, count in report.origins.items())),
             (
                 "tokens per byte",
                 f"{report.tokens_per_byte_before:.4f} to {report.tokens_per_byte_after:.4f} "
-                f"({report.tokens_per_byte_after / report.tokens_per_byte_before - 1:+.1%})",
+                f"({report.tokens_per_byte_after / report.tokens_per_byte_before - 1:+.1%}), "
+                + (
+                    f"of {report.held_out_bytes} bytes that were held out"
+                    if report.held_out_bytes
+                    else "of what was learnt from: the texts are too short to hold any out"
+                ),
             ),
         ]
     )
+
+
+def _asked(report: AdaptReport) -> str:
+    return f"{report.tokens_asked} tokens, but the texts give no more; give more texts"
 
 
 def _show(result: CoverageReport) -> None:

@@ -126,8 +126,8 @@ class AdapterLearner:
     def batch(self, step: int) -> Batch:
         """Windows of a step: each once in a pass, every pass in another order.
 
-        With them the frozen weights, which else were constants of the program: compiling folds those for a
-        minute, and no two models share what was compiled.
+        With them the frozen weights, which else were constants of the program: compiling folds those for
+        seconds, and no two models share what was compiled.
         """
         passed, place = divmod(step, self.of_a_pass)
         order = np.random.default_rng([self._seed, passed]).permutation(len(self._windows))

@@ -32,6 +32,7 @@ from edgesdk_converters.vocabulary.adapt.initialise import (
     mixture,
     new_rows,
 )
+from edgesdk_converters.vocabulary.adapt.plot_adaptation import plot_adaptation
 from edgesdk_converters.vocabulary.adapt.train_tokenizer import (
     TargetTokenizer,
     check_byte_level,
@@ -44,7 +45,10 @@ from edgesdk_converters.vocabulary.required_tokens import remap_ids
 from edgesdk_converters.vocabulary.tokenizer_data import TokenizerData
 
 RECORD = "adaptation.json"
-_HELD_OUT = 10  # one block of text in so many is counted, and learnt nothing from
+ORIGINS = "origins.json"
+PLOT = "adaptation.svg"
+_MOST_NAMED = 8
+_HELD_OUT = 10  # one piece of text in so many is counted, and learnt nothing from
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,13 @@ class AdaptReport:
         init: how new rows begin.
         expanded: whether the old tokens are all there.
         tokens_before: of the vocabulary.
-        tokens_after: of the new one.
+        tokens_asked: how many were to be there.
+        tokens_after: of the new one; fewer where the texts give no more.
         overlap: new tokens whose text the old vocabulary has.
         origins: new tokens by how their rows were made.
-        tokens_per_byte_before: on text that nothing was learnt from.
+        tokens_per_byte_before: on text that nothing was learnt from, if there is so much.
         tokens_per_byte_after: likewise.
+        held_out_bytes: of that text; 0 where there is too little to hold any back, so that all was counted.
         unreachable: new tokens that their own text does not become, of those that people could type.
         seed: of what was drawn.
     """
@@ -71,11 +77,13 @@ class AdaptReport:
     init: Init
     expanded: bool
     tokens_before: int
+    tokens_asked: int
     tokens_after: int
     overlap: int
     origins: Mapping[str, int]
     tokens_per_byte_before: float
     tokens_per_byte_after: float
+    held_out_bytes: int
     unreachable: int
     seed: int
 
@@ -114,24 +122,26 @@ def adapt_vocab(checkpoint: Checkpoint, request: AdaptRequest, out: Path) -> Ada
     fresh = TokenizerData(target.text)
     spelled = spell_tokens(data, fresh, target)
     made = mixture(request.init, spelled, _vectors(fresh, request, learnt))
-    report = _report(checkpoint, request, data, fresh, held_out, spelled, made)
+    report = _report(checkpoint, request, data, fresh, (learnt, held_out), spelled, made)
     write_huggingface(
         _adapted(checkpoint, fresh, target),
         _tensors(checkpoint, weights, stored, made, request.seed),
         out,
-        {RECORD: {**_json(report), "corpus": _corpus(request)}},
+        {RECORD: {**_json(report), "corpus": _corpus(request)}, ORIGINS: _origins(made)},
     )
+    plot_adaptation(report, out / PLOT)
     return report
 
 
 def _texts(request: AdaptRequest) -> tuple[list[str], list[str]]:
-    """Blocks to learn from, and some between them that are only counted."""
-    blocks = [block for path in request.corpus for block in read_blocks(path)]
-    if len(blocks) < 2:  # a short text is counted as it was learnt from, which the record's lengths show
-        return blocks, blocks
-    every = max(2, min(_HELD_OUT, len(blocks)))
-    kept = [block for i, block in enumerate(blocks) if i % every]
-    return kept, [block for i, block in enumerate(blocks) if not i % every]
+    """Blocks, or lines of a short text, to learn from, and some between them that are only counted."""
+    pieces = [block for path in request.corpus for block in read_blocks(path)]
+    if len(pieces) < _HELD_OUT:
+        pieces = [line for block in pieces for line in block.splitlines(keepends=True) if line.strip()]
+    if len(pieces) < _HELD_OUT:
+        return pieces, []
+    kept = [piece for i, piece in enumerate(pieces) if i % _HELD_OUT]
+    return kept, [piece for i, piece in enumerate(pieces) if not i % _HELD_OUT]
 
 
 def _target(
@@ -244,13 +254,15 @@ def _report(
     request: AdaptRequest,
     data: TokenizerData,
     fresh: TokenizerData,
-    held_out: Sequence[str],
+    texts: tuple[Sequence[str], Sequence[str]],
     spelled: Spelled,
     made: Mixture,
 ) -> AdaptReport:
-    size = sum(len(text.encode()) for text in held_out)
+    learnt, held_out = texts
+    counted = list(held_out or learnt)
+    size = sum(len(text.encode()) for text in counted)
     before, after = (
-        sum(len(each.ids) for each in tokenizer.engine.encode_batch(list(held_out), add_special_tokens=False))
+        sum(len(each.ids) for each in tokenizer.engine.encode_batch(counted, add_special_tokens=False))
         for tokenizer in (data, fresh)
     )
     special = set(spelled.kept)
@@ -260,10 +272,26 @@ def _report(
         if shown and "\ufffd" not in shown and new not in special and new not in fresh.added_ids
     )
     counts: dict[str, int] = {each: made.origins.count(each) for each in dict.fromkeys(made.origins)}
+    asked = fresh.size if request.tokenizer is not None else request.size + request.expand * data.size
     return AdaptReport(
-        checkpoint.name, request.language, request.init, request.expand, data.size, fresh.size,
-        len(spelled.overlap()), counts, before / size, after / size, unreachable, request.seed,
+        checkpoint.name, request.language, request.init, request.expand, data.size, asked, fresh.size,
+        len(spelled.overlap()), counts, before / size, after / size, size if held_out else 0, unreachable,
+        request.seed,
     )  # fmt: skip
+
+
+def _origins(made: Mixture) -> list[JsonValue]:
+    """For each new token what was done, and out of which old ones: of many the heaviest."""
+    found: list[JsonValue] = []
+    for new, origin in enumerate(made.origins):
+        old: list[JsonValue] = []
+        if new in made.copied:
+            old = [int(made.copied[new])]
+        elif new in made.mixed:
+            ids, weights = made.mixed[new]
+            old = [int(i) for i in ids[np.argsort(-weights, kind="stable")[:_MOST_NAMED]]]
+        found.append([origin, *old])
+    return found
 
 
 def _corpus(request: AdaptRequest) -> list[JsonValue]:

@@ -65,7 +65,7 @@ def train_replacement(
         size: tokens, special ones and 256 bytes among them.
 
     Raises:
-        TransformError: the size is too small.
+        TransformError: the size is too small, or the texts give nothing but bytes.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -86,6 +86,8 @@ def train_replacement(
         ),
     )
     trained = json.loads(engine.to_str())["model"]
+    if not trained["merges"]:
+        raise TransformError("the texts give no token of more than a byte; give more of them")
     by_id = sorted(trained["vocab"], key=trained["vocab"].get)
     named = [data.texts[old] for old in special]
     vocab: Json = {text: i for i, text in enumerate(dict.fromkeys([*named, *by_id]))}
