@@ -366,6 +366,6 @@ def test_the_real_model_in_segments_is_the_whole_to_the_last_bit(smollm2_gguf, c
 
 def test_a_head_of_two_products_is_refused_by_what_to_do(tmp_path):
     """`source` for LiteRT has the columns of outliers in a product of their own."""
-    with pytest.raises(TransformError, match="no single product.*take another recipe"):
+    with pytest.raises(TransformError, match=r"no single product.*take another recipe"):
         convert(str(TINY / "cwm"), tmp_path / "b", options(("litert",), ("source",), exits="2"))
     assert not (tmp_path / "b").exists()

@@ -104,8 +104,8 @@ def take_head(program: Program) -> Program:
         head_product(graph)
     except TransformError as error:
         raise TransformError(
-            "the head is no single product (recipes that keep outliers apart, such as source for litert, make "
-            "it two), so it cannot stand alone; take another recipe, or leave exits out"
+            "the head is no single product (recipes that keep outliers apart, as source for litert, make it "
+            "two), so it cannot stand alone; take another recipe, or leave exits out"
         ) from error
     if taken is None:
         raise TransformError("no rows are taken before the head, so it cannot stand alone")
