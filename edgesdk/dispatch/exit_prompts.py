@@ -158,11 +158,12 @@ def _run_group(
             asked = last or watch is not None or (rule is not None and rule.looks(segment.last))
             if not asked:
                 continue
+            offsets = 0.0 if labels is None else labels.offsets(segment.last)
             for one, logits in zip(left, _look(steps, left, labels), strict=True):
                 one.prompt.heads += 1
                 one.prompt.logits, one.prompt.blocks = logits, segment.last
                 if not last and (watch is not None or (rule is not None and rule.reads_features)):
-                    judged = logits if labels is None else logits - labels.offsets(segment.last)
+                    judged = logits if labels is None else logits - offsets
                     one.prompt.seen.append(exit_features(judged, one.stream[-1], one.changes))
                 if watch is not None:
                     watch(segment.last, one.prompt, logits)

@@ -166,7 +166,8 @@ class ExitSteps:
                 "bundle again"
             )
         found = np.empty((len(streams), len(labels)), np.float32)
-        rows, columns = self._label_heads[-1].tokens, self._label_heads[-1].rows
+        largest = self._label_heads[-1]
+        rows, columns = largest.tokens, largest.rows
         for y in range(0, len(streams), rows):
             for x in range(0, len(labels), columns):
                 part = np.s_[y : y + rows, x : x + columns]
@@ -174,7 +175,8 @@ class ExitSteps:
         return found
 
     def _label_head(self, streams: Float, labels: Int) -> Float:
-        shape = next(s for s in self._label_heads if s.tokens >= len(streams))
+        # By both: a manifest may list sizes whose rows do not grow with their tokens.
+        shape = next(s for s in self._label_heads if s.tokens >= len(streams) and s.rows >= len(labels))
         buffers = self.backend.buffers(shape)
         wanted = buffers.port(LABELS)
         wanted[: len(labels)] = labels

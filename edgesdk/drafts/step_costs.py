@@ -76,6 +76,16 @@ class StepCosts:
         # What the ratio has not taken up is the scale's.
         self._scale_s *= (seen / self._ratios[tokens]) ** _SCALE_SHARE
 
+    def follow(self, times: float) -> None:
+        """Notes a step that no ratio is learned from, and moves the scale alone.
+
+        Args:
+            times: what it took over what was expected of it.
+        """
+        self._steps += 1
+        if self._scale_s is not None:
+            self._scale_s *= min(max(times, 1 / _MOST_CHANGE), _MOST_CHANGE) ** _SCALE_SHARE
+
     def ratio(self, tokens: int) -> float:
         """v(T): the time of a step of so many tokens over that of one.
 

@@ -2,7 +2,8 @@
 
 Where streams run in the top blocks only, a step of n tokens and m streams costs as much as one of n tokens
 below and one of n + m rows above. Both are shares of times that are known from steps without streams; what
-that misses (the second call, sizes that do not fit) is a factor that is learned from steps with streams.
+that misses (the second call, sizes that do not fit) is a factor that is learned from steps with streams. What
+slows all steps down is no such thing: those with streams move the common scale, too.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from edgesdk.drafts.step_costs import StepCosts
 
 _FACTOR_SHARE = 0.1
+_UNSURE_STEPS = 4
+"""A factor of so few steps takes up the whole of what it is off by; later steps move the scale, too."""
 _LEAST_FACTOR, _MOST_FACTOR = 0.5, 2.0
 """A step beyond them was held up by something else."""
 
@@ -27,6 +30,7 @@ class StreamCosts:
         """
         self._costs, self._share = costs, share
         self._factor = 1.0
+        self._count = 0
 
     def seconds(self, tokens: int, streams: int = 0) -> float:
         """Time of a step; in units of a step of one token while none has been seen.
@@ -50,8 +54,12 @@ class StreamCosts:
         if not streams or self._share == 1:
             self._costs.learn(tokens + streams, seconds)
         elif self._costs.known and seconds > 0:
-            seen = min(max(seconds / self._parts(tokens, streams), _LEAST_FACTOR), _MOST_FACTOR)
-            self._factor += _FACTOR_SHARE * (seen - self._factor)
+            times = seconds / self._parts(tokens, streams)
+            seen = min(max(times, _LEAST_FACTOR), _MOST_FACTOR)
+            self._count += 1
+            self._factor += max(_FACTOR_SHARE, 1 / self._count) * (seen - self._factor)
+            # Else what slows every step down would count as the price of streams.
+            self._costs.follow(1.0 if self._count <= _UNSURE_STEPS else times / self._factor)
 
     def _parts(self, tokens: int, streams: int) -> float:
         below, above = self._costs.seconds(tokens), self._costs.seconds(tokens + streams)

@@ -75,6 +75,7 @@ class CellMemory:
         """
         calls = [plane.calls_to_lay_out(size, kept) for plane in self._planes]
         call_uninterrupted(itertools.chain.from_iterable(calls))
+        self._cells = self._current()  # else what was given back stays until somebody asks
 
     def write(self, places: Places, source: Cells) -> None:
         """Fills cells.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, TypeVar, TypeVarTuple, cast
+from typing import TypeVar, TypeVarTuple, cast
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from edgesdk.kv.cell_pool import CellPool
 from edgesdk.kv.draft_tree import DraftTree as DraftTree  # part of this seam
 from edgesdk.kv.fill_step import fill_step
 from edgesdk.kv.further_inputs import FurtherInputs
+from edgesdk.kv.held_drafts import HeldDrafts
 from edgesdk.kv.size_picker import SizePicker
 from edgesdk.kv.step_entry import StepEntry as StepEntry  # part of this seam
 from edgesdk.kv.step_entry import check_entries
@@ -41,22 +42,6 @@ MOST_DRAFTS = 64
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-
-class _Judged(NamedTuple):
-    """Drafts of the last step.
-
-    Attributes:
-        drafts: what may be kept.
-        kv: their keys and values; the backend's own arrays in a turn of the caller's, else a copy.
-        length: of the sequence before any is kept.
-        copied: whether it is a copy.
-    """
-
-    drafts: DraftTree
-    kv: Cells
-    length: int
-    copied: bool
 
 
 class StepRunner:
@@ -120,7 +105,7 @@ class StepRunner:
         self._logits: Float | None = None
         self._picker = SizePicker(backend, self._sizes, self.pool, context)
         self._top = TopRows.of(backend, stack)
-        self._drafts: dict[int, _Judged] = {}
+        self._drafts = HeldDrafts()
         self._most_drafts: dict[tuple[int, int], int] = {}
 
     def most_rows(self, tokens: int) -> int:
@@ -229,7 +214,7 @@ class StepRunner:
             self.states = rows_of_tokens(cast(Float, buffers.extra[STATES]), entries, copy=apart)
         self._commit(kv_new, entries, total, kept)
         if kept < total:
-            self._hold_drafts(kv_new, entries, copy=apart)
+            self._drafts.hold(kv_new, entries, copy=apart)
         return results
 
     def run_next(self, cells: CellList, token: Int) -> Float:
@@ -308,13 +293,11 @@ class StepRunner:
             CapacityError: there are not enough free cells; nothing has changed.
             NotFiniteError: keys or values of the drafts are no finite numbers; nothing has changed.
         """
-        judged = self._drafts.get(cells.serial)
-        if judged is None or judged.length != cells.length or not (judged.copied or self._turns.mine):
-            raise ValueError("the sequence has no drafts from the last step")
+        judged = self._drafts.of(cells, mine=self._turns.mine)
         judged.drafts.check_path(rows)
         if not len(rows):
             return
-        del self._drafts[cells.serial]
+        self._drafts.drop(cells)
         at = np.asarray(rows, np.int32)
         self._store(judged.kv, [(cells, judged.drafts.tokens[at])], len(at), at)
 
@@ -337,6 +320,8 @@ class StepRunner:
         """Gives the memory of the cells back; sequences must be closed. The backend stays open."""
         self._drafts.clear()
         self._picker.clear()
+        if self._top is not None:
+            self._top.forget()
         self.pool.resize(0)
 
     def _further(self, buffers: StepBuffers) -> list[Float]:
@@ -359,18 +344,6 @@ class StepRunner:
                 first += entry.rows
             rows = np.flatnonzero(keeps).astype(np.int32)
         self._store(kv_new, [(entry.cells, entry.tokens) for entry in entries], kept, rows)
-
-    def _hold_drafts(self, kv_new: Cells, entries: Sequence[StepEntry], *, copy: bool) -> None:
-        """Remembers what `keep` may be asked for."""
-        first = 0
-        for entry in entries:
-            end = first + entry.rows
-            if entry.drafts is not None:
-                kv = kv_new.take(slice(first + len(entry.tokens), end))
-                self._drafts[entry.cells.serial] = _Judged(
-                    entry.drafts, kv.copy() if copy else kv, entry.cells.length, copy
-                )
-            first = end
 
     def _store(self, kv_new: Cells, added: list[tuple[CellList, Int]], count: int, rows: Int | None) -> None:
         """Copies rows of the step into new cells; everything or, whatever happens, nothing."""

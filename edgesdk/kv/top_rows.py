@@ -114,6 +114,8 @@ class TopRows:
         Returns:
             None where it has none, or the parts have no sizes for it: the whole decoder is to run it.
         """
+        if self._cells is not cells:
+            self.forget()
         sizes = self._pick(entries, wanted, cells.count)
         if sizes is None:
             return None
@@ -135,6 +137,10 @@ class TopRows:
         run = partial(self._backend.run, sizes[1], self._views[TOP])
         found = run_rows(run, top, entries, wanted, outputs(top))
         return TopStep(top, self._join(below, top, tokens, total), found)
+
+    def forget(self) -> None:
+        """Lets go of the cells, which else stay in memory when the pool has given them back."""
+        self._cells, self._views = None, {}
 
     def _see(self, cells: Cells) -> None:
         """Looks at each part's layers; backends know cells again by the object."""

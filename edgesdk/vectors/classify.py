@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -218,6 +219,7 @@ def classify_early(
         DeviceError: the backend failed.
     """
 
+    @cache  # asked for every text, and found by comparing words
     def offsets(blocks: int) -> NDArray[np.float64]:
         return np.zeros(len(task.labels)) if rule is None else rule.offsets_at(blocks, task.labels)
 

@@ -362,3 +362,10 @@ def test_the_real_model_in_segments_is_the_whole_to_the_last_bit(smollm2_gguf, c
         early = model.generate("The capital of France is", early_exit="fixed:26", **asked)
         assert early.exits.exits == {26: early.exits.filled}
         assert early.tokens[0] == plain.tokens[0]
+
+
+def test_a_head_of_two_products_is_refused_by_what_to_do(tmp_path):
+    """`source` for LiteRT has the columns of outliers in a product of their own."""
+    with pytest.raises(TransformError, match=r"no single product.*take another recipe"):
+        convert(str(TINY / "cwm"), tmp_path / "b", options(("litert",), ("source",), exits="2"))
+    assert not (tmp_path / "b").exists()

@@ -94,6 +94,19 @@ def test_what_is_no_token_is_refused(cwm, token):
             steps.label_logits(streams, np.array([3, token], np.int32))
 
 
+def test_sizes_that_a_manifest_adds_are_picked_by_both_numbers(cwm, tmp_path):
+    copy = tmp_path / "b"
+    shutil.copytree(cwm, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (variant,) = manifest["variants"]
+    head = next(step for step in variant["steps"] if step.get("stack") == LABEL_HEAD)
+    variant["steps"].append({**head, "tokens": 4, "rows": 4})
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    streams = np.zeros((3, open_bundle(copy).manifest.decoder.hidden_size), np.float32)
+    found, whole = logits_of(copy, "litert-f32", streams, np.arange(10, dtype=np.int32))
+    np.testing.assert_array_equal(found, whole)
+
+
 def test_classify_looks_with_it_and_says_so(cwm):
     with edgesdk.load(cwm, threads=1) as model:
         whole = model.classify_many(TEXTS, **ASKED)

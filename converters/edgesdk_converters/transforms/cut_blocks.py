@@ -95,12 +95,18 @@ def take_head(program: Program) -> Program:
     """The head alone: `stream` (T, E) in, `logits` (T, V) out, by the model's own norm and head.
 
     Raises:
-        TransformError: the head does not read a norm of the stream.
+        TransformError: the head is no single product, or does not read a norm of the stream.
     """
     graph, spec = program.graph, program.spec
     end = _stream_after(graph, spec.blocks[-1])
     taken = next((n for n in graph.nodes if isinstance(n.op, TakeRows)), None)
-    head_product(graph)
+    try:
+        head_product(graph)
+    except TransformError as error:
+        raise TransformError(
+            "the head is no single product (recipes that keep outliers apart, as source for litert, make it "
+            "two), so it cannot stand alone; take another recipe, or leave exits out"
+        ) from error
     if taken is None:
         raise TransformError("no rows are taken before the head, so it cannot stand alone")
     # Whether rows are taken before the norm or after it, every token is one here.

@@ -1,7 +1,9 @@
 """Streams that run in the top blocks only: what the whole decoder says of the same step, for less work."""
 
 import dataclasses
+import gc
 import json
+import weakref
 from collections import Counter
 
 import numpy as np
@@ -106,6 +108,18 @@ def test_a_step_in_two_parts_is_the_step(bundle, backend):
     for kind in (0, 1):
         for mine, other in zip(found[1][kind], found[0][kind], strict=True):
             np.testing.assert_allclose(mine, other, atol=1e-5)
+
+
+def test_cells_of_a_closed_runner_are_given_back(bundle):
+    with edgesdk.load(bundle, backend="onnxruntime-step", recipe="f32", strict=True, threads=1) as model:
+        runner = StepRunner(steps_of(model.backend), model.decoder, 128)
+        cells = runner.new_list()
+        runner.run([StepEntry(cells, np.array([7, 8], np.int32), "last", tree_of([(0, -1, 1)]))])
+        array = weakref.ref(runner.pool.cells.arrays[0])
+        cells.close()
+        runner.close()
+        gc.collect()
+        assert array() is None
 
 
 def test_a_step_that_no_size_fits_runs_whole(bundle):

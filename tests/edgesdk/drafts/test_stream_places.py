@@ -106,3 +106,29 @@ def test_what_a_second_call_costs_is_learned():
     assert costs.seconds(4) == pytest.approx(1.6, rel=0.02)
     whole = StreamCosts(costs)
     assert whole.seconds(1, 3) == costs.seconds(4)
+
+
+def test_what_slows_every_step_down_is_no_price_of_streams():
+    """A machine that becomes half as fast during steps with streams; one without them is due now and then."""
+    costs = StepCosts()
+    for _ in range(20):
+        costs.learn(1, 1.0)
+        costs.learn(4, 1.6)
+    apart = StreamCosts(costs, 0.5)
+    for step in range(128):
+        slower = 1.0 if step < 20 else 2.0
+        if costs.stale(1):
+            costs.learn(1, slower)
+        else:
+            apart.learn(1, 3, 1.3 * slower)
+    assert costs.seconds(1) == pytest.approx(2.0, rel=0.25)
+    assert apart.seconds(1, 3) / costs.seconds(1) == pytest.approx(1.3, rel=0.25)
+
+
+def test_steps_with_streams_alone_make_one_without_due():
+    costs = StepCosts()
+    costs.learn(1, 1.0)
+    apart = StreamCosts(costs, 0.5)
+    for _ in range(64):
+        apart.learn(1, 3, 1.3)
+    assert costs.stale(1)
