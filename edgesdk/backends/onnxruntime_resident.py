@@ -114,6 +114,7 @@ class ResidentModel:
 
     def _forget(self) -> None:
         self._session = None
+        self._adapters = ResidentAdapters({})
         self._turns.forget()
 
 
@@ -252,6 +253,7 @@ class ResidentSequence:
         self._caches.clear()
         self._cells = Cells(())
         self._filled = {}
+        self._adapters = ResidentAdapters({})
         self._session = None
         self._length = 0
 
