@@ -44,7 +44,7 @@ class GenaiAdapters:
 
     @property
     def native(self) -> object:
-        """Of the runtime; its end frees what is mapped."""
+        """Of the runtime; its end frees what is mapped. None once this is closed."""
         return self._native
 
     def activate(self, generator: Generator, gates: Gates) -> None:
@@ -71,7 +71,8 @@ class GenaiAdapters:
             raise DeviceError(f"onnxruntime-genai cannot run an adapter: {first_line(error)}") from error
 
     def close(self) -> None:
-        """Removes the files that were written."""
+        """Lets go of what is mapped, and removes the files that were written."""
+        self._native, self._adapters = None, ResidentAdapters({})
         self._files.close()
 
     def _load(self, name: str, file: Callable[[], Path]) -> None:
