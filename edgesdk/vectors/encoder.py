@@ -62,10 +62,11 @@ class Encoder:
         self._session: InferenceSession | None = session
         self._tokenizer = tokenizer
         self._pooling = pooling
-        self._inputs = {each.name for each in session.get_inputs()}
+        with onnxruntime_errors("cannot say what the encoder takes and gives"):  # names that are not UTF-8
+            self._inputs = {each.name for each in session.get_inputs()}
+            states = session.get_outputs()[0]
+            shape = tuple(states.shape)
         odd = sorted(self._inputs - _INPUTS)
-        states = session.get_outputs()[0]
-        shape = tuple(states.shape)
         if odd or "input_ids" not in self._inputs:
             raise BundleError(
                 f"{name} has the inputs {quoted(sorted(self._inputs))}, expected {', '.join(sorted(_INPUTS))}"
@@ -73,8 +74,8 @@ class Encoder:
         sized = len(shape) == 3 and isinstance(shape[2], int) and 1 <= shape[2] <= _MOST_WIDTH
         if not sized or states.type not in _STATES:
             raise BundleError(
-                f"{name} gives {quoted(shape)} as {states.type}, expected states: (texts, tokens, width up to "
-                f"{_MOST_WIDTH}) in floating point"
+                f"{name} gives {quoted(shape)} as {states.type}, expected states: (texts, tokens, width) in "
+                f"floating point, the width up to {_MOST_WIDTH}"
             )
         self.width = int(shape[2])
 

@@ -225,6 +225,18 @@ def test_an_adapter_of_another_model_is_refused(bundles, tmp_path):
         load(folder, backend="onnxruntime")
 
 
+@pytest.mark.parametrize(("name", "says"), [(b".rank", "which adapters"), (b"input_ids", "takes")])
+def test_names_that_are_no_text_are_one_line(bundles, name, says, tmp_path):
+    folder = tmp_path / "changed"
+    shutil.copytree(bundles["both"], folder)
+    path = folder / "variants" / "onnx-f32" / "model.onnx"
+    path.write_bytes(path.read_bytes().replace(name, b"\xfd" + name[1:]))
+    rewrite_digest(folder, path)
+    with pytest.raises(DeviceError, match=says) as error:
+        load(folder, backend="onnxruntime")
+    assert "\n" not in str(error.value)
+
+
 def rewrite_digest(folder, path):
     """What a stranger's manifest would say of the file."""
     file = folder / "manifest.json"

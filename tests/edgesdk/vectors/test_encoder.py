@@ -165,6 +165,11 @@ def test_a_model_that_is_not_as_expected_is_refused(made_encoder):
     refused("ids", ids, r"as tensor\(int64\), expected states")
     refused("outside", outside, "secret")
     refused("operator", operator, "has the operator 'Loop'")
+    folder = made_encoder("bytes")
+    path = folder / "onnx" / "model.onnx"
+    path.write_bytes(path.read_bytes().replace(b"tokens", b"to\xfdens"))
+    with pytest.raises(EdgeError, match="cannot say what the encoder takes"):
+        open_encoder(folder)
 
 
 def test_constants_of_exporters_are_read_for_encoders_alone(made_encoder):

@@ -264,5 +264,5 @@ def test_scales_of_blocks_are_not_sparse(tmp_path, monkeypatch):
     path.write_bytes(packed(file, lambda model: None))
     check_litert_file(path, contract_of(bundle, variant))
     path.write_bytes(packed(file, change))
-    with pytest.raises(BundleError, match="scales of blocks .* every one of them there"):
+    with pytest.raises(BundleError, match=r"scales of blocks .* every one of them there"):
         check_litert_file(path, contract_of(bundle, variant))
