@@ -1,5 +1,6 @@
 """Adapters beside resident models: what PEFT computes, what merging gives, nothing changed without one."""
 
+import contextlib
 import gc
 import hashlib
 import json
@@ -105,6 +106,27 @@ def test_sequences_of_one_model_have_their_own(bundles, backend):
             model.backend.new_sequence().use_gates((0.0, 0.0, 0.0, 1.0))
         for sequence in sequences:
             sequence.close()
+
+
+def test_sums_that_made_room_while_in_use_are_gone_later(bundles):
+    with load(bundles["both"], backend="onnxruntime_genai") as model:
+        sequences = [model.backend.new_sequence() for _ in range(8)]
+        for i, sequence in enumerate(sequences):
+            sequence.use_gates((0.1 * i + 0.1, 1.0))
+            sequence.extend(np.asarray(TEXT, np.int32))
+        native = model.backend._adapters.native
+        for sequence in sequences:
+            sequence.close()
+        last = model.backend.new_sequence()
+        last.use_gates((0.5, 0.5))
+        last.extend(np.asarray(TEXT, np.int32))
+        last.close()
+        loaded = 0
+        for i in range(1, 10):
+            with contextlib.suppress(RuntimeError):
+                native.unload(f"mixture {i}")
+                loaded += 1
+        assert loaded == resident_adapters.MOST_MIXTURES
 
 
 @pytest.mark.parametrize("recipe", ["w8", "w8-exact", "w4b32-round", "f16"])
