@@ -40,11 +40,12 @@ class GenaiAdapters:
         self._folder: Path | None = None
         self._loaded: set[str] = set()
         self._mixed: OrderedDict[Gates, str] = OrderedDict()
+        self._leaving: set[str] = set()
         self._made = 0
 
     @property
     def native(self) -> object:
-        """Of the runtime; its end frees what is mapped."""
+        """Of the runtime; its end frees what is mapped. None once this is closed."""
         return self._native
 
     def activate(self, generator: Generator, gates: Gates) -> None:
@@ -71,7 +72,8 @@ class GenaiAdapters:
             raise DeviceError(f"onnxruntime-genai cannot run an adapter: {first_line(error)}") from error
 
     def close(self) -> None:
-        """Removes the files that were written."""
+        """Lets go of what is mapped, and removes the files that were written."""
+        self._native, self._adapters = None, ResidentAdapters({})
         self._files.close()
 
     def _load(self, name: str, file: Callable[[], Path]) -> None:
@@ -88,18 +90,25 @@ class GenaiAdapters:
         """A mixture's name; the one that was asked for longest ago makes room."""
         if gates not in self._mixed:
             while len(self._mixed) >= MOST_MIXTURES:
-                _, oldest = self._mixed.popitem(last=False)
-                # One that a sequence still runs with is refused; it stays until the model is closed.
-                with suppress(RuntimeError, ValueError):
-                    self._native.unload(oldest)
-                self._loaded.discard(oldest)
-                if self._folder is not None:
-                    with suppress(OSError):  # Windows keeps what is mapped
-                        (self._folder / f"{oldest}.onnx_adapter").unlink()
+                self._leaving.add(self._mixed.popitem(last=False)[1])
+            self._leaving = {name for name in self._leaving if not self._unload(name)}
             self._made += 1
             self._mixed[gates] = f"mixture {self._made}"
         self._mixed.move_to_end(gates)
         return self._mixed[gates]
+
+    def _unload(self, name: str) -> bool:
+        """Whether it is gone; one that a sequence still runs with is refused, and asked for again later."""
+        if name in self._loaded:
+            try:
+                self._native.unload(name)
+            except (RuntimeError, ValueError):
+                return False
+            self._loaded.discard(name)
+        if self._folder is not None:
+            with suppress(OSError):  # Windows keeps what is mapped
+                (self._folder / f"{name}.onnx_adapter").unlink()
+        return True
 
     def _written(self, name: str, filled: Mapping[str, Float]) -> Path:
         from onnxruntime import AdapterFormat, OrtValue

@@ -40,7 +40,7 @@ def read_onnx_adapter(path: Path) -> dict[str, Float]:
     try:
         with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return _tensors(Flatbuffer(memoryview(mapped)))
+        return _tensors(Flatbuffer(memoryview(mapped)), len(mapped))
     except FlatbufferError as error:
         raise BundleError(f"{path.name} is damaged: {error}; copy or convert the bundle again") from error
     except (OSError, ValueError) as error:  # an empty file cannot be mapped
@@ -50,7 +50,7 @@ def read_onnx_adapter(path: Path) -> dict[str, Float]:
         ) from error
 
 
-def _tensors(file: Flatbuffer) -> dict[str, Float]:
+def _tensors(file: Flatbuffer, most_bytes: int) -> dict[str, Float]:
     root = file.root(_IDENTIFIER)
     if file.scalar(root, 0, "i") != _FORMAT:
         raise FlatbufferError(f"it is of version {file.scalar(root, 0, 'i')}, expected {_FORMAT}")
@@ -60,6 +60,9 @@ def _tensors(file: Flatbuffer) -> dict[str, Float]:
         if not name or name in found:
             raise FlatbufferError(f"the tensor {name[:60]!r} is there twice, or has no name")
         found[name] = _matrix(file, table, name)
+        most_bytes -= found[name].nbytes
+        if most_bytes < 0:  # many may lie in one place, and sums of adapters are made of copies
+            raise FlatbufferError("its tensors are larger than the file")
     return found
 
 

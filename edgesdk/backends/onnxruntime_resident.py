@@ -92,7 +92,8 @@ class ResidentModel:
                 for kind in ("key", "value"):
                     expected[f"past_key_values.{layer}.{kind}"] = (None, group.heads, None, *group.tail)
         check_inputs(self._session, path, expected)
-        optional = {value.name: value.shape for value in self._session.get_overridable_initializers()}
+        with onnxruntime_errors(f"cannot say which adapters {path.name} takes"):  # names that are not UTF-8
+            optional = {value.name: value.shape for value in self._session.get_overridable_initializers()}
         self._adapters = ResidentAdapters(adapters or {}, optional)
         self._turns = Turns(self._session)
 
@@ -114,6 +115,7 @@ class ResidentModel:
 
     def _forget(self) -> None:
         self._session = None
+        self._adapters = ResidentAdapters({})
         self._turns.forget()
 
 
@@ -252,6 +254,7 @@ class ResidentSequence:
         self._caches.clear()
         self._cells = Cells(())
         self._filled = {}
+        self._adapters = ResidentAdapters({})
         self._session = None
         self._length = 0
 

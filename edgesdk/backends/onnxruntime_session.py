@@ -97,7 +97,9 @@ def check_inputs(
     Raises:
         DeviceError: an input is missing, unknown, or of another shape.
     """
-    _compare("input", {value.name: tuple(value.shape) for value in session.get_inputs()}, path, expected)
+    with onnxruntime_errors(f"cannot say what {path.name} takes"):  # names that are not UTF-8
+        found = {value.name: tuple(value.shape) for value in session.get_inputs()}
+    _compare("input", found, path, expected)
 
 
 def check_outputs(session: InferenceSession, path: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
@@ -111,7 +113,9 @@ def check_outputs(session: InferenceSession, path: Path, expected: Mapping[str, 
     Raises:
         DeviceError: an output is missing, unknown, or of another shape.
     """
-    _compare("output", {value.name: tuple(value.shape) for value in session.get_outputs()}, path, expected)
+    with onnxruntime_errors(f"cannot say what {path.name} gives"):
+        found = {value.name: tuple(value.shape) for value in session.get_outputs()}
+    _compare("output", found, path, expected)
 
 
 def _compare(

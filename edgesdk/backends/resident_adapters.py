@@ -9,7 +9,7 @@ their terms.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -59,7 +59,8 @@ class ResidentAdapters:
         """
         self.files = dict(files)
         self._held = {gate: _read(path, inputs) for gate, path in files.items()}
-        self._mixed = lru_cache(MOST_MIXTURES)(self._mix)
+        # Of what is held, not of this object: a circle would keep the files mapped for some time.
+        self._mixed = lru_cache(MOST_MIXTURES)(partial(_mix, self._held))
 
     def inputs(self, gates: Gates) -> Mapping[str, Float]:
         """What the inputs are filled with.
@@ -89,18 +90,15 @@ class ResidentAdapters:
         asked = [gate for gate, factor in enumerate(gates) if factor]
         return asked[0] if len(asked) == 1 and gates[asked[0]] == 1 else None
 
-    def _mix(self, gates: Gates) -> Mapping[str, Float]:
-        asked = [(self._held[gate], np.float32(factor)) for gate, factor in enumerate(gates) if factor]
-        mixed: dict[str, Float] = {}
-        for product in dict.fromkeys(_product(name) for held, _ in asked for name in held):
-            terms = [(held, factor) for held, factor in asked if f"{product}{INNER}" in held]
-            mixed[f"{product}{INNER}"] = np.concatenate(
-                [held[f"{product}{INNER}"] for held, _ in terms], axis=1
-            )
-            mixed[f"{product}{WRITTEN}"] = np.concatenate(
-                [held[f"{product}{WRITTEN}"] * f for held, f in terms]
-            )
-        return mixed
+
+def _mix(files: Mapping[int, Mapping[str, Float]], gates: Gates) -> Mapping[str, Float]:
+    asked = [(files[gate], np.float32(factor)) for gate, factor in enumerate(gates) if factor]
+    mixed: dict[str, Float] = {}
+    for product in dict.fromkeys(_product(name) for held, _ in asked for name in held):
+        terms = [(held, factor) for held, factor in asked if f"{product}{INNER}" in held]
+        mixed[f"{product}{INNER}"] = np.concatenate([held[f"{product}{INNER}"] for held, _ in terms], axis=1)
+        mixed[f"{product}{WRITTEN}"] = np.concatenate([held[f"{product}{WRITTEN}"] * f for held, f in terms])
+    return mixed
 
 
 def _read(path: Path, inputs: Mapping[str, Sequence[object]] | None) -> Mapping[str, Float]:

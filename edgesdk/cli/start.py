@@ -17,14 +17,17 @@ def main() -> NoReturn:
         run()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(1)
+        code = 1
     except SystemExit as end:
-        if end.code and "jaxlib" in sys.modules:
-            _leave(end.code)
-        raise
+        if not end.code or not isinstance(end.code, int):
+            raise
+        code = end.code
+    if "jaxlib" in sys.modules:
+        _leave(code)
+    sys.exit(code)
 
 
-def _leave(code: str | int) -> NoReturn:
+def _leave(code: int) -> NoReturn:
     """Ends the process without taking the interpreter down; everything of ours has unwound by now.
 
     A call of JAX that Ctrl-C or an error ends leaves what it dispatched to threads of JAX's own, and the
@@ -34,4 +37,4 @@ def _leave(code: str | int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # nobody reads, or it is closed
             stream.flush()
-    os._exit(code if isinstance(code, int) else 1)
+    os._exit(code)

@@ -28,18 +28,21 @@ from edgesdk.text.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
+_TOKENIZER = "tokenizer.json"
 _FILES = ("onnx/model.onnx", "model.onnx")
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 _POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 _MOST_JSON = 1 << 20
 _MOST_TOKENS = 8192
+_MOST_WIDTH = 1 << 16
+_STATES = ("tensor(float)", "tensor(float16)")
 _TEXTS_A_RUN = 16
 _SMALLEST = 1e-12
 
 
 def is_encoder(folder: Path) -> bool:
     """Whether a folder looks like one of these."""
-    return (folder / "tokenizer.json").is_file() and any((folder / name).is_file() for name in _FILES)
+    return (folder / _TOKENIZER).is_file() and any((folder / name).is_file() for name in _FILES)
 
 
 class Encoder:
@@ -59,15 +62,21 @@ class Encoder:
         self._session: InferenceSession | None = session
         self._tokenizer = tokenizer
         self._pooling = pooling
-        self._inputs = {each.name for each in session.get_inputs()}
+        with onnxruntime_errors("cannot say what the encoder takes and gives"):  # names that are not UTF-8
+            self._inputs = {each.name for each in session.get_inputs()}
+            states = session.get_outputs()[0]
+            shape = tuple(states.shape)
         odd = sorted(self._inputs - _INPUTS)
-        shape = tuple(session.get_outputs()[0].shape)
         if odd or "input_ids" not in self._inputs:
             raise BundleError(
                 f"{name} has the inputs {quoted(sorted(self._inputs))}, expected {', '.join(sorted(_INPUTS))}"
             )
-        if len(shape) != 3 or not isinstance(shape[2], int):
-            raise BundleError(f"{name} gives {quoted(shape)}, expected states: (texts, tokens, width)")
+        sized = len(shape) == 3 and isinstance(shape[2], int) and 1 <= shape[2] <= _MOST_WIDTH
+        if not sized or states.type not in _STATES:
+            raise BundleError(
+                f"{name} gives {quoted(shape)} as {states.type}, expected states: (texts, tokens, width) in "
+                f"floating point, the width up to {_MOST_WIDTH}"
+            )
         self.width = int(shape[2])
 
     def __enter__(self) -> Self:
@@ -154,10 +163,13 @@ def open_encoder(folder: str | Path, *, threads: int | None = None) -> Encoder:
     if path is None:
         raise BundleError(f"{folder} has no {_FILES[0]}; get the model with its ONNX file")
     pooling, most = _pooling(folder), _most_tokens(folder)
+    # Whoever reads a pipe waits for somebody to write.
+    if not (folder / _TOKENIZER).is_file():
+        raise BundleError(f"{folder / _TOKENIZER} is not there, or no plain file; get the model again")
     check_onnx_file(path, {}, encoder=True)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    tokenizer = Tokenizer(folder / "tokenizer.json", TokenizerRecord(None, (), False))
+    tokenizer = Tokenizer(folder / _TOKENIZER, TokenizerRecord(None, (), False))
     _ = tokenizer.engine  # read now: its errors belong here
     session = open_session(path, threads or usable_cores())
     name = f"{folder.absolute().name} {digest[:16]}"
@@ -185,6 +197,8 @@ def _most_tokens(folder: Path) -> int:
 
 
 def _json(path: Path) -> dict[str, object]:
+    if not path.is_file():
+        raise BundleError(f"{path} is not there, or no plain file; get the model again")
     try:
         with path.open("rb") as file:
             document = json.loads(file.read(_MOST_JSON))

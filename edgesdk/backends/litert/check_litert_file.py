@@ -251,8 +251,10 @@ class _LitertFile:
             raise FlatbufferError("a tensor has scales of an unknown kind")
         found = operands[index]
         expected = (operand.shape[0], operand.shape[1] // block)
-        if found.shape != expected or found.type != FLOAT16 or not found.constant:
-            raise FlatbufferError(f"scales of blocks have the shape {found.shape}, expected {expected}")
+        if found.shape != expected or found.type != FLOAT16 or not found.constant or found.sparse:
+            raise FlatbufferError(
+                f"scales of blocks have the shape {found.shape}, expected {expected}, every one of them there"
+            )
 
     def _operator(self, table: Table, codes: Sequence[tuple[Operator, int]], graph: _Graph) -> None:
         flat = self._flat

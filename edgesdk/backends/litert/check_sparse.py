@@ -6,7 +6,7 @@ that the buffer has, and the elements of a block row by row (schema.fbs, Sparsit
 
 from __future__ import annotations
 
-from itertools import pairwise
+import numpy as np
 
 from edgesdk.backends.litert.flatbuffer import Flatbuffer, FlatbufferError, Table
 
@@ -36,13 +36,13 @@ def stored_elements(flat: Flatbuffer, sparsity: Table, shape: tuple[int, ...]) -
         raise FlatbufferError(f"blocks of {rows} x {columns} do not make a sparse constant of shape {shape}")
     if len(ends) != count + 1 or ends[0] != 0 or ends[-1] != len(indices):
         raise FlatbufferError("a sparse constant has other blocks than it says")
-    most = shape[1] // columns
-    for begin, end in pairwise(ends):
-        if not 0 <= begin <= end <= len(indices):
-            raise FlatbufferError("a sparse constant has other blocks than it says")
-        band = indices[begin:end]
-        if any(not 0 <= block < most for block in band) or any(a >= b for a, b in pairwise(band)):
-            raise FlatbufferError("a block of a sparse constant lies outside of it, or out of order")
+    bounds, blocks = np.asarray(ends, np.int64), np.asarray(indices, np.int64)
+    if (np.diff(bounds) < 0).any():  # from 0 to their number, so none lies outside
+        raise FlatbufferError("a sparse constant has other blocks than it says")
+    band = np.repeat(np.arange(count), np.diff(bounds))
+    outside = (blocks < 0) | (blocks >= shape[1] // columns)
+    if outside.any() or ((np.diff(band) == 0) & (np.diff(blocks) <= 0)).any():
+        raise FlatbufferError("a block of a sparse constant lies outside of it, or out of order")
     return len(indices) * rows * columns
 
 

@@ -1,13 +1,19 @@
 """Adapters beside resident models: what PEFT computes, what merging gives, nothing changed without one."""
 
+import contextlib
+import gc
 import hashlib
 import json
 import shutil
+import weakref
 
 import numpy as np
 import pytest
+from onnxruntime import AdapterFormat, OrtValue
 from safetensors.numpy import save_file
 
+from edgesdk.backends import resident_adapters
+from edgesdk.backends.onnx_adapter_file import read_onnx_adapter
 from edgesdk.bundle.adapter_record import adapter_file_name
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.errors import BundleError, CapacityError, DeviceError, EmitError
@@ -102,6 +108,27 @@ def test_sequences_of_one_model_have_their_own(bundles, backend):
             sequence.close()
 
 
+def test_sums_that_made_room_while_in_use_are_gone_later(bundles):
+    with load(bundles["both"], backend="onnxruntime_genai") as model:
+        sequences = [model.backend.new_sequence() for _ in range(8)]
+        for i, sequence in enumerate(sequences):
+            sequence.use_gates((0.1 * i + 0.1, 1.0))
+            sequence.extend(np.asarray(TEXT, np.int32))
+        native = model.backend._adapters.native
+        for sequence in sequences:
+            sequence.close()
+        last = model.backend.new_sequence()
+        last.use_gates((0.5, 0.5))
+        last.extend(np.asarray(TEXT, np.int32))
+        last.close()
+        loaded = 0
+        for i in range(1, 10):
+            with contextlib.suppress(RuntimeError):
+                native.unload(f"mixture {i}")
+                loaded += 1
+        assert loaded == resident_adapters.MOST_MIXTURES
+
+
 @pytest.mark.parametrize("recipe", ["w8", "w8-exact", "w4b32-round", "f16"])
 def test_the_model_stays_what_it_is(recipe, tmp_path):
     adapter = ADAPTERS / "llama-patterns"
@@ -157,6 +184,57 @@ def test_files_of_strangers_are_refused(bundles, backend, tmp_path):
         assert "\n" not in str(error.value)
 
 
+def test_tensors_that_lie_in_one_place_are_refused(tmp_path):
+    """A sum copies each of them: a small file could ask for any amount of memory."""
+    path = tmp_path / "a.onnx_adapter"
+    file = AdapterFormat()
+    arrays = {f"{i}.lora_A": np.full((16, 16), i, np.float32) for i in range(1, 9)}
+    file.set_parameters({name: OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()})
+    file.export_adapter(str(path))
+    found = read_onnx_adapter(path)
+    assert sorted(found) == sorted(arrays)
+    del found
+    content = bytearray(path.read_bytes())
+    places = [content.index(array.tobytes()) - 4 for array in arrays.values()]  # lengths of the vectors
+    last, pointers = max(places), 0
+    for at in range(0, len(content) - 3, 4):
+        if at + int.from_bytes(content[at : at + 4], "little") in places:
+            content[at : at + 4] = (last - at).to_bytes(4, "little")
+            pointers += 1
+    assert pointers >= 8
+    shapes = np.asarray((16, 16), "<i8").tobytes()
+    content = content[:last] + (content[last:].ljust(4 + 4 * 32 * 32, b"\0"))
+    content[last : last + 4] = (4 * 32 * 32).to_bytes(4, "little")
+    path.write_bytes(content.replace(shapes, np.asarray((32, 32), "<i8").tobytes()))
+    with pytest.raises(BundleError, match="its tensors are larger than the file"):
+        read_onnx_adapter(path)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_closed_model_lets_go_of_its_adapters(bundles, backend, monkeypatch):
+    """Windows removes no file that is mapped."""
+    mapped = []
+
+    def read(path):
+        found = read_onnx_adapter(path)
+        mapped.extend(weakref.ref(array) for array in found.values())
+        return found
+
+    monkeypatch.setattr(resident_adapters, "read_onnx_adapter", read)
+    gc.disable()
+    try:
+        model = load(bundles["both"], backend=backend)
+        for choice in CHOICES.values():
+            model.score(TEXT, adapter=choice)
+        backend = model.backend
+        assert any(ref() is not None for ref in mapped)
+        model.close()
+        assert not any(ref() is not None for ref in mapped)
+        assert backend is not None
+    finally:
+        gc.enable()
+
+
 def test_an_adapter_of_another_model_is_refused(bundles, tmp_path):
     folder = tmp_path / "changed"
     shutil.copytree(bundles["both"], folder)
@@ -167,6 +245,18 @@ def test_an_adapter_of_another_model_is_refused(bundles, tmp_path):
     rewrite_digest(folder, path)
     with pytest.raises(BundleError, match=r"'layers.7.q.lora_[AB]'.*which its model has no input for"):
         load(folder, backend="onnxruntime")
+
+
+@pytest.mark.parametrize(("name", "says"), [(b".rank", "which adapters"), (b"input_ids", "takes")])
+def test_names_that_are_no_text_are_one_line(bundles, name, says, tmp_path):
+    folder = tmp_path / "changed"
+    shutil.copytree(bundles["both"], folder)
+    path = folder / "variants" / "onnx-f32" / "model.onnx"
+    path.write_bytes(path.read_bytes().replace(name, b"\xfd" + name[1:]))
+    rewrite_digest(folder, path)
+    with pytest.raises(DeviceError, match=says) as error:
+        load(folder, backend="onnxruntime")
+    assert "\n" not in str(error.value)
 
 
 def rewrite_digest(folder, path):

@@ -51,7 +51,10 @@ def struck(*_, **__):
     print("said", end="")
     signal.raise_signal(getattr(signal, sys.argv[2]))
 
-commands.cli.main = struck
+if sys.argv[3:] == ["again"]:  # while the first end unwinds, past where the command line catches it
+    commands.main = struck
+else:
+    commands.cli.main = struck
 runpy.run_module("edgesdk", run_name="__main__")
 """
 
@@ -64,3 +67,11 @@ def test_an_end_while_jax_computes_takes_nothing_down(number, code, word):
             [sys.executable, "-c", END, state, number], capture_output=True, text=True, timeout=120
         )
         assert (done.returncode, done.stdout, done.stderr) == (code, "said", word + after)
+
+
+def test_a_second_interrupt_takes_nothing_down_either():
+    pytest.importorskip("jax", reason="needs the extra 'train'")
+    done = subprocess.run(
+        [sys.executable, "-c", END, "busy", "SIGINT", "again"], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "said", "interrupted\n")

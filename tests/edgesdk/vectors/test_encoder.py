@@ -1,6 +1,7 @@
 """A sentence encoder in ONNX: vectors are what its states and its pooling say, whoever shares a run."""
 
 import json
+import os
 
 import numpy as np
 import onnx
@@ -112,7 +113,11 @@ def test_what_is_no_encoder_is_one_line(tmp_path, made_encoder):
             (whole / name).write_text(content)
             refused(whole, match)
         (whole / name).unlink()
-        refused(whole, "cannot be read|get the model")
+        refused(whole, "not there|get the model")
+        if hasattr(os, "mkfifo"):  # nobody writes into it, and nobody waits
+            os.mkfifo(whole / name)
+            refused(whole, "no plain file|get the model")
+            (whole / name).unlink()
         (whole / name).write_bytes(kept)
     open_encoder(whole).close()
 
@@ -136,6 +141,14 @@ def test_a_model_that_is_not_as_expected_is_refused(made_encoder):
     def flat(model):
         del model.graph.output[0].type.tensor_type.shape.dim[1]
 
+    def wide(model):
+        model.graph.output[0].type.tensor_type.shape.dim[2].dim_value = 1 << 40
+
+    def ids(model):
+        model.graph.node.append(helper.make_node("Cast", ["last_hidden_state"], ["whole"], to=7))
+        model.graph.output[0].name = "whole"
+        model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+
     def outside(model):
         tensor = model.graph.initializer[0]
         tensor.ClearField("raw_data")
@@ -148,8 +161,15 @@ def test_a_model_that_is_not_as_expected_is_refused(made_encoder):
     refused("subgraph", branch, "has the field 6 in an attribute")
     refused("input", other_input, r"has the inputs .*pixels")
     refused("flat", flat, r"expected states|cannot load")
+    refused("wide", wide, "expected states|cannot load")
+    refused("ids", ids, r"as tensor\(int64\), expected states")
     refused("outside", outside, "secret")
     refused("operator", operator, "has the operator 'Loop'")
+    folder = made_encoder("bytes")
+    path = folder / "onnx" / "model.onnx"
+    path.write_bytes(path.read_bytes().replace(b"tokens", b"to\xfdens"))
+    with pytest.raises(EdgeError, match="cannot say what the encoder takes"):
+        open_encoder(folder)
 
 
 def test_constants_of_exporters_are_read_for_encoders_alone(made_encoder):

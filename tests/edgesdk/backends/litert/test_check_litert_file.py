@@ -159,18 +159,22 @@ def edited(file, contract, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_ALIGNMENT_BYTES", 1)
 
     def check(change):
-        flatbuffers = pytest.importorskip("flatbuffers")
-        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(file.read_bytes(), 0))
-        change(model)
-        builder = flatbuffers.Builder(1 << 16)
-        for buffer in model.buffers:
-            buffer.offset = buffer.size = 0
-        builder.Finish(model.Pack(builder), b"TFL3")
         path = tmp_path / "model.tflite"
-        path.write_bytes(builder.Output())
+        path.write_bytes(packed(file, change))
         check_litert_file(path, contract)
 
     return check
+
+
+def packed(file, change):
+    flatbuffers = pytest.importorskip("flatbuffers")
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(file.read_bytes(), 0))
+    change(model)
+    builder = flatbuffers.Builder(1 << 16)
+    for buffer in model.buffers:
+        buffer.offset = buffer.size = 0
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
 
 
 def first(model, name):
@@ -221,3 +225,44 @@ def test_a_custom_operator_is_refused(edited):
 def test_whole_flatbuffers_that_mean_something_else_are_refused(edited, change, match):
     with pytest.raises(BundleError, match=match):
         edited(change)
+
+
+def test_scales_of_blocks_are_not_sparse(tmp_path, monkeypatch):
+    """LiteRT reads them as they lie, behind the buffer's end where some are left out."""
+    from edgesdk.bundle.reader import open_bundle
+    from edgesdk_converters.convert import ConvertOptions, convert
+
+    monkeypatch.setattr(module, "_ALIGNMENT_BYTES", 1)
+    options = ConvertOptions(("litert",), ("w4b32-round",), 64, prove=False)
+    bundle = open_bundle(convert(str(ROOT / "tests/data/tiny/llama"), tmp_path / "b", options))
+    (variant,) = bundle.manifest.variants
+    file, path = bundle.file(variant.entry), tmp_path / "model.tflite"
+
+    def vector(values):
+        found = schema.Int32VectorT()
+        found.values = values
+        return found
+
+    def change(model):
+        tensors = model.subgraphs[0].tensors
+        details = next(
+            t.quantization.details for t in tensors if t.quantization and t.quantization.details is not None
+        )
+        scales = tensors[details.scales]
+        rows, columns = map(int, scales.shape)
+        sizes = [schema.DimensionMetadataT() for _ in range(4)]
+        for size, length in zip(sizes, (rows, None, 1, columns), strict=True):
+            size.format, size.denseSize = (1, 0) if length is None else (0, length)
+        sizes[1].arraySegmentsType = sizes[1].arrayIndicesType = 1
+        sizes[1].arraySegments, sizes[1].arrayIndices = vector([0, *[1] * rows]), vector([0])
+        scales.sparsity = schema.SparsityParametersT()
+        scales.sparsity.traversalOrder, scales.sparsity.blockMap = [0, 1, 2, 3], [0, 1]
+        scales.sparsity.dimMetadata = sizes
+        model.buffers.append(schema.BufferT(data=bytes(2 * columns)))
+        scales.buffer = len(model.buffers) - 1
+
+    path.write_bytes(packed(file, lambda model: None))
+    check_litert_file(path, contract_of(bundle, variant))
+    path.write_bytes(packed(file, change))
+    with pytest.raises(BundleError, match=r"scales of blocks .* every one of them there"):
+        check_litert_file(path, contract_of(bundle, variant))
