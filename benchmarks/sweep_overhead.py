@@ -1,6 +1,7 @@
 """What a sweep costs beside the same work in plain processes.
 
     python benchmarks/sweep_overhead.py tests/data/tiny/llama --cells 8
+    python benchmarks/sweep_overhead.py smollm2.gguf --cells 3 --tokens 25000 --rounds 1  # cells of a minute
 
 The same texts are scored with one bundle by `edgesdk eval`, a process for each, one after the other, and by
 `edgesdk sweep --on processes --workers 1` as cells. Conversions are done before the clock starts. Reported,
@@ -39,6 +40,9 @@ window = 128
 reference = false
 """
 
+_MOST_LETTERS = 8
+"""Of a token, about: so that a text holds as many tokens as are asked for."""
+
 
 def edgesdk(*arguments: object) -> None:
     command = [sys.executable, "-m", "edgesdk", *map(str, arguments)]
@@ -69,6 +73,7 @@ def main(source: Path, cells: int, tokens: int, rounds: int) -> None:
     from edgesdk_converters.parity.prove import passages
 
     text = "\n\n".join(passages())
+    text *= 1 + tokens * _MOST_LETTERS // len(text)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         os.environ["EDGESDK_CACHE"] = str(folder / "cache")
