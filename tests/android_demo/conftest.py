@@ -11,8 +11,9 @@ ROOT = Path(__file__).parents[2] / "android_demo"
 
 @pytest.fixture(scope="session")
 def script():
-    """Imports a script of android_demo by name."""
+    """Imports a script of android_demo by name, or the one of ios_notes that both apps use."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT.parent / "ios_notes"))
         patch.syspath_prepend(str(ROOT))
         yield importlib.import_module
 

@@ -93,7 +93,7 @@ def test_bad_input_is_one_line_and_leaves_the_index_as_it_is(
         (("ask", tiny_bundle, torn, "tram?"), "damaged"),
         (("ask", tiny_bundle, tmp_path / "none", "tram?"), "index build"),
         (("ask", tiny_bundle, built, " "), "the question is empty"),
-        (("ask", tmp_path / "no bundle", built, "tram?"), "no bundle"),
+        (("ask", tmp_path / "no bundle", built, "tram?"), "there is no folder"),
         (("ask", tiny_bundle, built, "tram?", "--gate", "head"), "go together"),
     ]
     for arguments, message in cases:
