@@ -66,7 +66,7 @@ def test_memory(checkpoint, tmp_path, recipe, prove):
     command = [sys.executable, "-m", "edgesdk", "convert", str(checkpoint), str(tmp_path / "b")]
     command += ["--target", "litert", "--recipe", recipe, "--allow-parity-miss"]
     command += ["--overwrite", *([] if prove else ["--no-prove"])]
-    # On a busy machine pieces wait longer for one another: 147 MB were seen where a quiet one takes 109 to 116.
+    # On a busy machine pieces wait for one another: 147 MB were seen where a quiet one takes 109 to 116.
     found = min(measure(command)["resident_mb"] for _ in range(2)) * (1 << 20)
     assert expected == pytest.approx(found, rel=MEMORY)
 
