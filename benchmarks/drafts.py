@@ -195,6 +195,27 @@ def peer_medians(found: list[dict[str, float]]) -> dict[str, float]:
     return {name: statistics.median(each[name] for each in found) for name in (found[0] if found else ())}
 
 
+def with_drafter(plain: Model, draft: str, threads: int) -> tuple[Model, DraftSource, CombinedDrafter]:
+    """The same model on the same backend with drafts; what closes them, and what makes them.
+
+    Raises:
+        click.UsageError: there are none.
+    """
+    running = RunningVariant(
+        plain.bundle,
+        plain.bundle.variant(plain.receipt.variant),
+        plain.receipt.backend,
+        "cpu",
+        threads,
+        steps_of(plain.backend),
+    )
+    drafter = open_drafter(draft, running, remember=False)
+    if drafter is None:
+        raise click.UsageError("--draft off leaves nothing to measure")
+    source = DraftSource(drafter, lambda: drafter, plain.decoder.vocab_size)
+    return Model(plain.bundle, plain.backend, plain.receipt, drafts=source), source, drafter
+
+
 @click.command()
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--recipe", default=None, help="Only variants of this recipe.")
@@ -225,19 +246,7 @@ def main(
     tasks = read_tasks(() if kinds is None else kinds.split(","))
     with edgesdk.load(bundle, recipe=recipe, threads=threads, strict=True) as plain:
         click.echo(str(plain.receipt))
-        running = RunningVariant(
-            plain.bundle,
-            plain.bundle.variant(plain.receipt.variant),
-            plain.receipt.backend,
-            "cpu",
-            threads,
-            steps_of(plain.backend),
-        )
-        drafter = open_drafter(draft, running, remember=False)
-        if drafter is None:
-            raise click.UsageError("--draft off leaves nothing to measure")
-        source = DraftSource(drafter, lambda: drafter, plain.decoder.vocab_size)
-        drafted = Model(plain.bundle, plain.backend, plain.receipt, drafts=source)
+        drafted, source, drafter = with_drafter(plain, draft, threads)
         decode(plain, plain.render_prompt("Hello"), 16)  # builds what is built with first use
         results = []
         other = None

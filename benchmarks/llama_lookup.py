@@ -19,12 +19,9 @@ import subprocess
 from pathlib import Path
 
 import click
-from drafts import COPYING, decode, read_tasks
+from drafts import COPYING, decode, read_tasks, with_drafter
 
 import edgesdk
-from edgesdk.decoding.draft_source import DraftSource
-from edgesdk.drafts.open_drafter import RunningVariant, open_drafter
-from edgesdk.kv.step_model import steps_of
 from edgesdk.model import Model
 
 _ENCODED = re.compile(r"encoded\s+(\d+) tokens in")
@@ -120,18 +117,7 @@ def main(
     with edgesdk.load(bundle, recipe=recipe, threads=threads, strict=True) as plain:
         click.echo(str(plain.receipt))
         peer = LookupProgram(program, model, threads, plain.context)
-        running = RunningVariant(
-            plain.bundle,
-            plain.bundle.variant(plain.receipt.variant),
-            plain.receipt.backend,
-            "cpu",
-            threads,
-            steps_of(plain.backend),
-        )
-        drafter = open_drafter("lookup", running, remember=False)
-        assert drafter is not None
-        source = DraftSource(drafter, lambda: drafter, plain.decoder.vocab_size)
-        drafted = Model(plain.bundle, plain.backend, plain.receipt, drafts=source)
+        drafted, source, _ = with_drafter(plain, "lookup", threads)
         decode(plain, plain.render_prompt("Hello"), 16)  # builds what is built with first use
         for turn, task in enumerate(read_tasks(kinds.split(","))):
             measured = measure(plain, drafted, peer, task.prompt, tokens, turn)
