@@ -63,9 +63,8 @@ def open_index_file(path: Path) -> tuple[sqlite3.Connection, str]:
         raise RetrievalError(f"{path} is no file; name the file of an index")
     if not path.is_file():
         raise RetrievalError(f"{path} is not there; make an index with: edgesdk index build {path} FOLDER")
-    with path.open("rb") as file:
-        if not file.read(16).startswith(b"SQLite format 3\0"):
-            raise RetrievalError(f"{path} is no index of texts; name another file")
+    if not _may_be_one(path):
+        raise RetrievalError(f"{path} is no index of texts; name another file")
     connection = _connect(path)
     try:
         with said(path):
@@ -73,6 +72,27 @@ def open_index_file(path: Path) -> tuple[sqlite3.Connection, str]:
     except BaseException:
         connection.close()
         raise
+
+
+def holds_nothing(path: Path) -> bool:
+    """Whether a file holds no index yet: who made it was killed before the first transaction ended.
+
+    Raises:
+        RetrievalError: it is in use, or cannot be read.
+    """
+    if not path.is_file() or not _may_be_one(path):
+        return False
+    with contextlib.closing(_connect(path)) as connection, said(path):
+        return not _number(connection, "page_count")  # looking rolls back what was begun
+
+
+def _may_be_one(path: Path) -> bool:
+    """Whether it begins as SQLite's files do, is empty, or has pages in it that a journal says are to go."""
+    if Path(f"{path}-journal").is_file():
+        return True
+    with path.open("rb") as file:
+        head = file.read(16)
+    return not head or head.startswith(b"SQLite format 3\0")
 
 
 def create_index_file(path: Path, words: str, about: Mapping[str, str]) -> sqlite3.Connection:
@@ -151,6 +171,8 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> str:
+    if not _number(connection, "page_count"):  # what a killed process had begun is rolled back by now
+        raise RetrievalError(f"{path} was never finished; make it with: edgesdk index build {path} FOLDER")
     if _number(connection, "application_id") != APPLICATION_ID:
         raise RetrievalError(f"{path} is a database, but no index of texts; name another file")
     version = _number(connection, "user_version")

@@ -20,7 +20,14 @@ from typing import Self
 
 from edgesdk.errors import RetrievalError, UnsupportedOption, first_line, quoted
 from edgesdk.retrieval.embedder import Embedder, check_vectors, ranked
-from edgesdk.retrieval.index_file import WORDS, create_index_file, open_index_file, said, transaction
+from edgesdk.retrieval.index_file import (
+    WORDS,
+    create_index_file,
+    holds_nothing,
+    open_index_file,
+    said,
+    transaction,
+)
 from edgesdk.retrieval.match_query import match_query, prepare_matching
 from edgesdk.retrieval.passage import IndexReport, IndexStats, Passage, Unread
 from edgesdk.retrieval.read_text import Text, no_text, read_text, text_files
@@ -347,8 +354,7 @@ def make_index(path: str | Path, *, words: str = "english", embedder: Embedder |
     path = Path(path)
     if words not in WORDS:
         raise UnsupportedOption(f"words is {quoted(words)}, expected {', '.join(WORDS)}")
-    if path.exists() and not (path.is_file() and not path.stat().st_size):
-        # An empty file is what is left of a process that was killed while it made one.
+    if path.exists() and not holds_nothing(path):
         index = open_index(path, embedder=embedder)
         if index.words != words:
             index.close()

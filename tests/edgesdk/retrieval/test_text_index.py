@@ -1,6 +1,8 @@
 """An index: what it finds and keeps, whatever becomes of files and processes."""
 
+import contextlib
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 from edgesdk.errors import MissingExtra, RetrievalError, UnsupportedOption
-from edgesdk.retrieval.index_file import WORDS
+from edgesdk.retrieval.index_file import WORDS, holds_nothing
 from edgesdk.retrieval.text_index import make_index, open_index
 
 
@@ -258,7 +260,7 @@ def test_kill_9_leaves_an_index_that_goes_on(tmp_path):
             process.stdout.readline()
             time.sleep(random.uniform(0.0, 0.08))
             process.kill()
-        if path.exists() and path.stat().st_size:
+        if path.exists() and not holds_nothing(path):
             with open_index(path) as index:
                 index.check()
     report = built(path, folder)
@@ -267,6 +269,26 @@ def test_kill_9_leaves_an_index_that_goes_on(tmp_path):
         index.check()
         assert index.stats().files == 300
         assert index.search("number123")[0].path.name == "123.txt"
+
+
+def test_what_was_killed_in_its_first_transaction_is_made_anew(tmp_path):
+    """Pages are in the file already, and a journal says that they are to go."""
+    folder, made, path, again = (tmp_path / name for name in ("f", "made", "i", "again"))
+    folder.mkdir()
+    (folder / "a.txt").write_text("a tram")
+    with contextlib.closing(sqlite3.connect(made, isolation_level=None)) as connection:
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT")
+        connection.executemany("INSERT INTO about VALUES (?, ?)", [(str(i), "x" * 999) for i in range(99)])
+        for copy in (path, again):
+            for end in ("", "-journal"):
+                shutil.copy(f"{made}{end}", f"{copy}{end}")
+    assert path.stat().st_size
+    with pytest.raises(RetrievalError, match="was never finished; make it with: edgesdk index build"):
+        open_index(path)
+    assert holds_nothing(again)
+    assert built(again, folder).added == 1
 
 
 class Letters:
