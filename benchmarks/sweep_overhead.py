@@ -1,7 +1,7 @@
 """What a sweep costs beside the same work in plain processes.
 
     python benchmarks/sweep_overhead.py tests/data/tiny/llama --cells 8
-    python benchmarks/sweep_overhead.py smollm2.gguf --cells 3 --tokens 25000 --rounds 1  # cells of a minute
+    python benchmarks/sweep_overhead.py smollm2.gguf --cells 2 --tokens 50000 --rounds 1  # cells of a minute
 
 The same texts are scored with one bundle by `edgesdk eval`, a process for each, one after the other, and by
 `edgesdk sweep --on processes --workers 1` as cells. Conversions are done before the clock starts. Reported,
