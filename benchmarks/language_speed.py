@@ -21,6 +21,7 @@ import click
 import numpy as np
 
 import edgesdk
+from edgesdk.evaluation.agreement import log_softmax
 
 _PIECE = 512
 
@@ -97,10 +98,8 @@ def _bits(model: edgesdk.Model, text: str, judged: int) -> float:
     nats = 0.0
     for place in range(0, len(ids), _PIECE):
         piece = [*start, *ids[place : place + _PIECE]]
-        logits = model.score(piece)[:-1].astype(np.float64)
-        logits -= logits.max(1, keepdims=True)
-        chosen = logits[np.arange(len(piece) - 1), piece[1:]]
-        nats += float((np.log(np.exp(logits).sum(1)) - chosen).sum())
+        chances = log_softmax(model.score(piece)[:-1])
+        nats -= float(chances[np.arange(len(piece) - 1), piece[1:]].sum())
     return nats / float(np.log(2)) / len(beginning.encode())
 
 
