@@ -55,6 +55,8 @@ def main(
     per_token = {
         name: len(whole) / len(model.tokenizer.encode(whole, add_bos=False)) for name, model in models.items()
     }
+    for model in models.values():  # builds what is built with first use
+        _seconds(model, model.tokenizer.encode(prompt, add_bos=False), 2)
     for _ in range(rounds):
         for name, model in models.items():
             ids = model.tokenizer.encode(prompt, add_bos=False)
