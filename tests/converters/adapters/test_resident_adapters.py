@@ -106,6 +106,8 @@ def test_sequences_of_one_model_have_their_own(bundles, backend):
             model.backend.new_sequence().use_gates((0.0, 0.0, 0.0, 1.0))
         for sequence in sequences:
             sequence.close()
+        with pytest.raises(DeviceError, match="the sequence was closed"):
+            sequence.use_gates((1.0,))
 
 
 def test_sums_that_made_room_while_in_use_are_gone_later(bundles):
