@@ -95,9 +95,11 @@ def test_what_is_no_encoder_is_one_line(tmp_path, made_encoder):
     assert is_encoder(whole)
     cases = {
         "1_Pooling/config.json": [
-            ("{", "no JSON"),
+            ("{", "not valid JSON; get the model again"),
             ("[]", "no JSON object"),
             (json.dumps({"pooling_mode_max_tokens": True}), "expected mean or cls"),
+            (json.dumps({"pooling_mode": "lasttoken"}), "pools by .*'lasttoken'.* expected mean or cls"),
+            (json.dumps({"pooling_mode": ["mean", "cls"]}), "'mean', 'cls'.* expected mean or cls"),
             (json.dumps({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}), "mean or cls"),
         ],
         "sentence_bert_config.json": [
