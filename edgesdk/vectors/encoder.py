@@ -160,6 +160,7 @@ def open_encoder(folder: str | Path, *, threads: int | None = None) -> Encoder:
     path = next((folder / name for name in _FILES if (folder / name).is_file()), None)
     if path is None:
         raise BundleError(f"{folder} has no {_FILES[0]}; get the model with its ONNX file")
+    _check_modules(folder / "modules.json")
     pooling, most = _pooling(folder), _most_tokens(folder)
     # Whoever reads a pipe waits for somebody to write.
     if not (folder / _TOKENIZER).is_file():
@@ -172,6 +173,21 @@ def open_encoder(folder: str | Path, *, threads: int | None = None) -> Encoder:
     session = open_session(path, threads or usable_cores())
     name = f"{folder.absolute().name} {digest[:16]}"
     return Encoder(name, session, tokenizer, pooling, most)
+
+
+def _check_modules(path: Path) -> None:
+    """Refuses what makes other vectors of pooled states, as a dense layer does; many folders do not say."""
+    if not path.exists():
+        return
+    listed = _document(path)
+    entries = listed if isinstance(listed, list) else [listed]
+    types = [entry.get("type") if isinstance(entry, dict) else None for entry in entries]
+    kinds = [str(each).rpartition(".")[2] for each in types]
+    if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
+        raise BundleError(
+            f"{path} lists {quoted(kinds)}, expected Transformer, Pooling and perhaps Normalize; "
+            "take another encoder"
+        )
 
 
 def _pooling(folder: Path) -> Pooling:
@@ -187,16 +203,23 @@ def _pooling(folder: Path) -> Pooling:
 
 def _most_tokens(folder: Path) -> int:
     path = folder / "sentence_bert_config.json"
-    most = _json(path).get("max_seq_length")
+    settings = _json(path)
+    if settings.get("do_lower_case"):
+        raise BundleError(f"{path} asks for do_lower_case, which is not known here; take another encoder")
+    most = settings.get("max_seq_length")
     if type(most) is not int or not 3 <= most <= _MOST_TOKENS:
         raise BundleError(f"{path} has max_seq_length {quoted(most)}, expected 3 to {_MOST_TOKENS}")
     return most
 
 
 def _json(path: Path) -> dict[str, object]:
-    if not path.is_file():
-        raise BundleError(f"{path} is not there, or no plain file; get the model again")
-    document = read_json(path, str(path), _MOST_JSON, "get the model again")
+    document = _document(path)
     if not isinstance(document, dict):
         raise BundleError(f"{path} is no JSON object; get the model again")
     return document
+
+
+def _document(path: Path) -> object:
+    if not path.is_file():
+        raise BundleError(f"{path} is not there, or no plain file; get the model again")
+    return read_json(path, str(path), _MOST_JSON, "get the model again")
