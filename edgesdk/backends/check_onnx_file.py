@@ -24,6 +24,7 @@ from edgesdk.backends.protobuf_reader import (
     read_fields,
     signed,
 )
+from edgesdk.backends.say_damage import say_damage
 from edgesdk.errors import BundleError
 
 CONTRIB = "com.microsoft"
@@ -156,20 +157,13 @@ def check_onnx_file(
     Raises:
         BundleError: it is damaged, or has or names what no model of edgesdk does.
     """
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            data = memoryview(mapped)
-            try:
-                _OnnxFile(path.name, data, beside, compiled, encoder).check()
-            finally:
-                data.release()
-    except ProtobufError as error:
-        raise BundleError(f"{path.name} is damaged: {error}; copy or convert the bundle again") from error
-    except (OSError, ValueError) as error:  # an empty file cannot be mapped
-        reason = getattr(error, "strerror", None) or error
-        raise BundleError(
-            f"{path.name} cannot be read ({reason}); copy or convert the bundle again"
-        ) from error
+    with (
+        say_damage(path, ProtobufError),
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as data,
+    ):
+        _OnnxFile(path.name, data, beside, compiled, encoder).check()
 
 
 class _OnnxFile:

@@ -58,14 +58,14 @@ class GenaiAdapters:
         Raises:
             DeviceError: there is no such adapter, or the runtime refuses it, or no file can be written.
         """
-        filled = self._adapters.inputs(gates)
+        self._adapters.check(gates)
         alone = self._adapters.alone(gates)
         if alone is not None:
             name = f"adapter {alone}"
             self._load(name, lambda: self._adapters.files[alone])
         else:
             name = self._name_of(gates)
-            self._load(name, lambda: self._written(name, filled))
+            self._load(name, lambda: self._written(name, self._adapters.summed(gates)))
         try:
             generator.set_active_adapter(self._native, name)
         except (RuntimeError, ValueError) as error:

@@ -16,7 +16,7 @@ import numpy as np
 
 from edgesdk.backends.litert.flatbuffer import Flatbuffer, FlatbufferError, Table
 from edgesdk.backends.protocol import Float
-from edgesdk.errors import BundleError
+from edgesdk.backends.say_damage import say_damage
 
 _IDENTIFIER = b"TORT"
 _FORMAT, _FLOAT = 1, 1
@@ -37,17 +37,10 @@ def read_onnx_adapter(path: Path) -> dict[str, Float]:
     Raises:
         BundleError: it is damaged, or holds something else than matrices in float32.
     """
-    try:
+    with say_damage(path, FlatbufferError):
         with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return _tensors(Flatbuffer(memoryview(mapped)), len(mapped))
-    except FlatbufferError as error:
-        raise BundleError(f"{path.name} is damaged: {error}; copy or convert the bundle again") from error
-    except (OSError, ValueError) as error:  # an empty file cannot be mapped
-        reason = getattr(error, "strerror", None) or error
-        raise BundleError(
-            f"{path.name} cannot be read ({reason}); copy or convert the bundle again"
-        ) from error
 
 
 def _tensors(file: Flatbuffer, most_bytes: int) -> dict[str, Float]:

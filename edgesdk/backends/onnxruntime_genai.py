@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgesdk.backends.check_variant import checked
-from edgesdk.backends.genai_adapters import GenaiAdapters
 from edgesdk.backends.genai_folder import genai_folder
 from edgesdk.backends.onnxruntime_telemetry import stop_telemetry
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.protocol import Between, Float, Int
-from edgesdk.backends.resident_adapters import ResidentAdapters, adapter_files
-from edgesdk.backends.sequence_room import OTHER_ADAPTER, check_room, check_tokens
+from edgesdk.backends.sequence_room import OTHER_ADAPTER, SEQUENCE_CLOSED, check_room, check_tokens
 from edgesdk.backends.turns import CLOSED, Turns
 from edgesdk.bundle.adapter_record import Gates
 from edgesdk.errors import CapacityError, DeviceError, MissingExtra, first_line
@@ -29,10 +27,11 @@ from edgesdk.errors import CapacityError, DeviceError, MissingExtra, first_line
 if TYPE_CHECKING:
     from onnxruntime_genai import Generator
 
+    from edgesdk.backends.genai_adapters import GenaiAdapters
+
 CHUNK_TOKENS = 512
 """Most tokens of one call: this runtime computes the logits of all of them."""
 
-SEQUENCE_CLOSED = "the sequence was closed; start another"
 _NO_PADDING = -1
 """With a padding token set, logits after a prompt that ends with that very token would be another's."""
 
@@ -46,6 +45,8 @@ def open_genai(request: OpenRequest) -> Opened:
         BundleError: the variant's files are not what edgesdk writes.
         DeviceError: it refuses the files.
     """
+    from edgesdk.backends.resident_adapters import adapter_files  # every process imports this module
+
     require_float_cells(request.variant, "onnxruntime_genai")
     bundle, variant = request.bundle, request.variant
     vocabulary = bundle.manifest.decoder.vocab_size
@@ -86,6 +87,9 @@ class GenaiModel:
             MissingExtra: onnxruntime-genai is not installed.
             DeviceError: it refuses the files.
         """
+        from edgesdk.backends.genai_adapters import GenaiAdapters
+        from edgesdk.backends.resident_adapters import ResidentAdapters
+
         self._package = _import()
         self._vocabulary = vocabulary
         self._context = context

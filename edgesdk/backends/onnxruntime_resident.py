@@ -20,8 +20,7 @@ from edgesdk.backends.not_finite import require_finite
 from edgesdk.backends.onnxruntime_session import PROVIDER, check_inputs, onnxruntime_errors, open_session
 from edgesdk.backends.opened import Opened, OpenRequest, require_float_cells
 from edgesdk.backends.protocol import Between, Cells, Float, Int
-from edgesdk.backends.resident_adapters import ResidentAdapters, adapter_files
-from edgesdk.backends.sequence_room import OTHER_ADAPTER, check_room, check_tokens
+from edgesdk.backends.sequence_room import OTHER_ADAPTER, SEQUENCE_CLOSED, check_room, check_tokens
 from edgesdk.backends.turns import CLOSED, Turns
 from edgesdk.bundle.adapter_record import Gates
 from edgesdk.bundle.decoder_spec import DecoderSpec
@@ -30,6 +29,8 @@ from edgesdk.errors import CapacityError, DeviceError
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
+
+    from edgesdk.backends.resident_adapters import ResidentAdapters
 
 CHUNK_TOKENS = 512
 """Most tokens of one run: attention scores take memory in proportion."""
@@ -43,6 +44,8 @@ def open_resident(request: OpenRequest) -> Opened:
         BundleError: an adapter beside it is damaged, or fits none of its products.
         DeviceError: onnxruntime is missing or refuses it.
     """
+    from edgesdk.backends.resident_adapters import adapter_files  # every process imports this module
+
     require_float_cells(request.variant, "onnxruntime")
     bundle, variant = request.bundle, request.variant
     model = ResidentModel(
@@ -80,6 +83,8 @@ class ResidentModel:
             BundleError: one of these is damaged, or fits none of its products.
             DeviceError: onnxruntime is missing or refuses the file.
         """
+        from edgesdk.backends.resident_adapters import ResidentAdapters
+
         self._spec = spec
         self._context = context
         self._session: InferenceSession | None = open_session(path, threads)
@@ -94,7 +99,7 @@ class ResidentModel:
         check_inputs(self._session, path, expected)
         with onnxruntime_errors(f"cannot say which adapters {path.name} takes"):  # names that are not UTF-8
             optional = {value.name: value.shape for value in self._session.get_overridable_initializers()}
-        self._adapters = ResidentAdapters(adapters or {}, optional)
+        self._adapters: ResidentAdapters | None = ResidentAdapters(adapters or {}, optional)
         self._turns = Turns(self._session)
 
     def new_sequence(self) -> ResidentSequence:
@@ -103,19 +108,18 @@ class ResidentModel:
         Raises:
             DeviceError: the model was closed, or loaded before the process was forked.
         """
-        session = self._session
+        session, adapters = self._session, self._adapters
         self._turns.expect_open()
-        if session is None:
+        if session is None or adapters is None:
             raise DeviceError(CLOSED)
-        return ResidentSequence(session, self._turns, self._spec, self._context, self._adapters)
+        return ResidentSequence(session, self._turns, self._spec, self._context, adapters)
 
     def close(self) -> None:
         """Releases the model, once the step that runs is over."""
         self._turns.end(self._forget)
 
     def _forget(self) -> None:
-        self._session = None
-        self._adapters = ResidentAdapters({})
+        self._session = self._adapters = None
         self._turns.forget()
 
 
@@ -128,7 +132,7 @@ class ResidentSequence:
         turns: Turns,
         spec: DecoderSpec,
         context: int,
-        adapters: ResidentAdapters | None = None,
+        adapters: ResidentAdapters,
     ) -> None:
         """Allocates the cache: float32 cells for the whole context."""
         self._turns = turns
@@ -148,7 +152,7 @@ class ResidentSequence:
             for place, layer in enumerate(group.layers)
             for i, kind in enumerate(("key", "value"))
         ]
-        self._adapters = ResidentAdapters({}) if adapters is None else adapters
+        self._adapters: ResidentAdapters | None = adapters
         self._gates: Gates = ()
         self._filled: Mapping[str, Float] = {}
         self._bind_cache()
@@ -180,12 +184,14 @@ class ResidentSequence:
 
         Raises:
             CapacityError: it holds tokens.
-            DeviceError: there is no such adapter.
+            DeviceError: there is no such adapter, or it is closed.
         """
         if gates == self._gates:
             return
         if self._length:
             raise CapacityError(OTHER_ADAPTER)
+        if self._adapters is None:
+            raise DeviceError(SEQUENCE_CLOSED)
         self._filled = self._adapters.inputs(gates)
         self._gates = gates
         # No input can be taken back alone.
@@ -254,13 +260,12 @@ class ResidentSequence:
         self._caches.clear()
         self._cells = Cells(())
         self._filled = {}
-        self._adapters = ResidentAdapters({})
-        self._session = None
+        self._session = self._adapters = None
         self._length = 0
 
     def _run(self, tokens: Int, length: int) -> None:
         if self._session is None:
-            raise DeviceError("the sequence was closed; start another")
+            raise DeviceError(SEQUENCE_CLOSED)
         ids = tokens.astype(np.int64)[None]
         self._bind_input("input_ids", ids)
         self._bind_input("attention_mask", self._ones[:, : length + len(tokens)])

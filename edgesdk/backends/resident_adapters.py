@@ -16,12 +16,11 @@ import numpy as np
 
 from edgesdk.backends.onnx_adapter_file import read_onnx_adapter
 from edgesdk.backends.protocol import Float
-from edgesdk.bundle.adapter_record import Gates, adapter_file_name
+from edgesdk.bundle.adapter_record import INNER_INPUT, WRITTEN_INPUT, Gates, adapter_file_name
 from edgesdk.bundle.manifest import Variant
 from edgesdk.bundle.reader import Bundle
 from edgesdk.errors import BundleError, DeviceError
 
-INNER, WRITTEN = ".lora_A", ".lora_B"
 MOST_MIXTURES = 4
 """Sums of adapters that are kept: each has the size of those that it is made of."""
 
@@ -74,16 +73,28 @@ class ResidentAdapters:
         Raises:
             DeviceError: there is no such adapter.
         """
+        self.check(gates)
+        alone = self.alone(gates)
+        if alone is not None:
+            return self._held[alone]
+        return self._mixed(gates) if any(gates) else {}
+
+    def check(self, gates: Gates) -> None:
+        """Refuses gates of adapters that are not there.
+
+        Raises:
+            DeviceError: naming the first of them.
+        """
         for gate, factor in enumerate(gates):
             if factor and gate not in self._held:
                 raise DeviceError(
                     f"adapter {gate + 1} of the bundle has no file beside this variant; convert the model "
                     "with its adapters again"
                 )
-        alone = self.alone(gates)
-        if alone is not None:
-            return self._held[alone]
-        return self._mixed(gates) if any(gates) else {}
+
+    def summed(self, gates: Gates) -> Mapping[str, Float]:
+        """The sum of adapters that are there, made anew: for who keeps it elsewhere."""
+        return _mix(self._held, gates)
 
     def alone(self, gates: Gates) -> int | None:
         """The gate of the one adapter that is asked for as it is; None for none, several, or a factor."""
@@ -95,9 +106,13 @@ def _mix(files: Mapping[int, Mapping[str, Float]], gates: Gates) -> Mapping[str,
     asked = [(files[gate], np.float32(factor)) for gate, factor in enumerate(gates) if factor]
     mixed: dict[str, Float] = {}
     for product in dict.fromkeys(_product(name) for held, _ in asked for name in held):
-        terms = [(held, factor) for held, factor in asked if f"{product}{INNER}" in held]
-        mixed[f"{product}{INNER}"] = np.concatenate([held[f"{product}{INNER}"] for held, _ in terms], axis=1)
-        mixed[f"{product}{WRITTEN}"] = np.concatenate([held[f"{product}{WRITTEN}"] * f for held, f in terms])
+        terms = [(held, factor) for held, factor in asked if f"{product}{INNER_INPUT}" in held]
+        mixed[f"{product}{INNER_INPUT}"] = np.concatenate(
+            [held[f"{product}{INNER_INPUT}"] for held, _ in terms], axis=1
+        )
+        mixed[f"{product}{WRITTEN_INPUT}"] = np.concatenate(
+            [held[f"{product}{WRITTEN_INPUT}"] * f for held, f in terms]
+        )
     return mixed
 
 
@@ -105,7 +120,7 @@ def _read(path: Path, inputs: Mapping[str, Sequence[object]] | None) -> Mapping[
     held = read_onnx_adapter(path)
     for name, array in held.items():
         product = _product(name)
-        pair = [held.get(f"{product}{end}") for end in (INNER, WRITTEN)]
+        pair = [held.get(f"{product}{end}") for end in (INNER_INPUT, WRITTEN_INPUT)]
         if pair[0] is None or pair[1] is None or pair[0].shape[1] != pair[1].shape[0]:
             raise BundleError(
                 f"{path.name} has {name[:60]!r} without the other half of its term; convert again"
@@ -127,4 +142,4 @@ def _read(path: Path, inputs: Mapping[str, Sequence[object]] | None) -> Mapping[
 
 
 def _product(name: str) -> str:
-    return name.removesuffix(INNER).removesuffix(WRITTEN)
+    return name.removesuffix(INNER_INPUT).removesuffix(WRITTEN_INPUT)

@@ -6,6 +6,7 @@ from edgesdk.backends.protocol import GatedSequence, Int, TokenSequence
 from edgesdk.bundle.adapter_record import Gates
 from edgesdk.errors import CapacityError, DeviceError
 
+SEQUENCE_CLOSED = "the sequence was closed; start another"
 OTHER_ADAPTER = "the sequence holds tokens of another adapter; empty it first"
 
 

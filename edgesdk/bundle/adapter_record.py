@@ -22,6 +22,9 @@ Gates = tuple[float, ...]
 MOST_ADAPTERS = 64
 """Of a file: each costs every step, whether it is used or not."""
 ADAPTER_FILE_END = ".onnx_adapter"
+INNER_INPUT, WRITTEN_INPUT = ".lora_A", ".lora_B"
+"""What the two inputs of a product end in that such a file fills, as PEFT's tensors do; both are transposed,
+as a product takes them."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LARGEST_FACTOR = 1e4
 

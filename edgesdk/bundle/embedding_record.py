@@ -9,6 +9,29 @@ from typing import Literal
 Pooling = Literal["mean", "last", "cls"]
 """Of the states of a text's tokens: their mean, the last token's, or the first one's."""
 
+_MODES = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_lasttoken": "lasttoken",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+}
+
+
+def pooling_modes(settings: Mapping[str, object]) -> list[object]:
+    """How a pooling module of sentence-transformers (5.1) pools, in its words: `mean`, `lasttoken`, `cls`, ..
+
+    Args:
+        settings: its configuration, with a flag for each way, or all of them under `pooling_mode`.
+    """
+    said = settings.get("pooling_mode")
+    if said is not None:
+        return [*said] if isinstance(said, list) else [said]
+    known: list[object] = [name for key, name in _MODES.items() if settings.get(key) is True]
+    others = [key for key in settings if key.startswith("pooling_mode_") and key not in _MODES]
+    return known + [key for key in others if settings[key] is True]
+
 
 @dataclass(frozen=True)
 class EmbeddingRecord:

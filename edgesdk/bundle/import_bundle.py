@@ -91,7 +91,7 @@ def import_bundle(
     path = Path(source)
     called = make_name(path.stem if path.suffix.lower() == ".zip" else path.resolve().name)
     called = called if name is None else name.lower()
-    with _opened(path) as (manifest, open_file), _held(called) as place:
+    with _opened(path) as (manifest, open_file), making(called, _busy(called)) as place:
         if shelf.is_bundle(place) and not replace:
             raise BundleError(f"{called} is on the shelf; give another name, or ask to replace it")
         with BundleWriter(place, overwrite=replace) as writer:
@@ -114,24 +114,11 @@ def import_bundle(
     return finished
 
 
-@contextmanager
-def _held(name: str) -> Iterator[Path]:
-    """The place of a name on the shelf, held.
-
-    Raises:
-        BundleError: another process holds it, none may be called so, or the shelf cannot be written.
-    """
-
+def _busy(name: str) -> Callable[[], None]:
     def refuse() -> None:
         raise BundleError(f"another process is making {name}; wait until it is done, or give another name")
 
-    with contextlib.ExitStack() as stack:
-        try:
-            place = stack.enter_context(making(name, refuse))
-        except OSError as error:
-            where = shelf.shelf_folder()
-            raise BundleError(f"{where} cannot be written: {error.strerror or error}") from error
-        yield place
+    return refuse
 
 
 def _copy(stream: IO[bytes], target: IO[bytes], name: str, record: FileRecord) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""Reads a small JSON document of a bundle, which may come from a stranger; what it says is the caller's."""
+"""Reads a small JSON document of a bundle or a model, maybe a stranger's; what it says is the caller's."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from pathlib import Path
 from edgesdk.errors import BundleError
 
 
-def read_json(path: Path, name: str, limit_bytes: int) -> object:
+def read_json(
+    path: Path, name: str, limit_bytes: int, advice: str = "copy or convert the bundle again"
+) -> object:
     """The document in a file; None for one that is larger than the limit.
 
     Args:
         path: the file.
         name: what messages call it.
         limit_bytes: most that is read.
+        advice: what to do about one that is not JSON.
 
     Raises:
         BundleError: it cannot be read, or is not JSON.
@@ -26,5 +29,5 @@ def read_json(path: Path, name: str, limit_bytes: int) -> object:
     except OSError as error:
         raise BundleError(f"{name} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{name} is not valid JSON; copy or convert the bundle again") from error
+        raise BundleError(f"{name} is not valid JSON; {advice}") from error
     return document

@@ -186,14 +186,17 @@ def making(name: str, waiting: Callable[[], None]) -> Iterator[Path]:
         The folder of the name, whose parent is there; a shelf that is made here and stays empty goes again.
 
     Raises:
-        BundleError: no model may be called so, or the name is an alias.
-        OSError: the shelf cannot be written.
+        BundleError: no model may be called so, the name is an alias, or the shelf cannot be written.
     """
     place = shelf.new_place(name)
     made = [folder for folder in place.parents if not folder.exists()]
-    place.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(place.parent / f".edgesdk-{name}.making.lock", waiting):
+        with contextlib.ExitStack() as held:
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                held.enter_context(FileLock(place.parent / f".edgesdk-{name}.making.lock", waiting))
+            except OSError as error:
+                raise BundleError(f"{place.parent} cannot be written: {error.strerror or error}") from error
             yield place
     finally:
         for folder in made:

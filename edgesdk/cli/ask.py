@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgesdk.bundle.printable import printable
-from edgesdk.cli.index import embedder_option, opened_index
+from edgesdk.cli.index import beginning, embedder_option, opened_index
 from edgesdk.cli.load_options import load_options
 from edgesdk.cli.options import json_option, model_argument
 from edgesdk.cli.output import print_json, show_receipt
@@ -26,6 +26,7 @@ Examples:
 """
 
 _SHOWN = 100
+"""Characters of a passage."""
 
 
 @click.command(short_help="Answer a question from your texts.", epilog=EXAMPLES)
@@ -163,6 +164,5 @@ def _explain(found: SourcedAnswer) -> None:
     for query in found.queries:
         click.echo(f"searched for: {printable(query)}")
     for number, passage in enumerate(found.passages, 1):
-        text = " ".join(passage.text.split())
-        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-        click.echo(f"given [{number}] {printable(str(passage.path))}: {printable(shown)}")
+        shown = beginning(passage, _SHOWN)
+        click.echo(f"given [{number}] {printable(str(passage.path))}: {shown}")

@@ -215,7 +215,11 @@ def _show_report(report: IndexReport, as_json: bool) -> None:
 
 
 def _show_passage(place: int, passage: Passage) -> None:
-    text = " ".join(passage.text.split())
-    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
     click.echo(f"{place}. {printable(str(passage.path))} ({passage.score:.2f})")
-    click.echo(f"   {printable(shown)}")
+    click.echo(f"   {beginning(passage, _SHOWN)}")
+
+
+def beginning(passage: Passage, characters: int) -> str:
+    """What a passage begins with, in one line that a terminal can show."""
+    text = " ".join(passage.text.split())
+    return printable(text if len(text) <= characters else f"{text[:characters]}...")

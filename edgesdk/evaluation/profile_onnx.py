@@ -19,6 +19,7 @@ from edgesdk.backends.onnxruntime_resident import ResidentSequence
 from edgesdk.backends.onnxruntime_session import onnxruntime_errors, open_session
 from edgesdk.backends.opened import OpenRequest
 from edgesdk.backends.protocol import Cells, Int, StepBuffers
+from edgesdk.backends.resident_adapters import ResidentAdapters
 from edgesdk.backends.turns import Turns
 from edgesdk.bundle.drafts import scratch_folder
 from edgesdk.bundle.step_contract import StepContract
@@ -81,9 +82,8 @@ def profile_resident(request: OpenRequest, prompt: Int, tokens: Int, repeat: int
     weights = weight_bytes(path, len(tokens))
     with scratch_folder() as folder:
         session = open_session(path, request.threads, profile=Path(folder, "resident"))
-        sequence = ResidentSequence(
-            session, Turns(session), bundle.manifest.decoder_of(variant), variant.context
-        )
+        spec, none = bundle.manifest.decoder_of(variant), ResidentAdapters({})
+        sequence = ResidentSequence(session, Turns(session), spec, variant.context, none)
         sequence.extend(prompt)
         for _ in range(repeat + 1):
             sequence.extend(tokens)

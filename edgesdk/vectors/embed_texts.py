@@ -75,9 +75,14 @@ def embed_tokens(
     if form.pooling == "mean":
         pooled /= np.array([[max(len(text), 1)] for text in texts]).reshape(-1, 1)
     vectors = pooled[:, : form.dimensions]
-    if form.normalise:
-        vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _SMALLEST)
-    return vectors.astype(np.float32)
+    return (of_length_one(vectors) if form.normalise else vectors).astype(np.float32)
+
+
+def of_length_one(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Vectors (n, W), each divided by its length; what has nearly none stays nearly nothing."""
+    lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), _SMALLEST)
+    found: NDArray[np.float64] = vectors / lengths
+    return found
 
 
 def token_states(runner: StepRunner, texts: Sequence[Int], width: int) -> list[Float]:

@@ -9,7 +9,6 @@ models that want words before a text are bundles (docs/embeddings.md).
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -20,10 +19,13 @@ from numpy.typing import NDArray
 
 from edgesdk.backends.check_onnx_file import check_onnx_file
 from edgesdk.backends.onnxruntime_session import onnxruntime_errors, open_session
+from edgesdk.bundle.embedding_record import Pooling, pooling_modes
 from edgesdk.bundle.manifest import TokenizerRecord
+from edgesdk.bundle.read_json import read_json
 from edgesdk.devices.cpu import usable_cores
 from edgesdk.errors import BundleError, DeviceError, quoted
 from edgesdk.text.tokenizer import Tokenizer
+from edgesdk.vectors.embed_texts import of_length_one
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -31,13 +33,11 @@ if TYPE_CHECKING:
 _TOKENIZER = "tokenizer.json"
 _FILES = ("onnx/model.onnx", "model.onnx")
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
-_POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 _MOST_JSON = 1 << 20
 _MOST_TOKENS = 8192
 _MOST_WIDTH = 1 << 16
 _STATES = ("tensor(float)", "tensor(float16)")
 _TEXTS_A_RUN = 16
-_SMALLEST = 1e-12
 
 
 def is_encoder(folder: Path) -> bool:
@@ -55,7 +55,7 @@ class Encoder:
     """
 
     def __init__(
-        self, name: str, session: InferenceSession, tokenizer: Tokenizer, pooling: str, most_tokens: int
+        self, name: str, session: InferenceSession, tokenizer: Tokenizer, pooling: Pooling, most_tokens: int
     ) -> None:
         self.name = f"{name} {pooling}"
         self.most_tokens = most_tokens
@@ -142,9 +142,7 @@ class Encoder:
             pooled = states[:, 0].astype(np.float64)
         else:
             pooled = np.einsum("btw,bt->bw", states, mask, dtype=np.float64)
-        length = np.linalg.norm(pooled, axis=1, keepdims=True)
-        vectors: NDArray[np.float64] = pooled / np.maximum(length, _SMALLEST)
-        return vectors
+        return of_length_one(pooled)
 
 
 def open_encoder(folder: str | Path, *, threads: int | None = None) -> Encoder:
@@ -162,6 +160,7 @@ def open_encoder(folder: str | Path, *, threads: int | None = None) -> Encoder:
     path = next((folder / name for name in _FILES if (folder / name).is_file()), None)
     if path is None:
         raise BundleError(f"{folder} has no {_FILES[0]}; get the model with its ONNX file")
+    _check_modules(folder / "modules.json")
     pooling, most = _pooling(folder), _most_tokens(folder)
     # Whoever reads a pipe waits for somebody to write.
     if not (folder / _TOKENIZER).is_file():
@@ -176,36 +175,51 @@ def open_encoder(folder: str | Path, *, threads: int | None = None) -> Encoder:
     return Encoder(name, session, tokenizer, pooling, most)
 
 
-def _pooling(folder: Path) -> str:
+def _check_modules(path: Path) -> None:
+    """Refuses what makes other vectors of pooled states, as a dense layer does; many folders do not say."""
+    if not path.exists():
+        return
+    listed = _document(path)
+    entries = listed if isinstance(listed, list) else [listed]
+    types = [entry.get("type") if isinstance(entry, dict) else None for entry in entries]
+    kinds = [str(each).rpartition(".")[2] for each in types]
+    if kinds[:2] != ["Transformer", "Pooling"] or kinds[2:] not in ([], ["Normalize"]):
+        raise BundleError(
+            f"{path} lists {quoted(kinds)}, expected Transformer, Pooling and perhaps Normalize; "
+            "take another encoder"
+        )
+
+
+def _pooling(folder: Path) -> Pooling:
     path = folder / "1_Pooling" / "config.json"
     document = _json(path)
-    modes = [name for name, value in document.items() if name.startswith("pooling_mode") and value is True]
-    said = document.get("pooling_mode")
-    if said is not None:
-        modes = [f"pooling_mode_{said}_tokens" if said == "mean" else f"pooling_mode_{said}_token"]
-    if len(modes) != 1 or modes[0] not in _POOLINGS:
-        raise BundleError(f"{path} pools by {quoted(modes)}, expected mean or cls")
-    return _POOLINGS[modes[0]]
+    modes = pooling_modes(document)
+    if modes == ["mean"]:
+        return "mean"
+    if modes == ["cls"]:
+        return "cls"
+    raise BundleError(f"{path} pools by {quoted(modes)}, expected mean or cls")
 
 
 def _most_tokens(folder: Path) -> int:
     path = folder / "sentence_bert_config.json"
-    most = _json(path).get("max_seq_length")
+    settings = _json(path)
+    if settings.get("do_lower_case"):
+        raise BundleError(f"{path} asks for do_lower_case, which is not known here; take another encoder")
+    most = settings.get("max_seq_length")
     if type(most) is not int or not 3 <= most <= _MOST_TOKENS:
         raise BundleError(f"{path} has max_seq_length {quoted(most)}, expected 3 to {_MOST_TOKENS}")
     return most
 
 
 def _json(path: Path) -> dict[str, object]:
-    if not path.is_file():
-        raise BundleError(f"{path} is not there, or no plain file; get the model again")
-    try:
-        with path.open("rb") as file:
-            document = json.loads(file.read(_MOST_JSON))
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}; get the model again") from error
-    except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path} is no JSON document; get the model again") from error
+    document = _document(path)
     if not isinstance(document, dict):
         raise BundleError(f"{path} is no JSON object; get the model again")
     return document
+
+
+def _document(path: Path) -> object:
+    if not path.is_file():
+        raise BundleError(f"{path} is not there, or no plain file; get the model again")
+    return read_json(path, str(path), _MOST_JSON, "get the model again")

@@ -342,8 +342,11 @@ def test_load_brings_nothing_that_only_some_bundles_need():
     assert run(code) == "[]"
 
 
-def test_load_brings_nothing_of_early_exits():
+def test_load_brings_nothing_of_adapter_files_and_early_exits():
     seldom = (
+        "edgesdk.backends.genai_adapters",
+        "edgesdk.backends.onnx_adapter_file",
+        "edgesdk.backends.resident_adapters",
         "edgesdk.dispatch.exit_features",
         "edgesdk.dispatch.exit_prompts",
         "edgesdk.dispatch.exit_rule",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgesdk.bundle.embedding_record import EmbeddingRecord, Pooling
+from edgesdk.bundle.embedding_record import EmbeddingRecord, Pooling, pooling_modes
 from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import CheckpointError, quoted
 from edgesdk_converters.checkpoints.text_file import (
@@ -23,14 +23,6 @@ MODULES = "modules.json"
 _PROMPTS, _TRANSFORMER = "config_sentence_transformers.json", "sentence_bert_config.json"
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _POOLINGS: dict[str, Pooling] = {"mean": "mean", "lasttoken": "last", "cls": "cls"}
-_MODES = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_lasttoken": "lasttoken",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-}
 _MOST_PROMPTS, _MOST_MODULES = 1000, 16
 
 
@@ -91,11 +83,9 @@ def _modules(folder: Path) -> list[tuple[str, str]]:
 
 def _pooling(path: Path, config: Json) -> Pooling:
     settings = read_json(path)
-    modes = [name for key, name in _MODES.items() if settings.get(key) is True]
-    said = settings.get("pooling_mode")
-    if said is not None:
-        modes = [*said] if isinstance(said, list) else [said]  # type: ignore[list-item]
-    if len(modes) != 1 or modes[0] not in _POOLINGS:
+    modes = pooling_modes(settings)
+    mode = modes[0] if len(modes) == 1 else None
+    if not isinstance(mode, str) or mode not in _POOLINGS:
         raise CheckpointError(f"{path} pools by {quoted(modes)}; expected one of {', '.join(_POOLINGS)}")
     if settings.get("include_prompt", True) is not True:
         raise CheckpointError(f"{path} leaves the prompt out of pooling, which is not known here")
@@ -107,7 +97,7 @@ def _pooling(path: Path, config: Json) -> Pooling:
         raise CheckpointError(
             f"{path} has vectors of {quoted(width)}, the model of {quoted(E)}; expected one"
         )
-    return _POOLINGS[modes[0]]
+    return _POOLINGS[mode]
 
 
 def _prompts(folder: Path) -> tuple[dict[str, str], str | None]:

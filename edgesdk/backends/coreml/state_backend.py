@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgesdk.backends.coreml.mil_program import Array, TensorType
 from edgesdk.backends.coreml.step_backend import LOWEST_MASK
 from edgesdk.backends.protocol import Between, Float, Int
-from edgesdk.backends.sequence_room import check_room, check_tokens
+from edgesdk.backends.sequence_room import SEQUENCE_CLOSED, check_room, check_tokens
 from edgesdk.backends.turns import CLOSED, Turns
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.manifest import StepShape
@@ -200,7 +200,7 @@ class StateSequence:
     def _run(self, shape: StepShape, start: int, tokens: Int, rows: Int) -> Float:
         """Logits of some rows of one step: (R, V) float32."""
         if self._predict is None:
-            raise DeviceError("the sequence was closed; start another")
+            raise DeviceError(SEQUENCE_CLOSED)
         T, S, count = shape.tokens, shape.cells, len(tokens)
         padded = np.zeros(T, np.int32)
         padded[:count] = tokens

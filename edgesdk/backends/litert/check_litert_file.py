@@ -33,7 +33,7 @@ from edgesdk.backends.litert.operator_shapes import (
     Operator,
     OperatorError,
 )
-from edgesdk.errors import BundleError
+from edgesdk.backends.say_damage import say_damage
 
 _IDENTIFIER = b"TFL3"
 _VERSION = 3
@@ -71,20 +71,13 @@ def check_litert_file(path: Path, contract: LitertContract) -> None:
         BundleError: it is damaged, or no file that edgesdk writes.
         DeviceError: it is another file than its manifest says.
     """
-    try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            data = memoryview(mapped)
-            try:
-                _LitertFile(Flatbuffer(data), len(data)).check(contract)
-            finally:
-                data.release()
-    except (FlatbufferError, OperatorError) as error:
-        raise BundleError(f"{path.name} is damaged: {error}; copy or convert the bundle again") from error
-    except (OSError, ValueError, BufferError) as error:  # an empty file cannot be mapped
-        reason = getattr(error, "strerror", None) or error
-        raise BundleError(
-            f"{path.name} cannot be read ({reason}); copy or convert the bundle again"
-        ) from error
+    with (
+        say_damage(path, FlatbufferError, OperatorError),
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as data,
+    ):
+        _LitertFile(Flatbuffer(data), len(data)).check(contract)
 
 
 class _LitertFile:

@@ -21,10 +21,9 @@ from edgesdk.load_model import load
 from edgesdk_converters.convert import ConvertOptions, convert
 from tests.converters.adapters.conftest import ADAPTERS, ATTENTION, TINY, base_of, random_tensors, reference
 from tests.converters.adapters.test_merge_adapter import assert_close
-from tests.converters.adapters.test_runtime_adapters import GREEDY, RUNS, TEXT
+from tests.converters.adapters.test_runtime_adapters import CHOICES, GREEDY, RUNS, TEXT, both_and_merged
 
 BACKENDS = ("onnxruntime", "onnxruntime_genai")
-CHOICES = {"none": None, "first": "first", "second": {"second": 1.0}, "half": {"first": 0.5, "second": -0.5}}
 
 
 def written(source, folder, recipe="f32", **given):
@@ -44,13 +43,7 @@ def bundles(tmp_path_factory):
     config = '{"peft_type": "LORA", "r": 4, "lora_alpha": 4, "target_modules": ["q_proj"]}'
     (second / "adapter_config.json").write_text(config)
     made = {}
-    for name, given in {
-        "both": {"adapters": (f"first={first}", f"second={second}:2")},
-        "first": {"merge_adapters": (str(first),)},
-        "second": {"merge_adapters": (f"{second}:2",)},
-        "half": {"merge_adapters": (f"{second}:-1", f"{first}:0.5")},
-        "none": {},
-    }.items():
+    for name, given in both_and_merged(first, second).items():
         made[name] = written(TINY / "llama", root / "bundles" / name, **given)
     return made
 
@@ -106,6 +99,8 @@ def test_sequences_of_one_model_have_their_own(bundles, backend):
             model.backend.new_sequence().use_gates((0.0, 0.0, 0.0, 1.0))
         for sequence in sequences:
             sequence.close()
+        with pytest.raises(DeviceError, match="the sequence was closed"):
+            sequence.use_gates((1.0,))
 
 
 def test_sums_that_made_room_while_in_use_are_gone_later(bundles):

@@ -115,13 +115,7 @@ def bundles(tmp_path_factory):
     (second / "adapter_config.json").write_text(json.dumps(settings))
     options = {"targets": tuple(TARGETS), "recipes": ("f32",), "context": 64, "prove": False}
     made = {}
-    for name, given in {
-        "both": {"adapters": (f"first={first}", f"second={second}:2")},
-        "first": {"merge_adapters": (str(first),)},
-        "second": {"merge_adapters": (f"{second}:2",)},
-        "half": {"merge_adapters": (f"{second}:-1", f"{first}:0.5")},
-        "none": {},
-    }.items():
+    for name, given in both_and_merged(first, second).items():
         convert(str(TINY / "llama"), root / "bundles" / name, ConvertOptions(**options, **given))
         made[name] = root / "bundles" / name
     return made
@@ -134,6 +128,17 @@ CHOICES = {
     "half": {"first": 0.5, "second": -0.5},
 }
 """What is asked of the bundle with both, by the bundle with the same merged."""
+
+
+def both_and_merged(first, second):
+    """How a bundle with both adapters is written, and one for each of `CHOICES`."""
+    return {
+        "both": {"adapters": (f"first={first}", f"second={second}:2")},
+        "first": {"merge_adapters": (str(first),)},
+        "second": {"merge_adapters": (f"{second}:2",)},
+        "half": {"merge_adapters": (f"{second}:-1", f"{first}:0.5")},
+        "none": {},
+    }
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -121,6 +121,14 @@ def test_a_shelf_that_stays_empty_goes_again(tmp_path, monkeypatch):
     assert not (tmp_path / "a").exists()
 
 
+def test_a_shelf_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGESDK_MODELS", str(tmp_path / "file" / "shelf"))
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(BundleError, match="shelf cannot be written") as error, making("x", lambda: None):
+        raise AssertionError
+    assert "\n" not in str(error.value)
+
+
 def test_no_bundle_gets_the_name_of_an_alias(folder):
     set_alias("chat", "one")
     with pytest.raises(BundleError, match="chat is an alias of one; choose another name, or remove it with"):

@@ -95,14 +95,17 @@ def test_what_is_no_encoder_is_one_line(tmp_path, made_encoder):
     assert is_encoder(whole)
     cases = {
         "1_Pooling/config.json": [
-            ("{", "no JSON"),
+            ("{", "not valid JSON; get the model again"),
             ("[]", "no JSON object"),
             (json.dumps({"pooling_mode_max_tokens": True}), "expected mean or cls"),
+            (json.dumps({"pooling_mode": "lasttoken"}), "pools by .*'lasttoken'.* expected mean or cls"),
+            (json.dumps({"pooling_mode": ["mean", "cls"]}), "'mean', 'cls'.* expected mean or cls"),
             (json.dumps({"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True}), "mean or cls"),
         ],
         "sentence_bert_config.json": [
             (json.dumps({"max_seq_length": 10**9}), "expected 3 to 8192"),
             (json.dumps({}), "max_seq_length"),
+            (json.dumps({"max_seq_length": 64, "do_lower_case": True}), "do_lower_case, which is not known"),
         ],
         "tokenizer.json": [("{}", "is not a tokenizer")],
         "onnx/model.onnx": [("not a model", "damaged|has the field"), ("", "cannot be read|damaged")],
@@ -120,6 +123,24 @@ def test_what_is_no_encoder_is_one_line(tmp_path, made_encoder):
             (whole / name).unlink()
         (whole / name).write_bytes(kept)
     open_encoder(whole).close()
+
+
+def test_modules_that_make_other_vectors_are_refused(made_encoder):
+    folder = made_encoder("modules")
+    path = folder / "modules.json"
+    kinds = {"": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+    listed = [
+        {"path": place, "type": f"sentence_transformers.models.{kind}"} for place, kind in kinds.items()
+    ]
+    for sound in (listed, listed[:2]):
+        path.write_text(json.dumps(sound))
+        open_encoder(folder).close()
+    dense = {"path": "2_Dense", "type": "sentence_transformers.models.Dense"}
+    for odd in ([*listed[:2], dense], [*listed[:2], dense, listed[2]], listed[:1], [], {}, 1, ["x", "y"]):
+        path.write_text(json.dumps(odd))
+        with pytest.raises(BundleError, match="expected Transformer, Pooling and perhaps Normalize") as error:
+            open_encoder(folder)
+        assert "\n" not in str(error.value)
 
 
 def test_a_model_that_is_not_as_expected_is_refused(made_encoder):

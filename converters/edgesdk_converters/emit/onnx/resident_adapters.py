@@ -15,7 +15,7 @@ from typing import cast
 
 import numpy as np
 
-from edgesdk.bundle.adapter_record import AdapterRecord, adapter_file_name
+from edgesdk.bundle.adapter_record import INNER_INPUT, WRITTEN_INPUT, AdapterRecord, adapter_file_name
 from edgesdk.bundle.stack_record import GATES
 from edgesdk.errors import EmitError, MissingExtra
 from edgesdk_converters.emit.onnx.resident_state import AdapterInput, ResidentLowering
@@ -25,9 +25,6 @@ from edgesdk_converters.graph.ops import Linear, LowRank, Split
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Array
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
-
-INNER_INPUT, WRITTEN_INPUT = ".lora_A", ".lora_B"
-"""What inputs end in, as PEFT's tensors do; both are transposed, as a product takes them."""
 
 
 def check_terms(program: Program, weights: QuantisedWeights) -> None:
