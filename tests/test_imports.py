@@ -78,6 +78,7 @@ CONVERTERS = [
     "edgesdk_converters.tokenizers",
     "edgesdk_converters.step_sizes",
     "edgesdk_converters.progress",
+    "edgesdk_converters.draw_svg",
 ]
 # What converters may use of edgesdk (agreement is arithmetic on logits); those that run what was
 # written, or tokenize text, may use all of it.

@@ -11,14 +11,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.architectures.read_program import read_program
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.checkpoints.open_checkpoint import open_local
 from edgesdk_converters.checkpoints.stored_blocks import block_type
 from edgesdk_converters.convert_options import CheckedOptions, ConvertOptions, check_options
 from edgesdk_converters.emit.onnx.matrices import kernel_block
 from edgesdk_converters.exit_stacks import check_exits
-from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.plan_stages import plan_stages
 from edgesdk_converters.prepare import prepare
@@ -137,9 +136,8 @@ def _read(checkpoint: Checkpoint, options: ConvertOptions) -> tuple[Program, Che
     """The decoder as it is reshaped, but for layers that a budget would choose, and its checkpoint."""
     named = replace(options.reshaping, layer_budget=None, repair_layers=None)
     checkpoint, kept = named.prune(checkpoint, lambda _: None)
-    spec = read_spec(checkpoint.config)
-    program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
-    return named.narrow(named.shorten(program, (), lambda _: None), kept), checkpoint
+    program = named.shorten(read_program(checkpoint), (), lambda _: None)
+    return named.narrow(program, kept), checkpoint
 
 
 def _notes(options: ConvertOptions) -> Iterator[str]:

@@ -10,7 +10,7 @@ segments that are not run. Whoever does not leave early runs the whole decoder a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 
 from edgesdk.bundle.exit_record import LABEL_COLUMNS, ExitRecord, ExitStacks, expected_parts
@@ -18,7 +18,7 @@ from edgesdk.bundle.stack_record import StackRecord
 from edgesdk.bundle.step_contract import exit_contract
 from edgesdk.bundle.step_shape import StepShape
 from edgesdk.errors import UnsupportedOption, quoted
-from edgesdk_converters.emit.further_stack import FurtherStack
+from edgesdk_converters.emit.further_stack import FurtherStack, WrittenParts
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.transforms.cut_blocks import (
     check_cuttable,
@@ -48,24 +48,6 @@ def parse_exits(text: str) -> tuple[int, ...]:
     return exits
 
 
-@dataclass(frozen=True)
-class WrittenExits:
-    """The parts of one variant.
-
-    Attributes:
-        stacks: with their sizes, in the order of the records.
-        records: what the manifest says of each.
-    """
-
-    stacks: tuple[FurtherStack, ...]
-    records: tuple[StackRecord, ...]
-
-    @property
-    def steps(self) -> tuple[StepShape, ...]:
-        """Sizes of all parts."""
-        return tuple(step for stack in self.stacks for step in stack.steps)
-
-
 def check_exits(program: Program, exits: Sequence[int]) -> None:
     """Refuses a model that cannot be left after these blocks, reading no weight.
 
@@ -75,7 +57,7 @@ def check_exits(program: Program, exits: Sequence[int]) -> None:
     check_cuttable(program.spec, exits)
 
 
-def write_exits(program: Program, exits: Sequence[int], steps: Sequence[StepShape]) -> WrittenExits:
+def write_exits(program: Program, exits: Sequence[int], steps: Sequence[StepShape]) -> WrittenParts:
     """What is written beside a whole decoder.
 
     Args:
@@ -98,7 +80,7 @@ def write_exits(program: Program, exits: Sequence[int], steps: Sequence[StepShap
         sizes = _sizes(part, steps)
         stacks.append(FurtherStack(cut, sizes, contract=contract))
         records.append(StackRecord(part.name, decoder=described, exit=part))
-    return WrittenExits(tuple(stacks), tuple(records))
+    return WrittenParts(tuple(stacks), tuple(records))
 
 
 def _program_of(part: ExitRecord, whole: Program) -> Program:

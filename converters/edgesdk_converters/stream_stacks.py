@@ -8,13 +8,13 @@ above; the whole decoder runs everything else, and such a step where no size of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from edgesdk.bundle.stack_record import StackRecord
 from edgesdk.bundle.step_contract import stream_part_contract
 from edgesdk.bundle.step_shape import StepShape
 from edgesdk.bundle.stream_part import StreamPart
-from edgesdk_converters.emit.further_stack import FurtherStack
+from edgesdk_converters.emit.further_stack import FurtherStack, WrittenParts
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.program_contract import program_contract
 from edgesdk_converters.streams.stream_config import StreamConfig
@@ -24,27 +24,9 @@ _MOST_BELOW = 8
 """Tokens of a step with streams that the blocks below have sizes for; more of them run through the whole."""
 
 
-@dataclass(frozen=True)
-class WrittenStreams:
-    """The two parts of one variant.
-
-    Attributes:
-        stacks: with their sizes.
-        records: what the manifest says of each.
-    """
-
-    stacks: tuple[FurtherStack, ...]
-    records: tuple[StackRecord, ...]
-
-    @property
-    def steps(self) -> tuple[StepShape, ...]:
-        """Sizes of both."""
-        return tuple(step for stack in self.stacks for step in stack.steps)
-
-
 def write_streams_apart(
     program: Program, config: StreamConfig, steps: Sequence[StepShape]
-) -> WrittenStreams | None:
+) -> WrittenParts | None:
     """The two parts; None where streams begin at the first block, or the decoder cannot be cut there.
 
     Args:
@@ -72,4 +54,4 @@ def write_streams_apart(
         contract = stream_part_contract(part, cut.spec, further)
         stacks.append(FurtherStack(cut, sizes, contract=contract))
         records.append(StackRecord(part.name, outputs=further, decoder=cut.spec, streamed=part))
-    return WrittenStreams(tuple(stacks), tuple(records))
+    return WrittenParts(tuple(stacks), tuple(records))

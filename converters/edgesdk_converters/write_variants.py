@@ -12,8 +12,8 @@ from edgesdk.bundle.stack_record import DRAFT, DRAFT_IDS_NAME, DraftRecord, Stac
 from edgesdk.bundle.writer import BundleWriter
 from edgesdk_converters.convert_options import CheckedOptions, ConvertOptions
 from edgesdk_converters.drafts.draft_stack import DraftStack, own_bytes, own_records
-from edgesdk_converters.emit.further_stack import FurtherStack
-from edgesdk_converters.exit_stacks import WrittenExits, check_exits, write_exits
+from edgesdk_converters.emit.further_stack import FurtherStack, WrittenParts
+from edgesdk_converters.exit_stacks import check_exits, write_exits
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.program_contract import main_record
 from edgesdk_converters.plan_stages import quantising_work, weight_of_line
@@ -25,7 +25,7 @@ from edgesdk_converters.quantise.tensor_spool import TensorSpool
 from edgesdk_converters.quantise.weight_numbers import weight_numbers
 from edgesdk_converters.quantise_program import QuantisedProgram, depends_on_target, quantise_program
 from edgesdk_converters.read_source import SourceModel
-from edgesdk_converters.stream_stacks import WrittenStreams, write_streams_apart
+from edgesdk_converters.stream_stacks import write_streams_apart
 from edgesdk_converters.targets import EmitRequest, RefineRequest, Target
 from edgesdk_converters.transforms.give_hidden import logits_alone
 
@@ -231,7 +231,7 @@ def _describe_streams(model: SourceModel, recipe: Recipe) -> StreamsRecord | Non
     return StreamsRecord(config.form, config.count, layers, config.rank, size)
 
 
-def _with_parts(variant: Variant, parts: WrittenExits | WrittenStreams) -> Variant:
+def _with_parts(variant: Variant, parts: WrittenParts) -> Variant:
     """The variant with its decoder in parts, too."""
     return dataclasses.replace(
         variant,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,19 +14,7 @@ from edgesdk.cli.progress_line import tell_counts
 from edgesdk.cli.train_adapter import train_adapter_command
 from edgesdk.cli.train_exits import train_exits_command
 from edgesdk.cli.train_streams import train_streams_command
-from edgesdk.cli.training_options import (
-    answer_tokens_option,
-    data_option,
-    hours_option,
-    length,
-    numbers_option,
-    run_training,
-    seed_option,
-    steps_option,
-    teacher_option,
-    teacher_threads_option,
-    work_option,
-)
+from edgesdk.cli.training_options import Learning, learning_options, read_learning, run_training
 
 if TYPE_CHECKING:
     from edgesdk.retrieval.judge_file import Reads
@@ -81,11 +69,6 @@ command.add_command(train_adapter_command, "adapter")
     help="kld, tvd, tvd++, tvd++sampled, ce (pretraining), kld-tvd or kld-tvd++: KL divergence first, then "
     "the other.",
 )
-@hours_option(", once the texts are there")
-@steps_option
-@data_option
-@answer_tokens_option
-@seed_option("instructions, draws and first numbers")
 @click.option(
     "--width",
     type=click.IntRange(min=1),
@@ -110,28 +93,17 @@ command.add_command(train_adapter_command, "adapter")
     metavar="N",
     help="Tokens ahead that it learns.",
 )
-@teacher_option
-@work_option("answers, states and the run")
-@numbers_option
-@teacher_threads_option
+@learning_options
 @revision_option
 @json_progress_option
 def draft(
     target: str,
     out: Path,
     loss: str,
-    hours: float | None,
-    steps: int | None,
-    data: tuple[str, ...],
-    tokens: int,
-    seed: int,
     width: int,
     words: int,
     depth: int,
-    teacher: Path | None,
-    work: Path | None,
-    numbers: Literal["float32", "bfloat16"],
-    threads: int | None,
+    learning: Learning,
     revision: str | None,
     as_json: bool,
 ) -> None:
@@ -147,18 +119,10 @@ def draft(
 
         options = DraftTraining(
             loss=loss,
-            hours=length(hours, steps),
-            steps=steps,
-            data=data,
-            answer_tokens=tokens,
-            seed=seed,
             width=width,
             words=words,
             depth=depth,
-            teacher=teacher,
-            work=work,
-            threads=threads,
-            numbers=numbers,
+            **read_learning(learning),
         )
         made = run_training(
             lambda report: train_draft(target, out, options, revision=revision, report=report), as_json

@@ -8,21 +8,10 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from edgesdk.cli.convert import converters_installed
+from edgesdk.cli.convert_options import split_list
 from edgesdk.cli.options import json_progress_option, revision_option
 from edgesdk.cli.output import print_facts, print_json, print_table
-from edgesdk.cli.training_options import (
-    answer_tokens_option,
-    data_option,
-    hours_option,
-    length,
-    numbers_option,
-    run_training,
-    seed_option,
-    steps_option,
-    teacher_option,
-    teacher_threads_option,
-    work_option,
-)
+from edgesdk.cli.training_options import Learning, learning_options, read_learning, run_training
 
 if TYPE_CHECKING:
     from edgesdk_converters.training.train_streams import StreamReport
@@ -88,15 +77,7 @@ Examples:
     metavar="NAME",
     help="kld, tvd, tvd++, tvd++sampled, ce, kld-tvd or kld-tvd++: KL divergence first, then the other.",
 )
-@hours_option(", once the texts are there")
-@steps_option
-@data_option
-@answer_tokens_option
-@seed_option("instructions, draws and first numbers")
-@teacher_option
-@work_option("answers, states and the run")
-@numbers_option
-@teacher_threads_option
+@learning_options
 @revision_option
 @json_progress_option
 def _train(
@@ -109,15 +90,7 @@ def _train(
     rank: int,
     parts: str,
     loss: str,
-    hours: float | None,
-    steps: int | None,
-    data: tuple[str, ...],
-    tokens: int,
-    seed: int,
-    teacher: Path | None,
-    work: Path | None,
-    numbers: Literal["float32", "bfloat16"],
-    threads: int | None,
+    learning: Learning,
     revision: str | None,
     as_json: bool,
 ) -> None:
@@ -138,17 +111,9 @@ def _train(
             streams=streams,
             layers=layers,
             rank=rank,
-            parts=tuple(part.strip() for part in parts.split(",") if part.strip()),
+            parts=split_list(parts),
             loss=loss,
-            hours=length(hours, steps),
-            steps=steps,
-            data=data,
-            answer_tokens=tokens,
-            seed=seed,
-            teacher=teacher,
-            work=work,
-            threads=threads,
-            numbers=numbers,
+            **read_learning(learning),
         )
         made = run_training(
             lambda report: train_streams(target, out, options, revision=revision, report=report), as_json

@@ -202,12 +202,11 @@ class StepRunner:
                 picked.before.show(buffers, self.pool.cells, blocks)
             run = partial(self._backend.run, shape, self.pool.cells)
             kv_new, found = buffers.kv_new, run_rows(run, buffers, entries, wanted, self._outputs(buffers))
-        first = self._gives_logits
         if apart and (parts is not None or wanted <= shape.rows):
             found = [[None if rows is None else rows.copy() for rows in output] for output in found]
-        results: Rows = found[0] if first else [None for _ in entries]
+        results: Rows = found[0] if self._gives_logits else [None for _ in entries]
         self.hidden = found[-1] if self.gives_hidden else []
-        if not first:
+        if not self._gives_logits:
             self.changes = found
             self.streams = rows_of_tokens(cast(Float, buffers.extra[NEXT_STREAM]), entries, copy=apart)
         if self.gives_states:
@@ -320,8 +319,6 @@ class StepRunner:
         """Gives the memory of the cells back; sequences must be closed. The backend stays open."""
         self._drafts.clear()
         self._picker.clear()
-        if self._top is not None:
-            self._top.forget()
         self.pool.resize(0)
 
     def _further(self, buffers: StepBuffers) -> list[Float]:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -72,8 +73,8 @@ class TopRows:
         self._sizes = {
             name: sorted(shape for shape in backend.shapes if shape.stack == name) for name in (BELOW, TOP)
         }
-        self._cells: Cells | None = None
-        self._views: dict[str, Cells] = {}
+        # Weakly, else cells would stay in memory when the pool has given them back.
+        self._views: WeakKeyDictionary[Cells, dict[str, Cells]] = WeakKeyDictionary()
 
     @staticmethod
     def of(backend: StepBackend, stack: str) -> TopRows | None:
@@ -114,18 +115,16 @@ class TopRows:
         Returns:
             None where it has none, or the parts have no sizes for it: the whole decoder is to run it.
         """
-        if self._cells is not cells:
-            self.forget()
         sizes = self._pick(entries, wanted, cells.count)
         if sizes is None:
             return None
         below, top = (self._backend.buffers(shape) for shape in sizes)
-        self._see(cells)
+        views = self._views_of(cells)
         alone, tokens, sources = tokens_alone(entries)
         blocks = fill_step(below, alone, len(tokens))
         mask_of(self._backend, below, sizes[0], self._window).show(below, blocks)
         below.rows[:] = 0
-        self._backend.run(sizes[0], self._views[BELOW])
+        self._backend.run(sizes[0], views[BELOW])
 
         total = len(sources)
         stream = cast(Float, top.extra[STREAM])
@@ -134,19 +133,17 @@ class TopRows:
         blocks = place_rows(top, entries, total)
         show_streams(top, entries)
         mask_of(self._backend, top, sizes[1], self._window).show(top, blocks)
-        run = partial(self._backend.run, sizes[1], self._views[TOP])
+        run = partial(self._backend.run, sizes[1], views[TOP])
         found = run_rows(run, top, entries, wanted, outputs(top))
         return TopStep(top, self._join(below, top, tokens, total), found)
 
-    def forget(self) -> None:
-        """Lets go of the cells, which else stay in memory when the pool has given them back."""
-        self._cells, self._views = None, {}
-
-    def _see(self, cells: Cells) -> None:
-        """Looks at each part's layers; backends know cells again by the object."""
-        if self._cells is not cells:
-            self._views = {name: _part(cells, places) for name, places in self._places.items()}
-            self._cells = cells
+    def _views_of(self, cells: Cells) -> dict[str, Cells]:
+        """Each part's layers; the same objects for the same cells, by which backends know them again."""
+        views = self._views.get(cells)
+        if views is None:
+            views = {name: _part(cells, places) for name, places in self._places.items()}
+            self._views[cells] = views
+        return views
 
     def _join(self, below: StepBuffers, top: StepBuffers, tokens: Int, total: int) -> Cells:
         """New keys and values of all layers; zeros where streams have none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.stack_record import StackRecord
 from edgesdk.bundle.step_contract import StepContract
 from edgesdk.errors import EmitError
 from edgesdk_converters.graph.program import Program
@@ -49,3 +50,21 @@ class FurtherStack:
             if self.weights.digest(name) != weights.digest(name):
                 raise EmitError(f"a further stack has other numbers under the name {name!r}")
         return self.weights
+
+
+@dataclass(frozen=True)
+class WrittenParts:
+    """A decoder in parts, beside the whole one of the same variant.
+
+    Attributes:
+        stacks: with their sizes, in the order of the records.
+        records: what the manifest says of each.
+    """
+
+    stacks: tuple[FurtherStack, ...]
+    records: tuple[StackRecord, ...]
+
+    @property
+    def steps(self) -> tuple[StepShape, ...]:
+        """Sizes of all parts."""
+        return tuple(step for stack in self.stacks for step in stack.steps)

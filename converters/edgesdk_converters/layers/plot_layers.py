@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from edgesdk.bundle.write_file import check_target, write_file
 from edgesdk.errors import MissingExtra, UnsupportedOption
+from edgesdk_converters.draw_svg import draw_svg
 from edgesdk_converters.layers.report_layers import LayerReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def plot_layers(report: LayerReport, path: Path) -> None:
@@ -28,20 +30,14 @@ def plot_layers(report: LayerReport, path: Path) -> None:
         MissingExtra: matplotlib is not installed.
     """
     check_plot(path)
-    import matplotlib
 
-    settings = {"svg.hashsalt": "edgesdk", "svg.fonttype": "none", "font.size": 9}
-    with matplotlib.rc_context(settings):
-        # Figure, not pyplot: no window system is asked for, and nothing stays behind.
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(9, 3.4), layout="constrained")
+    def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2)
         _draw_scores(left, report)
         _draw_curve(right, report)
         figure.suptitle(f"{report.checkpoint}, ranked by {report.ranking.method}")
-        metadata = {"Date": None, "Creator": None}
-        write_file(path, lambda draft: figure.savefig(draft, format="svg", metadata=metadata))
+
+    write_file(path, draw_svg(9, 3.4, draw))
 
 
 def check_plot(path: Path) -> None:

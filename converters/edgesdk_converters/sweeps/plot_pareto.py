@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgesdk.errors import MissingExtra
+from edgesdk_converters.draw_svg import draw_svg
 from edgesdk_converters.sweeps.pareto import Point
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _MOST_PANELS = 24
 
@@ -24,32 +26,22 @@ def plot_pareto(points: Sequence[Point]) -> bytes | None:
     Raises:
         MissingExtra: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "matplotlib", "bench") from error
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
     drawn = [point for point in points if _quality(point) is not None]
     panels = sorted({(point.source, point.device) for point in drawn})[:_MOST_PANELS]
     if not panels:
         return None
-    # Text stays text, and ids do not depend on the moment.
-    with matplotlib.rc_context({"svg.hashsalt": "edgesdk", "svg.fonttype": "none", "font.size": 9}):
-        columns = min(3, len(panels))
-        lines = -(-len(panels) // columns)
-        figure = Figure(figsize=(5.4 * columns, 4.2 * lines), layout="constrained")
-        FigureCanvasSVG(figure)
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+
+    def draw(figure: Figure) -> None:
         axes = figure.subplots(lines, columns, squeeze=False)
         for (source, device), panel in zip(panels, axes.flat, strict=False):
             mine = [p for p in drawn if (p.source, p.device) == (source, device)]
             _draw(figure, panel, f"{source} on {device}", mine)
         for panel in axes.flat[len(panels) :]:
             panel.set_axis_off()
-        out = io.BytesIO()
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    return out.getvalue()
+
+    return draw_svg(5.4 * columns, 4.2 * lines, draw)
 
 
 def _draw(figure: Any, panel: Any, title: str, points: Sequence[Point]) -> None:

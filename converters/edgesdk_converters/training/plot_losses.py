@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgesdk.bundle.write_file import write_file
+from edgesdk.errors import MissingExtra
+from edgesdk_converters.draw_svg import draw_svg
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def plot_losses(lines: Sequence[Mapping[str, float]], path: Path) -> bool:
@@ -18,16 +24,11 @@ def plot_losses(lines: Sequence[Mapping[str, float]], path: Path) -> bool:
     Returns:
         Whether it was drawn: not without matplotlib, and not without lines.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
     if not lines:
         return False
-    with matplotlib.rc_context({"svg.hashsalt": "edgesdk", "svg.fonttype": "none", "font.size": 9}):
-        accepted = [name for name in lines[-1] if "." in name]
-        figure = Figure(figsize=(9 if accepted else 4.5, 3.4), layout="constrained")
+    accepted = [name for name in lines[-1] if "." in name]
+
+    def draw(figure: Figure) -> None:
         axes = figure.subplots(1, 2 if accepted else 1, squeeze=False)[0]
         left, right = axes[0], axes[-1]
         steps = [line["step"] for line in lines]
@@ -40,6 +41,9 @@ def plot_losses(lines: Sequence[Mapping[str, float]], path: Path) -> bool:
             right.legend()
         for each in axes:
             each.set_xlabel("step")
-        metadata = {"Date": None, "Creator": None}
-        write_file(path, lambda draft: figure.savefig(draft, format="svg", metadata=metadata))
+
+    try:
+        write_file(path, draw_svg(9 if accepted else 4.5, 3.4, draw))
+    except MissingExtra:
+        return False
     return True

@@ -148,7 +148,7 @@ class _AdapterRun:
         def left() -> None:
             self._write(trainer.state.parameters, None)
 
-        run_trainer(trainer, steps, meter, "tokens", learner.tokens_of_a_step, left)
+        run_trainer(trainer, meter, "tokens", left)
         meter.enter("proving", "judging the adapter on text that was held back")
         parameters = trainer.state.parameters
         trained = sum(int(np.prod(each.shape)) for each in parameters.values())

@@ -158,7 +158,7 @@ class _DraftRun:
         def left() -> None:
             self._write(trainer.state.parameters, trainer.state.step, None)
 
-        run_trainer(trainer, steps, meter, "tokens", self._batches.positions, left)
+        run_trainer(trainer, meter, "tokens", left)
         meter.enter("proving", "judging the draft on texts that were held back")
         worth = None
         if self._held:

@@ -178,7 +178,7 @@ class _StreamRun:
         def left() -> None:
             self._write(trainer.state.parameters, trainer.state.step, None)
 
-        run_trainer(trainer, steps, meter, "places", self._batches.positions, left)
+        run_trainer(trainer, meter, "places", left)
         meter.enter("proving", "judging the streams on texts that were held back")
         worth = None
         parameters = trainer.state.parameters

@@ -110,6 +110,8 @@ class Trainer:
     """Trains one learner in one folder.
 
     Attributes:
+        learner: what is trained.
+        steps: of all.
         state: as far as it is.
     """
 
@@ -127,7 +129,8 @@ class Trainer:
         Raises:
             CheckpointError: the folder holds another run.
         """
-        self._learner, self._options, self._folder = learner, options, folder
+        self.learner, self.steps = learner, options.steps
+        self._options, self._folder = options, folder
         fixed = {
             key: value for key, value in asdict(options).items() if key not in ("save_every_s", "log_every")
         }
@@ -151,16 +154,16 @@ class Trainer:
         saved = last = time.monotonic()
         losses: list[Tree] = []
         try:
-            while self.state.step < self._options.steps:
-                self.state, figures = self.after(self.state, self._learner.batch(self.state.step))
+            while self.state.step < self.steps:
+                self.state, figures = self.after(self.state, self.learner.batch(self.state.step))
                 losses.append(figures)
-                if self.state.step % self._options.log_every == 0 or self.state.step == self._options.steps:
+                if self.state.step % self._options.log_every == 0 or self.state.step == self.steps:
                     line = self._mean(losses)
                     moment = time.monotonic()
                     # A coarse clock may stand still meanwhile.
-                    speed = len(losses) * self._learner.tokens_of_a_step / max(moment - last, 1e-3)
+                    speed = len(losses) * self.learner.tokens_of_a_step / max(moment - last, 1e-3)
                     log.add({"step": self.state.step, **line, "tokens_per_s": round(speed, 1)})
-                    told(Told(self.state.step, self._options.steps, line["loss"], speed))
+                    told(Told(self.state.step, self.steps, line["loss"], speed))
                     losses, last = [], moment
                     if moment - saved > self._options.save_every_s:
                         self.save()
@@ -175,7 +178,7 @@ class Trainer:
         """How long a step takes here, by a few that are thrown away."""
 
         def step(number: int) -> None:
-            _, figures = self.after(self.state, self._learner.batch(number))
+            _, figures = self.after(self.state, self.learner.batch(number))
             float(figures["loss"])  # waits
 
         step(0)  # compiles
@@ -197,8 +200,8 @@ class Trainer:
         self, step: Array, parameters: Tree, optimiser: Tree, batch: Tree
     ) -> tuple[Tree, Tree, Tree]:
         key = jax.random.fold_in(jax.random.key(self._options.seed), step)
-        progress = jnp.asarray(step, jnp.float32) / self._options.steps
-        value_and_grad = jax.value_and_grad(self._learner.loss, has_aux=True)
+        progress = jnp.asarray(step, jnp.float32) / self.steps
+        value_and_grad = jax.value_and_grad(self.learner.loss, has_aux=True)
         (loss, figures), gradients = value_and_grad(parameters, batch, key, progress)
         updates, optimiser = self._optimiser.update(gradients, optimiser, parameters)
         return optax.apply_updates(parameters, updates), optimiser, {"loss": loss, **figures}

@@ -197,7 +197,7 @@ def best_scored(tried: Sequence[tuple[ExitRule, ExitScore]], loss: float) -> Exi
 
 def features_for(rule: ExitRule, watched: Watched) -> Floats:
     """(n, x - 1, 5) what a rule reads: over labels, chances are those of an answer by its offsets."""
-    if watched.head == "all":
+    if watched.head == "all" or not rule.reads_features:
         return watched.features
     judged = (watched.rows - offsets_of(rule, watched))[:, :-1]
     found = watched.features.copy()

@@ -88,17 +88,13 @@ def program_size(program: Program) -> int:
     return sum(math.prod(shape(value.name)) for value in program.graph.weights)
 
 
-def run_trainer(
-    trainer: Trainer, steps: int, meter: ProgressMeter, unit: str, of_a_step: int, left: Callable[[], object]
-) -> None:
+def run_trainer(trainer: Trainer, meter: ProgressMeter, unit: str, left: Callable[[], object]) -> None:
     """Trains to the end and tells how far it is.
 
     Args:
         trainer: as far as it is.
-        steps: of all.
         meter: enters the training, and is told of every line of the log.
         unit: what a step learns from, in the plural.
-        of_a_step: how many of these.
         left: writes what there is, where Ctrl-C ends the training.
 
     Raises:
@@ -106,9 +102,9 @@ def run_trainer(
         OSError: the state or the log cannot be written.
         KeyboardInterrupt: after the state and what there is were written.
     """
-    meter.enter("training", f"training {steps} steps of {of_a_step} {unit}")
+    steps, done = trainer.steps, trainer.state.step
+    meter.enter("training", f"training {steps} steps of {trainer.learner.tokens_of_a_step} {unit}")
     meter.expect(steps)
-    done = trainer.state.step
     meter.say(f"{done} of {steps} steps are done", done)
 
     def told(line: Told) -> None:

@@ -43,14 +43,9 @@ def check_cuttable(spec: DecoderSpec, exits: Sequence[int]) -> None:
             f"exits after {', '.join(map(str, exits))} of {blocks} blocks: expected rising numbers below "
             f"{blocks}, each two or more above the one before"
         )
-    if spec.convolving:
-        raise TransformError(f"{name} has convolutions, whose cells no segment keeps; it cannot be cut")
-    if any(isinstance(block.mixer, Convolution) for block in spec.blocks):
-        raise TransformError(f"{name} has short convolutions; it cannot be cut into segments")
-    if spec.layer_inputs is not None or any(block.layer_input for block in spec.blocks):
-        raise TransformError(f"{name} reads the token in every block; it cannot be cut into segments")
-    if any(layer.reads is not None for layer in spec.layers):
-        raise TransformError(f"{name} has layers that read others' cells; it cannot be cut into segments")
+    tied = why_whole(spec)
+    if tied is not None:
+        raise TransformError(f"{name} {tied}")
     if spec.head_rows is not None:
         raise TransformError("a head that writes some tokens only has no exits; prune both vocabularies")
     for last in exits:
@@ -59,6 +54,19 @@ def check_cuttable(spec: DecoderSpec, exits: Sequence[int]) -> None:
             raise TransformError(f"block {halves[0]} lacks a half, so no exit can be judged after it")
     if any(not any(b.mixer for b in spec.blocks[a:z]) for a, z in pairwise(bounds)):
         raise TransformError("a segment has no attention; choose other exits")
+
+
+def why_whole(spec: DecoderSpec) -> str | None:
+    """What of a decoder's blocks keeps it in one piece, wherever it were cut; None where it can be."""
+    if spec.convolving:
+        return "has convolutions, whose cells no segment keeps; it cannot be cut"
+    if any(isinstance(block.mixer, Convolution) for block in spec.blocks):
+        return "has short convolutions; it cannot be cut into segments"
+    if spec.layer_inputs is not None or any(block.layer_input for block in spec.blocks):
+        return "reads the token in every block; it cannot be cut into segments"
+    if any(layer.reads is not None for layer in spec.layers):
+        return "has layers that read others' cells; it cannot be cut into segments"
+    return None
 
 
 def take_blocks(program: Program, first: int, last: int) -> Program:
@@ -78,15 +86,14 @@ def take_blocks(program: Program, first: int, last: int) -> Program:
     if first:
         renamed[_stream_after(graph, spec.blocks[first - 1])] = STREAM
     changes = _changes(graph, spec.blocks[:last]) if last < len(spec.blocks) else {}
-    new = [name for name in graph.outputs if (cell := CellName.parse(name)) and cell.kind == NEW]
-    wanted = [_stream_after(graph, spec.blocks[last - 1]), *changes.values()]
-    wanted += [name for name in new if name in renamed]
+    new = new_cells(graph, renamed)
+    wanted = [_stream_after(graph, spec.blocks[last - 1]), *changes.values(), *new]
     inputs = {"positions", "mask", "rows", *(() if first else ("tokens",))}
     inputs |= {"window_mask"} if segment.window is not None else set()
     builder = Cut(graph, renamed, segment).copy(inputs, wanted)
     for name, value in changes.items():
         builder.add(TakeRows(), [renamed.get(value, value), "rows"], name)
-    kept = [renamed[name] for name in new if name in renamed]
+    kept = [renamed[name] for name in new]
     built = builder.build([NEXT_STREAM, *changes, *kept])
     return replace(program, spec=segment, graph=built)
 
@@ -163,8 +170,7 @@ def take_fill(program: Program, first: int, last: int) -> Program:
     renamed = numbered(spec, first, last)
     for before in spec.blocks[first - 1 : last - 1]:
         renamed[_stream_after(graph, before)] = STREAM
-    new = [name for name in graph.outputs if (cell := CellName.parse(name)) and cell.kind == NEW]
-    wanted = [name for name in new if name in renamed]
+    wanted = new_cells(graph, renamed)
     builder = Cut(graph, renamed, segment).copy({"positions"}, wanted, cells=False)
     return replace(program, spec=segment, graph=builder.build([renamed[name] for name in wanted]))
 
@@ -236,6 +242,12 @@ class Cut:
             and self._renamed.get(str(CellName("k", NEW, node.op.layer))) == str(CellName("k", NEW, 0))
         ]
         return places[0] if places else 0
+
+
+def new_cells(graph: Graph, renamed: Mapping[str, str]) -> list[str]:
+    """Outputs that are new keys and values of a part's layers, as the whole names them."""
+    cells = ((name, CellName.parse(name)) for name in graph.outputs if name in renamed)
+    return [name for name, cell in cells if cell is not None and cell.kind == NEW]
 
 
 def numbered(spec: DecoderSpec, first: int, last: int) -> dict[str, str]:

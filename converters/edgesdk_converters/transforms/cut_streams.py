@@ -11,16 +11,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgesdk.bundle.decoder_block import Convolution
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.exit_record import NEXT_STREAM, STREAM
 from edgesdk.bundle.stack_record import SOURCES, STREAMS
-from edgesdk.bundle.step_names import NEW, CellName
+from edgesdk.bundle.step_names import CellName
 from edgesdk.errors import TransformError
 from edgesdk_converters.graph.graph import Graph, Node
 from edgesdk_converters.graph.ops import TakeRows
 from edgesdk_converters.graph.program import Program
-from edgesdk_converters.transforms.cut_blocks import Cut, numbered
+from edgesdk_converters.transforms.cut_blocks import Cut, new_cells, numbered, why_whole
 
 
 def can_cut_streams(spec: DecoderSpec, first: int) -> bool:
@@ -31,14 +30,7 @@ def can_cut_streams(spec: DecoderSpec, first: int) -> bool:
         first: blocks before the streams begin.
     """
     parts = (spec.blocks[:first], spec.blocks[first:])
-    return (
-        all(any(block.mixer for block in part) for part in parts)
-        and not spec.convolving
-        and not any(isinstance(block.mixer, Convolution) for block in spec.blocks)
-        and spec.layer_inputs is None
-        and not any(block.layer_input for block in spec.blocks)
-        and not any(layer.reads is not None for layer in spec.layers)
-    )
+    return why_whole(spec) is None and all(any(block.mixer for block in part) for part in parts)
 
 
 def take_below(program: Program, first: int) -> Program:
@@ -51,7 +43,7 @@ def take_below(program: Program, first: int) -> Program:
     start = _where(graph).inputs[0]
     part = replace(spec, blocks=spec.blocks[:first])
     renamed = {start: NEXT_STREAM, **numbered(spec, 0, first)}
-    new = _new(graph, renamed)
+    new = new_cells(graph, renamed)
     inputs = {"tokens", "positions", "rows", "mask"} | _window(part)
     builder = Cut(graph, renamed, part).copy(inputs, [start, *new])
     return replace(program, spec=part, graph=builder.build([NEXT_STREAM, *(renamed[name] for name in new)]))
@@ -69,7 +61,7 @@ def take_top(program: Program, first: int) -> Program:
     taken = _where(graph)
     part = replace(spec, blocks=spec.blocks[first:])
     renamed = {taken.inputs[0]: STREAM, taken.outputs[0]: STREAM, **numbered(spec, first, len(spec.blocks))}
-    new = _new(graph, renamed)
+    new = new_cells(graph, renamed)
     given = [name for name in graph.outputs if CellName.parse(name) is None]
     inputs = {"positions", "rows", "mask", STREAMS} | _window(part)
     builder = Cut(graph, renamed, part).copy(inputs, [*given, *new])
@@ -82,12 +74,6 @@ def _where(graph: Graph) -> Node:
     if found is None:
         raise TransformError("no streams begin in the middle of the program")
     return found
-
-
-def _new(graph: Graph, renamed: dict[str, str]) -> list[str]:
-    """New keys and values of a part's layers."""
-    cells = ((name, CellName.parse(name)) for name in graph.outputs if name in renamed)
-    return [name for name, cell in cells if cell is not None and cell.kind == NEW]
 
 
 def _window(part: DecoderSpec) -> set[str]:

@@ -129,7 +129,7 @@ def adapt_vocab(checkpoint: Checkpoint, request: AdaptRequest, out: Path) -> Ada
         out,
         {RECORD: {**_json(report), "corpus": _corpus(request)}, ORIGINS: _origins(made)},
     )
-    plot_adaptation(report, out / PLOT)
+    plot_adaptation(report.tokens_per_byte_before, report.tokens_per_byte_after, report.origins, out / PLOT)
     return report
 
 

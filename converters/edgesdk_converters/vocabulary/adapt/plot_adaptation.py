@@ -4,49 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from edgesdk.bundle.write_file import write_file
+from edgesdk.errors import MissingExtra
+from edgesdk_converters.draw_svg import draw_svg
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-class Adapted(Protocol):
-    """What is drawn of an `AdaptReport`."""
-
-    @property
-    def tokens_per_byte_before(self) -> float:
-        """Of the checkpoint."""
-
-    @property
-    def tokens_per_byte_after(self) -> float:
-        """Of the new vocabulary."""
-
-    @property
-    def origins(self) -> Mapping[str, int]:
-        """Tokens by how their rows were made."""
-
-
-def plot_adaptation(report: Adapted, path: Path) -> bool:
-    """Writes an SVG file; the same report gives the same bytes with one version of matplotlib.
+def plot_adaptation(before: float, after: float, origins: Mapping[str, int], path: Path) -> bool:
+    """Writes an SVG file; the same numbers give the same bytes with one version of matplotlib.
 
     Args:
-        report: what is drawn.
+        before: tokens per byte of the checkpoint.
+        after: of the new vocabulary.
+        origins: tokens by how their rows were made.
         path: of the file.
 
     Returns:
         Whether it was drawn: not without matplotlib.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
-    with matplotlib.rc_context({"svg.hashsalt": "edgesdk", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(7, 2.8), layout="constrained")
+
+    def draw(figure: Figure) -> None:
         left, right = figure.subplots(1, 2)
-        left.bar(("before", "after"), (report.tokens_per_byte_before, report.tokens_per_byte_after))
+        left.bar(("before", "after"), (before, after))
         left.set_ylabel("tokens per byte")
-        right.bar(list(report.origins), list(report.origins.values()), color="tab:green")
+        right.bar(list(origins), list(origins.values()), color="tab:green")
         right.set_ylabel("tokens")
-        metadata = {"Date": None, "Creator": None}
-        write_file(path, lambda draft: figure.savefig(draft, format="svg", metadata=metadata))
+
+    try:
+        write_file(path, draw_svg(7, 2.8, draw))
+    except MissingExtra:
+        return False
     return True
