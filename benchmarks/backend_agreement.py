@@ -17,9 +17,8 @@ import numpy as np
 
 import edgesdk
 from edgesdk.evaluation.greedy import NEAR_TIE
-from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.architectures.read_program import read_program
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
-from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.full_sequence import sequence_logits
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import ResidentWeights
@@ -33,10 +32,9 @@ TEXT = "Water boils at one hundred degrees Celsius at sea level, but at lower te
 def stored_program(source: str, recipe_name: str) -> Program:
     """The evaluator's program on the weights that a recipe stores."""
     checkpoint, recipe = open_checkpoint(source), find_recipe(recipe_name)
-    spec = read_spec(checkpoint.config)
-    program = prepare(Program(spec, build_decoder(spec), weights_for(checkpoint, spec)), recipe)
+    program = prepare(read_program(checkpoint), recipe)
     weights = QuantisedWeights(program.weights, recipe)
-    return Program(spec, program.graph, ResidentWeights(weights))
+    return Program(program.spec, program.graph, ResidentWeights(weights))
 
 
 def compare(prompts: list[list[int]], texts: dict[str, list[list[int]]], program: Program) -> None:

@@ -36,13 +36,11 @@ from edgesdk.bundle.reader import open_bundle
 from edgesdk.devices.cpu import usable_cores
 from edgesdk.errors import EdgeError
 from edgesdk.evaluation.chats import Chats
-from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.architectures.read_program import read_program
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.checkpoints.default_model import fetch_default_model
 from edgesdk_converters.checkpoints.named_models import NAMED_MODELS
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
-from edgesdk_converters.graph.decoder import build_decoder
-from edgesdk_converters.graph.program import Program
 from edgesdk_converters.parity.answer_questions import ANSWER_TOKENS, answer_questions
 
 QUESTIONS = Path(__file__).parent / "chat_questions.txt"
@@ -112,8 +110,7 @@ def reference_chats(checkpoint: Checkpoint, asked: Sequence[np.ndarray], ends: S
     if path.exists():
         answers = json.loads(path.read_text(encoding="utf-8"))
         return Chats(tuple(asked), tuple(np.array(answer, np.int32) for answer in answers))
-    spec = read_spec(checkpoint.config)
-    program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
+    program = read_program(checkpoint)
     chats = answer_questions(program, asked, ends)
     if chats is None:
         raise click.ClickException(

@@ -22,9 +22,8 @@ import click
 import numpy as np
 
 from edgesdk.errors import EdgeError
-from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.architectures.read_program import read_program
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
-from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.full_sequence import sequence_logits
 from edgesdk_converters.graph.program import Program
 
@@ -66,8 +65,7 @@ def convert(llama: Path, python: str, folder: Path, out: Path) -> str | None:
 def program_of(source: Path) -> Program:
     """The decoder of a checkpoint with its weights."""
     checkpoint = open_checkpoint(str(source))
-    spec = read_spec(checkpoint.config)
-    return Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
+    return read_program(checkpoint)
 
 
 def compare(folder: Path, file: Path) -> Compared:

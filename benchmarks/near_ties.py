@@ -26,11 +26,10 @@ import edgesdk
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.devices.cpu import usable_cores
 from edgesdk.errors import EdgeError
-from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.architectures.read_program import read_program
 from edgesdk_converters.checkpoints.default_model import fetch_default_model
 from edgesdk_converters.checkpoints.named_models import NAMED_MODELS
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
-from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.full_sequence import sequence_logits
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.parity.answer_questions import ANSWER_TOKENS, questions
@@ -101,8 +100,7 @@ def main(
                 raise click.ClickException("a question does not fit; give a bundle with more context")
             record, spell = model.tokenizer.record, model.tokenizer.decode
         chats = reference_chats(checkpoint, asked, record.eos_ids)
-        spec = read_spec(checkpoint.config)
-        program = Program(spec, build_decoder(spec), weights_for(checkpoint, spec))
+        program = read_program(checkpoint)
         with click.progressbar(list(zip(lines, chats.questions, chats.answers, strict=True))) as bar:
             found = [nearest(program, *item) for item in bar]
         ties = [found[0], *sorted(found[1:], key=lambda tie: tie.gap)[:count]]

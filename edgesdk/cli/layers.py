@@ -104,11 +104,9 @@ def rank(
     can be given to `edgesdk convert --skip-layers`. Nothing is converted.
     """
     with converters_installed():
-        from edgesdk_converters.architectures.registry import read_spec, weights_for
+        from edgesdk_converters.architectures.read_program import read_program
         from edgesdk_converters.calibration_windows import calibration_windows
         from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
-        from edgesdk_converters.graph.decoder import build_decoder
-        from edgesdk_converters.graph.program import Program
         from edgesdk_converters.layers.plot_layers import check_plot, plot_layers
         from edgesdk_converters.layers.rank_layers import RankOptions
         from edgesdk_converters.layers.report_layers import report_layers
@@ -120,11 +118,10 @@ def rank(
         if plot is not None:
             check_plot(plot)
         checkpoint = open_checkpoint(source, revision=revision)
-        spec = read_spec(checkpoint.config)
         sample = builtin_calibration() if text is None else read_calibration(text)
         report = report_layers(
             checkpoint.name,
-            Program(spec, build_decoder(spec), weights_for(checkpoint, spec)),
+            read_program(checkpoint),
             calibration_windows(checkpoint, sample, _WINDOW_TOKENS, tokens),
             (sample.name, sample.sha256),
             RankOptions(method, remove, unit, seed),
