@@ -223,7 +223,7 @@ def test_what_cannot_be_adapted(corpus, tmp_path):
     (tmp_path / "v.json").write_text("{")
     with pytest.raises(TransformError, match="byte-level"):
         adapt("llama", corpus, tmp_path / "out", tokenizer=tmp_path / "u.json")
-    with pytest.raises(TransformError, match="does not load"):
+    with pytest.raises(TransformError, match=r"v\.json: the tokenizer does not load"):
         adapt("llama", corpus, tmp_path / "out", tokenizer=tmp_path / "v.json")
     short = tmp_path / "short.txt"
     short.write_text("x")
