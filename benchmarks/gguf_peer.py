@@ -53,7 +53,8 @@ open(sys.argv[1], "wb").write(model.SerializeToString())
 """
 _SPELT: dict[str, Config] = {
     "gemma2": {"query_pre_attn_scalar": 16},
-    "gemma3": {"layer_types": ["sliding_attention"] * 3},
+    "gemma3": {"layer_types": ["sliding_attention"] * 3, "query_pre_attn_scalar": 16},
+    "smollm3": {"no_rope_layers": None, "no_rope_layer_interval": 4},
     "mistral": {"sliding_window": None},
     "granitemoehybrid": {"layer_types": ["attention", "attention"]},
     "hunyuan": {"max_position_embeddings": 32768, "rope_parameters": {

@@ -248,7 +248,16 @@ def _granite(config: Config, own: Metadata) -> Config:
 
 
 def _with_windows(config: Config, own: Metadata) -> Config:
-    """OLMo 3 and EXAONE 4, whose last of four layers sees everything where there is a window at all."""
+    """OLMo 3 and EXAONE 4, whose last of four layers sees everything where there is a window at all.
+
+    Layers with a window turn as the others do; llama.cpp's converter says so of OLMo 3.
+    """
+    local = config.pop("rope_local_base_freq", config["rope_theta"])
+    if local != config["rope_theta"]:
+        raise CheckpointError(
+            f"the GGUF file has rope.freq_base_swa = {quoted(local)}, expected {config['rope_theta']!r} as "
+            "in layers without a window; nothing else is supported"
+        )
     if "sliding_window" not in config:
         return {"sliding_window": None}
     return {"layer_types": _layer_types(config, own, period=4)}
