@@ -8,12 +8,14 @@ of tests/data is converted in float32 and read by both paths; compared are the d
 evaluator on the reference's tokens. The converter knows tokenizers by a hash, and ours are not among them: it
 is told that they split as GPT-2's. Where it asks for a SentencePiece file instead, it gets one of as many
 pieces. Tokens are given as ids, so neither matters here. Both paths read the same copy of the checkpoint, in
-which `_SPELT` writes what the converter asks for as it is written in releases.
+which `_SPELT` writes what the converter asks for as it is written in releases, and `_LAYERS` repeats layers
+until the pattern of a release shows.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +24,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
+import ml_dtypes  # noqa: F401  (safetensors reads bfloat16 with it)
 import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
 from edgesdk.errors import EdgeError
 from edgesdk_converters.architectures.read_program import read_program
@@ -51,18 +56,47 @@ for i in range(int(sys.argv[2])):
     model.pieces.add(piece=f"<{i}>", score=-float(i), type=kinds.get(i, 1))
 open(sys.argv[1], "wb").write(model.SerializeToString())
 """
+_ENGINE = """
+import sys
+import numpy
+from llama_cpp import Llama
+tokens = numpy.load(sys.argv[2]).tolist()
+F32 = 0
+model = Llama(sys.argv[1], n_ctx=256, n_threads=1, logits_all=True, type_k=F32, type_v=F32, verbose=False)
+model.eval(tokens)
+numpy.save(sys.argv[3], model.scores[: len(tokens)])
+"""
+_GEMMA3: Config = {
+    "num_hidden_layers": 7, "query_pre_attn_scalar": 16,
+    "layer_types": [*["sliding_attention"] * 5, "full_attention", "sliding_attention"],
+}  # fmt: skip
 _SPELT: dict[str, Config] = {
     "gemma2": {"query_pre_attn_scalar": 16},
-    "gemma3": {"layer_types": ["sliding_attention"] * 3, "query_pre_attn_scalar": 16},
-    "smollm3": {"no_rope_layers": None, "no_rope_layer_interval": 4},
+    "gemma3": _GEMMA3,
+    "gemma3-wrapper": {"text_config": _GEMMA3},
+    "smollm3": {
+        "num_hidden_layers": 5, "layer_types": ["full_attention"] * 5,
+        "no_rope_layer_interval": 4, "no_rope_layers": [1, 1, 1, 0, 1]},
+    "exaone4": {
+        "num_hidden_layers": 64,
+        "layer_types": [*["sliding_attention"] * 3, "full_attention"] * 16},
+    "qwen2": {"use_sliding_window": False, "sliding_window": None, "layer_types": ["full_attention"] * 2},
     "mistral": {"sliding_window": None},
     "granitemoehybrid": {"layer_types": ["attention", "attention"]},
     "hunyuan": {"max_position_embeddings": 32768, "rope_parameters": {
         "alpha": 50.0, "factor": 1.0, "rope_theta": 10000.0, "rope_type": "dynamic"}},
 }  # fmt: skip
 """Checkpoint -> keys of its config.json: transformers 5 calls attention otherwise than Granite's releases,
-and the converter takes dynamic rotation with the context and base of Hunyuan's alone; scores of Gemma 2,
-kinds of layers of Gemma 3 and the window of Mistral are as their files leave unsaid."""
+and the converter takes dynamic rotation with the context and base of Hunyuan's alone. No key of GGUF says
+the scale of scores of Gemma 2 and 3, which layers of Gemma 3 see everything (every sixth), which of SmolLM3
+do not rotate (every fourth), or a window of Mistral or Qwen2; llama.cpp gives EXAONE 4 windows where it has
+the 64 layers of the large one. These are as in releases."""
+_LAYERS = {"gemma3": 7, "gemma3-wrapper": 7, "smollm3": 5, "exaone4": 64}
+"""Checkpoint -> layers that it gets, by copies of its own in turn."""
+_LAYER = re.compile(r"(?<!encoder\.layers\.)(?<=layers\.)\d+")  # not of a vision tower
+_WORDS = {"qwen2": ("<|pad|>", "<|endoftext|>")}
+"""Checkpoint -> a word of its tokenizer and what it is called in releases; transformers adds the second to
+every Qwen2 tokenizer without it, and that is one word more than the converter's table has rows."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +107,13 @@ class Compared:
         name: of its folder.
         difference: of logits, over the largest of them; None where there is nothing to compare.
         note: what stood in the way, or differs.
+        engine: difference of llama.cpp's own logits from those of the checkpoint; None where it did not run.
     """
 
     name: str
     difference: float | None
     note: str = ""
+    engine: float | None = None
 
 
 def converter(llama: Path, python: str, folder: Path, out: Path, kind: str) -> list[str]:
@@ -98,11 +134,29 @@ def convert(llama: Path, python: str, folder: Path, out: Path) -> str | None:
 
 
 def spell(name: str, scratch: Path) -> Path:
-    """A copy of a tiny checkpoint, as `_SPELT` has it."""
+    """A copy of a tiny checkpoint, as `_SPELT`, `_LAYERS` and `_WORDS` have it."""
     folder = shutil.copytree(TINY / name, scratch / name)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    (folder / "config.json").write_text(json.dumps(config | _SPELT.get(name, {})), encoding="utf-8")
+    for key, value in _SPELT.get(name, {}).items():
+        config[key] = config[key] | value if key == "text_config" else value
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    if name in _LAYERS:
+        repeat_layers(folder / "model.safetensors", _LAYERS[name])
+    if name in _WORDS:
+        for file in folder.glob("tokenizer*.json"):
+            file.write_text(file.read_text(encoding="utf-8").replace(*_WORDS[name]), encoding="utf-8")
     return folder
+
+
+def repeat_layers(file: Path, count: int) -> None:
+    """Has the decoder of a checkpoint take its layers in turn until there are `count`."""
+    tensors = load_file(file)
+    layers = [(name, int(found[0])) for name in tensors if (found := _LAYER.search(name))]
+    own = 1 + max(layer for _, layer in layers)
+    for name, layer in layers:
+        for copy in range(layer + own, count, own):
+            tensors[_LAYER.sub(str(copy), name, count=1)] = tensors[name]
+    save_file(tensors, file, metadata={"format": "pt"})
 
 
 def _run(command: list[str]) -> str | None:
@@ -118,8 +172,16 @@ def program_of(source: Path) -> Program:
     return read_program(checkpoint)
 
 
-def compare(folder: Path, file: Path) -> Compared:
-    """Both paths' logits on the reference's first text."""
+def engine_logits(python: str, file: Path, tokens: NDArray[np.int32]) -> NDArray[np.float32] | str:
+    """(tokens, words) of llama.cpp itself with cells of 32 bits, or the last line of what it says."""
+    given, found = file.with_suffix(".tokens.npy"), file.with_suffix(".logits.npy")
+    np.save(given, tokens)
+    said = _run([python, "-c", _ENGINE, str(file), str(given), str(found)])
+    return np.load(found) if said is None else said
+
+
+def compare(folder: Path, file: Path, engine: str | None = None) -> Compared:
+    """Both paths' logits on the reference's first text, and llama.cpp's where `engine` is its interpreter."""
     with np.load(folder / "reference.npz") as reference:
         tokens = reference["tokens"][: int(reference["lengths"][0])].astype(np.int32)
     try:
@@ -128,28 +190,41 @@ def compare(folder: Path, file: Path) -> Compared:
         return Compared(folder.name, None, f"refused: {error}")
     ours = program_of(folder)
     expected, found = (next(sequence_logits(program, [tokens])) for program in (ours, theirs))
-    difference = float(np.abs(found - expected).max() / np.abs(expected).max())
     same = asdict(ours.spec)["blocks"] == asdict(theirs.spec)["blocks"]
-    return Compared(folder.name, difference, "" if same else "the blocks are described otherwise")
+    note, own = "" if same else "the blocks are described otherwise", None
+    if engine is not None:
+        run = engine_logits(engine, file, tokens)
+        if isinstance(run, str):
+            note = "; ".join(filter(None, (note, f"llama.cpp: {run}")))
+        else:
+            own = difference(expected, run)
+    return Compared(folder.name, difference(expected, found), note, own)
+
+
+def difference(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    """The largest, over the largest logit."""
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
 @click.command(help="llama.cpp's GGUF files against the checkpoints that they were made of.")
 @click.argument("llama", type=click.Path(path_type=Path, exists=True, file_okay=False))
 @click.option("--python", default=sys.executable, help="Interpreter with torch and transformers.")
+@click.option("--engine", help="Interpreter with llama-cpp-python, whose logits are compared as well.")
 @click.option("--only", help="Folders of tests/data/tiny, joined by commas. Default: all.")
 @click.option("--json", "as_json", is_flag=True)
-def main(llama: Path, python: str, only: str | None, as_json: bool) -> None:
+def main(llama: Path, python: str, engine: str | None, only: str | None, as_json: bool) -> None:
     names = only.split(",") if only else sorted(p.parent.name for p in TINY.glob("*/config.json"))
     found = []
     with tempfile.TemporaryDirectory() as scratch:
         for name in names:
             folder, out = spell(name, Path(scratch)), Path(scratch) / f"{name}.gguf"
             failed = convert(llama.resolve(), python, folder, out)
-            one = compare(folder, out) if failed is None else Compared(name, None, f"not written: {failed}")
+            failure = Compared(name, None, f"not written: {failed}")
+            one = compare(folder, out, engine) if failed is None else failure
             found.append(one)
             if not as_json:
-                figure = "-" if one.difference is None else f"{one.difference:.1e}"
-                click.echo(f"{one.name:22} {figure:>8} {one.note}")
+                figures = ("-" if x is None else f"{x:.1e}" for x in (one.difference, one.engine))
+                click.echo(f"{one.name:22} {' '.join(f'{x:>8}' for x in figures)} {one.note}")
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found]))
 

@@ -112,6 +112,26 @@ def test_gemma3_layers():
     assert set(none["layer_types"]) == {"full_attention"}
 
 
+def test_layers_with_a_window_of_gemma3_turn_by_10000_unscaled():
+    """What llama.cpp takes where a file has no rope.freq_base_swa."""
+    changes = {
+        "llama.block_count": 7,
+        "llama.attention.sliding_window": 1024,
+        "llama.rope.freq_base": 1e6,
+        "llama.rope.scaling.type": "linear",
+        "llama.rope.scaling.factor": 8.0,
+    }
+    spec = read_spec(read(changes, architecture="gemma3"))
+    rotaries = [(layer.rotary.kind, layer.rotary.theta, layer.rotary.factor) for layer in spec.layers]
+    everywhere, local = ("linear", 1e6, 8.0), ("default", 1e4, 1.0)
+    assert rotaries == [*[local] * 5, everywhere, local]
+
+
+def test_every_fourth_layer_of_smollm3_does_not_rotate():
+    spec = read_spec(read({"llama.block_count": 9}, architecture="smollm3"))
+    assert [i for i, layer in enumerate(spec.layers) if layer.rotary is None] == [3, 7]
+
+
 def test_the_largest_gemmas_scale_scores_by_another_size():
     sizes = {"llama.attention.key_length": 8, "llama.attention.value_length": 8}
     for architecture, layers in (("gemma2", 46), ("gemma3", 62)):
