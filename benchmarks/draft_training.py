@@ -8,7 +8,8 @@ FEATURES is `OUT/work/features` of a training (`edgesdk train draft`). Each draf
 of steps from the same windows in an order of its seed's own, and is judged as `draft_worth.py` does: block
 efficiency by task and number of drafted tokens, the mean over seeds and the least and largest. `ce` is
 pretraining: the text's own tokens, and nothing of the target's distribution. Seeds go round the losses, and
-figures and plot are written after each draft, so that what was ended early is whole but for its last seed.
+figures are written after each draft; what FILE has already, with the same options, is not trained
+again.
 """
 
 from __future__ import annotations
@@ -61,6 +62,21 @@ def draw(figures: Figures, path: Path) -> None:
     write_file(path, lambda draft: figure.savefig(draft, format="svg", metadata={"Date": None}))
 
 
+def read_figures(path: Path | None, options: dict[str, object]) -> Figures:
+    """What an earlier run has found; nothing without one.
+
+    Raises:
+        click.ClickException: it had other options.
+    """
+    if path is None or not path.exists():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if found["options"] != options:
+        raise click.ClickException(f"{path} has figures for {found['options']}, not {options}")
+    figures: Figures = found["figures"]
+    return figures
+
+
 @click.command()
 @click.argument("source")
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
@@ -106,8 +122,12 @@ def main(
     judging = DraftShape(spec.hidden_size, width, 1, spec.norm_eps)
     passes = steps * windows / DraftBatches(features, depth, 1, 0).of_a_pass
     click.echo(f"{steps} steps of {windows} windows of {WINDOW} tokens: {passes:.2f} passes")
-    figures: Figures = {}
+    options = {"steps": steps, "width": width, "words": words, "depth": depth, "windows": windows}
+    options |= {"numbers": numbers, "positions": len(features.tokens)}
+    figures = read_figures(json_path, options)
     for seed, name in itertools.product(range(seeds), losses.split(",")):
+        if all(len(rows) > seed for rows in figures.get(name, {"none": []}).values()):
+            continue
         learner = DraftLearner(
             learning, frozen, DraftBatches(features, depth, windows, seed), find_loss(name), seed
         )
@@ -119,9 +139,9 @@ def main(
         for kind, worth in found.items():
             figures.setdefault(name, {}).setdefault(kind, []).append(worth.efficiency)
         if json_path is not None:
-            write_file(json_path, json.dumps(figures, indent=1) + "\n")
-        if plot is not None:
-            draw(figures, plot)
+            write_file(json_path, json.dumps({"options": options, "figures": figures}, indent=1) + "\n")
+    if plot is not None:
+        draw(figures, plot)
     show(figures)
 
 
