@@ -36,6 +36,10 @@ _MOST_PENDING = 32
 """Tokens without cells that it takes in at most; more are a prompt's, and the next step gives a state."""
 
 _PRICE_SHARE = 0.1
+_PRICE_FALLS = 0.5
+_MOST_CHANGE = 3.0
+"""What holds a run up only adds, and nothing is run that seems dear: so its price falls faster than it rises,
+and no run counts for more than so many times of it."""
 
 
 @dataclass(eq=False)
@@ -247,7 +251,8 @@ class RecurrentDrafts:
         found = [self._take(chains[first : first + largest]) for first in range(0, len(chains), largest)]
         seconds = self._clock() - began
         known = self._price_s or seconds
-        self._price_s = known + _PRICE_SHARE * (seconds - known)
+        share = _PRICE_FALLS if seconds < known else _PRICE_SHARE
+        self._price_s = known + share * (min(seconds, _MOST_CHANGE * known) - known)
         return found[0] if len(found) == 1 else np.concatenate(found)
 
     def _take(self, chains: list[_Chain]) -> Float:
