@@ -22,7 +22,12 @@ def test_cells_are_attention_s_and_a_looked_up_table_is_no_product():
     assert (attention.name, attention.count, attention.duration_us) == ("attention", 2, 10.0)
     assert (attention.read_bytes, attention.least_us) == (4000, pytest.approx(4.0))
     assert attention.of_limit == pytest.approx(0.4)
-    assert (products.name, products.count, products.duration_us, products.read_bytes) == ("products", 3, 60.0, 12)
+    assert (products.name, products.count, products.duration_us, products.read_bytes) == (
+        "products",
+        3,
+        60.0,
+        12,
+    )
     assert (rest.name, rest.count, rest.duration_us, rest.of_limit) == ("rest", 1, 30.0, None)
     assert attention.share + products.share + rest.share == pytest.approx(1.0)
 
