@@ -148,7 +148,9 @@ def has_float16_arithmetic(root: Path = Path("/"), architecture: str | None = No
 def _numpy_knows(feature: str) -> bool:
     """Whether numpy found a set of instructions; the one asked for contains AVX512-FP16."""
     try:
-        from numpy._core._multiarray_umath import __cpu_features__ as found
+        from numpy._core._multiarray_umath import (  # type: ignore[import-not-found]
+            __cpu_features__ as found,
+        )
     except ImportError:
         return True  # the careful answer
     return bool(found.get(feature, True))
