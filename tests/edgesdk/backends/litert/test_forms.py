@@ -33,7 +33,7 @@ def test_the_choice_goes_by_instruction_sets(processor, expected):
 def halves(converted_once, request):
     pytest.importorskip("ai_edge_litert", reason="needs ai-edge-litert")
     source = request.config.rootpath / "tests/data/tiny/llama"
-    options = {"targets": ("litert",), "recipes": ("f32",), "context": 512, "prove": False}
+    options = {"targets": ("litert",), "recipes": ("f32",), "context": 256, "prove": False}
     return {cells: open_bundle(converted_once(source, cells=cells, **options)) for cells in NUMBERS}
 
 
@@ -53,7 +53,7 @@ def logits(model, tokens, before):
     cells = allocate_cells(model.contracts[shape.stack].groups, shape.cells)
     cells.arrays[0][...] = before
     arrays = model.buffers(shape)
-    arrays.tokens[:], arrays.positions[:] = range(3, 3 + tokens), range(500, 500 + tokens)
+    arrays.tokens[:], arrays.positions[:] = range(3, 3 + tokens), range(240, 240 + tokens)
     arrays.mask[:] = 0
     arrays.mask[:, -tokens:] = np.triu(np.full((tokens, tokens), -1e9, np.float32), 1)
     arrays.rows[:] = range(tokens)
@@ -65,7 +65,7 @@ def logits(model, tokens, before):
 def test_the_careful_form_reads_cells_as_float32(halves, tokens):
     model = opened(halves["float32"], AS_THEY_ARE)
     group = model.contracts["main"].groups[0]
-    before = np.abs(np.random.default_rng(0).standard_normal(group.shape(512))).astype(np.float16)
+    before = np.abs(np.random.default_rng(0).standard_normal(group.shape(256))).astype(np.float16)
     exact = logits(model, tokens, before)
     model.close()
     errors = {}
