@@ -162,7 +162,8 @@ def _manifest(package: str, address_import: bool) -> str:
         for permission in added.findall("uses-permission"):
             manifest.insert(0, permission)
         application, more = manifest.find("application"), added.find("application")
-        assert application is not None and more is not None
+        assert application is not None
+        assert more is not None
         application.attrib.update(more.attrib)
     return ElementTree.tostring(manifest, encoding="unicode")
 
