@@ -36,7 +36,9 @@ def read_source() -> dict[str, Any]:
     return document
 
 
-def make_task(document: Mapping[str, Any], random: np.random.Generator, values: str, topics: str) -> tuple[str, str]:
+def make_task(
+    document: Mapping[str, Any], random: np.random.Generator, values: str, topics: str
+) -> tuple[str, str]:
     """A kind of task, and what is asked.
 
     Args:

@@ -259,7 +259,6 @@ class _StreamRun:
         write_streams(self._out, streams, cast("dict[str, JsonValue]", to_json(record)))
         return streams, plot_losses(lines, self._out / "losses.svg")
 
-
     def _write_adapter(self, parameters: Tensors) -> str | None:
         """What makes the changed model of its target, as PEFT saves it, and its digest; nothing of a frozen one."""
         changes = low_rank_changes(parameters)

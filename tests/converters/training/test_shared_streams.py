@@ -163,11 +163,12 @@ def test_streams_fit_no_model_but_the_changed_one(trained, tmp_path):
     folder, _ = trained
     checkpoint = open_checkpoint(str(TINY))
     streams = read_streams(folder / "masks")
+    wish = ConvertOptions(targets=("litert",), prove=False, streams=folder / "masks")
     with pytest.raises(CheckpointError, match="give --merge-adapter STREAMS/adapter"):
         fit_streams(streams, read_program(checkpoint), checkpoint.tokenizer)
     _, other = merged(folder / "streams")
     with pytest.raises(CheckpointError, match="and no other"):
         fit_streams(streams, other, checkpoint.tokenizer)
     with pytest.raises(CheckpointError, match="trained together with changes"):
-        convert(str(TINY), tmp_path / "out", ConvertOptions(prove=False, streams=folder / "masks"))
+        convert(str(TINY), tmp_path / "out", wish)
     assert not (tmp_path / "out").exists()
