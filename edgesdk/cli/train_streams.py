@@ -142,8 +142,9 @@ def _show(report: StreamReport, wall_s: float, as_json: bool) -> None:
     )
     for change in report.changes:
         click.echo(
-            f"the changed model on {change.texts}: {change.bits_after:.3f} bits a byte, {change.bits_before:.3f} "
-            f"before; {change.same:.1%} of {change.tokens} likeliest tokens are the same"
+            f"the changed model on {change.texts}: {change.bits_after:.3f} bits a byte, "
+            f"{change.bits_before:.3f} before; {change.same:.1%} of {change.tokens} likeliest tokens are "
+            "the same"
         )
     worth = report.worth
     if worth is None:

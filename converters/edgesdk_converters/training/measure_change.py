@@ -1,4 +1,4 @@
-"""How another model differs from the one it was made of: bits for each byte of text, and how often both say the same."""
+"""How a model differs from the one it was made of: bits for each byte, and how often both say the same."""
 
 from __future__ import annotations
 

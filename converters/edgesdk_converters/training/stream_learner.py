@@ -87,7 +87,7 @@ class StreamRows:
         return self.streams(parameters, batch, jax.lax.stop_gradient(self.read(batch)))
 
     def read(self, batch: Batch) -> dict[str, Array]:
-        """What the text of a batch gives: keys and values by name, and `HIDDEN` (S, E) where it runs whole."""
+        """Keys and values of a batch's text by name; `HIDDEN` (S, E), too, where it runs whole."""
         positions, owners = batch["positions"], batch["owners"]
         text = {self._graphs.start: self._start(batch), "positions": positions, **self._no_cells()}
         text |= {"rows": jnp.arange(positions.shape[0])} if HIDDEN in self._graphs.text.outputs else {}

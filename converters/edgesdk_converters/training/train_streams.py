@@ -54,7 +54,6 @@ from edgesdk_converters.training.work_folder import (
     tell_tokens,
 )
 
-
 _ADAPTER = "adapter"  # folder beside the streams
 _MOST_JUDGED = 16  # windows of the shipped sample
 
@@ -260,7 +259,7 @@ class _StreamRun:
         return streams, plot_losses(lines, self._out / "losses.svg")
 
     def _write_adapter(self, parameters: Tensors) -> str | None:
-        """What makes the changed model of its target, as PEFT saves it, and its digest; nothing of a frozen one."""
+        """Writes what makes the changed model of its target, and gives its digest; None of a frozen one."""
         changes = low_rank_changes(parameters)
         if not changes:
             return None
