@@ -1,20 +1,20 @@
 """Calls of the model for each token, and speed, of every way to draft on narrow tasks and in open chat.
 
-    python benchmarks/narrow_calls.py BUNDLE [--recipe w8-round-exact] [--forced] [--tokens 64] [--json FILE]
+    python benchmarks/narrow_calls.py BUNDLE [--recipe w8-round-exact] [--each 6] [--tokens 64] [--json FILE]
 
 Tasks: `narrow_tasks.py`, with people, places and values that were not learnt from (`values`), and with topics
 and forms that were not (`topics`); forms and JSON of `draft_tasks.json`, which are of another make
-(`others`); and its open chat. Answers are greedy. `--forced`: each drafter alone drafts whatever it can,
-worth it or not, and only calls are counted. Else drafts are as for users (`--draft lookup|trained|streams|
-auto`), all ways answer each task in turn, and decode speed is that over plain decoding, from the first token
-to the last: medians over tasks, by wall time and by processor time of the thread that runs the model.
+(`others`); and its open chat. Answers are greedy. Drafts are as for users (`--draft lookup|trained|streams|
+auto`), and beside them streams and the trained draft alone, drafting whatever they can, worth it or not
+(`all of`). All ways answer each task in turn, the order changing with every task. Decode speed is that over
+plain decoding, from the first token to the last: medians over tasks, by wall time and by processor time of
+the thread that runs the model.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from edgesdk.drafts.trained_draft import has_trained_draft
 from edgesdk.kv.step_model import steps_of
 from edgesdk.model import Model
 
-_FORCED = ("lookup, chains", "lookup, trees", "trained", "streams")
+_FORCED = ("trained", "streams")
 
 
 def tasks(each: int) -> dict[str, list[str]]:
@@ -44,16 +44,7 @@ def tasks(each: int) -> dict[str, list[str]]:
     return groups | {"others": others[:: max(1, len(others) // each)][:each], "chat": chat[:each]}
 
 
-def forced(model: Model) -> Iterator[tuple[str, Model]]:
-    """The model with each drafter that drafts all it can."""
-    for name, make in drafters(model, [], (), None):
-        if name in _FORCED:
-            source = DraftSource(make(), make, model.decoder.vocab_size)
-            yield name, Model(model.bundle, model.backend, model.receipt, drafts=source)
-            source.close()
-
-
-def as_users(model: Model, threads: int, closing: ExitStack) -> dict[str, Model]:
+def ways(model: Model, threads: int, closing: ExitStack) -> dict[str, Model]:
     """The model with each kind of drafts that its bundle has."""
     variant, steps = model.bundle.variant(model.receipt.variant), steps_of(model.backend)
     names = ["lookup"]
@@ -63,21 +54,11 @@ def as_users(model: Model, threads: int, closing: ExitStack) -> dict[str, Model]
     for name in [*names, "auto"]:
         found[name], source, _ = with_drafter(model, name, threads)
         closing.callback(source.close)
-    return found
-
-
-def count_calls(model: Model, groups: dict[str, list[str]], tokens: int) -> dict[str, dict[str, float]]:
-    """Calls for each token, by group."""
-    found = {}
-    for group, prompts in groups.items():
-        answers = [
-            model.generate(
-                model.render_prompt(prompt), max_tokens=tokens, temperature=0.0, repetition_penalty=1.0
-            )
-            for prompt in prompts
-        ]
-        calls, made = sum(each.steps for each in answers), sum(len(each.tokens) for each in answers)
-        found[group] = {"calls": calls / made, "tokens": made}
+    for name, make in drafters(model, [], (), None):
+        if name in _FORCED:
+            source = DraftSource(make(), make, model.decoder.vocab_size)
+            closing.callback(source.close)
+            found[f"all of {name}"] = Model(model.bundle, model.backend, model.receipt, drafts=source)
     return found
 
 
@@ -95,60 +76,38 @@ def time_all(
             for name, (answer, wall, cpu) in answers.items():
                 same = answer.tokens == answers["plain"][0].tokens
                 count = len(answer.tokens)
-                taken[name].append(
-                    (answer.steps, count, wall / max(count - 1, 1), cpu / max(count - 1, 1), same)
-                )
-        for name, each in taken.items():
-            ratios = [
-                [plain[at] / one[at] for plain, one in zip(taken["plain"], each, strict=True)]
-                for at in (2, 3)
-            ]
+                each = max(count - 1, 1)
+                taken[name].append((answer.steps, count, wall / each, cpu / each, same))
+        for name, rows in taken.items():
+            pairs = list(zip(taken["plain"], rows, strict=True))
             found[name][group] = {
-                "calls": sum(one[0] for one in each) / sum(one[1] for one in each),
-                "wall": statistics.median(ratios[0]),
-                "cpu": statistics.median(ratios[1]),
-                "least cpu": min(ratios[1]),
-                "same": sum(one[4] for one in each),
-                "of": len(each),
+                "calls": sum(row[0] for row in rows) / sum(row[1] for row in rows),
+                "tokens": sum(row[1] for row in rows),
+                "ms": 1000 * statistics.median(row[2] for row in rows),
+                "wall": statistics.median(plain[2] / row[2] for plain, row in pairs),
+                "cpu": statistics.median(plain[3] / row[3] for plain, row in pairs),
+                "same": sum(row[4] for row in rows),
+                "of": len(rows),
             }
+            figures = " ".join(f"{key} {value:.3g}" for key, value in found[name][group].items())
+            click.echo(f"{group:7} {name:14} {figures}")
     return found
-
-
-def show(name: str, found: dict[str, dict[str, float]]) -> None:
-    """Prints one way."""
-    groups = (
-        f"{group}: " + " ".join(f"{key} {value:.3g}" for key, value in figures.items())
-        for group, figures in found.items()
-    )
-    click.echo(f"{name:14} " + " | ".join(groups))
 
 
 @click.command()
 @click.argument("bundle", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--recipe", default="w8-round-exact", show_default=True)
-@click.option("--forced", "alone", is_flag=True, help="Each drafter alone, worth it or not; calls only.")
 @click.option("--each", default=6, show_default=True, help="Tasks of a group.")
 @click.option("--tokens", default=64, show_default=True, help="Most tokens of an answer.")
 @click.option("--threads", default=1, show_default=True)
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write the figures to a file.")
-def main(
-    bundle: Path, recipe: str, alone: bool, each: int, tokens: int, threads: int, json_path: Path | None
-) -> None:
+def main(bundle: Path, recipe: str, each: int, tokens: int, threads: int, json_path: Path | None) -> None:
     """Compares ways to draft on BUNDLE."""
-    groups = tasks(each)
-    found: dict[str, dict[str, dict[str, float]]] = {}
     with ExitStack() as closing:
         model = closing.enter_context(edgesdk.load(bundle, recipe=recipe, threads=threads, strict=True))
-        if alone:
-            for name, drafted in forced(model):
-                found[name] = count_calls(drafted, groups, tokens)
-                show(name, found[name])
-        else:
-            models = as_users(model, threads, closing)
-            decode(model, model.render_prompt("Hello"), 16)  # builds what is built with first use
-            found = time_all(models, groups, tokens)
-            for name, figures in found.items():
-                show(name, figures)
+        models = ways(model, threads, closing)
+        decode(model, model.render_prompt("Hello"), 16)  # builds what is built with first use
+        found = time_all(models, tasks(each), tokens)
     if json_path is not None:
         json_path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
