@@ -119,7 +119,7 @@ class StreamRows:
         """(S, E) the text's states where streams begin."""
         masks = self.config.form == "masks"
         start = batch["embedding"][batch["tokens"]] if masks else batch["start"]
-        return start.astype(jnp.float32)
+        return jnp.asarray(start, jnp.float32)
 
     def _row_masks(self, batch: Batch, ahead: Array) -> dict[str, Array]:
         """A stream sees its token and what that sees, and the streams of the same token before it."""
