@@ -91,6 +91,17 @@ def test_the_model_learns_with_its_streams(trained, form):
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_the_model_learns_a_text_that_it_reads_again_and_again(tmp_path, form):
+    """A few answers, many times over: a model that learns at all learns these."""
+    train_streams(
+        str(TINY), tmp_path, replace(OPTIONS[form], answer_tokens=240, steps=60, learning_rate=1e-2)
+    )
+    lines = read_log(tmp_path / "work" / "streams" / "log.jsonl")
+    assert lines[-1]["nats"] < 0.75 * lines[0]["nats"]
+    assert lines[-1]["loss"] < 0.75 * lines[0]["loss"]
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_what_was_judged_is_the_merged_model(trained, form):
     """The figures of a change are those of the two checkpoints, by the other evaluator."""
     folder, _ = trained
