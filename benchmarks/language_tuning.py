@@ -1,7 +1,7 @@
 """Bits per byte of another language's vocabulary, by every initialisation, before and after equal tuning.
 
     python benchmarks/language_tuning.py SOURCE TEXT OUT.jsonl [--size N] [--steps N] [--seeds N]
-        [--inits LIST] [--report]
+        [--inits LIST] [--curve LIST] [--report]
 
 Nine tenths of TEXT train the tokenizer, the vectors and the model; the beginning of the rest is judged, the
 same text by everybody, in windows of 128 tokens, the first of each unjudged. `pruned` is the baseline: the
@@ -80,6 +80,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--inits", default=f"{_PRUNED},random,mean,clp,clp+,heuristics,focus")
+    parser.add_argument("--curve", default="", help="steps after which bits are counted on the way, too")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--plot", type=Path)
     asked = parser.parse_args()
@@ -135,6 +136,7 @@ def _runs(asked: argparse.Namespace, wanted: list[tuple[str, int]]) -> Iterator[
         seed=0,
     )
     vectors: dict[tuple[bool, int], VectorsOf] = {}
+    marks = {int(mark) for mark in asked.curve.split(",") if mark}
     with tempfile.TemporaryDirectory() as folder:
         options = TrainOptions(asked.steps, learning_rate=asked.learning_rate)
         trainer = Trainer(learner, options, Path(folder), {})
@@ -157,11 +159,15 @@ def _runs(asked: argparse.Namespace, wanted: list[tuple[str, int]]) -> Iterator[
             before = _bits(learner, start, here)
             clock = time.process_time()
             order = np.random.default_rng(seed).permutation(len(here.learnt))
-            losses = []
+            losses: list[float] = []
+            curve = {0: round(before, 4)}
             for step in range(asked.steps):
-                batch = {**learner.batch(0), "tokens": jnp.asarray(here.learnt[order[step : step + 1]])}
+                place = step % len(order)  # a short text is read again, in the same order
+                batch = {**learner.batch(0), "tokens": jnp.asarray(here.learnt[order[place : place + 1]])}
                 state, figures = trainer.after(state, batch)
                 losses.append(float(figures["loss"]))
+                if step + 1 in marks:
+                    curve[step + 1] = round(_bits(learner, state.parameters, here), 4)
             yield {
                 "init": init,
                 "seed": seed,
@@ -171,6 +177,7 @@ def _runs(asked: argparse.Namespace, wanted: list[tuple[str, int]]) -> Iterator[
                 "tokens": asked.steps * (_WINDOW - 1),
                 "tokens_per_byte": round(int(here.count.sum()) / here.byte_count, 4),
                 "tuning_cpu_s": round(time.process_time() - clock, 1),
+                "curve": curve,
                 "losses": [round(each, 3) for each in losses],
             }
 

@@ -80,7 +80,7 @@ def report(
 ADAPT_EXAMPLES = """\b
 Examples:
   edgesdk vocab adapt smollm2-135m german --language de --corpus texts
-  edgesdk vocab adapt smollm2-135m german --corpus texts --expand --size 8000 --init mean
+  edgesdk vocab adapt smollm2-135m german --corpus texts --expand --size 8000
   edgesdk convert german german-bundle
 """
 
@@ -99,7 +99,7 @@ Examples:
 @click.option(
     "--init",
     type=click.Choice(["random", "mean", "clp", "clp+", "heuristics", "focus"]),
-    default="focus",
+    default="mean",
     show_default=True,
     help="Rows of new tokens: drawn (random), the mean of what spelled them, mixed by likeness to tokens "
     "that stay (clp, clp+, focus), or drawn by script (heuristics).",

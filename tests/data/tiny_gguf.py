@@ -38,6 +38,7 @@ ARCHITECTURES = {
     "minicpm": (gguf.MODEL_ARCH.MINICPM, True, 0.0),
     "ministral3": (gguf.MODEL_ARCH.MISTRAL3, True, 0.0),
     "lfm2": (gguf.MODEL_ARCH.LFM2, False, 0.0),
+    "gemma4_text": (gguf.MODEL_ARCH.GEMMA4, False, 0.0),
 }
 """llama.cpp knows no cwm, helium, vaultgemma, hyperclovax; a dense granitemoehybrid it writes as granite."""
 
@@ -81,6 +82,8 @@ def to_gguf(config, arrays: Mapping[str, NDArray[np.generic]]) -> dict[str, NDAr
             values = values.squeeze(1)
         elif name.endswith("norm.weight"):
             values = values + np.float32(one)
+        if name.endswith("layer_scalar"):
+            name += ".weight"
         new = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert new is not None, name
         renamed[new] = values
@@ -96,9 +99,23 @@ def _tensors(folder: Path, config) -> dict[str, Tensor]:
     return {name: (values, KINDS.F32) for name, values in to_gguf(config, arrays).items()}
 
 
-def _ffn_size(config) -> int:
-    """As llama.cpp's converter computes it for lfm2."""
+def _add_gemma4(writer, config) -> None:
+    """Sizes of layers with a window; `write_tiny_gguf` gives those of the others."""
+    rope, head = config["rope_parameters"]["sliding_attention"], config["head_dim"]
+    writer.add_key_length_swa(head)
+    writer.add_value_length_swa(head)
+    writer.add_rope_dimension_count_swa(head)
+    writer.add_rope_freq_base_swa(rope["rope_theta"])
+    writer.add_shared_kv_layers(config["num_kv_shared_layers"])
+    writer.add_embedding_length_per_layer_input(config["hidden_size_per_layer_input"])
+
+
+def _ffn_size(config) -> int | list[int]:
+    """As llama.cpp's converter computes it for lfm2, and lists it for gemma4."""
     size = config["intermediate_size"]
+    if config.get("use_double_wide_mlp"):
+        shared = config["num_kv_shared_layers"]
+        return [size] * (config["num_hidden_layers"] - shared) + [2 * size] * shared
     if not config.get("block_auto_adjust_ff_dim"):
         return size
     size, multiple = int(config["block_ffn_dim_multiplier"] * int(2 * size / 3)), config["block_multiple_of"]
@@ -167,6 +184,8 @@ def write_tiny_gguf(
     rope = config["rope_parameters"]
     rope = rope.get("full_attention", rope)
     head = config.get("head_dim", config["hidden_size"] // config["num_attention_heads"])
+    if kind == "gemma4_text":  # of layers that see everything
+        head = next(iter(config["per_layer_config"].values()))["head_dim"]
     rope = {**rope, "size": head}
     tensors = _tensors(folder, config)
     for tensor, (values, _) in tensors.items():
@@ -179,6 +198,11 @@ def write_tiny_gguf(
         for side in ("long", "short"):
             factors = np.array(rope[f"{side}_factor"], np.float32)
             tensors[f"rope_factors_{side}.weight"] = factors, KINDS.F32
+
+    if rope["rope_type"] == "proportional":
+        turning = int(head * rope["partial_rotary_factor"] / 2)
+        factors = np.array([1.0] * turning + [1e30] * (head // 2 - turning), np.float32)
+        tensors["rope_freqs.weight"] = factors, KINDS.F32
 
     def fill(writer: gguf.GGUFWriter) -> None:
         writer.add_name("Tiny")
@@ -195,18 +219,20 @@ def write_tiny_gguf(
         writer.add_head_count_kv(kv_heads)
         writer.add_layer_norm_rms_eps(config.get("rms_norm_eps") or config["norm_eps"])
         writer.add_rope_dimension_count(int(head * config.get("partial_rotary_factor", 1.0)))
+        if kind == "gemma4_text":
+            _add_gemma4(writer, config)
         writer.add_vocab_size(config["vocab_size"])
         writer.add_file_type(gguf.LlamaFileType.ALL_F32)
         if "head_dim" in config:
             writer.add_key_length(head)
             writer.add_value_length(head)
-        if kind in ("gemma2", "gemma3_text", "phi3", "olmo3", "exaone4"):
+        if kind in ("gemma2", "gemma3_text", "gemma4_text", "phi3", "olmo3", "exaone4"):
             writer.add_sliding_window(config["sliding_window"] or 0)
         if kind == "gemma2":
             writer.add_attn_logit_softcapping(config["attn_logit_softcapping"])
-        if kind in ("gemma2", "gemma3_text"):
+        if kind in ("gemma2", "gemma3_text", "gemma4_text"):
             writer.add_final_logit_softcapping(config["final_logit_softcapping"])
-        if kind in ("gemma3_text", "olmo3", "exaone4"):
+        if kind in ("gemma3_text", "gemma4_text", "olmo3", "exaone4"):
             writer.add_sliding_window_pattern([t == "sliding_attention" for t in config["layer_types"]])
         if kind == "granite":
             writer.add_attention_scale(config["attention_multiplier"])

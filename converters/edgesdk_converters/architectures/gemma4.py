@@ -15,7 +15,7 @@ from dataclasses import replace
 from edgesdk.bundle.decoder_block import Attention, Block, FeedForward, LayerInputs
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.uniform_decoder import UniformDecoder
-from edgesdk_converters.architectures.architecture import Architecture
+from edgesdk_converters.architectures.architecture import Architecture, always
 from edgesdk_converters.architectures.combine import Repeat
 from edgesdk_converters.architectures.config_reader import ConfigReader
 from edgesdk_converters.architectures.decoder_config import read_common, read_windows
@@ -131,9 +131,9 @@ def _shares(spec: DecoderSpec) -> bool:
     return any(layer.reads is not None for layer in spec.layers)
 
 
-_LAYER = "model.layers.{i}"
+_LAYER, _BLOCK = "model.layers.{i}", "blk.{i}"
 _NAMES = llama_names(
-    gguf_pairs=None,
+    gguf_pairs=False,
     huggingface={
         **POST_NORMS,
         "layers.{i}.scale": f"{_LAYER}.layer_scalar",
@@ -144,13 +144,27 @@ _NAMES = llama_names(
         "layer_inputs.project": "model.per_layer_model_projection.weight",
         "layer_inputs.norm": "model.per_layer_projection_norm.weight",
     },
+    gguf={
+        "layers.{i}.scale": f"{_BLOCK}.layer_output_scale.weight",
+        "layers.{i}.input_gate": f"{_BLOCK}.inp_gate.weight",
+        "layers.{i}.input_out": f"{_BLOCK}.proj.weight",
+        "layers.{i}.input_post_norm": f"{_BLOCK}.post_norm.weight",
+        "layer_inputs.embed": "per_layer_token_embd.weight",
+        "layer_inputs.project": "per_layer_model_proj.weight",
+        "layer_inputs.norm": "per_layer_proj_norm.weight",
+    },
     huggingface_combine={"layers.{i}.scale": Repeat()},
+    gguf_combine={"layers.{i}.scale": Repeat()},
     # Released files keep what layers had before they read another's.
     huggingface_unused={
         f"model.layers.*.self_attn.{part}.weight": _shares for part in ("k_proj", "v_proj", "k_norm")
+    },
+    gguf_unused={
+        **{f"blk.*.attn_{part}.weight": _shares for part in ("k", "v", "k_norm")},
+        "rope_freqs.weight": always,  # read as the share of channels that rotate
     },
 )
 
 # Sizes of experts say nothing without any; other KV heads are those of layers whose values are their keys.
 _IRRELEVANT = frozenset({"top_k_experts", "moe_intermediate_size", "num_global_key_value_heads"})
-GEMMA4 = Architecture("gemma4", ("gemma4_text",), read_gemma4, _NAMES, irrelevant=_IRRELEVANT)
+GEMMA4 = Architecture("gemma4", ("gemma4_text", "gemma4"), read_gemma4, _NAMES, irrelevant=_IRRELEVANT)

@@ -106,6 +106,7 @@ def llama_names(
     huggingface_combine: Mapping[str, Combine | CombineOf] | None = None,
     gguf_combine: Mapping[str, Combine | CombineOf] | None = None,
     huggingface_unused: Mapping[str, When] | None = None,
+    gguf_unused: Mapping[str, When] | None = None,
 ) -> Mapping[Dialect, WeightNames]:
     """Names of a llama-like architecture.
 
@@ -116,6 +117,7 @@ def llama_names(
         huggingface_combine: combines other than a copy.
         gguf_combine: the same for GGUF, besides the pairing.
         huggingface_unused: tensors that are knowingly not read, besides llama's.
+        gguf_unused: the same for GGUF.
     """
     names: dict[Dialect, WeightNames] = {
         "huggingface": WeightNames(
@@ -126,5 +128,5 @@ def llama_names(
     }
     if gguf_pairs is not None:
         combine = {**(PAIR_HALVES if gguf_pairs else {}), **(gguf_combine or {})}
-        names["gguf"] = WeightNames({**GGUF, **(gguf or {})}, combine, GGUF_UNUSED)
+        names["gguf"] = WeightNames({**GGUF, **(gguf or {})}, combine, {**GGUF_UNUSED, **(gguf_unused or {})})
     return names

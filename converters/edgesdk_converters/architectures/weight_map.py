@@ -19,6 +19,8 @@ from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.weights import Array
 
 _LAYER = re.compile(r"^layers\.(\d+)\.")
+# Integers say nothing without the scales that they were made with.
+_INTEGERS = frozenset({"I64", "U64", "I32", "U32", "I16", "U16", "I8", "U8", "BOOL"})
 _COMPARED_ROWS = 4096
 
 
@@ -151,6 +153,12 @@ def map_weights(checkpoint: Checkpoint, spec: DecoderSpec, architecture: Archite
             raise CheckpointError(
                 f"the tensor {source.tensor!r} has shape {tensors.shape(source.tensor)}, but the "
                 f"configuration says {expected}; file and configuration do not belong together"
+            )
+        if tensors.stored_type(source.tensor) in _INTEGERS:
+            raise CheckpointError(
+                f"the tensor {source.tensor!r} is of type {tensors.stored_type(source.tensor)}, expected "
+                "floating point numbers; if others have quantised it, give the checkpoint that it was made "
+                "from, or a GGUF file of the model"
             )
     _refuse_unexpected(tensors, names, spec, {source.tensor for source in sources.values()})
     embed, head = names.tensors["embed"], names.tensors["head"]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import CheckpointError, quoted
 from edgesdk_converters.checkpoints.checkpoint import TensorStore
+from edgesdk_converters.checkpoints.gguf_gemma4 import GEMMA4_KEYS, split_gemma4
 from edgesdk_converters.checkpoints.gguf_header import MetadataValue
 from edgesdk_converters.checkpoints.gguf_rotary import FINETUNED as _FINETUNED
 from edgesdk_converters.checkpoints.gguf_rotary import HANDLED as ROTARY_HANDLED
@@ -91,6 +92,9 @@ def config_from_gguf(metadata: Metadata, tensors: TensorStore) -> Config:
     if architecture == "lfm2":
         own, kinds = _without_convolutions(own)
         config |= kinds
+    if architecture == "gemma4":
+        own, kinds = split_gemma4(own, tensors)
+        config |= kinds
     config |= {hf: _integer(prefix, key, own[key]) for key, hf in _INTEGERS.items() if key in own}
     numbers = _NUMBERS | _SCALES if architecture in _WITH_SCALES else _NUMBERS
     config |= {hf: _number(prefix, key, own[key]) for key, hf in numbers.items() if key in own}
@@ -98,7 +102,8 @@ def config_from_gguf(metadata: Metadata, tensors: TensorStore) -> Config:
         del config["sliding_window"]
     _set_heads(config, own)
     _check_layers(config, tensors)
-    config |= rotary_config(prefix, own, tensors, _get(config, "head_dim"))
+    if "rope_parameters" not in config:
+        config |= rotary_config(prefix, own, tensors, _get(config, "head_dim"))
     config |= _from_tensors(architecture, tensors)
     return config | _UNSAID[architecture](config, own) if architecture in _UNSAID else config
 
@@ -114,6 +119,8 @@ def _check_keys(architecture: str, own: Metadata) -> None:
         known |= {*_SCALES, *(key for key in own if key.startswith(_OF_NO_LAYER))}
     if architecture == "lfm2":
         known.add(_TAPS)
+    if architecture == "gemma4":
+        known |= GEMMA4_KEYS
     if architecture == "mistral3":
         known |= {_GROWTH, _LOG_MULTIPLIER}
     for key, value in sorted(own.items()):
@@ -241,7 +248,16 @@ def _granite(config: Config, own: Metadata) -> Config:
 
 
 def _with_windows(config: Config, own: Metadata) -> Config:
-    """OLMo 3 and EXAONE 4, whose last of four layers sees everything where there is a window at all."""
+    """OLMo 3 and EXAONE 4, whose last of four layers sees everything where there is a window at all.
+
+    Layers with a window turn as the others do; llama.cpp's converter says so of OLMo 3.
+    """
+    local = config.pop("rope_local_base_freq", config["rope_theta"])
+    if local != config["rope_theta"]:
+        raise CheckpointError(
+            f"the GGUF file has rope.freq_base_swa = {quoted(local)}, expected {config['rope_theta']!r} as "
+            "in layers without a window; nothing else is supported"
+        )
     if "sliding_window" not in config:
         return {"sliding_window": None}
     return {"layer_types": _layer_types(config, own, period=4)}

@@ -12,7 +12,7 @@ _WHY = (
     (
         "layers whose state is no list of keys and values",
         "qwen3_5 qwen3_5_text qwen35 qwen3_next mamba mamba2 falcon_h1 falcon-h1 jamba bamba zamba2 "
-        "nemotron_h rwkv6 rwkv7",
+        "granitehybrid nemotron_h plamo2 rwkv6 rwkv7",
     ),
     (
         "a mixture of experts",

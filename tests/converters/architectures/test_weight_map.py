@@ -1,17 +1,22 @@
 """Names, shapes and row orders of both naming conventions."""
 
+import shutil
+
+import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from edgesdk.errors import CheckpointError, TransformError
 from edgesdk_converters.architectures.combine import AddOne, Copy, PairHalves, SliceRows
 from edgesdk_converters.architectures.registry import read_spec, weights_for
+from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
 from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.full_sequence import sequence_logits
 from edgesdk_converters.graph.weights import tensor_names
 from edgesdk_converters.prepare import prepare
 from edgesdk_converters.quantise.recipe import find_recipe
-from tests.data.tiny_gguf import permute, to_gguf
+from tests.data.tiny_gguf import TINY, permute, to_gguf
 
 
 def refused(tiny, config=None, arrays=None, dialect="huggingface"):
@@ -103,6 +108,22 @@ def test_missing_tensor(tiny):
     message = refused(llama, arrays=arrays)
     assert "'model.layers.1.mlp.up_proj.weight' is missing" in message
     assert "(96, 64)" in message
+
+
+@pytest.mark.parametrize("stored", ["I8", "U8", "I32"])
+def test_integers_are_no_weights(tmp_path, stored):
+    """Beside floating point ones, and without scales."""
+    folder = shutil.copytree(TINY / "llama", tmp_path / "llama")
+    file, name = folder / "model.safetensors", "model.layers.1.mlp.up_proj.weight"
+    arrays = load_file(file)
+    whole = {"I8": np.int8, "U8": np.uint8, "I32": np.int32}[stored]
+    assert {array.dtype for array in arrays.values()} == {np.dtype(ml_dtypes.bfloat16)}
+    save_file({**arrays, name: np.ones(arrays[name].shape, whole)}, file)
+    checkpoint = open_checkpoint(str(folder))
+    with pytest.raises(CheckpointError) as caught:
+        weights_for(checkpoint, read_spec(checkpoint.config))
+    assert f"{name!r} is of type {stored}, expected floating point numbers" in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 def test_wrong_shape(tiny):

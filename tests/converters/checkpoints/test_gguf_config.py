@@ -162,6 +162,14 @@ def test_layer_patterns_that_mean_nothing_are_refused(pattern):
     assert "sliding_window_pattern" in refused(changes, "gemma3")
 
 
+def test_layers_with_a_window_turn_as_the_others_in_olmo3():
+    own = {"llama.attention.sliding_window": 9}
+    same = read({**own, "llama.rope.freq_base_swa": 10000.0}, architecture="olmo2")
+    assert same == read(own, architecture="olmo2")
+    message = refused({**own, "llama.rope.freq_base_swa": 500000.0}, "olmo2")
+    assert "rope.freq_base_swa = 500000.0, expected 10000.0" in message
+
+
 @pytest.mark.parametrize(
     ("name", "config"),
     [

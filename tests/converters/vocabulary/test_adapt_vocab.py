@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,27 @@ def test_more_tokens_behind_those_that_there_are(corpus, tmp_path):
     assert old.encode("fox dog").ids == new.encode("fox dog").ids
 
 
+def test_more_tokens_come_with_the_bytes_that_lack(corpus, tmp_path):
+    """As with SmolLM2's vocabulary, whose texts lose the control characters that it has no byte of."""
+    source = tmp_path / "lacking"
+    shutil.copytree(TINY / "llama", source)
+    document = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
+    vocab, lacking = document["model"]["vocab"], ("\u0104", "\u00ff")  # the bytes 4 and 255
+    for letter in lacking:
+        vocab["unused" + letter] = vocab.pop(letter)
+    document["model"]["merges"] = [m for m in document["model"]["merges"] if not set(lacking) & {*"".join(m)}]
+    (source / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
+    old = Tokenizer.from_file(str(source / "tokenizer.json"))
+    assert old.decode(old.encode("a\x04b", add_special_tokens=False).ids) == "ab"
+    request = AdaptRequest((corpus,), "mean", 20, expand=True)
+    report = adapt_vocab(open_checkpoint(str(source)), request, tmp_path / "out")
+    new = Tokenizer.from_file(str(tmp_path / "out" / "tokenizer.json"))
+    assert new.decode(new.encode("a\x04b", add_special_tokens=False).ids) == "a\x04b"
+    assert [new.token_to_id(letter) for letter in sorted(lacking)] == [288, 289]
+    assert report.tokens_after == new.get_vocab_size() == 288 + 2 + 20
+    assert np.isfinite(weights(tmp_path / "out")["embed"]).all()
+
+
 @settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 @given(text=st.text())
 def test_every_text_is_spelled(text, spelled_again):
@@ -201,7 +223,7 @@ def test_what_cannot_be_adapted(corpus, tmp_path):
     (tmp_path / "v.json").write_text("{")
     with pytest.raises(TransformError, match="byte-level"):
         adapt("llama", corpus, tmp_path / "out", tokenizer=tmp_path / "u.json")
-    with pytest.raises(TransformError, match="does not load"):
+    with pytest.raises(TransformError, match=r"v\.json: the tokenizer does not load"):
         adapt("llama", corpus, tmp_path / "out", tokenizer=tmp_path / "v.json")
     short = tmp_path / "short.txt"
     short.write_text("x")

@@ -29,7 +29,7 @@ class AdaptRequest:
     """
 
     corpus: tuple[Path, ...]
-    init: Init = "focus"
+    init: Init = "mean"
     size: int = 24_000
     expand: bool = False
     tokenizer: Path | None = None

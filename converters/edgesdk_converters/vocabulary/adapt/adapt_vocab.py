@@ -157,7 +157,10 @@ def _target(
         text = request.tokenizer.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TransformError(f"{request.tokenizer} cannot be read as a tokenizer.json") from error
-    given = TokenizerData(text)
+    try:
+        given = TokenizerData(text)
+    except TransformError as error:
+        raise TransformError(f"{request.tokenizer}: {error}") from error
     check_byte_level(given)
     if given.size > MOST_TOKENS:
         raise TransformError(

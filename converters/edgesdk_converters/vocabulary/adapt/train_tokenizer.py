@@ -100,17 +100,23 @@ def train_replacement(
 def train_expansion(data: TokenizerData, texts: Iterable[str], more: int) -> TargetTokenizer:
     """The checkpoint's own vocabulary with more tokens behind it.
 
+    Bytes that it lacks come first: SmolLM2's has 235, and drops the others from texts.
+
     Args:
         data: the checkpoint's tokenizer, of byte-level BPE.
         texts: of the language.
-        more: how many tokens are added at most.
+        more: how many tokens are added at most, bytes not counted.
 
     Raises:
         TransformError: none can be added.
     """
+    from tokenizers import pre_tokenizers
+
     merges = _further_merges(data, texts, more)
     known, before = data.model.get("vocab"), data.model.get("merges")
     vocab: Json = dict(known) if isinstance(known, dict) else {}
+    lacking = sorted(set(pre_tokenizers.ByteLevel.alphabet()) - vocab.keys())
+    vocab.update((letter, data.size + i) for i, letter in enumerate(lacking))
     written: list[JsonValue] = []
     listed = list(before) if isinstance(before, list) else []
     as_text = bool(listed) and isinstance(listed[0], str)
@@ -120,7 +126,7 @@ def train_expansion(data: TokenizerData, texts: Iterable[str], more: int) -> Tar
         if text not in vocab:
             if added == more:
                 break
-            vocab[text] = data.size + added
+            vocab[text] = data.size + len(lacking) + added
             added += 1
         written.append(f"{first} {second}" if as_text else [first, second])
     if not added:
