@@ -77,7 +77,7 @@ def merged(folder):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_model_learns_with_its_streams(trained, form):
+def test_a_report_says_what_became_of_the_model(trained, form):
     folder, reports = trained
     lines = read_log(folder / form / "work" / "streams" / "log.jsonl")
     assert all(0 < line["nats"] < line["loss"] for line in lines)  # the streams' share is beside it
