@@ -1,13 +1,16 @@
 """Builds the app without Google's tools: an APK from Maven Central's and Debian's parts, signed.
 
     apt-get install aapt zipalign apksigner
-    python android_demo/build_apk.py --out app.apk [--onnxruntime-aar FILE]
+    python android_demo/build_apk.py --out app.apk [--onnxruntime-aar FILE] [--with-address-import]
 
 It compiles against Robolectric's `android-all` (the framework's classes and resources), turns class files
 into dex with Jake Wharton's repackaged dx, and links, aligns and signs with Debian's aapt2, zipalign and
 apksigner. ONNX Runtime's classes come from its jar; its native code for phones is in its AAR alone
 (com.microsoft.onnxruntime:onnxruntime-android), which `--onnxruntime-aar` names. Without it the APK shows its
 screen, and says that the runtime is missing when a model is loaded.
+
+The APK asks for no permission. `--with-address-import` makes the other build of app/build.gradle, which asks
+for the network, and imports models from an address that its user types.
 
 Package, versions and SDK levels are those of app/build.gradle. A key for testing is made beside the APK and
 kept; `--keystore` takes another, with its password in EDGEMODEL_KEY_PASSWORD.
@@ -26,6 +29,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from xml.etree import ElementTree
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # the scripts beside this one are no package
 import jvm
@@ -85,12 +89,15 @@ def lacking() -> str | None:
     return jvm.lacking()
 
 
-def build(out: Path, *, natives: Path | None = None, keystore: Path | None = None) -> Mapping[str, int]:
+def build(
+    out: Path, *, natives: Path | None = None, keystore: Path | None = None, address_import: bool = False
+) -> Mapping[str, int]:
     """Builds an APK.
 
     Args:
         out: the APK; what was there stays when this fails.
         natives: ONNX Runtime's AAR; None for an APK without native code.
+        address_import: ask for the network, to import models from an address.
         keystore: holds the key to sign with; None for one for testing.
 
     Returns:
@@ -108,7 +115,7 @@ def build(out: Path, *, natives: Path | None = None, keystore: Path | None = Non
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".apk-") as name:
         work = Path(name)
-        linked = _link(work, framework, settings)
+        linked = _link(work, framework, settings, address_import)
         classes = _compile(work, framework, (json_jar, onnx_jar), work / "gen")
         dex = _dex(work, dx, settings, classes, (json_jar, _classes_of(work, onnx_jar)))
         _pack(linked, dex, natives)
@@ -133,20 +140,37 @@ def sizes(apk: Path) -> dict[str, int]:
 def link_resources(folder: Path) -> None:
     """Links resources and manifest for tests: `linked.apk`, `AndroidManifest.xml` and `gen` with the class R.
 
+    They are those of the build with import from an address, which has all there is to test.
+
     Raises:
         RuntimeError: aapt2 or the framework is missing, or aapt2 failed; the message is its first line.
     """
     if shutil.which("aapt2") is None:
         raise RuntimeError("there is no aapt2; apt-get install aapt")
     folder.mkdir(parents=True, exist_ok=True)
-    _link(folder, jvm.fetch(*ANDROID_ALL), read_settings())
+    _link(folder, jvm.fetch(*ANDROID_ALL), read_settings(), address_import=True)
 
 
-def _link(work: Path, framework: Path, settings: Settings) -> Path:
-    """Resources and manifest, and the class R, whose source goes to `gen`."""
-    manifest = (_APP / "src/main/AndroidManifest.xml").read_text(encoding="utf-8")
+def _manifest(package: str, address_import: bool) -> str:
+    """That of the app, with what a flavour adds: its permissions, and attributes of the application."""
+    ElementTree.register_namespace("android", "http://schemas.android.com/apk/res/android")
+    manifest = ElementTree.parse(_APP / "src/main/AndroidManifest.xml").getroot()
     # For aapt2 alone: Android's Gradle plugin has the package's name from build.gradle.
-    stated = manifest.replace("<manifest ", f'<manifest package="{settings.package}" ', 1)
+    manifest.set("package", package)
+    if address_import:
+        added = ElementTree.parse(_APP / "src/address/AndroidManifest.xml").getroot()
+        for permission in added.findall("uses-permission"):
+            manifest.insert(0, permission)
+        application, more = manifest.find("application"), added.find("application")
+        assert application is not None
+        assert more is not None
+        application.attrib.update(more.attrib)
+    return ElementTree.tostring(manifest, encoding="unicode")
+
+
+def _link(work: Path, framework: Path, settings: Settings, address_import: bool) -> Path:
+    """Resources and manifest, and the class R, whose source goes to `gen`."""
+    stated = _manifest(settings.package, address_import)
     (work / "AndroidManifest.xml").write_text(stated, encoding="utf-8")
     _run("aapt2", "compile", "--dir", _APP / "src/main/res", "-o", work / "res.zip")
     _run(
@@ -268,10 +292,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Builds the Android app.")
     parser.add_argument("--out", type=Path, default=jvm.ROOT / "build" / "edgemodel.apk", help="APK to write")
     parser.add_argument("--onnxruntime-aar", type=Path, help="holds ONNX Runtime's native code for phones")
+    parser.add_argument(
+        "--with-address-import", action="store_true", help="ask for the network, to import from an address"
+    )
     parser.add_argument("--keystore", type=Path, help=f"key to sign with; its password is in {_PASSWORD}")
     options = parser.parse_args()
     try:
-        found = build(options.out, natives=options.onnxruntime_aar, keystore=options.keystore)
+        found = build(
+            options.out,
+            natives=options.onnxruntime_aar,
+            keystore=options.keystore,
+            address_import=options.with_address_import,
+        )
     except (RuntimeError, OSError, zipfile.BadZipFile) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -169,7 +169,7 @@ def answer_together(
 @click.option("--tokens", default=64, show_default=True)
 @click.option("--threads", default=None, type=click.IntRange(min=1), help="CPU threads.")
 @click.option("--draft", "other", default=None, type=click.Path(exists=True, path_type=Path))
-@click.option("--ways", default=None, help="Only ways whose name holds this.")
+@click.option("--ways", default=None, help="Only ways whose name begins with this.")
 @click.option("--json", "path", type=click.Path(path_type=Path))
 def main(
     bundle: Path,
@@ -196,7 +196,7 @@ def main(
         for name, make in drafters(model, prompts, plain, other):
             for way, answer in (("alone", answer_alone), ("batched", answer_together)):
                 label = f"{name}, {way}"
-                if ways is not None and ways not in label:
+                if ways is not None and not label.startswith(ways):
                     continue
                 source = DraftSource(make(), make, model.decoder.vocab_size)
                 drafted = Model(model.bundle, model.backend, model.receipt, drafts=source)

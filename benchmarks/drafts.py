@@ -3,7 +3,8 @@
     python benchmarks/drafts.py BUNDLE [--recipe w8] [--draft auto] [--tokens 160] [--rounds 3] [--json FILE]
 
 The tasks are `draft_tasks.json`: summaries with quotations, edits of code and text, forms, JSON of a text,
-the same JSON under a schema, and open chat. Answers are greedy. Both models share one backend, so that
+the same JSON under a schema, and open chat; by name (`--kinds summary,code,german`) also those of
+`draft_training_tasks.json`. Answers are greedy. Both models share one backend, so that
 nothing but drafts differs, and each task's answers are made in turn, the order changing with every round.
 Earlier answers are not looked up in: each task is asked several times.
 
@@ -37,6 +38,7 @@ from edgesdk.kv.step_model import steps_of
 from edgesdk.model import Model
 
 TASKS = Path(__file__).parent / "draft_tasks.json"
+TRAINING_TASKS = Path(__file__).parent / "draft_training_tasks.json"
 COPYING = ("quotes", "edit", "form", "json")
 SCHEMA = "schema"
 
@@ -88,11 +90,16 @@ class TaskResult:
 
 
 def read_tasks(kinds: Collection[str]) -> list[Task]:
-    """The tasks of some kinds, or of all where none is named; those of JSON once more with their schemas."""
+    """The tasks of some kinds, or of all of `TASKS` where none is named; those of JSON once more with their
+    schemas.
+    """
     found = json.loads(TASKS.read_text(encoding="utf-8"))
     schemas = found.pop("schemas of json")
     tasks = [Task(kind, prompt) for kind, prompts in found.items() for prompt in prompts]
     tasks += [Task(SCHEMA, *each) for each in zip(found["json"], schemas, strict=True)]
+    others: dict[str, list[str]] = json.loads(TRAINING_TASKS.read_text(encoding="utf-8"))
+    named = [kind for kind in others if kind in kinds and kind not in found]
+    tasks += [Task(kind, prompt) for kind in named for prompt in others[kind]]
     return [task for task in tasks if not kinds or task.kind in kinds]
 
 

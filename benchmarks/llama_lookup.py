@@ -1,9 +1,10 @@
-"""Lookup drafts beside llama.cpp's own lookup program, on the tasks of drafts.py.
+"""Drafts beside llama.cpp's own lookup program, on the tasks of drafts.py.
 
     python benchmarks/llama_lookup.py BUNDLE LLAMA_LOOKUP MODEL.gguf [--recipe w4b32-round] [--threads 1]
+        [--draft lookup]
 
 LLAMA_LOOKUP is the program `llama-lookup` of llama.cpp's examples, MODEL.gguf the same model. Each task is
-answered four ways in turn, the order changing with every task: ours plainly and with `draft=lookup`, and the
+answered four ways in turn, the order changing with every task: ours plainly and with `--draft`, and the
 program without drafted tokens (`--spec-draft-n-max 0`) and with as many as it takes by itself. Answers are
 greedy, up to as many tokens. The figure is decode speed, from the first token to the last: the program's own,
 by the clock, and ours by the clock too, so the machine should have nothing else to do. The program draws its
@@ -27,7 +28,7 @@ from edgesdk.model import Model
 _ENCODED = re.compile(r"encoded\s+(\d+) tokens in")
 _DECODED = re.compile(r"decoded\s+(\d+) tokens in\s+([\d.]+) seconds")
 _ACCEPTED = re.compile(r"n_drafted\s*=\s*(\d+)(?s:.*)n_accept\s*=\s*(\d+)")
-WAYS = "plain", "lookup", "program plain", "program lookup"
+WAYS = "plain", "drafted", "program plain", "program lookup"
 
 
 class LookupProgram:
@@ -75,7 +76,7 @@ def measure(
         if way.startswith("program"):
             taken[way], kept[way] = program.seconds(text, len(ids), tokens, draft=way.endswith("lookup"))
             continue
-        answer, wall, _ = decode(drafted if way == "lookup" else plain, ids, tokens)
+        answer, wall, _ = decode(drafted if way == "drafted" else plain, ids, tokens)
         if len(answer.tokens) < 9:
             return None
         taken[way] = wall / (len(answer.tokens) - 1)
@@ -86,10 +87,11 @@ def measure(
 def ratios(taken: dict[str, float]) -> dict[str, float]:
     """Decode speeds over one another."""
     return {
-        "ours": taken["plain"] / taken["lookup"],
+        "ours": taken["plain"] / taken["drafted"],
         "program's": taken["program plain"] / taken["program lookup"],
         "plain, ours over program's": taken["program plain"] / taken["plain"],
-        "lookup, ours over program's": taken["program lookup"] / taken["lookup"],
+        "drafted, ours over program's lookup": taken["program lookup"] / taken["drafted"],
+        "drafted, ours over program's plain": taken["program plain"] / taken["drafted"],
     }
 
 
@@ -98,6 +100,7 @@ def ratios(taken: dict[str, float]) -> dict[str, float]:
 @click.argument("program", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("model", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--recipe", default=None, help="Only variants of this recipe.")
+@click.option("--draft", default="lookup", show_default=True, help="Ours, as for `edgesdk run`.")
 @click.option("--tokens", default=128, show_default=True, help="Most tokens of an answer.")
 @click.option("--threads", default=1, show_default=True, help="CPU threads, of both.")
 @click.option("--kinds", default="quotes,edit,form,json,chat", show_default=True, help="Kinds of tasks.")
@@ -107,17 +110,18 @@ def main(
     program: Path,
     model: Path,
     recipe: str | None,
+    draft: str,
     tokens: int,
     threads: int,
     kinds: str,
     json_path: Path | None,
 ) -> None:
-    """Measures lookup on BUNDLE beside the PROGRAM llama-lookup on MODEL."""
+    """Measures drafts on BUNDLE beside the PROGRAM llama-lookup on MODEL."""
     found: list[tuple[str, dict[str, float]]] = []
     with edgesdk.load(bundle, recipe=recipe, threads=threads, strict=True) as plain:
         click.echo(str(plain.receipt))
         peer = LookupProgram(program, model, threads, plain.context)
-        drafted, source, _ = with_drafter(plain, "lookup", threads)
+        drafted, source, _ = with_drafter(plain, draft, threads)
         decode(plain, plain.render_prompt("Hello"), 16)  # builds what is built with first use
         for turn, task in enumerate(read_tasks(kinds.split(","))):
             measured = measure(plain, drafted, peer, task.prompt, tokens, turn)

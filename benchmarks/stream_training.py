@@ -1,14 +1,17 @@
 """What streams learn in both forms and other sizes, on the same texts and for the same processor time.
 
-    python benchmarks/stream_training.py SOURCE WORK [--seconds 60] [--tokens 30000] [--only NAME ...]
+    python benchmarks/stream_training.py SOURCE WORK [--seconds 60 | --steps N] [--tokens 30000]
+        [--only NAME ...]
 
 SOURCE writes its answers once, into WORK/texts/work, unless some are there (a work folder of `train draft`
 or `train streams`, or a part of one). Each kind of streams then learns from them, and from states that are
 read once, in a folder of its own for SECONDS of processor time, all threads together: a few steps are timed,
-and their number follows; states are not counted. What comes out is judged on the greedy answers that were
+and their number follows; states are not counted. `--steps` gives all kinds as many steps in place of as
+much time. What comes out is judged on the greedy answers that were
 held back: tokens for each call of the model, as `edgesdk train streams` prints them. The paper's ablations
-are among the kinds: layers of streams, how many there are, and how many branches could win (the share of
-places where the token is among the 1, 2, 4 likeliest).
+are among the kinds: layers of streams, how many there are, training the model with them (what that changes
+is printed, too), and how many branches could win (the share of places where the token is among the 1, 2, 4
+likeliest).
 """
 
 from __future__ import annotations
@@ -46,7 +49,10 @@ def kinds(blocks: int, options: StreamTraining) -> dict[str, StreamTraining]:
     }
     for layers in dict.fromkeys(max(1, blocks // part) for part in (6, 3, 2)):
         found[f"streams, {layers} layers"] = replace(streams, layers=layers)
-    found["streams, 3 streams"] = replace(streams, streams=3)
+    for count in (3, 4):
+        found[f"streams, {count} streams"] = replace(streams, streams=count)
+    found["masks, shared"] = replace(options, mode="shared")
+    found["streams, shared"] = replace(streams, mode="shared")
     return found
 
 
@@ -71,6 +77,7 @@ def processor_steps(source: str, texts: Path, folder: Path, options: StreamTrain
 @click.argument("source")
 @click.argument("work", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--seconds", default=60.0, show_default=True, help="Of processor time, for each kind.")
+@click.option("--steps", "fixed", type=click.IntRange(min=1), help="For each kind, in place of seconds.")
 @click.option("--tokens", default=30_000, show_default=True, help="Of answers.")
 @click.option("--places", default=64, show_default=True)
 @click.option("--rate", default=1e-3, show_default=True, help="Learning rate.")
@@ -82,6 +89,7 @@ def main(
     source: str,
     work: Path,
     seconds: float,
+    fixed: int | None,
     tokens: int,
     places: int,
     rate: float,
@@ -112,15 +120,18 @@ def main(
         shutil.rmtree(texts / "work" / "streams", ignore_errors=True)
         train_streams(source, texts, kind)
         folder = work / name.replace(" ", "-").replace(",", "")
-        steps = processor_steps(source, texts / "work", folder, kind, seconds)
+        steps = fixed or processor_steps(source, texts / "work", folder, kind, seconds)
         begin_run(texts / "work", folder)
         report = train_streams(source, folder, replace(kind, steps=steps))
         if report.worth is None:
             raise click.ClickException("no greedy answers were held back; give more --tokens")
-        found[name] = {"steps": steps, "share": report.share, **asdict(report.worth)}
+        changes = [asdict(change) for change in report.changes]
+        found[name] = {"steps": steps, "share": report.share, "changes": changes, **asdict(report.worth)}
         efficiency = " ".join(f"{each:.3f}" for each in report.worth.efficiency)
         among = "; ".join(" ".join(f"{each:.3f}" for each in shares) for shares in report.worth.among)
         print(f"{name}: {steps} steps, {report.share:.1%}: {efficiency} | {among}", flush=True)
+        for change in report.changes:
+            print(f"    {change}", flush=True)
         if path is not None:
             path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

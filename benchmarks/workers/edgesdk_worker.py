@@ -9,6 +9,7 @@ import numpy as np
 from serve import Measure, serve
 
 from edgesdk import load as load_bundle
+from edgesdk.devices.import_openvino import import_openvino
 
 # Imported when they are needed, they would count as loading; the other workers import theirs at the top.
 LIBRARIES = {"litert": "ai_edge_litert.compiled_model", "onnxruntime": "onnxruntime"}
@@ -37,5 +38,9 @@ def load(settings: dict) -> Measure:
     return measure
 
 
-import_module(LIBRARIES[json.loads(sys.argv[1])["backend"]])
+BACKEND = json.loads(sys.argv[1])["backend"]
+if BACKEND == "openvino":
+    import_openvino()
+else:
+    import_module(LIBRARIES[BACKEND])
 serve("edgesdk", load)

@@ -30,6 +30,8 @@ CACHE, HALF, SCALE, NEW = "cache", "half", "scale", "new"
 """What a tensor holds of a layer: float32 or int8 cells, float16 cells, scales of int8 cells, what is new."""
 
 _NEW_FIRST, _FEW_FIRST = ".new_first", ".few_first"
+WIDE = "_wide"
+"""How the name of a LiteRT signature ends that turns float16 cells to float32 before it multiplies them."""
 
 
 class CellName(NamedTuple):

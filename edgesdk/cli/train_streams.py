@@ -28,10 +28,11 @@ Examples:
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
 @click.option(
     "--mode",
-    type=click.Choice(["lossless"]),
+    type=click.Choice(["lossless", "shared"]),
     default="lossless",
     show_default=True,
-    help="lossless: the model is frozen, and its answers stay what they are.",
+    help="lossless: the model is frozen, and its answers stay what they are; shared: it learns, too, and "
+    "becomes another, OUT/adapter merged into TARGET.",
 )
 @click.option(
     "--form",
@@ -83,7 +84,7 @@ Examples:
 def _train(
     target: str,
     out: Path,
-    mode: Literal["lossless"],
+    mode: Literal["lossless", "shared"],
     form: Literal["masks", "streams"],
     streams: int,
     layers: int | None,
@@ -99,7 +100,7 @@ def _train(
     TARGET is a Hugging Face directory, a .gguf file, a hub id, or smollm2-135m. It writes answers, and learns
     to say with further rows of a step what it says some tokens later; its own rows stay what they are. Ctrl-C
     and kill lose little: the same command goes on where it was. `edgesdk convert --streams OUT` then gives
-    the model its streams.
+    the model its streams, after --mode shared with --merge-adapter OUT/adapter.
     """
     with converters_installed():
         from edgesdk_converters.training.stream_training import StreamTraining
@@ -139,6 +140,12 @@ def _show(report: StreamReport, wall_s: float, as_json: bool) -> None:
             ("losses", "losses.svg" if report.plotted else "not drawn: matplotlib is not installed"),
         ]
     )
+    for change in report.changes:
+        click.echo(
+            f"the changed model on {change.texts}: {change.bits_after:.3f} bits a byte, "
+            f"{change.bits_before:.3f} before; {change.same:.1%} of {change.tokens} likeliest tokens are "
+            "the same"
+        )
     worth = report.worth
     if worth is None:
         click.echo("not judged: no greedy answers were held back")

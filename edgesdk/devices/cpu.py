@@ -23,9 +23,12 @@ _NOTABLE = (
     ("avx2", "AVX2"),
     ("avx512f", "AVX512"),
     ("avx512_vnni", "AVX512-VNNI"),
+    ("avx512_bf16", "AVX512-BF16"),
+    ("avx512_fp16", "AVX512-FP16"),
     ("avx_vnni", "AVX-VNNI"),
     ("amx_int8", "AMX"),
     ("asimddp", "dotprod"),
+    ("asimdhp", "FP16"),
     ("i8mm", "i8mm"),
     ("sve", "SVE"),
     ("sve2", "SVE2"),
@@ -123,6 +126,34 @@ def instruction_sets(root: Path = Path("/")) -> tuple[str, ...]:
     """
     found = _read_proc(root)
     return () if found is None else found[1]
+
+
+def has_float16_arithmetic(root: Path = Path("/"), architecture: str | None = None) -> bool:
+    """Whether the processor adds and multiplies float16 numbers, and does not merely store them.
+
+    Where the system hides its instruction sets, numpy, which has asked the processor, is asked; every 64-bit
+    Arm processor of other systems than Linux has it.
+
+    Args:
+        root: where proc is mounted; another folder in tests.
+        architecture: as `platform.machine` has it; None for this machine's.
+    """
+    arm = (architecture or platform.machine()).lower() in ("aarch64", "arm64")
+    flags = instruction_sets(root)
+    if flags:
+        return ("asimdhp" if arm else "avx512_fp16") in flags
+    return arm or _numpy_knows("AVX512_SPR")
+
+
+def _numpy_knows(feature: str) -> bool:
+    """Whether numpy found a set of instructions; the one asked for contains AVX512-FP16."""
+    try:
+        from numpy._core._multiarray_umath import (  # type: ignore[import-not-found]
+            __cpu_features__ as found,
+        )
+    except ImportError:
+        return True  # the careful answer
+    return bool(found.get(feature, True))
 
 
 def usable_cores() -> int:

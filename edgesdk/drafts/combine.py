@@ -77,6 +77,8 @@ class CombinedDrafter:
         self._ended: list[int] = []
         """Answers whose last step may still be to learn from."""
         self._left_alone = 0
+        self._trying = False
+        """Whether a model is asked in this step although it does not seem to pay."""
 
     @property
     def name(self) -> str:
@@ -130,7 +132,7 @@ class CombinedDrafter:
             rows = choose_rows(chances, self._costs.seconds, most=most, forced=forced)
             if not any(rows) and any(chances):
                 self._left_alone += 1
-                if self._left_alone >= _TRY_COSTS_STEPS:
+                if self._trying or self._left_alone >= _TRY_COSTS_STEPS:
                     # What steps with drafts cost may have been learned in a bad moment.
                     most = min(most, _TRIAL_ROWS)
                     rows = choose_rows(chances, lambda _: 1.0, most=most, forced=forced)
@@ -196,6 +198,7 @@ class CombinedDrafter:
         guesses: list[Guess | None] = [None] * len(asked)
         chances: list[list[float]] = [[] for _ in asked]
         by = [0] * len(asked)
+        self._trying = False
         for number, each in enumerate(self._asked):
             open_places = [place for place in range(len(asked)) if self._may_better(each, chances[place])]
             requests = self._requests(each, [asked[place] for place in open_places])
@@ -228,5 +231,8 @@ class CombinedDrafter:
         )
         if not each.trials.due(depth > 0):
             return []
-        depth = depth or _TRIAL_TOKENS
+        if not depth:
+            # It is asked only where steps seem cheap, so what they cost is to be seen, too.
+            self._trying = True
+            depth = _TRIAL_TOKENS
         return [replace(request, deepest=min(request.deepest, depth)) for request in asked]

@@ -36,6 +36,10 @@ _MOST_PENDING = 32
 """Tokens without cells that it takes in at most; more are a prompt's, and the next step gives a state."""
 
 _PRICE_SHARE = 0.1
+_PRICE_FALLS = 0.5
+_MOST_CHANGE = 3.0
+"""What holds a run up only adds, and nothing is run that seems dear: so its price falls faster than it rises,
+and no run counts for more than so many times of it."""
 
 
 @dataclass(eq=False)
@@ -111,6 +115,11 @@ class RecurrentDrafts:
         return self._name
 
     @property
+    def ids(self) -> Int:
+        """(V',) int32 the model's token of each of the draft's."""
+        return self._ids
+
+    @property
     def priors(self) -> Sequence[float]:
         """By the share that the draft gives to its token, first that of the likeliest, then of the second."""
         return (*_PRIORS, *_SECOND_PRIORS)
@@ -154,6 +163,31 @@ class RecurrentDrafts:
 
     def close(self) -> None:
         """The backend is its model's."""
+
+    def take_in(self, tokens: Sequence[int], states: Sequence[Float]) -> tuple[Float, Float]:
+        """Runs the draft once; for `guess`, and for measurements, in a turn where others share the backend.
+
+        Args:
+            tokens: one for each answer, as many as the draft's largest size at most.
+            states: (E,) float32 before each.
+
+        Returns:
+            (n, V') float32 logits over `ids` after each, and (n, E) float32 states.
+
+        Raises:
+            DeviceError: the backend failed.
+        """
+        count = len(tokens)
+        shape = next(shape for shape in self._shapes if shape.tokens >= count)
+        arrays = self._backend.buffers(shape)
+        arrays.tokens[:count] = tokens
+        arrays.extra[STATE][:count] = states
+        arrays.tokens[count:] = 0
+        arrays.extra[STATE][count:] = 0
+        self._backend.run(shape, NO_CELLS)
+        # Another part of the same answers would overwrite what is shared by sizes of one signature.
+        after = arrays.extra[NEXT_STATE][:count].astype(np.float32)
+        return arrays.logits[:count].copy(), after
 
     def _guess(self, asked: Sequence[DraftRequest]) -> list[Guess | None]:
         chains = []
@@ -217,25 +251,17 @@ class RecurrentDrafts:
         found = [self._take(chains[first : first + largest]) for first in range(0, len(chains), largest)]
         seconds = self._clock() - began
         known = self._price_s or seconds
-        self._price_s = known + _PRICE_SHARE * (seconds - known)
+        share = _PRICE_FALLS if seconds < known else _PRICE_SHARE
+        self._price_s = known + share * (min(seconds, _MOST_CHANGE * known) - known)
         return found[0] if len(found) == 1 else np.concatenate(found)
 
     def _take(self, chains: list[_Chain]) -> Float:
-        count = len(chains)
-        shape = next(shape for shape in self._shapes if shape.tokens >= count)
-        arrays = self._backend.buffers(shape)
-        states = arrays.extra[STATE]
-        for row, chain in enumerate(chains):
-            arrays.tokens[row] = chain.tokens.pop(0)
-            states[row] = chain.state
-        arrays.tokens[count:] = 0
-        states[count:] = 0
-        self._backend.run(shape, NO_CELLS)
-        after = arrays.extra[NEXT_STATE][:count].copy()
+        logits, after = self.take_in(
+            [chain.tokens.pop(0) for chain in chains], [chain.state for chain in chains]
+        )
         for row, chain in enumerate(chains):
             chain.state = after[row]
-        # Another part of the same chains would overwrite what is shared by sizes of one signature.
-        return arrays.logits[:count].copy()
+        return logits
 
 
 def _kind_of(share: float) -> int:

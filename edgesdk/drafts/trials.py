@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_TRY_AGAIN_STEPS = 64
+_TRY_AGAIN_STEPS = 32
 _MOST_WAIT_STEPS = 1024
 
 

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from edgesdk.backends.aligned_array import aligned_array
 from edgesdk.backends.cell_arrays import cell_views
 from edgesdk.backends.litert.cell_inputs import turn_mask
+from edgesdk.backends.litert.forms import forms_here
 from edgesdk.backends.litert.graph_operations import GraphOperation, read_signature
 from edgesdk.backends.litert.host_memory import Bindable
+from edgesdk.backends.litert.keep_signatures import signature_names
 from edgesdk.backends.litert.operator_profiler import OperatorEvent, OperatorProfiler
 from edgesdk.backends.litert.weight_cache import find_packed
 from edgesdk.backends.opened import OpenRequest
@@ -78,20 +80,21 @@ def profile_litert(
     """
     bundle, variant = request.bundle, request.variant
     path = bundle.file(variant.entry)
-    graph = read_signature(path, shape.signature)
+    named = set(signature_names(path))
+    graph = read_signature(path, forms_here().name(shape, named.__contains__))
     contract = step_contracts(bundle.manifest, variant)[shape.stack]
     tensors = litert_tensors(contract, few=has_few_columns(graph.inputs))
-    named: dict[str, Bindable] = {}
+    bound: dict[str, Bindable] = {}
     for tensor in (*tensors.inputs_of(shape), *tensors.ports_out):
-        named[tensor.name] = array = arrays.port(tensor.port.name)
+        bound[tensor.name] = array = arrays.port(tensor.port.name)
         if tensor.new_first:
-            named[tensor.name] = turned = aligned_array(tensor.dtype, *tensor.shape(shape))
+            bound[tensor.name] = turned = aligned_array(tensor.dtype, *tensor.shape(shape))
             turn_mask(array, turned)
     for parts, held in ((tensors.cells, cells), (tensors.new, arrays.kv_new)):
         for part, view in zip(parts, cell_views(parts, held), strict=True):
-            named[part.name] = view
+            bound[part.name] = view
     packed = find_packed(bundle.manifest.files[variant.entry].sha256)
-    profiler = OperatorProfiler(path, graph, named, threads=request.threads, weight_cache=packed)
+    profiler = OperatorProfiler(path, graph, bound, threads=request.threads, weight_cache=packed)
     try:
         runs = [profiler.profile() for _ in range(repeat)]
     finally:

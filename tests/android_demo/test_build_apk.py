@@ -7,6 +7,7 @@ import zipfile
 import pytest
 
 PAGE_BYTES = 4096
+XMLTREE = ("xmltree", "--file", "AndroidManifest.xml")
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +66,16 @@ def test_it_asks_for_nothing(apk, build_apk):
     assert f"targetSdkVersion:'{settings.target_sdk}'" in said
     assert f"launchable-activity: name='{settings.package}.MainActivity'" in said
     assert f"native-code: '{build_apk.ABI}'" in said
+
+
+def test_the_build_with_import_from_an_address_asks_for_the_network_alone(build_apk, apk, tmp_path):
+    path = tmp_path / "address.apk"
+    build_apk.build(path, address_import=True)
+    say("apksigner", "verify", str(path))
+    badging, tree = (say("aapt2", "dump", *what, str(path)) for what in (["badging"], XMLTREE))
+    assert re.findall("uses-permission: name='([^']+)'", badging) == ["android.permission.INTERNET"]
+    assert "usesCleartextTraffic(0x010104ec)=true" in tree
+    assert "usesCleartextTraffic" not in say("aapt2", "dump", *XMLTREE, str(apk))
 
 
 def test_all_that_is_needed_is_in_it(apk, build_apk, aar):

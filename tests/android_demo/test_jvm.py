@@ -41,6 +41,7 @@ def test_maven_runs_all_tests(built):
     jvm, _, said = built
     library = ("bundle.BundleImportTest", "bundle.BundleTest", "chat.ChatTest", "steps.StepTest")
     assert sum(ran(said, f"edgemodel.{name}") for name in library) >= 20
+    assert ran(said, "edgemodel.bundle.BundleDownloadTest") == 12
     assert ran(said, "edgemodel.decoding.DecodingTest") + ran(said, "edgemodel.text.TextTest") >= 18
     assert ran(said, "edgemodel.onnxruntime.OnnxRuntimeTest") >= 3
     if jvm.find_jdk()[1] >= jvm.FOREIGN_JAVA:
@@ -57,7 +58,8 @@ def test_the_screen_works_under_robolectric(built):
     expect_part(built[2], "app")
     assert ran(built[2], "edgemodel.app.ChatScreenTest") == 7
     assert ran(built[2], "edgemodel.app.ImportScreenTest") == 3
-    assert ran(built[2], "edgemodel.app.DeathTest") == 2
+    assert ran(built[2], "edgemodel.app.AddressScreenTest") == 5
+    assert ran(built[2], "edgemodel.app.DeathTest") == 3
 
 
 def test_another_jar_than_that_which_was_tested_is_refused(jvm, tmp_path, monkeypatch):

@@ -26,6 +26,9 @@ from edgesdk_converters.graph.program import Program
 from edgesdk_converters.streams.stream_config import FORMAT, StreamConfig, tensor_shapes
 from edgesdk_converters.tokenizers.tokenizer_files import TokenizerFiles
 
+MERGED = "merge_adapter"
+"""Of a program's history: an adapter has become part of it (`adapters.merge_adapter`)."""
+
 _STORED = ("F32", "F16", "BF16")
 _MOST_TENSORS = 1 << 14
 
@@ -92,6 +95,7 @@ def fit_streams(streams: StreamCheckpoint, program: Program, tokenizer: Tokenize
     """
     config, spec = streams.config, program.spec
     check_target(config.target, spec, tokenizer, trained="the streams were", again="streams")
+    _check_adapter(config, program)
     shapes = {value.name: program.weights.shape(value.name) for value in program.graph.weights}
     expected = tensor_shapes(config, spec, shapes)
     odd = sorted(expected.keys() ^ streams.tensors.keys())
@@ -108,6 +112,20 @@ def fit_streams(streams: StreamCheckpoint, program: Program, tokenizer: Tokenize
             )
         require_finite(value, "the streams", name)
     return streams
+
+
+def _check_adapter(config: StreamConfig, program: Program) -> None:
+    """Refuses streams that learnt together with their model, where the model is not that one.
+
+    Raises:
+        CheckpointError: another adapter is merged into it, or none.
+    """
+    merged = [(r.settings["sha256"], r.settings["scale"]) for r in program.history if r.name == MERGED]
+    if config.adapter is not None and merged != [(config.adapter, 1.0)]:
+        raise CheckpointError(
+            "the streams were trained together with changes to their model, which is another without these; "
+            "give --merge-adapter STREAMS/adapter, the folder beside the streams, and no other"
+        )
 
 
 def write_streams(

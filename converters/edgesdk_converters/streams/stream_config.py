@@ -46,6 +46,8 @@ class StreamConfig:
         rank: r, of the low-rank parts.
         parts: products of each block that have them.
         target: what they were trained for.
+        adapter: sha256 of the adapter (`adapter/adapter_model.safetensors`) that makes the model they were
+            trained with of its target; None where that is the target itself.
         format, version: of the folder.
     """
 
@@ -55,6 +57,7 @@ class StreamConfig:
     rank: int
     parts: tuple[str, ...]
     target: DraftTarget
+    adapter: str | None = None
     format: Literal["edgesdk-streams"] = FORMAT
     version: Literal[1] = VERSION
 

@@ -24,7 +24,7 @@ class StreamGraphs:
 
     Attributes:
         start: name of the residual stream (T, E) where streams begin; an input of both.
-        text: gives new keys and values of the text.
+        text: gives new keys and values of the text, and what the head reads of it where that was asked for.
         rows: gives what the head reads of streams, with low-rank parts in it.
         cells: for each input of `rows` that holds cells the output of `text` that fills it.
     """
@@ -35,7 +35,9 @@ class StreamGraphs:
     cells: Mapping[str, str]
 
 
-def stream_graphs(graph: Graph, spec: DecoderSpec, place: int, ranks: Mapping[str, int]) -> StreamGraphs:
+def stream_graphs(
+    graph: Graph, spec: DecoderSpec, place: int, ranks: Mapping[str, int], *, whole: bool = False
+) -> StreamGraphs:
     """Cuts a decoder.
 
     Args:
@@ -43,6 +45,7 @@ def stream_graphs(graph: Graph, spec: DecoderSpec, place: int, ranks: Mapping[st
         spec: of the decoder.
         place: of the first block that runs streams.
         ranks: of the low-rank parts, by weight.
+        whole: whether the text goes on to what the head reads.
 
     Raises:
         UnsupportedOption: a block behind it reads what was before it.
@@ -50,9 +53,10 @@ def stream_graphs(graph: Graph, spec: DecoderSpec, place: int, ranks: Mapping[st
     start = stream_before(graph, spec, place)
     attends = [node for node in _nodes(graph, start, [HIDDEN]) if isinstance(node.op, ops.Attend)]
     cells = {node.inputs[side + 3]: node.inputs[side] for node in attends for side in (1, 2)}
+    made = dict.fromkeys([*cells.values(), *([HIDDEN] if whole else [])])
     return StreamGraphs(
         start,
-        _tail(graph, start, dict.fromkeys(cells.values()), {}),
+        _tail(graph, start, made, {}),
         _tail(graph, start, [HIDDEN], ranks),
         cells,
     )

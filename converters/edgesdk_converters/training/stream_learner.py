@@ -34,7 +34,9 @@ _MASKED = jnp.float32(-1e9)
 class StreamRows:
     """The rows of streams, as a function of their parameters that jax can trace."""
 
-    def __init__(self, config: StreamConfig, program: Program, tokens: int, numbers: Numbers) -> None:
+    def __init__(
+        self, config: StreamConfig, program: Program, tokens: int, numbers: Numbers, *, whole: bool = False
+    ) -> None:
         """Cuts the graph.
 
         Args:
@@ -42,6 +44,7 @@ class StreamRows:
             program: the target, before any transform.
             tokens: S, of a batch.
             numbers: of the factors of products.
+            whole: whether `read` gives what the head reads of the text, too.
 
         Raises:
             UnsupportedOption: the target's blocks have no such streams.
@@ -49,7 +52,7 @@ class StreamRows:
         self.config, self._spec = config, program.spec
         self.adapted = adapted_weights(config, program.spec)
         ranks = dict.fromkeys(self.adapted, config.rank)
-        self._graphs = stream_graphs(program.graph, program.spec, config.first, ranks)
+        self._graphs = stream_graphs(program.graph, program.spec, config.first, ranks, whole=whole)
         names = {value.name for value in (*self._graphs.text.weights, *self._graphs.rows.weights)}
         learnt = {f"{name}.{side}" for name in self.adapted for side in "AB"}
         self.weights: Tensors = {
@@ -80,19 +83,25 @@ class StreamRows:
         return found
 
     def hidden(self, parameters: Tensors, batch: Batch) -> Array:
-        """(M, G, E) what the head reads in every stream of a batch."""
-        graphs, G = self._graphs, self.config.count
-        places, positions, owners = batch["places"], batch["positions"], batch["owners"]
-        M = places.shape[0]
-        start = batch["embedding"][batch["tokens"]] if self.config.form == "masks" else batch["start"]
-        start = start.astype(jnp.float32)
-        weights = batch["weights"]
-        text = {graphs.start: start, "positions": positions, **self._no_cells()}
+        """(M, G, E) what the head reads in every stream of a batch, over the frozen text."""
+        return self.streams(parameters, batch, jax.lax.stop_gradient(self.read(batch)))
+
+    def read(self, batch: Batch) -> dict[str, Array]:
+        """Keys and values of a batch's text by name; `HIDDEN` (S, E), too, where it runs whole."""
+        positions, owners = batch["positions"], batch["owners"]
+        text = {self._graphs.start: self._start(batch), "positions": positions, **self._no_cells()}
+        text |= {"rows": jnp.arange(positions.shape[0])} if HIDDEN in self._graphs.text.outputs else {}
         text |= self._masks(positions, owners, positions, owners)
-        made = jax.lax.stop_gradient(run_graph(graphs.text, weights, text, self._lowerings))
+        return run_graph(self._graphs.text, batch["weights"], text, self._lowerings)
+
+    def streams(self, parameters: Tensors, batch: Batch, made: Mapping[str, Array]) -> Array:
+        """(M, G, E) what the head reads in every stream of a batch, over the text that `read` gave."""
+        graphs, G = self._graphs, self.config.count
+        places, positions = batch["places"], batch["positions"]
+        M = places.shape[0]
         begin = parameters[START][None]
         if self.config.form == "streams":
-            begin = begin + start[places][:, None]
+            begin = begin + self._start(batch)[places][:, None]
         begin = jnp.broadcast_to(begin, (M, G, self._spec.hidden_size)).reshape(M * G, -1)
         ahead = (positions[places][:, None] + jnp.arange(1, G + 1)).reshape(-1)
         rows = {
@@ -103,8 +112,14 @@ class StreamRows:
             **self._row_masks(batch, ahead),
         }
         learnt = {name: value for name, value in parameters.items() if name != START}
-        out = run_graph(graphs.rows, {**weights, **learnt}, rows, self._lowerings)
+        out = run_graph(graphs.rows, {**batch["weights"], **learnt}, rows, self._lowerings)
         return out[HIDDEN].reshape(M, G, -1)
+
+    def _start(self, batch: Batch) -> Array:
+        """(S, E) the text's states where streams begin."""
+        masks = self.config.form == "masks"
+        start = batch["embedding"][batch["tokens"]] if masks else batch["start"]
+        return jnp.asarray(start, jnp.float32)
 
     def _row_masks(self, batch: Batch, ahead: Array) -> dict[str, Array]:
         """A stream sees its token and what that sees, and the streams of the same token before it."""

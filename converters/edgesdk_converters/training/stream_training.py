@@ -13,8 +13,8 @@ from edgesdk_converters.training.check_training import ANSWERS, SAMPLE, check_co
 from edgesdk_converters.training.losses import find_loss
 from edgesdk_converters.training.products import Numbers
 
-StreamMode = Literal["lossless"]
-"""`lossless`: the model is frozen, and its own rows stay what they are."""
+StreamMode = Literal["lossless", "shared"]
+"""`lossless`: the model is frozen, and its own rows stay what they are; `shared`: it learns, too."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class StreamTraining:
         """
         if self.mode not in get_args(StreamMode):
             raise UnsupportedOption(
-                f"mode is {self.mode!r}, expected lossless; streams that change the model are not built"
+                f"mode is {self.mode!r}, expected one of {', '.join(get_args(StreamMode))}"
             )
         if self.form not in get_args(StreamForm):
             raise UnsupportedOption(

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 from edgesdk.bundle.records import JsonValue, to_json
 from edgesdk.errors import UnsupportedOption
+from edgesdk_converters.adapters.peft_adapter import WEIGHTS
+from edgesdk_converters.adapters.write_peft import TrainedAdapter, peft_modules, write_peft
 from edgesdk_converters.architectures.read_program import read_program
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
+from edgesdk_converters.checkpoints.digests import describe_file
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
 from edgesdk_converters.drafts.draft_checkpoint import DraftTarget, tokenizer_digest
 from edgesdk_converters.graph.program import Program
@@ -24,15 +27,17 @@ from edgesdk_converters.progress import ProgressMeter, Report, Stage
 from edgesdk_converters.streams.stream_checkpoint import StreamCheckpoint, write_streams
 from edgesdk_converters.streams.stream_config import PARTS, StreamConfig
 from edgesdk_converters.streams.stream_start import stream_before
-from edgesdk_converters.training.check_training import ANSWERS
+from edgesdk_converters.training.check_training import ANSWERS, SAMPLE
 from edgesdk_converters.training.choose_words import check_words, choose_words
 from edgesdk_converters.training.draft_learner import freeze
 from edgesdk_converters.training.features import Features, collect_features, most_read_tokens
 from edgesdk_converters.training.frozen_target import FrozenTarget
-from edgesdk_converters.training.learning_texts import LearningData, learning_texts
+from edgesdk_converters.training.learning_texts import LearningData, learning_texts, plain_text
 from edgesdk_converters.training.losses import find_loss
+from edgesdk_converters.training.measure_change import ChangeMeter, ModelChange
 from edgesdk_converters.training.measure_streams import StreamWorth, measure_streams
 from edgesdk_converters.training.plot_losses import plot_losses
+from edgesdk_converters.training.shared_learner import BASE, SharedLearner, low_rank_changes
 from edgesdk_converters.training.stream_batches import StreamBatches
 from edgesdk_converters.training.stream_learner import StreamLearner, StreamRows, Tensors
 from edgesdk_converters.training.stream_training import StreamTraining
@@ -49,6 +54,9 @@ from edgesdk_converters.training.work_folder import (
     tell_tokens,
 )
 
+_ADAPTER = "adapter"  # folder beside the streams
+_MOST_JUDGED = 16  # windows of the shipped sample
+
 
 @dataclass(frozen=True)
 class StreamReport:
@@ -62,6 +70,8 @@ class StreamReport:
         parameters: numbers that were trained.
         share: of the target's.
         worth: on greedy answers that were held back; None where there were none.
+        changes: of the model itself, in the mode shared, on answers that were held back and on the shipped
+            sample, as far as they were not learnt from.
         plotted: whether the losses were drawn.
     """
 
@@ -72,6 +82,7 @@ class StreamReport:
     parameters: int
     share: float
     worth: StreamWorth | None
+    changes: tuple[ModelChange, ...]
     plotted: bool
 
 
@@ -105,7 +116,11 @@ def train_streams(
     program = read_program(checkpoint)
     spec = program.spec
     # Before hours of answers and states, not after them.
-    rows = StreamRows(_config(checkpoint, program, options), program, options.tokens, options.numbers)
+    shared = options.mode == "shared"
+    config = _config(checkpoint, program, options)
+    rows = StreamRows(config, program, options.tokens, options.numbers, whole=shared)
+    if shared:
+        peft_modules(spec.architecture, list(rows.adapted))
     check_words(checkpoint.tokenizer.record.eos_ids, spec.vocab_size, min(options.words, spec.vocab_size))
     work = options.work if options.work is not None else out / "work"
     target = take_work_folder(source, revision, checkpoint, program, work)
@@ -165,7 +180,8 @@ class _StreamRun:
             places=options.places,
             seed=options.seed,
         )
-        self._learner = StreamLearner(
+        learner = SharedLearner if options.mode == "shared" else StreamLearner
+        self._learner = learner(
             rows, program, freeze(program, words), self._batches, find_loss(options.loss), options.seed
         )
 
@@ -176,7 +192,7 @@ class _StreamRun:
         trainer = Trainer(self._learner, settings, self._run, plan)
 
         def left() -> None:
-            self._write(trainer.state.parameters, trainer.state.step, None)
+            self._write(trainer.state.parameters, trainer.state.step, None, ())
 
         run_trainer(trainer, meter, "places", left)
         meter.enter("proving", "judging the streams on texts that were held back")
@@ -186,7 +202,8 @@ class _StreamRun:
             worth = measure_streams(
                 self._learner, self._batches, parameters, self._features, self._held, options.streams
             )
-        streams, plotted = self._write(parameters, steps, worth)
+        changes = self._changes(parameters)
+        streams, plotted = self._write(parameters, steps, worth, changes)
         return StreamReport(
             self._out,
             self._config.form,
@@ -195,14 +212,35 @@ class _StreamRun:
             streams.parameters,
             streams.parameters / program_size(self._program),
             worth,
+            changes,
             plotted,
         )
 
+    def _changes(self, parameters: Tensors) -> tuple[ModelChange, ...]:
+        """What the model has become, where it has learnt."""
+        if self._options.mode == "lossless":
+            return ()
+        judged = {"answers that were held back": [self._data.texts[i] for i in self._held]}
+        if SAMPLE not in self._options.data:
+            sample, _ = plain_text(self._checkpoint, SAMPLE)
+            judged["the shipped sample"] = sample[:: max(1, len(sample) // _MOST_JUDGED)][:_MOST_JUDGED]
+        meter = ChangeMeter(self._program, self._checkpoint.tokenizer, self._options.tokens)
+        return tuple(meter.measure(parameters, texts, name) for name, texts in judged.items() if texts)
+
     def _write(
-        self, parameters: Tensors, steps: int, worth: StreamWorth | None
+        self,
+        parameters: Tensors,
+        steps: int,
+        worth: StreamWorth | None,
+        changes: tuple[ModelChange, ...],
     ) -> tuple[StreamCheckpoint, bool]:
-        tensors = {name: np.asarray(value, np.float32) for name, value in parameters.items()}
-        streams = StreamCheckpoint(self._config, tensors)
+        tensors = {
+            name: np.asarray(value, np.float32)
+            for name, value in parameters.items()
+            if not name.startswith(BASE)
+        }
+        digest = self._write_adapter(parameters)
+        streams = StreamCheckpoint(replace(self._config, adapter=digest), tensors)
         lines = read_log(self._run / LOG_FILE)
         record: dict[str, object] = {
             "target": {"name": self._checkpoint.name, "source": asdict(self._checkpoint.source)},
@@ -214,10 +252,26 @@ class _StreamRun:
             "share": streams.parameters / program_size(self._program),
             "data": self._data.provenance,
             "held_back": None if worth is None else asdict(worth),
+            "changes": [asdict(change) for change in changes],
             "log": lines,
         }
         write_streams(self._out, streams, cast("dict[str, JsonValue]", to_json(record)))
         return streams, plot_losses(lines, self._out / "losses.svg")
+
+    def _write_adapter(self, parameters: Tensors) -> str | None:
+        """Writes what makes the changed model of its target, and gives its digest; None of a frozen one."""
+        changes = low_rank_changes(parameters)
+        if not changes:
+            return None
+        folder, rank = self._out / _ADAPTER, self._options.rank
+        folder.mkdir(parents=True, exist_ok=True)
+        spec = self._program.spec
+        arrays = {
+            name: (np.asarray(a, np.float32), np.asarray(b, np.float32)) for name, (a, b) in changes.items()
+        }
+        adapter = TrainedAdapter(rank, float(rank), arrays, {}, spec.tied_head)
+        write_peft(folder, adapter, spec.architecture, self._checkpoint.name)
+        return describe_file(folder / WEIGHTS).sha256
 
 
 def _config(checkpoint: Checkpoint, program: Program, options: StreamTraining) -> StreamConfig:

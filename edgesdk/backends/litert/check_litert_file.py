@@ -34,6 +34,7 @@ from edgesdk.backends.litert.operator_shapes import (
     OperatorError,
 )
 from edgesdk.backends.say_damage import say_damage
+from edgesdk.bundle.step_names import WIDE
 
 _IDENTIFIER = b"TFL3"
 _VERSION = 3
@@ -104,6 +105,7 @@ class _LitertFile:
                 raise FlatbufferError(f"two signatures are called {key[:40]!r}")
             named[key] = (inputs, outputs, graph)
         largest = {step.signature: step for step in sorted(contract.steps)}
+        largest |= {f"{name}{WIDE}": step for name, step in largest.items()}
         for name, step in largest.items():
             if name in named:
                 inputs, outputs, graph = named[name]

@@ -18,9 +18,12 @@ from typing import Literal
 from edgesdk.backends.aligned_array import ALIGNMENT_BYTES, aligned_array
 from edgesdk.backends.cell_arrays import cell_views, check_cells
 from edgesdk.backends.litert.cell_inputs import check_cell_inputs, turn_mask
+from edgesdk.backends.litert.forms import Forms, forms_here
 from edgesdk.backends.litert.gpu_library import refusal
 from edgesdk.backends.litert.host_memory import HostBuffer, supported
+from edgesdk.backends.litert.keep_signatures import signature_names
 from edgesdk.backends.litert.native_model import NATIVE_LINES, Arguments, NativeModel
+from edgesdk.backends.litert.signature_models import SignatureModels
 from edgesdk.backends.litert.weight_cache import WeightCache
 from edgesdk.backends.litert.wrapped_model import WrappedModel
 from edgesdk.backends.native_log import caught_native_log, hush_the_end
@@ -29,7 +32,7 @@ from edgesdk.backends.step_buffers import StepArrays
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_contract import NUMBER_BYTES, StepContract
 from edgesdk.bundle.step_names import PortTensor, StepTensors, has_few_columns, litert_tensors
-from edgesdk.bundle.step_shape import smallest_step
+from edgesdk.bundle.step_shape import MAIN, smallest_step
 from edgesdk.errors import DeviceError
 
 _BOUND_CELLS = 4
@@ -104,6 +107,7 @@ class CompiledStepBackend:
         threads: int,
         weight_cache: WeightCache | None,
         device: Literal["cpu", "gpu"] = "cpu",
+        forms: Forms | None = None,
     ) -> None:
         """Loads a model.
 
@@ -114,6 +118,7 @@ class CompiledStepBackend:
             threads: CPU threads.
             weight_cache: where packed weights are kept.
             device: where it runs; nothing falls back from a GPU.
+            forms: of attention over float16 cells; None for those that suit this processor.
 
         Raises:
             DeviceError: LiteRT is missing, cannot bind host memory, or refused the file.
@@ -128,9 +133,10 @@ class CompiledStepBackend:
         self._tensors: dict[tuple[str, bool], StepTensors] = {}
         self._weight_cache = weight_cache  # LiteRT may ask for its name as long as the model is there
         self._shapes = tuple(sorted(shapes))
-        self._model = _load(path, threads, weight_cache, device)
+        self._forms = forms or (forms_here() if device == "cpu" else Forms(alone=False, few=False))
+        self._model = self._load(path, threads, weight_cache, device)
         self._check_layout()
-        self._started = False
+        self._started: set[int] = set()
         self._arrays = StepArrays(contracts)
         self._buffers: dict[int, HostBuffer] = {}
         self._laid = self._sizes_in_file()
@@ -165,7 +171,7 @@ class CompiledStepBackend:
         for mask, turned in ready.turned:
             turn_mask(mask, turned)
         try:
-            if self._started:
+            if ready.index in self._started:
                 self._model.run(ready.index, ready.arguments)
             else:
                 self._first_run(ready.index, ready.arguments)
@@ -183,6 +189,40 @@ class CompiledStepBackend:
         self._buffers.clear()
         self._arrays.clear()
         self._ready = None
+
+    def _load(
+        self, path: Path, threads: int, weight_cache: WeightCache | None, device: Literal["cpu", "gpu"]
+    ) -> NativeModel | SignatureModels | WrappedModel:
+        fatal = refusal()
+        if fatal is not None:
+            raise DeviceError(f"LiteRT cannot load {path.name}: {fatal}")
+        if device == "gpu":
+            return WrappedModel(path)
+        packed = None if weight_cache is None else weight_cache.path
+        try:
+            found = weight_cache is not None and weight_cache.state == "hit"
+            model = self._open(path, threads, packed, found=found)
+            if weight_cache is not None:
+                weight_cache.finish()
+        except DeviceError:
+            if weight_cache is not None:
+                weight_cache.release()
+            raise
+        return model
+
+    def _open(
+        self, path: Path, threads: int, packed: Path | None, *, found: bool
+    ) -> NativeModel | SignatureModels:
+        """Opens what is needed at once where packed weights are found, else all that may be needed."""
+        named = set(signature_names(path))
+        wanted = {shape: self._forms.name(shape, named.__contains__) for shape in self._shapes}
+        if not named.issuperset(wanted.values()):  # which is said where it is used
+            return NativeModel(path, threads=threads, weight_cache=packed)
+        if not found:
+            return NativeModel(path, threads=threads, weight_cache=packed, signatures=set(wanted.values()))
+        main = [shape for shape in self._shapes if shape.stack == MAIN] or self._shapes
+        first = {wanted[shape] for shape in (main[0], main[-1])}
+        return SignatureModels(path, first, threads=threads, weight_cache=packed)
 
     def _make_ready(self, shape: StepShape, cells: Cells) -> _Ready:
         """Looks up what a step needs, and gives its signature the size."""
@@ -203,13 +243,13 @@ class CompiledStepBackend:
         return self._ready
 
     def _first_run(self, index: int, arguments: Arguments) -> None:
-        """LiteRT sets up a second environment with the first run, talks about it, and again at the end."""
+        """LiteRT sets up a second environment with a first run, and talks of it then and at the end."""
         try:
             with caught_native_log(known=NATIVE_LINES):
                 self._model.run(index, arguments)
         finally:  # an interruption is an end too
             hush_the_end()
-        self._started = True
+        self._started.add(index)
 
     def _resize(self, index: int, size: _Layout, arguments: Arguments) -> None:
         """Gives the inputs of a signature the shapes of what they are bound to, and remembers the size."""
@@ -221,7 +261,7 @@ class CompiledStepBackend:
         """The size of every signature that has one only, by index."""
         found: dict[int, set[_Layout]] = {}
         for shape in self._shapes:
-            index = self._model.index(shape.signature)
+            index = self._index(shape)
             found.setdefault(index, set()).add(_layout(shape))
         return {index: next(iter(sizes)) for index, sizes in found.items() if len(sizes) == 1}
 
@@ -236,9 +276,13 @@ class CompiledStepBackend:
         if found != expected:
             raise DeviceError(f"LiteRT describes a mask of shape {expected} as {found}; its C API changed")
 
+    def _index(self, shape: StepShape) -> int:
+        """Index of the signature that runs a size, in the form for this processor."""
+        return self._model.index(self._forms.name(shape, lambda name: self._model.index(name) >= 0))
+
     def _inputs_of(self, shape: StepShape) -> tuple[int, list[str], StepTensors]:
         """Index of a signature, its inputs, which are those that cells and masks need, and all tensors."""
-        index = self._model.index(shape.signature)
+        index = self._index(shape)
         if index < 0:
             raise DeviceError(f"the LiteRT file has no signature {shape.signature!r}; convert it again")
         names, _ = self._model.names(index)
@@ -335,24 +379,3 @@ def _unaligned(contract: StepContract, shape: StepShape) -> str | None:
                 f"{ALIGNMENT_BYTES}-byte lines"
             )
     return None
-
-
-def _load(
-    path: Path, threads: int, weight_cache: WeightCache | None, device: Literal["cpu", "gpu"]
-) -> NativeModel | WrappedModel:
-    fatal = refusal()
-    if fatal is not None:
-        raise DeviceError(f"LiteRT cannot load {path.name}: {fatal}")
-    if device == "gpu":
-        return WrappedModel(path)
-    try:
-        model = NativeModel(
-            path, threads=threads, weight_cache=None if weight_cache is None else weight_cache.path
-        )
-        if weight_cache is not None:
-            weight_cache.finish()
-    except DeviceError:
-        if weight_cache is not None:
-            weight_cache.release()
-        raise
-    return model

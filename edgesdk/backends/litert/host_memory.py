@@ -26,6 +26,7 @@ _NEEDED = (
     "LiteRtCompiledModelResizeInputTensorNonStrict",
     "LiteRtCreateCompiledModel",
     "LiteRtCreateEnvironment",
+    "LiteRtCreateModelFromBuffer",
     "LiteRtCreateModelFromFile",
     "LiteRtCreateOpaqueOptions",
     "LiteRtCreateOptions",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgesdk.backends.cell_arrays import cell_views, check_cells
 from edgesdk.backends.litert.cell_inputs import check_cell_inputs, turn_mask
+from edgesdk.backends.litert.forms import forms_here
 from edgesdk.backends.native_log import caught_native_log
 from edgesdk.backends.protocol import Cells, StepBuffers
 from edgesdk.backends.step_buffers import StepArrays
@@ -80,6 +81,7 @@ class InterpreterStepBackend:
                 raise DeviceError(f"{found}: {_NEW_PRODUCTS}") from error
             raise DeviceError(f"{found}: {error}") from error
         turns_of(self).guard(self._interpreter)
+        self._names = frozenset(self._interpreter.get_signature_list())
         self._tensors_of(self._shapes[0])
 
     @property
@@ -110,7 +112,7 @@ class InterpreterStepBackend:
         for cell, view in zip(tensors.cells, cell_views(tensors.cells, cells), strict=True):
             inputs[cell.name] = view
         try:
-            runner = self._runners.get(shape.signature)
+            runner = self._runners.get(self._signature(shape))
             outputs = self._first_run(shape, inputs) if runner is None else runner(**inputs)
         except (KeyError, RuntimeError, ValueError) as error:
             raise DeviceError(f"the interpreter failed in step {shape.signature}: {error}") from error
@@ -122,23 +124,28 @@ class InterpreterStepBackend:
     def _first_run(self, shape: StepShape, inputs: Mapping[str, NDArray[np.generic]]) -> Outputs:
         """The delegate is made with the first run of a signature, and says so on the terminal."""
         with caught_native_log():
-            runner = self._interpreter.get_signature_runner(shape.signature)
-            self._runners[shape.signature] = runner
+            name = self._signature(shape)
+            runner = self._runners[name] = self._interpreter.get_signature_runner(name)
             outputs: Outputs = runner(**inputs)
         return outputs
 
     def _tensors_of(self, shape: StepShape) -> StepTensors:
         """What a signature takes and gives; refused where its inputs are others."""
-        if shape.signature in self._tensors:
-            return self._tensors[shape.signature]
-        found = self._interpreter.get_signature_list().get(shape.signature)
+        name = self._signature(shape)
+        if name in self._tensors:
+            return self._tensors[name]
+        found = self._interpreter.get_signature_list().get(name)
         if found is None:
             raise DeviceError(f"the LiteRT file has no signature {shape.signature!r}; convert it again")
         contract = self.contracts[shape.stack]
         tensors = litert_tensors(contract, few=has_few_columns(found["inputs"]))
         check_cell_inputs(found["inputs"], tensors, contract.cell_type)
-        self._tensors[shape.signature] = tensors
+        self._tensors[name] = tensors
         return tensors
+
+    def _signature(self, shape: StepShape) -> str:
+        """Name of the signature that runs a size, in the form for this processor."""
+        return forms_here().name(shape, self._names.__contains__)
 
     def close(self) -> None:
         """Releases the model."""

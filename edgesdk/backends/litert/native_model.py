@@ -9,13 +9,15 @@ refused. In a forked child nothing is freed: LiteRT's threads, which that would 
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from edgesdk.backends.litert.host_memory import HostBuffer, Layout, c_library
+from edgesdk.backends.litert.keep_signatures import keep_signatures
 from edgesdk.backends.native_log import caught_native_log
 from edgesdk.errors import DeviceError
 
@@ -60,7 +62,13 @@ class NativeModel:
     """A compiled model with its signatures."""
 
     def __init__(
-        self, path: Path, *, threads: int, weight_cache: Path | None, profiled: bool = False
+        self,
+        path: Path,
+        *,
+        threads: int,
+        weight_cache: Path | None,
+        profiled: bool = False,
+        signatures: Collection[str] | None = None,
     ) -> None:
         """Opens a file on the CPU.
 
@@ -69,6 +77,7 @@ class NativeModel:
             threads: CPU threads.
             weight_cache: where packed weights are kept; None to pack anew.
             profiled: have LiteRT time its operators.
+            signatures: names of those to open; None for all.
 
         Raises:
             DeviceError: LiteRT refused something.
@@ -76,16 +85,20 @@ class NativeModel:
         self._library = c_library()
         self._running = threading.Lock()
         handles: list[tuple[str, ctypes.c_void_p]] = []
+        # LiteRT reads it as long as the model is there, so it is held by what destroys the model.
+        mapped = None if signatures is None else keep_signatures(path, signatures)
         try:
             with caught_native_log(known=NATIVE_LINES):
-                self.handle = _open(self._library, handles, path, threads, weight_cache, profiled)
+                self.handle = _open(self._library, handles, path, mapped, threads, weight_cache, profiled)
                 self._signatures = _signatures(self._library, dict(handles)["Model"])
         except BaseException:
             _destroy(self._library, handles, self._running, os.getpid())
             raise
         self._handles = handles
         self._run = self._library.LiteRtRunCompiledModel
-        self._close = weakref.finalize(self, _destroy, self._library, handles, self._running, os.getpid())
+        self._close = weakref.finalize(
+            self, _destroy, self._library, handles, self._running, os.getpid(), mapped
+        )
 
     @property
     def fully_accelerated(self) -> bool:
@@ -163,11 +176,12 @@ def _open(
     library: ctypes.CDLL,
     handles: list[tuple[str, ctypes.c_void_p]],
     path: Path,
+    mapped: mmap.mmap | None,
     threads: int,
     weight_cache: Path | None,
     profiled: bool,
 ) -> ctypes.c_void_p:
-    """Opens a file; what must be destroyed, last first, is added to `handles`."""
+    """Opens a file, or what is mapped of it; what must be destroyed, last first, is added to `handles`."""
 
     what = f"{path.name} with its profiler" if profiled else path.name
 
@@ -185,7 +199,12 @@ def _open(
         _EnvironmentOption(_LEAST_SEVERITY, _Any(_INT, _SILENT)),
     )
     environment = make("Environment", "LiteRtCreateEnvironment", ctypes.c_int(len(wanted)), wanted)
-    model = make("Model", "LiteRtCreateModelFromFile", environment, os.fsencode(path))
+    if mapped is None:
+        model = make("Model", "LiteRtCreateModelFromFile", environment, os.fsencode(path))
+    else:
+        first = ctypes.c_char.from_buffer(mapped)
+        address, size = ctypes.c_void_p(ctypes.addressof(first)), ctypes.c_size_t(len(mapped))
+        model = make("Model", "LiteRtCreateModelFromBuffer", environment, address, size)
     options = make("Options", "LiteRtCreateOptions")
     status = library.LiteRtSetOptionsHardwareAccelerators(options, ctypes.c_int(CPU))
     if status:
@@ -252,8 +271,13 @@ def _must(status: int) -> None:
 
 
 def _destroy(
-    library: ctypes.CDLL, handles: list[tuple[str, ctypes.c_void_p]], running: threading.Lock, process: int
+    library: ctypes.CDLL,
+    handles: list[tuple[str, ctypes.c_void_p]],
+    running: threading.Lock,
+    process: int,
+    mapped: mmap.mmap | None = None,
 ) -> None:
+    """Destroys what was opened; `mapped` is memory that must be there until then."""
     if os.getpid() != process:
         handles.clear()
         return

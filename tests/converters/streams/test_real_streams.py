@@ -1,5 +1,7 @@
 """SmolLM2-135M with streams that have learnt nothing: whatever they say, the model stays what it is."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,7 @@ from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.streams.stream_checkpoint import StreamCheckpoint, write_streams
 from edgesdk_converters.streams.stream_config import START, StreamConfig, tensor_shapes
+from edgesdk_converters.training.stream_training import StreamTraining
 
 pytestmark = pytest.mark.real
 TEXTS = ("What is the capital of France?", "Write a haiku about the sea.", "Count from one to twenty.")
@@ -41,6 +44,22 @@ def random_streams(source, form, count):
     if form == "masks":
         tensors[START] += program.weights.load("embed").mean(axis=0)
     return StreamCheckpoint(config, tensors)
+
+
+@pytest.mark.parametrize("form", ["masks", "streams"])
+def test_what_is_trained_is_a_twentieth_of_the_model_at_most(smollm2_gguf, form):
+    """With the options as they are unless others are given."""
+    options = StreamTraining(form=form)
+    checkpoint = open_checkpoint(str(smollm2_gguf))
+    spec = read_spec(checkpoint.config)
+    shapes = {name: weights.shape(name) for weights in [weights_for(checkpoint, spec)] for name in weights}
+    target = DraftTarget(
+        spec.architecture, spec.vocab_size, spec.hidden_size, tokenizer_digest(checkpoint.tokenizer), "smol"
+    )
+    first = options.first(len(spec.blocks))
+    config = StreamConfig(form, options.streams, first, options.rank, options.parts, target)
+    trained = sum(math.prod(shape) for shape in tensor_shapes(config, spec, shapes).values())
+    assert 0 < trained <= 0.05 * sum(math.prod(shape) for shape in shapes.values())
 
 
 @pytest.mark.parametrize("form", ["masks", "streams"])

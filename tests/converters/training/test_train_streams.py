@@ -172,7 +172,7 @@ def test_a_run_that_was_ended_ends_with_the_same_bits(trained, tmp_path, form):
 @pytest.mark.parametrize(
     ("wish", "says"),
     [
-        ({"mode": "shared"}, "mode is 'shared', expected lossless"),
+        ({"mode": "both"}, "mode is 'both', expected one of lossless, shared"),
         ({"streams": 9}, "streams is 9, expected 1 to 8"),
         ({"layers": 2}, "in the form masks streams run in all layers"),
         ({"parts": ("q", "w")}, "parts are q, w, expected some of q, k"),

@@ -102,7 +102,9 @@ def test_the_count_stands_still_where_nothing_lets_go():
 
 def _natives(backend, depth=4):
     """What a backend holds, and what that holds."""
-    for value in list(vars(backend).values()) if hasattr(backend, "__dict__") else []:
+    held = list(vars(backend).values()) if hasattr(backend, "__dict__") else []
+    held += [each for value in held if isinstance(value, list) for each in value]
+    for value in held:
         yield value
         if depth:
             yield from _natives(value, depth - 1)

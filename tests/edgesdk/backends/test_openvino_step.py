@@ -22,6 +22,12 @@ from edgesdk.backends.openvino_step import OpenVinoStepBackend
 
 TINY = Path(__file__).parents[2] / "data" / "tiny"
 PROMPT = list(range(5, 45))
+QUESTIONS = (
+    "What is the capital of South Korea?",
+    "How many days are in a leap year?",
+    "Write a sentence about rain.",
+    "What does HTTP stand for?",
+)
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +114,18 @@ def test_nothing_is_reported(path, tmp_path):
     )
     subprocess.run([sys.executable, "-c", script], env=environment, check=True, timeout=120)
     assert not list((tmp_path / "home").rglob("*"))
+
+
+@pytest.mark.real
+def test_smollm2_in_float32_says_what_litert_says(smollm2_gguf, converted_once):
+    """The recipe `f32` asks OpenVINO for ACCURACY and float32."""
+    path = converted_once(smollm2_gguf, targets=("litert", "openvino"), recipes=("f32",), prove=False)
+    texts = {}
+    for backend in ("litert", "openvino"):
+        with edgesdk.load(path, backend=backend, strict=True) as model:
+            assert model.receipt.backend == backend
+            prompts = [[{"role": "user", "content": question}] for question in QUESTIONS]
+            texts[backend] = [model.chat(p, max_tokens=48, temperature=0).tokens for p in prompts]
+            long = model.tokenize("Water boils at one hundred degrees Celsius at sea level. " * 40)
+            texts[backend].append(model.generate(long, max_tokens=24, temperature=0).tokens)
+    assert texts["openvino"] == texts["litert"]

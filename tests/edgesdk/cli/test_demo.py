@@ -1,15 +1,27 @@
 """The demo over the tiny checkpoint: every part of it runs; its answer means nothing."""
 
+import numpy as np
 import pytest
 
 import edgesdk as sdk
 from edgesdk.cli import demo
+from edgesdk.drafts import worth
+from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
+from edgesdk_converters.drafts import shipped_draft
+from edgesdk_converters.drafts.draft_checkpoint import (
+    DraftCheckpoint,
+    DraftConfig,
+    DraftTarget,
+    tokenizer_digest,
+    write_draft,
+)
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch, tiny_checkpoint):
     monkeypatch.setattr(demo, "MODEL", str(tiny_checkpoint))
-    for name, value in (("_PROMPT_TOKENS", 16), ("_NEW_TOKENS", 2), ("_REPEAT", 1)):
+    sizes = ("_PROMPT_TOKENS", 16), ("_NEW_TOKENS", 2), ("_REPEAT", 1), ("_DRAFT_TOKENS", 8)
+    for name, value in sizes:
         monkeypatch.setattr(demo, name, value)
 
 
@@ -51,6 +63,25 @@ def test_a_second_demo_uses_the_first_ones_bundle(edgesdk, shelf):
     assert other.error.endswith("has recipe f32, not w8-round; add --again to convert anew")
     assert edgesdk("demo", "--recipe", "f32", "--again").code == 0
     assert (shelf / "smollm2" / "manifest.json").stat().st_mtime_ns > made
+
+
+@pytest.mark.parametrize(("asked", "pays"), [(0.0, True), (1e9, False)])
+def test_a_draft_that_comes_with_the_model_is_timed(
+    edgesdk, shelf, monkeypatch, tmp_path, tiny_checkpoint, asked, pays
+):
+    checkpoint = open_checkpoint(str(tiny_checkpoint))
+    E, V = (int(checkpoint.config[key]) for key in ("hidden_size", "vocab_size"))
+    target = DraftTarget("llama", V, E, tokenizer_digest(checkpoint.tokenizer), "tiny")
+    config = DraftConfig(E, 16, 1, 3, 1e-5, target)
+    tensors = {name: np.ones(shape, np.float32) for name, shape in config.shapes.items()}
+    write_draft(tmp_path, DraftCheckpoint(config, tensors, np.arange(V, dtype=np.int32)))
+    monkeypatch.setattr(shipped_draft, "shipped_draft", lambda _: tmp_path)
+    monkeypatch.setattr(worth, "LEAST_GAIN", asked)
+    result = edgesdk("demo", "--recipe", "f32")
+    assert result.code == 0
+    (row,) = (text.split() for text in result.out.splitlines() if "litert-f32, open text" in text)
+    assert min(float(word) for word in row[-3:]) > 0
+    assert ("edgesdk chat smollm2 --draft auto" in result.out) == pays
 
 
 def test_it_may_be_kept_elsewhere(edgesdk, shelf, tmp_path):

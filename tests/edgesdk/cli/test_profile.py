@@ -12,6 +12,11 @@ def test_json_and_trace_agree(backend, edgesdk, tiny_bundle, tmp_path):
     assert result.code == 0
     report = result.json
     assert [layer["name"] for layer in report["by_layer"]] == ["0", "1", "outside"]
+    attention, products, rest = report["by_work"]
+    assert attention["read_bytes"] == report["cell_bytes"] > 0
+    assert products["read_bytes"] > 0 == rest["read_bytes"]
+    assert sum(work["count"] for work in report["by_work"]) == len(report["operations"])
+    assert sum(work["share"] for work in report["by_work"]) == pytest.approx(1)
     events = json.loads(trace.read_text())["traceEvents"]
     assert all({"ph", "ts", "dur", "pid", "tid", "name"} <= set(event) for event in events)
     spans = [e for e in events if e["ph"] == "X" and e["tid"] == 1 and e["name"] != "unattributed"]
@@ -24,7 +29,7 @@ def test_json_and_trace_agree(backend, edgesdk, tiny_bundle, tmp_path):
 def test_text_has_the_tables(edgesdk, tiny_bundle):
     result = edgesdk("profile", tiny_bundle, *SMALL)
     assert result.code == 0
-    for word in ("ms, median of 2", "unattributed", "of the roofline", "By operation", "By layer"):
+    for word in ("ms, median of 2", "unattributed", "of the roofline", "By work", "By operation", "By layer"):
         assert word in result.out
     # Operations of so small a model may take less than LiteRT's whole microseconds.
     assert "rounded down" in result.err

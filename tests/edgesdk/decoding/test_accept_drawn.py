@@ -14,6 +14,7 @@ from edgesdk.decoding.draft import Chances, Draft
 from edgesdk.decoding.grammar import Grammar, GrammarTokenizer
 from edgesdk.decoding.options import GenerationOptions
 from edgesdk.decoding.sampling import Sampler, SamplingOptions, draw
+from edgesdk.drafts.stream_places import hang_streams
 
 DRAWS = 20_000
 MOST_Z = 3.7
@@ -191,6 +192,40 @@ def test_two_tokens_of_an_answer_with_drawn_drafts(byte_level, name, tree):
             found += accept(chooser, answer, None, LOGITS[None, 1 + found[0] % 3], 0.0).tokens
         counts[found[0], found[1]] += 1
     assert kept > draws / 4
+    expect_distribution(counts.ravel(), expected.ravel())
+
+
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_two_tokens_of_an_answer_that_streams_draft(byte_level, name):
+    """Their guesses are points, two side by side, with further streams behind every row."""
+    options = GenerationOptions(**OPTIONS[name], ignore_eos=True)
+    expected = plain_pairs(lambda: Sampler(options.sampling(GenerationDefaults()), V), V)
+    guessed = [*np.argsort(-DRAFT_LOGITS[0], kind="stable")[:2].tolist()]
+    guessed.append(int(DRAFT_LOGITS[1 + guessed[0] % 3].argmax()))
+    draft = hang_streams(
+        Draft(np.array(guessed, np.int32), np.array([-1, -1, 0], np.int32)), [-1, 0, 1, 2], 2, 40, 40
+    )
+    rows = [LOGITS[0]]
+    for token, parent, number in zip(draft.tokens, draft.parents, draft.streams, strict=True):
+        rows.append(DRAFT_LOGITS[3] if number else LOGITS[1 + token % 3] if parent < 0 else LOGITS[0])
+    counts, kept, draws = np.zeros((V, V), int), 0, DRAWS // 8
+    for seed in range(draws):
+        pairs = []
+        for drafted in (draft, None):
+            chooser = Chooser(
+                GenerationOptions(**OPTIONS[name], seed=seed, ignore_eos=True), GenerationDefaults(), V
+            )
+            answer = Answer(byte_level, options, limit=2, prompt_tokens=1)
+            judged = np.stack(rows if drafted is not None else rows[:1])
+            accepted = accept(chooser, answer, drafted, judged, 0.0)
+            found = list(accepted.tokens)
+            kept += len(accepted.path)
+            if len(found) == 1:
+                found += accept(chooser, answer, None, LOGITS[None, 1 + found[0] % 3], 0.0).tokens
+            pairs.append(found)
+        assert pairs[0] == pairs[1]
+        counts[tuple(pairs[0])] += 1
+    assert kept > draws / 10
     expect_distribution(counts.ravel(), expected.ravel())
 
 

@@ -2,7 +2,13 @@ import pytest
 
 from edgesdk.devices import cpu
 from edgesdk.devices.bandwidth import measure_bandwidth
-from edgesdk.devices.cpu import CoreGroup, lacking_flags, read_processor, usable_cores
+from edgesdk.devices.cpu import (
+    CoreGroup,
+    has_float16_arithmetic,
+    lacking_flags,
+    read_processor,
+    usable_cores,
+)
 
 PHONE = """processor\t: 0
 Features\t: fp asimd asimddp i8mm sve sve2 bf16
@@ -86,3 +92,23 @@ def test_this_machine():
 
 def test_bandwidth_is_a_figure():
     assert 1e8 < measure_bandwidth(budget_s=0.0) < 1e13
+
+
+@pytest.mark.parametrize(
+    ("architecture", "line", "expected"),
+    [
+        ("x86_64", "flags\t: avx2 f16c avx512f avx512_vnni avx512_bf16", False),
+        ("x86_64", "flags\t: avx2 f16c avx512f avx512_fp16", True),
+        ("aarch64", "Features\t: fp asimd asimddp", False),
+        ("aarch64", "Features\t: fp asimd fphp asimdhp asimddp", True),
+    ],
+)
+def test_float16_arithmetic_is_told_from_storage(tmp_path, architecture, line, expected):
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text(f"processor\t: 0\n{line}\n")
+    assert has_float16_arithmetic(tmp_path, architecture) is expected
+
+
+def test_where_instruction_sets_are_hidden_the_careful_answer_is_given_on_arm(tmp_path):
+    assert has_float16_arithmetic(tmp_path, "arm64")
+    assert isinstance(has_float16_arithmetic(tmp_path, "AMD64"), bool)

@@ -117,6 +117,21 @@ def test_a_bad_moment_is_forgotten(ask):
     assert np.mean(answers.drafted_steps[-50:]) > 1
 
 
+def test_what_first_steps_lay_out_switches_nothing_off(ask):
+    """The first step of every size takes half as long again, as it does on LiteRT."""
+    text, prompt = chatter(10, 200)
+    seen = set()
+
+    def cost(tokens):
+        first = tokens not in seen
+        seen.add(tokens)
+        return v(tokens) + 0.6 * first
+
+    oracle = Oracle(text, 0.6, 0.0)
+    answers = Answers(CombinedDrafter([oracle]), [text], prompt, cost=cost).run(ask, steps=40)
+    assert np.mean(np.array(answers.drafted_steps) > 0) > 0.8
+
+
 def test_off_in_chatter_and_on_again_in_copies(ask):
     chat, _ = chatter(3, 800)
     copied, start = copying(4)
@@ -217,6 +232,17 @@ def test_a_second_model_that_pays_is_used(ask):
     assert found.plain_s / (found.model_s + spent_s) > 1.8
     assert drafter.name == "lookup+oracle"
     assert drafter.figures.kept_by_source[1] > drafter.figures.kept_by_source[0]
+
+
+def test_a_bad_moment_of_a_second_model_is_forgotten(ask):
+    """What it guesses is asked for only where steps seem cheap enough; so trials must be judged, too."""
+    text, prompt = chatter(14, 1500)
+    answers = Answers(CombinedDrafter([Oracle(text, 0.8, 0.0005)]), [text], prompt)
+    answers.cost = lambda tokens: 1.0 if tokens == 1 else 9.0
+    answers.run(ask, steps=30)
+    answers.cost = v
+    answers.run(ask, steps=200)
+    assert np.mean(answers.drafted_steps[-50:]) > 1
 
 
 @pytest.mark.parametrize(("right", "price_s"), [(0.1, 0.001), (0.7, 0.009)])

@@ -198,3 +198,22 @@ def test_it_goes_on_through_what_wraps_the_backend(wrap):
     guesses = RecurrentDrafts("d", backend, IDS, depth=3).guess(asked)
     alone = RecurrentDrafts("d", Counting(), IDS, depth=3).guess(asked)
     assert [g.tokens for g in guesses] == [g.tokens for g in alone]
+
+
+def test_a_run_that_was_held_up_is_no_price():
+    """Nothing is run that seems dear, so a price that is wrong once must not stay."""
+    now = [0.0]
+    takes = iter([0.02, *[0.0001] * 20, 0.5, *[0.0001] * 20])
+
+    class Timed(Counting):
+        def run(self, shape, cells):
+            super().run(shape, cells)
+            now[0] += next(takes)
+
+    drafts = RecurrentDrafts("d", Timed(), IDS, depth=1, clock=lambda: now[0])
+    for _ in range(12):  # the first run lays out what the others find
+        drafts.guess([request(7, 8)])
+    assert drafts.price_s < 0.0002
+    for _ in range(10):
+        drafts.guess([request(7, 8)])
+    assert drafts.price_s < 0.00013

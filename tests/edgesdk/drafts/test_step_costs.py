@@ -33,6 +33,19 @@ def test_the_curve_is_learned(curve):
         assert costs.seconds(size) == pytest.approx(0.01 * curve(size), rel=0.02)
 
 
+def test_the_first_step_of_a_size_is_not_its_price():
+    """It lays out what the others find; taken for the price it would switch drafts off for long."""
+    costs = StepCosts()
+    costs.learn(1, 0.01)
+    guessed = costs.ratio(4)
+    costs.learn(4, 0.025)
+    assert costs.ratio(4) == guessed
+    assert costs.seconds(1) == pytest.approx(0.01)
+    assert not costs.stale(4)
+    costs.learn(4, 0.011)
+    assert costs.ratio(4) == pytest.approx(1.1)
+
+
 def test_sizes_between_lie_between():
     costs = StepCosts()
     teach(costs, stairs, (1, 2, 8))

@@ -7,7 +7,8 @@ in rows. With many tokens, scores are larger than cells, so keys and values are 
 stand first because S may vary: what is cut from the front needs no number that depends on it. Queries that
 share a KV head are rows of one product, head by head, so the mask is tiled once for all layers. float16
 cells are multiplied as they are for one token, which reads them once; for more they become float32 first,
-because XNNPACK's float16 products take half as long again.
+because XNNPACK's float16 products take half as long again. Where a processor would sum in float16, there is
+a form for one token and for a few that turns them to float32, too (docs/decisions/0045).
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def _read_part(state: Lowering, new_name: str, name: str, sizes: _Sizes) -> Cell
     if name not in state.half_cells:
         return CellPart(_filled(state, new, new_name, sizes), cell_numbers(state, name, cells, (K, S, D)))
     new = state.index[new_name] = to_half(state, new, f"{new_name}.half", (K, T, D))
-    if T == 1 or state.few:
+    if (T == 1 or state.few) and not state.wide:
         return CellPart(_filled(state, new, new_name, sizes), cells, half=True)
     new = to_float(state, new, f"{new_name}.rounded", (K, T, D))
     return CellPart(_filled(state, new, new_name, sizes), to_float(state, cells, f"{name}.float", (K, S, D)))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgesdk.bundle.manifest import CellType, StepShape
 from edgesdk.bundle.step_contract import StepContract
-from edgesdk.bundle.step_names import CellName, litert_tensors
+from edgesdk.bundle.step_names import WIDE, CellName, litert_tensors
 from edgesdk.bundle.step_shape import FEW
 from edgesdk.errors import EmitError
 from edgesdk_converters.emit.further_stack import FurtherStack
@@ -51,8 +51,10 @@ def emit_litert(
     Inputs and outputs of a signature are those of the graph under the names that LiteRT files give them
     (`edgesdk.bundle.step_names`); `rows` is absent where a step has one token. Columns of masks are in the
     order of attention, new tokens first. int8 cells have inputs for their scales, (K, 1, S), beside them;
-    with float16 cells new keys and values are float16, too. Where sizes share a signature, whoever loads the
-    file resizes the inputs to the one that it runs; until then they have the largest.
+    with float16 cells new keys and values are float16, too, and steps of one token and of a few have a second
+    signature, whose name ends in `WIDE`, for processors that would sum in float16. Where sizes share a
+    signature, whoever loads the file resizes the inputs to the one that it runs; until then they have the
+    largest.
 
     Args:
         program: the decoder.
@@ -103,11 +105,22 @@ def _lower_steps(
             "R": {s.rows for s in sharing},
         }
         varying = frozenset(name for name, sizes in different.items() if len(sizes) > 1)
-        subgraph, scales = model.subgraph(signature), options.channel_scales
         few = len(largest) < len(steps) and step.tokens <= FEW and bool(contract.groups)
-        state = Lowering(subgraph, graph, weights, step, context, varying, few, channel_scales=scales)
-        _lower_step(state, contract)
-        drop_unread(state.subgraph)
+        halves = contract.cell_type == "float16" and bool(contract.groups) and (few or step.tokens == 1)
+        for wide in (False, True)[: 1 + halves]:
+            state = Lowering(
+                model.subgraph(f"{signature}{WIDE if wide else ''}"),
+                graph,
+                weights,
+                step,
+                context,
+                varying,
+                few,
+                wide,
+                channel_scales=options.channel_scales,
+            )
+            _lower_step(state, contract)
+            drop_unread(state.subgraph)
 
 
 def _lower_step(state: Lowering, contract: StepContract) -> None:

@@ -37,6 +37,7 @@ class Lowering:
         context: length of the rotary tables.
         varying: which of `T`, `S` and `R` differ among those.
         few: its masks have FEW columns for new tokens, however many there are.
+        wide: float16 cells become float32 before they are multiplied.
         index: tensor index of every value made so far.
         cell_scales: tensor index of the scales of int8 cells, by the cells' name.
         half_cells: names of cells in float16.
@@ -54,6 +55,7 @@ class Lowering:
     context: int
     varying: frozenset[str] = frozenset()
     few: bool = False
+    wide: bool = False
     index: dict[str, int] = field(default_factory=dict)
     cell_scales: dict[str, int] = field(default_factory=dict)
     half_cells: set[str] = field(default_factory=set)

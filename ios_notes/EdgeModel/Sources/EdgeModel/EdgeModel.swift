@@ -76,7 +76,7 @@ public struct EdgeModel: Sendable {
     public func shrink() async { await source.shrink() }
 
     private func start(_ prompt: [Int], _ sequence: any TokenSequence, _ options: GenerationOptions?) -> Generation {
-        generate(
+        Generation.start(
             prompt: prompt, in: sequence, coder: coder, endTokens: Set(bundle.manifest.tokenizer.eosIDs),
             options: options ?? GenerationOptions(sampling: SamplingOptions(bundle.manifest.generation)),
             governor: governor)

@@ -60,7 +60,7 @@ final class DecodingTests: XCTestCase {
     }
 
     private func start(_ sequence: any TokenSequence, _ options: GenerationOptions = .init(), _ prompt: [Int] = [0, 1]) -> Generation {
-        generate(prompt: prompt, in: sequence, coder: Letters(), endTokens: [Letters.end], options: options)
+        Generation.start(prompt: prompt, in: sequence, coder: Letters(), endTokens: [Letters.end], options: options)
     }
 
     func testFiltersKeepAndDrawWhatPythonDoes() throws {

@@ -56,7 +56,7 @@ public struct Chunk: Sendable {
 
 /// An answer under way.
 ///
-///     let generation = generate(prompt: ids, in: sequence, coder: coder, endTokens: eos, options: options)
+///     let generation = Generation.start(prompt: ids, in: sequence, coder: coder, endTokens: eos, options: options)
 ///     for try await chunk in generation.chunks { show(chunk.text) }
 ///
 /// It ends early when the task that reads `chunks` is cancelled, when the stream is dropped, or by `cancel`.
@@ -76,34 +76,34 @@ public struct Generation: Sendable {
         task.cancel()
         await task.value
     }
-}
 
-/// Starts an answer.
-///
-/// - Parameters:
-///   - prompt: token ids, at least one; what the sequence already holds of it is not run again.
-///   - sequence: used by nobody else until the answer has ended.
-///   - endTokens: any of these ends the answer.
-///   - governor: slows down or waits when the device is hot; nil never does.
-public func generate(
-    prompt: [Int], in sequence: any TokenSequence, coder: any TokenCoder, endTokens: Set<Int>,
-    options: GenerationOptions, governor: ThermalGovernor? = nil
-) -> Generation {
-    let (chunks, continuation) = AsyncThrowingStream.makeStream(of: Chunk.self, throwing: (any Error).self)
-    let task = Task(priority: .userInitiated) {
-        do {
-            var answer = try Answer(prompt: prompt, coder: coder, options: options)
-            let completion = try await answer.run(in: sequence, endTokens: endTokens, governor: governor) {
-                continuation.yield(Chunk(text: $0, completion: nil))
+    /// Starts an answer.
+    ///
+    /// - Parameters:
+    ///   - prompt: token ids, at least one; what the sequence already holds of it is not run again.
+    ///   - sequence: used by nobody else until the answer has ended.
+    ///   - endTokens: any of these ends the answer.
+    ///   - governor: slows down or waits when the device is hot; nil never does.
+    public static func start(
+        prompt: [Int], in sequence: any TokenSequence, coder: any TokenCoder, endTokens: Set<Int>,
+        options: GenerationOptions, governor: ThermalGovernor? = nil
+    ) -> Generation {
+        let (chunks, continuation) = AsyncThrowingStream.makeStream(of: Chunk.self, throwing: (any Error).self)
+        let task = Task(priority: .userInitiated) {
+            do {
+                var answer = try Answer(prompt: prompt, coder: coder, options: options)
+                let completion = try await answer.run(in: sequence, endTokens: endTokens, governor: governor) {
+                    continuation.yield(Chunk(text: $0, completion: nil))
+                }
+                continuation.yield(completion)
+                continuation.finish()
+            } catch {
+                continuation.finish(throwing: error)
             }
-            continuation.yield(completion)
-            continuation.finish()
-        } catch {
-            continuation.finish(throwing: error)
         }
+        continuation.onTermination = { _ in task.cancel() }
+        return Generation(chunks: chunks, task: task)
     }
-    continuation.onTermination = { _ in task.cancel() }
-    return Generation(chunks: chunks, task: task)
 }
 
 /// The state of one answer.

@@ -5,6 +5,7 @@ import static org.junit.Assert.assertFalse;
 import static org.junit.Assert.assertNotNull;
 import static org.junit.Assert.assertTrue;
 
+import edgemodel.LoopbackServer;
 import edgemodel.bundle.EdgeBundle;
 import java.io.BufferedReader;
 import java.io.File;
@@ -25,7 +26,7 @@ public final class DeathTest {
   @Rule public final TemporaryFolder temporary = new TemporaryFolder();
 
   /** Runs a method of DyingApp in another process, kills it in the middle, and takes over its files. */
-  private void killed(String method) throws Exception {
+  private void killed(String method, String... options) throws Exception {
     List<String> command = new ArrayList<>();
     command.add(Path.of(System.getProperty("java.home"), "bin", "java").toString());
     command.addAll(List.of("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"));
@@ -35,6 +36,7 @@ public final class DeathTest {
         command.add("-D" + name + "=" + System.getProperty(name));
       }
     }
+    command.addAll(List.of(options));
     command.addAll(List.of("-cp", System.getProperty("java.class.path"), Killed.class.getName(), method));
     Process process = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.DISCARD).start();
     String folder;
@@ -79,6 +81,37 @@ public final class DeathTest {
       screen.send("Hello");
       screen.untilReady();
       assertFalse(screen.lastOfTheModel().isEmpty());
+    }
+  }
+
+  @Test
+  public void aProcessKilledInAFetchLeavesTheOldModelAndGoesOn() throws Exception {
+    try (LoopbackServer server = new LoopbackServer()) {
+      Path folder = temporary.getRoot().toPath().resolve("large");
+      ImportScreenTest.large(folder);
+      Screen.serve(server, folder);
+      server.held = "/model/more.bin";
+      server.heldAt = server.files.get(server.held).length / 2;
+      killed(
+          "fetches",
+          "-D" + DyingApp.ADDRESS + "=" + server.address("/model"),
+          "-D" + DyingApp.HALF + "=" + server.heldAt);
+      server.release();
+      try (Screen screen = Screen.open()) {
+        screen.untilReady();
+        assertEquals(List.of(".download", "qwen3"), Screen.names(Screen.shelf()));
+        screen.send("Hello");
+        screen.untilReady();
+        assertFalse(screen.lastOfTheModel().isEmpty());
+        server.asked.clear();
+        screen.fetch(null); // the address stands there
+        screen.until("the import", () -> !new File(Screen.shelf(), ".download").exists());
+        screen.untilReady();
+        assertTrue(server.asked.toString(), server.asked.contains("/model/more.bin from " + server.heldAt));
+        File kept = new File(Screen.shelf(), "qwen3");
+        new EdgeBundle(kept).verify();
+        assertTrue(new File(kept, "more.bin").isFile());
+      }
     }
   }
 }

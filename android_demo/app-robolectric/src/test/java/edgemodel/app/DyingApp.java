@@ -1,5 +1,6 @@
 package edgemodel.app;
 
+import java.io.File;
 import org.junit.Test;
 import org.junit.runner.RunWith;
 import org.robolectric.RobolectricTestRunner;
@@ -14,6 +15,11 @@ import org.robolectric.annotation.Config;
 public final class DyingApp {
   /** Stands before the folder of the app's files, once the app is in the middle. */
   static final String MIDDLE = "in the middle: ";
+
+  /** Properties of `fetches`: where the bundle is, and how much of its largest file is enough. */
+  static final String ADDRESS = "dying.address";
+
+  static final String HALF = "dying.half";
 
   @Test
   public void answers() throws Exception {
@@ -35,6 +41,18 @@ public final class DyingApp {
     screen.until(
         "an import",
         () -> Screen.names(Screen.shelf()).stream().anyMatch(name -> name.startsWith(".incoming-")));
+    untilKilled();
+  }
+
+  @Test
+  public void fetches() throws Exception {
+    Screen.shelve();
+    Screen screen = Screen.open();
+    screen.untilReady();
+    screen.fetch(System.getProperty(ADDRESS));
+    long half = Long.getLong(HALF);
+    screen.until(
+        "half a file", () -> new File(Screen.shelf(), ".download/bundle/more.bin").length() >= half);
     untilKilled();
   }
 

@@ -5,8 +5,10 @@ import static org.robolectric.Shadows.shadowOf;
 
 import android.app.Activity;
 import android.app.ActivityManager;
+import android.app.AlertDialog;
 import android.app.Application;
 import android.content.Context;
+import android.content.DialogInterface;
 import android.content.Intent;
 import android.net.Uri;
 import android.os.Looper;
@@ -14,6 +16,7 @@ import android.os.PowerManager;
 import android.view.View;
 import android.widget.EditText;
 import android.widget.TextView;
+import edgemodel.LoopbackServer;
 import java.io.ByteArrayOutputStream;
 import java.io.File;
 import java.io.IOException;
@@ -30,6 +33,7 @@ import org.robolectric.Robolectric;
 import org.robolectric.RuntimeEnvironment;
 import org.robolectric.android.controller.ActivityController;
 import org.robolectric.shadows.ShadowActivity;
+import org.robolectric.shadows.ShadowAlertDialog;
 
 /** The app's screen, as a person sees and touches it. */
 final class Screen implements AutoCloseable {
@@ -140,6 +144,25 @@ final class Screen implements AutoCloseable {
     assertTrue(asked.toString(), Intent.ACTION_OPEN_DOCUMENT.equals(asked.getAction()));
     shadowOf(activity().getContentResolver()).registerInputStream(ZIP, zip);
     shadow.receiveResult(asked, Activity.RESULT_OK, new Intent().setData(ZIP));
+  }
+
+  /** Types an address after the menu has asked for one; null for the one that stands there. */
+  void fetch(String address) {
+    assertTrue(shadowOf(activity()).clickMenuItem(R.string.import_address));
+    AlertDialog dialog = ShadowAlertDialog.getLatestAlertDialog();
+    if (address != null) {
+      ((EditText) dialog.findViewById(R.id.address)).setText(address);
+    }
+    assertTrue(dialog.getButton(DialogInterface.BUTTON_POSITIVE).performClick());
+  }
+
+  /** Puts a folder's files on a server, below /model/. */
+  static void serve(LoopbackServer server, Path folder) throws IOException {
+    try (Stream<Path> files = Files.walk(folder)) {
+      for (Path file : (Iterable<Path>) files.filter(Files::isRegularFile)::iterator) {
+        server.files.put("/model/" + folder.relativize(file), Files.readAllBytes(file));
+      }
+    }
   }
 
   /** Types a message and sends it. */

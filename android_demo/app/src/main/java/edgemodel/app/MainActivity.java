@@ -43,7 +43,7 @@ public final class MainActivity extends Activity implements ChatController.View,
   /** Tokens that a conversation is expected to hold, for the memory that is asked for. */
   private static final int EXPECTED_TOKENS = 512;
 
-  /** Of the storage that is free, what a bundle may unpack to. */
+  /** Of the storage that is free, what a bundle may take. */
   private static final double STORAGE_SHARE = 0.8;
 
   private final Handler handler = new Handler(Looper.getMainLooper());
@@ -153,6 +153,9 @@ public final class MainActivity extends Activity implements ChatController.View,
   @Override
   public boolean onCreateOptionsMenu(Menu menu) {
     menu.add(Menu.NONE, R.string.import_model, Menu.NONE, R.string.import_model);
+    if (AddressDialog.isAllowed(this)) {
+      menu.add(Menu.NONE, R.string.import_address, Menu.NONE, R.string.import_address);
+    }
     menu.add(Menu.NONE, R.string.new_chat, Menu.NONE, R.string.new_chat);
     return true;
   }
@@ -164,6 +167,18 @@ public final class MainActivity extends Activity implements ChatController.View,
       pick.addCategory(Intent.CATEGORY_OPENABLE);
       pick.setType("application/zip");
       startActivityForResult(pick, PICK_MODEL);
+      return true;
+    }
+    if (item.getItemId() == R.string.import_address) {
+      AddressDialog.show(
+          this,
+          chat.unfinishedImport(),
+          new AddressDialog.Listener() {
+            @Override
+            public void onAddress(String address) {
+              chat.importFrom(address, freeStorageBytes());
+            }
+          });
       return true;
     }
     if (item.getItemId() == R.string.new_chat) {
@@ -182,11 +197,16 @@ public final class MainActivity extends Activity implements ChatController.View,
     try {
       InputStream zip = getContentResolver().openInputStream(data.getData());
       if (zip != null) {
-        chat.importBundle(zip, (long) (STORAGE_SHARE * getNoBackupFilesDir().getUsableSpace()));
+        chat.importBundle(zip, freeStorageBytes());
       }
     } catch (IOException | SecurityException error) {
       line.setText(String.valueOf(error.getMessage()));
     }
+  }
+
+  /** Bytes that an import may write. */
+  private long freeStorageBytes() {
+    return (long) (STORAGE_SHARE * getNoBackupFilesDir().getUsableSpace());
   }
 
   @Override

@@ -27,8 +27,11 @@ public final class BundleImport {
 
   /** Hears how far an import is. */
   public interface Progress {
-    /** Bytes that have been unpacked. */
-    void onBytes(long bytes);
+    /**
+     * @param bytes that have come.
+     * @param total of all; -1 where it is not known before, as of a zip.
+     */
+    void onBytes(long bytes, long total);
   }
 
   private final File shelf;
@@ -66,7 +69,10 @@ public final class BundleImport {
     return found;
   }
 
-  /** Makes a shelf whole after a process that was ended in the middle; call it when an app starts. */
+  /**
+   * Makes a shelf whole after a process that was ended in the middle; call it when an app starts. Of a
+   * download under way what has come is kept, so that it can go on.
+   */
   public static void recover(File shelf) {
     File[] files = shelf.listFiles();
     if (files == null) {
@@ -84,6 +90,7 @@ public final class BundleImport {
         delete(file);
       }
     }
+    BundleDownload.recover(shelf);
   }
 
   /**
@@ -105,7 +112,7 @@ public final class BundleImport {
       EdgeBundle bundle = new EdgeBundle(root(incoming));
       expectListed(bundle, bundle.folder, "", 0);
       bundle.verify();
-      return signal.stops() ? null : keep(bundle);
+      return signal.stops() ? null : keep(shelf, bundle);
     } catch (IOException | IllegalArgumentException error) { // the second of names that are not UTF-8
       throw new EdgeModelException(
           EdgeModelException.Kind.BUNDLE,
@@ -152,7 +159,7 @@ public final class BundleImport {
           }
           out.write(part, 0, count);
           if (progress != null) {
-            progress.onBytes(total);
+            progress.onBytes(total, -1);
           }
         }
         out.getFD().sync();
@@ -162,10 +169,10 @@ public final class BundleImport {
   }
 
   /** Before a folder is made: thousands, one in the other, take seconds to make and to delete. */
-  private static void expectShort(String name) {
+  static void expectShort(String name) {
     if (name.length() > MOST_NAME || name.split("/", -1).length > MOST_DEPTH + 2) { // wrapped, and its own
       throw EdgeModelException.bundle(
-          "the zip has the name " + name.substring(0, Math.min(name.length(), SHOWN_NAME))
+          "there is the name " + name.substring(0, Math.min(name.length(), SHOWN_NAME))
               + ".., longer or deeper than any of a bundle; do not use it");
     }
   }
@@ -195,7 +202,8 @@ public final class BundleImport {
     }
   }
 
-  private File keep(EdgeBundle bundle) throws IOException {
+  /** Renames a checked bundle onto the shelf. */
+  static File keep(File shelf, EdgeBundle bundle) throws IOException {
     String name = bundle.manifest.name.replaceAll("[^A-Za-z0-9._-]", "_").replaceAll("^\\.+", "");
     if (name.isEmpty()) {
       throw EdgeModelException.bundle("the manifest has no name that can be a folder's; convert it again");
@@ -229,7 +237,7 @@ public final class BundleImport {
     }
   }
 
-  private static void delete(File file) {
+  static void delete(File file) {
     File[] files = file.listFiles();
     if (files != null) {
       for (File inner : files) {

@@ -10,7 +10,6 @@ import java.io.IOException;
 import java.io.InputStream;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
-import java.util.Map;
 
 /** An opened bundle: a folder and its manifest. Nothing else is read until it is asked for. */
 public final class EdgeBundle {
@@ -21,7 +20,7 @@ public final class EdgeBundle {
   /** Written by ios_notes/prepare_bundle.py beside the manifest, which does not list it. */
   static final String CHAT_FORMAT = "chat_format.json";
 
-  private static final int CHAT_FORMAT_LIMIT_BYTES = 1 << 20;
+  static final int CHAT_FORMAT_LIMIT_BYTES = 1 << 20;
   private static final int READ_BYTES = 1 << 20;
 
   public final File folder;
@@ -131,12 +130,20 @@ public final class EdgeBundle {
    * @throws EdgeModelException kind BUNDLE, naming the first file that differs.
    */
   public void verify() {
-    for (Map.Entry<String, FileRecord> entry : manifest.files.entrySet()) {
-      if (!sha256(file(entry.getKey())).equals(entry.getValue().sha256)) {
-        throw EdgeModelException.bundle(
-            entry.getKey() + " is not the file that the manifest describes; copy it again");
+    for (String name : manifest.files.keySet()) {
+      if (!isWhole(name)) {
+        throw notDescribed(name);
       }
     }
+  }
+
+  /** Whether a listed file has the manifest's digest. */
+  boolean isWhole(String name) {
+    return sha256(file(name)).equals(manifest.files.get(name).sha256);
+  }
+
+  static EdgeModelException notDescribed(String name) {
+    return EdgeModelException.bundle(name + " is not the file that the manifest describes; copy it again");
   }
 
   private static String sha256(File file) {

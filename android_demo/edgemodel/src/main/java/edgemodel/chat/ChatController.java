@@ -1,13 +1,13 @@
 package edgemodel.chat;
 
 import edgemodel.EdgeModel;
+import edgemodel.bundle.BundleDownload;
 import edgemodel.bundle.BundleImport;
 import edgemodel.bundle.EdgeBundle;
 import edgemodel.decoding.AnswerListener;
 import edgemodel.decoding.Completion;
 import edgemodel.decoding.FinishReason;
 import edgemodel.decoding.Generation;
-import edgemodel.steps.StopSignal;
 import edgemodel.steps.TokenSequence;
 import edgemodel.text.ChatMessage;
 import java.io.File;
@@ -53,7 +53,7 @@ public final class ChatController {
   private EdgeModel model;
   private TokenSequence sequence;
   private Generation generation;
-  private volatile boolean importStops;
+  private ModelImport importing;
   private boolean over;
 
   /**
@@ -101,43 +101,51 @@ public final class ChatController {
    * @param zip closed when it has been read.
    * @param limitBytes most that it may unpack to.
    */
-  public void importBundle(final InputStream zip, final long limitBytes) {
+  public void importBundle(InputStream zip, long limitBytes) {
+    begin(ModelImport.ofZip(zip, limitBytes));
+  }
+
+  /**
+   * Imports a bundle from a server and loads it; see BundleDownload.
+   *
+   * @param address of a zip or a folder, as it was typed.
+   * @param limitBytes most that may be written.
+   */
+  public void importFrom(String address, long limitBytes) {
+    begin(ModelImport.ofAddress(address, limitBytes));
+  }
+
+  /** The address from which an import can go on; empty for none. */
+  public String unfinishedImport() {
+    String kept = BundleDownload.kept(shelf);
+    return kept == null ? "" : kept;
+  }
+
+  private void begin(final ModelImport next) {
     stop();
-    importStops = false;
+    importing = next;
+    next.tell(
+        new ModelImport.Listener() {
+          @Override
+          public void onLine(String line) {
+            post(ChatState.Phase.IMPORTING, line);
+          }
+        });
     to(ChatState.Phase.IMPORTING, "importing");
     work.execute(
         new Runnable() {
           @Override
           public void run() {
-            importNow(zip, limitBytes);
+            importNow(next);
           }
         });
   }
 
-  private void importNow(InputStream zip, long limitBytes) {
-    StopSignal signal =
-        new StopSignal() {
-          @Override
-          public boolean stops() {
-            return importStops;
-          }
-        };
-    BundleImport.Progress progress =
-        new BundleImport.Progress() {
-          private long said;
-
-          @Override
-          public void onBytes(long bytes) {
-            if (bytes - said >= 4 << 20) {
-              said = bytes;
-              post(ChatState.Phase.IMPORTING, "importing: " + (bytes >> 20) + " MiB");
-            }
-          }
-        };
-    try (InputStream closed = zip) {
-      final File folder = new BundleImport(shelf, limitBytes, signal, progress).run(closed);
+  private void importNow(ModelImport next) {
+    try {
+      File folder = next.run(shelf);
       if (folder == null) {
-        fail("the import was stopped");
+        fail("the import was stopped" + (next.keeps(shelf) ? "; what has come is kept" : ""));
       } else {
         post(ChatState.Phase.LOADING, "loading");
         screen.execute(
@@ -275,7 +283,9 @@ public final class ChatController {
 
   /** Ends the answer or the import after what runs now; what has come of an answer stays. */
   public void stop() {
-    importStops = true;
+    if (importing != null) {
+      importing.stop();
+    }
     if (generation != null) {
       generation.cancel();
     }

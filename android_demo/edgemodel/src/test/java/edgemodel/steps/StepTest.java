@@ -165,4 +165,14 @@ final class StepTest {
     assertThrows(IllegalArgumentException.class, () -> new TensorMemory(ByteBuffer.allocate(8), 2));
     assertThrows(IllegalArgumentException.class, () -> new TensorMemory(ByteBuffer.allocateDirect(4), 2));
   }
+
+  @Test
+  void memoryBeginsOnALineOfTheCache() {
+    for (int count : new int[] {1, 15, 16, 17, 1000, 100_000}) {
+      TensorMemory memory = TensorMemory.allocate(count);
+      assertEquals(0, memory.bytes.alignmentOffset(0, 64));
+      assertEquals(count, memory.count());
+      assertEquals(0f, memory.floats().get(count - 1));
+    }
+  }
 }
