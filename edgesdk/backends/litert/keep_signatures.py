@@ -64,6 +64,22 @@ def keep_signatures(path: Path, names: Collection[str], file: BinaryIO | None = 
     return mapped
 
 
+def changed_places(flat: Flatbuffer) -> list[tuple[int, int]]:
+    """Where bytes begin and end that `keep_signatures` may change: a check sees to it that they are no more.
+
+    Raises:
+        FlatbufferError: the lists are not there, or lie outside the file.
+    """
+    root = flat.root(_IDENTIFIER)
+    lists = [flat.vector(root, field, 4) for field in (_GRAPHS, _SIGNATURES)]
+    places = [(start - 4, start + 4 * count) for start, count in lists if start]
+    for table in _signatures(flat):
+        if flat.scalar(table, _GRAPH, "I"):
+            at = table.at + table.fields[_GRAPH]
+            places.append((at, at + 4))
+    return places
+
+
 def _signatures(flat: Flatbuffer) -> list[Table]:
     return flat.tables(flat.root(_IDENTIFIER), _SIGNATURES, _MOST)
 
