@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from edgesdk.backends.cell_arrays import allocate_cells
+from edgesdk.backends.litert.compiled import CompiledStepBackend
 from edgesdk.backends.litert.keep_signatures import keep_signatures, signature_names
 from edgesdk.backends.litert.native_model import NativeModel
 from edgesdk.backends.litert.open_litert import open_compiled
 from edgesdk.backends.litert.signature_models import SignatureModels
+from edgesdk.backends.litert.weight_cache import WeightCache
 from edgesdk.backends.opened import OpenRequest
 from edgesdk.bundle.reader import open_bundle
+from edgesdk.bundle.step_contract import step_contracts
 from edgesdk.errors import BundleError, DeviceError
 
 
@@ -150,3 +153,22 @@ def test_what_is_packed_first_serves_every_variant_of_the_file(
         sizes.append(packed.stat().st_size)
         packed.unlink()
     assert sizes[0] == sizes[1]
+
+
+def test_a_file_that_cannot_be_read_gives_packing_memory_back(float_bundle, tmp_path):
+    variant = float_bundle.variant("litert-f32")
+    released = []
+
+    class Cache(WeightCache):
+        def release(self):
+            released.append(True)
+
+    with pytest.raises(BundleError, match="cannot be read"):
+        CompiledStepBackend(
+            tmp_path / "gone.tflite",
+            step_contracts(float_bundle.manifest, variant),
+            variant.steps,
+            threads=1,
+            weight_cache=Cache("", None, None),
+        )
+    assert released
