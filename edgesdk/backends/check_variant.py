@@ -21,7 +21,7 @@ from edgesdk.bundle.passed_checks import has_passed, remember_passed
 from edgesdk.bundle.reader import Bundle
 from edgesdk.bundle.step_contract import step_contracts
 
-_VERSION = 5
+_VERSION = 6
 """To be raised with every change of a check, so that what passed before is checked again."""
 
 

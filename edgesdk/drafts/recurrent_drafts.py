@@ -106,6 +106,8 @@ class RecurrentDrafts:
         self._depth = depth
         self._clock = clock
         self._price_s = 0.0
+        self._opened = False
+        """Whether it ran: the first run opens its stack (17 to 56 ms), and is no price."""
         self._waited_s = 0.0
         self._shapes = sorted(shape for shape in backend.shapes if shape.stack == DRAFT)
 
@@ -250,9 +252,11 @@ class RecurrentDrafts:
         largest = self._shapes[-1].tokens
         found = [self._take(chains[first : first + largest]) for first in range(0, len(chains), largest)]
         seconds = self._clock() - began
-        known = self._price_s or seconds
-        share = _PRICE_FALLS if seconds < known else _PRICE_SHARE
-        self._price_s = known + share * (min(seconds, _MOST_CHANGE * known) - known)
+        if self._opened:
+            known = self._price_s or seconds
+            share = _PRICE_FALLS if seconds < known else _PRICE_SHARE
+            self._price_s = known + share * (min(seconds, _MOST_CHANGE * known) - known)
+        self._opened = True
         return found[0] if len(found) == 1 else np.concatenate(found)
 
     def _take(self, chains: list[_Chain]) -> Float:

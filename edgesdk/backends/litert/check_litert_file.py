@@ -9,6 +9,7 @@ second for a file of 4,000 operators, so who loads a file remembers that it was 
 
 from __future__ import annotations
 
+import itertools
 import math
 import mmap
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ import numpy as np
 from edgesdk.backends.litert.check_signature import LitertContract, check_contract
 from edgesdk.backends.litert.check_sparse import stored_elements
 from edgesdk.backends.litert.flatbuffer import Flatbuffer, FlatbufferError, Table
+from edgesdk.backends.litert.keep_signatures import changed_places
 from edgesdk.backends.litert.operator_shapes import (
     BITS,
     FLOAT16,
@@ -93,20 +95,27 @@ class _LitertFile:
         model = flat.root(_IDENTIFIER)
         if flat.scalar(model, 0, "I") != _VERSION or not set(flat.present(model)) <= _MODEL_FIELDS:
             raise FlatbufferError("it is of another version, or has parts that no file of edgesdk has")
+        graph_tables = flat.tables(model, 2, _MOST_GRAPHS)
+        signatures = [(table, flat.scalar(table, 4, "I")) for table in flat.tables(model, 7, _MOST_GRAPHS)]
+        if len({index for _, index in signatures}) < len(signatures):
+            raise FlatbufferError("two signatures have one graph")
+        flat.reserve(changed_places(flat), (model, *graph_tables, *(table for table, _ in signatures)))
+        flat.expect_free(model.at, model.size)
         codes = [self._code(table) for table in flat.tables(model, 1, _MOST_ITEMS)]
         self._buffers = [self._buffer(table) for table in flat.tables(model, 4, _MOST_ITEMS)]
-        graphs = [self._graph(table, codes) for table in flat.tables(model, 2, _MOST_GRAPHS)]
+        graphs = [self._graph(table, codes) for table in graph_tables]
         if not graphs or not self._buffers:
             raise FlatbufferError("it holds no graph")
         named = {}
-        for table in flat.tables(model, 7, _MOST_GRAPHS):
-            key, inputs, outputs, graph = self._signature(table, graphs)
+        for table, index in signatures:
+            key, inputs, outputs, graph = self._signature(table, index, graphs)
             if key in named:
                 raise FlatbufferError(f"two signatures are called {key[:40]!r}")
             named[key] = (inputs, outputs, graph)
         largest = {step.signature: step for step in sorted(contract.steps)}
-        largest |= {f"{name}{WIDE}": step for name, step in largest.items()}
-        for name, step in largest.items():
+        # A signature that is a step's own and the careful form of another's must be right for both.
+        for (name, step), form in itertools.product(largest.items(), ("", WIDE)):
+            name = f"{name}{form}"
             if name in named:
                 inputs, outputs, graph = named[name]
                 check_contract(
@@ -140,6 +149,7 @@ class _LitertFile:
             if count or offset > self._size or size > self._size - offset:
                 raise FlatbufferError("a constant lies outside the file")
             start, count = offset, size
+            flat.expect_free(start, count)
         if not count:
             return 0
         if start % _ALIGNMENT_BYTES:
@@ -308,10 +318,9 @@ class _LitertFile:
         return values
 
     def _signature(
-        self, table: Table, graphs: Sequence[_Graph]
+        self, table: Table, index: int, graphs: Sequence[_Graph]
     ) -> tuple[str, Mapping[str, int], Mapping[str, int], _Graph]:
         flat = self._flat
-        index = flat.scalar(table, 4, "I")
         if index >= len(graphs):
             raise FlatbufferError("a signature has no graph")
         graph = graphs[index]

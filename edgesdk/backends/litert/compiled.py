@@ -31,9 +31,9 @@ from edgesdk.backends.protocol import Array, Cells, StepBuffers
 from edgesdk.backends.step_buffers import StepArrays
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_contract import NUMBER_BYTES, StepContract
-from edgesdk.bundle.step_names import PortTensor, StepTensors, has_few_columns, litert_tensors
+from edgesdk.bundle.step_names import WIDE, PortTensor, StepTensors, has_few_columns, litert_tensors
 from edgesdk.bundle.step_shape import MAIN, smallest_step
-from edgesdk.errors import DeviceError
+from edgesdk.errors import DeviceError, EdgeError
 
 _BOUND_CELLS = 4
 """Cell arrays of a stack whose buffers are kept: a sequence has one, and leaves it when it grows."""
@@ -198,28 +198,37 @@ class CompiledStepBackend:
             raise DeviceError(f"LiteRT cannot load {path.name}: {fatal}")
         if device == "gpu":
             return WrappedModel(path)
-        packed = None if weight_cache is None else weight_cache.path
         try:
-            found = weight_cache is not None and weight_cache.state == "hit"
-            model = self._open(path, threads, packed, found=found)
+            model = self._open(path, threads, weight_cache)
             if weight_cache is not None:
                 weight_cache.finish()
-        except DeviceError:
+        except EdgeError:
             if weight_cache is not None:
                 weight_cache.release()
             raise
         return model
 
     def _open(
-        self, path: Path, threads: int, packed: Path | None, *, found: bool
+        self, path: Path, threads: int, weight_cache: WeightCache | None
     ) -> NativeModel | SignatureModels:
-        """Opens what is needed at once where packed weights are found, else all that may be needed."""
+        """Opens what is needed at once where packed weights are found, else all that may be needed.
+
+        What is packed is kept for every variant of the file, so stacks of others are then opened, too.
+        """
+        packed, state = (None, None) if weight_cache is None else (weight_cache.path, weight_cache.state)
         named = set(signature_names(path))
         wanted = {shape: self._forms.name(shape, named.__contains__) for shape in self._shapes}
         if not named.issuperset(wanted.values()):  # which is said where it is used
             return NativeModel(path, threads=threads, weight_cache=packed)
-        if not found:
-            return NativeModel(path, threads=threads, weight_cache=packed, signatures=set(wanted.values()))
+        if state != "hit":
+            kept = set(wanted.values())
+            if packed is not None and state is None:  # what this packs may be kept
+                kept |= {
+                    name
+                    for name in named.difference(shape.signature for shape in self._shapes)
+                    if not name.endswith(WIDE)
+                }
+            return NativeModel(path, threads=threads, weight_cache=packed, signatures=kept)
         main = [shape for shape in self._shapes if shape.stack == MAIN] or self._shapes
         first = {wanted[shape] for shape in (main[0], main[-1])}
         return SignatureModels(path, first, threads=threads, weight_cache=packed)

@@ -7,7 +7,9 @@ schema; a table's fields are numbered as in one.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +49,41 @@ class Flatbuffer:
         self._size = len(data)
         self._vtables: dict[int, tuple[int, tuple[int, ...]]] = {}
         self._left = _MOST_WORK
+        self._reserved: list[tuple[int, int]] = []
+        self._low = self._high = 0
+
+    def reserve(self, places: Iterable[tuple[int, int]], tables: Iterable[Table]) -> None:
+        """Has nothing more be read of bytes that somebody will change.
+
+        Args:
+            places: where they begin and end.
+            tables: what was read so far, beside the descriptions of tables: none of it may begin there.
+
+        Raises:
+            FlatbufferError: two of them overlap, or one of them and what was read.
+        """
+        places = sorted(places)
+        if any(end > begin for (_, end), (begin, _) in pairwise(places)):
+            raise FlatbufferError("two of its lists overlap")
+        if not places:
+            return
+        self._reserved, self._low, self._high = places, places[0][0], places[-1][1]
+        self.expect_free(0, 8)
+        for table in tables:
+            self.expect_free(table.at, 4)
+        for at, (_, fields) in self._vtables.items():
+            self.expect_free(at, 4 + 2 * len(fields))
+
+    def expect_free(self, at: int, size: int) -> None:
+        """Refuses to read what is reserved.
+
+        Raises:
+            FlatbufferError: some of these bytes are.
+        """
+        if at < self._high and at + size > self._low:
+            for begin, end in self._reserved:
+                if at < end and at + size > begin:
+                    raise FlatbufferError("its list of graphs or of signatures is something else, too")
 
     def root(self, identifier: bytes) -> Table:
         """The root table.
@@ -70,6 +107,7 @@ class Flatbuffer:
         reader = _SCALARS[code]
         if at + reader.size > table.at + table.size:
             raise FlatbufferError(f"field {field} leaves its table")
+        self.expect_free(at, reader.size)
         return int(reader.unpack_from(self._data, at)[0])
 
     def child(self, table: Table, field: int) -> Table | None:
@@ -98,6 +136,7 @@ class Flatbuffer:
             raise FlatbufferError("a vector ends outside the file")
         if width > 4 and (at + 4) % width:
             raise FlatbufferError("a vector is not aligned")
+        self.expect_free(at, 4 + count * width)
         return at + 4, count
 
     def integers(self, table: Table, field: int, most: int) -> tuple[int, ...]:
@@ -143,6 +182,7 @@ class Flatbuffer:
         """Where the offset at a place leads: always forward, and into the file."""
         if at % 4 or at + 4 > self._size:
             raise FlatbufferError("an offset lies outside the file")
+        self.expect_free(at, 4)
         step = _UOFFSET.unpack_from(self._data, at)[0]
         if step < 4 or at + step > self._size - 4:
             raise FlatbufferError("an offset leads out of the file")
@@ -151,6 +191,7 @@ class Flatbuffer:
     def _table(self, at: int) -> Table:
         if at % 4 or at + 4 > self._size:
             raise FlatbufferError("a table lies outside the file")
+        self.expect_free(at, 4)
         where = at - _SOFFSET.unpack_from(self._data, at)[0]
         known = self._vtables.get(where)
         if known is None:
@@ -167,6 +208,7 @@ class Flatbuffer:
         count = (own - 4) // 2
         if own < 4 or own % 2 or count > _MOST_FIELDS or at + own > self._size or size < 4:
             raise FlatbufferError("the description of a table is broken")
+        self.expect_free(at, own)
         fields = struct.unpack_from(f"<{count}H", self._data, at + 4)
         if any(place and not 4 <= place < size for place in fields):
             raise FlatbufferError("a field lies outside its table")

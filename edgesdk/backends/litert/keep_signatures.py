@@ -12,7 +12,9 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Collection
+from contextlib import nullcontext
 from pathlib import Path
+from typing import BinaryIO
 
 from edgesdk.backends.litert.flatbuffer import Flatbuffer, FlatbufferError, Table
 from edgesdk.backends.say_damage import say_damage
@@ -23,38 +25,59 @@ _MOST = 256
 _OFFSET = struct.Struct("<I")
 
 
-def signature_names(path: Path) -> list[str]:
+def signature_names(path: Path, file: BinaryIO | None = None) -> list[str]:
     """Names of a file's signatures, in order.
+
+    Args:
+        path: the file.
+        file: the same file where it is open.
 
     Raises:
         BundleError: the file is damaged.
     """
     with (
         say_damage(path, FlatbufferError),
-        path.open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        nullcontext(file) if file else path.open("rb") as source,
+        mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
         memoryview(mapped) as data,
     ):
         flat = Flatbuffer(data)
         return [flat.text(table, _KEY) for table in _signatures(flat)]
 
 
-def keep_signatures(path: Path, names: Collection[str]) -> mmap.mmap:
+def keep_signatures(path: Path, names: Collection[str], file: BinaryIO | None = None) -> mmap.mmap:
     """Maps a file as if it had no other signatures than these, in their order in the file.
 
     Args:
         path: a file that has passed `check_litert_file`.
         names: of signatures, each with a graph of its own; those that the file does not have count for
             nothing.
+        file: the same file where it is open, which stays so: by its path another may be found meanwhile.
 
     Raises:
         BundleError: the file is damaged.
     """
-    with say_damage(path, FlatbufferError), path.open("rb") as file:
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    with say_damage(path, FlatbufferError), nullcontext(file) if file else path.open("rb") as source:
+        mapped = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_COPY)
         with memoryview(mapped) as data:
             _shorten(Flatbuffer(data), data, names)
     return mapped
+
+
+def changed_places(flat: Flatbuffer) -> list[tuple[int, int]]:
+    """Where bytes begin and end that `keep_signatures` may change: a check sees to it that they are no more.
+
+    Raises:
+        FlatbufferError: the lists are not there, or lie outside the file.
+    """
+    root = flat.root(_IDENTIFIER)
+    lists = [flat.vector(root, field, 4) for field in (_GRAPHS, _SIGNATURES)]
+    places = [(start - 4, start + 4 * count) for start, count in lists if start]
+    for table in _signatures(flat):
+        if flat.scalar(table, _GRAPH, "I"):
+            at = table.at + table.fields[_GRAPH]
+            places.append((at, at + 4))
+    return places
 
 
 def _signatures(flat: Flatbuffer) -> list[Table]:
@@ -72,6 +95,8 @@ def _shorten(flat: Flatbuffer, data: memoryview, names: Collection[str]) -> None
     )
     if not kept or kept[-1][0] >= lists[0][1]:
         raise FlatbufferError("a signature that is wanted has no graph")
+    if len({graph for graph, _, _ in kept}) < len(kept):
+        raise FlatbufferError("two signatures have one graph")
     targets = [[at + _OFFSET.unpack_from(data, at)[0] for at in _places(*found)] for found in lists]
     for place, (graph, signature, table) in enumerate(kept):
         for (start, _), old, index in zip(lists, targets, (graph, signature), strict=True):

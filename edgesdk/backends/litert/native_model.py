@@ -15,6 +15,7 @@ import threading
 import weakref
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from edgesdk.backends.litert.host_memory import HostBuffer, Layout, c_library
 from edgesdk.backends.litert.keep_signatures import keep_signatures
@@ -69,6 +70,7 @@ class NativeModel:
         weight_cache: Path | None,
         profiled: bool = False,
         signatures: Collection[str] | None = None,
+        file: BinaryIO | None = None,
     ) -> None:
         """Opens a file on the CPU.
 
@@ -78,6 +80,7 @@ class NativeModel:
             weight_cache: where packed weights are kept; None to pack anew.
             profiled: have LiteRT time its operators.
             signatures: names of those to open; None for all.
+            file: the LiteRT file where it is open, for some of its signatures.
 
         Raises:
             DeviceError: LiteRT refused something.
@@ -86,7 +89,7 @@ class NativeModel:
         self._running = threading.Lock()
         handles: list[tuple[str, ctypes.c_void_p]] = []
         # LiteRT reads it as long as the model is there, so it is held by what destroys the model.
-        mapped = None if signatures is None else keep_signatures(path, signatures)
+        mapped = None if signatures is None else keep_signatures(path, signatures, file)
         try:
             with caught_native_log(known=NATIVE_LINES):
                 self.handle = _open(self._library, handles, path, mapped, threads, weight_cache, profiled)

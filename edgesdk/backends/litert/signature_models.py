@@ -2,16 +2,22 @@
 
 A model needs the step of one token and that of prompts at once; the one for a few tokens, or those of further
 stacks, perhaps never. Models of one file share its packed weights, and so it is done where these are found.
+
+The file stays open, so that a signature which is opened later is one of the very file that was loaded, also
+where another has its name meanwhile or it was deleted. One that was written to is refused.
 """
 
 from __future__ import annotations
 
+import os
 import threading
+import weakref
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from edgesdk.backends.litert.keep_signatures import signature_names
 from edgesdk.backends.litert.native_model import Arguments, NativeModel
+from edgesdk.backends.say_damage import say_damage
 from edgesdk.errors import DeviceError
 
 
@@ -30,10 +36,15 @@ class SignatureModels:
             weight_cache: packed weights that are there; without, every further model packs its own.
 
         Raises:
+            BundleError: the file is damaged, or cannot be read.
             DeviceError: LiteRT refused something.
         """
         self._path, self._threads, self._weight_cache = path, threads, weight_cache
-        self._names = signature_names(path)
+        with say_damage(path):
+            self._file = path.open("rb")
+        self._end = weakref.finalize(self, self._file.close)
+        self._written = self._last_written()
+        self._names = signature_names(path, self._file)
         self._opening = threading.Lock()
         self._models: list[NativeModel] = []
         self._places: dict[int, tuple[NativeModel, int]] = {}
@@ -84,6 +95,7 @@ class SignatureModels:
             self._closed = True
             for model in self._models:
                 model.close()
+            self._end()
 
     def _place(self, index: int) -> tuple[NativeModel, int]:
         """The model of a signature and its index there."""
@@ -95,9 +107,18 @@ class SignatureModels:
             return self._places[index]
 
     def _open(self, names: Collection[str]) -> None:
+        if self._last_written() != self._written:
+            raise DeviceError(f"{self._path.name} was written to since it was loaded; load it again")
+        packed = self._weight_cache
+        if packed is not None and not packed.exists():
+            packed = None  # LiteRT would write there, and end the process where it cannot
         model = NativeModel(
-            self._path, threads=self._threads, weight_cache=self._weight_cache, signatures=names
+            self._path, threads=self._threads, weight_cache=packed, signatures=names, file=self._file
         )
         self._models.append(model)
         for name in names:
             self._places[self._names.index(name)] = (model, model.index(name))
+
+    def _last_written(self) -> tuple[int, int]:
+        found = os.fstat(self._file.fileno())
+        return found.st_size, found.st_mtime_ns

@@ -203,7 +203,7 @@ def test_it_goes_on_through_what_wraps_the_backend(wrap):
 def test_a_run_that_was_held_up_is_no_price():
     """Nothing is run that seems dear, so a price that is wrong once must not stay."""
     now = [0.0]
-    takes = iter([0.02, *[0.0001] * 20, 0.5, *[0.0001] * 20])
+    takes = iter([0.05, *[0.0001] * 20, 0.5, *[0.0001] * 20])
 
     class Timed(Counting):
         def run(self, shape, cells):
@@ -211,9 +211,16 @@ def test_a_run_that_was_held_up_is_no_price():
             now[0] += next(takes)
 
     drafts = RecurrentDrafts("d", Timed(), IDS, depth=1, clock=lambda: now[0])
-    for _ in range(12):  # the first run lays out what the others find
+    drafts.guess([request(7, 8)])
+    assert drafts.price_s == 0.0  # the first run opens what the others find
+    for _ in range(3):
         drafts.guess([request(7, 8)])
     assert drafts.price_s < 0.0002
-    for _ in range(10):
+    for _ in range(17):
+        drafts.guess([request(7, 8)])
+    before = drafts.price_s
+    drafts.guess([request(7, 8)])
+    assert before < drafts.price_s
+    for _ in range(8):
         drafts.guess([request(7, 8)])
     assert drafts.price_s < 0.00013

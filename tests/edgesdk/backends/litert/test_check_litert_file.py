@@ -4,6 +4,7 @@ import ast
 import copy
 import dataclasses
 import random
+import struct
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from edgesdk.backends.litert import check_litert_file as module
 from edgesdk.backends.litert.check_litert_file import check_litert_file
 from edgesdk.backends.litert.check_signature import TYPES, LitertContract, check_contract
+from edgesdk.backends.litert.flatbuffer import Flatbuffer
+from edgesdk.backends.litert.keep_signatures import changed_places
 from edgesdk.backends.litert.operator_shapes import OPERATORS, Operand
 from edgesdk.bundle.step_contract import main_stack, step_contracts
 from edgesdk.bundle.step_names import litert_tensors
@@ -191,6 +194,52 @@ def by_constants(model):
     constant.buffer, constant.name, constant.shapeSignature = len(model.buffers) - 1, b"constant", None
     graph.tensors.append(constant)
     gather.inputs = [gather.inputs[0], len(graph.tensors) - 1]
+
+
+def once_more(model, key, graph=None):
+    """The first signature under another name, with a graph of its own where none is given."""
+    signature = copy.deepcopy(model.signatureDefs[0])
+    signature.signatureKey = key
+    if graph is None:
+        model.subgraphs.append(copy.deepcopy(model.subgraphs[signature.subgraphIndex]))
+        graph = len(model.subgraphs) - 1
+    signature.subgraphIndex = graph
+    model.signatureDefs.append(signature)
+
+
+def test_two_signatures_of_one_graph_are_refused(edited):
+    edited(lambda model: once_more(model, b"other"))
+    with pytest.raises(BundleError, match="two signatures have one graph"):
+        edited(lambda model: once_more(model, b"other", model.signatureDefs[0].subgraphIndex))
+
+
+def test_the_careful_form_of_a_step_is_no_other_step(file, contract, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_ALIGNMENT_BYTES", 1)
+    path = tmp_path / "model.tflite"
+    path.write_bytes(packed(file, lambda model: once_more(model, b"step_1_wide")))
+    check_litert_file(path, contract)
+    few = next(step for step in contract.steps if step.tokens == step.rows == 8)
+    steps = (*contract.steps, dataclasses.replace(few, signature="step_1_wide"))
+    with pytest.raises(DeviceError, match=r"not as its manifest says|has the shape"):
+        check_litert_file(path, dataclasses.replace(contract, steps=steps))
+
+
+@pytest.mark.parametrize("place", [0, 2])
+def test_what_is_changed_when_signatures_are_left_out_is_nothing_else(file, contract, tmp_path, place):
+    data = bytearray(file.read_bytes())
+    with memoryview(data) as view:
+        flat = Flatbuffer(view)
+        at, _ = changed_places(flat)[place]
+        model = flat.root(b"TFL3")
+        signatures = flat.tables(model, 7, 9)
+        named = [(signature, 2) for signature in signatures]
+        named += [(tensor, 3) for graph in flat.tables(model, 2, 9) for tensor in flat.tables(graph, 0, 9999)]
+        before = next(table.at + table.fields[name] for table, name in named if table.at + table.size <= at)
+        struct.pack_into("<I", view, before, at - before)  # a name lies there, too
+    path = tmp_path / "model.tflite"
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match="is something else, too"):
+        check_litert_file(path, contract)
 
 
 def test_packed_anew_it_is_the_same_file(edited):
