@@ -233,7 +233,7 @@ def _dex(work: Path, dx: Path, settings: Settings, classes: Path, jars: Iterable
 def _expect_natives(aar: Path) -> None:
     """Before anything is fetched and compiled."""
     artefact = f"onnxruntime-android-{jvm.property_of_pom('onnxruntime.version')}.aar"
-    again = f"expected ONNX Runtime's AAR ({artefact}, com.microsoft.onnxruntime); fetch it, or leave the option out"
+    again = f"expected ONNX Runtime's AAR, {artefact}; fetch it, or leave the option out"
     if not aar.is_file():
         raise RuntimeError(f"{aar} is no file, {again}")
     if not zipfile.is_zipfile(aar):

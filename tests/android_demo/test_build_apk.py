@@ -143,7 +143,7 @@ def test_a_wrong_aar_is_said_before_anything_is_made(build_apk, tmp_path, monkey
         (
             "--onnxruntime-aar",
             missing,
-        ): "no.aar is no file, expected ONNX Runtime's AAR (onnxruntime-android-",
+        ): "no.aar is no file, expected ONNX Runtime's AAR, onnxruntime-android-",
         ("--onnxruntime-aar", text): "a.aar is no zip, expected",
         ("--onnxruntime-aar", other): "other.aar has no jni/arm64-v8a/libonnxruntime.so, expected",
         ("--keystore", missing): "no.aar is no file, expected a keystore; name one",
