@@ -135,6 +135,10 @@ def _show(report: StreamReport, wall_s: float, as_json: bool) -> None:
             ("form", report.form),
             ("trained", f"{report.steps} steps, {report.places} places, {wall_s / 60:.1f} min in all"),
             ("parameters", f"{report.parameters / 1e6:.1f} M, {report.share:.1%} of the target's"),
+            (
+                "merge",
+                "not needed: the model is as it was" if report.adapter is None else str(report.adapter),
+            ),
             ("losses", "losses.svg" if report.plotted else "not drawn: matplotlib is not installed"),
         ]
     )
