@@ -106,6 +106,10 @@ def build(
     Raises:
         RuntimeError: something is missing, or a tool failed; the message is its first line.
     """
+    if natives is not None:
+        _expect_natives(natives)
+    if keystore is not None and not keystore.is_file():
+        raise RuntimeError(f"{keystore} is no file, expected a keystore; name one, or leave --keystore out")
     reason = lacking()
     if reason is not None:
         raise RuntimeError(reason)
@@ -226,6 +230,20 @@ def _dex(work: Path, dx: Path, settings: Settings, classes: Path, jars: Iterable
     return dex
 
 
+def _expect_natives(aar: Path) -> None:
+    """Before anything is fetched and compiled."""
+    artefact = f"onnxruntime-android-{jvm.property_of_pom('onnxruntime.version')}.aar"
+    again = f"expected ONNX Runtime's AAR, {artefact}; fetch it, or leave the option out"
+    if not aar.is_file():
+        raise RuntimeError(f"{aar} is no file, {again}")
+    if not zipfile.is_zipfile(aar):
+        raise RuntimeError(f"{aar} is no zip, {again}")
+    with zipfile.ZipFile(aar) as file:
+        for name in NATIVES:
+            if f"jni/{ABI}/{name}" not in file.namelist():
+                raise RuntimeError(f"{aar.name} has no jni/{ABI}/{name}, {again}")
+
+
 def _pack(apk: Path, dex: Path, natives: Path | None) -> None:
     with zipfile.ZipFile(apk, "a", zipfile.ZIP_DEFLATED) as target:
         target.write(dex, "classes.dex")
@@ -233,14 +251,8 @@ def _pack(apk: Path, dex: Path, natives: Path | None) -> None:
             return
         with zipfile.ZipFile(natives) as aar:
             for name in NATIVES:
-                try:
-                    data = aar.read(f"jni/{ABI}/{name}")
-                except KeyError as error:
-                    raise RuntimeError(
-                        f"{natives.name} has no jni/{ABI}/{name}; name ONNX Runtime's AAR"
-                    ) from error
                 # As it is: the system maps libraries out of the APK (extractNativeLibs is false).
-                target.writestr(f"lib/{ABI}/{name}", data, zipfile.ZIP_STORED)
+                target.writestr(f"lib/{ABI}/{name}", aar.read(f"jni/{ABI}/{name}"), zipfile.ZIP_STORED)
 
 
 def _test_key(folder: Path) -> Path:

@@ -64,7 +64,8 @@ def option_row(option: click.Option) -> str:
         value = option.metavar or "|".join(getattr(option.type, "choices", [])) or option.type.name.upper()
     names = f"`{', '.join(option.opts)}{' ' + value if value else ''}`".replace("|", "\\|")
     text, _, stated = (option.help or "").partition(" Default: ")
-    shown = f"`{option.default}`" if option.show_default else stated.rstrip(".")
+    default = ",".join(option.default) if isinstance(option.default, tuple) else option.default
+    shown = f"`{default}`" if option.show_default else stated.rstrip(".")
     if option.is_flag:
         shown = "off"
     return f"| {names} | {text} | {shown or ('required' if option.required else '')} |"

@@ -11,7 +11,7 @@ import click
 from edgesdk.cli.convert_options import split_list
 from edgesdk.cli.given_texts import given_texts
 from edgesdk.cli.load_options import load_options
-from edgesdk.cli.options import early_exit_option, model_argument
+from edgesdk.cli.options import early_exit_option, list_option, model_argument
 from edgesdk.cli.output import print_json, print_table, show_exits, show_receipt
 from edgesdk.errors import UnsupportedOption
 
@@ -31,11 +31,9 @@ _BATCH = 64
 @click.command(short_help="Give texts one of some labels.", epilog=EXAMPLES)
 @model_argument
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
+@list_option(
     "--labels",
-    required=True,
-    metavar="LIST",
-    help="Words to choose from, joined by commas; each must begin with a token of its own.",
+    "Words to choose from, joined by commas; each must begin with a token of its own.",
 )
 @click.option(
     "--lines", is_flag=True, help="Every line of a file is a text of its own; empty ones are left out."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, get_args
 import click
 
 from edgesdk.bundle.manifest import CellType
-from edgesdk.cli.options import Command, Decorator, grouped
+from edgesdk.cli.options import Command, Decorator, grouped, list_option
 from edgesdk.errors import UnsupportedOption, quoted
 
 if TYPE_CHECKING:
@@ -45,23 +45,19 @@ class Converting(TypedDict):
 
 
 _CONVERTING: tuple[Decorator, ...] = (
-    click.option(
+    list_option(
         "--target",
-        default="litert,onnx",
-        show_default=True,
-        metavar="LIST",
-        help="What to write: litert, litert-static, onnx, onnx-step, openvino, onnx-npu, coreml, "
+        "What to write: litert, litert-static, onnx, onnx-step, openvino, onnx-npu, coreml, "
         "coreml-state, joined by commas.",
+        default="litert,onnx",
     ),
-    click.option(
+    list_option(
         "--recipe",
-        default="w8",
-        show_default=True,
-        metavar="LIST",
-        help="How to quantise: f32, f16, source, source-h4, w8, w4b32, w4b64, w4c, p4 (palettes, for coreml "
+        "How to quantise: f32, f16, source, source-h4, w8, w4b32, w4b64, w4c, p4 (palettes, for coreml "
         "only), or a .json file, joined by commas; each target gets each. Those with w and p are calibrated, "
         "or with -round just rounded, which is faster and worse. With -exact products read activations "
         "without loss.",
+        default="w8",
     ),
     click.option(
         "--context",

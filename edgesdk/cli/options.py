@@ -342,6 +342,30 @@ def _check_ruling(ruling: Ruling) -> None:
         check_grammar(GenerationOptions(**ruling))
 
 
+def list_option(name: str, meaning: str, default: str | None = None) -> Decorator:
+    """An option of names that are joined by commas; one that is given again adds to them.
+
+    Args:
+        name: of the option, such as `--target`.
+        meaning: the help.
+        default: None where it is required; the command gets a text like it.
+    """
+    return click.option(
+        name,
+        multiple=True,
+        callback=_joined,
+        metavar="LIST",
+        default=None if default is None else (default,),
+        required=default is None,
+        show_default=default is not None,
+        help=meaning,
+    )
+
+
+def _joined(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> str:
+    return ",".join(value)
+
+
 def grouped(function: Command, name: str, keys: Sequence[str], options: Sequence[Decorator]) -> Command:
     """Adds options, handed on as one mapping.
 

@@ -15,6 +15,7 @@ from edgesdk.bundle.printable import printable
 from edgesdk.cli.convert import converters_installed, show_conversion
 from edgesdk.cli.convert_once import RECIPE
 from edgesdk.cli.convert_options import split_list
+from edgesdk.cli.options import list_option
 from edgesdk.cli.progress_line import ProgressLine, print_event
 from edgesdk.cli.shelved_source import SHORT_NAMES, ShelvedSource, making_alone
 from edgesdk.errors import BundleError, CheckpointError
@@ -33,19 +34,15 @@ Examples:
 @click.option(
     "--name", metavar="NAME", help="What the model is called on the shelf. Default: made from SOURCE."
 )
-@click.option(
+@list_option(
     "--recipe",
+    "How to quantise, as for `edgesdk convert`, whose own default (w8) calibrates: slower and better.",
     default=RECIPE,
-    show_default=True,
-    metavar="LIST",
-    help="How to quantise, as for `edgesdk convert`, whose own default (w8) calibrates: slower and better.",
 )
-@click.option(
+@list_option(
     "--target",
+    "What to write, as for `edgesdk convert`. One of the two takes half the disk.",
     default="litert,onnx",
-    show_default=True,
-    metavar="LIST",
-    help="What to write, as for `edgesdk convert`. One of the two takes half the disk.",
 )
 @click.option(
     "--context",

@@ -9,7 +9,7 @@ import click
 
 from edgesdk.cli.convert import converters_installed
 from edgesdk.cli.convert_options import split_list
-from edgesdk.cli.options import json_option, threads_option
+from edgesdk.cli.options import json_option, list_option, threads_option
 from edgesdk.cli.output import print_facts, print_json
 from edgesdk.cli.progress_line import tell_counts
 
@@ -39,12 +39,10 @@ Examples:
     show_default=True,
     help="svm and crf learn from features; top_prob is a threshold, fixed one block for all.",
 )
-@click.option(
+@list_option(
     "--features",
+    "What svm and crf read: gap, top_prob, cos_attention, cos_feed_forward, cos_hidden.",
     default="gap,top_prob",
-    show_default=True,
-    metavar="LIST",
-    help="What svm and crf read: gap, top_prob, cos_attention, cos_feed_forward, cos_hidden.",
 )
 @click.option(
     "--shots",

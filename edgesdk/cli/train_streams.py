@@ -9,7 +9,7 @@ import click
 
 from edgesdk.cli.convert import converters_installed
 from edgesdk.cli.convert_options import split_list
-from edgesdk.cli.options import json_progress_option, revision_option
+from edgesdk.cli.options import json_progress_option, list_option, revision_option
 from edgesdk.cli.output import print_facts, print_json, print_table
 from edgesdk.cli.training_options import Learning, learning_options, read_learning, run_training
 
@@ -64,12 +64,10 @@ Examples:
     metavar="N",
     help="Of the low-rank parts that products of streams have.",
 )
-@click.option(
+@list_option(
     "--parts",
+    "Products of each layer that have them: some of q, k, v, o, gate, up, down, joined by commas.",
     default="q,o,down",
-    show_default=True,
-    metavar="LIST",
-    help="Products of each layer that have them: some of q, k, v, o, gate, up, down, joined by commas.",
 )
 @click.option(
     "--loss",
@@ -137,6 +135,10 @@ def _show(report: StreamReport, wall_s: float, as_json: bool) -> None:
             ("form", report.form),
             ("trained", f"{report.steps} steps, {report.places} places, {wall_s / 60:.1f} min in all"),
             ("parameters", f"{report.parameters / 1e6:.1f} M, {report.share:.1%} of the target's"),
+            (
+                "merge",
+                "not needed: the model is as it was" if report.adapter is None else str(report.adapter),
+            ),
             ("losses", "losses.svg" if report.plotted else "not drawn: matplotlib is not installed"),
         ]
     )

@@ -134,14 +134,28 @@ def test_its_dex_gives_the_tokens_of_the_class_files(apk, built, tmp_path):
     assert re.search(r"edgemodel\.decoding\.Answer source: .*replayed\.jar", said)
 
 
-def test_a_wrong_aar_leaves_nothing_behind(build_apk, tmp_path):
-    aar = tmp_path / "other.aar"
-    with zipfile.ZipFile(aar, "w") as file:
+def test_a_wrong_aar_is_said_before_anything_is_made(build_apk, tmp_path, monkeypatch, capsys):
+    missing, text, other, out = (tmp_path / name for name in ("no.aar", "a.aar", "other.aar", "out/app.apk"))
+    text.write_text("nothing", encoding="utf-8")
+    with zipfile.ZipFile(other, "w") as file:
         file.writestr("classes.jar", b"")
-    linked, dex = tmp_path / "linked.apk", tmp_path / "classes.dex"
-    dex.write_bytes(b"dex")
-    with pytest.raises(RuntimeError, match=re.escape("other.aar has no jni/arm64-v8a/libonnxruntime.so")):
-        build_apk._pack(linked, dex, aar)
+    given = {
+        (
+            "--onnxruntime-aar",
+            missing,
+        ): "no.aar is no file, expected ONNX Runtime's AAR, onnxruntime-android-",
+        ("--onnxruntime-aar", text): "a.aar is no zip, expected",
+        ("--onnxruntime-aar", other): "other.aar has no jni/arm64-v8a/libonnxruntime.so, expected",
+        ("--keystore", missing): "no.aar is no file, expected a keystore; name one",
+    }
+    for (option, path), message in given.items():
+        monkeypatch.setattr("sys.argv", ["build_apk.py", "--out", str(out), option, str(path)])
+        assert build_apk.main() == 1
+        said = capsys.readouterr().err
+        assert message in said
+        assert said.startswith("error: ")
+        assert len(said.splitlines()) == 1
+    assert not out.parent.exists()
 
 
 def test_gradle_and_maven_name_the_same_versions(jvm, script):

@@ -41,7 +41,7 @@ def test_maven_runs_all_tests(built):
     jvm, _, said = built
     library = ("bundle.BundleImportTest", "bundle.BundleTest", "chat.ChatTest", "steps.StepTest")
     assert sum(ran(said, f"edgemodel.{name}") for name in library) >= 20
-    assert ran(said, "edgemodel.bundle.BundleDownloadTest") == 12
+    assert ran(said, "edgemodel.bundle.BundleDownloadTest") == 15
     assert ran(said, "edgemodel.decoding.DecodingTest") + ran(said, "edgemodel.text.TextTest") >= 18
     assert ran(said, "edgemodel.onnxruntime.OnnxRuntimeTest") >= 3
     if jvm.find_jdk()[1] >= jvm.FOREIGN_JAVA:

@@ -104,10 +104,12 @@ def _share(tensors: TensorStore, head: int) -> float:
     """The share of a head's channels that rotate."""
     if _FACTORS not in tensors:
         return 1.0
-    factors = tensors.load(_FACTORS)
+    # Its shape first: a head may claim more channels than there is memory.
+    factors = tensors.load(_FACTORS) if tensors.shape(_FACTORS) == (head // 2,) else np.zeros(1, np.float32)
     turning = int(np.count_nonzero(factors == 1.0))
-    expected = [1.0] * turning + [_STILL] * (head // 2 - turning)
-    if not np.array_equal(factors, np.array(expected, np.float32)):
+    if not np.array_equal(
+        factors, np.where(np.arange(len(factors)) < turning, 1.0, _STILL).astype(np.float32)
+    ):
         raise CheckpointError(
             f"{_FACTORS} has other factors than ones and then {_STILL:g} for {head // 2} pairs of channels; "
             "convert from the Hugging Face checkpoint, whose configuration says what they are"

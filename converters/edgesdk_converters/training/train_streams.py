@@ -67,8 +67,9 @@ class StreamReport:
         form: where they begin.
         steps: of training.
         places: learnt from, each time counted.
-        parameters: numbers that were trained.
+        parameters: numbers of the streams; those that change the model, of the mode shared, come beside them.
         share: of the target's.
+        adapter: folder of the changes of the model; None in the mode lossless.
         worth: on greedy answers that were held back; None where there were none.
         changes: of the model itself, in the mode shared, on answers that were held back and on the shipped
             sample, as far as they were not learnt from.
@@ -84,6 +85,7 @@ class StreamReport:
     worth: StreamWorth | None
     changes: tuple[ModelChange, ...]
     plotted: bool
+    adapter: Path | None
 
 
 def train_streams(
@@ -121,6 +123,8 @@ def train_streams(
     rows = StreamRows(config, program, options.tokens, options.numbers, whole=shared)
     if shared:
         peft_modules(spec.architecture, list(rows.adapted))
+        if (folder := out / _ADAPTER).exists() and not folder.is_dir():
+            raise UnsupportedOption(f"{folder} is a file, expected the adapter's folder; move it away")
     check_words(checkpoint.tokenizer.record.eos_ids, spec.vocab_size, min(options.words, spec.vocab_size))
     work = options.work if options.work is not None else out / "work"
     target = take_work_folder(source, revision, checkpoint, program, work)
@@ -214,6 +218,7 @@ class _StreamRun:
             worth,
             changes,
             plotted,
+            self._out / _ADAPTER if options.mode == "shared" else None,
         )
 
     def _changes(self, parameters: Tensors) -> tuple[ModelChange, ...]:

@@ -77,7 +77,7 @@ class Factors(dict):
         return iter(self._tensors)
 
     def shape(self, name):
-        return self._tensors.shape(name)
+        return self[name].shape if name in self else self._tensors.shape(name)
 
     def load(self, name):
         return self[name] if name in self else self._tensors.load(name)
@@ -88,3 +88,11 @@ def test_other_rotary_factors_are_refused(opened, factors):
     metadata, tensors = opened
     with pytest.raises(CheckpointError, match="ones and then 1e\\+30 for 16 pairs of channels"):
         config_from_gguf(metadata, Factors(tensors, factors))
+
+
+def test_a_head_larger_than_memory_is_refused(opened):
+    metadata, tensors = opened
+    for key in ("attention.key_length", "attention.value_length", "rope.dimension_count"):
+        metadata[f"gemma4.{key}"] = 1 << 62
+    with pytest.raises(CheckpointError, match="for 2305843009213693952 pairs of channels"):
+        config_from_gguf(metadata, tensors)

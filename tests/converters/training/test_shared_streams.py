@@ -16,7 +16,7 @@ import edgesdk
 from edgesdk.decoding.draft_source import DraftSource
 from edgesdk.drafts.combine import CombinedDrafter
 from edgesdk.drafts.stream_drafts import StreamDrafts
-from edgesdk.errors import CheckpointError
+from edgesdk.errors import CheckpointError, UnsupportedOption
 from edgesdk.model import Model
 from edgesdk_converters.adapters.adapter import parse_adapter
 from edgesdk_converters.adapters.merge_adapter import merge_adapters
@@ -81,6 +81,7 @@ def test_a_report_says_what_became_of_the_model(trained, form):
     folder, reports = trained
     lines = read_log(folder / form / "work" / "streams" / "log.jsonl")
     assert all(0 < line["nats"] < line["loss"] for line in lines)  # the streams' share is beside it
+    assert reports[form].adapter == folder / form / "adapter"
     answers, sample = reports[form].changes
     assert answers.bits_after != answers.bits_before
     assert 0 < answers.same <= 1
@@ -182,3 +183,10 @@ def test_streams_fit_no_model_but_the_changed_one(trained, tmp_path):
     with pytest.raises(CheckpointError, match="trained together with changes"):
         convert(str(TINY), tmp_path / "out", wish)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_adapter_s_place_is_said_before_anything_is_learnt(tmp_path):
+    (tmp_path / "adapter").write_text("mine", encoding="utf-8")
+    with pytest.raises(UnsupportedOption, match="adapter is a file, expected the adapter's folder"):
+        train_streams(str(TINY), tmp_path, OPTIONS["masks"])
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]

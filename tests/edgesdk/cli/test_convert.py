@@ -50,6 +50,14 @@ def test_text_is_a_table(edgesdk, tiny_checkpoint, tmp_path):
     assert replaced.code == 0
 
 
+def test_a_list_that_is_given_again_adds_to_itself(edgesdk, tiny_checkpoint, tmp_path):
+    once = ("--target", "onnx,litert", "--recipe", "f32,f16", "--context", "64", "--estimate", "--json")
+    again = ("--target", "onnx", "--target", "litert", "--recipe", "f32", "--recipe", "f16", *once[4:])
+    found = [edgesdk("convert", tiny_checkpoint, *arguments) for arguments in (once, again)]
+    assert [len(json.loads(each.out)["variants"]) for each in found] == [4, 4]
+    assert found[0].out == found[1].out
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

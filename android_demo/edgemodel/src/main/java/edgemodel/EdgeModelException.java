@@ -3,6 +3,8 @@ package edgemodel;
 /** What went wrong: each message says what was found, what was expected, and what to do. */
 public final class EdgeModelException extends RuntimeException {
   private static final long serialVersionUID = 1;
+  private static final int SHOWN_BEGINNING = 3000; // a whole address of 2,000 letters, and words about it
+  private static final int SHOWN_END = 500;
 
   /** What it is about. */
   public enum Kind {
@@ -25,8 +27,15 @@ public final class EdgeModelException extends RuntimeException {
   }
 
   public EdgeModelException(Kind kind, String message, Throwable cause) {
-    super(message, cause);
+    super(oneLine(message), cause);
     this.kind = kind;
+  }
+
+  /** What strangers' files say stands in messages: no letter of it may end the line, nor fill a screen. */
+  private static String oneLine(String message) {
+    String line = message.replaceAll("[\\p{Cc}\\u2028\\u2029]", "?");
+    int end = line.length() - SHOWN_END;
+    return end <= SHOWN_BEGINNING ? line : line.substring(0, SHOWN_BEGINNING) + " .. " + line.substring(end);
   }
 
   public Kind kind() {

@@ -3,11 +3,17 @@ package edgemodel.bundle;
 import edgemodel.EdgeModelException;
 import java.net.URI;
 import java.net.URISyntaxException;
+import java.nio.charset.StandardCharsets;
 import java.util.Locale;
 
 /** Where a bundle lies on a server, as a person typed it: a zip, or the folder of a manifest. */
 final class BundleAddress {
   private static final int MOST_LETTERS = 2000;
+  private static final int MOST_PORT = 65_535;
+
+  /** Letters of ASCII that a path has encoded only. */
+  private static final String UNSAFE = "%?#[]\"<>\\^`{|}";
+
   private static final String EXAMPLE = "; type it as http://192.168.1.5:8000/model";
 
   /** A zip's own address, or that of a folder, which then ends with a slash. */
@@ -42,6 +48,9 @@ final class BundleAddress {
     if (!scheme.equals("http") && !scheme.equals("https") || uri.getHost() == null) {
       throw EdgeModelException.option(text + " is no address of http or https with a host" + EXAMPLE);
     }
+    if (uri.getPort() > MOST_PORT) { // which a connection says by an exception of its own
+      throw EdgeModelException.option(text + " has a port above " + MOST_PORT + EXAMPLE);
+    }
     if (uri.getRawUserInfo() != null || uri.getRawFragment() != null) {
       throw EdgeModelException.option(text + " has a user or a # in it, which is not sent" + EXAMPLE);
     }
@@ -58,13 +67,17 @@ final class BundleAddress {
     return new BundleAddress(URI.create(scheme + "://" + uri.getRawAuthority() + folder), false);
   }
 
-  /** The address of a file of the folder. */
+  /** The address of a file of the folder: its bytes in UTF-8 as they are, not composed as URI would. */
   URI file(String name) {
-    try {
-      String encoded = new URI(null, null, "/" + name, null).toASCIIString();
-      return URI.create(address.toASCIIString() + encoded.substring(1));
-    } catch (URISyntaxException error) {
-      throw EdgeModelException.bundle(name + " is no name within a bundle; do not use this bundle");
+    StringBuilder path = new StringBuilder(address.toASCIIString());
+    for (byte value : name.getBytes(StandardCharsets.UTF_8)) {
+      char letter = (char) (value & 0xff);
+      if (letter > ' ' && letter < 0x7f && UNSAFE.indexOf(letter) < 0) {
+        path.append(letter);
+      } else {
+        path.append('%').append(Character.forDigit(letter >> 4, 16)).append(Character.forDigit(letter & 15, 16));
+      }
     }
+    return URI.create(path.toString());
   }
 }

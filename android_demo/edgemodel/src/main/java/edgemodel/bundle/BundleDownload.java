@@ -101,7 +101,10 @@ public final class BundleDownload {
   }
 
   private static String reason(IOException error) {
-    return error instanceof UnknownHostException ? "no such host is known" : error.getMessage();
+    if (error instanceof UnknownHostException) {
+      return "no such host is known";
+    }
+    return error.getMessage() == null ? error.getClass().getSimpleName() : error.getMessage();
   }
 
   private File unzip(BundleAddress from) throws IOException {
@@ -124,7 +127,7 @@ public final class BundleDownload {
     // The one file that no manifest lists, so it is never one of an earlier try.
     File chatFormat = new File(folder, EdgeBundle.CHAT_FORMAT);
     BundleImport.delete(chatFormat);
-    HttpFile format = HttpFile.open(from.file(EdgeBundle.CHAT_FORMAT), 0);
+    HttpFile format = HttpFile.open(from.file(EdgeBundle.CHAT_FORMAT), 0, signal);
     if (format != null) {
       Files.write(chatFormat.toPath(), small(format, EdgeBundle.CHAT_FORMAT_LIMIT_BYTES));
     }
@@ -254,8 +257,8 @@ public final class BundleDownload {
   }
 
   /** Opens what must be there. */
-  private static HttpFile open(URI address, long from) throws IOException {
-    HttpFile file = HttpFile.open(address, from);
+  private HttpFile open(URI address, long from) throws IOException {
+    HttpFile file = HttpFile.open(address, from, signal);
     if (file == null) {
       throw EdgeModelException.bundle(
           "the server has no " + address + "; name the folder of a bundle's manifest.json, or a zip");

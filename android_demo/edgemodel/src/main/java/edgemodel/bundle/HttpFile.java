@@ -1,7 +1,9 @@
 package edgemodel.bundle;
 
 import edgemodel.EdgeModelException;
+import edgemodel.steps.StopSignal;
 import java.io.Closeable;
+import java.io.FilterInputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.net.HttpURLConnection;
@@ -27,22 +29,51 @@ final class HttpFile implements Closeable {
 
   private final HttpURLConnection connection;
 
-  private HttpFile(HttpURLConnection connection, long start) throws IOException {
+  private HttpFile(HttpURLConnection connection, long start, StopSignal signal) throws IOException {
     this.connection = connection;
     this.start = start;
     length = connection.getContentLengthLong();
-    stream = connection.getInputStream();
+    stream = new Stoppable(connection.getInputStream(), signal);
+  }
+
+  /** Ends what is read when the signal says so: a reader of a slow body, or of a zip of nothing, does not look. */
+  private static final class Stoppable extends FilterInputStream {
+    private final StopSignal signal;
+
+    Stoppable(InputStream from, StopSignal signal) {
+      super(from);
+      this.signal = signal;
+    }
+
+    @Override
+    public int read() throws IOException {
+      expectGoOn();
+      return in.read();
+    }
+
+    @Override
+    public int read(byte[] into, int start, int count) throws IOException {
+      expectGoOn();
+      return in.read(into, start, count);
+    }
+
+    private void expectGoOn() throws IOException {
+      if (signal.stops()) {
+        throw new IOException("it was stopped");
+      }
+    }
   }
 
   /**
    * Asks for a file.
    *
    * @param from the first byte that is wanted.
+   * @param signal ends `stream` with an IOException.
    * @return null where the server has no such file.
    * @throws EdgeModelException kind BUNDLE: the server refuses, or leads to another address.
    * @throws IOException it cannot be reached.
    */
-  static HttpFile open(URI address, long from) throws IOException {
+  static HttpFile open(URI address, long from, StopSignal signal) throws IOException {
     HttpURLConnection connection = (HttpURLConnection) address.toURL().openConnection();
     boolean open = false;
     try {
@@ -57,13 +88,13 @@ final class HttpFile implements Closeable {
       int status = connection.getResponseCode();
       if (from > 0 && !goesOn(connection, status, from) && status != HttpURLConnection.HTTP_OK) {
         connection.disconnect();
-        return open(address, 0);
+        return open(address, 0, signal);
       }
       if (status == HttpURLConnection.HTTP_NOT_FOUND) {
         return null;
       }
       expectFile(address, connection, status);
-      HttpFile file = new HttpFile(connection, status == HttpURLConnection.HTTP_PARTIAL ? from : 0);
+      HttpFile file = new HttpFile(connection, status == HttpURLConnection.HTTP_PARTIAL ? from : 0, signal);
       open = true;
       return file;
     } finally {

@@ -145,7 +145,7 @@ public final class ChatController {
     try {
       File folder = next.run(shelf);
       if (folder == null) {
-        fail("the import was stopped" + (next.keeps(shelf) ? "; what has come is kept" : ""));
+        fail(next, "the import was stopped" + (next.keeps(shelf) ? "; what has come is kept" : ""));
       } else {
         post(ChatState.Phase.LOADING, "loading");
         screen.execute(
@@ -158,7 +158,7 @@ public final class ChatController {
         load(folder);
       }
     } catch (IOException | RuntimeException error) {
-      fail(String.valueOf(error.getMessage()));
+      fail(next, String.valueOf(error.getMessage()));
     }
   }
 
@@ -357,11 +357,19 @@ public final class ChatController {
   }
 
   /** Says why something failed; the model that was there is still there. */
-  private void fail(final String why) {
+  private void fail(String why) {
+    fail(null, why);
+  }
+
+  /** The same, of an import unless another has begun, which is what the screen shows then. */
+  private void fail(final ModelImport failed, final String why) {
     screen.execute(
         new Runnable() {
           @Override
           public void run() {
+            if (failed != null && failed != importing) {
+              return;
+            }
             to(model == null ? ChatState.Phase.FAILED : ChatState.Phase.READY, why);
           }
         });

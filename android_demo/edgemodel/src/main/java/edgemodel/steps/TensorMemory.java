@@ -41,7 +41,7 @@ public final class TensorMemory {
 
   /**
    * An array in memory of the JVM, on a line of the cache where the platform can do that: else wide loads of
-   * cells, which runtimes do, cross two lines each.
+   * cells, which runtimes do, may cross two lines each.
    */
   public static TensorMemory allocate(int... shape) {
     int count = byteCount(shape);

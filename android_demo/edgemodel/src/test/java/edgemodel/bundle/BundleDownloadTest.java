@@ -12,6 +12,7 @@ import com.eclipsesource.json.JsonObject;
 import com.sun.net.httpserver.HttpServer;
 import edgemodel.EdgeModelException;
 import edgemodel.LoopbackServer;
+import edgemodel.steps.StopSignal;
 import java.io.ByteArrayOutputStream;
 import java.io.File;
 import java.io.IOException;
@@ -316,6 +317,68 @@ final class BundleDownloadTest {
   }
 
   @Test
+  void aStopEndsWhatAServerDripsOrNeverEnds() throws Exception {
+    AtomicBoolean toItsEnd = new AtomicBoolean();
+    byte[] nothing = {0, 0, 0, (byte) 0xff, (byte) 0xff}; // a block of a zip that holds no bytes
+    LoopbackServer.Answer drips =
+        exchange -> {
+          exchange.sendResponseHeaders(200, 0);
+          if (exchange.getRequestURI().getPath().endsWith(".zip")) {
+            byte[] header = new byte[31]; // of a local file named x, deflated, sizes not known
+            byte[] beginning = {'P', 'K', 3, 4, 20, 0, 8, 0, 8, 0};
+            System.arraycopy(beginning, 0, header, 0, beginning.length);
+            header[26] = 1;
+            header[30] = 'x';
+            exchange.getResponseBody().write(header);
+          }
+          try {
+            for (int i = 0; i < 100; i++) {
+              exchange.getResponseBody().write(nothing);
+              exchange.getResponseBody().flush();
+              TimeUnit.MILLISECONDS.sleep(20);
+            }
+            toItsEnd.set(true);
+          } catch (InterruptedException error) {
+            Thread.currentThread().interrupt();
+          }
+        };
+    for (String path : new String[] {"/model/manifest.json", "/model/chat_format.json", "/model.zip"}) {
+      server.answers.put(path, drips);
+      long begin = System.nanoTime();
+      StopSignal soon = () -> System.nanoTime() - begin > TimeUnit.MILLISECONDS.toNanos(200);
+      String typed = path.endsWith(".zip") ? server.address(path) : address;
+      assertNull(new BundleDownload(shelf(), LIMIT, soon, null).run(typed), path);
+      assertTrue(!toItsEnd.get(), path);
+      server.answers.remove(path);
+    }
+    assertEquals(0, BundleImport.bundles(shelf()).length);
+  }
+
+  @Test
+  void namesAreAskedForByTheirOwnBytes() throws Exception {
+    byte[] one = {1};
+    for (String name : new String[] {"variants/a\u0308.bin", "a+b[c]%41~.x"}) {
+      server.files.put("/model/" + name, one); // the first is no composed letter
+      changeManifest(manifest -> list(manifest, name, one));
+    }
+    expectWhole(run());
+    changeManifest(manifest -> list(manifest, "\ud800", one));
+    refused("the server has no", this::run);
+  }
+
+  @Test
+  void whatStrangersNameStaysOneLine() throws Exception {
+    byte[] good = server.files.get("/model/manifest.json");
+    for (String name : new String[] {"a\nb\r\u2028c:d", "x".repeat(1 << 20)}) {
+      changeManifest(manifest -> manifest.add(name, 1));
+      EdgeModelException error = assertThrows(EdgeModelException.class, this::run);
+      assertEquals(1, error.getMessage().lines().count());
+      assertTrue(error.getMessage().indexOf('\u2028') < 0 && error.getMessage().length() < 4000);
+      server.files.put("/model/manifest.json", good);
+    }
+  }
+
+  @Test
   void onlyTheTypedAddressIsAsked() throws Exception {
     AtomicBoolean asked = new AtomicBoolean();
     HttpServer other = HttpServer.create(new java.net.InetSocketAddress(InetAddress.getLoopbackAddress(), 0), 0);
@@ -346,7 +409,8 @@ final class BundleDownloadTest {
       {"", "there is no address"}, {"192.168.1.5:8000", "no address"}, {"localhost/model", "no address of http"},
       {"file:///etc/passwd", "no address of http"}, {"ftp://host/x", "no address of http"},
       {"http://", "no address"}, {"http://a b/c", "no address"}, {"http://user:word@host/x", "a user"},
-      {"http://host/x#y", "a #"}, {"http://host/x?y", "a ?"}, {"http://" + "x".repeat(3000), "more than 2000"}
+      {"http://host/x#y", "a #"}, {"http://host/x?y", "a ?"}, {"http://" + "x".repeat(3000), "more than 2000"},
+      {"http://127.0.0.1:99999/model", "a port above 65535"}
     };
     for (String[] pair : odd) {
       refused(pair[1], () -> run(pair[0]));

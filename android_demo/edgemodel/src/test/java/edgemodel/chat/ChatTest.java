@@ -4,6 +4,7 @@ import static edgemodel.Vectors.refused;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import edgemodel.EdgeModel;
@@ -16,11 +17,14 @@ import java.io.BufferedReader;
 import java.io.ByteArrayInputStream;
 import java.io.ByteArrayOutputStream;
 import java.io.File;
+import java.io.IOException;
+import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
+import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicReference;
@@ -244,6 +248,30 @@ final class ChatTest {
     ChatState last = until(ChatState.Phase.READY);
     // Its end token may come first: then the question is there to be sent again.
     assertEquals(last.unsent.isEmpty() ? kept + 2 : kept, last.messages.size());
+    chat.close();
+  }
+
+  @Test
+  void anImportThatFollowsAnotherIsWhatIsShown() throws Exception {
+    CountDownLatch released = new CountDownLatch(1);
+    InputStream slow =
+        new InputStream() {
+          @Override
+          public int read() throws IOException {
+            try {
+              released.await();
+            } catch (InterruptedException error) {
+              throw new IOException(error);
+            }
+            return -1;
+          }
+        };
+    ChatController chat = controller();
+    chat.importBundle(slow, 1 << 20);
+    chat.importBundle(new ByteArrayInputStream(new byte[10]), 1 << 20);
+    released.countDown();
+    until(ChatState.Phase.FAILED);
+    assertNull(posted.poll(200, TimeUnit.MILLISECONDS)); // nothing came of the first, neither before nor later
     chat.close();
   }
 
