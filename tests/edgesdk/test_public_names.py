@@ -167,6 +167,7 @@ NAMES = [
     "stream_by_skeleton",
 ]
 HOUSE = {
+    "Encoder.__init__",
     "Engine.adopt_session",
     "Engine.drop_session",
     "Engine.runner",
