@@ -53,7 +53,8 @@ def main(
         wanted = [np.asarray(model.score(piece))[prompt - 1 : -1] for piece in pieces]
     with edgesdk.load(bundle, backend=decode, threads=threads) as model:
         backends = dict.fromkeys((*registry.find_backends(decode), *registry.find_backends(prefill)))
-        found = {c.backend.name: c for c in list_candidates(model.bundle, tuple(backends))}
+        able = [c for c in list_candidates(model.bundle, tuple(backends)) if c.refusal is None]
+        found = {c.backend.name: c for c in reversed(able)}  # the first of each
         for pair in ((decode, decode), (prefill, prefill), (prefill, decode)):
             joined = join_candidates(model.bundle, found[pair[0]], found[pair[1]], threads)
             try:
