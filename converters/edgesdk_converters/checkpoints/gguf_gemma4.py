@@ -16,6 +16,7 @@ from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import CheckpointError, quoted
 from edgesdk_converters.checkpoints.checkpoint import TensorStore
 from edgesdk_converters.checkpoints.gguf_header import MetadataValue
+from edgesdk_converters.checkpoints.gguf_rotary import read_number
 
 Config = dict[str, JsonValue]
 Metadata = Mapping[str, MetadataValue]
@@ -118,10 +119,7 @@ def _share(tensors: TensorStore, head: int) -> float:
 
 
 def _theta(own: Metadata, key: str) -> float:
-    value = own.get(key, 10_000.0)  # what llama.cpp takes where the key is missing
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _error(key, value, "a number")
-    return float(value)
+    return float(read_number("gemma4.", key, own.get(key, 10_000.0)))  # as llama.cpp where the key is missing
 
 
 def _size(own: Metadata, key: str, *, least: int = 1) -> int:

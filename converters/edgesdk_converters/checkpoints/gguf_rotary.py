@@ -58,7 +58,7 @@ def rotary_config(prefix: str, own: Metadata, tensors: TensorStore, head_size: i
         CheckpointError: a value has the wrong type or cannot be expressed.
     """
     numbers = {
-        key: _number(prefix, key, own[key])
+        key: read_number(prefix, key, own[key])
         for key in (_FACTOR, _OLD_FACTOR, _THETA, _LOCAL_THETA, _DIMENSIONS, *_YARN, *_ONLY_ONE)
         if key in own
     }
@@ -167,7 +167,12 @@ def _bands(count: int, theta: float, factor: float, original: float) -> NDArray[
     return np.where(wavelength < original / _HIGH, 1.0, bands)
 
 
-def _number(prefix: str, key: str, value: MetadataValue) -> int | float:
+def read_number(prefix: str, key: str, value: MetadataValue) -> int | float:
+    """A value of a file's metadata that must be a number.
+
+    Raises:
+        CheckpointError: it is none.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise CheckpointError(
             f"the GGUF file has {quoted(prefix + key)} = {quoted(value)}, expected a number"

@@ -9,17 +9,16 @@ of each stream). A stream is compared with the changed model itself, as it is in
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from edgesdk_converters.graph.program import Program
-from edgesdk_converters.training.draft_learner import Frozen
 from edgesdk_converters.training.frozen_target import HIDDEN, TargetHead
-from edgesdk_converters.training.losses import Array, Judged, Loss, acceptance
-from edgesdk_converters.training.stream_batches import StreamBatch, StreamBatches
-from edgesdk_converters.training.stream_learner import Batch, StreamLearner, StreamRows, Tensors
+from edgesdk_converters.training.losses import Array, Judged, acceptance
+from edgesdk_converters.training.stream_batches import StreamBatch
+from edgesdk_converters.training.stream_learner import Batch, StreamLearner, Tensors
 
 BASE = "base."
 """Before the names of what changes the model: `base.WEIGHT.A` (r, I) and `base.WEIGHT.B` (O, r)."""
@@ -41,29 +40,11 @@ def changed_weights(weights: Mapping[str, Array], parameters: Mapping[str, Array
 
 
 class SharedLearner(StreamLearner):
-    """A `Learner` that trains streams and the model that they are rows of."""
+    """A `Learner` that trains streams and the model that they are rows of; `rows` must run the text whole."""
 
-    def __init__(
-        self,
-        rows: StreamRows,
-        program: Program,
-        frozen: Frozen,
-        batches: StreamBatches,
-        loss: Loss,
-        seed: int,
-    ) -> None:
-        """Prepares; `rows` must run the text whole.
-
-        Args:
-            rows: of the streams.
-            program: the target, before any transform.
-            frozen: the head's rows of the words that streams learn to say, and the embedding.
-            batches: what it learns from.
-            loss: of one guess.
-            seed: of the first parameters.
-        """
-        super().__init__(rows, program, frozen, batches, loss, seed)
-        self._all_rows = TargetHead(program, np.arange(program.spec.vocab_size, dtype=np.int32)).rows
+    @cached_property
+    def _all_rows(self) -> Array:
+        return TargetHead(self._program, np.arange(self._program.spec.vocab_size, dtype=np.int32)).rows
 
     def start(self) -> Tensors:
         """Parameters to begin with: the model as it is."""
