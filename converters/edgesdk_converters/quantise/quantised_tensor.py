@@ -16,7 +16,8 @@ class QuantisedTensor:
         values: (O, I) int8; within -127..127 for 8 bits (blocks that a file brings may have -128),
             -8..7 for 4.
         scales: (O, B) float32 with B = I / block, or 1 for one scale per row. Each is a float16
-            number when `block` is set, because LiteRT stores blockwise scales as float16.
+            number when `block` is set, because LiteRT stores blockwise scales as float16, and a bfloat16
+            number too where it was chosen here (`storable_scale`).
         bits: 8 or 4.
         block: columns per scale; None for one scale per row.
     """

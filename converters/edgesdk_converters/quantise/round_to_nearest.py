@@ -6,6 +6,7 @@ squared error (the grid search of OmniQuant's and llama.cpp's kind, without lear
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -67,10 +68,16 @@ def _search_scale(blocks: NDArray[np.float32], scheme: Scheme) -> NDArray[np.flo
 
 
 def storable_scale(scale: NDArray[np.float32], scheme: Scheme) -> NDArray[np.float32]:
-    """As scales are stored: never zero, which all-zero blocks divide by; float16 numbers for blocks."""
-    tiny = np.float32(6.104e-05 if scheme.block else 1e-12)  # smallest normal float16
-    scale = np.maximum(scale, tiny)
-    return scale.astype(np.float16).astype(np.float32) if scheme.block else scale.astype(np.float32)
+    """As scales are used: never zero, which all-zero blocks divide by; bfloat16 numbers for blocks.
+
+    LiteRT stores those as float16 and its kernels multiply with the nearest bfloat16 (ai-edge-litert 2.3.0,
+    `findings/litert_blockwise_scales.sh`), so a number that is both is the same in the file, in the kernel
+    and on every other target.
+    """
+    if not scheme.block:
+        return np.maximum(scale, np.float32(1e-12)).astype(np.float32)
+    smallest_half = np.float32(2.0**-14)  # of float16's normal numbers
+    return np.maximum(scale, smallest_half).astype(ml_dtypes.bfloat16).astype(np.float32)
 
 
 def _round(blocks: NDArray[np.float32], scale: NDArray[np.float32], bits: int) -> NDArray[np.int8]:

@@ -48,10 +48,11 @@ def make(path, scheme=INT8, *, exact=True):
     options.keepNumDims = options.asymmetricQuantizeInputs = True
     matrix = weight_matrix(graph, weights, "w", channel_scales=True)
     shape = (Varying(MOST), N)
+    version = 13 if scheme.block else 12
     if exact:
-        y = two_rows(state, x, matrix, "y", shape, options, 12)
+        y = two_rows(state, x, matrix, "y", shape, options, version)
     else:
-        y = state.emit("FULLY_CONNECTED", [x, matrix, -1], "y", shape, options, 12)
+        y = state.emit("FULLY_CONNECTED", [x, matrix, -1], "y", shape, options, version)
     graph.output("y", y)
     model.write(path)
     return weights.load("w").astype(np.float64)
@@ -80,9 +81,9 @@ class Product:
         return lost / (np.maximum(step, 1e-30) * np.abs(self.matrix).sum(-1).max())
 
 
-@pytest.fixture(scope="module", params=[8, 4])
+@pytest.fixture(scope="module", params=[(8, None), (4, None), (4, 32)], ids=["int8", "int4", "int4-blocks"])
 def exact(request, tmp_path_factory):
-    return Product(tmp_path_factory.mktemp("two") / "m.tflite", scheme=Scheme(request.param, None, "round"))
+    return Product(tmp_path_factory.mktemp("two") / "m.tflite", scheme=Scheme(*request.param, "round"))
 
 
 @pytest.fixture(scope="module")
