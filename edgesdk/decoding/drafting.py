@@ -34,6 +34,7 @@ class Drafting:
             clock: seconds.
         """
         self._drafter = drafter
+        self._waits = drafter if isinstance(drafter, Waits) else None
         self._vocab_size = vocab_size
         self._clock = clock
         self._lock = threading.Lock()
@@ -111,7 +112,7 @@ class Drafting:
                 self._switch_off(f"it failed at its end: {type(error).__name__}: {quoted(str(error))}")
 
     def _waited(self) -> float:
-        return self._drafter.waited_s if isinstance(self._drafter, Waits) else 0.0
+        return 0.0 if self._waits is None else self._waits.waited_s
 
     def _forget_ended(self) -> None:
         while self._ended:

@@ -93,6 +93,7 @@ class _Steps:
         drafting: Drafting | None,
     ) -> None:
         self._sequence = sequence
+        self._stated = sequence if isinstance(sequence, protocol.StatedSequence) else None
         self._chooser = chooser
         self._answer = answer
         self._drafting = drafting
@@ -122,8 +123,8 @@ class _Steps:
         if self._key >= 0:
             self._learn(draft, accepted, ran - began, len(chunk) - 1)
         self._chunk = np.array(accepted.pending, np.int32)
-        if self._key >= 0 and isinstance(self._sequence, protocol.StatedSequence):
-            hidden = self._sequence.hidden
+        if self._key >= 0 and self._stated is not None:
+            hidden = self._stated.hidden
             self._state = None if hidden is None else hidden.copy()
         return accepted
 

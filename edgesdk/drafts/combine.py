@@ -64,6 +64,8 @@ class CombinedDrafter:
             stream_share: of a token's work that a row of a stream costs.
         """
         self._asked = [_Asked(source, KeptRates(source.priors)) for source in sources]
+        # Looked up once: to ask an object about a protocol takes longer than a proposal.
+        self._waiting = [source for source in sources if isinstance(source, Waits)]
         self._costs = StepCosts() if costs is None else costs
         self._stream_costs = StreamCosts(self._costs, stream_share)
         self._weigh = weigh
@@ -93,7 +95,7 @@ class CombinedDrafter:
     @property
     def waited_s(self) -> float:
         """Seconds that sources have waited for turns on backends that they share."""
-        return sum(asked.source.waited_s for asked in self._asked if isinstance(asked.source, Waits))
+        return sum(source.waited_s for source in self._waiting)
 
     @property
     def costs(self) -> StepCosts:
