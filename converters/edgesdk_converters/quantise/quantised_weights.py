@@ -26,8 +26,8 @@ from edgesdk_converters.quantise.weight_numbers import digest_floats, digest_sto
 
 _BEYOND_HALF = 65520.0  # from here on, float16 rounds to infinity
 _ROWS_AT_ONCE = 4096
-_SUMMED_AT_ONCE = 1 << 15
-_SUMMED_IN_ONE = 8  # NumPy halves a sum at multiples of these
+_MADE_AT_ONCE = 1 << 22  # 16 MB in float32: smaller arrays than glibc maps anew each time
+_SUMMED_AT_ONCE = 1 << 17
 
 
 class QuantisedWeights:
@@ -137,23 +137,36 @@ class QuantisedWeights:
     def _make(self, name: str, scheme: Scheme) -> tuple[StoredTensor, float]:
         """A matrix and its relative error, found while the floats are at hand: making them takes as long.
 
-        Of a large one only so many rows at a time, where each can be made without the others.
+        Of a large one only so many rows at a time, where each can be made without the others: memory that is
+        used again costs less than what the system has to clear first.
         """
-        rows = self.shape(name)[0]
-        if scheme.palette or rows <= _ROWS_AT_ONCE or not has_rows(self._base, name):
+        rows, columns = self.shape(name)
+        if scheme.palette or rows * columns <= _MADE_AT_ONCE or not has_rows(self._base, name):
             weight = self._base.load(name)
-            made = palettise(weight, scheme) if scheme.palette else round_to_nearest(weight, scheme)
-            return made, relative_error(weight, made)
-        values, scales, lost, whole = [], [], 0.0, 0.0
+            whole = palettise(weight, scheme) if scheme.palette else round_to_nearest(weight, scheme)
+            return whole, relative_error(weight, whole)
+        blocks = 1 if scheme.block is None else columns // scheme.block
+        values, scales = np.empty((rows, columns), np.int8), np.empty((rows, blocks), np.float32)
+        made = QuantisedTensor(values, scales, scheme.bits, scheme.block)
+        lost = all_of_it = 0.0
         for start in range(0, rows, _ROWS_AT_ONCE):
-            weight = load_rows(self._base, name, start, min(start + _ROWS_AT_ONCE, rows))
-            part = round_to_nearest(weight, scheme)
-            less, all_of_it = squares(weight, part)
-            lost, whole = lost + less, whole + all_of_it
-            values.append(part.values)
-            scales.append(part.scales)
-        made = QuantisedTensor(np.concatenate(values), np.concatenate(scales), scheme.bits, scheme.block)
-        return made, (lost / whole) ** 0.5 if whole else 0.0
+            less, more = self._make_rows(name, scheme, made, start, min(start + _ROWS_AT_ONCE, rows))
+            lost, all_of_it = lost + less, all_of_it + more
+        return made, (lost / all_of_it) ** 0.5 if all_of_it else 0.0
+
+    def _make_rows(
+        self, name: str, scheme: Scheme, made: QuantisedTensor, start: int, stop: int
+    ) -> tuple[float, float]:
+        """Fills rows in, and returns their `squares`."""
+        half = _half(stop - start, made.values.shape[1], _MADE_AT_ONCE)
+        if half:
+            first = self._make_rows(name, scheme, made, start, start + half)
+            second = self._make_rows(name, scheme, made, start + half, stop)
+            return first[0] + second[0], first[1] + second[1]
+        weight = load_rows(self._base, name, start, stop)
+        part, rows = round_to_nearest(weight, scheme), slice(start, stop)
+        made.values[rows], made.scales[rows] = part.values, part.scales
+        return squares(weight, part)
 
     def half_scales(self, name: str) -> bool:
         """Whether the scales of a weight's blocks are float16 numbers; those that are chosen here are."""
@@ -241,16 +254,15 @@ def relative_error(weight: Array, stored: StoredTensor | None) -> float:
 def squares(weight: Array, kept: QuantisedTensor | Array | None) -> tuple[float, float]:
     """Sums of squares of what is lost of some rows, and of all that they hold.
 
-    Halves are summed apart while they are large, as NumPy's pairwise sum would do: the same sums to the last
-    bit, of pieces that fit into a core's cache.
+    Halves are summed apart while they are large, so that a core's cache holds them.
 
     Args:
         weight: (O, I) float32, one row behind the other.
         kept: the numbers that stand for them, or their integers; None for the nearest float16 numbers.
     """
     rows, columns = weight.shape
-    half = rows // 2
-    if weight.size > _SUMMED_AT_ONCE and rows == 2 * half and half * columns % _SUMMED_IN_ONE == 0:
+    half = _half(rows, columns, _SUMMED_AT_ONCE)
+    if half:
         lost, whole = 0.0, 0.0
         for start, stop in ((0, half), (half, rows)):
             part = kept.rows(start, stop) if isinstance(kept, QuantisedTensor) else kept
@@ -262,6 +274,15 @@ def squares(weight: Array, kept: QuantisedTensor | Array | None) -> tuple[float,
         kept = weight.astype(np.float16).astype(np.float32)
     numbers = kept.dequantise() if isinstance(kept, QuantisedTensor) else kept
     return _sum_of_squares(numbers - weight), _sum_of_squares(weight)
+
+
+def _half(rows: int, columns: int, most: int) -> int:
+    """Rows of a half, where more than `most` numbers can be summed by halves; 0 where not.
+
+    NumPy's pairwise sum halves at multiples of 8, so this gives its sums to the last bit.
+    """
+    half = rows // 2
+    return half if rows * columns > most and rows == 2 * half and half * columns % 8 == 0 else 0
 
 
 def _sum_of_squares(values: Array) -> float:
