@@ -21,13 +21,14 @@ from edgesdk_converters.quantise.palettise import palettise
 from edgesdk_converters.quantise.quantised_tensor import QuantisedTensor
 from edgesdk_converters.quantise.recipe import Recipe, Scheme
 from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
+from edgesdk_converters.quantise.sum_by_halves import Sums, sum_by_halves, usable_cores
 from edgesdk_converters.quantise.tensor_spool import TensorSpool
 from edgesdk_converters.quantise.weight_numbers import digest_floats, digest_stored
 
 _BEYOND_HALF = 65520.0  # from here on, float16 rounds to infinity
 _ROWS_AT_ONCE = 4096
 _MADE_AT_ONCE = 1 << 22  # 16 MB in float32: smaller arrays than glibc maps anew each time
-_SUMMED_AT_ONCE = 1 << 17
+_SUMMED_AT_ONCE = 1 << 17  # a core's cache holds what is made of them
 
 
 class QuantisedWeights:
@@ -141,32 +142,26 @@ class QuantisedWeights:
         used again costs less than what the system has to clear first.
         """
         rows, columns = self.shape(name)
-        if scheme.palette or rows * columns <= _MADE_AT_ONCE or not has_rows(self._base, name):
+        if scheme.palette:
             weight = self._base.load(name)
-            whole = palettise(weight, scheme) if scheme.palette else round_to_nearest(weight, scheme)
-            return whole, relative_error(weight, whole)
+            palettes = palettise(weight, scheme)
+            return palettes, relative_error(weight, palettes)
         blocks = 1 if scheme.block is None else columns // scheme.block
         values, scales = np.empty((rows, columns), np.int8), np.empty((rows, blocks), np.float32)
         made = QuantisedTensor(values, scales, scheme.bits, scheme.block)
-        lost = all_of_it = 0.0
-        for start in range(0, rows, _ROWS_AT_ONCE):
-            less, more = self._make_rows(name, scheme, made, start, min(start + _ROWS_AT_ONCE, rows))
-            lost, all_of_it = lost + less, all_of_it + more
-        return made, (lost / all_of_it) ** 0.5 if all_of_it else 0.0
+        known = None if has_rows(self._base, name) else self._base.load(name)
 
-    def _make_rows(
-        self, name: str, scheme: Scheme, made: QuantisedTensor, start: int, stop: int
-    ) -> tuple[float, float]:
-        """Fills rows in, and returns their `squares`."""
-        half = _half(stop - start, made.values.shape[1], _MADE_AT_ONCE)
-        if half:
-            first = self._make_rows(name, scheme, made, start, start + half)
-            second = self._make_rows(name, scheme, made, start + half, stop)
-            return first[0] + second[0], first[1] + second[1]
-        weight = load_rows(self._base, name, start, stop)
-        part, rows = round_to_nearest(weight, scheme), slice(start, stop)
-        made.values[rows], made.scales[rows] = part.values, part.scales
-        return squares(weight, part)
+        def round_rows(start: int, stop: int) -> Sums:
+            part = load_rows(self._base, name, start, stop) if known is None else known[start:stop]
+            return _round_into(part, scheme, made.rows(start, stop))
+
+        most = _MADE_AT_ONCE if known is None else known.size
+        lost = whole = 0.0
+        for start in range(0, rows, _ROWS_AT_ONCE):
+            span = (start, min(start + _ROWS_AT_ONCE, rows))
+            less, all_of_it = sum_by_halves(span, columns, most, round_rows)
+            lost, whole = lost + less, whole + all_of_it
+        return made, (lost / whole) ** 0.5 if whole else 0.0
 
     def half_scales(self, name: str) -> bool:
         """Whether the scales of a weight's blocks are float16 numbers; those that are chosen here are."""
@@ -251,38 +246,40 @@ def relative_error(weight: Array, stored: StoredTensor | None) -> float:
     return (lost / whole) ** 0.5 if whole else 0.0
 
 
-def squares(weight: Array, kept: QuantisedTensor | Array | None) -> tuple[float, float]:
-    """Sums of squares of what is lost of some rows, and of all that they hold.
+def _round_into(weight: Array, scheme: Scheme, made: QuantisedTensor) -> Sums:
+    """Rounds rows into the integers and scales of `made`, on all cores; their `squares`."""
+    rows, columns = weight.shape
 
-    Halves are summed apart while they are large, so that a core's cache holds them.
+    def some(start: int, stop: int) -> Sums:
+        part, rounded = weight[start:stop], made.rows(start, stop)
+        found = round_to_nearest(part, scheme)
+        rounded.values[...], rounded.scales[...] = found.values, found.scales
+        return squares(part, found)
+
+    most = max(_SUMMED_AT_ONCE, weight.size // usable_cores())
+    return sum_by_halves((0, rows), columns, most, some, threads=True)
+
+
+def squares(weight: Array, kept: QuantisedTensor | Array | None) -> Sums:
+    """Sums of squares of what is lost of some rows, and of all that they hold.
 
     Args:
         weight: (O, I) float32, one row behind the other.
         kept: the numbers that stand for them, or their integers; None for the nearest float16 numbers.
     """
+
+    def some(start: int, stop: int) -> Sums:
+        rows = weight[start:stop]
+        if kept is None:
+            numbers = rows.astype(np.float16).astype(np.float32)
+        elif isinstance(kept, QuantisedTensor):
+            numbers = kept.rows(start, stop).dequantise()
+        else:
+            numbers = kept[start:stop]
+        return _sum_of_squares(numbers - rows), _sum_of_squares(rows)
+
     rows, columns = weight.shape
-    half = _half(rows, columns, _SUMMED_AT_ONCE)
-    if half:
-        lost, whole = 0.0, 0.0
-        for start, stop in ((0, half), (half, rows)):
-            part = kept.rows(start, stop) if isinstance(kept, QuantisedTensor) else kept
-            part = part[start:stop] if isinstance(part, np.ndarray) else part
-            less, all_of_it = squares(weight[start:stop], part)
-            lost, whole = lost + less, whole + all_of_it
-        return lost, whole
-    if kept is None:
-        kept = weight.astype(np.float16).astype(np.float32)
-    numbers = kept.dequantise() if isinstance(kept, QuantisedTensor) else kept
-    return _sum_of_squares(numbers - weight), _sum_of_squares(weight)
-
-
-def _half(rows: int, columns: int, most: int) -> int:
-    """Rows of a half, where more than `most` numbers can be summed by halves; 0 where not.
-
-    NumPy's pairwise sum halves at multiples of 8, so this gives its sums to the last bit.
-    """
-    half = rows // 2
-    return half if rows * columns > most and rows == 2 * half and half * columns % 8 == 0 else 0
+    return sum_by_halves((0, rows), columns, _SUMMED_AT_ONCE, some)
 
 
 def _sum_of_squares(values: Array) -> float:
