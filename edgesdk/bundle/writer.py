@@ -14,6 +14,7 @@ import errno
 import hashlib
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -216,9 +217,10 @@ class BundleWriter:
 
 
 def _flush_and_hash(path: Path) -> FileRecord:
-    with path.open("rb") as stream:
+    with path.open("rb") as stream, ThreadPoolExecutor(max_workers=1) as pool:
+        flushing = pool.submit(os.fsync, stream.fileno())  # the disk is slower than the digest
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
         # Windows refuses to flush a file opened for reading; its rename is flushed with the folder.
         with contextlib.suppress(PermissionError):
-            os.fsync(stream.fileno())
+            flushing.result()
         return FileRecord(sha256=digest, size_bytes=os.fstat(stream.fileno()).st_size)

@@ -11,6 +11,9 @@ from typing import NoReturn
 
 def main() -> NoReturn:
     """Runs the command line of the process and exits."""
+    # OpenBLAS reads it when NumPy is imported. Between two products its threads would spin for 2^28 cycles,
+    # which other threads and programs could have; asleep after 2^4, they wake in microseconds.
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     try:
         from edgesdk.cli.main import main as run
 

@@ -25,6 +25,7 @@ from edgesdk_converters.checkpoints.require_finite import require_finite
 _HEADER_LIMIT = 100_000_000  # the format's own limit
 _MAX_DIMENSIONS = 8
 _COMPARED_BYTES = 16 << 20
+_READ_AT_ONCE = 1 << 17  # numbers that a core's cache holds until they have been looked at
 _TYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -134,15 +135,18 @@ class SafetensorsTensors:
 
     def _read(self, name: str, entry: _Entry, start: int, stop: int) -> NDArray[np.float32]:
         values = self._bytes(entry)[start:stop].view(_TYPES[entry.dtype])
-        if entry.dtype == "BF16":  # the upper half of a float32; shifted in place, there is one copy only
-            bits = values.astype(np.uint32)
-            bits <<= np.uint32(16)
-            numbers = bits.view(np.float32)
-        else:
-            with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinity, which is refused
-                numbers = values.astype(np.float32)
+        numbers = np.empty(values.shape, np.float32)
+        bits, finite = numbers.view(np.uint32), True
+        for at in range(0, len(values), _READ_AT_ONCE):
+            part = slice(at, at + _READ_AT_ONCE)
+            if entry.dtype == "BF16":  # the upper half of a float32
+                np.left_shift(values[part], np.uint32(16), out=bits[part], dtype=np.uint32)
+            else:
+                with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinity, which is refused
+                    numbers[part] = values[part]
+            finite = finite and (name in self._finite or bool(np.isfinite(numbers[part]).all()))
         self._maps[entry.path].release(entry.offset + start, stop - start)
-        if name not in self._finite:
+        if not finite:
             require_finite(numbers, entry.path.name, name)
         return numbers
 

@@ -21,11 +21,14 @@ from edgesdk_converters.quantise.palettise import palettise
 from edgesdk_converters.quantise.quantised_tensor import QuantisedTensor
 from edgesdk_converters.quantise.recipe import Recipe, Scheme
 from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
+from edgesdk_converters.quantise.sum_by_halves import Sums, sum_by_halves, usable_cores
 from edgesdk_converters.quantise.tensor_spool import TensorSpool
 from edgesdk_converters.quantise.weight_numbers import digest_floats, digest_stored
 
 _BEYOND_HALF = 65520.0  # from here on, float16 rounds to infinity
 _ROWS_AT_ONCE = 4096
+_MADE_AT_ONCE = 1 << 22  # 16 MB in float32: smaller arrays than glibc maps anew each time
+_SUMMED_AT_ONCE = 1 << 17  # a core's cache holds what is made of them
 
 
 class QuantisedWeights:
@@ -135,22 +138,29 @@ class QuantisedWeights:
     def _make(self, name: str, scheme: Scheme) -> tuple[StoredTensor, float]:
         """A matrix and its relative error, found while the floats are at hand: making them takes as long.
 
-        Of a large one only so many rows at a time, where each can be made without the others.
+        Of a large one only so many rows at a time, where each can be made without the others: memory that is
+        used again costs less than what the system has to clear first.
         """
-        rows = self.shape(name)[0]
-        if scheme.palette or rows <= _ROWS_AT_ONCE or not has_rows(self._base, name):
+        rows, columns = self.shape(name)
+        if scheme.palette:
             weight = self._base.load(name)
-            made = palettise(weight, scheme) if scheme.palette else round_to_nearest(weight, scheme)
-            return made, relative_error(weight, made)
-        values, scales, lost, whole = [], [], 0.0, 0.0
+            palettes = palettise(weight, scheme)
+            return palettes, relative_error(weight, palettes)
+        blocks = 1 if scheme.block is None else columns // scheme.block
+        values, scales = np.empty((rows, columns), np.int8), np.empty((rows, blocks), np.float32)
+        made = QuantisedTensor(values, scales, scheme.bits, scheme.block)
+        known = None if has_rows(self._base, name) else self._base.load(name)
+
+        def round_rows(start: int, stop: int) -> Sums:
+            part = load_rows(self._base, name, start, stop) if known is None else known[start:stop]
+            return _round_into(part, scheme, made.rows(start, stop))
+
+        most = _MADE_AT_ONCE if known is None else known.size
+        lost = whole = 0.0
         for start in range(0, rows, _ROWS_AT_ONCE):
-            weight = load_rows(self._base, name, start, min(start + _ROWS_AT_ONCE, rows))
-            part = round_to_nearest(weight, scheme)
-            less, all_of_it = squares(weight, part.dequantise())
+            span = (start, min(start + _ROWS_AT_ONCE, rows))
+            less, all_of_it = sum_by_halves(span, columns, most, round_rows)
             lost, whole = lost + less, whole + all_of_it
-            values.append(part.values)
-            scales.append(part.scales)
-        made = QuantisedTensor(np.concatenate(values), np.concatenate(scales), scheme.bits, scheme.block)
         return made, (lost / whole) ** 0.5 if whole else 0.0
 
     def half_scales(self, name: str) -> bool:
@@ -230,16 +240,48 @@ def relative_error(weight: Array, stored: StoredTensor | None) -> float:
     lost = whole = 0.0
     for start in range(0, len(weight), _ROWS_AT_ONCE):
         rows = weight[start : start + _ROWS_AT_ONCE]
-        if stored is None:
-            kept = rows.astype(np.float16).astype(np.float32)
-        else:
-            kept = stored.rows(start, start + _ROWS_AT_ONCE).dequantise()
-        less, all_of_it = squares(rows, kept)
+        kept = None if stored is None else stored.rows(start, start + _ROWS_AT_ONCE)
+        less, all_of_it = squares(rows, kept.dequantise() if isinstance(kept, PaletteTensor) else kept)
         lost, whole = lost + less, whole + all_of_it
     return (lost / whole) ** 0.5 if whole else 0.0
 
 
-def squares(weight: Array, kept: Array) -> tuple[float, float]:
-    """Sums of squares of what is lost of some rows, and of all that they hold."""
-    lost = float(np.square(kept - weight, dtype=np.float64).sum())
-    return lost, float(np.square(weight, dtype=np.float64).sum())
+def _round_into(weight: Array, scheme: Scheme, made: QuantisedTensor) -> Sums:
+    """Rounds rows into the integers and scales of `made`, on all cores; their `squares`."""
+    rows, columns = weight.shape
+
+    def some(start: int, stop: int) -> Sums:
+        part, rounded = weight[start:stop], made.rows(start, stop)
+        found = round_to_nearest(part, scheme)
+        rounded.values[...], rounded.scales[...] = found.values, found.scales
+        return squares(part, found)
+
+    most = max(_SUMMED_AT_ONCE, weight.size // usable_cores())
+    return sum_by_halves((0, rows), columns, most, some, threads=True)
+
+
+def squares(weight: Array, kept: QuantisedTensor | Array | None) -> Sums:
+    """Sums of squares of what is lost of some rows, and of all that they hold.
+
+    Args:
+        weight: (O, I) float32, one row behind the other.
+        kept: the numbers that stand for them, or their integers; None for the nearest float16 numbers.
+    """
+
+    def some(start: int, stop: int) -> Sums:
+        rows = weight[start:stop]
+        if kept is None:
+            numbers = rows.astype(np.float16).astype(np.float32)
+        elif isinstance(kept, QuantisedTensor):
+            numbers = kept.rows(start, stop).dequantise()
+        else:
+            numbers = kept[start:stop]
+        return _sum_of_squares(numbers - rows), _sum_of_squares(rows)
+
+    rows, columns = weight.shape
+    return sum_by_halves((0, rows), columns, _SUMMED_AT_ONCE, some)
+
+
+def _sum_of_squares(values: Array) -> float:
+    wide = values.astype(np.float64)
+    return float(np.square(wide, out=wide).sum())

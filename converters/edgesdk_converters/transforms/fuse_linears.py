@@ -108,7 +108,7 @@ def _stack_rows(base: Weights, parts: tuple[str, ...], start: int, stop: int) ->
         if first < last:
             found.append(load_rows(base, part, first, last))
         before += rows
-    return np.concatenate(found, axis=0)
+    return found[0] if len(found) == 1 else np.concatenate(found, axis=0)
 
 
 def _stack_blocks(base: Weights, parts: tuple[str, ...]) -> StoredBlocks:

@@ -1,5 +1,6 @@
 """An end in the first moments, before the command line is there to catch it."""
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -34,6 +35,28 @@ def test_an_interrupt_during_imports_is_one_word(module):
 def test_the_installed_command_begins_here():
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text(encoding="utf-8"))
     assert project["project"]["scripts"] == {"edgesdk": "edgesdk.cli.start:main"}
+
+
+WAITING = """
+import os, runpy, sys
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("numpy", "edgesdk.cli.main"):
+            print(name, os.environ.get("OPENBLAS_THREAD_TIMEOUT"))
+
+sys.meta_path.insert(0, Watch())
+sys.argv = ["edgesdk", "--version"]
+runpy.run_module("edgesdk", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("given", [None, "9"])
+def test_threads_of_products_sleep_unless_the_user_says_otherwise(given):
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_THREAD_TIMEOUT"}
+    environment |= {} if given is None else {"OPENBLAS_THREAD_TIMEOUT": given}
+    done = subprocess.run([sys.executable, "-c", WAITING], capture_output=True, text=True, env=environment)
+    assert done.stdout.startswith(f"edgesdk.cli.main {given or 4}\n"), done.stderr  # before NumPy
 
 
 END = """
