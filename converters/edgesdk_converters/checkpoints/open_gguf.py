@@ -15,6 +15,7 @@ from edgesdk_converters.checkpoints.generation_defaults import ABOVE_ZERO, check
 from edgesdk_converters.checkpoints.gguf_config import config_from_gguf
 from edgesdk_converters.checkpoints.gguf_header import MetadataValue, read_gguf_header
 from edgesdk_converters.checkpoints.gguf_parts import model_name, part_paths, read_parts
+from edgesdk_converters.checkpoints.lattice_tensors import LatticeTensors
 from edgesdk_converters.tokenizers.from_gguf import tokenizer_from_gguf
 
 _POOLINGS: Mapping[int, Pooling] = {1: "mean", 2: "cls", 3: "last"}
@@ -53,7 +54,7 @@ def open_gguf(
     if kind != "model":
         hint = f"; convert its model with --merge-adapter {path}" if kind == "adapter" else ""
         raise CheckpointError(f"{path.name} holds a general.type of {quoted(kind)}; expected 'model'{hint}")
-    tensors = read_parts(path, header)
+    tensors = LatticeTensors(read_parts(path, header))
     config, tokenizer = config_from_gguf(header.metadata, tensors), tokenizer_from_gguf(header.metadata)
     # Last: a file that is refused need not be hashed.
     paths = () if described else part_paths(path)
@@ -68,7 +69,7 @@ def open_gguf(
         generation=_generation(header.metadata),
         source=Source(kind="gguf", location=location or path.name, files=files, revision=revision),
         licence=licence if isinstance(licence, str) else None,
-        notes=tokenizer.notes,
+        notes=(*tensors.notes, *tokenizer.notes),
         embedding=_embedding(header.metadata),
     )
 

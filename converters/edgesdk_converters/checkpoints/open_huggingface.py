@@ -11,6 +11,7 @@ from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.checkpoints.digests import Progress, describe_file
 from edgesdk_converters.checkpoints.generation_defaults import generation_defaults
 from edgesdk_converters.checkpoints.huggingface_tokenizer import read_huggingface_tokenizer
+from edgesdk_converters.checkpoints.lattice_tensors import LatticeTensors
 from edgesdk_converters.checkpoints.packed_tensors import PackedTensors
 from edgesdk_converters.checkpoints.refuse_derived import refuse_adapter, refuse_derived
 from edgesdk_converters.checkpoints.safetensors_file import SafetensorsTensors
@@ -58,6 +59,7 @@ def open_huggingface(
         if file not in tensors.files_of(name):
             raise CheckpointError(f"{INDEX} puts {name[:80]!r} into {file}, which does not hold it")
     part = text_part(config, tensors if packing is None else PackedTensors(tensors, packing))
+    lattice = LatticeTensors(part.tensors)
     config = {key: value for key, value in part.config.items() if packing is None or key not in _PACKED}
     tokenizer = read_huggingface_tokenizer(folder, config, generation)
     recommended, notes = generation_defaults(generation)
@@ -70,13 +72,19 @@ def open_huggingface(
         name=place.rsplit("/", 1)[-1],
         config=config,
         dialect="huggingface",
-        tensors=part.tensors,
+        tensors=lattice,
         tokenizer=tokenizer,
         generation=recommended,
         source=Source("huggingface", place, files, revision),
         licence=_licence(folder),
         embedding=read_sentence_transformer(folder, part.config),
-        notes=(*part.notes, *(() if packing is None else (str(packing),)), *tokenizer.notes, *notes),
+        notes=(
+            *part.notes,
+            *(() if packing is None else (str(packing),)),
+            *lattice.notes,
+            *tokenizer.notes,
+            *notes,
+        ),
     )
 
 
