@@ -14,6 +14,7 @@ from edgesdk_converters.checkpoints.huggingface_tokenizer import read_huggingfac
 from edgesdk_converters.checkpoints.lattice_tensors import LatticeTensors
 from edgesdk_converters.checkpoints.packed_tensors import PackedTensors
 from edgesdk_converters.checkpoints.refuse_derived import refuse_adapter, refuse_derived
+from edgesdk_converters.checkpoints.refuse_unfit import refuse_encoder
 from edgesdk_converters.checkpoints.safetensors_file import SafetensorsTensors
 from edgesdk_converters.checkpoints.sentence_transformer import read_sentence_transformer
 from edgesdk_converters.checkpoints.text_file import read_json, read_optional_json
@@ -59,6 +60,7 @@ def open_huggingface(
         if file not in tensors.files_of(name):
             raise CheckpointError(f"{INDEX} puts {name[:80]!r} into {file}, which does not hold it")
     part = text_part(config, tensors if packing is None else PackedTensors(tensors, packing))
+    refuse_encoder(part.config)
     lattice = LatticeTensors(part.tensors)
     config = {key: value for key, value in part.config.items() if packing is None or key not in _PACKED}
     tokenizer = read_huggingface_tokenizer(folder, config, generation)
