@@ -117,10 +117,14 @@ class LatticeTensors:
         if len(shape) != 2 or kind not in FLOAT_TYPES or block_type(self._base, name) is not None:
             return None
         rows, columns = shape
+        if columns % _BLOCKS[-1]:
+            return None
         starts = {0, max(rows // 2 - _SAMPLED_ROWS, 0)}
         seen = [self.load_rows(name, start, min(start + _SAMPLED_ROWS, rows)) for start in sorted(starts)]
         sample = np.concatenate(seen)
-        if not sample.any():
+        groups = sample.reshape(-1, _BLOCKS[-1])
+        first = groups[groups.any(axis=1)][:1]  # most matrices lie on none, which one group tells
+        if not len(first) or find_lattice(first, kind, lowest_first=False) is None:
             return None
         for block in _BLOCKS:
             if columns % block == 0:

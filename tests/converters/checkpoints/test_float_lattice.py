@@ -9,6 +9,8 @@ from ml_dtypes import bfloat16
 
 from edgesdk_converters.checkpoints.float_lattice import FLOAT_TYPES, find_lattice
 from edgesdk_converters.checkpoints.gguf_blocks import BLOCK_TYPES, decode_blocks
+from edgesdk_converters.quantise.recipe import Scheme
+from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
 
 TYPES = {"BF16": bfloat16, "F16": np.float16, "F32": np.float32}
 Q4_0 = gguf.GGMLQuantizationType.Q4_0
@@ -88,6 +90,20 @@ def test_zeros_and_both_lowest(kind):
     found = find_lattice(both, kind, lowest_first=False)
     assert found.scales[0] == -1
     assert found.values[0, 0] == -8
+
+
+@pytest.mark.parametrize("kind", FLOAT_TYPES)
+def test_rounding_finds_the_integers_of_8_bits_with_a_scale_per_row(kind):
+    """Which is why nobody looks for them."""
+    weights = some_weights()
+    scales = np.abs(weights).max(axis=1, keepdims=True) / np.float32(127)
+    integers = np.rint(weights / scales)
+    made = round_to_nearest(rounded(integers * scales, kind), Scheme(8, None, "round"))
+    if kind == "BF16":  # its 8 bits are a step of the largest integers, so some are the next
+        assert np.abs(made.values - integers).max() <= 1
+        assert (made.values != integers).mean() < 0.02
+    else:
+        np.testing.assert_array_equal(made.values, integers)
 
 
 @settings(deadline=None, max_examples=300)
