@@ -42,7 +42,8 @@ def open_gguf(
         location: where it was fetched from; None for the file's name.
         revision: hub commit, where it was fetched from the hub.
         progress: told how far hashing is.
-        hashed: whether files get their digests, which reads them whole; empty ones if not.
+        hashed: whether files get their digests, which reads them whole, and grids are looked for; empty ones
+            and none if not.
 
     Raises:
         CheckpointError: it is damaged, lacks a part, is no model, or says something this version does not
@@ -54,7 +55,8 @@ def open_gguf(
     if kind != "model":
         hint = f"; convert its model with --merge-adapter {path}" if kind == "adapter" else ""
         raise CheckpointError(f"{path.name} holds a general.type of {quoted(kind)}; expected 'model'{hint}")
-    tensors = LatticeTensors(read_parts(path, header))
+    tensors = read_parts(path, header)
+    lattice = LatticeTensors(tensors) if hashed else None
     config, tokenizer = config_from_gguf(header.metadata, tensors), tokenizer_from_gguf(header.metadata)
     # Last: a file that is refused need not be hashed.
     paths = () if described else part_paths(path)
@@ -64,12 +66,12 @@ def open_gguf(
         name=name or model_name(path.name),
         config=config,
         dialect="gguf",
-        tensors=tensors,
+        tensors=tensors if lattice is None else lattice,
         tokenizer=tokenizer,
         generation=_generation(header.metadata),
         source=Source(kind="gguf", location=location or path.name, files=files, revision=revision),
         licence=licence if isinstance(licence, str) else None,
-        notes=(*tensors.notes, *tokenizer.notes),
+        notes=(*(() if lattice is None else lattice.notes), *tokenizer.notes),
         embedding=_embedding(header.metadata),
     )
 

@@ -43,7 +43,8 @@ def open_huggingface(
         location: for the manifest; None for the directory's name.
         revision: hub commit, when there is one.
         progress: told how far hashing is.
-        hashed: whether the weight files get their digests, which reads them whole; empty ones if not.
+        hashed: whether the weight files get their digests, which reads them whole, and grids are looked for;
+            empty ones and none if not.
 
     Raises:
         CheckpointError: a file is missing or damaged, or the weights are an adapter, or quantised in a way
@@ -61,7 +62,7 @@ def open_huggingface(
             raise CheckpointError(f"{INDEX} puts {name[:80]!r} into {file}, which does not hold it")
     part = text_part(config, tensors if packing is None else PackedTensors(tensors, packing))
     refuse_encoder(part.config)
-    lattice = LatticeTensors(part.tensors)
+    lattice = LatticeTensors(part.tensors) if hashed else None
     config = {key: value for key, value in part.config.items() if packing is None or key not in _PACKED}
     tokenizer = read_huggingface_tokenizer(folder, config, generation)
     recommended, notes = generation_defaults(generation)
@@ -74,7 +75,7 @@ def open_huggingface(
         name=place.rsplit("/", 1)[-1],
         config=config,
         dialect="huggingface",
-        tensors=lattice,
+        tensors=part.tensors if lattice is None else lattice,
         tokenizer=tokenizer,
         generation=recommended,
         source=Source("huggingface", place, files, revision),
@@ -83,7 +84,7 @@ def open_huggingface(
         notes=(
             *part.notes,
             *(() if packing is None else (str(packing),)),
-            *lattice.notes,
+            *(() if lattice is None else lattice.notes),
             *tokenizer.notes,
             *notes,
         ),

@@ -12,7 +12,7 @@ from edgesdk.bundle.reader import open_bundle
 from edgesdk.errors import CheckpointError
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint, open_local
 from edgesdk_converters.checkpoints.open_huggingface import open_huggingface
-from edgesdk_converters.checkpoints.stored_blocks import BlockType
+from edgesdk_converters.checkpoints.stored_blocks import BlockType, block_type
 from edgesdk_converters.convert import ConvertOptions, convert
 
 Q4_0 = gguf.GGMLQuantizationType.Q4_0
@@ -140,8 +140,14 @@ def test_a_sample_that_fits_larger_groups_is_no_proof(tmp_path, tiny_folder):
 
 
 def test_plain_checkpoints_have_no_note_and_no_blocks(tiny_folder):
-    checkpoint = open_local(str(tiny_folder / "qwen3"))
+    checkpoint = open_checkpoint(str(tiny_folder / "qwen3"))
     assert not [note for note in checkpoint.notes if "grid" in note]
     assert not [name for name in checkpoint.tensors if checkpoint.tensors.block_type(name)]
     with pytest.raises(CheckpointError, match="does not store"):
         checkpoint.tensors.stored_blocks("model.norm.weight")
+
+
+def test_an_estimate_reads_no_numbers_so_it_sees_no_grid(tmp_path, tiny_folder):
+    folder = make(tmp_path / "m", tiny_folder, q4_0, np.float16)
+    assert block_type(open_local(str(folder)).tensors, DOWN) is None
+    assert block_type(open_checkpoint(str(folder)).tensors, DOWN) is not None
