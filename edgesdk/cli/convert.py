@@ -174,5 +174,7 @@ def show_conversion(folder: Path, wall_s: float, as_json: bool = False) -> None:
 
 
 def _default_name(source: str, recipe: str) -> str:
-    base = Path(source).resolve().name.removesuffix(".gguf")
+    from edgesdk_converters.checkpoints.gguf_parts import model_name
+
+    base = model_name(Path(source).resolve().name)
     return make_name(base, *(Path(each).name.removesuffix(".json") for each in split_list(recipe)))

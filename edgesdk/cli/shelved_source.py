@@ -69,17 +69,19 @@ class ShelvedSource:
         """The checkpoint that a user has named; None for what is none.
 
         Args:
-            model: a `.gguf` file, a folder in Hugging Face's layout, a named model, or a hub id,
-                `owner/name[:QUANTISATION][@REVISION]`.
+            model: a `.gguf` file or the first part of one, a folder in Hugging Face's layout, a named model,
+                or a hub id, `owner/name[:QUANTISATION][@REVISION]`.
         """
         from edgesdk_converters.checkpoints.fetch_hub import is_hub_id
         from edgesdk_converters.checkpoints.fetch_hub_gguf import split_quantised
+        from edgesdk_converters.checkpoints.gguf_parts import model_name, part_paths
         from edgesdk_converters.checkpoints.named_models import NAMED_MODELS
 
         path = Path(model)
         if os.path.isfile(model):
             is_gguf = path.suffix.lower() == ".gguf"
-            return cls(model, path.resolve().name[: -len(".gguf")], files=(path,)) if is_gguf else None
+            files = tuple(filter(os.path.isfile, part_paths(path)))  # what is missing, its reader names
+            return cls(model, model_name(path.resolve().name), files=files) if is_gguf else None
         if os.path.isdir(model):
             whole = os.path.isfile(path / _CONFIG) and not os.path.isfile(path / MANIFEST_NAME)
             files = tuple(sorted(path.glob("*.safetensors")))

@@ -50,16 +50,19 @@ def write_gguf(
     tensors: Mapping[str, Tensor],
     fill: Callable[[gguf.GGUFWriter], None] = lambda writer: None,
     architecture: str = "llama",
+    tensors_per_part: int = 0,
 ) -> Path:
-    writer = gguf.GGUFWriter(path, architecture)
+    """`tensors_per_part` splits it; the path is that of the first part then."""
+    writer = gguf.GGUFWriter(path, architecture, split_max_tensors=tensors_per_part)
     fill(writer)
     for name, (data, kind) in tensors.items():
         writer.add_tensor(name, data, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
+    parts = [Path(file.name) for file in writer.fout]
     writer.close()
-    return path
+    return parts[0]
 
 
 def permute(rows: NDArray[np.generic], heads: int) -> NDArray[np.generic]:
@@ -176,6 +179,7 @@ def write_tiny_gguf(
     config_name: str = "config.json",
     more: Callable[[gguf.GGUFWriter], None] = lambda writer: None,
     kind_of: Callable[[str], gguf.GGMLQuantizationType] = lambda name: KINDS.F32,
+    tensors_per_part: int = 0,
 ) -> Path:
     """A tiny checkpoint, as far as GGUF can say what it is; `kind_of` chooses the type of matrices."""
     folder = TINY / name
@@ -256,4 +260,5 @@ def write_tiny_gguf(
         add_tokenizer(writer, folder)
         more(writer)
 
-    return write_gguf(out, tensors, fill, gguf.MODEL_ARCH_NAMES[ARCHITECTURES[kind][0]])
+    architecture = gguf.MODEL_ARCH_NAMES[ARCHITECTURES[kind][0]]
+    return write_gguf(out, tensors, fill, architecture, tensors_per_part)

@@ -69,12 +69,12 @@ def fetch_hub(hub_id: str, revision: str | None = None, cache: Path | None = Non
             )
 
         folder = download()
-        damaged = damaged_files(folder)
+        damaged = damaged_files(folder.rglob("*"))
         if damaged:
             for link in damaged:
                 remove_blob(link)
             folder = download()
-            damaged = damaged_files(folder)
+            damaged = damaged_files(folder.rglob("*"))
     if damaged:
         raise CheckpointError(
             f"{damaged[0].name} of {_where(hub_id, revision)} is damaged, also when it is fetched again"

@@ -1,7 +1,8 @@
 """Fetches one GGUF file of a hub repository, chosen by its quantisation: `owner/name:Q8_0`.
 
 Repositories with GGUF files have a file for each quantisation, whose name ends in it, as llama.cpp and Ollama
-take it. Pinned, cached, resumable and offline once cached, like `fetch_hub`.
+take it, or several parts of one, which are fetched together. Pinned, cached, resumable and offline once
+cached, like `fetch_hub`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from edgesdk.errors import CheckpointError, MissingExtra
 from edgesdk_converters.checkpoints.fetch_hub import hub_cache, hub_errors, is_hub_id
+from edgesdk_converters.checkpoints.gguf_parts import part_names
 from edgesdk_converters.checkpoints.hub_blobs import damaged_files, remove_blob
 
 _QUANTISATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
@@ -20,7 +22,6 @@ _NAMED = re.compile(
     r"(?:.*?[-._/])?((?:UD-)?(?:I?Q\d\w*|TQ\d\w*|B?F(?:16|32)|MXFP4\w*))(?:-\d{5}-of-\d{5})?\.gguf",
     re.IGNORECASE,
 )
-_PART = re.compile(r"-\d{5}-of-\d{5}\.gguf", re.IGNORECASE)
 _MOST_NAMED = 20
 
 
@@ -35,7 +36,7 @@ def split_quantised(source: str) -> tuple[str, str] | None:
 def fetch_hub_gguf(
     hub_id: str, quantisation: str, revision: str | None = None, cache: Path | None = None
 ) -> tuple[Path, str]:
-    """Downloads the GGUF file of one quantisation, or finds it in the cache.
+    """Downloads the GGUF file of one quantisation with all its parts, or finds it in the cache.
 
     Args:
         hub_id: `owner/name`.
@@ -44,7 +45,7 @@ def fetch_hub_gguf(
         cache: the hub's cache folder; None for its own choice.
 
     Returns:
-        The file, and the commit it is of.
+        The file, or its first part, beside which the others lie, and the commit it is of.
 
     Raises:
         CheckpointError: there is no such repository, revision or file, or no network and no cached copy.
@@ -60,29 +61,33 @@ def fetch_hub_gguf(
         kept = hub_cache(cache)
         try:
             told = HfApi().model_info(hub_id, revision=revision or DEFAULT_REVISION)
-            name = choose_gguf(hub_id, [each.rfilename for each in told.siblings or ()], quantisation)
+            names = choose_gguf(hub_id, [each.rfilename for each in told.siblings or ()], quantisation)
         except (CheckpointError, GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError):
             raise
         except Exception:  # noqa: BLE001 - no network, said in many ways: what is in the cache
             folder = Path(snapshot_download(hub_id, revision=revision, cache_dir=kept, local_files_only=True))
             there = [path.relative_to(folder).as_posix() for path in folder.rglob("*.gguf")]
-            name = choose_gguf(f"the cached {hub_id}", there, quantisation)
+            names = choose_gguf(f"the cached {hub_id}", there, quantisation)
 
-        def download() -> Path:
-            return Path(hf_hub_download(hub_id, name, revision=revision, cache_dir=kept))
+        def download(name: str, at: str | None) -> Path:
+            file = Path(hf_hub_download(hub_id, name, revision=at, cache_dir=kept))
+            if damaged_files([file]):
+                remove_blob(file)
+                file = Path(hf_hub_download(hub_id, name, revision=at, cache_dir=kept))
+            if damaged_files([file]):
+                raise CheckpointError(f"{name} of {hub_id} is damaged, also when it is fetched again")
+            return file
 
-        file = download()
-        if _is_damaged(file):
-            remove_blob(file)
-            file = download()
-        if _is_damaged(file):
-            raise CheckpointError(f"{name} of {hub_id} is damaged, also when it is fetched again")
-    # Snapshots are folders named by their commit; a file may lie in a folder of its own there.
-    return file, file.parents[name.count("/")].name
+        first = download(names[0], revision)
+        # Snapshots are folders named by their commit; a file may lie in a folder of its own there.
+        commit = first.parents[names[0].count("/")].name
+        for name in names[1:]:  # of the same commit, whatever a branch does meanwhile
+            download(name, commit)
+    return first, commit
 
 
-def choose_gguf(where: str, names: Sequence[str], quantisation: str) -> str:
-    """The one GGUF file of a quantisation.
+def choose_gguf(where: str, names: Sequence[str], quantisation: str) -> tuple[str, ...]:
+    """The one GGUF file of a quantisation, or all parts of it in order.
 
     Args:
         where: what messages call the repository.
@@ -90,7 +95,7 @@ def choose_gguf(where: str, names: Sequence[str], quantisation: str) -> str:
         quantisation: in any case.
 
     Raises:
-        CheckpointError: there is none, there are several, or it is in parts.
+        CheckpointError: there is none, there are several, or a part is missing.
     """
     found = {name: match[1].upper() for name in names if (match := _NAMED.fullmatch(name))}
     wanted = quantisation.upper()
@@ -98,18 +103,16 @@ def choose_gguf(where: str, names: Sequence[str], quantisation: str) -> str:
     if not fitting:
         there = ", ".join(sorted(set(found.values()))[:_MOST_NAMED]) or "no GGUF file"
         raise CheckpointError(f"{where} has no GGUF file of {quantisation}; it has: {there}")
-    if _PART.search(fitting[0]):
+    models = sorted({part_names(name) for name in fitting})
+    if len(models) > 1:
         raise CheckpointError(
-            f"{fitting[0]} of {where} is one of {len(fitting)} parts; fetch them, join them with "
-            "llama-gguf-split --merge, and give the file"
+            f"{where} has several GGUF files of {quantisation}: "
+            f"{', '.join(parts[0] for parts in models[:_MOST_NAMED])}; fetch one and give the file"
         )
-    if len(fitting) > 1:
+    missing = [name for name in models[0] if name not in fitting]
+    if missing:
         raise CheckpointError(
-            f"{where} has several GGUF files of {quantisation}: {', '.join(fitting[:_MOST_NAMED])}; "
-            "fetch one and give the file"
+            f"{where} has {fitting[0]}, one of {len(models[0])} parts, and not {missing[0]}; take another "
+            "quantisation or revision"
         )
-    return fitting[0]
-
-
-def _is_damaged(file: Path) -> bool:
-    return file in damaged_files(file.parent)
+    return models[0]

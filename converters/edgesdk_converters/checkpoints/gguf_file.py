@@ -43,6 +43,11 @@ class GgufTensors:
         self._finite: set[str] = set()
         self._file = MappedFile(path)
 
+    @property
+    def file_name(self) -> str:
+        """For messages."""
+        return self._path.name
+
     def __iter__(self) -> Iterator[str]:
         """Names, in file order."""
         return iter(self._entries)

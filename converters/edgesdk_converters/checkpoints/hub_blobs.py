@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GIT_SHA1 = re.compile(r"[0-9a-f]{40}")
 
 
-def damaged_files(snapshot: Path) -> list[Path]:
-    """The files of a snapshot whose content has another digest than its blob's name, or is gone.
+def damaged_files(paths: Iterable[Path]) -> list[Path]:
+    """Those files of a snapshot whose content has another digest than its blob's name, or is gone.
 
     Args:
-        snapshot: folder of links to blobs.
+        paths: links to blobs; other files are passed over.
     """
-    return [
-        path for path in sorted(snapshot.rglob("*")) if path.is_symlink() and not _is_whole(path.resolve())
-    ]
+    return [path for path in sorted(paths) if path.is_symlink() and not _is_whole(path.resolve())]
 
 
 def remove_blob(link: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from edgesdk.bundle.manifest import SourceFile
 from edgesdk.errors import CheckpointError, UnsupportedOption
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.checkpoints.default_model import fetch_verified, find_named
@@ -28,9 +27,9 @@ def open_checkpoint(
     """Opens a checkpoint.
 
     Args:
-        source: a directory in Hugging Face's layout, a `.gguf` file, a named model, a hub id, or
-            one with the quantisation of one of its GGUF files, `owner/name:Q8_0`. A
-            directory of a named model's name is taken for it only if it holds a checkpoint.
+        source: a directory in Hugging Face's layout, a `.gguf` file or the first part of one, a named model,
+            a hub id, or one with the quantisation of one of its GGUF files, `owner/name:Q8_0`. A directory
+            of a named model's name is taken for it only if it holds a checkpoint.
         revision: commit, branch or tag, for a hub id.
         cache_dir: where to keep what is downloaded; None for edgesdk's cache folder (named models) and
             the hub's own (hub ids).
@@ -85,12 +84,11 @@ def open_local(source: str, revision: str | None = None) -> Checkpoint:
     if is_folder and ((path / CONFIG).is_file() or source not in NAMED_MODELS):
         return _open_folder(path, None, hashed=False)
     if is_file and path.suffix != ".safetensors":
-        return open_gguf(path, described=SourceFile(path.name, "", path.stat().st_size))
+        return open_gguf(path, hashed=False)
     if source in NAMED_MODELS:
         file = find_named(source)
         if file is not None:
-            described = SourceFile(file.name, "", file.stat().st_size)
-            return open_gguf(file, name=NAMED_MODELS[source].title, described=described)
+            return open_gguf(file, name=NAMED_MODELS[source].title, hashed=False)
     elif not (split_quantised(source) or is_hub_id(source)):
         return open_checkpoint(source, revision=revision)  # says what is wrong
     raise UnsupportedOption(

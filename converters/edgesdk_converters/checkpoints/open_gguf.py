@@ -13,8 +13,9 @@ from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.checkpoints.digests import Progress, describe_file
 from edgesdk_converters.checkpoints.generation_defaults import ABOVE_ZERO, checked_number
 from edgesdk_converters.checkpoints.gguf_config import config_from_gguf
-from edgesdk_converters.checkpoints.gguf_file import GgufTensors
 from edgesdk_converters.checkpoints.gguf_header import MetadataValue, read_gguf_header
+from edgesdk_converters.checkpoints.gguf_parts import model_name, part_paths, read_parts
+from edgesdk_converters.checkpoints.lattice_tensors import LatticeTensors
 from edgesdk_converters.tokenizers.from_gguf import tokenizer_from_gguf
 
 _POOLINGS: Mapping[int, Pooling] = {1: "mean", 2: "cls", 3: "last"}
@@ -30,19 +31,23 @@ def open_gguf(
     location: str | None = None,
     revision: str | None = None,
     progress: Progress | None = None,
+    hashed: bool = True,
 ) -> Checkpoint:
-    """Opens a GGUF file.
+    """Opens a GGUF file, or all parts of one.
 
     Args:
-        path: the file.
+        path: the file, or the first part.
         name: of the model; None for the file's name.
         described: the file's digest, when it is known already.
         location: where it was fetched from; None for the file's name.
         revision: hub commit, where it was fetched from the hub.
         progress: told how far hashing is.
+        hashed: whether files get their digests, which reads them whole, and grids are looked for; empty ones
+            and none if not.
 
     Raises:
-        CheckpointError: it is damaged, in parts, no model, or says something this version does not know.
+        CheckpointError: it is damaged, lacks a part, is no model, or says something this version does not
+            know.
         MissingExtra: the gguf package is not installed.
     """
     header = read_gguf_header(path)
@@ -50,25 +55,29 @@ def open_gguf(
     if kind != "model":
         hint = f"; convert its model with --merge-adapter {path}" if kind == "adapter" else ""
         raise CheckpointError(f"{path.name} holds a general.type of {quoted(kind)}; expected 'model'{hint}")
-    parts = header.metadata.get("split.count", 1)
-    if isinstance(parts, int) and parts > 1:
-        raise CheckpointError(f"{path.name} is one of {parts} parts; join them with llama-gguf-split --merge")
-    tensors = GgufTensors(path, header.tensors)
+    tensors = read_parts(path, header)
+    lattice = LatticeTensors(tensors) if hashed else None
     config, tokenizer = config_from_gguf(header.metadata, tensors), tokenizer_from_gguf(header.metadata)
-    file = described or describe_file(path, progress)  # last: a file that is refused need not be hashed
+    # Last: a file that is refused need not be hashed.
+    paths = () if described else part_paths(path)
+    files = (described,) if described else tuple(_describe(part, progress, hashed) for part in paths)
     licence = header.metadata.get("general.license")
     return Checkpoint(
-        name=name or path.stem,
+        name=name or model_name(path.name),
         config=config,
         dialect="gguf",
-        tensors=tensors,
+        tensors=tensors if lattice is None else lattice,
         tokenizer=tokenizer,
         generation=_generation(header.metadata),
-        source=Source(kind="gguf", location=location or path.name, files=(file,), revision=revision),
+        source=Source(kind="gguf", location=location or path.name, files=files, revision=revision),
         licence=licence if isinstance(licence, str) else None,
-        notes=tokenizer.notes,
+        notes=(*(() if lattice is None else lattice.notes), *tokenizer.notes),
         embedding=_embedding(header.metadata),
     )
+
+
+def _describe(path: Path, progress: Progress | None, hashed: bool) -> SourceFile:
+    return describe_file(path, progress) if hashed else SourceFile(path.name, "", path.stat().st_size)
 
 
 def _embedding(metadata: Mapping[str, MetadataValue]) -> EmbeddingRecord | None:

@@ -11,8 +11,10 @@ from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.checkpoints.digests import Progress, describe_file
 from edgesdk_converters.checkpoints.generation_defaults import generation_defaults
 from edgesdk_converters.checkpoints.huggingface_tokenizer import read_huggingface_tokenizer
+from edgesdk_converters.checkpoints.lattice_tensors import LatticeTensors
 from edgesdk_converters.checkpoints.packed_tensors import PackedTensors
 from edgesdk_converters.checkpoints.refuse_derived import refuse_adapter, refuse_derived
+from edgesdk_converters.checkpoints.refuse_unfit import refuse_encoder
 from edgesdk_converters.checkpoints.safetensors_file import SafetensorsTensors
 from edgesdk_converters.checkpoints.sentence_transformer import read_sentence_transformer
 from edgesdk_converters.checkpoints.text_file import read_json, read_optional_json
@@ -41,7 +43,8 @@ def open_huggingface(
         location: for the manifest; None for the directory's name.
         revision: hub commit, when there is one.
         progress: told how far hashing is.
-        hashed: whether the weight files get their digests, which reads them whole; empty ones if not.
+        hashed: whether the weight files get their digests, which reads them whole, and grids are looked for;
+            empty ones and none if not.
 
     Raises:
         CheckpointError: a file is missing or damaged, or the weights are an adapter, or quantised in a way
@@ -58,6 +61,8 @@ def open_huggingface(
         if file not in tensors.files_of(name):
             raise CheckpointError(f"{INDEX} puts {name[:80]!r} into {file}, which does not hold it")
     part = text_part(config, tensors if packing is None else PackedTensors(tensors, packing))
+    refuse_encoder(part.config)
+    lattice = LatticeTensors(part.tensors) if hashed else None
     config = {key: value for key, value in part.config.items() if packing is None or key not in _PACKED}
     tokenizer = read_huggingface_tokenizer(folder, config, generation)
     recommended, notes = generation_defaults(generation)
@@ -70,13 +75,19 @@ def open_huggingface(
         name=place.rsplit("/", 1)[-1],
         config=config,
         dialect="huggingface",
-        tensors=part.tensors,
+        tensors=part.tensors if lattice is None else lattice,
         tokenizer=tokenizer,
         generation=recommended,
         source=Source("huggingface", place, files, revision),
         licence=_licence(folder),
         embedding=read_sentence_transformer(folder, part.config),
-        notes=(*part.notes, *(() if packing is None else (str(packing),)), *tokenizer.notes, *notes),
+        notes=(
+            *part.notes,
+            *(() if packing is None else (str(packing),)),
+            *(() if lattice is None else lattice.notes),
+            *tokenizer.notes,
+            *notes,
+        ),
     )
 
 

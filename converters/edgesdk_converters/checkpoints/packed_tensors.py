@@ -160,7 +160,9 @@ class PackedTensors:
         stem, method = self._packed[name], self._packing.method
         minimums = method == "mlx" or bool((self._zeros(stem) != packed_int4.MIDDLE).any())
         group = self._shapes[name][1] if self._packing.group == -1 else self._packing.group
-        return BlockType(method.upper(), 4, group, minimums)
+        with np.errstate(over="ignore"):
+            positive = not minimums and bool((self._scales(stem).astype(np.float16) > 0).all())
+        return BlockType(method.upper(), 4, group, minimums, positive_scales=positive)
 
     def _decode(self, name: str) -> StoredBlocks:
         stem, method = self._packed[name], self._packing.method

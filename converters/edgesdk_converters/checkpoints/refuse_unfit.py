@@ -6,6 +6,8 @@ is in `edgesdk_converters.architectures`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from edgesdk.errors import CheckpointError
 
 _WHY = (
@@ -20,6 +22,11 @@ _WHY = (
         "deepseek2 ernie4_5_moe lfm2_moe lfm2moe",
     ),
     ("several residual streams side by side", "gemma3n gemma3n_text"),
+    (
+        "tokens that see the whole text, as encoders have",
+        "gemma-embedding bert modern-bert modernbert nomic-bert nomic_bert jina-bert-v2 eurobert roberta "
+        "xlm-roberta",
+    ),
 )
 UNFIT = {name: why for why, names in _WHY for name in names.split()}
 """`model_type`, or `general.architecture` of a GGUF file -> what it has."""
@@ -36,3 +43,21 @@ def refuse_unfit(model_type: str) -> None:
             f"the architecture {model_type!r} has {UNFIT[model_type]}, which no target holds; docs/models.md "
             "lists those that can be converted"
         )
+
+
+def refuse_encoder(config: Mapping[str, object]) -> None:
+    """Refuses a decoder's architecture that was trained to see what comes after a token, too.
+
+    Args:
+        config: of the text model, with Hugging Face's keys.
+
+    Raises:
+        CheckpointError: naming the key that says so (docs/decisions/0048).
+    """
+    for key, value in (("use_bidirectional_attention", True), ("is_causal", False)):
+        if config.get(key) is value:
+            raise CheckpointError(
+                f"config.{key} is {value}: tokens of this model see the whole text, as EmbeddingGemma's, and "
+                "steps see what came before; to compare texts take a causal embedder, such as "
+                "Qwen3-Embedding, or an encoder with an ONNX file (docs/embeddings.md)"
+            )

@@ -27,6 +27,7 @@ class BlockType:
         block: columns per block.
         minimums: whether blocks have minimums.
         half_scales: whether every scale is a float16 number.
+        positive_scales: whether every scale is known to be above zero, also as a float16 number.
     """
 
     name: str
@@ -34,6 +35,7 @@ class BlockType:
     block: int
     minimums: bool
     half_scales: bool = True
+    positive_scales: bool = False
 
 
 @dataclass(frozen=True)

@@ -165,9 +165,11 @@ class QuantisedWeights:
 
     def half_scales(self, name: str) -> bool:
         """Whether the scales of a weight's blocks are float16 numbers; those that are chosen here are."""
-        kind = block_type(self._base, name)
         scheme = self.scheme(name)
-        return scheme is None or scheme.algorithm != "stored" or kind is None or kind.half_scales
+        if scheme is None or scheme.algorithm != "stored":
+            return True
+        kind = block_type(self._base, name)
+        return kind is None or kind.half_scales
 
     def _blocks(self, name: str) -> tuple[QuantisedTensor, float]:
         """The file's own blocks, and what was lost of them."""

@@ -44,14 +44,15 @@ def split_minimums(
     sums: dict[tuple[str, int], str] = {}
     split = {name: _kind(program, name) for name in names}
     rounded = {n for n, k in split.items() if half_scales and not k.half_scales}
-    split = {
-        n: k for n, k in split.items() if k.minimums or (positive_scales and k.bits == 4) or n in rounded
-    }
+    changing = {n: k for n, k in split.items() if n in rounded or _has_minimums(k, positive_scales)}
+    split = {n: k for n, k in changing.items() if _has_minimums(k, positive_scales)}
     nodes: list[Node] = []
-    for name, kind in split.items():
+    for name, kind in changing.items():
         take = partial(_parts, name=name, positive=positive_scales, rounded=name in rounded)
         bare = replace(kind, minimums=False, half_scales=kind.half_scales or name in rounded)
-        _change(program.weights, name, bare, take, changed, added)
+        _change(program.weights, name, bare, take, changed)
+        if name in split:
+            _add_minimums(program.weights, name, kind.block, take, changed, added)
     for node in graph.nodes:
         found = [name for name in node.inputs if name in split]
         if not found:
@@ -78,30 +79,41 @@ def _kind(program: Program, name: str) -> BlockType:
     return kind
 
 
-def _change(
+def _has_minimums(kind: BlockType, positive_scales: bool) -> bool:
+    """Whether blocks have minimums, or get some so that scales are above zero."""
+    return kind.minimums or (positive_scales and kind.bits == 4 and not kind.positive_scales)
+
+
+Take = Callable[[Weights], tuple[StoredBlocks, Array | None]]
+
+
+def _change(weights: Weights, name: str, kind: BlockType, take: Take, changed: dict[str, Derived]) -> None:
+    def bare(base: Weights) -> StoredBlocks:
+        return take(base)[0]
+
+    changed[name] = Derived(
+        weights.shape(name),
+        lambda base: bare(base).dequantise(),
+        kind=kind,
+        blocks=bare,
+    )
+
+
+def _add_minimums(
     weights: Weights,
     name: str,
-    kind: BlockType,
-    take: Callable[[Weights], tuple[StoredBlocks, Array | None]],
+    block: int,
+    take: Take,
     changed: dict[str, Derived],
     added: list[Value],
 ) -> None:
     rows, columns = weights.shape(name)
-    shape = (rows, columns // kind.block)
-
-    def bare(base: Weights) -> StoredBlocks:
-        return take(base)[0]
+    shape = (rows, columns // block)
 
     def minimums(base: Weights) -> Array:
         found = take(base)[1]
         return np.zeros(shape, np.float32) if found is None else found
 
-    changed[name] = Derived(
-        (rows, columns),
-        lambda base: bare(base).dequantise(),
-        kind=kind,
-        blocks=bare,
-    )
     changed[f"{name}.minimums"] = Derived(shape, minimums, parts=(name,))
     added.append(Value(f"{name}.minimums", shape))
 

@@ -279,7 +279,8 @@ def test_unknown_key_is_named_with_its_value(config):
 @pytest.mark.parametrize(
     ("model_type", "named"),
     [("lfm2_moe", "a mixture of experts"), ("qwen3_5_text", "no list of keys and values"),
-     ("gpt-oss", "a mixture of experts"), ("gemma3n_text", "several residual streams")],
+     ("gpt-oss", "a mixture of experts"), ("gemma3n_text", "several residual streams"),
+     ("gemma-embedding", "tokens that see the whole text"), ("modernbert", "as encoders have")],
 )  # fmt: skip
 def test_what_cannot_be_converted_is_refused_as_what_it_is(model_type, named):
     message = refused({"model_type": model_type, "hidden_size": 64})

@@ -272,6 +272,31 @@ def test_one_gguf_file_is_fetched_resumed_checked_and_cached(hub, tmp_path, gguf
     assert Path(file).read_bytes() == data
 
 
+def test_a_gguf_file_in_parts_is_fetched_whole(hub, tmp_path, gguf_from_tiny):
+    first = gguf_from_tiny(tmp_path / "Tiny-F32.gguf", "llama", tensors_per_part=9)
+    parts = sorted(tmp_path.glob("*.gguf"))
+    assert len(parts) == 3
+    hub.files.update({f"F32/{part.name}": part.read_bytes() for part in parts})
+    hub.breaks.add(f"F32/{parts[1].name}")
+    file, commit = fetch_from(hub.url, tmp_path / "hub", revision="v1", quantisation="f32").split()
+    assert (Path(file).name, commit) == (first.name, COMMIT)
+    asked = [line for line in hub.log if parts[1].name in line]
+    assert all(f"/resolve/{COMMIT}/" in line for line in asked), asked
+    assert any("bytes=" in line and "bytes=0-" not in line for line in asked), asked
+    opened = open_gguf(Path(file), location="someone/tiny:F32", revision=commit)
+    assert [each.name for each in opened.source.files] == [part.name for part in parts]
+    nobody = "http://127.0.0.1:9"
+    assert fetch_from(nobody, tmp_path / "hub", revision="v1", quantisation="F32").split() == [file, commit]
+    last = Path(file).with_name(parts[2].name)
+    whole = last.read_bytes()
+    last.resolve().write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    fetch_from(hub.url, tmp_path / "hub", revision="v1", quantisation="F32")
+    assert last.read_bytes() == whole
+    last.unlink()
+    offline = fetch_from(nobody, tmp_path / "hub", revision="v1", quantisation="F32")
+    assert f"one of 3 parts, and not F32/{last.name}" in offline
+
+
 @pytest.mark.parametrize(
     ("hub_id", "said"),
     [

@@ -14,8 +14,12 @@ FILES = [
     "model-q5_0-a.gguf",
     "two-Q6_K.gguf",
     "one-Q6_K.gguf",
-    "BF16/Model-BF16-00001-of-00002.gguf",
     "BF16/Model-BF16-00002-of-00002.gguf",
+    "BF16/Model-BF16-00001-of-00002.gguf",
+    "a-F32-00001-of-00002.gguf",
+    "b-TQ1_0-00001-of-00002.gguf",
+    "b-TQ1_0-00002-of-00002.gguf",
+    "b-TQ1_0.gguf",
 ]
 
 
@@ -30,16 +34,22 @@ FILES = [
     ],
 )
 def test_the_one_file_of_a_quantisation(quantisation, name):
-    assert choose_gguf("a/b", FILES, quantisation) == name
+    assert choose_gguf("a/b", FILES, quantisation) == (name,)
+
+
+def test_all_parts_of_a_file_in_order():
+    parts = tuple(f"BF16/Model-BF16-0000{n}-of-00002.gguf" for n in (1, 2))
+    assert choose_gguf("a/b", FILES, "bf16") == parts
 
 
 @pytest.mark.parametrize(
     ("quantisation", "said"),
     [
-        ("Q4_0", "a/b has no GGUF file of Q4_0; it has: BF16, F16, IQ4_NL, Q4_K_M, Q6_K, Q8_0, UD-Q4_K_XL"),
+        ("Q4_0", "a/b has no GGUF file of Q4_0; it has: BF16, F16, F32, IQ4_NL, Q4_K_M, Q6_K, Q8_0, TQ1_0"),
         ("Q5_0", "a/b has no GGUF file of Q5_0"),
         ("Q6_K", "a/b has several GGUF files of Q6_K: one-Q6_K.gguf, two-Q6_K.gguf; fetch one"),
-        ("BF16", "one of 2 parts; fetch them, join them with llama-gguf-split --merge"),
+        ("F32", "a/b has a-F32-00001-of-00002.gguf, one of 2 parts, and not a-F32-00002-of-00002.gguf; take"),
+        ("TQ1_0", "several GGUF files of TQ1_0: b-TQ1_0-00001-of-00002.gguf, b-TQ1_0.gguf; fetch one"),
     ],
 )
 def test_no_or_several_files_are_one_line(quantisation, said):

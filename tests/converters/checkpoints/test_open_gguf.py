@@ -90,7 +90,7 @@ def test_sampling_without_a_meaning_is_refused(tmp_path, gguf_from_tiny, key, va
     [
         ("general.type", "add_string", "adapter", "general.type of 'adapter'"),
         ("general.type", "add_string", "mmproj", "general.type of 'mmproj'"),
-        ("split.count", "add_uint16", 3, "one of 3 parts"),
+        ("split.count", "add_uint16", 3, "as a whole model, and has split.count 3; give"),
     ],
 )
 def test_files_that_are_no_whole_model(tmp_path, write_gguf, key, add, value, match):

@@ -138,6 +138,8 @@ def test_integers_and_scales_mean_what_they_did(tmp_path, tiny_folder, method, s
         kind = tensors.block_type(name)
         assert (kind.bits, kind.block) == (4, GROUP)
         assert kind.minimums == (method == "mlx" or not symmetric)
+        assert kind.positive_scales == (not kind.minimums)
+        assert LITERT_BLOCKS.needs_minimums(kind) == kind.minimums
         np.testing.assert_array_equal(tensors.stored_blocks(name).dequantise(), tensors.load(name))
     assert tensors.block_type("model.embed_tokens.weight") is None
 

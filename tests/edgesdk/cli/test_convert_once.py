@@ -55,6 +55,24 @@ def test_changed_weights_are_another_model_and_both_stay(edgesdk, checkpoint, sh
     assert len(on_shelf(shelf)) == 2
 
 
+def test_parts_of_a_gguf_file_are_one_model(edgesdk, tmp_path, shelf):
+    from tests.data.tiny_gguf import write_tiny_gguf
+
+    first = write_tiny_gguf(tmp_path / "Tiny.gguf", "llama", tensors_per_part=9)
+    assert "kept as tiny-w8-round" in edgesdk("run", first, *ASK).err
+    assert "was converted before" in edgesdk("run", first, *ASK).err
+    last = tmp_path / "Tiny-00003-of-00003.gguf"
+    data = bytearray(last.read_bytes())
+    data[-2] ^= 1  # one bit of one number
+    last.write_bytes(data)
+    assert "kept as tiny-" in edgesdk("run", first, *ASK).err
+    assert len(on_shelf(shelf)) == 2
+    last.unlink()
+    lacking = edgesdk("run", first, *ASK)
+    assert (lacking.code, lacking.out) == (1, "")
+    assert f"{last.name} is not beside it; get all of them" in lacking.err.splitlines()[-1]
+
+
 def test_a_touched_file_is_hashed_and_known_again(edgesdk, checkpoint, shelf):
     edgesdk("run", checkpoint, *ASK)
     os.utime(next(checkpoint.glob("*.safetensors")))
