@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,12 +21,14 @@ from edgesdk_converters.plan_stages import quantising_work, weight_of_line
 from edgesdk_converters.prepare import prepare
 from edgesdk_converters.progress import ProgressMeter
 from edgesdk_converters.quantise.calibrate import CalibrationRecord
+from edgesdk_converters.quantise.quantised_weights import QuantisedWeights
 from edgesdk_converters.quantise.recipe import Recipe
 from edgesdk_converters.quantise.tensor_spool import TensorSpool
 from edgesdk_converters.quantise.weight_numbers import weight_numbers
 from edgesdk_converters.quantise_program import QuantisedProgram, depends_on_target, quantise_program
 from edgesdk_converters.read_source import SourceModel
 from edgesdk_converters.stream_stacks import write_streams_apart
+from edgesdk_converters.streams.add_streams import is_of_streams
 from edgesdk_converters.targets import EmitRequest, RefineRequest, Target
 from edgesdk_converters.transforms.give_hidden import logits_alone
 
@@ -189,7 +192,7 @@ def _write(
         # A file that takes tokens only has its adapters as files beside it, and no gates.
         stacks=()
         if target.logits_only
-        else main_record(quantised.program, _describe_streams(model, weights.recipe)),
+        else main_record(quantised.program, _describe_streams(model, weights)),
     )
     refined = target.refine(
         RefineRequest(
@@ -221,14 +224,20 @@ def _with_draft(writer: BundleWriter, variant: Variant, draft: DraftStack, writt
     )
 
 
-def _describe_streams(model: SourceModel, recipe: Recipe) -> StreamsRecord | None:
-    """What a variant's streams are; their numbers stay floating point."""
+def _describe_streams(model: SourceModel, weights: QuantisedWeights) -> StreamsRecord | None:
+    """What a variant's streams are, and the bytes of their numbers."""
     if model.streams is None:
         return None
     config = model.streams.config
-    size = (model.streams.parameters + config.count) * (2 if recipe.float_type == "float16" else 4)
+    size = sum(_stored_bytes(weights, name) for name in weights if is_of_streams(name))
     layers = len(model.program.spec.blocks) - config.first
     return StreamsRecord(config.form, config.count, layers, config.rank, size)
+
+
+def _stored_bytes(weights: QuantisedWeights, name: str) -> int:
+    if weights.scheme(name) is not None:
+        return weights.stored(name).nbytes
+    return math.prod(weights.shape(name)) * (2 if weights.recipe.float_type == "float16" else 4)
 
 
 def _with_parts(variant: Variant, parts: WrittenParts) -> Variant:

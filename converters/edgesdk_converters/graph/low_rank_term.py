@@ -15,6 +15,9 @@ from edgesdk_converters.graph.weights import Array, Derived
 INNER, WRITTEN = ".lora_a", ".lora_b"
 """What the names of A and of B end in, behind the name of the weight that they go with."""
 
+STREAM_INNER, STREAM_WRITTEN = ".stream_a", ".stream_b"
+"""The same of what rows of streams alone have: recipes tell them from an adapter's by their names."""
+
 
 @dataclass(frozen=True)
 class LowRankTerm:
@@ -32,7 +35,13 @@ class LowRankTerm:
 
 
 def add_term(
-    builder: GraphBuilder, graph: Graph, inputs: Sequence[str], out: str, ranks: tuple[int, ...], gates: str
+    builder: GraphBuilder,
+    graph: Graph,
+    inputs: Sequence[str],
+    out: str,
+    ranks: tuple[int, ...],
+    gates: str,
+    ends: tuple[str, str] = (INNER, WRITTEN),
 ) -> None:
     """Adds a product with its term of low rank, whose A and B become weights.
 
@@ -43,21 +52,24 @@ def add_term(
         out: what it makes.
         ranks: for each gate.
         gates: (M, G) for the rows of the product.
+        ends: of the names of A and B.
     """
     x, weight = inputs[:2]
     width, columns = (int(size) for size in graph.values[weight].shape)
-    inner = builder.weight(f"{weight}{INNER}", (sum(ranks), columns))
-    written = builder.weight(f"{weight}{WRITTEN}", (width, sum(ranks)))
+    inner = builder.weight(f"{weight}{ends[0]}", (sum(ranks), columns))
+    written = builder.weight(f"{weight}{ends[1]}", (width, sum(ranks)))
     (plain,) = builder.add(Linear(), inputs, f"{out}.plain")
     (made,) = builder.add(Linear(), [x, inner], f"{inner}.out")
     builder.add(LowRank((LowRankPart(width, ranks),)), [plain, made, gates, written], out)
 
 
-def term_weights(name: str, inner: Array, written: Array) -> dict[str, Derived]:
+def term_weights(
+    name: str, inner: Array, written: Array, ends: tuple[str, str] = (INNER, WRITTEN)
+) -> dict[str, Derived]:
     """A and B of the term beside one weight, under their names."""
     return {
         f"{name}{end}": Derived(array.shape, lambda base, array=array: array)  # type: ignore[misc]
-        for end, array in ((INNER, inner), (WRITTEN, written))
+        for end, array in zip(ends, (inner, written), strict=True)
     }
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk_converters.graph.evaluate import Array
-from edgesdk_converters.graph.low_rank_term import INNER
+from edgesdk_converters.graph.low_rank_term import INNER, STREAM_INNER
 from edgesdk_converters.graph.ops import Linear
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.quantise.gptq_scales import scales_for_gptq
@@ -78,8 +78,10 @@ def choose_scales(
 def _best(program: Program, recipe: Recipe, place: Scalable, inputs: list[Array]) -> Array | None:
     """The factors with the least error, relative to each reader's output; None for all ones."""
     x = np.concatenate(inputs)
-    # A term of low rank that stays floating point loses nothing, whatever the factors.
-    quantised = [name for name in place.readers if recipe.scheme(name) or not name.endswith(INNER)]
+    # A term of low rank that stays floating point loses nothing, whatever the factors; and the model stays
+    # what it is without streams.
+    own = [name for name in place.readers if not name.endswith(STREAM_INNER)]
+    quantised = [name for name in own if recipe.scheme(name) or not name.endswith(INNER)]
     schemes = [recipe.scheme(name) for name in quantised]
     if all(recipe.exact(name, 1) for name in quantised) and set(schemes) == {_GPTQ_ROWS}:
         # Channels that must have the same factor have the same largest number among theirs.

@@ -15,8 +15,10 @@ Grammar of names:
                               the same, its products read activations without loss; LiteRT only
     <path>.json               a recipe of one's own: the fields of `Recipe` as an object
 
-Parts of low-rank adapters and streams (`*.lora_a`, `*.lora_b`, `streams.*`) stay floating point under every
-built-in recipe, and under every rule whose pattern does not name them.
+Parts of low-rank adapters (`*.lora_a`, `*.lora_b`) and what streams begin with (`streams.*`) stay floating
+point under every built-in recipe, and under every rule whose pattern does not name them. The low-rank parts
+of streams (`*.stream_a`, `*.stream_b`) are int8, one scale per output row, rounded, in w8 and w4 recipes;
+others need a rule that names them.
 
 The gate of a recipe is what a converted model must reach against the float32 evaluator, measured on
 the built-in passages; it catches broken conversions, and is not a promise of quality.
@@ -238,12 +240,16 @@ def find_recipe(name: str) -> Recipe:
     if name == "f16":
         return Recipe(name, (), "float16", False, 1.005, 0.99)
     int8 = Scheme(8, None, "round")
+    # Nothing in calibration text is a stream's row, so there is nothing to choose their integers by.
+    parts = Rule("*.stream_?", int8)
     if name in ("w8", "w8-round"):
         # One large diagonal leaves the rest of such a matrix no steps: in int8 it costs 0.07 top-1.
         exact = Rule("*.rotation", None)
         rounds = name.endswith("-round")
         rest = int8 if rounds else Scheme(8, None, "gptq")
-        return Recipe(name, (exact, Rule("*", rest)), "float32", True, 1.05, 0.85, scale_channels=not rounds)
+        return Recipe(
+            name, (exact, parts, Rule("*", rest)), "float32", True, 1.05, 0.85, scale_channels=not rounds
+        )
     if name in ("source", "source-h4"):
         # What only exists because blocks are kept or channels separated is small and stays exact.
         small = tuple(Rule(pattern, None) for pattern in ("*.minimums", "*.side", "outliers.*"))
@@ -263,7 +269,7 @@ def find_recipe(name: str) -> Recipe:
         raise UnsupportedOption(f"recipe {name!r} is unknown; expected {_KNOWN}")
     block = int(match[1]) if match[1] else None
     int4 = Scheme(4, block, "clip_search" if match[2] else "gptq")
-    rules = (Rule("embed", int8), Rule("head", int8), Rule("*", int4))
+    rules = (parts, Rule("embed", int8), Rule("head", int8), Rule("*", int4))
     return Recipe(name, rules, "float32", False, 1.8 if block else 4.0, 0.5 if block else 0.3)
 
 

@@ -1,9 +1,14 @@
-"""Names of weights by pattern, as recipes write them: shell style, with at most one range of layers."""
+"""Names of weights by pattern, as recipes write them: shell style, with at most one range of layers.
+
+`*` means the model: the low-rank parts of its streams are spoken of by patterns alone that say `stream_`.
+"""
 
 from __future__ import annotations
 
 import re
 from fnmatch import fnmatchcase
+
+from edgesdk_converters.graph.low_rank_term import STREAM_INNER, STREAM_WRITTEN
 
 _RANGE = re.compile(r"\{(\d{1,4})-(\d{1,4})\}")
 _LAYER = re.compile(r"layers\.(\d+)\.")
@@ -29,6 +34,8 @@ def check_pattern(pattern: str) -> None:
 
 def matches(pattern: str, weight: str) -> bool:
     """Whether a pattern speaks of a weight."""
+    if weight.endswith((STREAM_INNER, STREAM_WRITTEN)) and "stream_" not in pattern:
+        return False
     span = _RANGE.search(pattern)
     if span is None:
         return fnmatchcase(weight, pattern)

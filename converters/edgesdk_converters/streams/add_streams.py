@@ -20,7 +20,7 @@ from edgesdk.bundle.manifest import TransformRecord
 from edgesdk.bundle.stack_record import SOURCES, STREAMS
 from edgesdk.errors import TransformError
 from edgesdk_converters.graph.graph import Graph, GraphBuilder
-from edgesdk_converters.graph.low_rank_term import add_term, term_weights
+from edgesdk_converters.graph.low_rank_term import STREAM_INNER, STREAM_WRITTEN, add_term, term_weights
 from edgesdk_converters.graph.ops import Add, Linear, LowRank, TakeRows
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights, Weights
@@ -30,6 +30,8 @@ from edgesdk_converters.streams.stream_start import stream_before
 
 BEGIN, ANY = "streams.start", "streams.any"
 """Weights (E, G) and (1, G): what a stream begins with, and a row of ones."""
+
+_ENDS = (STREAM_INNER, STREAM_WRITTEN)
 
 
 def add_streams(program: Program, streams: StreamCheckpoint) -> Program:
@@ -52,7 +54,7 @@ def add_streams(program: Program, streams: StreamCheckpoint) -> Program:
     }
     for name in names:
         a, b = (np.asarray(streams.tensors[f"{name}.{side}"], np.float32) for side in "AB")
-        added |= term_weights(name, a, b)
+        added |= term_weights(name, a, b, _ENDS)
     return dataclasses.replace(
         program,
         graph=_grown(program, config, dict.fromkeys(names, config.rank)),
@@ -62,6 +64,11 @@ def add_streams(program: Program, streams: StreamCheckpoint) -> Program:
             TransformRecord("add_streams", {"streams": config.count, "products": len(names)}),
         ),
     )
+
+
+def is_of_streams(name: str) -> bool:
+    """Whether a weight is there for rows of streams alone."""
+    return name.startswith("streams.") or name.endswith(_ENDS)
 
 
 def _begin(base: Weights, program: Program, streams: StreamCheckpoint) -> Array:
@@ -93,7 +100,7 @@ def _grown(program: Program, config: StreamConfig, ranks: Mapping[str, int]) -> 
         if rank is None:
             g.add(node.op, inputs, *node.outputs)
         else:
-            add_term(g, graph, inputs, node.outputs[0], (rank,), gate)
+            add_term(g, graph, inputs, node.outputs[0], (rank,), gate, _ENDS)
         if start in node.outputs:
             x = start
             if config.form == "streams":

@@ -12,7 +12,7 @@ import numpy as np
 from edgesdk.bundle.manifest import TransformRecord
 from edgesdk_converters.checkpoints.stored_blocks import BlockType, StoredBlocks, block_type, stack_blocks
 from edgesdk_converters.graph.graph import Graph, Node, Value, rebuild
-from edgesdk_converters.graph.low_rank_term import INNER, is_inner
+from edgesdk_converters.graph.low_rank_term import INNER, STREAM_INNER, is_inner
 from edgesdk_converters.graph.ops import Linear, Split
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights, Weights, load_rows, stored_blocks
@@ -90,7 +90,8 @@ def _fuse(
 
 def _joined(names: list[str]) -> str:
     """layers.0.q and layers.0.k are layers.0.q_k; what they have at their end they keep there."""
-    end = INNER if all(name.endswith(INNER) for name in names) else ""
+    ends = (end for end in (INNER, STREAM_INNER) if all(name.endswith(end) for name in names))
+    end = next(ends, "")
     names = [name.removesuffix(end) for name in names]
     stem, dot, _ = names[0].rpartition(".")
     return stem + dot + "_".join(name.rpartition(".")[2] for name in names) + end

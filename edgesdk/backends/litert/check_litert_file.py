@@ -214,7 +214,7 @@ class _LitertFile:
         if place[1] != expected or stated:
             raise FlatbufferError(f"a constant of shape {shape} has {place[1]} bytes, expected {expected}")
         values = None
-        if kind == INT32 and len(shape) == 1 and elements <= _SMALL_ELEMENTS:
+        if kind == INT32 and len(shape) in (1, 2) and elements <= _SMALL_ELEMENTS:
             values = tuple(int(value) for value in flat.array(place[0], elements, "i4"))
         return Operand(shape, kind, values, constant=True)
 

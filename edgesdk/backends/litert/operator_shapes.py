@@ -29,7 +29,7 @@ class Operand:
     Attributes:
         shape: of the tensor.
         type: its number in the schema.
-        values: of a constant int32 vector (axes, bounds, shapes); None for others.
+        values: of a constant of int32, row by row: a vector (axes, bounds, shapes) or pairs; None for others.
         constant: whether the file has its elements.
         sparse: whether it has some of them, and where they lie.
     """
@@ -94,7 +94,7 @@ def _floats(operands: Sequence[Operand]) -> int:
 
 def _constants(operand: Operand, count: int | None = None) -> tuple[int, ...]:
     values = operand.values
-    if values is None or (count is not None and len(values) != count):
+    if values is None or len(operand.shape) != 1 or (count is not None and len(values) != count):
         raise OperatorError("axes or bounds are no constants of the right length")
     return values
 
@@ -160,6 +160,16 @@ def _slice(operands: Sequence[Operand | None], options: Options, out: Operand) -
     for whole, start, count in zip(x.shape, starts, sizes, strict=True):
         _need(start >= 0 and 0 < count <= whole - start, f"{start} and {count} of {whole}")
     return Result(sizes, _floats((x,)))
+
+
+def _pad(operands: Sequence[Operand | None], options: Options, out: Operand) -> Result:
+    x, added = _present(operands)
+    values = added.values
+    if values is None or added.shape != (len(x.shape), 2):
+        raise OperatorError("what is padded is no constant of the right shape")
+    sizes = [whole + sum(values[2 * axis : 2 * axis + 2]) for axis, whole in enumerate(x.shape)]
+    _need(min(values) >= 0, f"{values} beside {x.shape}")
+    return Result(tuple(sizes), _floats((x,)))
 
 
 def _strided_slice(operands: Sequence[Operand | None], options: Options, out: Operand) -> Result:
@@ -258,6 +268,7 @@ OPERATORS: Mapping[int, Operator] = {
     22: Operator("RESHAPE", (1,), 17, {0: ("new_shape", VECTOR)}, (2, 2), _reshape),
     25: Operator("SOFTMAX", (1,), 9, {0: ("beta", "f")}, (1, 1), _softmax),
     28: Operator("TANH", (1,), 0, {}, (1, 1), _same),
+    34: Operator("PAD", (1,), 22, {}, (2, 2), _pad),
     36: Operator("GATHER", (1, 2), 23, {}, (2, 2), _gather),
     39: Operator("TRANSPOSE", (1,), 26, {}, (2, 2), _transpose),
     40: Operator("MEAN", (1,), 27, _KEEP, (2, 2), _reduce),

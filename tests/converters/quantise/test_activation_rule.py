@@ -44,6 +44,12 @@ def test_a_recipe_has_a_form_with_exact_activations(name):
     assert all(exact.exact("layers.0.down", tokens) for tokens in (1, 8, 128))
 
 
+def test_rows_of_streams_are_not_exact_unless_a_rule_names_them():
+    recipe = find_recipe("w8-round-exact")
+    assert not any(recipe.exact(f"layers.0.q.stream_{side}", T) for side in "ab" for T in (1, 8, 128))
+    assert ActivationRule("*.stream_a").matches("layers.0.q.stream_a")
+
+
 @pytest.mark.parametrize("name", ["f32-exact", "f16-exact", "p4-exact", "w8-exact-exact"])
 def test_what_rounds_no_activations_has_no_such_form(name):
     with pytest.raises(UnsupportedOption, match="no products that round activations"):

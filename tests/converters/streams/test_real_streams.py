@@ -26,7 +26,7 @@ pytestmark = pytest.mark.real
 TEXTS = ("What is the capital of France?", "Write a haiku about the sea.", "Count from one to twenty.")
 
 
-def random_streams(source, form, count):
+def random_streams(source, form, count, rank=4):
     """Streams of small random numbers; they begin as the mean embedding, or as their token."""
     checkpoint = open_checkpoint(str(source))
     spec = read_spec(checkpoint.config)
@@ -34,7 +34,7 @@ def random_streams(source, form, count):
     target = DraftTarget(
         spec.architecture, spec.vocab_size, spec.hidden_size, tokenizer_digest(checkpoint.tokenizer), "smol"
     )
-    config = StreamConfig(form, count, 20 if form == "streams" else 0, 4, ("q", "o", "down"), target)
+    config = StreamConfig(form, count, 20 if form == "streams" else 0, rank, ("q", "o", "down"), target)
     random = np.random.default_rng(0)
     shapes = {value.name: program.weights.shape(value.name) for value in program.graph.weights}
     tensors = {
@@ -101,3 +101,21 @@ def test_the_real_model_stays_what_it_is(smollm2_gguf, smollm2_float, tmp_path, 
     np.testing.assert_allclose(rows, plain_rows, atol=1e-4)
     for a, b in zip(kept, plain_cells, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_a_file_grows_by_less_than_half_of_the_trained_draft(smollm2_gguf, converted_once, tmp_path):
+    """Two streams of rank 32 in int8 (the draft that ships adds 9.2 MB); a step of one token is the same."""
+    write_streams(tmp_path / "streams", random_streams(smollm2_gguf, "masks", 2, rank=32))
+    options = {"targets": ("litert",), "recipes": ("w8-round",), "context": 2048, "prove": False}
+    convert(str(smollm2_gguf), tmp_path / "bundle", ConvertOptions(streams=tmp_path / "streams", **options))
+    paths = converted_once(smollm2_gguf, **options), tmp_path / "bundle"
+    sizes = [(path / "variants/litert-w8-round/model.tflite").stat().st_size for path in paths]
+    assert 4.2e6 < sizes[1] - sizes[0] <= 4.6e6
+    found = []
+    for path in paths:
+        with edgesdk.load(path, backend="litert", strict=True, threads=1) as model:
+            runner = StepRunner(steps_of(model.backend), model.decoder, 512)
+            cells = runner.new_list()
+            runner.run([StepEntry(cells, np.arange(100, 140, dtype=np.int32), "none")])
+            found.append(runner.run([StepEntry(cells, np.array([7], np.int32), "last")])[0].copy())
+    assert np.array_equal(*found)

@@ -12,6 +12,7 @@ from edgesdk.bundle.step_names import WIDE, CellName, litert_tensors
 from edgesdk.bundle.step_shape import FEW
 from edgesdk.errors import EmitError
 from edgesdk_converters.emit.further_stack import FurtherStack
+from edgesdk_converters.emit.leave_out_streams import leave_out_streams
 from edgesdk_converters.emit.litert.drop_unread import drop_unread
 from edgesdk_converters.emit.litert.half_cells import half_cells
 from edgesdk_converters.emit.litert.int8_cells import int8_cells
@@ -50,7 +51,8 @@ def emit_litert(
 
     Inputs and outputs of a signature are those of the graph under the names that LiteRT files give them
     (`edgesdk.bundle.step_names`); `rows` is absent where a step has one token. Columns of masks are in the
-    order of attention, new tokens first. int8 cells have inputs for their scales, (K, 1, S), beside them;
+    order of attention, new tokens first. Where a step has one token, nothing reads what says which rows are
+    streams. int8 cells have inputs for their scales, (K, 1, S), beside them;
     with float16 cells new keys and values are float16, too, and steps of one token and of a few have a second
     signature, whose name ends in `WIDE`, for processors that would sum in float16. Where sizes share a
     signature, whoever loads the file resizes the inputs to the one that it runs; until then they have the
@@ -92,7 +94,9 @@ def check_operations(program: Program) -> None:
 def _lower_steps(
     stack: FurtherStack, weights: QuantisedWeights, model: ModelFile, context: int, options: LitertOptions
 ) -> None:
-    graph, steps = join_rotations(stack.program.graph), stack.steps
+    graph, steps = stack.program.graph, stack.steps
+    every = join_rotations(graph)
+    alone = join_rotations(leave_out_streams(graph))
     contract = stack.contract or program_contract(stack.program, options.cell_type)
     largest: dict[str, StepShape] = {}
     for step in sorted(steps):
@@ -110,7 +114,7 @@ def _lower_steps(
         for wide in (False, True)[: 1 + halves]:
             state = Lowering(
                 model.subgraph(f"{signature}{WIDE if wide else ''}"),
-                graph,
+                alone if step.tokens == 1 else every,
                 weights,
                 step,
                 context,

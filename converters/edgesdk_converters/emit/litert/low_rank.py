@@ -1,17 +1,32 @@
-"""Lowers gated terms of low rank: a product with B for all parts at once, and gates repeated once a step."""
+"""Lowers gated terms of low rank: a product with B for all parts at once, and gates repeated once a step.
+
+B in integers is multiplied like any int8 matrix, by rows that are rounded on a grid of their own: a row whose
+gates are 0 is 0 on it, and so is what it adds.
+"""
 
 from __future__ import annotations
 
 from typing import cast
 
-from edgesdk_converters.emit.gated_columns import gate_columns, written_rows
+import numpy as np
+
+from edgesdk_converters.emit.gated_columns import (
+    gate_columns,
+    in_integers,
+    written_integers,
+    written_rows,
+    written_scales,
+    written_span,
+)
 from edgesdk_converters.emit.litert.constants import float_matrix
 from edgesdk_converters.emit.litert.diagonal import diagonal_matrix
+from edgesdk_converters.emit.litert.model_file import Quantisation
 from edgesdk_converters.emit.litert.state import Lowering
 from edgesdk_converters.graph.graph import Node
 from edgesdk_converters.graph.ops import LowRank
 
 _VERSION = 5  # of FULLY_CONNECTED: the first with keep_num_dims
+_SCALED_VERSION = 12  # the first with scales of rows
 
 
 def lower_low_rank(state: Lowering, node: Node, x: list[int], shape: tuple[int, ...]) -> int:
@@ -20,7 +35,11 @@ def lower_low_rank(state: Lowering, node: Node, x: list[int], shape: tuple[int, 
     y, h, gates = x[:3]
     inner = (shape[0], len(op.columns))
     gated = state.binary("MUL", h, _repeated(state, op, gates, inner), f"{out}.gated", inner)
-    added = _product(state, gated, _written(state, op, node.inputs[3:]), f"{out}.added", shape)
+    names = node.inputs[3:]
+    if in_integers(state.weights, names):
+        added = _integer_product(state, op, names, gated, f"{out}.added", shape)
+    else:
+        added = _product(state, gated, _written(state, op, names), f"{out}.added", shape)
     return state.binary("ADD", y, added, out, shape)
 
 
@@ -50,7 +69,46 @@ def _written(state: Lowering, op: LowRank, names: tuple[str, ...]) -> int:
     return float_matrix(state.subgraph, kind, name, shape, lambda: written_rows(op, weights, names))
 
 
-def _product(state: Lowering, x: int, matrix: int, name: str, shape: tuple[int, ...]) -> int:
+def _integer_product(
+    state: Lowering, op: LowRank, names: tuple[str, ...], x: int, name: str, shape: tuple[int, ...]
+) -> int:
+    """The product with B of all parts in int8.
+
+    Columns that no part adds to are padded where they lie before or behind all others; files for runtimes of
+    other kinds have zeros there, and scales that are multiplied with afterwards.
+    """
+    weights, key, inside = state.weights, "+".join(names), state.channel_scales
+    start, stop = written_span(op) if inside else (0, shape[1])
+    scales = written_scales(op, weights, names)[start:stop]
+    matrix = state.subgraph.constant(
+        key,
+        (stop - start, len(op.columns)),
+        "INT8",
+        lambda: written_integers(op, weights, names)[start:stop],
+        Quantisation(scales if inside else np.ones(1, np.float32)),
+    )
+    if not inside:
+        rows = state.subgraph.constant(f"{key}.scales", shape[1:], "FLOAT32", lambda: scales)
+        unscaled = _product(state, x, matrix, f"{name}.unscaled", shape, integers=True)
+        return state.binary("MUL", unscaled, rows, name, shape)
+    if stop - start == shape[1]:
+        return _product(state, x, matrix, name, shape, _SCALED_VERSION, integers=True)
+    written = (shape[0], stop - start)
+    made = _product(state, x, matrix, f"{name}.written", written, _SCALED_VERSION, integers=True)
+    return state.pad_last(made, name, shape, start)
+
+
+def _product(
+    state: Lowering,
+    x: int,
+    matrix: int,
+    name: str,
+    shape: tuple[int, ...],
+    version: int = _VERSION,
+    *,
+    integers: bool = False,
+) -> int:
     options = state.schema.FullyConnectedOptionsT()
     options.keepNumDims = True
-    return state.emit("FULLY_CONNECTED", [x, matrix, -1], name, shape, options, _VERSION)
+    options.asymmetricQuantizeInputs = integers
+    return state.emit("FULLY_CONNECTED", [x, matrix, -1], name, shape, options, version)

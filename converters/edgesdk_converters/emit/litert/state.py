@@ -156,6 +156,15 @@ class Lowering:
         options.endMask = sum(1 << axis for axis, size in enumerate(shape) if isinstance(size, Varying))
         return self.emit("STRIDED_SLICE", [x, begin, end, strides], name, shape, options)
 
+    def pad_last(self, x: int, name: str, shape: tuple[int, ...], before: int) -> int:
+        """Zeros before and behind the last axis; `shape` is the result's."""
+        after = shape[-1] - before - self.subgraph.shape(x)[-1]
+        pairs = np.zeros((len(shape), 2), np.int32)
+        pairs[-1] = before, after
+        key = f"int32:{len(shape)}:{before}:{after}"
+        bounds = self.subgraph.constant(key, pairs.shape, "INT32", lambda: pairs)
+        return self.emit("PAD", [x, bounds], name, shape, self.schema.PadOptionsT())
+
     def softcap(self, x: int, cap: float, name: str, shape: tuple[int, ...]) -> int:
         """cap * tanh(x / cap)."""
         small = self.binary("MUL", x, self.subgraph.number(1 / cap), f"{name}.small", shape)

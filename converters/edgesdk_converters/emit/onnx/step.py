@@ -12,6 +12,7 @@ from pathlib import Path
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.errors import EmitError
 from edgesdk_converters.emit.further_stack import FurtherStack
+from edgesdk_converters.emit.leave_out_streams import leave_out_streams
 from edgesdk_converters.emit.onnx.model_file import ExternalData, OnnxModel
 from edgesdk_converters.emit.onnx.step_lowering import LOWERINGS, lower_node
 from edgesdk_converters.emit.onnx.step_state import StepLowering
@@ -57,9 +58,11 @@ def emit_step(
     with ExternalData(folder / DATA_NAME) as data:
         for stack in every:
             own = stack.weights_beside(program, weights)
+            alone = leave_out_streams(stack.program.graph)
             for step in stack.steps:
+                graph = alone if step.tokens == 1 else stack.program.graph
                 model = OnnxModel(f"{program.spec.architecture} {weights.recipe.name} {step.signature}", data)
-                _lower(StepLowering(model, stack.program.graph, own, step, context))
+                _lower(StepLowering(model, graph, own, step, context))
                 model.save(folder / step_file(step))
 
 

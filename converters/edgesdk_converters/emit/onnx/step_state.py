@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgesdk.bundle.decoder_spec import RotarySpec
 from edgesdk.bundle.manifest import StepShape
-from edgesdk_converters.emit.gated_columns import gate_columns
+from edgesdk_converters.emit.gated_columns import gate_columns, in_integers, written_scales
 from edgesdk_converters.emit.onnx.model_file import OnnxModel
 from edgesdk_converters.emit.pack_int4 import pack_int4
 from edgesdk_converters.graph.graph import Graph
@@ -144,26 +144,40 @@ class StepLowering:
         return self._made[key]
 
     def written_rows(self, op: LowRank, names: Sequence[str]) -> str:
-        """B of all parts on a diagonal, (O, columns of h), as the recipe stores floating point numbers.
+        """B of all parts on a diagonal, (O, columns of h), as the recipe stores it, in float32.
 
         The file holds each part and zeros that products of one size share; runtimes put them together when
         they load it, as they do with whatever depends on constants alone.
         """
+        name, whole = "+".join(names), in_integers(self.weights, names)
+        zeros, part_of = (self._no_integers, self.integers) if whole else (self._zeros, self.stored_matrix)
         left, column, bands = iter(names), 0, []
         for part in op.parts:
             after = len(op.columns) - column - part.rank
-            pieces = [self._zeros(part.width, column)] if column else []
-            pieces += [self.stored_matrix(next(left))] if part.rank else []
-            pieces += [self._zeros(part.width, after)] if after else []
+            pieces = [zeros(part.width, column)] if column else []
+            pieces += [part_of(next(left))] if part.rank else []
+            pieces += [zeros(part.width, after)] if after else []
             bands.append(self._joined(pieces, 1))
             column += part.rank
-        name = "+".join(names)
-        return self._wide(name, self._joined(bands, 0))
+        joined = self._joined(bands, 0)
+        if not whole:
+            return self._wide(name, joined)
+        rows = sum(part.width for part in op.parts)
+        scales = self.model.constant(
+            f"{name}.scales", "FLOAT", (rows,), lambda: written_scales(op, self.weights, names)
+        )
+        return self.model.node("DequantizeLinear", [joined, scales], [f"{name}.float32"], {"axis": 0})
 
     def _zeros(self, rows: int, columns: int) -> str:
         """Zeros in the recipe's type."""
         shape = (rows, columns)
         return self._stored(f"zeros.{rows}.{columns}", shape, lambda: np.zeros(shape, np.float32))
+
+    def _no_integers(self, rows: int, columns: int) -> str:
+        """Zeros in int8."""
+        shape = (rows, columns)
+        name = f"zeros.{rows}.{columns}.int8"
+        return self.model.constant(name, "INT8", shape, lambda: np.zeros(shape, np.int8))
 
     def _joined(self, parts: Sequence[str], axis: int) -> str:
         """Constants behind each other; one alone is as it is."""

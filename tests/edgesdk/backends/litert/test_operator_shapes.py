@@ -29,6 +29,10 @@ def numbers(*values):
     return Operand((len(values),), INT32, values, constant=True)
 
 
+def pairs(*values):
+    return Operand((len(values) // 2, 2), INT32, values, constant=True)
+
+
 NONE = Operand((), FLOAT32)
 
 FITS = [
@@ -37,6 +41,7 @@ FITS = [
     ("TRANSPOSE", [floats(2, 3, 4), numbers(1, 0, 2)], {}, NONE, (3, 2, 4)),
     ("RESHAPE", [floats(2, 6), numbers(-1, 3)], {}, floats(4, 3), (4, 3)),
     ("SLICE", [floats(4, 5), numbers(1, 0), numbers(3, 5)], {}, NONE, (3, 5)),
+    ("PAD", [floats(4, 5), pairs(0, 0, 2, 3)], {}, NONE, (4, 10)),
     (
         "STRIDED_SLICE",
         [floats(4, 5), numbers(0, 1), numbers(-1, 3), numbers(1, 1)],
@@ -79,6 +84,11 @@ MISFITS = [
     ("RESHAPE", [floats(2, 6), numbers(5, 3)], {}, floats(5, 3)),
     ("RESHAPE", [floats(2, 6), numbers(-1, -1)], {}, floats(4, 3)),
     ("SLICE", [floats(4), numbers(2), numbers(3)], {}, NONE),
+    ("PAD", [floats(4, 5), pairs(0, 0, -2, 3)], {}, NONE),
+    ("PAD", [floats(4, 5), pairs(0, 3)], {}, NONE),
+    ("PAD", [floats(4, 5), numbers(0, 0, 2, 3)], {}, NONE),
+    ("PAD", [floats(4, 5), Operand((2, 2), INT32)], {}, NONE),
+    ("MEAN", [floats(2, 3, 4), pairs(0, 1)], {"keep_dims": 1}, NONE),
     ("SLICE", [floats(4), numbers(-1), numbers(3)], {}, NONE),
     ("STRIDED_SLICE", [floats(4), numbers(0), numbers(5), numbers(1)], {"end_mask": 0}, NONE),
     ("STRIDED_SLICE", [floats(4), numbers(0), numbers(2), numbers(2)], {"end_mask": 0}, NONE),
