@@ -10,8 +10,8 @@ and their number follows; states are not counted. `--steps` gives all kinds as m
 much time. What comes out is judged on the greedy answers that were
 held back: tokens for each call of the model, as `edgesdk train streams` prints them. The paper's ablations
 are among the kinds: layers of streams, how many there are, training the model with them (what that changes
-is printed, too), and how many branches could win (the share of places where the token is among the 1, 2, 4
-likeliest).
+is printed, too), and how many branches could win (tokens for each call with all streams and their 1 to 4
+likeliest tokens in every path, and the share of places where the token is among the 1, 2, 4 likeliest).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def kinds(blocks: int, options: StreamTraining) -> dict[str, StreamTraining]:
         "masks, rank 8": replace(options, rank=8),
         "masks, every product": replace(options, parts=every, rank=14),
     }
-    for layers in dict.fromkeys(max(1, blocks // part) for part in (6, 3, 2)):
+    for layers in dict.fromkeys(max(1, blocks * part // 12) for part in (2, 4, 6, 9)):
         found[f"streams, {layers} layers"] = replace(streams, layers=layers)
     for count in (3, 4):
         found[f"streams, {count} streams"] = replace(streams, streams=count)
@@ -128,8 +128,9 @@ def main(
         changes = [asdict(change) for change in report.changes]
         found[name] = {"steps": steps, "share": report.share, "changes": changes, **asdict(report.worth)}
         efficiency = " ".join(f"{each:.3f}" for each in report.worth.efficiency)
+        branches = " ".join(f"{each:.3f}" for each in report.worth.branches)
         among = "; ".join(" ".join(f"{each:.3f}" for each in shares) for shares in report.worth.among)
-        print(f"{name}: {steps} steps, {report.share:.1%}: {efficiency} | {among}", flush=True)
+        print(f"{name}: {steps} steps, {report.share:.1%}: {efficiency} | {branches} | {among}", flush=True)
         for change in report.changes:
             print(f"    {change}", flush=True)
         if path is not None:

@@ -3,8 +3,9 @@
 Behind every position of an answer the streams say the tokens after the next one, which the model says
 itself. A walk through the answer gives tokens for each call of the model: each call keeps what was guessed
 right behind the last token of the call before, and adds one of its own, as for drafts (`measure_draft`). Its
-first call has no guesses. Beside it, how often the token is among the likeliest few of each stream, which is
-what branches can win, and the chance that a drawn token would be kept.
+first call has no guesses. Beside it, what branches can win: how often the token is among the likeliest few of
+each stream, and the tokens a call of trees that have these few at every depth; and the chance that a drawn
+token would be kept.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from edgesdk_converters.training.stream_batches import StreamBatches
 from edgesdk_converters.training.stream_learner import Batch, StreamLearner, Tensors
 
 LIKELIEST = (1, 2, 4)
+MOST_BRANCHES = 4
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class StreamWorth:
         tokens: of their answers.
         efficiency: tokens for each call of the target with 1, 2, .. streams, the likeliest token of each.
         right: share of positions where the first 1, 2, .. streams are all right.
+        branches: tokens for each call with all streams and 1, 2, .. likeliest tokens of each, every path.
         among: for each stream, how often the token is among its 1, 2 and 4 likeliest.
         kept: expected acceptance of a token drawn from each.
     """
@@ -43,6 +46,7 @@ class StreamWorth:
     tokens: int
     efficiency: tuple[float, ...]
     right: tuple[float, ...]
+    branches: tuple[float, ...]
     among: tuple[tuple[float, ...], ...]
     kept: tuple[float, ...]
 
@@ -66,7 +70,7 @@ def measure_streams(
         streams: G.
     """
     judge = jax.jit(lambda parameters, batch: _judge(learner, parameters, batch))
-    steps, tokens, found = np.zeros(streams), 0, 0
+    steps, branched, tokens, found = np.zeros(streams), np.zeros(MOST_BRANCHES), 0, 0
     ranks: list[NDArray[np.int64]] = []
     chances: list[NDArray[np.float32]] = []
     valid: list[NDArray[np.bool_]] = []
@@ -86,20 +90,24 @@ def measure_streams(
         rank = np.concatenate([piece[0] for piece in pieces], axis=1)
         kept = np.concatenate([piece[1] for piece in pieces], axis=1)
         there = np.concatenate([piece[2] for piece in pieces], axis=1)
-        right = np.cumprod((rank == 0) & there, axis=0)
-        steps += [1 + walk_steps(right[: count + 1].sum(axis=0)[:-1]) for count in range(streams)]
+        reach = [
+            np.cumsum(np.cumprod((rank < k) & there, axis=0), axis=0) for k in range(1, MOST_BRANCHES + 1)
+        ]
+        steps += [1 + walk_steps(reach[0][count, :-1]) for count in range(streams)]
+        branched += [1 + walk_steps(each[-1, :-1]) for each in reach]
         ranks.append(rank)
         chances.append(kept)
         valid.append(there)
         tokens += len(at)
         found += 1
-    return _worth(found, tokens, steps, ranks, chances, valid, streams)
+    return _worth(found, tokens, steps, branched, ranks, chances, valid, streams)
 
 
 def _worth(
     texts: int,
     tokens: int,
     steps: NDArray[np.float64],
+    branched: NDArray[np.float64],
     ranks: Sequence[NDArray[np.int64]],
     chances: Sequence[NDArray[np.float32]],
     valid: Sequence[NDArray[np.bool_]],
@@ -107,7 +115,9 @@ def _worth(
 ) -> StreamWorth:
     if not texts:
         nothing = (0.0,) * streams
-        return StreamWorth(0, 0, nothing, nothing, ((0.0,) * len(LIKELIEST),) * streams, nothing)
+        return StreamWorth(
+            0, 0, nothing, nothing, (0.0,) * MOST_BRANCHES, ((0.0,) * len(LIKELIEST),) * streams, nothing
+        )
     rank, kept = np.concatenate(ranks, axis=1), np.concatenate(chances, axis=1)
     there = np.concatenate(valid, axis=1)
     counts = np.maximum(there.sum(axis=1), 1)
@@ -118,6 +128,7 @@ def _worth(
         tokens,
         tuple(float(tokens / max(count, 1)) for count in steps),
         tuple(float(share) for share in right),
+        tuple(float(tokens / max(count, 1)) for count in branched),
         tuple(tuple(float(share) for share in shares) for shares in among),
         tuple(float(share) for share in (kept * there).sum(axis=1) / counts),
     )

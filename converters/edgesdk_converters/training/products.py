@@ -33,17 +33,18 @@ def _rounded(x: Array, weight: Array) -> Array:
     return _forward(x, weight)[0]
 
 
-def _forward(x: Array, weight: Array) -> tuple[Array, tuple[Array, Array]]:
+def _forward(x: Array, weight: Array) -> tuple[Array, tuple[Array, Array, Array]]:
     factors = x.astype(jnp.bfloat16), weight.astype(jnp.bfloat16)
-    return _dot(*factors, x.ndim - 1, 1), factors
+    return _dot(*factors, x.ndim - 1, 1), (*factors, jnp.zeros(0, weight.dtype))
 
 
-def _backward(factors: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+def _backward(kept: tuple[Array, Array, Array], gradient: Array) -> tuple[Array, Array]:
     """Rounds the gradient too: else both products of it would be of float32."""
-    x, weight = factors
+    x, weight, like = kept
     rounded = gradient.astype(jnp.bfloat16)
     rows, columns = rounded.reshape(-1, rounded.shape[-1]), x.reshape(-1, x.shape[-1])
-    return _dot(rounded, weight, rounded.ndim - 1, 0), _dot(rows, columns, 0, 0)
+    of_weight = _dot(rows, columns, 0, 0).astype(like.dtype)  # bfloat16 where the weight was rounded before
+    return _dot(rounded, weight, rounded.ndim - 1, 0), of_weight
 
 
 def _dot(a: Array, b: Array, of_a: int, of_b: int) -> Array:

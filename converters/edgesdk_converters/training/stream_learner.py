@@ -22,6 +22,7 @@ from edgesdk_converters.training.draft_learner import Frozen
 from edgesdk_converters.training.frozen_target import HIDDEN, rotate_by_table, run_graph, scaled_embedding
 from edgesdk_converters.training.losses import Array, Judged, Loss, acceptance
 from edgesdk_converters.training.products import Numbers, find_product
+from edgesdk_converters.training.stream_attention import attend_streams
 from edgesdk_converters.training.stream_batches import StreamBatch, StreamBatches
 from edgesdk_converters.training.stream_graph import stream_graphs
 
@@ -55,14 +56,19 @@ class StreamRows:
         self._graphs = stream_graphs(program.graph, program.spec, config.first, ranks, whole=whole)
         names = {value.name for value in (*self._graphs.text.weights, *self._graphs.rows.weights)}
         learnt = {f"{name}.{side}" for name in self.adapted for side in "AB"}
+        # Factors that do not change are rounded once, not in every step.
+        factors = {node.inputs[1] for node in program.graph.nodes if isinstance(node.op, ops.Linear)}
+        rounded = factors if numbers == "bfloat16" and not whole else set()
         self.weights: Tensors = {
-            name: jnp.asarray(program.weights.load(name)) for name in sorted(names - learnt)
+            name: jnp.asarray(program.weights.load(name), jnp.bfloat16 if name in rounded else jnp.float32)
+            for name in sorted(names - learnt)
         }
         self._lowerings: Mapping[type[ops.Op], Lowering] = {
             **LOWERINGS,
             ops.Rotate: rotate_by_table(tokens + config.count),
             ops.Linear: _linear_of(numbers),
         }
+        self._row_lowerings = {**self._lowerings, ops.Attend: attend_streams(config.count)}
 
     def new_parameters(self, program: Program, seed: int) -> Tensors:
         """Parameters to begin with: streams are rows of the target as it is."""
@@ -112,7 +118,7 @@ class StreamRows:
             **self._row_masks(batch, ahead),
         }
         learnt = {name: value for name, value in parameters.items() if name != START}
-        out = run_graph(graphs.rows, {**batch["weights"], **learnt}, rows, self._lowerings)
+        out = run_graph(graphs.rows, {**batch["weights"], **learnt}, rows, self._row_lowerings)
         return out[HIDDEN].reshape(M, G, -1)
 
     def _start(self, batch: Batch) -> Array:
@@ -129,10 +135,9 @@ class StreamRows:
         behind = jnp.repeat(positions[places], G)
         owner = jnp.repeat(owners[places], G)
         seen = (owner[:, None] == owners) & (positions <= behind[:, None])
-        group, number = jnp.repeat(jnp.arange(M), G), jnp.tile(jnp.arange(G), M)
-        beside = (group[:, None] == group) & (number <= number[:, None])
-        both = jnp.concatenate([seen, beside], axis=1)
-        distance = ahead[:, None] - jnp.concatenate([positions, ahead])
+        number = jnp.tile(jnp.arange(G), M)[:, None] - jnp.arange(G)
+        both = jnp.concatenate([seen, number >= 0], axis=1)
+        distance = jnp.concatenate([ahead[:, None] - positions, number], axis=1)
         return self._named(both, distance)
 
     def _masks(self, at: Array, owner: Array, of: Array, owners: Array) -> dict[str, Array]:

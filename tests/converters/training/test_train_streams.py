@@ -143,6 +143,8 @@ def test_streams_learn_and_are_what_converters_read(trained, form):
     assert report.parameters == streams.parameters
     assert report.worth is not None
     assert all(1 <= each <= count + 1 for count, each in enumerate(report.worth.efficiency, 1))
+    assert report.worth.branches[0] == report.worth.efficiency[-1]
+    assert all(1 <= each <= 3 for each in report.worth.branches)
     assert list(report.worth.right) == sorted(report.worth.right, reverse=True)
     record = json.loads((folder / form / "training.json").read_text(encoding="utf-8"))
     assert record["share"] == report.share
