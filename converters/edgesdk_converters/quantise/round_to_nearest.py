@@ -15,9 +15,7 @@ from edgesdk_converters.quantise.recipe import Scheme
 
 # Shares of the widest scale; at 7/8 the largest number becomes -8, not 7.
 CLIP_STEPS = (1.0, 0.96, 0.92, 0.88, 0.875, *(0.84 - 0.04 * i for i in range(8)))
-_NUMBERS_AT_ONCE = (
-    1 << 16
-)  # their temporaries stay in a core's cache: from memory it takes four times as long
+_NUMBERS_AT_ONCE = 1 << 16  # in a core's cache; from memory it takes four times as long
 
 
 def round_to_nearest(weight: NDArray[np.float32], scheme: Scheme) -> QuantisedTensor:
