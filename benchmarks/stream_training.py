@@ -51,8 +51,6 @@ def kinds(blocks: int, options: StreamTraining) -> dict[str, StreamTraining]:
         found[f"streams, {layers} layers"] = replace(streams, layers=layers)
     for count in (3, 4):
         found[f"streams, {count} streams"] = replace(streams, streams=count)
-    for start in ("rotation", "none"):
-        found[f"streams, {start}"] = replace(streams, layers=max(1, blocks // 2), start=start)
     found["masks, shared"] = replace(options, mode="shared")
     found["streams, shared"] = replace(streams, mode="shared")
     return found
@@ -85,7 +83,6 @@ def processor_steps(source: str, texts: Path, folder: Path, options: StreamTrain
 @click.option("--rate", default=1e-3, show_default=True, help="Learning rate.")
 @click.option("--streams", default=2, show_default=True)
 @click.option("--numbers", default="float32", show_default=True, type=click.Choice(["float32", "bfloat16"]))
-@click.option("--seed", default=0, show_default=True)
 @click.option("--only", multiple=True, help="Only kinds of these names.")
 @click.option("--json", "path", type=click.Path(path_type=Path))
 def main(
@@ -98,7 +95,6 @@ def main(
     rate: float,
     streams: int,
     numbers: Numbers,
-    seed: int,
     only: tuple[str, ...],
     path: Path | None,
 ) -> None:
@@ -111,7 +107,6 @@ def main(
         streams=streams,
         places=places,
         learning_rate=rate,
-        seed=seed,
         numbers=numbers,
         words=min(8192, spec.vocab_size),
         tokens=min(320, spec.context),

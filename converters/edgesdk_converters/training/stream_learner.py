@@ -24,7 +24,6 @@ from edgesdk_converters.training.losses import Array, Judged, Loss, acceptance
 from edgesdk_converters.training.products import Numbers, find_product
 from edgesdk_converters.training.stream_batches import StreamBatch, StreamBatches
 from edgesdk_converters.training.stream_graph import stream_graphs
-from edgesdk_converters.training.stream_training import StreamStart
 
 Tensors = dict[str, Array]
 Batch = Mapping[str, Any]
@@ -36,14 +35,7 @@ class StreamRows:
     """The rows of streams, as a function of their parameters that jax can trace."""
 
     def __init__(
-        self,
-        config: StreamConfig,
-        program: Program,
-        tokens: int,
-        numbers: Numbers,
-        *,
-        whole: bool = False,
-        start: StreamStart = "vector",
+        self, config: StreamConfig, program: Program, tokens: int, numbers: Numbers, *, whole: bool = False
     ) -> None:
         """Cuts the graph.
 
@@ -53,7 +45,6 @@ class StreamRows:
             tokens: S, of a batch.
             numbers: of the factors of products.
             whole: whether `read` gives what the head reads of the text, too.
-            start: what tells streams apart; what is not a vector begins as the state of its token.
 
         Raises:
             UnsupportedOption: the target's blocks have no such streams.
@@ -72,10 +63,6 @@ class StreamRows:
             ops.Rotate: rotate_by_table(tokens + config.count),
             ops.Linear: _linear_of(numbers),
         }
-        self._row_lowerings = self._lowerings
-        self._start_kind = start
-        if start == "rotation":
-            self._row_lowerings = {**self._lowerings, ops.Attend: _attend_turned(config.count)}
 
     def new_parameters(self, program: Program, seed: int) -> Tensors:
         """Parameters to begin with: streams are rows of the target as it is."""
@@ -113,8 +100,6 @@ class StreamRows:
         places, positions = batch["places"], batch["positions"]
         M = places.shape[0]
         begin = parameters[START][None]
-        if self._start_kind != "vector":
-            begin = jnp.zeros_like(begin)
         if self.config.form == "streams":
             begin = begin + self._start(batch)[places][:, None]
         begin = jnp.broadcast_to(begin, (M, G, self._spec.hidden_size)).reshape(M * G, -1)
@@ -127,7 +112,7 @@ class StreamRows:
             **self._row_masks(batch, ahead),
         }
         learnt = {name: value for name, value in parameters.items() if name != START}
-        out = run_graph(graphs.rows, {**batch["weights"], **learnt}, rows, self._row_lowerings)
+        out = run_graph(graphs.rows, {**batch["weights"], **learnt}, rows, self._lowerings)
         return out[HIDDEN].reshape(M, G, -1)
 
     def _start(self, batch: Batch) -> Array:
@@ -240,28 +225,6 @@ class StreamLearner:
         place = jnp.where(batch["follows"] < 0, -1, batch["place"][batch["follows"]])
         said = head.logits(hidden, rows)
         return Judged(said, jax.lax.stop_gradient(target), place, key, progress), batch["valid"]
-
-
-def _attend_turned(count: int) -> Lowering:
-    """Attention in which the values of stream j of G are turned by j pi / (2 G): value rotation.
-
-    The paper's alternative to P_j (arXiv 2402.11131, its ablations), whose text was not at hand: it is read
-    as every pair of channels of a head, halves paired as rotary embeddings pair them, turned by the same
-    angle, a quarter turn for the last stream, in every block of streams; cells of the text stay as they are.
-    """
-
-    def attend(
-        op: ops.Attend, xp: object, q: Array, k_new: Array, v_new: Array, *rest: Array
-    ) -> tuple[Array, ...]:
-        half = v_new.shape[-1] // 2
-        number = 1 + jnp.arange(v_new.shape[1]) % count
-        angle = (number * (jnp.pi / (2 * count)))[None, :, None]
-        a, b = v_new[..., :half], v_new[..., half:]
-        cos, sin = jnp.cos(angle), jnp.sin(angle)
-        turned = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
-        return cast("tuple[Array, ...]", LOWERINGS[ops.Attend](op, jnp, q, k_new, turned, *rest))
-
-    return cast(Lowering, attend)
 
 
 def _linear_of(numbers: Numbers) -> Lowering:

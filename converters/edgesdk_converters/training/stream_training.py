@@ -17,11 +17,6 @@ StreamMode = Literal["lossless", "shared"]
 """`lossless`: the model is frozen, and its own rows stay what they are; `shared`: it learns, too."""
 
 
-StreamStart = Literal["vector", "rotation", "none"]
-"""What tells streams apart in the form `streams`: the learned vector P_j (M_t + P_j), values that are turned,
-or their positions alone. The last two are ablations: no file can have such streams."""
-
-
 @dataclass(frozen=True)
 class StreamTraining:
     """What to train, and on what.
@@ -48,7 +43,6 @@ class StreamTraining:
         work: folder for answers, states and the run; None for `work` in the streams' folder.
         threads: of the teacher.
         numbers: of the factors of products: bfloat16 is faster where the processor has it.
-        start: what tells streams of the form `streams` apart.
     """
 
     mode: StreamMode = "lossless"
@@ -71,7 +65,6 @@ class StreamTraining:
     work: Path | None = None
     threads: int | None = None
     numbers: Numbers = "float32"
-    start: StreamStart = "vector"
 
     def __post_init__(self) -> None:
         """Refuses what has no meaning.
@@ -87,8 +80,6 @@ class StreamTraining:
             raise UnsupportedOption(
                 f"form is {self.form!r}, expected one of {', '.join(get_args(StreamForm))}"
             )
-        if self.start != "vector" and self.form != "streams":
-            raise UnsupportedOption(f"start is {self.start!r}, which is of the form streams")
         find_loss(self.loss)
         check_length(self.hours, self.steps)
         if not 1 <= self.streams <= MOST_STREAMS:
@@ -137,7 +128,6 @@ class StreamTraining:
             "places",
             "answer_tokens",
             "numbers",
-            "start",
         )
         lists = {"parts": list(self.parts), "data": list(self.data)}
         return {**{name: getattr(self, name) for name in names}, **lists}

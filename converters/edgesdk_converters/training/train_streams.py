@@ -120,7 +120,7 @@ def train_streams(
     # Before hours of answers and states, not after them.
     shared = options.mode == "shared"
     config = _config(checkpoint, program, options)
-    rows = StreamRows(config, program, options.tokens, options.numbers, whole=shared, start=options.start)
+    rows = StreamRows(config, program, options.tokens, options.numbers, whole=shared)
     if shared:
         peft_modules(spec.architecture, list(rows.adapted))
         if (folder := out / _ADAPTER).exists() and not folder.is_dir():
