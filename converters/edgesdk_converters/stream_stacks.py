@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from edgesdk.bundle.manifest import CellType
 from edgesdk.bundle.stack_record import StackRecord
 from edgesdk.bundle.step_contract import stream_part_contract
 from edgesdk.bundle.step_shape import StepShape
@@ -25,7 +26,7 @@ _MOST_BELOW = 8
 
 
 def write_streams_apart(
-    program: Program, config: StreamConfig, steps: Sequence[StepShape]
+    program: Program, config: StreamConfig, steps: Sequence[StepShape], cell_type: CellType = "float32"
 ) -> WrittenParts | None:
     """The two parts; None where streams begin at the first block, or the decoder cannot be cut there.
 
@@ -33,6 +34,7 @@ def write_streams_apart(
         program: the whole, after every other transform.
         config: of its streams.
         steps: sizes of the whole; the parts have those that decode.
+        cell_type: how cells are stored.
     """
     if config.form != "streams" or not can_cut_streams(program.spec, config.first):
         return None
@@ -51,7 +53,7 @@ def write_streams_apart(
             for step in decoding
             if (step.tokens <= _MOST_BELOW if part is below else step.tokens > 1)
         )
-        contract = stream_part_contract(part, cut.spec, further)
+        contract = stream_part_contract(part, cut.spec, further, cell_type)
         stacks.append(FurtherStack(cut, sizes, contract=contract))
         records.append(StackRecord(part.name, outputs=further, decoder=cut.spec, streamed=part))
     return WrittenParts(tuple(stacks), tuple(records))

@@ -106,7 +106,7 @@ def write_variants(
             apart = None
             if model.streams is not None:
                 sizes = target.steps(context)
-                apart = write_streams_apart(quantised.program, model.streams.config, sizes)
+                apart = write_streams_apart(quantised.program, model.streams.config, sizes, options.cells)
             parts = [stack for made_of in (exits, apart) if made_of is not None for stack in made_of.stacks]
             every = [*beside, *([] if draft is None else [draft]), *parts]
             variant = _write(writer, model, options, target, quantised, context, every, meter)

@@ -66,6 +66,32 @@ def bundle(request, tmp_path_factory):
     return folder / "bundle"
 
 
+@pytest.mark.parametrize("cells", ["float16", "int8"])
+def test_parts_have_the_cells_of_the_whole(tmp_path, cells):
+    """A file that could be written and not be loaded: its parts had float32 cells."""
+    *_, streams = make_streams("llama", "streams")
+    write_streams(tmp_path / "streams", streams)
+    options = ConvertOptions(
+        ("litert",), ("f32",), context=128, prove=False, cells=cells, streams=tmp_path / "streams"
+    )
+    convert(str(DATA / "llama"), tmp_path / "bundle", options)
+    tree = tree_of([(7, -1, 0), (0, -1, 1), (9, 0, 0), (0, 1, 2)])
+    found = []
+    with edgesdk.load(tmp_path / "bundle", backend="litert", strict=True, threads=1) as model:
+        for whole in (True, False):
+            counted = Counted(steps_of(model.backend), whole=whole)
+            runner = StepRunner(counted, model.decoder, 128)
+            own = runner.new_list()
+            runner.run([StepEntry(own, np.arange(6, 15, dtype=np.int32), "none")])
+            (rows,) = runner.run([StepEntry(own, np.array([11], np.int32), "last", tree)])
+            found.append(rows.copy())
+            assert (TOP in counted.rows) is not whole
+            runner.keep(own, [0])
+            found.append(runner.run([StepEntry(own, np.array([5], np.int32), "last")])[0].copy())
+    for mine, other in zip(found[2:], found[:2], strict=True):
+        np.testing.assert_allclose(mine, other, atol=1e-5 if cells == "int8" else 2e-3)
+
+
 @pytest.mark.parametrize("backend", ["litert", "onnxruntime-step"])
 def test_a_step_in_two_parts_is_the_step(bundle, backend):
     """Trees with streams for one sequence, then two at once; logits, keys and values of what is kept."""
