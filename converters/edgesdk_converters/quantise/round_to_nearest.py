@@ -15,6 +15,7 @@ from edgesdk_converters.quantise.recipe import Scheme
 
 # Shares of the widest scale; at 7/8 the largest number becomes -8, not 7.
 CLIP_STEPS = (1.0, 0.96, 0.92, 0.88, 0.875, *(0.84 - 0.04 * i for i in range(8)))
+_BLOCK_SCALES = np.float32(2.0**-14), np.float32(65280)  # float16's least normal number, the most of both
 _NUMBERS_AT_ONCE = 1 << 16  # in a core's cache; from memory it takes four times as long
 
 
@@ -73,12 +74,11 @@ def storable_scale(scale: NDArray[np.float32], scheme: Scheme) -> NDArray[np.flo
 
     LiteRT stores those as float16 and its kernels multiply with the nearest bfloat16 (ai-edge-litert 2.3.0,
     `findings/litert_blockwise_scales.sh`), so a number that is both is the same in the file, in the kernel
-    and on every other target.
+    and on every other target. Beyond the largest of them (numbers of half a million) blocks are clipped.
     """
     if not scheme.block:
         return np.maximum(scale, np.float32(1e-12)).astype(np.float32)
-    smallest_half = np.float32(2.0**-14)  # of float16's normal numbers
-    return np.maximum(scale, smallest_half).astype(ml_dtypes.bfloat16).astype(np.float32)
+    return np.clip(scale, *_BLOCK_SCALES).astype(ml_dtypes.bfloat16).astype(np.float32)
 
 
 def _round(blocks: NDArray[np.float32], scale: NDArray[np.float32], bits: int) -> NDArray[np.int8]:

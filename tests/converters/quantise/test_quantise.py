@@ -1,5 +1,6 @@
 """Recipes and rounding."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -62,6 +63,18 @@ def test_blockwise_scales_are_half_precision_numbers():
     assert q.scales.shape == (4, 2)
     assert q.values.min() >= -8
     assert q.values.max() <= 7
+
+
+def test_blockwise_scales_are_numbers_that_kernels_use_as_they_are():
+    """Least and most as well: float16 and bfloat16 hold what is multiplied with."""
+    weight = np.random.default_rng(0).standard_normal((6, 64)).astype(np.float32)
+    weight *= np.array([[1e-9], [1e-4], [1], [1e4], [4.6e5], [1e9]], np.float32)
+    for how in ("round", "clip_search"):
+        scales = round_to_nearest(weight, Scheme(4, 32, how)).scales
+        np.testing.assert_array_equal(scales, scales.astype(np.float16))
+        np.testing.assert_array_equal(scales, scales.astype(ml_dtypes.bfloat16))
+        assert np.isfinite(scales).all()
+        assert (scales > 0).all()
 
 
 def test_zero_weights_stay_zero():
