@@ -147,6 +147,20 @@ def test_plain_checkpoints_have_no_note_and_no_blocks(tiny_folder):
         checkpoint.tensors.stored_blocks("model.norm.weight")
 
 
+def test_numbers_that_are_not_finite_are_refused_only_where_they_are_read(tmp_path, tiny_folder):
+    folder, unused = tmp_path / "m", "model.layers.0.self_attn.rotary_emb.inv_freq"
+    shutil.copytree(tiny_folder / "llama", folder)
+    arrays = load_file(folder / "model.safetensors")
+    arrays[unused] = np.full((4, 32), np.inf, np.float32)
+    save_file(arrays, folder / "model.safetensors", {"format": "pt"})
+    checkpoint = open_huggingface(folder)
+    assert checkpoint.tensors.block_type(unused) is None
+    with pytest.raises(CheckpointError, match="not finite"):
+        checkpoint.tensors.load(unused)
+    options = ConvertOptions(targets=("onnx-step",), recipes=("f32",), prove=False)
+    convert(str(folder), tmp_path / "out", options)
+
+
 def test_an_estimate_reads_no_numbers_so_it_sees_no_grid(tmp_path, tiny_folder):
     folder = make(tmp_path / "m", tiny_folder, q4_0, np.float16)
     assert block_type(open_local(str(folder)).tensors, DOWN) is None
