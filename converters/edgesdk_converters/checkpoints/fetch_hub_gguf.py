@@ -109,8 +109,8 @@ def choose_gguf(where: str, names: Sequence[str], quantisation: str) -> tuple[st
             f"{where} has several GGUF files of {quantisation}: "
             f"{', '.join(models[:_MOST_NAMED])}; fetch one and give the file"
         )
-    parts, there = part_names(models[0]), set(fitting)
-    missing = next((name for name in parts if name not in there), None)
+    parts, held = part_names(models[0]), set(fitting)
+    missing = next((name for name in parts if name not in held), None)
     if missing is not None:
         raise CheckpointError(
             f"{where} has {fitting[0]}, one of {len(parts)} parts, and not {missing}; take another "
