@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edgesdk.errors import CheckpointError, MissingExtra
 from edgesdk_converters.checkpoints.fetch_hub import hub_cache, hub_errors, is_hub_id
-from edgesdk_converters.checkpoints.gguf_parts import part_names
+from edgesdk_converters.checkpoints.gguf_parts import first_part, part_names
 from edgesdk_converters.checkpoints.hub_blobs import damaged_files, remove_blob
 
 _QUANTISATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
@@ -103,16 +103,17 @@ def choose_gguf(where: str, names: Sequence[str], quantisation: str) -> tuple[st
     if not fitting:
         there = ", ".join(sorted(set(found.values()))[:_MOST_NAMED]) or "no GGUF file"
         raise CheckpointError(f"{where} has no GGUF file of {quantisation}; it has: {there}")
-    models = sorted({part_names(name) for name in fitting})
+    models = sorted({first_part(name) for name in fitting})
     if len(models) > 1:
         raise CheckpointError(
             f"{where} has several GGUF files of {quantisation}: "
-            f"{', '.join(parts[0] for parts in models[:_MOST_NAMED])}; fetch one and give the file"
+            f"{', '.join(models[:_MOST_NAMED])}; fetch one and give the file"
         )
-    missing = [name for name in models[0] if name not in fitting]
-    if missing:
+    parts, held = part_names(models[0]), set(fitting)
+    missing = next((name for name in parts if name not in held), None)
+    if missing is not None:
         raise CheckpointError(
-            f"{where} has {fitting[0]}, one of {len(models[0])} parts, and not {missing[0]}; take another "
+            f"{where} has {fitting[0]}, one of {len(parts)} parts, and not {missing}; take another "
             "quantisation or revision"
         )
-    return models[0]
+    return parts

@@ -40,6 +40,14 @@ def part_names(file: str) -> tuple[str, ...]:
     return tuple(f"{found[1]}-{n:05d}-of-{found[3]}{suffix}" for n in range(1, int(found[3]) + 1))
 
 
+def first_part(file: str) -> str:
+    """Name of the first part of a file that is named as one; the name itself for any other."""
+    found = _NAME.fullmatch(file)
+    if found is None or int(found[3]) < 1:
+        return file
+    return f"{found[1]}-00001-of-{found[3]}{file[-len(_SUFFIX) :]}"
+
+
 def part_paths(path: Path) -> tuple[Path, ...]:
     """All parts of a model whose first is `path`, in order, there or not; else `path` alone."""
     names = part_names(path.name)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgesdk.errors import CheckpointError
 from edgesdk_converters.checkpoints.checkpoint import TensorStore
-from edgesdk_converters.checkpoints.float_lattice import FLOAT_TYPES, Lattice, find_lattice
+from edgesdk_converters.checkpoints.float_lattice import FLOAT_TYPES, find_lattice
 from edgesdk_converters.checkpoints.stored_blocks import BlockStore, BlockType, StoredBlocks, block_type
 
 _BLOCKS = (128, 64, 32)
@@ -120,7 +120,10 @@ class LatticeTensors:
         if columns % _BLOCKS[-1]:
             return None
         starts = {0, max(rows // 2 - _SAMPLED_ROWS, 0)}
-        seen = [self.load_rows(name, start, min(start + _SAMPLED_ROWS, rows)) for start in sorted(starts)]
+        try:
+            seen = [self.load_rows(name, start, min(start + _SAMPLED_ROWS, rows)) for start in sorted(starts)]
+        except CheckpointError:  # numbers that are not finite: whoever needs them says so, maybe nobody does
+            return None
         sample = np.concatenate(seen)
         groups = sample.reshape(-1, _BLOCKS[-1])
         first = groups[groups.any(axis=1)][:1]  # most matrices lie on none, which one group tells
@@ -141,15 +144,16 @@ class LatticeTensors:
     def _verified(self, name: str, block: int) -> BlockType | None:
         """The kind of a matrix whose every group has a grid; its scales stay in memory."""
         kind, (rows, columns) = self.stored_type(name), self.shape(name)
-        lowest_first, found = self._guesses[name].lowest_first, []
+        lowest_first, found = self._guesses[name].lowest_first, list[NDArray[np.float32]]()
+        half = positive = True
         for start, stop in self._runs(name):
             values = self.load_rows(name, start, stop).reshape(-1, block)
             piece = find_lattice(values, kind, lowest_first=lowest_first)
             if piece is None:
                 return None
-            found.append(piece)
-        half, positive = (all(flags) for flags in zip(*map(_flags, found), strict=True))
-        scales = np.concatenate([piece.scales for piece in found]).reshape(rows, columns // block)
+            found.append(piece.scales)  # alone: integers of a whole matrix would be a byte for each number
+            half, positive = half and piece.half_scales, positive and piece.positive_scales
+        scales = np.concatenate(found).reshape(rows, columns // block)
         self._scales[name] = scales.astype(np.float16) if half else scales
         return BlockType(kind, _BITS, block, False, half, positive)
 
@@ -158,7 +162,3 @@ class LatticeTensors:
         rows, columns = self.shape(name)
         step = max(_AT_ONCE // columns, 1)
         return ((start, min(start + step, rows)) for start in range(0, rows, step))
-
-
-def _flags(piece: Lattice) -> tuple[bool, bool]:
-    return piece.half_scales, piece.positive_scales

@@ -1,7 +1,9 @@
 import pytest
 
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.checkpoints import fetch_hub_gguf
 from edgesdk_converters.checkpoints.fetch_hub_gguf import choose_gguf, split_quantised
+from edgesdk_converters.checkpoints.gguf_parts import part_names
 
 FILES = [
     "README.md",
@@ -65,3 +67,13 @@ def test_what_names_no_quantisation(source):
 
 def test_what_does():
     assert split_quantised("owner/name:Q8_0") == ("owner/name", "Q8_0")
+
+
+def test_names_of_many_parts_are_not_made_for_every_file(monkeypatch):
+    """A stranger's 10,000 names that each say 99,999 parts would be 10^9 names."""
+    made = []
+    monkeypatch.setattr(fetch_hub_gguf, "part_names", lambda name: made.append(name) or part_names(name))
+    names = [f"m-Q8_0-{n:05d}-of-99999.gguf" for n in range(2, 5)]
+    with pytest.raises(CheckpointError, match=r"one of 99999 parts, and not m-Q8_0-00001-of-99999\.gguf"):
+        choose_gguf("a/b", names, "Q8_0")
+    assert len(made) == 1

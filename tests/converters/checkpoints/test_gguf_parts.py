@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgesdk.errors import CheckpointError
-from edgesdk_converters.checkpoints.gguf_parts import model_name, part_names, part_paths
+from edgesdk_converters.checkpoints.gguf_parts import first_part, model_name, part_names, part_paths
 from edgesdk_converters.checkpoints.open_checkpoint import open_local
 from edgesdk_converters.checkpoints.open_gguf import open_gguf
 
@@ -206,6 +206,8 @@ def test_names():
     assert part_names("m.gguf") == ("m.gguf",)
     assert part_names("m-00001-of-00000.gguf") == ("m-00001-of-00000.gguf",)
     assert part_names("m-00002-of-00002.gguf") == ("m-00001-of-00002.gguf", "m-00002-of-00002.gguf")
+    for name in ("m.gguf", "m-00001-of-00000.gguf", "m-00002-of-00002.GGUF", "a-00007-OF-00012.gguf"):
+        assert first_part(name) == part_names(name)[0]
 
 
 def test_only_the_first_part_stands_for_all(parts):

@@ -1,6 +1,7 @@
 """Float numbers that lie on a grid of 4 bits: the recipe `source` keeps it, as it keeps a GGUF file's."""
 
 import shutil
+import tracemalloc
 
 import gguf
 import numpy as np
@@ -10,8 +11,11 @@ from safetensors.numpy import load_file, save_file
 
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.checkpoints import lattice_tensors
+from edgesdk_converters.checkpoints.lattice_tensors import LatticeTensors
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint, open_local
 from edgesdk_converters.checkpoints.open_huggingface import open_huggingface
+from edgesdk_converters.checkpoints.safetensors_file import SafetensorsTensors
 from edgesdk_converters.checkpoints.stored_blocks import BlockType, block_type
 from edgesdk_converters.convert import ConvertOptions, convert
 
@@ -145,6 +149,34 @@ def test_plain_checkpoints_have_no_note_and_no_blocks(tiny_folder):
     assert not [name for name in checkpoint.tensors if checkpoint.tensors.block_type(name)]
     with pytest.raises(CheckpointError, match="does not store"):
         checkpoint.tensors.stored_blocks("model.norm.weight")
+
+
+def test_a_look_at_a_matrix_keeps_its_scales_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(lattice_tensors, "_AT_ONCE", 1 << 12)
+    weights = np.random.default_rng(0).standard_normal((8192, 256), np.float32)
+    save_file({"w": q4_0(weights)}, tmp_path / "model.safetensors")
+    tensors = LatticeTensors(SafetensorsTensors([tmp_path / "model.safetensors"]))
+    tracemalloc.start()
+    try:
+        assert tensors.block_type("w").block == 32
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < weights.size  # bytes
+
+
+def test_numbers_that_are_not_finite_are_refused_only_where_they_are_read(tmp_path, tiny_folder):
+    folder, unused = tmp_path / "m", "model.layers.0.self_attn.rotary_emb.inv_freq"
+    shutil.copytree(tiny_folder / "llama", folder)
+    arrays = load_file(folder / "model.safetensors")
+    arrays[unused] = np.full((4, 32), np.inf, np.float32)
+    save_file(arrays, folder / "model.safetensors", {"format": "pt"})
+    checkpoint = open_huggingface(folder)
+    assert checkpoint.tensors.block_type(unused) is None
+    with pytest.raises(CheckpointError, match="not finite"):
+        checkpoint.tensors.load(unused)
+    options = ConvertOptions(targets=("onnx-step",), recipes=("f32",), prove=False)
+    convert(str(folder), tmp_path / "out", options)
 
 
 def test_an_estimate_reads_no_numbers_so_it_sees_no_grid(tmp_path, tiny_folder):
