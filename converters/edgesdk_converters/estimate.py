@@ -221,11 +221,8 @@ def _memory(
     if options.prove:
         weights = 4 * sum(math.prod(_numbers(v.shape)) for v in program.graph.weights)
         kept = min(weights, _KEPT_BYTES)
-        # A variant is its file and what is packed of it. What the reference keeps comes on top, for LiteRT
-        # when the model has been loaded again and is what is packed alone.
-        scored, start = 4 * _SCORED * spec.vocab_size, _PROOF_START + tokenizer
-        for place, variant in enumerate(variants):  # every recipe has one for each target
-            size, target = variant.size_bytes, checked.targets[place % len(checked.targets)]
-            again = target.format == "litert"
-            stages.append(start + scored + (max(2 * size, size + kept) if again else 2 * size + kept))
+        # What the reference keeps stays there while a variant runs: its file, and what is packed of it.
+        running = 2 * max(variant.size_bytes for variant in variants)
+        scored = 4 * _SCORED * spec.vocab_size
+        stages.append(_PROOF_START + tokenizer + kept + scored + running)
     return int(max(stages))
