@@ -22,6 +22,7 @@ from edgesdk_converters.graph.low_rank_term import is_inner
 from edgesdk_converters.graph.ops import Add, Embed, Linear, LowRank, RmsNorm, Scale, TakeRows
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights, Weights, load_rows
+from edgesdk_converters.transforms.flat_rotation import FlatRotation
 
 ROTATION = ".rotation"
 """What the name of a matrix ends in that only the turned stream needs."""
@@ -47,8 +48,7 @@ def rotate_residual(program: Program, seed: int = 0) -> Program:
             f"{program.spec.architecture} norms what its blocks add; its stream cannot rotate"
         )
     graph, E = program.graph, program.spec.hidden_size
-    rotation = random_rotation(E, seed)
-    turn: Array = rotation.astype(np.float32)  # one for all weights: at E = 2048 it takes 17 MB
+    turn = FlatRotation(E, seed)
     stream = _stream(graph)
     changed = {
         name: _change(program.weights, name, turn, sides) for name, sides in _turned(graph, stream).items()
@@ -60,13 +60,13 @@ def rotate_residual(program: Program, seed: int = 0) -> Program:
         outputs = tuple(given.get(name, name) for name in node.outputs)
         if isinstance(node.op, RmsNorm) and len(inputs) == 2 and inputs[0] in stream | {*given.values()}:
             norm, unit = inputs[1], f"{node.outputs[0]}.unit"
-            changed[norm + ROTATION] = Derived((E, E), lambda base, n=norm: _between(base.load(n), rotation))  # type: ignore[misc]
+            changed[norm + ROTATION] = Derived((E, E), lambda base, n=norm: _between(base.load(n), turn))  # type: ignore[misc]
             nodes.append(Node(node.op, inputs[:1], (unit,)))
             nodes.append(Node(Linear(), (unit, norm + ROTATION), outputs))
         else:
             nodes.append(Node(node.op, inputs, outputs))
         for name in given.keys() & {*node.outputs}:
-            changed[name + ROTATION] = Derived((E, E), lambda base: turn)
+            changed[name + ROTATION] = Derived((E, E), lambda base: turn.matrix().astype(np.float32))
             nodes.append(Node(Linear(), (given[name], name + ROTATION), (name,)))
     read = {name for node in nodes for name in node.inputs}
     added = [Value(name, (E, E)) for name in changed if name.endswith(ROTATION)]
@@ -82,14 +82,7 @@ def rotate_residual(program: Program, seed: int = 0) -> Program:
 def stream_rotation(program: Program) -> NDArray[np.float64] | None:
     """R (E, E) of a program whose stream holds x R in place of x; None where it holds x."""
     seeds = [r.settings["seed"] for r in program.history if r.name == "rotate_residual"]
-    return random_rotation(program.spec.hidden_size, int(seeds[-1])) if seeds else None
-
-
-def random_rotation(size: int, seed: int) -> NDArray[np.float64]:
-    """An orthogonal matrix drawn uniformly (QR of a Gaussian matrix, signs fixed)."""
-    q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((size, size)))
-    rotation: NDArray[np.float64] = q * np.sign(np.diag(r))
-    return rotation
+    return FlatRotation(program.spec.hidden_size, int(seeds[-1])).matrix() if seeds else None
 
 
 def _stream(graph: Graph) -> set[str]:
@@ -154,21 +147,19 @@ def _turned(graph: Graph, stream: set[str]) -> dict[str, tuple[bool, bool]]:
     return {name: turned for name, turned in sides.items() if any(turned)}
 
 
-def _change(weights: Weights, name: str, turn: Array, sides: tuple[bool, bool]) -> Derived:
+def _change(weights: Weights, name: str, turn: FlatRotation, sides: tuple[bool, bool]) -> Derived:
     rows, columns = sides
 
     def compute(base: Weights) -> Array:
-        weight: Array = turn.T @ base.load(name) if rows else base.load(name)
-        if columns:
-            weight = weight @ turn
-        return weight
+        weight = turn.turn_back(base.load(name)) if rows else base.load(name)
+        return turn.turn(weight) if columns else weight
 
     def some(base: Weights, start: int, stop: int) -> Array:
-        turned: Array = load_rows(base, name, start, stop) @ turn
-        return turned
+        return turn.turn(load_rows(base, name, start, stop))
 
     return Derived(weights.shape(name), compute, rows=some if columns and not rows else None)
 
 
-def _between(norm: Array, rotation: NDArray[np.float64]) -> Array:
+def _between(norm: Array, turn: FlatRotation) -> Array:
+    rotation = turn.matrix()
     return (rotation.T @ (norm.astype(np.float64)[:, None] * rotation)).astype(np.float32)

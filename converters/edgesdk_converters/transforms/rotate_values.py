@@ -18,7 +18,6 @@ from edgesdk_converters.graph.low_rank_term import is_inner
 from edgesdk_converters.graph.ops import Attend, HeadsFirst, Linear, LowRank, MergeHeads, RmsNorm, SplitHeads
 from edgesdk_converters.graph.program import Program
 from edgesdk_converters.graph.weights import Array, Derived, DerivedWeights
-from edgesdk_converters.transforms.rotate_residual import random_rotation
 
 
 def rotate_values(program: Program, seed: int = 0) -> Program:
@@ -37,7 +36,7 @@ def rotate_values(program: Program, seed: int = 0) -> Program:
         if not isinstance(node.op, Attend):
             continue
         (_, H, _), (K, _, D) = (graph.values[name].shape for name in node.inputs[:2])
-        # One for the cells of a layer, whoever reads them; 0 would repeat the stream's rotation.
+        # One for the cells of a layer, whoever reads them.
         first = seed + 1 + int(node.op.layer) * int(K)
         turns = np.stack([random_rotation(int(D), first + head) for head in range(int(K))])
         made, read = value_neighbours(graph, node)
@@ -58,6 +57,13 @@ def rotate_values(program: Program, seed: int = 0) -> Program:
         weights=DerivedWeights(program.weights, changed, frozenset()),
         history=(*program.history, TransformRecord("rotate_values", {"seed": seed})),
     )
+
+
+def random_rotation(size: int, seed: int) -> NDArray[np.float64]:
+    """An orthogonal matrix drawn uniformly (QR of a Gaussian matrix, signs fixed)."""
+    q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((size, size)))
+    rotation: NDArray[np.float64] = q * np.sign(np.diag(r))
+    return rotation
 
 
 def value_neighbours(graph: Graph, attend: Node) -> tuple[tuple[str, ...], tuple[str, ...]]:

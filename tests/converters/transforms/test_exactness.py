@@ -11,7 +11,8 @@ from edgesdk_converters.quantise.recipe import find_recipe
 from edgesdk_converters.transforms.fold_attention_scale import fold_attention_scale
 from edgesdk_converters.transforms.fold_norms import fold_norms
 from edgesdk_converters.transforms.fuse_linears import fuse_linears
-from edgesdk_converters.transforms.rotate_residual import can_rotate, random_rotation, rotate_residual
+from edgesdk_converters.transforms.rotate_residual import can_rotate, rotate_residual
+from edgesdk_converters.transforms.rotate_values import random_rotation
 
 
 def assert_same_logits(before, after, tokens):
