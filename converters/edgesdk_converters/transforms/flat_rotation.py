@@ -3,8 +3,8 @@
 R = diag(s) (A x B), with random signs s and the Kronecker product of two orthogonal matrices whose numbers
 all have about the same size: Sylvester's Hadamard matrices, and where a size is no power of two the matrix of
 the Hartley transform for its odd part (entries (cos + sin) / sqrt(n); Bracewell, The Discrete Hartley
-Transform, 1983). A product with R then costs |A| + |B| instead of |A| |B| for each number. Random signs before
-a Hadamard matrix are what QuaRot rotates with (arXiv 2404.00456, section 3). It knows no graph.
+Transform, 1983). A product with R then costs |A| + |B| instead of |A| |B| for each number. Random signs
+before a Hadamard matrix are what QuaRot rotates with (arXiv 2404.00456, section 3). It knows no graph.
 """
 
 from __future__ import annotations
