@@ -159,7 +159,7 @@ def test_rows_of_streams_say_what_the_integers_say(streamed, variant):
     if variant.startswith("onnx"):
         np.testing.assert_allclose(found, expected, atol=5e-4)
     else:
-        assert np.abs(found - expected).mean() < 0.05 * np.abs(expected).mean()
+        assert np.abs(found - expected).mean() < 0.1 * np.abs(expected).mean()
 
 
 @pytest.mark.parametrize("variant", FILES)
