@@ -50,7 +50,7 @@ TOLERANCE = 0.02
 _TOP = 8
 _GREEDY_TOKENS = 24
 _PROMPTS = (
-    "The",
+    "Once",
     "The tree stood by the house, and the wind",
     "one two three four five six seven eight nine ten. " * 4,
 )
