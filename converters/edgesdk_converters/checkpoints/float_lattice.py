@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
@@ -132,15 +133,8 @@ def _bounds(size: Floats, kind: str) -> tuple[NDArray[Any], NDArray[Any]]:
     return lower, upper
 
 
-def _to_bf16(values: Floats) -> Floats:
-    """The nearest bfloat16 numbers, ties to even."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    rounded = bits + (np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) & np.uint32(0xFFFF0000)
-    return rounded.view(np.float32)
-
-
 _ROUND: dict[str, Callable[[Floats], Floats]] = {
-    "BF16": _to_bf16,
+    "BF16": lambda values: values.astype(ml_dtypes.bfloat16).astype(np.float32),
     "F16": lambda values: values.astype(np.float16).astype(np.float32),
     "F32": lambda values: values,
 }

@@ -37,6 +37,10 @@ class BlockType:
     half_scales: bool = True
     positive_scales: bool = False
 
+    def needs_minimums(self, above_zero: bool) -> bool:
+        """Whether blocks have minimums, or need some: a kernel's int4 scales may have to be above zero."""
+        return self.minimums or (above_zero and self.bits == 4 and not self.positive_scales)
+
 
 @dataclass(frozen=True)
 class StoredBlocks:

@@ -37,7 +37,7 @@ class BlockKernels:
 
     def needs_minimums(self, kind: BlockType) -> bool:
         """Whether blocks of a kind come with minimums here."""
-        return kind.minimums or (self.positive_scales and kind.bits == 4 and not kind.positive_scales)
+        return kind.needs_minimums(self.positive_scales)
 
 
 _GROUPS = frozenset((4, block) for block in (32, 64, 128))

@@ -42,7 +42,7 @@ def sum_by_halves(
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """Cores that this process may run on, as `edgesdk.devices.cpu` says it, which no file here imports."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

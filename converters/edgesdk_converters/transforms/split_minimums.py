@@ -44,8 +44,8 @@ def split_minimums(
     sums: dict[tuple[str, int], str] = {}
     split = {name: _kind(program, name) for name in names}
     rounded = {n for n, k in split.items() if half_scales and not k.half_scales}
-    changing = {n: k for n, k in split.items() if n in rounded or _has_minimums(k, positive_scales)}
-    split = {n: k for n, k in changing.items() if _has_minimums(k, positive_scales)}
+    changing = {n: k for n, k in split.items() if n in rounded or k.needs_minimums(positive_scales)}
+    split = {n: k for n, k in changing.items() if k.needs_minimums(positive_scales)}
     nodes: list[Node] = []
     for name, kind in changing.items():
         take = partial(_parts, name=name, positive=positive_scales, rounded=name in rounded)
@@ -77,11 +77,6 @@ def _kind(program: Program, name: str) -> BlockType:
     if kind is None:
         raise TransformError(f"weight {name!r} does not lie in blocks")
     return kind
-
-
-def _has_minimums(kind: BlockType, positive_scales: bool) -> bool:
-    """Whether blocks have minimums, or get some so that scales are above zero."""
-    return kind.minimums or (positive_scales and kind.bits == 4 and not kind.positive_scales)
 
 
 Take = Callable[[Weights], tuple[StoredBlocks, Array | None]]

@@ -95,8 +95,8 @@ def _lower_steps(
     stack: FurtherStack, weights: QuantisedWeights, model: ModelFile, context: int, options: LitertOptions
 ) -> None:
     graph, steps = stack.program.graph, stack.steps
-    every = join_rotations(graph)
-    alone = join_rotations(leave_out_streams(graph))
+    every, bare = join_rotations(graph), leave_out_streams(graph)
+    alone = every if bare is graph else join_rotations(bare)
     contract = stack.contract or program_contract(stack.program, options.cell_type)
     largest: dict[str, StepShape] = {}
     for step in sorted(steps):
