@@ -15,11 +15,12 @@ sys.path.insert(0, str(ROOT))
 from edgesdk_converters.architectures.registry import ARCHITECTURES  # noqa: E402
 from edgesdk_converters.targets import TARGETS  # noqa: E402
 from tests.data.tiny_gguf import ARCHITECTURES as IN_GGUF  # noqa: E402
+from tests.test_every_target import TARGETS_TESTED  # noqa: E402
 from tests.test_pipeline import MODELS, TARGETS_PROVEN, program_of, refusal  # noqa: E402
 
-COMPARED = (*TARGETS_PROVEN, "coreml")
-"""Targets for which tests compare the logits of every architecture (tests/test_pipeline.py and
-tests/converters/emit/coreml/test_architectures.py)."""
+COMPARED = (*TARGETS_PROVEN, *TARGETS_TESTED, "coreml")
+"""Targets for which tests compare the logits of every architecture (tests/test_pipeline.py,
+tests/test_every_target.py and tests/converters/emit/coreml/test_architectures.py)."""
 
 
 def make_table() -> str:
