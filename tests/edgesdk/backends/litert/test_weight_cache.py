@@ -15,6 +15,7 @@ import pytest
 
 import edgesdk
 from edgesdk.backends.litert import weight_cache
+from edgesdk.backends.litert.keep_packed import wait_for_all
 from edgesdk.backends.litert.weight_cache import find_packed, forgotten_on_failure, open_weight_cache
 from edgesdk.bundle.reader import open_bundle
 from edgesdk_converters.convert import ConvertOptions, convert
@@ -44,7 +45,9 @@ def folder(tmp_path, monkeypatch):
 
 def score(bundle):
     with edgesdk.load(bundle, backend="litert", threads=1) as model:
-        return model.receipt.weight_cache, model.score(TOKENS)
+        found = model.receipt.weight_cache, model.score(TOKENS)
+    wait_for_all()
+    return found
 
 
 def score_elsewhere(bundle, limit_bytes=None):
@@ -154,6 +157,22 @@ def test_what_nothing_has_used_for_long_goes_when_another_is_built(bundle, folde
     os.utime(record, (time.time() - 61 * 86400,) * 2)
     assert score(bundle)[0] == "hit"
     assert record.stat().st_mtime > time.time() - 3600
+
+
+def test_a_process_that_ends_at_once_leaves_what_the_next_one_finds(bundle, folder):
+    built, sums, _ = score_elsewhere(bundle)
+    assert built == "built"
+    assert len(list(folder.iterdir())) == 2
+    assert score_elsewhere(bundle) == ["hit", sums, []]
+
+
+def test_the_next_load_of_a_process_waits_for_the_copy(bundle, folder):
+    with edgesdk.load(bundle, backend="litert", threads=1) as first:
+        assert first.receipt.weight_cache == "built"
+        expected = first.score(TOKENS)
+        with edgesdk.load(bundle, backend="litert", threads=1) as second:
+            assert second.receipt.weight_cache == "hit"
+            np.testing.assert_array_equal(second.score(TOKENS), expected)
 
 
 def test_two_processes_build_at_once(bundle, folder):
