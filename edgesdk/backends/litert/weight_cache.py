@@ -19,7 +19,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError
@@ -61,6 +61,7 @@ class WeightCache:
         state: Literal["hit", "built"] | None = None,
         note: str | None = None,
         memory: PackingMemory | None = None,
+        expect_whole: Callable[[], None] | None = None,
     ) -> None:
         """Belongs to one opening; `open_weight_cache` makes it."""
         self.path = path
@@ -69,9 +70,16 @@ class WeightCache:
         self._key = key
         self._folder = folder
         self._memory = memory
+        self._expect_whole = expect_whole
 
     def finish(self) -> None:
-        """Begins to keep what LiteRT has packed into memory, once the model is loaded."""
+        """Begins to keep what LiteRT has packed into memory, once the model is loaded.
+
+        Raises:
+            BundleError: the model's file is damaged; nothing is kept.
+        """
+        if self._expect_whole is not None:
+            self._expect_whole()
         if self._memory is None or self._folder is None or not self._memory.size_bytes():
             return
         try:
@@ -99,12 +107,19 @@ def find_packed(digest: str) -> Path | None:
         return None
 
 
-def open_weight_cache(digest: str, model: Path) -> WeightCache:
+def open_weight_cache(
+    digest: str, model: Path, expect_whole: Callable[[], None] | None = None
+) -> WeightCache:
     """Finds packed weights, or prepares to have them packed.
 
     Args:
         digest: sha256 of the model.
         model: its file.
+        expect_whole: raises `BundleError` unless the file has that digest, which nothing is kept without;
+            None where that is known.
+
+    Raises:
+        BundleError: the file is damaged.
     """
     key, folder, note = _key(digest), None, None
     try:
@@ -113,7 +128,7 @@ def open_weight_cache(digest: str, model: Path) -> WeightCache:
         sweep_drafts(folder)  # also of who was killed when the file was already in its place
         found = _find(folder, key)
         if found is not None:
-            return WeightCache(key, folder, found, state="hit")
+            return WeightCache(key, folder, found, state="hit", expect_whole=expect_whole)
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(0, f"{folder} cannot be written")
@@ -123,7 +138,9 @@ def open_weight_cache(digest: str, model: Path) -> WeightCache:
         folder, note = None, _not_kept(error.strerror or str(error))
     memory = open_packing_memory(model.stat().st_size)
     if memory is not None:
-        return WeightCache(key, folder, memory.path, note=note, memory=memory)
+        return WeightCache(key, folder, memory.path, note=note, memory=memory, expect_whole=expect_whole)
+    if expect_whole is not None:
+        expect_whole()
     if folder is None:
         return WeightCache(key, None, None, note=note)
     built, reason = _pack_beside(folder, key, model)
