@@ -26,8 +26,8 @@ from edgesdk.bundle.drafts import Draft
 _PIECE_BYTES = 1 << 20
 """Copied and hashed together: a core's own cache holds it meanwhile."""
 
-_NICE = 10
-"""How far a copy steps back behind the model's threads, of 19."""
+_NICE = 19
+"""A copy gives way to the model's threads as far as the system lets it."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
