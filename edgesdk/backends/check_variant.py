@@ -26,12 +26,33 @@ _VERSION = 6
 
 
 def checked(open_variant: Callable[[OpenRequest], Opened]) -> Callable[[OpenRequest], Opened]:
-    """The same way to open variants, behind `check_variant`; every row of the registry has it."""
+    """The same way to open variants, behind `check_variant`; every row of the registry has it or the next."""
 
     @functools.wraps(open_variant)
     def check_and_open(request: OpenRequest) -> Opened:
+        request.expect_whole()
         check_variant(request.bundle, request.variant)
         return open_variant(request)
+
+    return check_and_open
+
+
+def checked_beside(open_variant: Callable[[OpenRequest], Opened]) -> Callable[[OpenRequest], Opened]:
+    """The same for one that opens files while their digests are still being compared.
+
+    It calls `expect_whole` before it gives or keeps anything. What is checked here is then the bytes that
+    are there, not what is remembered of their digests.
+    """
+    in_turn = checked(open_variant)
+
+    @functools.wraps(open_variant)
+    def check_and_open(request: OpenRequest) -> Opened:
+        if request.compared:
+            return in_turn(request)
+        _check_files(request.bundle, request.variant)
+        opened = open_variant(request)
+        _remember(request.bundle, request.variant)
+        return opened
 
     return check_and_open
 
@@ -47,9 +68,12 @@ def check_variant(bundle: Bundle, variant: Variant) -> None:
         BundleError: a file is damaged, or holds or names what no bundle of edgesdk does.
         DeviceError: a file has other inputs or outputs than the manifest says.
     """
-    key = _key(bundle, variant)
-    if has_passed("checked", key):
-        return
+    if not has_passed("checked", _key(bundle, variant)):
+        _check_files(bundle, variant)
+        _remember(bundle, variant)
+
+
+def _check_files(bundle: Bundle, variant: Variant) -> None:
     check_references(bundle, variant)
     if variant.format == "litert":
         from edgesdk.backends.litert.check_litert_file import check_litert_file
@@ -59,8 +83,11 @@ def check_variant(bundle: Bundle, variant: Variant) -> None:
         vocab_size = bundle.manifest.decoder_of(variant).vocab_size
         contract = LitertContract(contracts, variant.steps, vocab_size, variant.context)
         check_litert_file(bundle.file(variant.entry), contract)
+
+
+def _remember(bundle: Bundle, variant: Variant) -> None:
     if not is_draft(bundle.path):  # of a draft nothing may be left should it fail
-        remember_passed("checked", key)
+        remember_passed("checked", _key(bundle, variant))
 
 
 def check_references(bundle: Bundle, variant: Variant) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 from edgesdk.backends.protocol import SequenceBackend, StepBackend
+from edgesdk.bundle.integrity import Integrity
 from edgesdk.bundle.manifest import DeviceClass, Variant
 from edgesdk.bundle.reader import Bundle
 from edgesdk.errors import DeviceError
@@ -19,12 +21,29 @@ class OpenRequest:
         variant: one of its variants, in a format that the backend takes.
         threads: CPU threads.
         device: class of devices to run on, one of the backend's own; it opens there or raises.
+        integrity: the comparison of the variant's files with their digests, where it may still be under way;
+            None where it is over.
     """
 
     bundle: Bundle
     variant: Variant
     threads: int
     device: DeviceClass = "cpu"
+    integrity: Future[Integrity] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def compared(self) -> bool:
+        """Whether that comparison is over, however it ended."""
+        return self.integrity is None or self.integrity.done()
+
+    def expect_whole(self) -> None:
+        """Waits until the files have been compared with their digests.
+
+        Raises:
+            BundleError: one is damaged.
+        """
+        if self.integrity is not None:
+            self.integrity.result()
 
     def __post_init__(self) -> None:
         """Refuses a variant of sizes that has none.

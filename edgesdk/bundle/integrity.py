@@ -15,8 +15,8 @@ import errno
 import hashlib
 import os
 import time
-from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, TypeGuard
 
@@ -75,6 +75,20 @@ def check_integrity(bundle: Bundle, names: Collection[str] | None = None, *, ful
     Raises:
         BundleError: a file is absent or differs from its digest; the message names it.
     """
+    return begin_integrity(bundle, names, full=full).result()
+
+
+def begin_integrity(
+    bundle: Bundle, names: Collection[str] | None = None, *, full: bool = False
+) -> Future[Integrity]:
+    """The same beside other work: what must be hashed is hashed by threads.
+
+    Returns:
+        What `check_integrity` returns, or raises for a file that differs; there at once if all is remembered.
+
+    Raises:
+        BundleError: a file is absent, or has another size.
+    """
     wanted = {name: bundle.file(name) for name in (bundle.manifest.files if names is None else names)}
     for name, path in wanted.items():
         _check_size(bundle, name, path.stat().st_size)
@@ -86,8 +100,21 @@ def check_integrity(bundle: Bundle, names: Collection[str] | None = None, *, ful
         for name, path in wanted.items()
         if known.get(name) != fingerprint(path, bundle.manifest.files[name].sha256)
     }
+    found: Future[Integrity] = Future()
     if not fresh:
-        return "unchanged"
+        found.set_result("unchanged")
+        return found
+    pool = ThreadPoolExecutor(max_workers=1)
+    try:
+        return pool.submit(_hash_all, bundle, fresh, remembered, record)
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _hash_all(
+    bundle: Bundle, fresh: Mapping[str, Path], remembered: dict[str, Fingerprint], record: Path | None
+) -> Integrity:
+    """Hashes files, and remembers those that are right."""
     with ThreadPoolExecutor(max_workers=_HASHERS) as pool:
         checked = list(pool.map(lambda item: _hash(bundle, *item), fresh.items()))
     for name, seen in zip(fresh, checked, strict=True):

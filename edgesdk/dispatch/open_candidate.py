@@ -8,12 +8,12 @@ from pathlib import Path
 from edgesdk.backends.opened import Opened, OpenRequest
 from edgesdk.backends.protocol import SequenceBackend, StepBackend
 from edgesdk.backends.wide_logits import widen
-from edgesdk.bundle.integrity import check_integrity
+from edgesdk.bundle.integrity import begin_integrity
 from edgesdk.bundle.manifest import CHAT_TEMPLATE_NAME, ID_MAP_NAME, TOKENIZER_NAME, Variant
 from edgesdk.bundle.reader import Bundle
 from edgesdk.devices.packages import installed_version
 from edgesdk.dispatch.candidates import Candidate
-from edgesdk.errors import DeviceError
+from edgesdk.errors import DeviceError, EdgeError
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,25 @@ def open_candidate(bundle: Bundle, candidate: Candidate, threads: int) -> Opened
     """
     if candidate.refusal is not None:
         raise DeviceError(candidate.refusal)
-    integrity = check_integrity(bundle, _needed(bundle, candidate.variant))
+    integrity = begin_integrity(bundle, _needed(bundle, candidate.variant))
     backend = candidate.backend
-    if installed_version(backend.package) is None:
-        raise DeviceError(f"the package {backend.package} is not installed")
-    request = OpenRequest(bundle, candidate.variant, threads, candidate.device)
-    opened = backend.open(request)
+    try:
+        if installed_version(backend.package) is None:
+            raise DeviceError(f"the package {backend.package} is not installed")
+        request = OpenRequest(bundle, candidate.variant, threads, candidate.device, integrity)
+        opened = backend.open(request)
+    except EdgeError:
+        integrity.result()  # what is damaged is said first, whatever came of it
+        raise
+    try:
+        request.expect_whole()
+    except EdgeError:
+        opened.model.close()
+        raise
     if not isinstance(opened.model, SequenceBackend):
         # A pruned head shows here and nowhere above.
         opened = replace(opened, model=widen(opened.model, bundle, candidate.variant))
-    return OpenedCandidate(candidate, opened, integrity)
+    return OpenedCandidate(candidate, opened, integrity.result())
 
 
 def _needed(bundle: Bundle, variant: Variant) -> list[str]:

@@ -200,8 +200,12 @@ class CompiledStepBackend:
             return WrappedModel(path)
         try:
             model = self._open(path, threads, weight_cache)
-            if weight_cache is not None:
-                weight_cache.finish()
+            try:
+                if weight_cache is not None:
+                    weight_cache.finish()
+            except EdgeError:
+                model.close()
+                raise
         except EdgeError:
             if weight_cache is not None:
                 weight_cache.release()

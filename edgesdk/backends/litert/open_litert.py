@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgesdk.backends.cell_arrays import allocate_cells
-from edgesdk.backends.check_variant import checked
+from edgesdk.backends.check_variant import checked, checked_beside
 from edgesdk.backends.litert.compiled import CompiledStepBackend
 from edgesdk.backends.litert.gpu_library import refusal
 from edgesdk.backends.litert.host_memory import supported
@@ -23,11 +23,12 @@ _BLOCKS = "LiteRT's GPU accelerator has no weights in blocks; convert with a rec
 _COPIES = "cells are copied on every step, which costs time; the litert backend does without"
 
 
-@checked
+@checked_beside
 def open_compiled(request: OpenRequest) -> Opened:
     """Opens a variant with CompiledModel.
 
     Raises:
+        BundleError: a file was found damaged meanwhile.
         DeviceError: LiteRT is missing or refuses it.
     """
     bundle, variant = request.bundle, request.variant
@@ -36,7 +37,7 @@ def open_compiled(request: OpenRequest) -> Opened:
     reason = None if supported() or refusal() else refusal_of_library(request)
     if reason is not None:
         raise DeviceError(f"LiteRT cannot run {variant.name!r}: {reason}")
-    cache = open_weight_cache(bundle.manifest.files[variant.entry].sha256, path)
+    cache = open_weight_cache(bundle.manifest.files[variant.entry].sha256, path, request.expect_whole)
     backend = CompiledStepBackend(
         path,
         step_contracts(bundle.manifest, variant),

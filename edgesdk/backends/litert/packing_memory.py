@@ -11,8 +11,6 @@ import sys
 import weakref
 from pathlib import Path
 
-_PIECE_BYTES = 64 << 20
-
 
 class PackingMemory:
     """A file in memory.
@@ -25,25 +23,29 @@ class PackingMemory:
         """Owns the descriptor of a file in memory."""
         self._handle = handle
         self._close = weakref.finalize(self, os.close, handle)
+        self._close.atexit = False  # it ends with the process, which may wait for a copy of it
         self.path = Path(f"/proc/self/fd/{handle}")
 
     def size_bytes(self) -> int:
         """Bytes that were written so far."""
         return os.fstat(self._handle).st_size
 
-    def copy_to(self, path: Path) -> None:
-        """Writes a copy.
+    def stamp(self) -> tuple[int, int]:
+        """Another one after every write."""
+        found = os.fstat(self._handle)
+        return found.st_size, found.st_mtime_ns
+
+    def read(self, piece: memoryview, start: int) -> int:
+        """Reads from a place on into `piece`; how many bytes, 0 at the end.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: it was closed.
         """
-        with path.open("xb") as target:
-            size, done = self.size_bytes(), 0
-            while done < size:
-                moved = os.sendfile(target.fileno(), self._handle, done, min(_PIECE_BYTES, size - done))
-                if not moved:
-                    raise OSError(0, "the packed weights changed while they were copied")
-                done += moved
+        return os.preadv(self._handle, [piece], start)
+
+    def share(self) -> PackingMemory:
+        """The same memory for somebody else, who closes it on their own."""
+        return PackingMemory(os.dup(self._handle))
 
     def close(self) -> None:
         """Gives the memory back. May be called again."""

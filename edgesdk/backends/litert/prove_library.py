@@ -41,6 +41,7 @@ def refusal_of_library(request: OpenRequest) -> str | None:
     installed = package_version("ai-edge-litert")
     if installed.startswith(TESTED):
         return None
+    request.expect_whole()  # the answer is kept for its digest
     record = _record(request)
     kept = None if record is None else read_checked(record, _RECORD_LIMIT_BYTES)
     refusal = kept.get("refusal", 0) if isinstance(kept, dict) else 0

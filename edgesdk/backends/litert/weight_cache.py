@@ -2,8 +2,8 @@
 
 LiteRT ends the process when it cannot write its cache (XNNPACK_ABORT_CHECK in LiteRT's weight_cache.cc), so
 it never gets a file on a disk to write. It packs into memory, and what it packed is copied into the cache
-folder afterwards; a full disk costs the file, not the process (docs/decisions/0015). Where there is no such
-memory, a child process packs.
+folder while the model runs (`keep_packed`); a full disk costs the file, not the process
+(docs/decisions/0015). Where there is no such memory, a child process packs.
 
 A file is keyed by everything it depends on: the model's digest, the library's version and the processor. Its
 name also tells its own digest, which is compared whenever the file system says that the file is not the one
@@ -20,13 +20,13 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Literal
 
+from edgesdk.backends.litert.keep_packed import give_up, keep_packed, wait_for
 from edgesdk.backends.litert.packing_memory import PackingMemory, open_packing_memory
 from edgesdk.bundle.checked_json import read_checked, write_checked
 from edgesdk.bundle.drafts import Draft, sweep_drafts
@@ -61,6 +61,7 @@ class WeightCache:
         state: Literal["hit", "built"] | None = None,
         note: str | None = None,
         memory: PackingMemory | None = None,
+        expect_whole: Callable[[], None] | None = None,
     ) -> None:
         """Belongs to one opening; `open_weight_cache` makes it."""
         self.path = path
@@ -69,13 +70,20 @@ class WeightCache:
         self._key = key
         self._folder = folder
         self._memory = memory
+        self._expect_whole = expect_whole
 
     def finish(self) -> None:
-        """Keeps what LiteRT has packed into memory, once the model is loaded."""
+        """Begins to keep what LiteRT has packed into memory, once the model is loaded.
+
+        Raises:
+            BundleError: the model's file is damaged; nothing is kept.
+        """
+        if self._expect_whole is not None:
+            self._expect_whole()
         if self._memory is None or self._folder is None or not self._memory.size_bytes():
             return
         try:
-            _keep(self._folder, self._key, self._memory.copy_to, self._memory.size_bytes(), self._memory.path)
+            _keep(self._folder, self._key, self._memory)
         except OSError as error:
             self.note = _not_kept(error.strerror or str(error))
         else:
@@ -90,26 +98,37 @@ class WeightCache:
 
 def find_packed(digest: str) -> Path | None:
     """The packed weights of the model with this sha256, if they are there and whole."""
+    key = _key(digest)
     try:
-        return _find(cache_folder() / "xnnpack", _key(digest))
+        folder = cache_folder() / "xnnpack"
+        wait_for(folder / key)
+        return _find(folder, key)
     except OSError:
         return None
 
 
-def open_weight_cache(digest: str, model: Path) -> WeightCache:
+def open_weight_cache(
+    digest: str, model: Path, expect_whole: Callable[[], None] | None = None
+) -> WeightCache:
     """Finds packed weights, or prepares to have them packed.
 
     Args:
         digest: sha256 of the model.
         model: its file.
+        expect_whole: raises `BundleError` unless the file has that digest, which nothing is kept without;
+            None where that is known.
+
+    Raises:
+        BundleError: the file is damaged.
     """
     key, folder, note = _key(digest), None, None
     try:
         folder = cache_folder() / "xnnpack"
+        wait_for(folder / key)  # which takes less than to pack again
         sweep_drafts(folder)  # also of who was killed when the file was already in its place
         found = _find(folder, key)
         if found is not None:
-            return WeightCache(key, folder, found, state="hit")
+            return WeightCache(key, folder, found, state="hit", expect_whole=expect_whole)
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(0, f"{folder} cannot be written")
@@ -119,7 +138,9 @@ def open_weight_cache(digest: str, model: Path) -> WeightCache:
         folder, note = None, _not_kept(error.strerror or str(error))
     memory = open_packing_memory(model.stat().st_size)
     if memory is not None:
-        return WeightCache(key, folder, memory.path, note=note, memory=memory)
+        return WeightCache(key, folder, memory.path, note=note, memory=memory, expect_whole=expect_whole)
+    if expect_whole is not None:
+        expect_whole()
     if folder is None:
         return WeightCache(key, None, None, note=note)
     built, reason = _pack_beside(folder, key, model)
@@ -144,6 +165,7 @@ def forgotten_on_failure(digests: Collection[str]) -> Iterator[None]:
     try:
         yield
     except BaseException:
+        give_up([folder / key for key in set(keys) - before])
         for key in set(keys) - before:
             for left in folder.glob(f"{key}-*.bin"):
                 _forget(left)
@@ -179,17 +201,14 @@ def _is_whole(packed: Path) -> bool:
     return True
 
 
-def _keep(folder: Path, key: str, copy: Callable[[Path], None], size: int, source: Path) -> Path:
-    """Puts packed weights into the cache: hashed from `source` while they are copied.
+def _keep(folder: Path, key: str, memory: PackingMemory) -> None:
+    """Begins to put packed weights into the cache.
 
     Raises:
         OSError: there is no room for them, or they cannot be written.
     """
-    _check_space(folder, size)
-    with Draft(folder) as draft, ThreadPoolExecutor(max_workers=1) as pool:
-        hashing = pool.submit(_hash, source)
-        copy(draft.path / "packed")
-        return _place(folder, key, draft.path / "packed", hashing.result())
+    _check_space(folder, memory.size_bytes())
+    keep_packed(folder / key, memory, partial(_place, folder, key))
 
 
 def _pack_beside(folder: Path, key: str, model: Path) -> tuple[Path | None, str]:

@@ -9,6 +9,7 @@ import pytest
 
 from edgesdk.backends.litert.compiled import CompiledStepBackend
 from edgesdk.backends.litert.interpreter import InterpreterStepBackend
+from edgesdk.backends.litert.keep_packed import wait_for_all
 from edgesdk.backends.litert.weight_cache import open_weight_cache
 from edgesdk.bundle.manifest import StepShape
 from edgesdk.bundle.step_contract import main_stack
@@ -169,6 +170,7 @@ def test_a_matrix_is_packed_once_for_all_signatures(make_program, tmp_path, monk
             sequence.extend(np.arange(count, dtype=np.int32))
             sequence = CellSequence(backend, program.spec, 64)
         backend.close()
+        wait_for_all()
         (built,) = (tmp_path / str(len(steps)) / "xnnpack").glob("*.bin")
         sizes.append(built.stat().st_size)
     matrices = sum(np.prod(v.shape) for v in program.graph.weights if len(v.shape) == 2)

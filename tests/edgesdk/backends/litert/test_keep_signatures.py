@@ -7,6 +7,7 @@ import pytest
 
 from edgesdk.backends.cell_arrays import allocate_cells
 from edgesdk.backends.litert.compiled import CompiledStepBackend
+from edgesdk.backends.litert.keep_packed import wait_for_all
 from edgesdk.backends.litert.keep_signatures import keep_signatures, signature_names
 from edgesdk.backends.litert.native_model import NativeModel
 from edgesdk.backends.litert.open_litert import open_compiled
@@ -149,6 +150,7 @@ def test_what_is_packed_first_serves_every_variant_of_the_file(
     for variants in ((whole,), (shallow, whole)):
         for variant in variants:
             open_compiled(OpenRequest(bundle, variant, 1)).model.close()
+        wait_for_all()
         (packed,) = tmp_path.glob("xnnpack/*.bin")
         sizes.append(packed.stat().st_size)
         packed.unlink()

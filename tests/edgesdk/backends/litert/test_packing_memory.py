@@ -12,18 +12,27 @@ from edgesdk.backends.litert.packing_memory import open_packing_memory
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems have none")
 
 
-def test_what_is_written_by_name_is_copied(tmp_path):
+def test_what_is_written_by_name_is_read_until_the_last_one_closes():
     memory = open_packing_memory(100)
     content = os.urandom(70_000)
+    before = memory.stamp()
     memory.path.write_bytes(content)
     assert memory.size_bytes() == len(content)
-    memory.copy_to(tmp_path / "copy")
-    assert (tmp_path / "copy").read_bytes() == content
-    handle = int(memory.path.name)
+    assert memory.stamp() != before
+    other = memory.share()
+    handles = int(memory.path.name), int(other.path.name)
     memory.close()
     memory.close()
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(handle)
+    piece = memoryview(bytearray(50_000))
+    assert other.read(piece, 0) == 50_000
+    assert piece == content[:50_000]
+    assert other.read(piece, 50_000) == 20_000
+    assert piece[:20_000] == content[50_000:]
+    assert other.read(piece, len(content)) == 0
+    other.close()
+    for handle in handles:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(handle)
 
 
 def test_limited_files_and_little_memory_leave_it_to_a_child(monkeypatch):

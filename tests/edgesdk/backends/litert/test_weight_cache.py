@@ -15,7 +15,10 @@ import pytest
 
 import edgesdk
 from edgesdk.backends.litert import weight_cache
+from edgesdk.backends.litert.flatbuffer import Flatbuffer
+from edgesdk.backends.litert.keep_packed import wait_for_all
 from edgesdk.backends.litert.weight_cache import find_packed, forgotten_on_failure, open_weight_cache
+from edgesdk.bundle import integrity
 from edgesdk.bundle.reader import open_bundle
 from edgesdk_converters.convert import ConvertOptions, convert
 
@@ -44,7 +47,9 @@ def folder(tmp_path, monkeypatch):
 
 def score(bundle):
     with edgesdk.load(bundle, backend="litert", threads=1) as model:
-        return model.receipt.weight_cache, model.score(TOKENS)
+        found = model.receipt.weight_cache, model.score(TOKENS)
+    wait_for_all()
+    return found
 
 
 def score_elsewhere(bundle, limit_bytes=None):
@@ -154,6 +159,72 @@ def test_what_nothing_has_used_for_long_goes_when_another_is_built(bundle, folde
     os.utime(record, (time.time() - 61 * 86400,) * 2)
     assert score(bundle)[0] == "hit"
     assert record.stat().st_mtime > time.time() - 3600
+
+
+def test_a_process_that_ends_at_once_leaves_what_the_next_one_finds(bundle, folder):
+    built, sums, _ = score_elsewhere(bundle)
+    assert built == "built"
+    assert len(list(folder.iterdir())) == 2
+    assert score_elsewhere(bundle) == ["hit", sums, []]
+
+
+def test_the_next_load_of_a_process_waits_for_the_copy(bundle, folder):
+    with edgesdk.load(bundle, backend="litert", threads=1) as first:
+        assert first.receipt.weight_cache == "built"
+        expected = first.score(TOKENS)
+        with edgesdk.load(bundle, backend="litert", threads=1) as second:
+            assert second.receipt.weight_cache == "hit"
+            np.testing.assert_array_equal(second.score(TOKENS), expected)
+
+
+@pytest.mark.parametrize("packed_before", [False, True])
+@pytest.mark.parametrize("place", ["structure", "weights"])
+def test_a_damaged_model_is_named_and_nothing_of_it_kept(
+    bundle, folder, tmp_path_factory, monkeypatch, place, packed_before
+):
+    if packed_before:
+        score(bundle)
+    before = kept(folder)
+    copy = shutil.copytree(bundle, tmp_path_factory.mktemp("damaged") / "bundle")
+    model = copy / "variants" / "litert-w8-round" / "model.tflite"
+    data = bytearray(model.read_bytes())
+    data[4 if place == "structure" else weight_at(data)] ^= 0xFF
+    model.write_bytes(data)
+    opened = []
+    real_hash, real_finish = integrity._hash, weight_cache.WeightCache.finish
+
+    def hash_late(*arguments):
+        time.sleep(1)  # LiteRT has opened it by then
+        return real_hash(*arguments)
+
+    def finish(cache):
+        opened.append(True)
+        real_finish(cache)
+
+    monkeypatch.setattr(integrity, "_hash", hash_late)
+    monkeypatch.setattr(weight_cache.WeightCache, "finish", finish)
+    handles = []
+    for _ in range(3):
+        with pytest.raises(edgesdk.BundleError, match=r"model\.tflite .* is damaged: sha256"):
+            edgesdk.load(copy, backend="litert", threads=1)
+        handles.append(len(list(Path("/dev/fd").iterdir())))
+    assert len(opened) == (3 if place == "weights" else 0)
+    assert handles[1] == handles[2]
+    wait_for_all()
+    assert kept(folder) == before
+
+
+def kept(folder):
+    """All files of the cache."""
+    return sorted(path for path in folder.parent.rglob("*") if path.is_file())
+
+
+def weight_at(data):
+    """A byte in the middle of the longest tensor: the file is in order but for its numbers."""
+    flat = Flatbuffer(memoryview(bytes(data)))
+    buffers = flat.tables(flat.root(b"TFL3"), 4, 1 << 20)
+    start, count = max((flat.vector(table, 0, 1) for table in buffers), key=lambda found: found[1])
+    return start + count // 2
 
 
 def test_two_processes_build_at_once(bundle, folder):
