@@ -15,9 +15,9 @@ from edgesdk.text.call_styles import (
     GemmaCalls,
     JsonCalls,
     NamedCalls,
-    ParameterCalls,
     PythonCalls,
 )
+from edgesdk.text.parameter_calls import ParameterCalls, Tags
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,23 @@ class CallForm:
 
 CALL_FORMS: Mapping[str, CallForm] = {
     "qwen-xml": CallForm(
-        ParameterCalls(),
+        ParameterCalls(
+            Tags("<function=", ">", "</function>"),
+            Tags("<parameter=", ">", "</parameter>"),
+            line="\n",
+            call=("<tool_call>", "</tool_call>"),
+        ),
         r"<function=[^>]*>\s*<parameter=",
         "<tool_call>\n<function=NAME>\nARGUMENTS</function>\n</tool_call>",
+    ),
+    "minicpm5": CallForm(
+        ParameterCalls(
+            Tags('<function name="', '">', "</function>"),
+            Tags('<param name="', '">', "</param>"),
+            raw=("<![CDATA[", "]]>"),
+        ),
+        r'<function name="[^>]*>\s*<param name="',
+        '<function name="NAME">ARGUMENTS</function>',
     ),
     "functionary": CallForm(
         NamedCalls("<function=", r"<function=(?P<name>[^>\n]+)>\s*(?=\{)", "</function>"),

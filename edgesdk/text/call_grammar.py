@@ -16,7 +16,8 @@ from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import UnsupportedOption
 from edgesdk.text.argument_types import Schema, allowed_types, resolve
 from edgesdk.text.call_forms import CALL_FORMS, CallForm
-from edgesdk.text.call_styles import GemmaCalls, NamedCalls, ParameterCalls, PythonCalls
+from edgesdk.text.call_styles import GemmaCalls, NamedCalls, PythonCalls
+from edgesdk.text.parameter_calls import ParameterCalls
 
 _TOP_KEYWORDS = frozenset({"type", "properties", "required", "additionalProperties", "$defs", "definitions"})
 _NOTES = frozenset(
@@ -32,7 +33,6 @@ _NOTES = frozenset(
         "$schema",
     }
 )
-_MARK = re.compile(r"(<[^<>\s]+>|\[[A-Z_]+\])")
 _PLACES = re.compile(r"(NAME|ARGUMENTS)")
 _WORDS = {"python": ("True", "False"), "gemma": ("true", "false")}
 
@@ -82,7 +82,9 @@ class _Writer:
 
     def literal(self, text: str) -> str:
         """A text, with its special tokens by id."""
-        parts = [part for part in _MARK.split(text) if part]
+        longest_first = sorted(filter(None, self.specials), key=len, reverse=True)
+        marks = "|".join(map(re.escape, longest_first)) or r"\Z"
+        parts = [part for part in re.split(f"({marks})", text) if part]
         joined: list[str] = []
         plain = ""
         for part in [*parts, None]:
@@ -107,7 +109,7 @@ def _call(form: CallForm, name: str, schema: str, index: str, writer: _Writer) -
             )
         arguments = _Arguments(name, json.loads(schema), index, writer)
         if isinstance(style, ParameterCalls):
-            inner = arguments.tags()
+            inner = arguments.tags(style)
         elif isinstance(style, GemmaCalls):
             inner = arguments.listed(":", ",", style.quote, _WORDS["gemma"])
         else:
@@ -137,26 +139,36 @@ class _Arguments:
     index: str
     writer: _Writer
 
-    def tags(self) -> str:
-        """Qwen's tags: texts as they are, all else as JSON."""
+    def tags(self, style: ParameterCalls) -> str:
+        """Tags around each argument: texts as they are, all else as JSON."""
         rules = []
+        tag, line = style.parameter, style.line
         for place, (key, part, needed) in enumerate(self._properties()):
             rule = f"arg_{self.index}_{place}"
-            head = json.dumps(f"<parameter={key}>\n")
-            tail = json.dumps("\n</parameter>\n")
+            head = self.writer.literal(f"{tag.head}{key}{tag.middle}{line}")
+            tail = f"{line}{tag.end}{line}"
             kinds = self._kinds(key, part)
             texts = self._texts(part)
             if texts is not None:
-                self.writer.lines[rule] = f"{head} ({' | '.join(map(json.dumps, texts))}) {tail}"
+                value = f"({' | '.join(map(json.dumps, texts))}) {self.writer.literal(tail)}"
             elif kinds == ["string"]:
                 self._check_free_text(key, part)
-                self.writer.lines[f"{rule}_text[suffix={tail}]"] = "/(.|\\n)*/"
-                self.writer.lines[rule] = f"{head} {rule}_text"
+                value = self._free_text(rule, tail, style.raw)
             else:
-                self.writer.lines[rule] = f"{head} {rule}_json {tail}"
                 self.writer.lines[f"{rule}_json"] = f"%json {self._alone(part, kinds)}"
+                value = f"{rule}_json {self.writer.literal(tail)}"
+            self.writer.lines[rule] = f"{head} {value}"
             rules.append(rule if needed else f"{rule}?")
         return " ".join(rules)
+
+    def _free_text(self, rule: str, tail: str, raw: tuple[str, str]) -> str:
+        """Any text up to the tag that ends it, in its own marks where it holds what tags are made of."""
+        if not raw[0]:
+            self.writer.lines[f"{rule}_text[suffix={json.dumps(tail)}]"] = "/(.|\\n)*/"
+            return f"{rule}_text"
+        self.writer.lines[f"{rule}_raw[suffix={json.dumps(raw[1])}]"] = "/(.|\\n)*/"
+        plain = r"/[^<&\n]*/"
+        return f"({plain} | {json.dumps(raw[0])} {rule}_raw) {self.writer.literal(tail)}"
 
     def listed(self, between: str, comma: str, quote: str | None, words: Sequence[str]) -> str:
         """Python's and Gemma's lists: `key=value` or `key:value` with commas."""

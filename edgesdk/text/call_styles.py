@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from edgesdk.bundle.records import JsonValue
-from edgesdk.text.argument_types import Schema, allowed_types, type_of
+from edgesdk.text.argument_types import Schema
 from edgesdk.text.call_marks import next_mark
 from edgesdk.text.loose_values import LooseReader, NoValueError
 
@@ -111,7 +111,7 @@ class BareJsonCalls:
             return [_object_call(value) for value in found]
         # Without the mark any other answer, also one that is JSON, is plain text.
         try:
-            first, _ = _decode(answer, _skip(answer, 0))
+            first, _ = decode(answer, skip(answer, 0))
         except BadCallError:
             return []
         if not all(_is_call(value) for value in _flat(first)):
@@ -146,7 +146,7 @@ class NamedCalls:
                 if "{" not in answer[at:]:
                     raise BadCallError(CUT)
                 raise _no_json("Expecting a name and arguments", answer[at:])
-            arguments, stop = _decode(answer, found.end())
+            arguments, stop = decode(answer, found.end())
             if self.end and not answer.startswith(self.end, stop):
                 raise (
                     BadCallError(CUT)
@@ -156,75 +156,6 @@ class NamedCalls:
             calls.append(RawCall(found.group("name").strip(), arguments))
             at = next_mark(answer, self.start, self.end, stop, words=False)
         return calls
-
-
-@dataclass(frozen=True)
-class ParameterCalls:
-    """Each argument between tags of its own, texts without quotes (Qwen3-Coder, Qwen3.5)."""
-
-    def read(self, answer: str, schemas: Mapping[str, Schema]) -> list[RawCall]:
-        """See `CallStyle`."""
-        calls: list[RawCall] = []
-        end = 0
-        for found in _FUNCTION.finditer(answer):
-            name = found.group(1).strip()
-            if answer.count("<function=", end, found.start()):
-                raise BadCallError(CUT)
-            end = found.end()
-            calls.append(RawCall(name, _parameters(found.group(2), schemas.get(name, {}))))
-        if "<function=" in answer[end:]:
-            raise BadCallError(CUT)
-        at = next_mark(answer, "<tool_call>", "</tool_call>")
-        if at >= 0 and not calls:
-            rest = answer[at:]
-            raise BadCallError(
-                CUT if "</tool_call>" not in rest else f"a tool call names no function: {short(rest)}"
-            )
-        return calls
-
-
-_FUNCTION = re.compile(
-    r"<function=([^>\n]+)>(.*?)</function>(?=\s*(?:</tool_call>|<function=|<tool_call>|<\||\Z))", re.DOTALL
-)
-_PARAMETER = re.compile(r"<parameter=([^>\n]+)>(.*?)</parameter>(?=\s*(?:<parameter=|\Z))", re.DOTALL)
-
-
-def _parameters(body: str, schema: Schema) -> dict[str, JsonValue]:
-    properties = schema.get("properties")
-    known = properties if isinstance(properties, Mapping) else {}
-    found: dict[str, JsonValue] = {}
-    end = 0
-    for match in _PARAMETER.finditer(body):
-        if body[end : match.start()].strip():
-            break
-        end = match.end()
-        key = match.group(1).strip()
-        text = match.group(2).removeprefix("\n").removesuffix("\n")
-        found[key] = _typed(text, known.get(key), schema)
-    if body[end:].strip():
-        raise BadCallError(f"a tool call has more than parameters: {short(body[end:])}")
-    return found
-
-
-def _typed(text: str, schema: JsonValue, root: Schema) -> JsonValue:
-    """A text without quotes as what its schema allows; a text where it may be one and nothing says more."""
-    types = allowed_types(schema, root) if isinstance(schema, Mapping) else frozenset({"string"})
-    if types == {"string"} or len(types) > 6:
-        return text
-    reader = LooseReader(text)
-    try:
-        value, end = _decode(text, _skip(text, 0))
-        whole = not text[end:].strip()
-    except BadCallError:
-        try:
-            value = reader.value()  # templates print Python's True and None
-            reader.skip()
-            whole = reader.at == len(text)
-        except NoValueError:
-            return text
-    kind = type_of(value)
-    fits = kind in types or (kind == "integer" and "number" in types)
-    return value if whole and (fits or "string" not in types) else text
 
 
 @dataclass(frozen=True)
@@ -331,13 +262,13 @@ def _read(reader: LooseReader, read: Callable[[], T], end: str) -> T:
 def _values(text: str, at: int, end: str, start: str = "") -> tuple[list[JsonValue], int]:
     """JSON values up to a mark, one after the other, lists taken apart; and where they stop."""
     found: list[JsonValue] = []
-    at = _skip(text, at)
+    at = skip(text, at)
     while at < len(text) and not (end and text.startswith(end, at)):
         if found and (text[at] not in "{[" or (start and text.startswith(start, at))):
             break
-        value, at = _decode(text, at, end)
+        value, at = decode(text, at, end)
         found += _flat(value)
-        at = _skip(text, at)
+        at = skip(text, at)
     return found, at
 
 
@@ -345,13 +276,23 @@ def _flat(value: JsonValue) -> list[JsonValue]:
     return value if isinstance(value, list) and value else [value]
 
 
-def _skip(text: str, at: int) -> int:
+def skip(text: str, at: int) -> int:
+    """The place after what may stand between two values."""
     found = _BETWEEN.match(text, at)
     return at if found is None else found.end()
 
 
-def _decode(text: str, at: int, end: str = "") -> tuple[JsonValue, int]:
-    """The JSON value that stands at a place, and where it ends."""
+def decode(text: str, at: int, end: str = "") -> tuple[JsonValue, int]:
+    """The JSON value that stands at a place, and where it ends.
+
+    Args:
+        text: to read in.
+        at: where the value begins.
+        end: mark after the values; a text without it is cut.
+
+    Raises:
+        BadCallError: there is none, or it is cut.
+    """
     try:
         value, stop = _DECODER.raw_decode(text, at)
     except (ValueError, RecursionError) as error:
@@ -381,7 +322,7 @@ def _object_call(value: JsonValue) -> RawCall:
     arguments = call.get("arguments", call.get("parameters", {}))
     if isinstance(arguments, str):  # some models write the arguments as JSON in a text
         text = arguments
-        arguments, stop = _decode(text, _skip(text, 0))
+        arguments, stop = decode(text, skip(text, 0))
         if text[stop:].strip():
             raise _no_json("Extra data", text)
     return RawCall(call.get("name"), arguments)

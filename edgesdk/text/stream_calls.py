@@ -21,10 +21,10 @@ from edgesdk.text.call_styles import (
     GemmaCalls,
     JsonCalls,
     NamedCalls,
-    ParameterCalls,
     PythonCalls,
     RawCall,
 )
+from edgesdk.text.parameter_calls import ParameterCalls
 
 _LOOK_BEHIND = 2
 """Characters after a mark that show whether an answer only speaks of it."""
@@ -264,7 +264,8 @@ class _Arguments:
 def _marks(style: object) -> tuple[tuple[str, ...], str]:
     """What begins calls in a style, and what ends them."""
     if isinstance(style, ParameterCalls):
-        return ("<tool_call>", "<function="), "</tool_call>"
+        start, end = style.call
+        return ((start, style.function.head) if start else (style.function.head,)), end or style.function.end
     if isinstance(style, BareJsonCalls):
         return (style.mark,), ""
     if isinstance(style, NamedCalls) and style.start == _TO_FUNCTION:

@@ -3,7 +3,8 @@
 Layouts as in ggml (ggml-common.h, `block_q4_0` and so on); of two 4-bit integers in a byte the low half
 belongs to the earlier columns. The simple types have a float16 scale for every 32 columns. The K-quants have
 one, and one for minimums, for every 256, and 6-bit (Q6_K: 8-bit) factors of it for every 32 (16): products
-that are no float16 numbers. IQ4_NL's 4 bits choose one of 16 integers of 8 bits.
+that are no float16 numbers. IQ4_NL's 4 bits choose one of 16 integers of 8 bits, MXFP4's one of 16 small
+floats, which are halves of integers; its scales are powers of two.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ BLOCK_TYPES = {
         BlockType("Q5_1", 8, BLOCK, minimums=True),
         BlockType("Q8_0", 8, BLOCK, minimums=False),
         BlockType("IQ4_NL", 8, BLOCK, minimums=False),
+        BlockType("MXFP4", 8, BLOCK, minimums=False, half_scales=False),
         BlockType("Q4_K", 4, BLOCK, minimums=True, half_scales=False),
         BlockType("Q5_K", 8, BLOCK, minimums=True, half_scales=False),
         BlockType("Q6_K", 8, 16, minimums=False, half_scales=False),
@@ -33,6 +35,8 @@ BLOCK_TYPES = {
 _MIDDLE = 8  # of 4-bit integers that count from zero
 _CHOICES = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.int8)
 """IQ4_NL's integers (ggml-common.h, `kvalues_iq4nl`)."""
+_HALVES = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.int8)
+"""Twice the 4-bit floats of OCP Microscaling Formats 1.0 (E2M1)."""
 
 Raw = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -94,6 +98,13 @@ def _q8_0(raw: Raw) -> Parts:
 def _iq4_nl(raw: Raw) -> Parts:
     packed = raw.reshape(-1, 18)
     return _CHOICES[_halves(packed[:, 2:])], _float16(packed[:, :2]), None
+
+
+def _mxfp4(raw: Raw) -> Parts:
+    from gguf.quants import MXFP4
+
+    packed = raw.reshape(-1, 17)
+    return _HALVES[_halves(packed[:, 1:])], MXFP4.e8m0_to_fp32_half(packed[:, :1]), None
 
 
 def _q4_k(raw: Raw) -> Parts:
@@ -162,6 +173,7 @@ _DECODERS: dict[str, Callable[[Raw], Parts]] = {
     "Q5_1": _q5_1,
     "Q8_0": _q8_0,
     "IQ4_NL": _iq4_nl,
+    "MXFP4": _mxfp4,
     "Q4_K": _q4_k,
     "Q5_K": _q5_k,
     "Q6_K": _q6_k,

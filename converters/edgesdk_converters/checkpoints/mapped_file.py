@@ -12,23 +12,41 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk.errors import CheckpointError
+
 
 class MappedFile:
-    """Maps a file that is not empty and does not change."""
+    """Maps a file that is not empty; one that is cut meanwhile is noticed."""
 
     def __init__(self, path: Path) -> None:
         """Maps it; reads nothing.
 
         Raises:
-            OSError: it cannot be opened.
-            ValueError: it is empty.
+            CheckpointError: it cannot be opened, or is empty.
         """
-        with path.open("rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._name = path.name
+        try:
+            with path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise CheckpointError(f"{path.name} is empty; get it again") from error
         self._bytes = np.frombuffer(self._map, np.uint8)
 
     def view(self, offset: int, size: int) -> NDArray[np.uint8]:
-        """Bytes of the file, not copied: (size,) uint8, which cannot be written."""
+        """Bytes of the file, not copied: (size,) uint8, which cannot be written.
+
+        Raises:
+            CheckpointError: the file ends before them: it was cut after its header had been read.
+        """
+        # The file itself is asked, too: touching a page behind its end would end the process.
+        held = min(len(self._bytes), self._map.size())
+        if offset + size > held:
+            raise CheckpointError(
+                f"{self._name} has {held} bytes, fewer than when its header was read: it was cut, get it "
+                "again"
+            )
         return self._bytes[offset : offset + size]
 
     def release(self, offset: int, size: int) -> None:

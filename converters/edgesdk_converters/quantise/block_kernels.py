@@ -43,7 +43,7 @@ class BlockKernels:
 _GROUPS = frozenset((4, block) for block in (32, 64, 128))
 """GGUF's 4-bit blocks and the groups of AWQ, GPTQ and MLX."""
 _EIGHTS = frozenset({(8, 32), (8, 16)})
-"""GGUF's Q8_0, Q5_K and IQ4_NL in blocks of 32, its Q6_K in blocks of 16."""
+"""GGUF's Q8_0, Q5_K, IQ4_NL and MXFP4 in blocks of 32, its Q6_K in blocks of 16."""
 
 # XNNPACK (4 bits in blocks, LiteRT 2.3) refuses scales that are not positive, and has no 8-bit blocks.
 LITERT_BLOCKS = BlockKernels(_GROUPS, frozenset(), True, True, half_scales=True)

@@ -1,5 +1,6 @@
 """GGUF files in parts: they are the file that was split, or refused in one line."""
 
+import os
 import re
 import shutil
 
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 
 from edgesdk.errors import CheckpointError
+from edgesdk_converters.checkpoints import gguf_file
 from edgesdk_converters.checkpoints.gguf_parts import first_part, model_name, part_names, part_paths
+from edgesdk_converters.checkpoints.mapped_file import MappedFile
 from edgesdk_converters.checkpoints.open_checkpoint import open_local
 from edgesdk_converters.checkpoints.open_gguf import open_gguf
 
@@ -195,6 +198,26 @@ def test_parts_that_do_not_belong_together_are_one_line(parts, spoil, said):
     path = given if hasattr(given, "name") else parts[0]
     with pytest.raises(CheckpointError, match=re.escape(said)) as caught:
         open_gguf(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("when", ["before it is mapped", "after"])
+def test_a_part_that_is_cut_after_its_header_was_read_is_one_line(parts, monkeypatch, when):
+    last = parts[2]
+    if when == "after":
+        tensors = open_gguf(parts[0]).tensors
+        os.truncate(last, last.stat().st_size - 40)
+    else:
+
+        def cut_first(path):
+            if path == last:
+                os.truncate(path, path.stat().st_size - 40)
+            return MappedFile(path)
+
+        monkeypatch.setattr(gguf_file, "MappedFile", cut_first)
+        tensors = open_gguf(parts[0]).tensors
+    with pytest.raises(CheckpointError, match=r"m-00003-of-00003.gguf has \d+ bytes, .* was cut") as caught:
+        [tensors.load(name) for name in tensors]
     assert "\n" not in str(caught.value)
 
 

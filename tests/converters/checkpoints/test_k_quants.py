@@ -1,4 +1,4 @@
-"""K-quants and IQ4_NL: kept as the file says by targets that can, and measured where one cannot."""
+"""K-quants, IQ4_NL and MXFP4: kept as the file says by targets that can, and measured where one cannot."""
 
 import gguf
 import numpy as np
@@ -19,7 +19,8 @@ from tests.data.tiny_gguf import TINY, add_tokenizer, write_gguf
 KIND = gguf.GGMLQuantizationType
 # Bytes and columns of a block, and where its float16 numbers stand.
 LAYOUT = {"Q4_K": (144, 256, (0, 2)), "Q5_K": (176, 256, (0, 2)), "Q6_K": (210, 256, (208,)),
-          "IQ4_NL": (18, 32, (0,)), "Q5_0": (22, 32, (0,)), "Q5_1": (24, 32, (0, 2))}  # fmt: skip
+          "IQ4_NL": (18, 32, (0,)), "Q5_0": (22, 32, (0,)), "Q5_1": (24, 32, (0, 2)),
+          "MXFP4": (17, 32, ())}  # fmt: skip
 E, F, V = 256, 512, 288
 
 
@@ -29,13 +30,23 @@ def random_blocks(kind, rows, columns, seed=0):
     random = np.random.default_rng(seed)
     raw = random.integers(0, 256, (rows, columns // width, size), np.uint8)
     spread = {"Q4_K": 2e-4, "Q5_K": 1e-4, "Q6_K": 1e-5, "IQ4_NL": 8e-4, "Q5_0": 5e-3,
-              "Q5_1": 5e-3}[kind]  # fmt: skip
+              "Q5_1": 5e-3, "MXFP4": 0}[kind]  # fmt: skip
+    if kind == "MXFP4":  # an exponent: some are below float16's, others of numbers up to a tenth
+        raw[:, :, 0] = random.choice([100, 118, 119, 120], raw.shape[:2])
     for place in places:
         scales = (np.abs(random.standard_normal((rows, columns // width, 1))) * spread).astype("<f2")
         if place == 2:  # of minimums: about half of the range below zero
             scales *= np.float16(7 if kind == "Q4_K" else 15)
         raw[:, :, place : place + 2] = scales.view(np.uint8)
     return raw.reshape(rows, -1)
+
+
+def test_scales_that_are_powers_of_two_are_float16_numbers_as_they_are():
+    raw = random_blocks("MXFP4", 6, 512)
+    raw[:, ::17] = np.random.default_rng(0).integers(104, 144, (6, 16))  # 2^-24 to 2^15
+    rounded = decode_blocks(raw, BLOCK_TYPES["MXFP4"]).with_half_scales()
+    assert rounded.error == 0
+    np.testing.assert_array_equal(rounded.dequantise(), dequantize(raw, KIND.MXFP4))
 
 
 @pytest.mark.parametrize("name", sorted(LAYOUT))
@@ -71,7 +82,7 @@ def test_a_scale_beyond_float16_is_refused():
 
 
 TYPES = {"attn_q": "Q4_K", "attn_k": "Q4_K", "attn_v": "Q6_K", "attn_output": "IQ4_NL", "ffn_gate": "Q5_K",
-         "ffn_up": "Q5_K", "ffn_down": "Q4_K"}  # fmt: skip
+         "ffn_up": "Q5_K", "ffn_down": "MXFP4"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +130,8 @@ def test_targets_with_float32_scales_keep_every_block(bundle, target):
     table = {"embed"} if target == "onnx-step" else set()  # which it would unpack whole
     assert {name for name, record in found.items() if record.kept not in ("exact", "float")} == table
     assert {(r.stored_type, r.bits, r.block) for r in found.values() if r.kept == "exact"} >= {
-        ("Q4_K", 4, 32), ("Q5_K", 8, 32), ("Q6_K", 8, 16), ("IQ4_NL", 8, 32)
+        ("Q4_K", 4, 32), ("Q5_K", 8, 32), ("Q6_K", 8, 16), ("IQ4_NL", 8, 32),
+        ("MXFP4", 8, 32)
     }  # fmt: skip
 
 
@@ -130,7 +142,7 @@ def test_litert_keeps_four_bits_with_rounded_scales_and_says_what_that_loses(bun
     assert {(r.bits, r.block, r.kept) for r in kept} == {(4, 32, "requantised")}
     assert all(0 < r.relative_error < 1e-3 for r in kept)
     rounded = [r for r in found.values() if r.kept != "float"]  # which the largest channels are
-    others = [r for r in rounded if r.stored_type in ("Q5_K", "Q6_K", "IQ4_NL")]
+    others = [r for r in rounded if r.stored_type in ("Q5_K", "Q6_K", "IQ4_NL", "MXFP4")]
     assert {(r.bits, r.kept) for r in others} == {(8, "requantised")}
     assert all(1e-3 < r.relative_error < 0.02 for r in others)
 

@@ -1,12 +1,14 @@
 """Bytes of a file stay what they are, whether their pages are in memory or not."""
 
 import mmap
+import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgesdk.errors import CheckpointError
 from edgesdk_converters.checkpoints.mapped_file import MappedFile
 
 
@@ -35,6 +37,24 @@ def test_released_bytes_come_back(content, offset, size):
     assert view.sum() == values.sum()
     file.release(offset, size)
     np.testing.assert_array_equal(view, values)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a mapped file cannot be cut there")
+def test_a_file_that_was_cut_is_one_line_and_not_the_end_of_the_process(content):
+    path, values = content
+    file = MappedFile(path)
+    os.truncate(path, mmap.PAGESIZE)
+    np.testing.assert_array_equal(file.view(0, mmap.PAGESIZE), values[: mmap.PAGESIZE])
+    with pytest.raises(CheckpointError, match=f"file has {mmap.PAGESIZE} bytes, fewer than .* it was cut"):
+        file.view(mmap.PAGESIZE, 1)
+
+
+def test_a_file_that_is_empty_or_gone_is_one_line(tmp_path):
+    with pytest.raises(CheckpointError, match="gone cannot be read: No such file"):
+        MappedFile(tmp_path / "gone")
+    (tmp_path / "none").touch()
+    with pytest.raises(CheckpointError, match="none is empty"):
+        MappedFile(tmp_path / "none")
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="looks at /proc")

@@ -31,20 +31,21 @@ TOOLS = [
     {"name": "stop-now", "parameters": NOTHING},
 ]
 JSON_FORMS = ["hermes", "llama3", "mistral", "phi4", "granite", "nemotron"]
-UNQUOTED = ["qwen-xml", "lfm2", "pythonic", "tool-code", "gemma4", "function-gemma"]
+UNQUOTED = ["qwen-xml", "minicpm5", "lfm2", "pythonic", "tool-code", "gemma4", "function-gemma"]
 MARKS = [
     *("[TOOL_CALLS]", "[ARGS]", "<tool_call>", "</tool_call>", "<|python_tag|>", "<|tool_call|>"),
     *("<|/tool_call|>", "<|tool_call_start|>", "<|tool_call_end|>", "<|tool_call>", "<tool_call|>", '<|"|>'),
     *("<start_function_call>", "<end_function_call>", "<escape>", "<|channel|>", "<|constrain|>"),
-    *("<|message|>", "<think>", "</think>"),
+    *("<|message|>", "<think>", "</think>", "<function", "</function>", "<param", "</param>"),
 ]
-CLOSING = ("\n</parameter>\n", "</think>", '"')
+CLOSING = ("\n</parameter>\n", "</think>", '"', "</param>", "]]>")
 WHOLE = {
     "hermes": '<tool_call>\n{"name": "move_to", "arguments": {"x": 1}}\n</tool_call>',
     "llama3": '{"name": "move_to", "parameters": {"x": 1}}',
     "mistral": '[TOOL_CALLS][{"name": "move_to", "arguments": {"x": 1}}]',
     "mistral-args": '[TOOL_CALLS]move_to[ARGS]{"x": 1}',
     "qwen-xml": "<tool_call>\n<function=move_to>\n<parameter=x>\n1\n</parameter>\n</function>\n</tool_call>",
+    "minicpm5": '<function name="move_to"><param name="x">1</param></function>',
     "lfm2": "<|tool_call_start|>[move_to(x=1)]<|tool_call_end|>",
     "gemma4": "<|tool_call>call:move_to{x:1}<tool_call|>",
 }
@@ -168,7 +169,8 @@ def test_arguments_that_may_all_be_left_out(marked, make_answers, form):
     assert len(seen) > 2
 
 
-def test_tags_hold_nested_values_to_their_schema(marked, make_answers):
+@pytest.mark.parametrize("form", ["qwen-xml", "minicpm5"])
+def test_tags_hold_nested_values_to_their_schema(marked, make_answers, form):
     schema = {
         "type": "object",
         "properties": {"path": {"type": "array", "items": {"$ref": "#/$defs/p"}, "maxItems": 2}},
@@ -177,7 +179,7 @@ def test_tags_hold_nested_values_to_their_schema(marked, make_answers):
         "$defs": {"p": {"enum": [[1, 2], [3, 4]]}},
     }
     for seed in range(4):
-        call = drawn_call(marked, make_answers("qwen-xml", [{"name": "walk", "parameters": schema}]), seed)
+        call = drawn_call(marked, make_answers(form, [{"name": "walk", "parameters": schema}]), seed)
         assert all(point in ([1, 2], [3, 4]) for point in call.arguments["path"])
 
 

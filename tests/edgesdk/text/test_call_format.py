@@ -31,6 +31,7 @@ def test_a_template_that_renders_calls_says_the_form(tool_templates, form):
             "qwen-xml",
         ),
         ("<function=NAME>{...}</function>", "functionary"),
+        ('<function name="f"><param name="p">value</param></function>', "minicpm5"),
         ("[AVAILABLE_TOOLS]", "mistral"),
         ('{"name": function name, "parameters": dictionary of arguments}', "llama3"),
         ("```tool_code", "tool-code"),

@@ -24,7 +24,11 @@ def written(form, calls):
     for name, arguments in calls:
         style = type(rule.style).__name__
         if style == "ParameterCalls":
-            inner = "".join(f"<parameter={key}>\n{value}\n</parameter>\n" for key, value in arguments.items())
+            tag, line = rule.style.parameter, rule.style.line
+            inner = "".join(
+                f"{tag.head}{key}{tag.middle}{line}{value}{line}{tag.end}{line}"
+                for key, value in arguments.items()
+            )
         elif style == "PythonCalls":
             inner = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         elif style == "GemmaCalls":
@@ -121,6 +125,13 @@ def test_what_cannot_be_read_is_text():
         '[TOOL_CALLS][{"name": "news", "arguments": {"city": "Rom"}}, {"name": "weather", "arguments": {}}]'
     )
     assert streamed("mistral", listed, list(range(1, len(listed))))[1] == [SECOND, ("weather", {})]
+
+
+def test_a_tag_within_a_text_ends_no_call():
+    text = '<function name="news"><param name="city"><![CDATA[</param></function>]]></param></function>'
+    found = [("news", {"city": "</param></function>"})]
+    for cuts in cuttings(text):
+        assert streamed("minicpm5", text, cuts)[:2] == ("", found), cuts
 
 
 def test_a_call_that_was_cut_is_as_far_as_it_came():

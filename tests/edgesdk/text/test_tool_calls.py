@@ -132,6 +132,11 @@ def test_calls_are_found(form, text, calls):
         ("qwen-xml", "<tool_call>\nclock\n</tool_call>", "names no function"),
         ("qwen-xml", "<function=clock>\nnow\n</function>", "more than parameters"),
         ("qwen-xml", "<function=rain>\n</function>", "called rain"),
+        ("minicpm5", '<function name="clock">', "ends inside a tool call"),
+        ("minicpm5", '<function name="clock"><param name="x"><![CDATA[</param>', "ends inside a tool call"),
+        ("minicpm5", '<function name="clock">now</function>', "more than parameters: now"),
+        ("minicpm5", '<function name="clock"><![CDATA[now]]></function>', "more than parameters"),
+        ("minicpm5", '<function name="rain"></function>', "called rain"),
         ("lfm2", "<|tool_call_start|>[clock(", "ends inside a tool call"),
         ("lfm2", "<|tool_call_start|>[clock(now)]<|tool_call_end|>", "cannot be read"),
         ("lfm2", "<|tool_call_start|>[clock(x=open('a'))]<|tool_call_end|>", "cannot be read"),
@@ -158,6 +163,7 @@ MARKS = {
     "mistral": ("[TOOL_CALLS]", ""),
     "mistral-args": ("[TOOL_CALLS]", ""),
     "functionary": ("<function=", "</function>"),
+    "minicpm5": ('<function name="', "</function>"),
 }
 
 
@@ -165,7 +171,7 @@ MARKS = {
 def test_marks_that_an_answer_speaks_of_are_no_calls(form):
     start, end = MARKS[form]
     spoken = [f"A call begins with `{start}`.", f'It says "{start}", and then JSON\n{{"a": 1}}', f"{start}?"]
-    if end and form != "functionary":
+    if end and form not in ("functionary", "minicpm5"):
         spoken += [f"Between {start} and {end} stands the call.", f"The {start} tag begins one. I need none."]
     for text in spoken:
         assert parse_tool_calls(text, form, TOOLS) == ()
@@ -213,6 +219,12 @@ SEVERAL = {
     "qwen-xml": [
         "<tool_call>\n<function=clock>\n</function>\n</tool_call>\n<tool_call>\n<function=weather>\n"
         "<parameter=city>\nParis\n</parameter>\n<parameter=days>\n2\n</parameter>\n</function>\n</tool_call>"
+    ],
+    "minicpm5": [
+        '<function name="clock"></function>\n<function name="weather"><param name="city">Paris</param>'
+        '<param name="days">2</param></function>',
+        '<function name="clock">\n</function><function name="weather">\n<param name="city"><![CDATA[Paris]]>'
+        '</param>\n<param name="days">2</param>\n</function>\nI wait for both.',
     ],
     "lfm2": ["<|tool_call_start|>[clock(), weather(city='Paris', days=2)]<|tool_call_end|>"],
     "pythonic": ["[clock(), weather(city='Paris', days=2)]"],
@@ -267,6 +279,23 @@ def test_an_argument_may_hold_the_marks_of_a_call():
     tool = {"name": "write", "parameters": {"type": "object", "properties": {"text": {"type": "string"}}}}
     call = json.dumps({"name": "write", "arguments": {"text": text}})
     assert parse_tool_calls(f"<tool_call>{call}</tool_call>", "hermes", [tool])[0].arguments == {"text": text}
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("a & b", "a & b"),
+        ("<![CDATA[a </param></function>\n<b>]]>", "a </param></function>\n<b>"),
+        (" \n<![CDATA[ a ]]>\n", " a "),
+        ("x <![CDATA[</param>]]>", "x <![CDATA[</param>]]>"),
+        ("", ""),
+    ],
+)
+def test_a_text_that_holds_tags_stands_in_marks_of_its_own(written, value):
+    answer = f'I write.\n<function name="f"><param name="x">{written}</param></function>'
+    schema = {"type": "object", "properties": {"x": {"type": "string"}}}
+    (call,) = parse_tool_calls(answer, "minicpm5", [{"name": "f", "parameters": schema}])
+    assert call.arguments == {"x": value}
 
 
 @pytest.mark.parametrize(
