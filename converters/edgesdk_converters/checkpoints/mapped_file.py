@@ -31,6 +31,11 @@ class MappedFile:
         """Bytes of the file, not copied: (size,) uint8, which cannot be written."""
         return self._bytes[offset : offset + size]
 
+    def release_all(self) -> None:
+        """Lets all pages go, the last one too, which is rarely whole."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+
     def release(self, offset: int, size: int) -> None:
         """Lets pages go that nobody reads for now; views stay valid and bring them back."""
         if not hasattr(mmap, "MADV_DONTNEED"):  # Windows
