@@ -35,7 +35,7 @@ _TABLE_COPIES = {"float32": 1.5, "float16": 2.0}
 _KEPT_BYTES, _CALIBRATED_COPIES = (
     640 << 20,
     6.0,
-)  # what answers keep of the reference; a matrix and its products
+)  # a reference up to which answers keep it whole; a matrix and its products
 _SCORED = 1200  # rows of logits at once: of the passages, about 550, and what is made of them
 _NODE_BYTES = 500
 _PROBE_BYTES = 700_000
@@ -64,8 +64,8 @@ class Estimate:
         weights: numbers in it that are converted.
         memory_bytes: resident at most, mapped pages that the system could drop among them.
         bundle_bytes: what is left on the disk.
-        disk_bytes: on the disk at most, integers that wait for the last target among them; of a bundle
-            that is replaced nothing is counted.
+        disk_bytes: on the disk at most, the integers of a recipe that wait for the last target among them;
+            of a bundle that is replaced nothing is counted.
         seconds: on two cores of the machine whose stages were measured (AVX512-VNNI), nothing else running.
         variants: in the order in which they are written.
         notes: what the figures leave out, a line each.
@@ -104,7 +104,8 @@ def estimate(source: str, options: ConvertOptions | None = None, *, revision: st
         check_exits(program, options.exit_blocks)
     context = min(options.context, program.spec.context)
     variants: list[VariantEstimate] = []
-    waiting = matrix = 0
+    waiting: list[int] = []
+    matrix = disk = 0
     for recipe in checked.recipes:
         prepared = prepare(program, recipe)
         matrix = max(matrix, *(math.prod(shape) for name, shape in _matrices(prepared) if name != "embed"))
@@ -113,9 +114,11 @@ def estimate(source: str, options: ConvertOptions | None = None, *, revision: st
             VariantEstimate(f"{target.name}-{recipe.name}", size)
             for target, size in zip(checked.targets, sizes, strict=True)
         ]
-        waiting += sum(
-            math.prod(shape) for name, shape in _matrices(prepared) if recipe.scheme(name) is not None
+        waiting.append(
+            sum(math.prod(shape) for name, shape in _matrices(prepared) if recipe.scheme(name) is not None)
         )
+        # Integers go once the last target has them, before the next recipe makes its own.
+        disk = max(disk, sum(variant.size_bytes for variant in variants) + waiting[-1])
     beside = len(checkpoint.tokenizer.tokenizer_json.encode()) + (_PROBE_BYTES if options.prove else 0)
     bundle = sum(variant.size_bytes for variant in variants) + beside
     weights = sum(math.prod(_numbers(value.shape)) for value in program.graph.weights)
@@ -125,7 +128,7 @@ def estimate(source: str, options: ConvertOptions | None = None, *, revision: st
         weights=weights,
         memory_bytes=_memory(program, checkpoint, options, checked, 4 * matrix, waiting, variants),
         bundle_bytes=bundle,
-        disk_bytes=bundle + waiting,
+        disk_bytes=max(bundle, disk + beside),
         seconds=1 + pace * sum(s for _, s in plan_stages(options, checked.targets, checked.recipes)),
         variants=tuple(variants),
         notes=tuple(_notes(options)),
@@ -203,7 +206,7 @@ def _memory(
     options: ConvertOptions,
     checked: CheckedOptions,
     matrix: int,
-    waiting: int,
+    waiting: list[int],
     variants: list[VariantEstimate],
 ) -> int:
     """Resident bytes of the stage that needs most; `matrix` are those of the largest matrix in float32."""
@@ -213,14 +216,14 @@ def _memory(
     writing = [
         table * _TABLE_COPIES[recipe.float_type]
         if not recipe.stores_integers
-        else waiting + matrix * (_CALIBRATED_COPIES if recipe.needs_data else _MATRIX_COPIES)
-        for recipe in checked.recipes
+        else integers + matrix * (_CALIBRATED_COPIES if recipe.needs_data else _MATRIX_COPIES)
+        for recipe, integers in zip(checked.recipes, waiting, strict=True)
     ]
     texts = _STATE_BYTES * spec.hidden_size * 2 if checked.sample is not None else 0
     stages = [_START + tokenizer + max(writing) + texts]
     if options.prove:
         weights = 4 * sum(math.prod(_numbers(v.shape)) for v in program.graph.weights)
-        kept = min(weights, _KEPT_BYTES)
+        kept = weights if weights <= _KEPT_BYTES else 0
         # What the reference keeps stays there while a variant runs: its file, and what is packed of it.
         running = 2 * max(variant.size_bytes for variant in variants)
         scored = 4 * _SCORED * spec.vocab_size

@@ -90,40 +90,42 @@ def write_variants(
     further = [(stack, stack.of(model.program)) for stack in options.stacks]
     made: list[MadeVariant] = []
     for recipe in checked.recipes:
-        spool = TensorSpool(writer.scratch(f"integers-{recipe.name}"))
-        for target, quantised in _quantise(model, recipe, checked, spool, meter):
-            meter.enter("writing", f"writing {target.name} {quantised.weights.recipe.name}")
-            if target.logits_only:
-                quantised = dataclasses.replace(quantised, program=logits_alone(quantised.program))
-            stacks = [stack.written(quantised.program, target.steps(context)) for stack in options.stacks]
-            draft = None
-            if model.draft is not None and target.draft_tokens:
-                draft = model.draft.written(quantised.program, quantised.weights, target.draft_steps)
-            beside = [FurtherStack(stack.program, stack.steps) for stack in stacks]
-            exits = None
-            if options.exit_blocks:
-                exits = write_exits(quantised.program, options.exit_blocks, target.steps(context))
-            apart = None
-            if model.streams is not None:
-                sizes = target.steps(context)
-                apart = write_streams_apart(quantised.program, model.streams.config, sizes, options.cells)
-            parts = [stack for made_of in (exits, apart) if made_of is not None for stack in made_of.stacks]
-            every = [*beside, *([] if draft is None else [draft]), *parts]
-            variant = _write(writer, model, options, target, quantised, context, every, meter)
-            for made_of in (exits, apart):
-                if made_of is not None:
-                    variant = _with_parts(variant, made_of)
-            drafted = None if draft is None else draft.program
-            if model.draft is not None and draft is not None:
-                variant = _with_draft(writer, variant, model.draft, draft)
-            made.append(
-                MadeVariant(variant, target, recipe, quantised.calibration, model.program, draft=drafted)
-            )
-            for written, (stack, reference) in zip(stacks, further, strict=True):
-                second = written.variant(variant, quantised.weights)
+        with TensorSpool(writer.scratch(f"integers-{recipe.name}")) as spool:
+            for target, quantised in _quantise(model, recipe, checked, spool, meter):
+                meter.enter("writing", f"writing {target.name} {quantised.weights.recipe.name}")
+                if target.logits_only:
+                    quantised = dataclasses.replace(quantised, program=logits_alone(quantised.program))
+                stacks = [stack.written(quantised.program, target.steps(context)) for stack in options.stacks]
+                draft = None
+                if model.draft is not None and target.draft_tokens:
+                    draft = model.draft.written(quantised.program, quantised.weights, target.draft_steps)
+                beside = [FurtherStack(stack.program, stack.steps) for stack in stacks]
+                exits = None
+                if options.exit_blocks:
+                    exits = write_exits(quantised.program, options.exit_blocks, target.steps(context))
+                apart = None
+                if model.streams is not None:
+                    sizes = target.steps(context)
+                    apart = write_streams_apart(quantised.program, model.streams.config, sizes, options.cells)
+                parts = [
+                    stack for made_of in (exits, apart) if made_of is not None for stack in made_of.stacks
+                ]
+                every = [*beside, *([] if draft is None else [draft]), *parts]
+                variant = _write(writer, model, options, target, quantised, context, every, meter)
+                for made_of in (exits, apart):
+                    if made_of is not None:
+                        variant = _with_parts(variant, made_of)
+                drafted = None if draft is None else draft.program
+                if model.draft is not None and draft is not None:
+                    variant = _with_draft(writer, variant, model.draft, draft)
                 made.append(
-                    MadeVariant(second, target, recipe, quantised.calibration, reference, stack.probe)
+                    MadeVariant(variant, target, recipe, quantised.calibration, model.program, draft=drafted)
                 )
+                for written, (stack, reference) in zip(stacks, further, strict=True):
+                    second = written.variant(variant, quantised.weights)
+                    made.append(
+                        MadeVariant(second, target, recipe, quantised.calibration, reference, stack.probe)
+                    )
     return made
 
 

@@ -49,6 +49,11 @@ class MappedFile:
             )
         return self._bytes[offset : offset + size]
 
+    def release_all(self) -> None:
+        """Lets all pages go, the last one too, which is rarely whole."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+
     def release(self, offset: int, size: int) -> None:
         """Lets pages go that nobody reads for now; views stay valid and bring them back."""
         if not hasattr(mmap, "MADV_DONTNEED"):  # Windows

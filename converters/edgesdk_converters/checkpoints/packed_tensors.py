@@ -41,6 +41,7 @@ class PackedTensors:
         self._packed = {f"{stem}.weight": stem for stem in stems}
         self._parts = {f"{stem}.{part}" for stem in stems for part in _PARTS[packing.method]}
         self._kinds: dict[str, BlockType | None] = {}
+        self._decoded: tuple[str, NDArray[np.float32]] | None = None  # whose rows were asked for last
         self._shapes = {name: self._check(stem) for name, stem in self._packed.items()}
 
     def __iter__(self) -> Iterator[str]:
@@ -77,7 +78,13 @@ class PackedTensors:
             raise CheckpointError(
                 f"rows {start} to {stop} of {name!r} lie outside its shape {self._shapes[name]}"
             )
-        return self.load(name)[start:stop].copy()
+        if self._decoded is None or self._decoded[0] != name:
+            self._decoded = None  # before another is made
+            self._decoded = (name, self.load(name))
+        rows = self._decoded[1][start:stop].copy()
+        if stop == self._shapes[name][0]:
+            self._decoded = None
+        return rows
 
     def block_type(self, name: str) -> BlockType | None:
         """How a packed layer lies in blocks, from its scales and zeros; None if it does not."""

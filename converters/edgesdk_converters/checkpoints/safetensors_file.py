@@ -64,7 +64,7 @@ class SafetensorsTensors:
         """
         self._entries: dict[str, _Entry] = {}
         self._maps: dict[Path, MappedFile] = {}
-        self._finite: set[str] = set()
+        self._finite: dict[str, int] = {}  # of each tensor the bytes from its start that were looked at
         self._files: dict[str, tuple[str, ...]] = {}
         for path in paths:
             for name, entry in _read_header(path).items():
@@ -116,9 +116,7 @@ class SafetensorsTensors:
     def load(self, name: str) -> NDArray[np.float32]:
         """The tensor as a new float32 array."""
         entry = self._entry(name)
-        values = self._read(name, entry, 0, entry.size)
-        self._finite.add(name)
-        return values.reshape(entry.shape)
+        return self._read(name, entry, 0, entry.size).reshape(entry.shape)
 
     def load_rows(self, name: str, start: int, stop: int) -> NDArray[np.float32]:
         """Rows [start, stop) of the first axis as a new float32 array."""
@@ -136,7 +134,7 @@ class SafetensorsTensors:
     def _read(self, name: str, entry: _Entry, start: int, stop: int) -> NDArray[np.float32]:
         values = self._bytes(entry)[start:stop].view(_TYPES[entry.dtype])
         numbers = np.empty(values.shape, np.float32)
-        bits, finite = numbers.view(np.uint32), True
+        bits, finite, known = numbers.view(np.uint32), True, self._finite.get(name, 0)
         for at in range(0, len(values), _READ_AT_ONCE):
             part = slice(at, at + _READ_AT_ONCE)
             if entry.dtype == "BF16":  # the upper half of a float32
@@ -144,10 +142,12 @@ class SafetensorsTensors:
             else:
                 with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinity, which is refused
                     numbers[part] = values[part]
-            finite = finite and (name in self._finite or bool(np.isfinite(numbers[part]).all()))
+            finite = finite and (stop <= known or bool(np.isfinite(numbers[part]).all()))
         self._maps[entry.path].release(entry.offset + start, stop - start)
         if not finite:
             require_finite(numbers, entry.path.name, name)
+        if start <= known < stop:
+            self._finite[name] = stop
         return numbers
 
     def _bytes(self, entry: _Entry) -> NDArray[np.uint8]:

@@ -1,8 +1,9 @@
 """The evaluator: runs a step graph with the array operations of a namespace (numpy or jax.numpy).
 
 It is the float32 oracle that every emitter is compared with, and, under JAX, the differentiable
-model. Weights are loaded when a node needs them and dropped after it, so a whole pass holds one
-weight at a time. It has no mask policy: see `edgesdk_converters.graph.full_sequence` for plain causal use.
+model. Weights are loaded when a node needs them and dropped after it, large matrices a few rows at a time
+where they can be read so (`read_by_rows`), so a whole pass holds one weight at most. It has no mask policy:
+see `edgesdk_converters.graph.full_sequence` for plain causal use.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgesdk_converters.graph import ops
 from edgesdk_converters.graph.graph import Graph
+from edgesdk_converters.graph.read_by_rows import picked_rows, product, reads_by_rows
 from edgesdk_converters.graph.rotary import rotary_rows
 from edgesdk_converters.graph.weights import Weights
 
@@ -48,8 +50,14 @@ def evaluate(
     last_use = {name: i for i, node in enumerate(graph.nodes) for name in node.inputs}
     values: dict[str, Array] = {name: xp.asarray(value) for name, value in inputs.items()}
     for i, node in enumerate(graph.nodes):
-        arguments = [xp.asarray(weights.load(n)) if n in constants else values[n] for n in node.inputs]
-        results = lowerings[type(node.op)](node.op, xp, *arguments)
+        lowering, later = lowerings[type(node.op)], node.inputs[1:2]
+        by_rows = _BY_ROWS.get(lowering) if xp is np else None
+        if by_rows is not None and later[0] in constants and reads_by_rows(weights, later[0]):
+            rest = [weights.load(name) for name in node.inputs[2:]]
+            results = by_rows(values[node.inputs[0]], weights, later[0], *rest)
+        else:
+            arguments = [xp.asarray(weights.load(n)) if n in constants else values[n] for n in node.inputs]
+            results = lowering(node.op, xp, *arguments)
         values.update(zip(node.outputs, results, strict=True))
         for name in node.inputs:
             if last_use[name] == i and name in values and name not in graph.outputs:
@@ -59,6 +67,10 @@ def evaluate(
 
 def _embed(op: ops.Embed, xp: Namespace, tokens: Array, table: Array) -> tuple[Array, ...]:
     return (table[tokens],)
+
+
+def _embed_by_rows(tokens: Array, weights: Weights, name: str) -> tuple[Array, ...]:
+    return (picked_rows(weights, name, np.asarray(tokens, np.int64)),)
 
 
 def _take_rows(op: ops.TakeRows, xp: Namespace, x: Array, rows: Array) -> tuple[Array, ...]:
@@ -73,6 +85,13 @@ def _rms_norm(op: ops.RmsNorm, xp: Namespace, x: Array, *weight: Array) -> tuple
 def _linear(op: ops.Linear, xp: Namespace, x: Array, weight: Array, *bias: Array) -> tuple[Array, ...]:
     y = x @ weight.T
     return (y + bias[0] if bias else y,)
+
+
+def _linear_by_rows(x: Array, weights: Weights, name: str, *bias: Array) -> tuple[Array, ...]:
+    y = product(x, weights, name)
+    if bias:
+        y += bias[0]
+    return (y,)
 
 
 def _row_products(op: ops.RowProducts, xp: Namespace, x: Array, rows: Array) -> tuple[Array, ...]:
@@ -207,3 +226,9 @@ LOWERINGS: Mapping[type[ops.Op], Lowering] = cast(
         ops.Softcap: _softcap,
     },
 )
+
+_BY_ROWS: Mapping[Lowering, Callable[..., tuple[Array, ...]]] = {
+    _embed: _embed_by_rows,
+    _linear: _linear_by_rows,
+}
+"""How an operation computes with numpy where its matrix, the second input, is read a few rows at a time."""

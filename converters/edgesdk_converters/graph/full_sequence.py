@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgesdk.bundle.stack_record import GATES, SOURCES, STREAMS
 from edgesdk.bundle.step_contract import step_contract
 from edgesdk.bundle.step_names import graph_tensors
+from edgesdk_converters.graph.attend_apart import APART
 from edgesdk_converters.graph.evaluate import Namespace, evaluate
 from edgesdk_converters.graph.predecessor_inputs import predecessor_inputs
 from edgesdk_converters.graph.program import Program
@@ -59,22 +60,31 @@ def closed_gates(program: Program, count: int) -> dict[str, NDArray[np.generic]]
 
 
 def sequence_logits(
-    program: Program, sequences: Sequence[NDArray[np.int32]], xp: Namespace = np
+    program: Program,
+    sequences: Sequence[NDArray[np.int32]],
+    xp: Namespace = np,
+    starts: Sequence[int] | None = None,
 ) -> Iterator[NDArray[np.float32]]:
-    """Logits after every token of each sequence.
+    """Logits after every token of each sequence, or from some token on.
 
     Args:
         program: the model.
         sequences: (n,) int32 each.
         xp: `numpy` or `jax.numpy`.
+        starts: for each sequence the first token after which logits are wanted; None for 0.
 
     Yields:
-        (n, V) float32 for each sequence, in order.
+        (n - start, V) float32 for each sequence, in order.
     """
-    logits = np.asarray(
-        evaluate(program.graph, program.weights, sequence_inputs(program, sequences), xp)["logits"]
-    )
+    inputs = sequence_inputs(program, sequences)
+    firsts = [0] * len(sequences) if starts is None else starts
+    counts = [len(sequence) - first for sequence, first in zip(sequences, firsts, strict=True)]
+    ends = np.cumsum([len(sequence) for sequence in sequences])
+    wanted = [np.arange(end - count, end, dtype=np.int32) for end, count in zip(ends, counts, strict=True)]
+    inputs["rows"] = np.concatenate(wanted)
+    lowerings = APART if xp is np else None
+    logits = np.asarray(evaluate(program.graph, program.weights, inputs, xp, lowerings)["logits"])
     start = 0
-    for sequence in sequences:
-        yield logits[start : start + len(sequence)]
-        start += len(sequence)
+    for count in counts:
+        yield logits[start : start + count]
+        start += count

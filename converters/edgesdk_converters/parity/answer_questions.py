@@ -6,6 +6,8 @@ and a mask says whose they are; what every question begins with, a system prompt
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from itertools import takewhile
@@ -17,23 +19,22 @@ from numpy.typing import NDArray
 from edgesdk.bundle.step_names import NEW, CellName
 from edgesdk.evaluation.chats import Chats
 from edgesdk.model import Model
-from edgesdk_converters.graph.evaluate import LOWERINGS, Namespace, evaluate
+from edgesdk_converters.graph.attend_apart import APART
+from edgesdk_converters.graph.evaluate import evaluate
 from edgesdk_converters.graph.full_sequence import MASKED, closed_gates
 from edgesdk_converters.graph.graph import Graph
 from edgesdk_converters.graph.ops import Attend
 from edgesdk_converters.graph.predecessor_inputs import predecessor_inputs
 from edgesdk_converters.graph.program import Program
-from edgesdk_converters.graph.weights import Array, Weights
+from edgesdk_converters.graph.weights import ResidentWeights
 
 ANSWER_TOKENS = 16
 _KEPT_BYTES = 640 << 20
-"""Of weights that are read once for all passes; what does not fit is read again each time."""
+"""Of a model whose weights are read once for all passes; those of a larger one are read again each time."""
 _CELL_BYTES = 256 << 20
 """Of keys and values; a model with more to keep answers the questions in several groups."""
 _PASS_TOKENS = 512
 """Of questions in one pass: what is computed for them is kept while it runs."""
-_ROWS = 16
-"""That attend together, to what any of them sees."""
 _SHARED = -1
 
 Text = NDArray[np.int32]
@@ -102,7 +103,9 @@ def answer_questions(
     """
     if not asked:
         return None
-    kept = Program(program.spec, program.graph, _KeptWeights(program.weights, _KEPT_BYTES), program.history)
+    kept = program
+    if sum(4 * math.prod(map(int, weight.shape)) for weight in program.graph.weights) <= _KEPT_BYTES:
+        kept = dataclasses.replace(program, weights=ResidentWeights(program.weights))
     answers: list[Text] = []
     for group in _groups(kept, asked, tokens):
         answers += _Answers(kept, group, tokens).run(frozenset(ends), writable)
@@ -211,7 +214,7 @@ class _Answers:
         inputs |= closed_gates(self._program, T)
         inputs |= predecessor_inputs(self._program.spec, seen, distance, self._convolved[:, :S])
         inputs |= {name: cells[:, :S] for name, cells in self._cells.items()}
-        found = evaluate(self._program.graph, self._program.weights, inputs, lowerings=_APART)
+        found = evaluate(self._program.graph, self._program.weights, inputs, lowerings=APART)
         for name, (out, _, _) in self._new.items():
             self._cells[name][:, new] = found[out]
         for place, kept in enumerate(self._convolved):
@@ -219,46 +222,6 @@ class _Answers:
         self._used += T
         chosen: NDArray[np.int64] = np.argmax(found["logits"], axis=-1)
         return chosen
-
-
-def _attend_apart(
-    op: Attend, xp: Namespace, q: Array, k_new: Array, v_new: Array, mask: Array, k: Array, v: Array
-) -> tuple[Array]:
-    """Attention a few rows at a time: all questions in one would mostly compute what a mask takes away."""
-    S = k.shape[1]
-    out = np.empty_like(q)
-    for start in range(0, len(q), _ROWS):
-        rows = slice(start, start + _ROWS)
-        seen = np.flatnonzero(mask[rows].max(axis=0) == 0)
-        old, new = seen[seen < S], seen[seen >= S] - S
-        parts = (k_new[:, new], v_new[:, new], mask[rows][:, seen], k[:, old], v[:, old])
-        (out[rows],) = LOWERINGS[Attend](op, xp, q[rows], *parts)
-    return (out,)
-
-
-_APART = {**LOWERINGS, Attend: _attend_apart}
-
-
-class _KeptWeights:
-    """Weights that stay in memory once they are read, as far as a limit allows."""
-
-    def __init__(self, weights: Weights, limit_bytes: int) -> None:
-        self._weights, self._left, self._kept = weights, limit_bytes, dict[str, Array]()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._weights)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return self._weights.shape(name)
-
-    def load(self, name: str) -> Array:
-        if name in self._kept:
-            return self._kept[name]
-        found = self._weights.load(name)
-        if found.nbytes <= self._left:
-            self._left -= found.nbytes
-            self._kept[name] = found
-        return found
 
 
 def _common(asked: Sequence[Text]) -> int:

@@ -21,7 +21,7 @@ from edgesdk.bundle.manifest import ChatAgreement, GreedyAgreement, ParityReport
 from edgesdk.bundle.reader import open_bundle
 from edgesdk.evaluation.agreement import Agreement, AgreementReport
 from edgesdk.evaluation.chats import check_chats
-from edgesdk.evaluation.greedy import first_divergence, greedy_texts, summarise
+from edgesdk.evaluation.greedy import Divergence, first_divergence, greedy_texts, summarise
 from edgesdk.load_model import load
 from edgesdk.model import Model
 from edgesdk_converters.graph.full_sequence import sequence_logits
@@ -31,6 +31,7 @@ from edgesdk_converters.quantise.recipe import Recipe
 
 GREEDY_TOKENS = 32
 _LONGEST_TEXT = 256  # tokens: bounds the evaluator's logits to 50 MB at 50k words
+_SCORED_AT_ONCE = 32  # answers, each with logits for all its tokens
 
 Text = NDArray[np.int32]
 Ids = NDArray[np.int64]
@@ -75,9 +76,11 @@ def make_reference(
     return Reference(texts, tuple(_logits(program, texts, writable)))
 
 
-def _logits(program: Program, texts: Sequence[Text], writable: Ids | None) -> Iterator[NDArray[np.float32]]:
-    """(n, V) for each text, whatever the head writes."""
-    for rows in sequence_logits(program, texts):
+def _logits(
+    program: Program, texts: Sequence[Text], writable: Ids | None, starts: Sequence[int] | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """(n, V) for each text, or (n - start, V), whatever the head writes."""
+    for rows in sequence_logits(program, texts, starts=starts):
         yield rows if writable is None else widen_rows(rows, writable, program.spec.vocab_size)
 
 
@@ -208,7 +211,7 @@ def judge(
     against: str = "the source",
     writable: Ids | None = None,
 ) -> list[ParityReport]:
-    """Lets the reference score the answers of all variants in one pass, and sums up.
+    """Lets the reference score the answers of all variants, each other one once, and sums up.
 
     Args:
         program: the reference model.
@@ -220,12 +223,31 @@ def judge(
     Returns:
         A report per variant.
     """
-    texts = [text for entry in measured for _, text in entry.answers]
-    scored = _logits(program, texts, writable) if texts else iter(())
+    found = _first_divergences(program, [answer for entry in measured for answer in entry.answers], writable)
     reports = []
     for entry, recipe in zip(measured, recipes, strict=True):
-        divergences = [first_divergence(count, text, next(scored)) for count, text in entry.answers]
+        divergences = [found[_key(answer)] for answer in entry.answers]
         greedy = summarise(divergences, GREEDY_TOKENS)
         report = parity_report(entry.backend, entry.agreement, recipe, against, greedy, entry.chats)
         reports.append(report)
     return reports
+
+
+def _key(answer: tuple[int, Text]) -> tuple[int, bytes]:
+    """An answer's prompt length and tokens, to be looked up by: variants often say the same."""
+    return answer[0], answer[1].tobytes()
+
+
+def _first_divergences(
+    program: Program, answers: Sequence[tuple[int, Text]], writable: Ids | None
+) -> dict[tuple[int, bytes], Divergence | None]:
+    """Where the reference would have gone on otherwise; of a prompt only its last token has logits."""
+    others = list({_key(answer): answer for answer in answers}.values())
+    found: dict[tuple[int, bytes], Divergence | None] = {}
+    for start in range(0, len(others), _SCORED_AT_ONCE):
+        part = others[start : start + _SCORED_AT_ONCE]
+        starts = [count - 1 for count, _ in part]
+        scored = _logits(program, [text for _, text in part], writable, starts)
+        for (count, text), rows in zip(part, scored, strict=True):
+            found[_key((count, text))] = first_divergence(1, text[count - 1 :], rows)
+    return found

@@ -135,6 +135,8 @@ def test_integers_and_scales_mean_what_they_did(tmp_path, tiny_folder, method, s
         tolerance = 1e-6 * np.abs(expected).max() if method == "mlx" else 0
         np.testing.assert_allclose(tensors.load(name), expected, rtol=0, atol=tolerance)
         np.testing.assert_array_equal(tensors.load_rows(name, 3, 9), tensors.load(name)[3:9])
+        parts = [tensors.load_rows(name, start, start + 8) for start in range(0, len(expected), 8)]
+        np.testing.assert_array_equal(np.concatenate(parts), tensors.load(name))
         kind = tensors.block_type(name)
         assert (kind.bits, kind.block) == (4, GROUP)
         assert kind.minimums == (method == "mlx" or not symmetric)

@@ -69,7 +69,9 @@ def test_numbers_that_are_not_finite_are_refused_by_their_tensor(tmp_path, dtype
     )
     tensors = SafetensorsTensors([file])
     tensors.load("good")
-    assert np.isfinite(tensors.load_rows("bad", 0, 2)).all()
+    for _ in range(2):  # these rows were looked at, others were not
+        assert np.isfinite(tensors.load_rows("bad", 0, 2)).all()
+    assert np.isfinite(tensors.load_rows("bad", 3, 4)).all()
     kind = "NaN" if np.isnan(value) else "infinity"
     for read in (lambda: tensors.load("bad"), lambda: tensors.load_rows("bad", 2, 3)):
         for _ in range(2):  # what was refused once is refused again

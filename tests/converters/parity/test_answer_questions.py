@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgesdk_converters.graph import attend_apart
 from edgesdk_converters.graph.full_sequence import sequence_logits
 from edgesdk_converters.parity import answer_questions as module
 from edgesdk_converters.parity.answer_questions import ReferenceAnswers, answer_questions, questions
@@ -41,7 +42,7 @@ def test_limits_of_memory_change_no_answer(make_program, asked, monkeypatch, nam
     program = make_program("windows")
     whole = answer_questions(program, asked, (), tokens=6)
     monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(module, "_ROWS", 1)
+    monkeypatch.setattr(attend_apart, "_ROWS", 1)
     parts = answer_questions(program, asked, (), tokens=6)
     assert [a.tolist() for a in parts.answers] == [a.tolist() for a in whole.answers]
 

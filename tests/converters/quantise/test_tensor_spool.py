@@ -1,6 +1,7 @@
 """Integers that wait in files are the same integers; large matrices are made a few rows at a time."""
 
 import mmap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -45,6 +46,34 @@ def test_files_may_go_while_their_integers_are_read(tmp_path):
     for path in (tmp_path / "spool").iterdir():
         path.unlink()
     np.testing.assert_array_equal(kept.values, made.values)
+
+
+def test_files_go_with_the_block_and_integers_that_are_held_stay_what_they_are(tmp_path):
+    if not hasattr(mmap, "MADV_DONTNEED"):
+        pytest.skip("Windows keeps files that are mapped")
+    made = round_to_nearest(WEIGHT, Scheme(8, None, "round"))
+    with TensorSpool(tmp_path / "spool") as spool:
+        kept = [spool.keep(made) for _ in range(2)]
+        assert len(list((tmp_path / "spool").iterdir())) == 2
+        assert _resident_kib(".int8") in (None, 0)
+        assert all((tensor.values == made.values).all() for tensor in kept)
+        assert _resident_kib(".int8") in (None, 2 * WEIGHT.size // 1024)
+    assert list(tmp_path.iterdir()) == []
+    assert _resident_kib(".int8") in (None, 0)
+    np.testing.assert_array_equal(kept[1].values, made.values)
+
+
+def _resident_kib(name):
+    """Of the mapped files with `name` in theirs; None where the system does not say."""
+    if not Path("/proc/self/smaps").exists():
+        return None
+    total, counted = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if not line.split(" ", 1)[0].endswith(":"):
+            counted = name in line
+        elif counted and line.startswith("Rss:"):
+            total += int(line.split()[1])
+    return total
 
 
 def test_some_rows_of_every_weight_are_those_of_the_whole(any_program):

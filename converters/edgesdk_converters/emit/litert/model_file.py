@@ -267,7 +267,10 @@ class ModelFile:
         return self._scales[name]
 
     def write(self, path: Path) -> None:
-        """Writes the file: flatbuffer first, then every constant, made one at a time.
+        """Writes the file: flatbuffer first, then every constant, made one at a time; once.
+
+        What makes them is dropped afterwards. It holds a model's integers, and subgraphs and their model
+        hold each other until Python looks for such circles, minutes later.
 
         Raises:
             OSError: the file cannot be written.
@@ -276,8 +279,9 @@ class ModelFile:
         places: list[tuple[int, int]] = []
         with path.open("wb") as file:
             file.seek(len(packed))
-            for data in self._data:
+            for place, data in enumerate(self._data):
                 array = np.ascontiguousarray(data())
+                self._data[place] = _written
                 start = _align(file.tell() + _LENGTH_BYTES)
                 file.seek(start - _LENGTH_BYTES)
                 file.write(np.uint32(array.nbytes).tobytes())
@@ -372,6 +376,10 @@ class ModelFile:
         builder = shared_vectors()
         builder.Finish(model.Pack(builder), b"TFL3")  # type: ignore[attr-defined]
         return bytes(builder.Output())  # type: ignore[attr-defined]
+
+
+def _written() -> NDArray[np.generic]:
+    raise EmitError("a LiteRT file was written twice; please report this")
 
 
 def _align(position: int) -> int:
