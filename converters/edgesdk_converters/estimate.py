@@ -32,10 +32,13 @@ _START, _PROOF_START = 66 << 20, 151 << 20  # Python and its packages, those tha
 _OF_TOKENIZER = 35  # for each byte of tokenizer.json, as objects
 _MATRIX_COPIES = 1.7  # of the largest matrix in float32, while it is turned and rounded
 _TABLE_COPIES = {"float32": 1.5, "float16": 2.0}
-_KEPT_BYTES, _CALIBRATED_COPIES = (
-    640 << 20,
-    6.0,
-)  # a reference up to which answers keep it whole; a matrix and its products
+_KEPT_BYTES = 640 << 20  # a reference up to which answers keep it whole
+_MEASURED_COPIES = 6.0  # of the largest matrix, where recipes look at activations without calibrating
+_CALIBRATED_TOKENS = 8192
+_BETWEEN = 2  # what gates and ups give, those apart, and their product, for each number of the first
+_GRAM_BYTES = 16  # for each of its numbers: it, the same damped, its factor, and what that is made in
+_PARTS_BYTES = 320 << 20  # rows that GPTQ has under way on two cores
+_CALIBRATED_TABLE_COPIES = 2.2  # of a table in float32
 _SCORED = 1200  # rows of logits at once: of the passages, about 550, and what is made of them
 _NODE_BYTES = 500
 _PROBE_BYTES = 700_000
@@ -216,9 +219,11 @@ def _memory(
     writing = [
         table * _TABLE_COPIES[recipe.float_type]
         if not recipe.stores_integers
-        else integers + matrix * (_CALIBRATED_COPIES if recipe.needs_data else _MATRIX_COPIES)
+        else integers
+        + matrix * (_MEASURED_COPIES if recipe.needs_data and not recipe.calibrates else _MATRIX_COPIES)
         for recipe, integers in zip(checked.recipes, waiting, strict=True)
     ]
+    writing += [_calibrating(program, recipe, table) for recipe in checked.recipes if recipe.calibrates]
     texts = _STATE_BYTES * spec.hidden_size * 2 if checked.sample is not None else 0
     stages = [_START + tokenizer + max(writing) + texts]
     if options.prove:
@@ -229,3 +234,20 @@ def _memory(
         scored = 4 * _SCORED * spec.vocab_size
         stages.append(_PROOF_START + tokenizer + kept + scored + running)
     return int(max(stages))
+
+
+def _calibrating(program: Program, recipe: Recipe, table: int) -> float:
+    """Bytes while matrices are calibrated: the values of all texts, and what GPTQ makes of them."""
+    found = [0.0]
+    for name, (rows, columns) in _matrices(program):
+        scheme = recipe.scheme(name)
+        if scheme is None or not scheme.needs_data:
+            continue
+        if name in ("embed", "head"):
+            found.append(_CALIBRATED_TABLE_COPIES * table)
+            continue
+        stream = _CALIBRATED_TOKENS * 4 * program.spec.hidden_size
+        passing = _CALIBRATED_TOKENS * 4 * _BETWEEN * rows + 4 * rows * columns
+        reading = _CALIBRATED_TOKENS * 4 * columns + _GRAM_BYTES * columns**2 + _PARTS_BYTES
+        found.append(stream + max(passing, reading + 4 * rows * columns))
+    return max(found)

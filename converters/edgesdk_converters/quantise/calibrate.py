@@ -21,9 +21,10 @@ from edgesdk_converters.graph.evaluate import Array
 from edgesdk_converters.graph.graph import Graph, Node
 from edgesdk_converters.graph.ops import Linear
 from edgesdk_converters.graph.program import Program
-from edgesdk_converters.quantise.gptq import gptq, row_losses
+from edgesdk_converters.quantise.gptq import Quantised, gptq
+from edgesdk_converters.quantise.gram_factor import gram_matrix
 from edgesdk_converters.quantise.palette_tensor import StoredTensor
-from edgesdk_converters.quantise.palettise import palettise, palettise_for
+from edgesdk_converters.quantise.palettise import Palettised, palettise, palettise_for
 from edgesdk_converters.quantise.quantised_weights import QuantisedWeights, check_block
 from edgesdk_converters.quantise.recipe import Algorithm, Recipe, Scheme
 from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
@@ -110,15 +111,18 @@ def calibrate(
     stored = QuantisedWeights(program.weights, recipe, tensors, spool)
     runs = TokenRuns(program, sequences, int8_activations=int8_activations)
     for node in _until_last(program.graph, with_data):
-        weight = _weight(node)
+        weight, at_hand = _weight(node), {}
         if weight is not None and weight in with_data:
             say(f"calibrating {weight}")
             inputs = runs.linear_inputs(node.inputs[0])
             made, record = _quantise(weight, program.weights.load(weight), schemes[weight], inputs)
+            del inputs  # which the next step lets go
+            at_hand[weight] = made.dequantise()  # while it lies in memory, not in the spool's file
             tensors[weight] = keep(made)
             records.append(record)
-        constants = [n for n in node.inputs if runs.is_weight(n)]
-        runs.step(node, {n: tensors[n].dequantise() if n in tensors else stored.load(n) for n in constants})
+        missing = [n for n in node.inputs if runs.is_weight(n) and n not in at_hand]
+        at_hand |= {n: tensors[n].dequantise() if n in tensors else stored.load(n) for n in missing}
+        runs.step(node, at_hand)
     return Calibrated(tensors, tuple(records))
 
 
@@ -143,7 +147,7 @@ def _early(
         tensor, algorithm = _without_data(weight, scheme)
         return tensor, CalibrationRecord(name, algorithm, 0.0, 0.0)
     done = gptq_table(weight, gram, scheme)
-    return done.tensor, _record(name, weight, gram, scheme, done.rounding_loss, done.loss)
+    return done.tensor, _record(name, scheme, done)
 
 
 def _without_data(weight: Array, scheme: Scheme) -> tuple[StoredTensor, Algorithm]:
@@ -155,19 +159,15 @@ def _without_data(weight: Array, scheme: Scheme) -> tuple[StoredTensor, Algorith
 def _quantise(
     name: str, weight: Array, scheme: Scheme, inputs: list[Array]
 ) -> tuple[StoredTensor, CalibrationRecord]:
-    gram = np.zeros((weight.shape[1], weight.shape[1]), np.float32)
-    for x in inputs:
-        gram += x.T @ x
+    gram = gram_matrix(inputs)
     done = palettise_for(weight, gram, scheme) if scheme.palette else gptq(weight, gram, scheme)
-    return done.tensor, _record(name, weight, gram, scheme, done.rounding_loss, done.loss)
+    return done.tensor, _record(name, scheme, done)
 
 
-def _record(
-    name: str, weight: Array, gram: Array, scheme: Scheme, rounding_loss: float, loss: float
-) -> CalibrationRecord:
-    whole = float(row_losses(weight, gram).sum()) + 1e-30
+def _record(name: str, scheme: Scheme, done: Quantised | Palettised) -> CalibrationRecord:
+    whole = done.whole + 1e-30
     return CalibrationRecord(
-        name, scheme.algorithm, float((rounding_loss / whole) ** 0.5), float((loss / whole) ** 0.5)
+        name, scheme.algorithm, (done.rounding_loss / whole) ** 0.5, (done.loss / whole) ** 0.5
     )
 
 

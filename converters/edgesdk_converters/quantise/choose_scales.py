@@ -24,7 +24,9 @@ from edgesdk_converters.graph.evaluate import Array
 from edgesdk_converters.graph.low_rank_term import INNER, STREAM_INNER
 from edgesdk_converters.graph.ops import Linear
 from edgesdk_converters.graph.program import Program
+from edgesdk_converters.quantise.all_cores import on_all_cores
 from edgesdk_converters.quantise.gptq_scales import scales_for_gptq
+from edgesdk_converters.quantise.gram_factor import gram_matrix
 from edgesdk_converters.quantise.int8_rows import round_rows_to_int8
 from edgesdk_converters.quantise.quantised_weights import check_block
 from edgesdk_converters.quantise.recipe import Recipe, Scheme
@@ -34,6 +36,7 @@ from edgesdk_converters.quantise.token_runs import TokenRuns
 
 STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 _TOKENS = 512  # rows of the sample on which candidates are compared
+_ROWS = 256  # of a weight, that are rounded at once
 _GPTQ_ROWS = Scheme(8, None, "gptq")
 
 Report = Callable[[str], None]
@@ -86,7 +89,7 @@ def _best(program: Program, recipe: Recipe, place: Scalable, inputs: list[Array]
     if all(recipe.exact(name, 1) for name in quantised) and set(schemes) == {_GPTQ_ROWS}:
         # Channels that must have the same factor have the same largest number among theirs.
         groups = np.unique(place.share(np.arange(place.channels, dtype=np.float32)), return_inverse=True)[1]
-        return scales_for_gptq([program.weights.load(name) for name in quantised], x.T @ x, groups)
+        return scales_for_gptq([program.weights.load(name) for name in quantised], gram_matrix([x]), groups)
     rows = x[np.linspace(0, len(x) - 1, min(len(x), _TOKENS)).astype(np.int64)]
     readers = []
     for name in quantised:
@@ -107,12 +110,26 @@ def _best(program: Program, recipe: Recipe, place: Scalable, inputs: list[Array]
         rounded = round_rows_to_int8(divided)
         error = 0.0
         for weight, scheme, wanted, exact in readers:
-            stored = round_to_nearest(weight * s, scheme).dequantise()
-            lost = (divided if exact else rounded) @ stored.T - wanted
-            error += _per_token(lost, wanted)
+            found = _rounded_product(divided if exact else rounded, weight, s, scheme)
+            error += _per_token(found - wanted, wanted)
         if error < least:
             best, least = factor, error
     return best
+
+
+def _rounded_product(x: Array, weight: Array, factor: Array, scheme: Scheme) -> Array:
+    """x (T, I) times a weight (O, I) whose columns are scaled and which is rounded then: (T, O).
+
+    Some rows of the weight at a time, on all cores: nothing as large as it is made.
+    """
+    found = np.empty((len(x), len(weight)), np.float32)
+
+    def some(start: int) -> None:
+        rows = slice(start, start + _ROWS)
+        found[:, rows] = x @ round_to_nearest(weight[rows] * factor, scheme).dequantise().T
+
+    on_all_cores(some, range(0, len(weight), _ROWS))
+    return found
 
 
 def _per_token(lost: Array, wanted: Array) -> float:

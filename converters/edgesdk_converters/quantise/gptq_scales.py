@@ -5,7 +5,7 @@ GPTQ in integers of one scale per row loses of row o, on the average,
     step_o^2 / 12 * sum_j d_j,    step_o = max_j |w_oj| / 127,
 
 where d are the pivots of the inputs' Gram matrix: what is left of each channel once the channels after it
-have made good what they can (the diagonal of GPTQ's Cholesky factor; arXiv 2210.17323, section 3.3).
+have made good what they can (the diagonal of its Cholesky factor; arXiv 2210.17323, section 3.3).
 Factors s turn that into max_j (|w_oj| s_j)^2 * sum_j d_j / s_j^2, summed over rows. At its least a channel
 has the same share in the largest weights of rows as in the noise, and multiplying each factor by a power of
 the ratio of its two shares goes there. The maximum is a soft one meanwhile.
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk_converters.graph.evaluate import Array
-from edgesdk_converters.quantise.gptq import DAMPING, damped, inverse_factor
+from edgesdk_converters.quantise.gram_factor import DAMPING, damped, largest_first, lower_factor
 
 _SHARPNESS = (16,) * 30 + (32,) * 30
 """Exponent of the soft maximum in each round. SmolLM2-135M: the loss of one `down` is 0.64 of what it was
@@ -87,10 +87,9 @@ def pivots(weight: Array, gram: NDArray[np.floating]) -> NDArray[np.float64]:
     Raises:
         TransformError: it does not fit, or has numbers that are not finite.
     """
-    hessian = damped(weight, gram, DAMPING)
-    order = np.argsort(-np.diag(hessian), kind="stable")
+    order = largest_first(gram)
     found = np.empty(len(order))
-    found[order] = np.diag(inverse_factor(hessian[order][:, order])).astype(np.float64) ** -2
+    found[order] = np.diag(lower_factor(damped(weight, gram, DAMPING, order))).astype(np.float64) ** 2
     return found
 
 

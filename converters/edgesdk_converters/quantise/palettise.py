@@ -20,7 +20,14 @@ from math import gcd
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk_converters.quantise.gptq import DAMPING, damped, inverse_factor, mean_diagonal, row_losses
+from edgesdk_converters.quantise.gram_factor import (
+    DAMPING,
+    damped,
+    factor_losses,
+    lower_factor,
+    mean_diagonal,
+    within,
+)
 from edgesdk_converters.quantise.palette_tensor import PALETTE_SIZE, PaletteTensor
 from edgesdk_converters.quantise.recipe import Scheme
 
@@ -37,11 +44,13 @@ class Palettised:
 
     Attributes:
         tensor: indices and palettes.
-        rounding_loss: of `palettise` without those inputs, summed over rows, in units of the Gram matrix.
+        whole: the loss of zeros in place of the matrix, summed over rows, in units of the damped Gram matrix.
+        rounding_loss: of `palettise` without those inputs.
         loss: of `tensor`; never above `rounding_loss`.
     """
 
     tensor: PaletteTensor
+    whole: float
     rounding_loss: float
     loss: float
 
@@ -78,11 +87,11 @@ def palettise_for(weight: Array, gram: NDArray[np.floating], scheme: Scheme) -> 
         TransformError: the Gram matrix has another size, or numbers that are not finite.
     """
     hessian = damped(weight, gram, DAMPING)
+    lower = lower_factor(hessian)
     plain = palettise(weight, scheme)
-    plain_losses = row_losses(plain.dequantise() - weight, hessian)
-    palettes = _palettes(weight, scheme, np.diag(hessian))
-    found = _carry_errors(weight, inverse_factor(hessian), palettes)
-    losses = row_losses(found.dequantise() - weight, hessian)
+    plain_losses = factor_losses(plain.dequantise() - weight, lower)
+    found = _carry_errors(weight, lower, _palettes(weight, scheme, np.diag(hessian)))
+    losses = factor_losses(found.dequantise() - weight, lower)
     # Rows that share a palette change together.
     each = found.rows_per_palette
     worse = losses.reshape(-1, each).sum(axis=1) > plain_losses.reshape(-1, each).sum(axis=1)
@@ -91,7 +100,9 @@ def palettise_for(weight: Array, gram: NDArray[np.floating], scheme: Scheme) -> 
     found.indices[rows] = plain.indices[rows]
     losses[rows] = plain_losses[rows]
     unit = mean_diagonal(gram)
-    return Palettised(found, unit * float(plain_losses.sum()), unit * float(losses.sum()))
+    whole = factor_losses(weight, lower)
+    sums = (unit * float(each.sum()) for each in (whole, plain_losses, losses))
+    return Palettised(found, *sums)
 
 
 def _palettes(weight: Array, scheme: Scheme, importance: Array | None) -> Array:
@@ -163,22 +174,24 @@ def _middles(centres: NDArray[np.floating]) -> NDArray[np.floating]:
     return middles
 
 
-def _carry_errors(weight: Array, factor: Array, palettes: Array) -> PaletteTensor:
+def _carry_errors(weight: Array, lower: Array, palettes: Array) -> PaletteTensor:
     """GPTQ from left to right (arXiv 2210.17323, section 3), on palettes in place of a grid."""
     each = len(weight) // len(palettes)
-    rest = weight.astype(np.float32, copy=True)
+    lost = np.empty_like(weight)
     indices = np.empty(weight.shape, np.uint8)
     edges = np.repeat(((palettes[:, 1:] + palettes[:, :-1]) / 2), each, axis=0)
     numbers = np.repeat(palettes, each, axis=0)
     rows = np.arange(len(weight))
     for start in range(0, weight.shape[1], _SPAN):
         span = slice(start, min(start + _SPAN, weight.shape[1]))
-        own = factor[span, span]
+        own = within(lower[span, span])
+        moved = (lost[:, :start] @ lower[span, :start].T) @ own
         errors = np.empty((span.stop - start, len(weight)), np.float32)
         for j in range(span.stop - start):
-            wanted = rest[:, start + j] - errors[:j].T @ own[:j, j]
+            at = start + j
+            wanted = weight[:, at] - moved[:, j] - errors[:j].T @ own[:j, j]
             found = (wanted[:, None] > edges).sum(axis=1)
-            indices[:, start + j] = found
+            indices[:, at] = found
             errors[j] = (wanted - numbers[rows, found]) / own[j, j]
-        rest[:, span.stop :] -= errors.T @ factor[span, span.stop :]
+            lost[:, at] = numbers[rows, found] - weight[:, at]
     return PaletteTensor(indices, palettes)

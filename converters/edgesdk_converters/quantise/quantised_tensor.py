@@ -36,7 +36,8 @@ class QuantisedTensor:
         """The weight that the integers stand for: (O, I) float32."""
         rows, columns = self.values.shape
         blocks = self.values.reshape(rows, self.scales.shape[1], -1).astype(np.float32)
-        return (blocks * self.scales[:, :, None]).reshape(rows, columns)
+        blocks *= self.scales[:, :, None]
+        return blocks.reshape(rows, columns)
 
     def rows(self, start: int, stop: int) -> QuantisedTensor:
         """Rows [start, stop), as views."""

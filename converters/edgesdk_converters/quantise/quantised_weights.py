@@ -16,12 +16,13 @@ from edgesdk_converters.graph.weights import (
     stored_blocks,
     tensor_names,
 )
+from edgesdk_converters.quantise.all_cores import usable_cores
 from edgesdk_converters.quantise.palette_tensor import PaletteTensor, StoredTensor
 from edgesdk_converters.quantise.palettise import palettise
 from edgesdk_converters.quantise.quantised_tensor import QuantisedTensor
 from edgesdk_converters.quantise.recipe import Recipe, Scheme
 from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
-from edgesdk_converters.quantise.sum_by_halves import Sums, sum_by_halves, usable_cores
+from edgesdk_converters.quantise.sum_by_halves import Sums, sum_by_halves
 from edgesdk_converters.quantise.tensor_spool import TensorSpool
 from edgesdk_converters.quantise.weight_numbers import digest_floats, digest_stored
 

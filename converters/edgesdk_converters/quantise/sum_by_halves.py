@@ -7,10 +7,9 @@ know what is summed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+
+from edgesdk_converters.quantise.all_cores import on_all_cores
 
 Sums = tuple[float, float]
 
@@ -35,15 +34,10 @@ def sum_by_halves(
     """
     parts = list(_parts(*span, columns, most))
     if threads and len(parts) > 1:
-        found = _pool().map(lambda part: work(*part), parts)
+        found = iter(on_all_cores(lambda part: work(*part), parts))
     else:
         found = (work(*part) for part in parts)
     return _total(*span, columns, most, found)
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on, as `edgesdk.devices.cpu` says it, which no file here imports."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _half(rows: int, columns: int, most: int) -> int:
@@ -68,8 +62,3 @@ def _total(start: int, stop: int, columns: int, most: int, found: Iterator[Sums]
     first = _total(start, start + half, columns, most, found)
     second = _total(start + half, stop, columns, most, found)
     return first[0] + second[0], first[1] + second[1]
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(usable_cores(), thread_name_prefix="edgesdk-rows")

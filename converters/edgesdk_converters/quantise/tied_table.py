@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from edgesdk_converters.graph.evaluate import Array
 from edgesdk_converters.graph.ops import Linear
 from edgesdk_converters.graph.program import Program
-from edgesdk_converters.quantise.gptq import Quantised, gptq, mean_diagonal
+from edgesdk_converters.quantise.gptq import Quantised, gptq
+from edgesdk_converters.quantise.gram_factor import gram_matrix, mean_diagonal
 from edgesdk_converters.quantise.recipe import Scheme
 from edgesdk_converters.quantise.token_runs import TokenRuns
 
@@ -59,8 +60,7 @@ def head_grams(
     for node in program.graph.nodes:
         if isinstance(node.op, Linear) and node.inputs[1] in missing:
             missing.remove(node.inputs[1])
-            values = runs.values(node.inputs[0])
-            grams[node.inputs[1]] = np.sum([x.T @ x for x in values], axis=0, dtype=np.float32)
+            grams[node.inputs[1]] = gram_matrix(runs.values(node.inputs[0]))
         if not missing:
             break
         runs.step(node, {n: program.weights.load(n) for n in node.inputs if runs.is_weight(n)})

@@ -16,6 +16,7 @@ from edgesdk_converters.graph.full_sequence import sequence_inputs
 from edgesdk_converters.graph.graph import Node
 from edgesdk_converters.graph.ops import Linear
 from edgesdk_converters.graph.program import Program
+from edgesdk_converters.quantise.all_cores import on_all_cores
 from edgesdk_converters.quantise.int8_rows import round_rows_to_int8
 
 
@@ -60,7 +61,8 @@ class TokenRuns:
             node: the next in the graph's order.
             weights: numbers for the weights that it reads.
         """
-        for text in self._texts:
+
+        def run(text: dict[str, Array]) -> None:
             arguments = [weights[n] if n in weights else text[n] for n in node.inputs]
             if isinstance(node.op, Linear):
                 arguments[0] = self._read(arguments[0])
@@ -68,6 +70,8 @@ class TokenRuns:
             for name in node.inputs:
                 if self._last_use[name] <= self._at:
                     text.pop(name, None)
+
+        on_all_cores(run, self._texts)
         self._at += 1
 
     def _read(self, x: Array) -> Array:

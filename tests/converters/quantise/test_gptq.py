@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from edgesdk.errors import TransformError
-from edgesdk_converters.quantise.gptq import gptq, row_losses
+from edgesdk_converters.quantise.gptq import gptq
+from edgesdk_converters.quantise.gram_factor import row_losses
 from edgesdk_converters.quantise.recipe import Scheme
 from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
 

@@ -5,7 +5,7 @@ import pytest
 
 from edgesdk_converters.graph.full_sequence import sequence_logits
 from edgesdk_converters.quantise import gptq, tied_table
-from edgesdk_converters.quantise.gptq import row_losses
+from edgesdk_converters.quantise.gram_factor import row_losses
 from edgesdk_converters.quantise.recipe import Scheme
 from edgesdk_converters.quantise.round_to_nearest import round_to_nearest
 from edgesdk_converters.quantise.tied_table import gptq_table, head_grams
