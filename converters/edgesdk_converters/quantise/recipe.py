@@ -139,6 +139,8 @@ class Recipe:
             already lies on a 4-bit grid.
         gate_perplexity_ratio: highest accepted ratio to the reference.
         gate_top1_agreement: lowest accepted share of equal most-likely tokens.
+        gate_cosine: lowest accepted cosine between a text's vectors, of models that give states only.
+        gate_order: lowest accepted agreement on which of two texts is nearer to a third, of the same.
         rotate_values: turn values within each head, and the output projection back.
         scale_channels: move magnitude between neighbouring layers, as calibration data advise.
         keep_blocks: weights keep the integers and scales of a GGUF file wherever a target's kernels
@@ -155,6 +157,8 @@ class Recipe:
     rotate: bool = False
     gate_perplexity_ratio: float = 1.8
     gate_top1_agreement: float = 0.5
+    gate_cosine: float = 0.9
+    gate_order: float = 0.85
     rotate_values: bool = False
     scale_channels: bool = False
     keep_blocks: bool = False
@@ -167,6 +171,9 @@ class Recipe:
             raise ValueError(f"gate_perplexity_ratio is {self.gate_perplexity_ratio}, expected 1 to 1000000")
         if not 0 <= self.gate_top1_agreement <= 1:
             raise ValueError(f"gate_top1_agreement is {self.gate_top1_agreement}, expected 0 to 1")
+        for name in ("gate_cosine", "gate_order"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 1")
         if not 0 <= self.outliers <= 64:
             raise ValueError(f"outliers is {self.outliers}, expected 0 to 64")
 
