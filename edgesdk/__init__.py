@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from edgesdk.bundle.stack_record import StreamsRecord as StreamsRecord
     from edgesdk.bundle.step_shape import StepShape as StepShape
     from edgesdk.bundle.stream_part import StreamPart as StreamPart
+    from edgesdk.bundle.vector_parity import VectorFigures as VectorFigures
+    from edgesdk.bundle.vector_parity import VectorParity as VectorParity
     from edgesdk.decoding.beam import Beam as Beam
     from edgesdk.decoding.completion import Chunk as Chunk
     from edgesdk.decoding.completion import Completion as Completion
@@ -185,6 +187,7 @@ _NAMES = {
     "edgesdk.bundle.embedding_record": "EmbeddingRecord",
     "edgesdk.bundle.exit_record": "ExitRecord ExitStacks",
     "edgesdk.bundle.parity_report": "ChatAgreement GreedyAgreement ParityReport",
+    "edgesdk.bundle.vector_parity": "VectorFigures VectorParity",
     "edgesdk.bundle.port": "Port",
     "edgesdk.bundle.reader": "Bundle open_bundle",
     "edgesdk.bundle.records": "JsonValue",

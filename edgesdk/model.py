@@ -22,6 +22,7 @@ from edgesdk.backends.sequence_room import use_gates
 from edgesdk.bundle.adapter_record import AdapterChoice, gates_of
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.reader import Bundle
+from edgesdk.bundle.whole_text import expect_causal
 from edgesdk.decoding.beam import Beam, check_beams
 from edgesdk.decoding.beam_cells import search_cells
 from edgesdk.decoding.completion import Chunk, Completion
@@ -34,6 +35,7 @@ from edgesdk.devices.governor import Governor
 from edgesdk.devices.receipt import Receipt
 from edgesdk.dispatch.live_receipt import live_receipt
 from edgesdk.errors import UnsupportedOption
+from edgesdk.kv.step_model import StepModel
 from edgesdk.plans.orchestrated import Orchestrated
 from edgesdk.text.conversation import Conversation
 from edgesdk.text.encode_prompt import Prompt as Prompt
@@ -138,6 +140,8 @@ class Model(Orchestrated, Classifying):
     @cached_property
     def full_context(self) -> int:
         """Most tokens of prompt and answer together, whatever a governor says."""
+        if not self.decoder.is_causal and isinstance(self._backend, StepModel):
+            return self._backend.context
         sequence = self._sequences.borrow()
         context = sequence.context
         self._sequences.give_back(sequence, reusable=True)
@@ -180,6 +184,7 @@ class Model(Orchestrated, Classifying):
             CapacityError: the text does not fit the context.
             UnsupportedOption: it is empty or holds unknown ids, or there is no such adapter.
         """
+        expect_causal(self.decoder)
         known = self._reader.known_ids(ids, self.full_context)
         gates = gates_of(self._bundle.manifest.adapters, adapter)
         sequence = self._sequences.borrow()
@@ -334,6 +339,7 @@ class Model(Orchestrated, Classifying):
             CapacityError: the prompt or the branches do not fit.
         """
         manifest = self._bundle.manifest
+        expect_causal(self.decoder)
         check_beams(width, max_tokens, length_penalty)
         ids = self._reader.known_ids(prompt, self.context)
         return search_cells(
@@ -376,6 +382,7 @@ class Model(Orchestrated, Classifying):
         early_exit: EarlyExit | None,
     ) -> Stream:
         """Checks a request now, so that its errors come with the call and not with the first piece."""
+        expect_causal(self.decoder)
         request = self._reader.read(asked, options, self.context)
         read = iter if request.tools is None else request.tools.read_last
         run = partial(self._run, request) if early_exit is None else self._run_early(request, early_exit)

@@ -15,6 +15,7 @@ from edgesdk.dispatch.candidates import Candidate, list_candidates
 from edgesdk.dispatch.hold_back import hold_back
 from edgesdk.dispatch.join_candidates import Moves
 from edgesdk.dispatch.plan import Plan, backends_for_goal, plan_in_order
+from edgesdk.drafts.check_draft import OFF
 from edgesdk.errors import DeviceError, UnsupportedOption, quoted
 from edgesdk.load_options import LoadOptions
 
@@ -55,8 +56,10 @@ def plan_load(bundle: Bundle, asked: LoadOptions) -> LoadPlan:
 
     Raises:
         DeviceError: nothing can run it, or, with `strict`, not what was asked for.
-        BundleError, UnsupportedOption: there is no such variant or recipe.
+        BundleError, UnsupportedOption: there is no such variant or recipe, or the model gives vectors only
+            and something was asked for that needs words.
     """
+    _check_whole_text(bundle, asked)
     counted = count_threads(asked.threads)
     variants = _variants(bundle, asked)
     backends = _backends(asked)
@@ -87,6 +90,16 @@ def plan_load(bundle: Bundle, asked: LoadOptions) -> LoadPlan:
         _reachable(bundle, asked.backend, variants, asked.governor),
         refusals,
     )
+
+
+def _check_whole_text(bundle: Bundle, asked: LoadOptions) -> None:
+    """Refuses what is measured on answers, or writes them, for a model that gives states only."""
+    if not bundle.manifest.decoder.is_causal:
+        for name, given in (("goal", asked.goal is not None), ("draft", asked.draft != OFF)):
+            if given:
+                raise UnsupportedOption(
+                    f"this model gives vectors only, so {name} has no meaning; leave it out"
+                )
 
 
 def _order(

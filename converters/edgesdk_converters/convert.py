@@ -17,6 +17,7 @@ from edgesdk.bundle.manifest import (
     Variant,
 )
 from edgesdk.bundle.writer import BundleWriter
+from edgesdk_converters.check_whole_text import check_whole_text
 from edgesdk_converters.convert_options import ConvertOptions, check_options
 from edgesdk_converters.parity.prove import own_weights_forgotten
 from edgesdk_converters.plan_stages import plan_stages
@@ -78,6 +79,7 @@ def convert(
             embeddings=options.embeddings,
             draft=checked.draft,
             streams=checked.streams,
+            suits=lambda checkpoint: check_whole_text(checkpoint, options, checked),
         )
         made = write_variants(writer, model, options, checked, meter)
         _write_text(writer, model)

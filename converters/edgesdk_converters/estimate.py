@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from edgesdk_converters.architectures.read_program import read_program
+from edgesdk_converters.check_whole_text import check_whole_text
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
 from edgesdk_converters.checkpoints.open_checkpoint import open_local
 from edgesdk_converters.checkpoints.stored_blocks import block_type
@@ -100,7 +101,9 @@ def estimate(source: str, options: ConvertOptions | None = None, *, revision: st
     """
     options = options or ConvertOptions()
     checked = check_options(options)
-    program, checkpoint = _read(open_local(source, revision), options)
+    opened = open_local(source, revision)
+    check_whole_text(opened, options, checked)
+    program, checkpoint = _read(opened, options)
     for target in checked.targets:
         target.check(program)
     if options.exit_blocks:
@@ -179,7 +182,7 @@ def _variant_bytes(program: Program, recipe: Recipe, target: Target, context: in
     found += sum(_matrix_bytes(program, name, recipe, target) for name, _ in _matrices(program))
     for rotary in {layer.rotary for layer in program.spec.layers if layer.rotary is not None}:
         found += context * rotary.size * (8 if target.format == "litert" else 4)
-    graphs = len({step.signature for step in target.steps(context)}) or 1
+    graphs = len({step.signature for step in target.steps_of(program.spec, context)}) or 1
     return found + graphs * len(program.graph.nodes) * _NODE_BYTES
 
 
@@ -231,7 +234,7 @@ def _memory(
         kept = weights if weights <= _KEPT_BYTES else 0
         # What the reference keeps stays there while a variant runs: its file, and what is packed of it.
         running = 2 * max(variant.size_bytes for variant in variants)
-        scored = 4 * _SCORED * spec.vocab_size
+        scored = 4 * _SCORED * spec.vocab_size if spec.is_causal else 0
         stages.append(_PROOF_START + tokenizer + kept + scored + running)
     return int(max(stages))
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import PARITY_NAME, TOKENIZER_NAME, ParityReport, Variant
 from edgesdk.bundle.writer import BundleWriter
-from edgesdk.errors import EmitError
+from edgesdk.errors import EmitError, UnsupportedOption
 from edgesdk.evaluation.agreement import AgreementReport
 from edgesdk.evaluation.gate import misses_gate
 from edgesdk.evaluation.probe import write_probe
@@ -22,6 +22,7 @@ from edgesdk_converters.parity.explain_miss import explain_miss
 from edgesdk_converters.parity.prove import describe_reference, judge, make_reference, measure, parity_report
 from edgesdk_converters.parity.prove_draft import draft_agreement
 from edgesdk_converters.progress import ProgressMeter
+from edgesdk_converters.prove_vectors import prove_vectors
 from edgesdk_converters.read_source import SourceModel
 from edgesdk_converters.vocabulary.kept_speller import kept_speller
 from edgesdk_converters.write_variants import MadeVariant
@@ -79,7 +80,14 @@ def prove_variants(
     Raises:
         EmitError: one misses the gate of its recipe.
         DeviceError: a backend cannot run one.
+        UnsupportedOption: somebody is to be told of texts, and the model writes none.
     """
+    if not model.program.spec.is_causal:
+        if settings.told is not None:
+            raise UnsupportedOption(
+                "a model that gives vectors only writes no text, so it has no figures of it"
+            )
+        return prove_vectors(writer, preview, model, made, meter, allow_miss=settings.allow_miss)
     encode, writable = _spelling(model, preview)
     eos = model.checkpoint.tokenizer.record.eos_ids
     proven: dict[str, Variant] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgesdk.bundle.adapter_record import AdapterRecord
@@ -76,6 +76,7 @@ def read_source(
     embeddings: bool = False,
     draft: DraftCheckpoint | None = None,
     streams: StreamCheckpoint | None = None,
+    suits: Callable[[Checkpoint], None] | None = None,
 ) -> SourceModel:
     """Opens a checkpoint, merges adapters into it and leaves out what is to be left out.
 
@@ -91,6 +92,7 @@ def read_source(
         embeddings: have it give the state of every token, as a model does that embeds texts.
         draft: to be written beside it.
         streams: that rows of it can be.
+        suits: raises where the checkpoint is not one for what was asked, before more of it is read.
 
     Raises:
         CheckpointError: the source or an adapter cannot be read, or an adapter or the draft was trained for
@@ -101,6 +103,8 @@ def read_source(
         meter.note("note: calibrating takes minutes; recipes that end in -round do without and lose more")
     meter.enter("reading", f"reading {source}")
     checkpoint, merged = merge_adapters(open_checkpoint(source, revision=revision), adapters)
+    if suits is not None:
+        suits(checkpoint)
     beside = read_runtime_adapters(checkpoint, run_adapters)
     for note in checkpoint.notes:
         meter.note(f"note: {note}")
@@ -115,7 +119,7 @@ def read_source(
     fitted = None if draft is None else fit_draft(draft, program, checkpoint.tokenizer)
     if hidden_states or fitted is not None:
         program = give_hidden(program)
-    if embeddings or checkpoint.embedding is not None:
+    if program.spec.is_causal and (embeddings or checkpoint.embedding is not None):
         program = give_states(program)
     if streams is not None:
         program = add_streams(program, fit_streams(streams, program, checkpoint.tokenizer))

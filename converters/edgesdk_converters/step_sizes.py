@@ -15,6 +15,8 @@ from edgesdk.errors import UnsupportedOption
 
 SMALLEST_CELLS = 512
 LARGEST_CONTEXT = 1 << 17
+LARGEST_TEXT = 1 << 13
+"""Tokens that see the whole text: scores of one head take 256 MB then."""
 DECODED = (2, 4, 5, 8, 10, 12, 16)
 """T of steps that decode for several or judge drafts: XNNPACK's int8 products take rows by fours or fives."""
 PROMPT = (32, 64, 96, 128)
@@ -80,6 +82,29 @@ def static_sizes(
     rows = {T: T if decoded >= T else min(T, _MOST_ROWS) for T in tokens}
     sizes = [StepShape(T, S, R, f"step_{T}_{S}") for T, R in rows.items() for S in every]
     return tuple(sorted(sizes))
+
+
+def whole_text_sizes(context: int) -> tuple[StepShape, ...]:
+    """One signature for steps that hold a text or several, whose T is resized; there are no cells or rows.
+
+    T goes in steps of half an octave: what a step has beyond its tokens is a third of it at most, and each T
+    takes memory for masks of its own.
+
+    Args:
+        context: longest text, in tokens.
+
+    Raises:
+        UnsupportedOption: the context is not between 16 and 8192.
+    """
+    if not _TAILS[-1] <= context <= LARGEST_TEXT:
+        raise UnsupportedOption(
+            f"context is {context}, expected {_TAILS[-1]} to {LARGEST_TEXT} tokens where they see the whole "
+            "text"
+        )
+    sizes = {context}
+    for octave in range(4, LARGEST_TEXT.bit_length()):
+        sizes |= {T for T in (1 << octave, 3 << octave - 1) if context > T}
+    return tuple(StepShape(T, 1, 1, "step_text") for T in sorted(sizes))
 
 
 def draft_sizes(tokens: Iterable[int], *, resized: bool) -> tuple[StepShape, ...]:

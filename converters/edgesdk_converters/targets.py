@@ -42,6 +42,7 @@ from edgesdk_converters.step_sizes import (
     open_sizes,
     resizable_sizes,
     static_sizes,
+    whole_text_sizes,
 )
 
 
@@ -137,6 +138,7 @@ class Target:
         draft_tokens: for how many texts at once a trained draft is written; empty where it cannot be.
         streams: whether rows of its steps can be streams.
         exits: whether its file can hold the decoder in segments beside the whole.
+        whole_text: its sizes where tokens see the whole text; None where its files hold no such model.
         refine: improves what was written, where something was wished for that it can do.
     """
 
@@ -158,7 +160,12 @@ class Target:
     draft_tokens: tuple[int, ...] = ()
     streams: bool = False
     exits: bool = False
+    whole_text: Callable[[int], tuple[StepShape, ...]] | None = None
     refine: Callable[[RefineRequest], Refined] = _as_written
+
+    def steps_of(self, spec: DecoderSpec, context: int) -> tuple[StepShape, ...]:
+        """Sizes of a decoder, which `check_whole_text` has let pass."""
+        return self.steps(context) if self.whole_text is None or spec.is_causal else self.whole_text(context)
 
     @property
     def raises_accuracy(self) -> bool:
@@ -288,6 +295,7 @@ TARGETS = (
         draft_tokens=(1, 2, 4, 8, 16),
         streams=True,
         exits=True,
+        whole_text=whole_text_sizes,
     ),
     Target(
         "litert-static",

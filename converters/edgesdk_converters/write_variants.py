@@ -86,7 +86,8 @@ def write_variants(
         target.check(logits_alone(model.program) if target.logits_only else model.program)
     if options.exit_blocks:
         check_exits(model.program, options.exit_blocks)
-    context = min(options.context, model.program.spec.context)
+    spec = model.program.spec
+    context = min(options.context, spec.context)
     further = [(stack, stack.of(model.program)) for stack in options.stacks]
     made: list[MadeVariant] = []
     for recipe in checked.recipes:
@@ -95,17 +96,22 @@ def write_variants(
                 meter.enter("writing", f"writing {target.name} {quantised.weights.recipe.name}")
                 if target.logits_only:
                     quantised = dataclasses.replace(quantised, program=logits_alone(quantised.program))
-                stacks = [stack.written(quantised.program, target.steps(context)) for stack in options.stacks]
+                stacks = [
+                    stack.written(quantised.program, target.steps_of(spec, context))
+                    for stack in options.stacks
+                ]
                 draft = None
                 if model.draft is not None and target.draft_tokens:
                     draft = model.draft.written(quantised.program, quantised.weights, target.draft_steps)
                 beside = [FurtherStack(stack.program, stack.steps) for stack in stacks]
                 exits = None
                 if options.exit_blocks:
-                    exits = write_exits(quantised.program, options.exit_blocks, target.steps(context))
+                    exits = write_exits(
+                        quantised.program, options.exit_blocks, target.steps_of(spec, context)
+                    )
                 apart = None
                 if model.streams is not None:
-                    sizes = target.steps(context)
+                    sizes = target.steps_of(spec, context)
                     apart = write_streams_apart(quantised.program, model.streams.config, sizes, options.cells)
                 parts = [
                     stack for made_of in (exits, apart) if made_of is not None for stack in made_of.stacks
@@ -170,7 +176,7 @@ def _write(
         weights=weights,
         folder=writer.path(f"variants/{name}/model").parent,
         context=context,
-        steps=target.steps(context),
+        steps=target.steps_of(model.program.spec, context),
         cell_type=options.cells,
         stacks=tuple(stacks),
         package_limit_bytes=None if limit_mb is None else int(limit_mb * 1e6),

@@ -85,7 +85,8 @@ class StepBuffers:
     Attributes:
         tokens: (T,) int32.
         positions: (T,) int32, rotary position of each token.
-        mask: (T, S+T) float32, additive; columns are the S cells, then the T new tokens.
+        mask: (T, S+T) float32, additive; columns are the S cells, then the T new tokens; (T, T) where tokens
+            see the whole text.
         window_mask: the same for layers with a sliding window; None for models without one.
         rows: (R,) int32, indices into the T tokens whose logits are wanted.
         logits: (R, V) float32, output.

@@ -78,7 +78,8 @@ class Attention:
         kv_heads: K; divides H.
         head_size: D.
         scale: scores are multiplied by it.
-        window: a token sees itself and the `window - 1` tokens before it; None sees everything.
+        window: a token sees itself and the `window - 1` tokens before it, and as many after it where tokens
+            see the whole text; None sees everything.
         rotary: None for layers without position encoding.
         softcap: scores become cap * tanh(scores / cap).
         qkv_bias: q, k and v projections have a bias.

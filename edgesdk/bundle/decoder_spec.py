@@ -59,6 +59,9 @@ class DecoderSpec:
         logits_softcap: logits become cap * tanh(logits / cap).
         tied_head: the head is the embedding table.
         head_rows: rows of a head that writes some tokens only; None for one that writes all.
+        is_causal: a token sees those before it; else the whole text, and the decoder gives states only: it
+            has neither head nor cells, and a window reaches as far ahead as back (docs/decisions/0051).
+        projection: W: states are put through a matrix (W, E) behind the last norm; None without one.
     """
 
     architecture: str
@@ -76,6 +79,8 @@ class DecoderSpec:
     head_rows: int | None = None
     pre_norms: bool = True
     layer_inputs: LayerInputs | None = None
+    is_causal: bool = True
+    projection: int | None = None
 
     def __post_init__(self) -> None:
         """Refuses shapes that no decoder can have.
@@ -100,6 +105,20 @@ class DecoderSpec:
         if self.head_rows is not None and (self.tied_head or not 1 <= self.head_rows <= self.vocab_size):
             raise ValueError(
                 f"head_rows is {self.head_rows}, expected 1 to {self.vocab_size} in a head of its own"
+            )
+        self._check_whole_text()
+
+    def _check_whole_text(self) -> None:
+        """Refuses what does not go with tokens that see the whole text, and a projection of logits."""
+        if self.projection is not None:
+            require_size("projection", self.projection)
+        if self.is_causal:
+            if self.projection is not None:
+                raise ValueError("a decoder with a head has a projection, expected none behind its states")
+        elif self.convolving or self.head_rows is not None or any(m.reads is not None for m in self.layers):
+            raise ValueError(
+                "tokens see the whole text, beside convolutions, a pruned head or layers that read another's "
+                "cells; expected none of them"
             )
 
     def _check_cells(self) -> None:
@@ -208,6 +227,11 @@ class DecoderSpec:
         return self.vocab_size if self.head_rows is None else self.head_rows
 
     @property
+    def states_size(self) -> int:
+        """W: numbers of a token's state."""
+        return self.hidden_size if self.projection is None else self.projection
+
+    @property
     def window(self) -> int | None:
         """The sliding window of the layers that have one (there is only one size per model)."""
         return next((layer.window for layer in self.layers if layer.window is not None), None)
@@ -226,6 +250,8 @@ class DecoderSpec:
     @property
     def cell_bytes(self) -> int:
         """Bytes that one cached token takes in float32: keys, values and what convolutions keep."""
+        if not self.is_causal:
+            return 0
         kept = (layer.cells for layer in self.layers)
         attention = sum(2 * heads * size * 4 for heads, size in (c for c in kept if c is not None))
         return attention + len(self.convolving) * self.hidden_size * 4

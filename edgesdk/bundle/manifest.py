@@ -6,7 +6,7 @@ A bundle is a folder:
     tokenizer.json
     chat_template.jinja           (absent for models without one)
     chat_template.tool_use.jinja  (for conversations with tools, where the checkpoint has another for them)
-    parity.npz                    token ids and reference logits, for `edgesdk verify`
+    parity.npz                    token ids and reference logits or vectors, for `edgesdk verify`
     vocabulary.json               old token ids by new ones (absent for a full vocabulary)
     variants/NAME/...             one folder per variant
 
@@ -31,6 +31,7 @@ from edgesdk.bundle.parity_report import ParityReport as ParityReport
 from edgesdk.bundle.stack_record import StackRecord as StackRecord  # part of this record
 from edgesdk.bundle.step_shape import MAIN
 from edgesdk.bundle.step_shape import StepShape as StepShape  # part of this record
+from edgesdk.bundle.vector_parity import VectorParity as VectorParity  # part of this record
 
 SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
@@ -253,6 +254,7 @@ class Variant:
             other's cells.
         parity: measured at conversion; None when it was switched off, which `inspect` shows.
         parity_skipped: why there is no report.
+        vector_parity: measured at conversion in place of `parity`, of a model that gives states only.
         transforms: what was done to the checkpoint's graph and weights, in order.
         decoder: its shape where it is not the manifest's: a shallow stack beside the whole one.
         weights: how every matrix came from the source, in the order of the graph.
@@ -286,6 +288,7 @@ class Variant:
     compatibility: Compatibility | None = None
     accuracy: AccuracyRecord | None = None
     stacks: tuple[StackRecord, ...] = ()
+    vector_parity: VectorParity | None = None
 
     def __post_init__(self) -> None:
         """Refuses sizes of stacks that are not there, and signatures of two.

@@ -31,6 +31,7 @@ from edgesdk.bundle.records import from_json
 from edgesdk.bundle.stack_record import HIDDEN, StackRecord
 from edgesdk.bundle.step_shape import MAIN
 from edgesdk.bundle.stream_part import BELOW, TOP
+from edgesdk.bundle.whole_text import WHOLE_TEXT_FORMATS
 from edgesdk.errors import BundleError, first_line, quoted
 
 MANIFEST_LIMIT_BYTES = 16 << 20
@@ -180,6 +181,7 @@ def _check_variant(variant: Variant, manifest: Manifest) -> None:
         raise BundleError(f"{where} has no valid digest of its weights' numbers; convert the bundle again")
     if variant.context < 1:
         raise BundleError(f"{where} holds {quoted(variant.context)} tokens, expected at least 1")
+    _check_whole_text(where, variant, manifest)
     _check_draft(where, variant, manifest)
     _check_exits(where, variant, manifest)
     _check_stream_parts(where, variant, manifest)
@@ -188,6 +190,21 @@ def _check_variant(variant: Variant, manifest: Manifest) -> None:
         if not all(1 <= size <= LARGEST_SIZE for size in sizes) or step.rows > step.tokens:
             T, S, R = map(quoted, sizes)
             raise BundleError(f"{where} has an impossible step size: T={T} S={S} R={R}")
+
+
+def _check_whole_text(where: str, variant: Variant, manifest: Manifest) -> None:
+    """What gives states only has sizes, of one stack, and nothing that belongs to cells or a head."""
+    spec = manifest.decoder_of(variant)
+    if spec.is_causal != manifest.decoder.is_causal:
+        raise BundleError(f"{where} and its bundle disagree on what tokens see; convert the bundle again")
+    if spec.is_causal:
+        if variant.vector_parity is not None:
+            raise BundleError(f"{where} gives logits and is proven by vectors; convert the bundle again")
+        return
+    sized = bool(variant.steps) and all(step.cells == 1 for step in variant.steps)
+    beside = variant.stacks or manifest.adapters or variant.parity or variant.cell_type != "float32"
+    if variant.format not in WHOLE_TEXT_FORMATS or not sized or beside:
+        raise BundleError(f"{where} gives states only and has more than that; convert the bundle again")
 
 
 def _check_draft(where: str, variant: Variant, manifest: Manifest) -> None:

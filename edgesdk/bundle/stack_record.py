@@ -19,6 +19,9 @@ from edgesdk.bundle.stream_part import MOST_STREAMS as MOST_STREAMS
 from edgesdk.bundle.stream_part import StreamPart
 from edgesdk.errors import quoted
 
+MASKS = ("mask", "window_mask")
+"""Inputs that say who sees whom: of every layer, and of those with a window."""
+
 RESERVED_PORTS = frozenset(("tokens", "positions", "mask", "window_mask", "rows", "logits"))
 """Ports of every decoder."""
 

@@ -18,7 +18,7 @@ from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.exit_record import CHANGES, LABELS, NEXT_STREAM, STREAM, ExitRecord
 from edgesdk.bundle.manifest import CellType, Manifest, StackRecord, Variant
 from edgesdk.bundle.port import NumberType, Port
-from edgesdk.bundle.stack_record import BEFORE, NEXT_STATE, STATE, STREAMS, picks
+from edgesdk.bundle.stack_record import BEFORE, NEXT_STATE, STATE, STATES, STREAMS, picks
 from edgesdk.bundle.step_shape import MAIN
 from edgesdk.bundle.stream_part import StreamPart
 
@@ -77,7 +77,7 @@ class StepContract:
         new: arrays of new keys and values that a step gives, with T in place of S; one for each kind of
             layer, whatever the cells are kept in.
         cell_type: how keys and values are stored; what convolutions keep is float32.
-        window: what `window_mask` shows: so many tokens back; None without one.
+        window: what `window_mask` shows: so many tokens back, or to either side; None without one.
         predecessors: tokens before its own that a convolution sees: k - 1; 0 without convolutions.
     """
 
@@ -122,6 +122,8 @@ def step_contract(
 ) -> StepContract:
     """The contract of a decoder.
 
+    One whose tokens see the whole text has no cells, rows or logits, and gives states.
+
     Args:
         spec: shape of the decoder.
         cell_type: how cells are stored.
@@ -129,11 +131,18 @@ def step_contract(
         outputs: that it has beside logits.
     """
     masks = ("mask",) if spec.window is None else ("mask", "window_mask")
+    tokens, positions = Port("tokens", ("T",), "int32"), Port("positions", ("T",), "int32")
+    if not spec.is_causal:
+        seen = tuple(Port(name, ("T", "T")) for name in masks)
+        states = Port(STATES, ("T", spec.states_size))
+        return StepContract(
+            (tokens, positions, *seen, *inputs), (states, *outputs), (), (), "float32", spec.window
+        )
     layers, kept = layer_cells(spec), held_groups(spec)
     return StepContract(
         inputs=(
-            Port("tokens", ("T",), "int32"),
-            Port("positions", ("T",), "int32"),
+            tokens,
+            positions,
             *(Port(name, ("T", "S+T")) for name in masks),
             Port("rows", ("R",), "int32"),
             *predecessor_ports(spec),

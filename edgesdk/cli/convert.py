@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgesdk.bundle.manifest import MANIFEST_NAME
 from edgesdk.bundle.shelf import make_name, new_place
 from edgesdk.cli.convert_options import Converting, convert_options, read_options, split_list
-from edgesdk.cli.output import chats_text, greedy_text, megabytes, print_json, print_table
+from edgesdk.cli.output import (
+    VECTOR_HEADER,
+    chats_text,
+    greedy_text,
+    megabytes,
+    print_json,
+    print_table,
+    vector_cells,
+)
 from edgesdk.cli.progress_line import ProgressLine, print_event
 from edgesdk.errors import BundleError, MissingExtra
+
+if TYPE_CHECKING:
+    from edgesdk.bundle.reader import Bundle
 
 EXAMPLES = """\b
 Examples:
@@ -154,6 +166,9 @@ def show_conversion(folder: Path, wall_s: float, as_json: bool = False) -> None:
         }
         print_json(document, one_line=True)
         return
+    if not bundle.manifest.decoder.is_causal:
+        _print_vectors(bundle, sizes, wall_s)
+        return
     header = ("variant", "recipe", "size MB>", "perplexity ratio>", "KL nats>", "top-1>", "chats>", "greedy")
     rows = []
     for variant in variants:
@@ -170,6 +185,19 @@ def show_conversion(folder: Path, wall_s: float, as_json: bool = False) -> None:
             )
         rows.append((variant.name, variant.recipe, megabytes(sizes[variant.name]), *figures))
     print_table(header, rows, title=f"{bundle.manifest.name} in {folder}")
+    click.echo(f"{wall_s:.1f} s, at most {megabytes(peak_rss_bytes())} MB of memory")
+
+
+def _print_vectors(bundle: Bundle, sizes: Mapping[str, int], wall_s: float) -> None:
+    from edgesdk.devices.process_memory import peak_rss_bytes
+
+    rows = []
+    for variant in bundle.manifest.variants:
+        report = variant.vector_parity
+        figures = vector_cells(None if report is None else report.figures)
+        rows.append((variant.name, variant.recipe, megabytes(sizes[variant.name]), *figures))
+    title = f"{bundle.manifest.name} in {bundle.path}"
+    print_table(("variant", "recipe", "size MB>", *VECTOR_HEADER), rows, title=title)
     click.echo(f"{wall_s:.1f} s, at most {megabytes(peak_rss_bytes())} MB of memory")
 
 

@@ -10,6 +10,7 @@ import click
 
 from edgesdk.cli.options import bundle_argument, json_option
 from edgesdk.cli.output import (
+    VECTOR_HEADER,
     chats_text,
     describe_adapter,
     greedy_text,
@@ -17,6 +18,7 @@ from edgesdk.cli.output import (
     print_facts,
     print_json,
     print_table,
+    vector_cells,
 )
 
 if TYPE_CHECKING:
@@ -75,6 +77,13 @@ def command(bundle: Path, as_json: bool) -> None:
             described,
             title="Matrices, by how they came from the source",
         )
+    if not opened.manifest.decoder.is_causal:
+        print_table(
+            ("variant", "proven with", "against", *VECTOR_HEADER, "gate"),
+            [_vectors_row(variant) for variant in opened.manifest.variants],
+            title="Vectors beside those of the reference in float32",
+        )
+        return
     print_table(
         (
             "variant",
@@ -134,7 +143,8 @@ def _embedding(manifest: Manifest) -> list[tuple[str, str]]:
         return []
     length = "of length 1" if record.normalise else "of any length"
     prompts = f", prompts {', '.join(record.prompts)}" if record.prompts else ""
-    return [(" embeds", f"by {record.pooling}, vectors {length}{prompts}")]
+    only = "" if manifest.decoder.is_causal else ", and writes no text"
+    return [(" embeds", f"by {record.pooling}, vectors {length}{prompts}{only}")]
 
 
 def _adapters(manifest: Manifest) -> list[tuple[str, str]]:
@@ -227,6 +237,14 @@ def _weights_row(variant: Variant) -> tuple[str, ...]:
         f"{worst.name} {worst.relative_error:.1%}" if worst.relative_error else "-",
         "-" if sample is None else f"{sample.name}, {sample.tokens} tokens",
     )
+
+
+def _vectors_row(variant: Variant) -> tuple[str, ...]:
+    report = variant.vector_parity
+    if report is None:
+        return (variant.name, "-", "-", *vector_cells(None), f"not proven: {variant.parity_skipped}")
+    gate = f"least >= {report.gate_cosine:g}, order >= {report.gate_order:g}"
+    return (variant.name, report.backend, report.against, *vector_cells(report.figures), gate)
 
 
 def _parity_row(variant: Variant) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from edgesdk.bundle.records import JsonValue, to_json
 if TYPE_CHECKING:
     from edgesdk.bundle.adapter_record import AdapterRecord
     from edgesdk.bundle.manifest import ChatAgreement, GreedyAgreement
+    from edgesdk.bundle.vector_parity import VectorFigures
     from edgesdk.decoding.completion import Completion
     from edgesdk.devices.receipt import Receipt
     from edgesdk.dispatch.exit_sequence import ExitFigures
@@ -24,6 +25,17 @@ if TYPE_CHECKING:
 
 _WIDEST = 10_000
 """Columns of a table that does not go to a terminal: nobody wraps it there."""
+
+
+VECTOR_HEADER = ("cosine>", "least>", "order>")
+"""Columns of `vector_cells`."""
+
+
+def vector_cells(figures: VectorFigures | None) -> tuple[str, ...]:
+    """Cells of a table that say how close vectors are to the reference's."""
+    if figures is None:
+        return ("-",) * len(VECTOR_HEADER)
+    return tuple(f"{n:.4f}" for n in (figures.cosine_mean, figures.cosine_least, figures.order_agreement))
 
 
 def print_json(document: object, *, one_line: bool = False) -> None:

@@ -9,10 +9,18 @@ import click
 
 from edgesdk.cli.list import made, summary
 from edgesdk.cli.options import json_option
-from edgesdk.cli.output import megabytes, print_facts, print_json, print_table
+from edgesdk.cli.output import (
+    VECTOR_HEADER,
+    megabytes,
+    print_facts,
+    print_json,
+    print_table,
+    vector_cells,
+)
 from edgesdk.errors import BundleError
 
 if TYPE_CHECKING:
+    from edgesdk.bundle.decoder_spec import DecoderSpec
     from edgesdk.bundle.manifest import GenerationDefaults
     from edgesdk.bundle.reader import Bundle
     from edgesdk.bundle.shelf_models import ShelvedModel
@@ -95,11 +103,15 @@ def _facts(model: ShelvedModel, bundle: Bundle, abilities: dict[str, str | None]
         ("source", f"{source.kind} {source.location}{revision}"),
         ("decoder", f"{spec.architecture}: {len(spec.blocks)} blocks, vocabulary {spec.vocab_size}"),
         ("context", f"{max((v.context for v in manifest.variants), default=0)} of {spec.context} tokens"),
-        ("can", ", ".join(can) or "complete text; it has no chat template"),
+        ("can", ", ".join(can) or _alone(manifest.decoder)),
         ("sampling", _sampling(manifest.generation)),
         ("disk use", f"{megabytes(model.size_bytes)} MB in {model.path}"),
         ("made", f"{made(model)} UTC by {manifest.created_by}"),
     ]
+
+
+def _alone(spec: DecoderSpec) -> str:
+    return "complete text; it has no chat template" if spec.is_causal else "embed texts, and write none"
 
 
 def _sampling(defaults: GenerationDefaults) -> str:
@@ -107,7 +119,20 @@ def _sampling(defaults: GenerationDefaults) -> str:
     return ", ".join(said) or "the model recommends none"
 
 
+def _print_vectors(bundle: Bundle) -> None:
+    rows = []
+    for variant in bundle.manifest.variants:
+        report = variant.vector_parity
+        figures = vector_cells(None if report is None else report.figures)
+        size = megabytes(bundle.variant_bytes(variant))
+        rows.append((variant.name, variant.format, variant.recipe, size, *figures))
+    print_table(("variant", "format", "recipe", "size MB>", *VECTOR_HEADER), rows)
+
+
 def _print_variants(bundle: Bundle) -> None:
+    if not bundle.manifest.decoder.is_causal:
+        _print_vectors(bundle)
+        return
     rows = []
     for variant in bundle.manifest.variants:
         report = variant.parity

@@ -15,6 +15,7 @@ import numpy as np
 from edgesdk.backends.cell_arrays import allocate_cells
 from edgesdk.backends.protocol import MASKED, Array, Cells, StepBackend, StepBuffers
 from edgesdk.bundle.manifest import StepShape
+from edgesdk.bundle.stack_record import MASKS
 from edgesdk.errors import DeviceError
 
 
@@ -102,8 +103,8 @@ class StepAdapter:
             mine, theirs = given.port(port.name), arrays.port(port.name)
             if port.dims[0] == "R":
                 link.rows.append((mine, _part_of_rows(mine, theirs), theirs))
-            elif port.is_mask:
-                link.fill.append(_mask_spreader(mine, theirs, shape, home))
+            elif port.is_mask or port.name in MASKS:
+                link.fill.append(_mask_spreader(mine, theirs, shape.tokens, home.tokens))
             else:
                 link.fill.append(_corner_filler(mine, theirs))
         for port in contract.outputs:
@@ -156,10 +157,10 @@ def _corner_taker(mine: Array, theirs: Array) -> Callable[[], None]:
     return take
 
 
-def _mask_spreader(mine: Array, theirs: Array, shape: StepShape, home: StepShape) -> Callable[[], None]:
-    """Copies a mask into a larger one; rows without a token see themselves only."""
-    T, S = shape.tokens, shape.cells
-    spare = np.arange(T, home.tokens)
+def _mask_spreader(mine: Array, theirs: Array, tokens: int, most: int) -> Callable[[], None]:
+    """Copies a mask of so many tokens into one of more; rows without a token see themselves only."""
+    T, S, cells = tokens, mine.shape[1] - tokens, theirs.shape[1] - most
+    spare = np.arange(T, most)
 
     def spread() -> None:
         if mine.shape == theirs.shape:
@@ -167,7 +168,7 @@ def _mask_spreader(mine: Array, theirs: Array, shape: StepShape, home: StepShape
             return
         theirs[...] = MASKED
         theirs[:T, :S] = mine[:, :S]
-        theirs[:T, home.cells : home.cells + T] = mine[:, S:]
-        theirs[spare, home.cells + spare] = 0
+        theirs[:T, cells : cells + T] = mine[:, S:]
+        theirs[spare, cells + spare] = 0
 
     return spread

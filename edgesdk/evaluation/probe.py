@@ -6,37 +6,31 @@ follows and the most likely tokens with theirs. From these the perplexity ratio 
 agreement come out exactly, and a lower bound of the KL divergence. Beside the texts it may carry short
 questions with the reference's answers (`edgesdk.evaluation.chats`).
 
-The file is an uncompressed .npz (numpy.lib.format, version 1). It comes with a bundle and is not
-trusted: sizes and types are checked before anything is allocated. It knows nothing of recipes.
+It comes with a bundle and is not trusted (`probe_file`). It knows nothing of recipes.
 """
 
 from __future__ import annotations
 
-import io
-import math
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.bundle.manifest import PARITY_NAME, ChatAgreement, Variant
 from edgesdk.bundle.reader import Bundle
+from edgesdk.bundle.whole_text import expect_causal
 from edgesdk.errors import BundleError, first_line
 from edgesdk.evaluation.agreement import log_softmax, perplexity_of
 from edgesdk.evaluation.chats import Chats, check_chats
+from edgesdk.evaluation.probe_file import UNREADABLE, outside, read_array, read_members
 from edgesdk.model import Model
-
-LIMIT_BYTES = 64 << 20
-"""Far above any real probe (a few hundred kilobytes)."""
 
 _NAMES = ("tokens", "lengths", "next_log_probs", "top_ids", "top_log_probs")
 _CHAT_NAMES = ("chat_tokens", "chat_questions", "chat_answers")
 _INT, _FLOAT = np.dtype("<i4"), np.dtype("<f4")
-T = TypeVar("T", np.int32, np.float32)
 
 _SLACK = 1e-3  # of probabilities that were summed after rounding to float32
 
@@ -139,14 +133,14 @@ def read_probe(path: Path, vocab_size: int) -> Probe:
         BundleError: the file is not a probe, or contradicts itself.
     """
     try:
-        members = _read_members(path)
-        tokens = _read_array(members["tokens"], np.int32, 1)
-        lengths = _read_array(members["lengths"], np.int32, 1).astype(np.int64)
-        following = _read_array(members["next_log_probs"], np.float32, 1)
-        ids = _read_array(members["top_ids"], np.int32, 2)
-        kept = _read_array(members["top_log_probs"], np.float32, 2)
-        chat_arrays = [_read_array(members[name], np.int32, 1) for name in _CHAT_NAMES if name in members]
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        members = read_members(path, _NAMES, _NAMES + _CHAT_NAMES)
+        tokens = read_array(members["tokens"], np.int32, 1)
+        lengths = read_array(members["lengths"], np.int32, 1).astype(np.int64)
+        following = read_array(members["next_log_probs"], np.float32, 1)
+        ids = read_array(members["top_ids"], np.int32, 2)
+        kept = read_array(members["top_log_probs"], np.float32, 2)
+        chat_arrays = [read_array(members[name], np.int32, 1) for name in _CHAT_NAMES if name in members]
+    except UNREADABLE as error:
         reason = first_line(error, 120)
         raise BundleError(f"{path.name} is no parity probe: {reason}; convert the bundle again") from error
     positions = len(tokens) - len(lengths)
@@ -156,7 +150,7 @@ def read_probe(path: Path, vocab_size: int) -> Probe:
         (not len(lengths) or (lengths < 2).any() or lengths.sum() != len(tokens), "lengths of its texts"),
         (len(following) != positions or len(ids) != positions or ids.shape != kept.shape, "positions"),
         (not 1 <= ids.shape[1] <= vocab_size, "most likely tokens"),
-        (_outside(tokens, vocab_size) or _outside(ids, vocab_size), "token ids"),
+        (outside(tokens, vocab_size) or outside(ids, vocab_size), "token ids"),
         ((np.diff(np.sort(ids, axis=-1), axis=-1) == 0).any(), "most likely tokens"),
         (not (np.isfinite(following).all() and (following <= _SLACK).all()), "probabilities"),
         (not (np.isfinite(kept).all() and (likely <= 1 + _SLACK).all()), "probabilities"),
@@ -173,7 +167,7 @@ def _read_chats(
 ) -> Chats:
     lengths = np.concatenate([asked, said]).astype(np.int64)
     alike = len(asked) == len(said) > 0
-    if not alike or (lengths < 1).any() or lengths.sum() != len(tokens) or _outside(tokens, vocab_size):
+    if not alike or (lengths < 1).any() or lengths.sum() != len(tokens) or outside(tokens, vocab_size):
         raise BundleError(f"{name} contradicts itself in the questions; convert the bundle again")
     parts = np.split(tokens, np.cumsum(lengths)[:-1])
     return Chats(tuple(parts[: len(asked)]), tuple(parts[len(asked) :]))
@@ -184,7 +178,9 @@ def probe_of(bundle: Bundle, variant: Variant) -> Probe | None:
 
     Raises:
         BundleError: its file is not a probe, or contradicts itself.
+        UnsupportedOption: the model gives states only.
     """
+    expect_causal(bundle.manifest.decoder_of(variant))
     name = variant.probe or PARITY_NAME
     if name not in bundle.manifest.files:
         return None
@@ -238,40 +234,3 @@ def _divergence(reference: NDArray[np.float64], model: NDArray[np.float64]) -> f
     other = np.clip(1 - np.exp(model).sum(-1), tiny, 1)
     total = (likely * (reference - model)).sum() + (rest * np.log(rest / other)).sum()
     return float(total)
-
-
-def _outside(ids: NDArray[np.int32], vocab_size: int) -> bool:
-    return bool(((ids < 0) | (ids >= vocab_size)).any())
-
-
-def _file_names(arrays: Sequence[str]) -> list[str]:
-    return sorted(f"{name}.npy" for name in arrays)
-
-
-def _read_members(path: Path) -> dict[str, bytes]:
-    size = path.stat().st_size
-    if size > LIMIT_BYTES:
-        raise ValueError(f"it has {size} bytes, expected at most {LIMIT_BYTES}")
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        found = sorted(info.filename for info in members)
-        if found not in (_file_names(_NAMES), _file_names(_NAMES + _CHAT_NAMES)):
-            raise ValueError("it does not hold the arrays of a probe")
-        # Stored as they are, members cannot grow beyond the file that was just measured.
-        if any(info.compress_type != zipfile.ZIP_STORED or info.file_size > size for info in members):
-            raise ValueError("an array is compressed or cut")
-        return {info.filename.removesuffix(".npy"): archive.read(info) for info in members}
-
-
-def _read_array(data: bytes, kind: type[T], dimensions: int) -> NDArray[T]:
-    stream = io.BytesIO(data)
-    if np.lib.format.read_magic(stream) != (1, 0):
-        raise ValueError("an array is of another .npy version")
-    shape, fortran, found = np.lib.format.read_array_header_1_0(stream)
-    expected = np.dtype(kind).newbyteorder("<")
-    if found != expected or len(shape) != dimensions or fortran:
-        raise ValueError(f"an array is {found} {shape}, expected {dimensions}-dimensional {expected}")
-    body = data[stream.tell() :]
-    if min(shape) < 0 or math.prod(shape) * expected.itemsize != len(body):
-        raise ValueError(f"an array has {len(body)} bytes for the shape {shape}")
-    return np.frombuffer(body, expected).astype(kind).reshape(shape)

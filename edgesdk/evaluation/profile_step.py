@@ -26,6 +26,7 @@ from edgesdk.bundle.manifest import Format, StepShape, Variant
 from edgesdk.bundle.reader import Bundle, open_bundle
 from edgesdk.bundle.step_contract import StepContract, step_contract
 from edgesdk.bundle.step_shape import MAIN
+from edgesdk.bundle.whole_text import expect_causal
 from edgesdk.devices.bandwidth import measure_bandwidth
 from edgesdk.devices.cpu import count_threads
 from edgesdk.errors import CapacityError, DeviceError, UnsupportedOption, quoted
@@ -62,7 +63,8 @@ def profile_step(
         The profile.
 
     Raises:
-        UnsupportedOption: a count is below 1, or nothing of that name can be profiled.
+        UnsupportedOption: a count is below 1, nothing of that name can be profiled, or the model gives states
+            only.
         CapacityError: the step does not fit.
         DeviceError: the backend failed, or has no profiler here.
     """
@@ -71,6 +73,7 @@ def profile_step(
             raise UnsupportedOption(f"{name} is {count}, expected at least 1")
     counted = count_threads(threads)
     bundle = open_bundle(path)
+    expect_causal(bundle.manifest.decoder)
     check_integrity(bundle)
     notes: list[str] = []
     *others, last = _suited(bundle, variant, backend)

@@ -17,13 +17,17 @@ from edgesdk.backends.registry import find_backends
 from edgesdk.bundle.integrity import check_integrity
 from edgesdk.bundle.manifest import PARITY_NAME, ParityReport, Variant
 from edgesdk.bundle.reader import Bundle, open_bundle
+from edgesdk.bundle.vector_parity import VectorFigures, VectorParity
 from edgesdk.devices.cpu import read_processor
 from edgesdk.devices.discover import backend_rows, discover, installed_probes
 from edgesdk.dispatch.candidates import list_candidates
-from edgesdk.errors import DeviceError, MissingExtra
+from edgesdk.errors import BundleError, DeviceError, MissingExtra
 from edgesdk.evaluation.gate import misses_gate
 from edgesdk.evaluation.probe import Probe, ProbeReport, check_probe, read_probe
+from edgesdk.evaluation.vector_agreement import misses_vector_gate
+from edgesdk.evaluation.vector_probe import VectorProbe, check_vector_probe, read_vector_probe
 from edgesdk.load_model import load
+from edgesdk.model import Model
 
 Status = Literal["passed", "failed", "not checked"]
 
@@ -45,8 +49,8 @@ class VariantCheck:
     backend: str | None
     status: Status
     reason: str | None
-    measured: ProbeReport | None
-    recorded: ParityReport | None
+    measured: ProbeReport | VectorFigures | None
+    recorded: ParityReport | VectorParity | None
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,7 @@ def verify_bundle(
     say(f"hashing {len(files)} files, {size / 1e6:.0f} MB")
     check_integrity(bundle, full=True)
     names = {variant.probe or PARITY_NAME for variant in bundle.manifest.variants}
-    vocab_size = bundle.manifest.decoder.vocab_size
-    probes = {name: read_probe(bundle.file(name), vocab_size) for name in sorted(names) if name in files}
+    probes = {name: _read(bundle, name) for name in sorted(names) if name in files}
     checks = []
     for variant in bundle.manifest.variants:
         say(f"running {variant.name}")
@@ -105,8 +108,17 @@ def verify_bundle(
     return VerifyReport(bundle.manifest.name, len(files), size, tuple(checks), passed)
 
 
-def _check(bundle: Bundle, variant: Variant, backend: str | None, probe: Probe | None) -> VariantCheck:
-    recorded = variant.parity
+def _read(bundle: Bundle, name: str) -> Probe | VectorProbe:
+    spec = bundle.manifest.decoder
+    if spec.is_causal:
+        return read_probe(bundle.file(name), spec.vocab_size)
+    return read_vector_probe(bundle.file(name), spec.vocab_size, spec.states_size)
+
+
+def _check(
+    bundle: Bundle, variant: Variant, backend: str | None, probe: Probe | VectorProbe | None
+) -> VariantCheck:
+    recorded = variant.parity if variant.vector_parity is None else variant.vector_parity
     if probe is None or recorded is None:
         reason = variant.parity_skipped or "the bundle carries no reference"
         return VariantCheck(variant.name, backend, "not checked", f"not proven: {reason}", None, recorded)
@@ -117,15 +129,29 @@ def _check(bundle: Bundle, variant: Variant, backend: str | None, probe: Probe |
         return VariantCheck(variant.name, chosen, "not checked", reason, None, recorded)
     try:
         with load(bundle.path, backend=chosen, variant=variant.name, strict=True) as model:
-            measured = check_probe(model, probe)
+            measured, miss = _measure(model, probe, recorded)
     except MissingExtra as error:
         return VariantCheck(variant.name, chosen, "not checked", str(error), None, recorded)
     except DeviceError as error:
         refused: Status = "failed" if _runs_here(bundle, variant, chosen) else "not checked"
         return VariantCheck(variant.name, chosen, refused, str(error), None, recorded)
-    miss = misses_gate(measured, recorded)
     status: Status = "passed" if miss is None else "failed"
     return VariantCheck(variant.name, chosen, status, miss, measured, recorded)
+
+
+def _measure(
+    model: Model, probe: Probe | VectorProbe, recorded: ParityReport | VectorParity
+) -> tuple[ProbeReport | VectorFigures, str | None]:
+    """What a model gives now, and why that misses its gate; None if it does not."""
+    if isinstance(probe, VectorProbe) and isinstance(recorded, VectorParity):
+        figures = check_vector_probe(model, probe)
+        return figures, misses_vector_gate(figures, recorded)
+    if isinstance(probe, Probe) and isinstance(recorded, ParityReport):
+        report = check_probe(model, probe)
+        return report, misses_gate(report, recorded)
+    raise BundleError(
+        "the manifest records another proof than its reference is for; convert the bundle again"
+    )
 
 
 def _runs_here(bundle: Bundle, variant: Variant, backend: str) -> bool:

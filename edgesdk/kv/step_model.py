@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgesdk.backends.protocol import SequenceBackend, StepBackend
 from edgesdk.backends.turns import turns_of
 from edgesdk.bundle.decoder_spec import DecoderSpec
+from edgesdk.bundle.whole_text import expect_causal
 from edgesdk.kv.cell_sequence import CellSequence
 
 
@@ -28,12 +29,19 @@ class StepModel:
         """The backend, for those who schedule steps themselves."""
         return self._backend
 
+    @property
+    def context(self) -> int:
+        """Most tokens that a sequence holds, or a text."""
+        return self._context
+
     def new_sequence(self) -> CellSequence:
         """An empty sequence.
 
         Raises:
+            UnsupportedOption: the model gives states only.
             DeviceError: the backend's sizes do not suit the model, or it cannot be used any more.
         """
+        expect_causal(self._spec)
         turns_of(self._backend).expect_open()
         return CellSequence(self._backend, self._spec, self._context)
 

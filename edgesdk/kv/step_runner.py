@@ -22,6 +22,7 @@ from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.exit_record import CHANGES, NEXT_STREAM
 from edgesdk.bundle.stack_record import HIDDEN, STATES
 from edgesdk.bundle.step_shape import MAIN
+from edgesdk.bundle.whole_text import expect_causal
 from edgesdk.kv.cell_list import CellList
 from edgesdk.kv.cell_pool import CellPool
 from edgesdk.kv.draft_tree import DraftTree as DraftTree  # part of this seam
@@ -71,8 +72,10 @@ class StepRunner:
             stack: of the backend's file, whose steps are run; `spec` is its shape.
 
         Raises:
+            UnsupportedOption: the model gives states only.
             DeviceError: the backend's sizes cannot hold as many.
         """
+        expect_causal(spec)
         self._backend = backend
         self._sizes = StepSizes((shape for shape in backend.shapes if shape.stack == stack), context)
         self.context = context

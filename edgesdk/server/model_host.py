@@ -21,10 +21,12 @@ from edgesdk.bundle.shelf_aliases import read_aliases
 from edgesdk.engine.engine import Engine
 from edgesdk.engine.engine_options import OwnKeywords
 from edgesdk.errors import BundleError, EdgeError, UnsupportedOption, quoted
+from edgesdk.load_model import load
 from edgesdk.load_options import LoadOptions
 from edgesdk.server.log import LOG
 from edgesdk.server.refusal import RETRY_AFTER_S, Refused, refusal_of
 from edgesdk.server.server_options import ServerOptions
+from edgesdk.server.vectors_only import VectorsOnly
 
 _LOOK_S = 1.0
 _LATEST = ":latest"
@@ -37,7 +39,7 @@ class LoadedModel:
 
     Attributes:
         name: as clients call it.
-        engine: runs it.
+        engine: runs it, or embeds with it.
         size_bytes: of its weights and cells, as far as that is known before they are used.
         uses: requests that hold it.
         used_s: when the last one ended, on the clock of `time.monotonic`.
@@ -45,7 +47,7 @@ class LoadedModel:
     """
 
     name: str
-    engine: Engine
+    engine: Engine | VectorsOnly
     size_bytes: int
     uses: int = 0
     used_s: float = field(default_factory=time.monotonic)
@@ -68,7 +70,7 @@ class ModelHost:
         *,
         memory_bytes: int,
         idle_s: float | None = None,
-        open_engine: Callable[[Path, LoadOptions, OwnKeywords], Engine] | None = None,
+        open_engine: Callable[[Path, LoadOptions, OwnKeywords], Engine | VectorsOnly] | None = None,
     ) -> None:
         """Starts with nothing loaded.
 
@@ -249,7 +251,7 @@ class ModelHost:
                 ) from error
             return self._keep(name, engine, size)
 
-    def _keep(self, name: str, engine: Engine, size: int) -> LoadedModel:
+    def _keep(self, name: str, engine: Engine | VectorsOnly, size: int) -> LoadedModel:
         receipt = engine.model.receipt
         LOG.info("loaded %s in %.0f ms: %s on %s", name, receipt.load_ms, receipt.variant, receipt.backend)
         found = LoadedModel(name, engine, size)
@@ -311,7 +313,11 @@ def _aliases() -> list[str]:
     return [name for name in found if on_shelf(name) is not None]
 
 
-def _open(path: Path, loading: LoadOptions, own: OwnKeywords) -> Engine:
+def _open(path: Path, loading: LoadOptions, own: OwnKeywords) -> Engine | VectorsOnly:
+    if not open_bundle(path).manifest.decoder.is_causal:
+        vectors = VectorsOnly(load(path, loading))
+        vectors.model.tokenize("Hello")
+        return vectors
     engine = Engine(path, loading, **own)
     # Tokenizer and template are read on first use, which would be somebody's first token.
     if engine.model.chat_template is not None:

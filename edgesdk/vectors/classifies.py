@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from edgesdk.backends.protocol import Int
+from edgesdk.bundle.whole_text import expect_causal
 from edgesdk.decoding.option_types import whole_text
 from edgesdk.errors import UnsupportedOption, quoted
 from edgesdk.vectors.compares import Comparing
@@ -91,6 +92,7 @@ class Classifying(Comparing):
         from edgesdk.vectors.classify import classify_whole, label_task
         from edgesdk.vectors.open_exits import exit_rule_for, task_prompts
 
+        expect_causal(self.decoder)
         task = label_task(self.reader.tokenizer, labels, instruction, _pairs(examples))
         rule = None if early_exit is None else exit_rule_for(self, early_exit, labels=True)
         prompts = task_prompts(self, check_texts("texts", texts), task)

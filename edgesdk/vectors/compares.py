@@ -6,20 +6,23 @@ They run beside whatever else uses the model's backend, in cells of their own th
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.backends.protocol import SequenceBackend
+from edgesdk.backends.protocol import Int, SequenceBackend, StepBackend
 from edgesdk.backends.registry import host_cell_backends
 from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.embedding_record import Pooling
 from edgesdk.bundle.reader import Bundle
 from edgesdk.bundle.stack_record import HIDDEN, STATES
+from edgesdk.bundle.step_contract import step_contracts
 from edgesdk.bundle.step_shape import MAIN
+from edgesdk.bundle.whole_text import expect_causal
 from edgesdk.decoding.option_types import whole_text
 from edgesdk.decoding.request_reader import RequestReader
 from edgesdk.devices.receipt import Receipt
@@ -28,7 +31,7 @@ from edgesdk.kv.step_model import StepModel
 from edgesdk.kv.step_runner import StepRunner
 from edgesdk.text.conversation import Conversation
 from edgesdk.text.encode_prompt import Prompt
-from edgesdk.vectors.embed_texts import NO_STATES, embed_tokens, token_states
+from edgesdk.vectors.embed_texts import NO_STATES, join_states, pool_states, states_of_texts
 from edgesdk.vectors.model_embedder import ModelEmbedder
 from edgesdk.vectors.read_texts import EmbeddedTexts, check_texts, vector_form
 from edgesdk.vectors.rerank import (
@@ -39,6 +42,8 @@ from edgesdk.vectors.rerank import (
     rank_prompts,
     word_token,
 )
+from edgesdk.vectors.run_texts import RunPiece
+from edgesdk.vectors.run_whole_texts import run_whole_texts
 
 if TYPE_CHECKING:
     from edgesdk.text.chat_template import TemplateVariables  # with jinja2
@@ -112,15 +117,11 @@ class Comparing:
             CapacityError: a text does not fit the context.
             DeviceError: the model is closed, or the backend fails.
         """
-        form = vector_form(
-            self.bundle.manifest.embedding, self.decoder.hidden_size, pooling, normalise, dimensions
-        )
-        runner = self._runner("embedding")
-        try:
+        width = self.decoder.states_size
+        form = vector_form(self.bundle.manifest.embedding, width, pooling, normalise, dimensions)
+        with self._states("embedding", form.pooling) as states_of:
             ids = self._embedded().read(texts, prompt, truncate=truncate)
-            return embed_tokens(runner, ids, self.decoder.hidden_size, form)
-        finally:
-            runner.close()
+            return pool_states(states_of(ids), ids, width, form)
 
     def token_states(self, texts: Sequence[Sequence[int]]) -> list[NDArray[np.float32]]:
         """States of every token behind the last norm, unpooled: what the head reads, and `embed` pools.
@@ -129,19 +130,16 @@ class Comparing:
             texts: token ids, at least one each.
 
         Returns:
-            (n, E) float32 for each text of n tokens.
+            (n, E) float32 for each text of n tokens; (n, W) where states are put through a matrix of W rows.
 
         Raises:
             UnsupportedOption: a text has no tokens or unknown ids, or the bundle gives no states.
             CapacityError: a text does not fit the context.
             DeviceError: the model is closed, or the backend fails.
         """
-        runner = self._runner("states of tokens")
-        try:
+        with self._states("states of tokens", "mean") as states_of:
             ids = self._embedded().read(texts, "", truncate=False)
-            return token_states(runner, ids, self.decoder.hidden_size)
-        finally:
-            runner.close()
+            return join_states(states_of(ids), ids, self.decoder.states_size)
 
     def embedding_tokens(
         self, texts: Sequence[Prompt], *, prompt: str | None = None, truncate: bool = False
@@ -178,7 +176,7 @@ class Comparing:
         Raises:
             UnsupportedOption: an argument has no meaning, or the bundle gives no states.
         """
-        manifest, width = self.bundle.manifest, self.decoder.hidden_size
+        manifest, width = self.bundle.manifest, self.decoder.states_size
         form = vector_form(manifest.embedding, width, pooling, True, dimensions)
         if not self.embeds:
             raise UnsupportedOption(NO_STATES)
@@ -202,8 +200,8 @@ class Comparing:
     @property
     def embeds(self) -> bool:
         """Whether `embed` works: the bundle gives states, and what runs it shares its cells."""
-        records = self.bundle.variant(self.receipt.variant).stacks
-        names = {port.name for record in records if record.name == MAIN for port in record.outputs}
+        variant = self.bundle.variant(self.receipt.variant)
+        names = {port.name for port in step_contracts(self.bundle.manifest, variant)[MAIN].outputs}
         return bool(names & {HIDDEN, STATES}) and isinstance(self.backend, StepModel)
 
     def rerank(
@@ -231,6 +229,7 @@ class Comparing:
             CapacityError: a passage does not fit the context.
             DeviceError: the model is closed, or the backend fails.
         """
+        expect_causal(self.decoder)
         asked, told = whole_text("query", query), whole_text("instruction", instruction)
         texts = check_texts("passages", passages)
         yes, no = (word_token(self.reader.tokenizer, word) for word in _two_words(answers))
@@ -254,14 +253,29 @@ class Comparing:
         record = self.bundle.manifest.embedding
         return EmbeddedTexts(self.reader.tokenizer, record, self.context, self.decoder.vocab_size)
 
+    @contextmanager
+    def _states(self, what: str, pooling: Pooling) -> Iterator[Callable[[Sequence[Int]], Iterable[RunPiece]]]:
+        """What runs texts for their states, in cells of its own where the model has some."""
+        if not self.decoder.is_causal:
+            yield partial(run_whole_texts, self._steps(what), self.decoder, self.context)
+            return
+        runner = self._runner(what)
+        try:
+            yield lambda ids: states_of_texts(runner, ids, pooling)
+        finally:
+            runner.close()
+
     def _runner(self, what: str) -> StepRunner:
+        return StepRunner(self._steps(what), self.decoder, self.context)
+
+    def _steps(self, what: str) -> StepBackend:
         backend = self.backend
         if not isinstance(backend, StepModel):
             raise UnsupportedOption(
                 f"{what} needs a backend whose cells can be shared, {self.receipt.backend} keeps its "
                 f"cache to itself; load the bundle with backend= one of {', '.join(host_cell_backends())}"
             )
-        return StepRunner(backend.backend, self.decoder, self.context)
+        return backend.backend
 
 
 def _two_words(answers: object) -> tuple[str, str]:

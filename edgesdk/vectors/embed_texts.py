@@ -1,13 +1,13 @@
 """Texts to vectors: a decoder's states, pooled over the tokens of each text.
 
-Many texts share a step (`run_texts`). Sums are float64, so that a long text's mean loses nothing. A shorter
-vector is the first numbers of the whole one, normalised anew (Kusupati et al., Matryoshka Representation
-Learning). It knows tokens, not texts.
+Many texts share a step (`run_texts`, `run_whole_texts`). Sums are float64, so that a long text's mean loses
+nothing. A shorter vector is the first numbers of the whole one, normalised anew (Kusupati et al., Matryoshka
+Representation Learning). It knows tokens, not texts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from edgesdk.backends.protocol import Float, Int
 from edgesdk.bundle.embedding_record import Pooling
 from edgesdk.errors import UnsupportedOption
 from edgesdk.kv.step_runner import StepRunner
-from edgesdk.vectors.run_texts import Given, run_texts
+from edgesdk.vectors.run_texts import Given, RunPiece, run_texts
 
 NO_STATES = (
     "this bundle gives logits only; convert its checkpoint again with --embeddings, for the target litert "
@@ -43,28 +43,39 @@ class VectorForm:
     dimensions: int
 
 
-def embed_tokens(
-    runner: StepRunner, texts: Sequence[Int], width: int, form: VectorForm
-) -> NDArray[np.float32]:
-    """Vectors of texts.
+def states_of_texts(runner: StepRunner, texts: Sequence[Int], pooling: Pooling) -> Iterable[RunPiece]:
+    """Runs texts for the states that a pooling reads, of a causal model.
 
     Args:
         runner: that nobody else uses meanwhile.
         texts: token ids, (n,) int32 each, n at least 1.
-        width: E, numbers of a state.
-        form: what is made of the states.
-
-    Returns:
-        (texts, dimensions) float32.
+        pooling: which states of a text count.
 
     Raises:
         UnsupportedOption: the bundle gives no states.
         CapacityError: a text does not fit the context.
         DeviceError: the backend failed.
     """
+    return run_texts(runner, texts, give=_given(runner, pooling))
+
+
+def pool_states(
+    pieces: Iterable[RunPiece], texts: Sequence[Int], width: int, form: VectorForm
+) -> NDArray[np.float32]:
+    """Vectors of texts.
+
+    Args:
+        pieces: what running them gives, in the order of each text's tokens.
+        texts: token ids, (n,) int32 each, n at least 1.
+        width: W, numbers of a state.
+        form: what is made of the states.
+
+    Returns:
+        (texts, dimensions) float32.
+    """
     pooled = np.zeros((len(texts), width), np.float64)
     begun = np.zeros(len(texts), np.bool_)
-    for piece in run_texts(runner, texts, give=_given(runner, form.pooling)):
+    for piece in pieces:
         if form.pooling == "mean":
             pooled[piece.place] += piece.rows.sum(axis=0, dtype=np.float64)
         elif form.pooling == "last":
@@ -85,25 +96,20 @@ def of_length_one(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     return found
 
 
-def token_states(runner: StepRunner, texts: Sequence[Int], width: int) -> list[Float]:
-    """States of every token of texts, behind the last norm.
+def join_states(pieces: Iterable[RunPiece], texts: Sequence[Int], width: int) -> list[Float]:
+    """States of every token of texts.
 
     Args:
-        runner: that nobody else uses meanwhile.
+        pieces: what running them gives, in the order of each text's tokens.
         texts: token ids, (n,) int32 each, n at least 1.
-        width: E, numbers of a state.
+        width: W, numbers of a state.
 
     Returns:
-        (n, E) float32 for each text.
-
-    Raises:
-        UnsupportedOption: the bundle gives no states.
-        CapacityError: a text does not fit the context.
-        DeviceError: the backend failed.
+        (n, W) float32 for each text.
     """
     found = [np.empty((len(text), width), np.float32) for text in texts]
     done = [0] * len(texts)
-    for place, rows, _ in run_texts(runner, texts, give=_given(runner, "mean")):
+    for place, rows, _ in pieces:
         found[place][done[place] : done[place] + len(rows)] = rows
         done[place] += len(rows)
     return found

@@ -40,6 +40,25 @@ class _Open(NamedTuple):
     done: int
 
 
+def check_lengths(texts: Sequence[Int], context: int, begun: int = 0) -> None:
+    """Refuses texts that do not fit.
+
+    Args:
+        texts: token ids, (n,) int32 each.
+        context: most tokens of one.
+        begun: tokens that stand before each.
+
+    Raises:
+        CapacityError: one is longer; naming its place.
+    """
+    for place, text in enumerate(texts):
+        if begun + len(text) > context:
+            raise CapacityError(
+                f"text {place} has {begun + len(text)} tokens, more than the context of {context}; "
+                "shorten it, or convert with a larger --context"
+            )
+
+
 def run_texts(
     runner: StepRunner, texts: Sequence[Int], *, give: Given = "logits", after: CellList | None = None
 ) -> Iterator[RunPiece]:
@@ -55,13 +74,7 @@ def run_texts(
         CapacityError: a text does not fit the context; naming its place.
         DeviceError: the backend failed.
     """
-    begun = 0 if after is None else after.length
-    for place, text in enumerate(texts):
-        if begun + len(text) > runner.context:
-            raise CapacityError(
-                f"text {place} has {begun + len(text)} tokens, more than the context of {runner.context}; "
-                "shorten it, or convert with a larger --context"
-            )
+    check_lengths(texts, runner.context, 0 if after is None else after.length)
     every_row = give.startswith("every")
     waiting = iter(enumerate(texts))
     left = sum(len(text) for text in texts)

@@ -6,7 +6,14 @@ from dataclasses import replace
 import pytest
 
 from edgesdk.errors import UnsupportedOption
-from edgesdk_converters.step_sizes import DECODED, PROMPT, open_sizes, resizable_sizes, static_sizes
+from edgesdk_converters.step_sizes import (
+    DECODED,
+    PROMPT,
+    open_sizes,
+    resizable_sizes,
+    static_sizes,
+    whole_text_sizes,
+)
 from edgesdk_converters.targets import find_targets
 
 TOKENS = (1, 8, 16, 32, 64, 96, 128)
@@ -64,3 +71,18 @@ def test_open_sizes_are_those_of_a_resizable_file_under_one_name():
         replace(size, signature="") for size in resizable_sizes(1024)
     )
     assert {size.signature for size in open_sizes(1024)} == {"step"}
+
+
+@pytest.mark.parametrize("context", [16, 17, 700, 2048, 8192])
+def test_steps_of_whole_texts_reach_the_context_and_waste_a_third_at_most(context):
+    sizes = whole_text_sizes(context)
+    assert (sizes[0].tokens, sizes[-1].tokens) == (16, context)
+    assert {(s.cells, s.rows, s.signature) for s in sizes} == {(1, 1, "step_text")}
+    for smaller, larger in itertools.pairwise(s.tokens for s in sizes):
+        assert larger <= smaller * 3 / 2
+
+
+@pytest.mark.parametrize("context", [15, 8193])
+def test_other_contexts_of_whole_texts_are_refused(context):
+    with pytest.raises(UnsupportedOption, match="expected 16 to 8192"):
+        whole_text_sizes(context)

@@ -146,6 +146,8 @@ NAMES = [
     "Unread",
     "UnsupportedOption",
     "Variant",
+    "VectorFigures",
+    "VectorParity",
     "VocabularyRecord",
     "WeightRecord",
     "__version__",

@@ -26,6 +26,7 @@ def read_gemma(config: ConfigReader) -> DecoderSpec:
     """Full attention, and no norms on outputs; `gelu` in old files means its tanh approximation."""
     config.expect("hidden_act", "gelu", "gelu_pytorch_tanh")
     plain = _read_gemma(config, "gemma", scale_key=None)
+    config.expect("use_bidirectional_attention", False)
     L = len(plain.layers)
     return replace(
         plain, layers=make_layers([None] * L, [read_rotary(config, plain)] * L), post_norms=False
@@ -44,6 +45,7 @@ def read_gemma2(config: ConfigReader) -> DecoderSpec:
 
 def _read_capped(config: ConfigReader, name: str) -> UniformDecoder:
     plain = _read_gemma(config, name)
+    config.expect("use_bidirectional_attention", False)
     L = len(plain.layers)
     # Hugging Face's defaults are 50 and 30: a file that leaves them out does not mean none.
     for key in ("attn_logit_softcapping", "final_logit_softcapping"):
@@ -59,26 +61,33 @@ def _read_capped(config: ConfigReader, name: str) -> UniformDecoder:
 
 
 def read_gemma3(config: ConfigReader) -> DecoderSpec:
-    """Layers with a window rotate with one base, those that see everything with another."""
+    """Layers with a window rotate with one base, those that see everything with another.
+
+    EmbeddingGemma is one whose tokens see the whole text, within a window of both ways.
+    """
     plain = _read_gemma(config, "gemma3")
     L = len(plain.layers)
     config.expect("attn_logit_softcapping")  # transformers has the key but applies no cap
     every = config.integer("sliding_window_pattern", PATTERN)
     window = config.optional_integer("sliding_window")
+    whole = config.flag("use_bidirectional_attention", False)
+    if whole and window is not None:  # in all, of which transformers makes an exclusive bound either way
+        window = window // 2 + 1
     windows = read_windows(config, L, window, lambda i: (i + 1) % every != 0)
     everywhere, local = _read_rotaries(config, plain)
-    return replace(
+    softcap = config.optional_number("final_logit_softcapping")
+    spec = replace(
         plain,
         layers=make_layers(windows, [everywhere if window is None else local for window in windows]),
         qk_norm=True,
-        logits_softcap=config.optional_number("final_logit_softcapping"),
+        logits_softcap=None if whole else softcap,
     ).spec()
+    return replace(spec, is_causal=not whole)
 
 
 def _read_gemma(
     config: ConfigReader, name: str, scale_key: str | None = "query_pre_attn_scalar"
 ) -> UniformDecoder:
-    config.expect("use_bidirectional_attention", False)
     plain = read_common(
         config,
         name,

@@ -67,6 +67,7 @@ class Checkpoint:
         source: provenance with digests.
         licence: SPDX-like name, when the checkpoint says.
         embedding: how it embeds texts, for a model that was trained to.
+        projection: (W, E) float32, which its states are put through behind the last norm; None without.
         notes: what was decided or left out in reading it, a line each.
     """
 
@@ -80,3 +81,4 @@ class Checkpoint:
     licence: str | None
     notes: tuple[str, ...] = ()
     embedding: EmbeddingRecord | None = None
+    projection: NDArray[np.float32] | None = None

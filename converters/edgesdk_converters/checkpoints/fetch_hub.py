@@ -24,8 +24,14 @@ _WANTED = [
     "README.md",
 ]
 # A pattern's star matches folders too: those hold the same weights in other formats, but for the settings of
-# sentence-transformers' modules, in folders such as 1_Pooling.
-_UNWANTED = ["[!1-9]*/*.json", "*/*.safetensors", "consolidated*.safetensors"]
+# sentence-transformers' modules, in folders such as 1_Pooling, and the weights of those that have some
+# (2_Dense).
+_UNWANTED = [
+    "[!1-9]*/*.json",
+    "[!1-9]*/*.safetensors",
+    "[1-9][!_]*/*.safetensors",
+    "consolidated*.safetensors",
+]
 _HUB_VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 

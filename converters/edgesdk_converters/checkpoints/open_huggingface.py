@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from edgesdk.bundle.manifest import Source, SourceFile
 from edgesdk.errors import CheckpointError
 from edgesdk_converters.checkpoints.checkpoint import Checkpoint
+from edgesdk_converters.checkpoints.dense_modules import WEIGHTS
 from edgesdk_converters.checkpoints.digests import Progress, describe_file
 from edgesdk_converters.checkpoints.generation_defaults import generation_defaults
 from edgesdk_converters.checkpoints.huggingface_tokenizer import read_huggingface_tokenizer
@@ -65,11 +67,17 @@ def open_huggingface(
     lattice = LatticeTensors(part.tensors) if hashed else None
     config = {key: value for key, value in part.config.items() if packing is None or key not in _PACKED}
     tokenizer = read_huggingface_tokenizer(folder, config, generation)
+    sentences = read_sentence_transformer(folder, part.config)
     recommended, notes = generation_defaults(generation)
     place = location or folder.resolve().name
-    files = tuple(
-        describe_file(path, progress) if hashed else SourceFile(path.name, "", path.stat().st_size)
-        for path in weights.paths
+
+    def describe(path: Path) -> SourceFile:
+        return describe_file(path, progress) if hashed else SourceFile(path.name, "", path.stat().st_size)
+
+    dense = () if sentences is None else sentences.folders
+    files = (
+        *(describe(path) for path in weights.paths),
+        *(replace(describe(each / WEIGHTS), name=f"{each.name}/{WEIGHTS}") for each in dense),
     )
     return Checkpoint(
         name=place.rsplit("/", 1)[-1],
@@ -80,7 +88,8 @@ def open_huggingface(
         generation=recommended,
         source=Source("huggingface", place, files, revision),
         licence=_licence(folder),
-        embedding=read_sentence_transformer(folder, part.config),
+        embedding=None if sentences is None else sentences.record,
+        projection=None if sentences is None else sentences.projection,
         notes=(
             *part.notes,
             *(() if packing is None else (str(packing),)),

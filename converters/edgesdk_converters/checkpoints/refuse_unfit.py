@@ -28,6 +28,9 @@ _WHY = (
         "xlm-roberta",
     ),
 )
+_WHOLE_TEXT = {("gemma3_text", "use_bidirectional_attention")}
+"""Architectures that are read so, by the key that says it."""
+
 UNFIT = {name: why for why, names in _WHY for name in names.split()}
 """`model_type`, or `general.architecture` of a GGUF file -> what it has."""
 
@@ -52,12 +55,12 @@ def refuse_encoder(config: Mapping[str, object]) -> None:
         config: of the text model, with Hugging Face's keys.
 
     Raises:
-        CheckpointError: naming the key that says so (docs/decisions/0048).
+        CheckpointError: naming the key that says so (docs/decisions/0051).
     """
     for key, value in (("use_bidirectional_attention", True), ("is_causal", False)):
-        if config.get(key) is value:
+        if config.get(key) is value and (config.get("model_type"), key) not in _WHOLE_TEXT:
             raise CheckpointError(
-                f"config.{key} is {value}: tokens of this model see the whole text, as EmbeddingGemma's, and "
-                "steps see what came before; to compare texts take a causal embedder, such as "
+                f"config.{key} is {value}: tokens of this model see the whole text, which is known of "
+                "EmbeddingGemma (gemma3_text) alone; to compare texts take that, a causal embedder, such as "
                 "Qwen3-Embedding, or an encoder with an ONNX file (docs/embeddings.md)"
             )

@@ -1,16 +1,22 @@
 """What sentence-transformers' files say of a model that embeds texts (its 5.1: `modules.json`, `models/`).
 
-A model is a list of modules: the transformer, how its states are pooled, and perhaps that vectors are
-normalised. Others (a dense layer, word weights) are refused by name, and so is pooling that is not known.
+A model is a list of modules: the transformer, how its states are pooled, perhaps dense layers
+(`dense_modules`), and perhaps that vectors are normalised. Others (word weights) are refused by name, and so
+is pooling that is not known.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgesdk.bundle.embedding_record import EmbeddingRecord, Pooling, pooling_modes
 from edgesdk.bundle.records import JsonValue
 from edgesdk.errors import CheckpointError, quoted
+from edgesdk_converters.checkpoints.dense_modules import read_dense_modules
 from edgesdk_converters.checkpoints.text_file import (
     Json,
     parse_json,
@@ -26,7 +32,22 @@ _POOLINGS: dict[str, Pooling] = {"mean": "mean", "lasttoken": "last", "cls": "cl
 _MOST_PROMPTS, _MOST_MODULES = 1000, 16
 
 
-def read_sentence_transformer(folder: Path, config: Json) -> EmbeddingRecord | None:
+@dataclass(frozen=True)
+class SentenceTransformer:
+    """What the files say.
+
+    Attributes:
+        record: how texts are embedded.
+        projection: (W, E) float32, the dense layers in one; None without.
+        folders: of the dense layers, with a file of weights each.
+    """
+
+    record: EmbeddingRecord
+    projection: NDArray[np.float32] | None = None
+    folders: tuple[Path, ...] = ()
+
+
+def read_sentence_transformer(folder: Path, config: Json) -> SentenceTransformer | None:
     """Reads how a directory's model embeds texts.
 
     Args:
@@ -34,7 +55,7 @@ def read_sentence_transformer(folder: Path, config: Json) -> EmbeddingRecord | N
         config: its config.json, of the text model.
 
     Returns:
-        The record; None for a directory that is no sentence-transformers model.
+        That; None for a directory that is no sentence-transformers model.
 
     Raises:
         CheckpointError: a file is damaged, or says something this version does not know.
@@ -42,25 +63,31 @@ def read_sentence_transformer(folder: Path, config: Json) -> EmbeddingRecord | N
     if not (folder / MODULES).is_file():
         return None
     kinds = _modules(folder)
-    if [kind for kind, _ in kinds[:2]] != ["Transformer", "Pooling"] or len(kinds) > 3:
+    if [kind for kind, _ in kinds[:2]] != ["Transformer", "Pooling"]:
         raise CheckpointError(
-            f"{folder / MODULES} lists {', '.join(kind for kind, _ in kinds)}; expected Transformer, Pooling "
-            "and perhaps Normalize"
+            f"{folder / MODULES} lists {', '.join(kind for kind, _ in kinds)}; expected Transformer, "
+            "Pooling, and perhaps Dense and Normalize"
         )
-    if len(kinds) == 3 and kinds[2][0] != "Normalize":
+    normalises = kinds[-1][0] == "Normalize"
+    between = kinds[2 : len(kinds) - normalises]
+    other = next((kind for kind, _ in between if kind != "Dense"), None)
+    if other is not None:
         raise CheckpointError(
-            f"{folder / MODULES} has the module {quoted(kinds[2][0])} after pooling; expected Normalize"
+            f"{folder / MODULES} has the module {quoted(other)} after pooling; expected Dense, and Normalize "
+            "at the end"
         )
     settings = read_optional_json(folder / _TRANSFORMER)
     if settings.get("do_lower_case"):
         raise CheckpointError(f"{folder / _TRANSFORMER} asks for do_lower_case, which is not known here")
     prompts, default = _prompts(folder)
-    return EmbeddingRecord(
+    record = EmbeddingRecord(
         pooling=_pooling(folder / kinds[1][1] / "config.json", config),
-        normalise=len(kinds) == 3,
+        normalise=normalises,
         prompts=prompts,
         default_prompt=default,
     )
+    places = tuple(folder / place for _, place in between)
+    return SentenceTransformer(record, read_dense_modules(places, config) if places else None, places)
 
 
 def _modules(folder: Path) -> list[tuple[str, str]]:

@@ -14,11 +14,14 @@ from dataclasses import replace
 
 from edgesdk.bundle.decoder_block import Attention, Convolution, FeedForward, LayerInputs
 from edgesdk.bundle.decoder_spec import DecoderSpec
-from edgesdk.bundle.stack_record import BEFORE, picks
+from edgesdk.bundle.stack_record import BEFORE, STATES, picks
 from edgesdk.bundle.step_contract import step_contract
 from edgesdk.bundle.step_names import CACHE, NEW, CellName, graph_tensors
 from edgesdk_converters.graph import ops
 from edgesdk_converters.graph.graph import Graph, GraphBuilder
+
+PROJECTION = "projection"
+"""The matrix behind the last norm of a decoder that gives states only."""
 
 
 def build_decoder(spec: DecoderSpec) -> Graph:
@@ -28,7 +31,9 @@ def build_decoder(spec: DecoderSpec) -> Graph:
         A graph with inputs `tokens` (T,), `positions` (T,), `mask` (T, S+T), `window_mask` (T, S+T)
         when a layer has a sliding window, `rows` (R,), and keys and values (K, S, D) of every layer with
         cells of its own; outputs `logits` (R, V), and new keys and values (K, T, D) of the same layers. With
-        convolutions also `before` and `picks_j`, and what each keeps of the new tokens (1, T, E).
+        convolutions also `before` and `picks_j`, and what each keeps of the new tokens (1, T, E). Where
+        tokens see the whole text masks are (T, T), there are neither rows nor cells, and the output is
+        `states` (T, W).
     """
     return _DecoderBuilder(spec).build()
 
@@ -66,6 +71,14 @@ class _DecoderBuilder:
             if block.scaled:
                 factors = g.weight(f"{at}.scale", (spec.hidden_size,))
                 (x,) = g.add(ops.ScaleColumns(), [x, factors], f"{at}.out")
+        if spec.is_causal:
+            self._head(x, table)
+        else:
+            self._states(x)
+        return g.build([*(port.name for port in tensors.ports_out), *(new.name for new in tensors.new)])
+
+    def _head(self, x: str, table: str) -> None:
+        spec, g = self.spec, self.g
         (x,) = g.add(ops.TakeRows(), [x, "rows"], "last")
         x = self._norm(x, "final_norm", spec.hidden_size)
         head = table if spec.tied_head else g.weight("head", (spec.logits_size, spec.hidden_size))
@@ -76,7 +89,14 @@ class _DecoderBuilder:
             x = self._scale(x, spec.logits_scale, "logits" if last else "logits.scaled")
             if spec.logits_softcap is not None:
                 g.add(ops.Softcap(spec.logits_softcap), [x], "logits")
-        return g.build([*(port.name for port in tensors.ports_out), *(new.name for new in tensors.new)])
+
+    def _states(self, x: str) -> None:
+        spec, g, E = self.spec, self.g, self.spec.hidden_size
+        if spec.projection is None:
+            g.add(ops.RmsNorm(spec.norm_eps), [x, g.weight("final_norm", (E,))], STATES)
+            return
+        x = self._norm(x, "final_norm", E)
+        g.add(ops.Linear(), [x, g.weight(PROJECTION, (spec.projection, E))], STATES)
 
     def _attention(self, x: str, at: str, mixer: Attention, layer: int) -> str:
         """Attention over the cells of a layer: its own, which it gives new keys and values, or another's."""
@@ -105,9 +125,10 @@ class _DecoderBuilder:
             else:
                 g.add(ops.HeadsFirst(), [y], str(CellName(part, NEW, layer)))
         new, cache = ([str(CellName(side, kind, layer)) for side in "kv"] for kind in (NEW, CACHE))
+        cells = cache if self.spec.is_causal else []
         attend = ops.Attend(mixer.scale, mixer.softcap, layer, mixer.window)
         mask = "mask" if mixer.window is None else "window_mask"
-        (y,) = g.add(attend, [query, *new, mask, *cache], f"{at}.attended")
+        (y,) = g.add(attend, [query, *new, mask, *cells], f"{at}.attended")
         (y,) = g.add(ops.MergeHeads(), [y], f"{at}.merged")
         return self._linear(y, f"{at}.o", E, H * D, mixer.out_bias)
 

@@ -142,19 +142,22 @@ def turn(op: ops.Rotate, xp: Namespace, x: Array, cos: Array, sin: Array) -> Arr
 
 
 def _attend(
-    op: ops.Attend, xp: Namespace, q: Array, k_new: Array, v_new: Array, mask: Array, k: Array, v: Array
+    op: ops.Attend, xp: Namespace, q: Array, k_new: Array, v_new: Array, mask: Array, *cells: Array
 ) -> tuple[Array, ...]:
     T, H, D = q.shape
-    K = k.shape[0]
+    K = k_new.shape[0]
+    k, v = k_new, v_new
+    if cells:
+        k, v = xp.concatenate([cells[0], k], axis=1), xp.concatenate([cells[1], v], axis=1)
     grouped = xp.transpose(q.reshape(T, K, H // K, D), (1, 2, 0, 3))  # (K, G, T, D)
-    keys = xp.swapaxes(xp.concatenate([k, k_new], axis=1), 1, 2)[:, None]  # (K, 1, D, S+T)
+    keys = xp.swapaxes(k, 1, 2)[:, None]  # (K, 1, D, S+T)
     scores = (grouped @ keys) * np.float32(op.scale)
     if op.softcap is not None:
         scores = xp.tanh(scores / np.float32(op.softcap)) * np.float32(op.softcap)
     scores = scores + mask[None, None]
     scores = xp.exp(scores - xp.max(scores, axis=-1, keepdims=True))
     weights = scores / xp.sum(scores, axis=-1, keepdims=True)
-    out = weights @ xp.concatenate([v, v_new], axis=1)[:, None]  # (K, G, T, D)
+    out = weights @ v[:, None]  # (K, G, T, D)
     return (xp.transpose(out, (2, 0, 1, 3)).reshape(T, H, D),)
 
 

@@ -1,4 +1,4 @@
-"""Plain causal evaluation of whole sequences with the step graph: no cells, every row's logits.
+"""Plain evaluation of whole sequences with the step graph: no cells, every row's logits or states.
 
 Several sequences go through one pass as rows that cannot see each other, so each weight is read once.
 """
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk.bundle.stack_record import GATES, SOURCES, STREAMS
+from edgesdk.bundle.stack_record import GATES, SOURCES, STATES, STREAMS
 from edgesdk.bundle.step_contract import step_contract
 from edgesdk.bundle.step_names import graph_tensors
 from edgesdk_converters.graph.attend_apart import APART
@@ -30,15 +30,19 @@ def sequence_inputs(
     positions = np.concatenate([np.arange(len(s), dtype=np.int32) for s in sequences])
     owner = np.concatenate([np.full(len(s), i, np.int32) for i, s in enumerate(sequences)])
     distance = positions[:, None] - positions[None, :]
-    seen = (owner[:, None] == owner[None, :]) & (distance >= 0)
+    seen = owner[:, None] == owner[None, :]
+    if spec.is_causal:
+        seen &= distance >= 0
     inputs: dict[str, NDArray[np.generic]] = {
         "tokens": tokens,
         "positions": positions,
         "mask": np.where(seen, np.float32(0), MASKED),
-        "rows": np.arange(len(tokens), dtype=np.int32),
     }
+    if spec.is_causal:
+        inputs["rows"] = np.arange(len(tokens), dtype=np.int32)
     if spec.window is not None:
-        inputs["window_mask"] = np.where(seen & (distance < spec.window), np.float32(0), MASKED)
+        near = np.abs(distance) < spec.window
+        inputs["window_mask"] = np.where(seen & near, np.float32(0), MASKED)
     inputs |= closed_gates(program, len(tokens))
     inputs |= predecessor_inputs(spec, seen, distance)
     for cells in graph_tensors(step_contract(spec)).cells:
@@ -83,8 +87,28 @@ def sequence_logits(
     wanted = [np.arange(end - count, end, dtype=np.int32) for end, count in zip(ends, counts, strict=True)]
     inputs["rows"] = np.concatenate(wanted)
     lowerings = APART if xp is np else None
-    logits = np.asarray(evaluate(program.graph, program.weights, inputs, xp, lowerings)["logits"])
+    found = evaluate(program.graph, program.weights, inputs, xp, lowerings)
+    return _parts(np.asarray(found["logits"]), counts)
+
+
+def sequence_states(
+    program: Program, sequences: Sequence[NDArray[np.int32]]
+) -> Iterator[NDArray[np.float32]]:
+    """States of every token of each sequence, of a program whose tokens see the whole text.
+
+    Args:
+        program: the model.
+        sequences: (n,) int32 each.
+
+    Yields:
+        (n, W) float32 for each sequence, in order.
+    """
+    found = evaluate(program.graph, program.weights, sequence_inputs(program, sequences))
+    return _parts(np.asarray(found[STATES]), [len(sequence) for sequence in sequences])
+
+
+def _parts(rows: NDArray[np.float32], counts: Sequence[int]) -> Iterator[NDArray[np.float32]]:
     start = 0
     for count in counts:
-        yield logits[start : start + count]
+        yield rows[start : start + count]
         start += count

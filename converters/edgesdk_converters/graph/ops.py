@@ -192,7 +192,8 @@ class Attend:
     """Attention of new tokens over cells and over each other, one softmax over both.
 
     queries (T, H, D), new keys and new values (K, T, D) each, mask (T, S+T), cells of keys and of values
-    (K, S, D) each -> (T, H, D). The mask is added to the scaled (and soft-capped) scores.
+    (K, S, D) each -> (T, H, D). The mask is added to the scaled (and soft-capped) scores. Without cells the
+    mask is (T, T).
 
     Attributes:
         scale: scores are multiplied by it.
@@ -208,10 +209,11 @@ class Attend:
 
     def infer(self, *shapes: Shape) -> tuple[Shape, ...]:
         """Output shapes."""
-        _expect(len(shapes) == 6, self, shapes)
-        (T, H, D), (K, *_), _, mask, cache, _ = shapes
+        _expect(len(shapes) in (4, 6), self, shapes)
+        (T, H, D), (K, *_), _, mask, *cells = shapes
         _expect(shapes[1] == shapes[2] == (K, T, D), self, shapes)
-        _expect(mask == (T, "S+T") and cache == shapes[5] == (K, "S", D), self, shapes)
+        _expect(mask == (T, "S+T" if cells else T), self, shapes)
+        _expect(all(each == (K, "S", D) for each in cells), self, shapes)
         _expect(isinstance(H, int) and isinstance(K, int) and H % K == 0, self, shapes)
         return (shapes[0],)
 

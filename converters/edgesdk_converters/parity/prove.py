@@ -154,7 +154,7 @@ def measure(
         DeviceError: the backend cannot run the variant.
     """
     agreement = Agreement()
-    with _load_packed(bundle, variant, backend) as model:
+    with load_packed(bundle, variant, backend) as model:
         for text, logits in zip(reference.texts, reference.logits, strict=True):
             fitting = text[: variant.context]
             agreement.add(fitting, model.score(fitting), logits[: len(fitting)])
@@ -166,7 +166,7 @@ def measure(
         return Measured(backend, found, same, tuple(greedy_texts(model, prompts(), GREEDY_TOKENS)))
 
 
-def _load_packed(bundle: Path, variant: Variant, backend: str) -> Model:
+def load_packed(bundle: Path, variant: Variant, backend: str) -> Model:
     """Loads a variant, again where that has packed its weights.
 
     Who has packed holds more than who finds packed weights, which the reference's come on top of: of 1.07

@@ -30,7 +30,7 @@ import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 from edgesdk.bundle.records import from_json
 from edgesdk.errors import BundleError, UnsupportedOption
@@ -139,6 +139,8 @@ class Recipe:
             already lies on a 4-bit grid.
         gate_perplexity_ratio: highest accepted ratio to the reference.
         gate_top1_agreement: lowest accepted share of equal most-likely tokens.
+        gate_cosine: lowest accepted cosine between a text's vectors, of models that give states only.
+        gate_order: lowest accepted agreement on which of two texts is nearer to a third, of the same.
         rotate_values: turn values within each head, and the output projection back.
         scale_channels: move magnitude between neighbouring layers, as calibration data advise.
         keep_blocks: weights keep the integers and scales of a GGUF file wherever a target's kernels
@@ -155,6 +157,8 @@ class Recipe:
     rotate: bool = False
     gate_perplexity_ratio: float = 1.8
     gate_top1_agreement: float = 0.5
+    gate_cosine: float = 0.8
+    gate_order: float = 0.8
     rotate_values: bool = False
     scale_channels: bool = False
     keep_blocks: bool = False
@@ -167,6 +171,9 @@ class Recipe:
             raise ValueError(f"gate_perplexity_ratio is {self.gate_perplexity_ratio}, expected 1 to 1000000")
         if not 0 <= self.gate_top1_agreement <= 1:
             raise ValueError(f"gate_top1_agreement is {self.gate_top1_agreement}, expected 0 to 1")
+        for name in ("gate_cosine", "gate_order"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected 0 to 1")
         if not 0 <= self.outliers <= 64:
             raise ValueError(f"outliers is {self.outliers}, expected 0 to 64")
 
@@ -220,6 +227,14 @@ class Recipe:
         return next((rule for rule in self.rules if rule.matches(weight)), None)
 
 
+class _VectorGates(TypedDict):
+    gate_cosine: float
+    gate_order: float
+
+
+_INT8_VECTORS: _VectorGates = {"gate_cosine": 0.97, "gate_order": 0.94}
+
+
 def find_recipe(name: str) -> Recipe:
     """Reads a recipe's name, or the file that it names.
 
@@ -236,9 +251,9 @@ def find_recipe(name: str) -> Recipe:
             )
         return replace(recipe, name=name, activations=(ActivationRule("*"),))
     if name == "f32":
-        return Recipe(name, (), "float32", False, 1.001, 0.999)
+        return Recipe(name, (), "float32", False, 1.001, 0.999, gate_cosine=0.9999, gate_order=0.995)
     if name == "f16":
-        return Recipe(name, (), "float16", False, 1.005, 0.99)
+        return Recipe(name, (), "float16", False, 1.005, 0.99, gate_cosine=0.999, gate_order=0.99)
     int8 = Scheme(8, None, "round")
     # Nothing in calibration text is a stream's row, so there is nothing to choose their integers by.
     parts = Rule("*.stream_?", int8)
@@ -247,15 +262,16 @@ def find_recipe(name: str) -> Recipe:
         exact = Rule("*.rotation", None)
         rounds = name.endswith("-round")
         rest = int8 if rounds else Scheme(8, None, "gptq")
-        return Recipe(
-            name, (exact, parts, Rule("*", rest)), "float32", True, 1.05, 0.85, scale_channels=not rounds
-        )
+        every = (exact, parts, Rule("*", rest))
+        return Recipe(name, every, "float32", True, 1.05, 0.85, scale_channels=not rounds, **_INT8_VECTORS)
     if name in ("source", "source-h4"):
         # What only exists because blocks are kept or channels separated is small and stays exact.
         small = tuple(Rule(pattern, None) for pattern in ("*.minimums", "*.side", "outliers.*"))
         if name == "source":
             rules = (*small, Rule("*", int8))
-            return Recipe(name, rules, "float16", False, 1.05, 0.85, keep_blocks=True, outliers=8)
+            return Recipe(
+                name, rules, "float16", False, 1.05, 0.85, keep_blocks=True, outliers=8, **_INT8_VECTORS
+            )
         # A quarter of a small model's bytes are its table: the cheapest to give up (docs/quantisation.md).
         table = Scheme(4, 32, "gptq")
         rules = (*small, *(Rule(n, table, requantise=True) for n in ("embed", "head")), Rule("*", int8))
@@ -270,7 +286,9 @@ def find_recipe(name: str) -> Recipe:
     block = int(match[1]) if match[1] else None
     int4 = Scheme(4, block, "clip_search" if match[2] else "gptq")
     rules = (parts, Rule("embed", int8), Rule("head", int8), Rule("*", int4))
-    return Recipe(name, rules, "float32", False, 1.8 if block else 4.0, 0.5 if block else 0.3)
+    if block:
+        return Recipe(name, rules, "float32", False, 1.8, 0.5)
+    return Recipe(name, rules, "float32", False, 4.0, 0.3, gate_cosine=0.65, gate_order=0.7)
 
 
 def read_recipe(path: Path) -> Recipe:

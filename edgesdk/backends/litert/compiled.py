@@ -283,7 +283,7 @@ class CompiledStepBackend:
         first = smallest_step(self._shapes)
         index, inputs, tensors = self._inputs_of(first)
         largest = max(shape for shape in self._shapes if shape.signature == first.signature)
-        mask = next(tensor for tensor in tensors.ports_in if tensor.new_first)
+        mask = next(tensor for tensor in tensors.ports_in if tensor.port.name == "mask")
         found = self._model.input_shape(index, inputs.index(mask.name))
         expected = mask.shape(largest)
         if found != expected:

@@ -105,15 +105,16 @@ def prove(path: Path, name: str, threads: int) -> None:
         arrays.tokens[:] = np.arange(shape.tokens) % vocab_size
         arrays.positions[:], arrays.rows[:] = 0, 0
         for mask in (arrays.mask, arrays.window_mask):
-            if mask is not None:
-                mask[:, : shape.cells] = -1e9
-                mask[:, shape.cells :] = np.where(np.eye(shape.tokens, dtype=bool), 0, -1e9)
-        for array in (arrays.logits, *arrays.kv_new.arrays):
+            if mask is not None:  # cells first, where there are some
+                mask[:, : -shape.tokens] = -1e9
+                mask[:, -shape.tokens :] = np.where(np.eye(shape.tokens, dtype=bool), 0, -1e9)
+        given = arrays.port(backend.contracts[MAIN].outputs[0].name)  # logits, or states where there are none
+        for array in (given, *arrays.kv_new.arrays):
             array[...] = np.nan
         backend.run(shape, allocate_cells(backend.contracts[shape.stack].groups, shape.cells))
-        if not (np.isfinite(arrays.logits).all() and all_finite(arrays.kv_new)):
+        if not (np.isfinite(given).all() and all_finite(arrays.kv_new)):
             raise DeviceError(f"its step {shape.signature} leaves results unwritten")
-        rows.append(arrays.logits[0].copy())
+        rows.append(given[0].copy())
     # The first token sees itself only, whatever the size; another rounding may be chosen for another T.
     spread = float(np.ptp(rows[0]))
     if not spread or not np.array_equal(rows[0], rows[2]) or np.abs(rows[0] - rows[1]).max() > spread / 4:

@@ -332,7 +332,7 @@ def test_no_architecture_is_both_known_and_refused():
         (QWEN25, {"layer_types": ["sliding_attention"] * 24}, "sliding_window"),
         (QWEN25, {"attention_bias": False}, "attention_bias"),
         (GEMMA3, {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
-        (GEMMA3, {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+        (GEMMA, {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
         (SMOLLM3, {"no_rope_layers": [2] * 36}, "no_rope_layers"),
         (INTERNLM3, {"qkv_bias": True}, "config.bias"),
         (GRANITE4, {"num_local_experts": 32}, "num_local_experts is 32"),

@@ -314,10 +314,11 @@ def test_of_folders_only_templates_are_fetched():
     from huggingface_hub.utils import filter_repo_objects
 
     wanted = ["config.json", "model-00001-of-00002.safetensors", "additional_chat_templates/tool_use.jinja"]
-    wanted += ["modules.json", "1_Pooling/config.json"]
+    wanted += ["modules.json", "1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors"]
     others = [
         "onnx/config.json",
         "original/model.safetensors",
+        "1.5B/model.safetensors",
         "consolidated.safetensors",
         "a/tool_use.jinja",
     ]

@@ -1,11 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from edgesdk.backends.cell_arrays import allocate_cells
 from edgesdk.backends.fake import FakeStepBackend
+from edgesdk.backends.protocol import MASKED, NO_CELLS
 from edgesdk.backends.step_buffers import StepArrays
 from edgesdk.bundle.step_contract import main_stack
-from edgesdk.bundle.step_shape import MAIN
+from edgesdk.bundle.step_shape import MAIN, StepShape
 from edgesdk.devices.receipt import Runner
 from edgesdk.dispatch.adapt_step import StepAdapter
 from edgesdk.dispatch.failover_steps import FailoverStepBackend
@@ -75,3 +78,29 @@ def test_float16_cells_are_widened_as_they_are(spec, shapes):
     assert seen.dtype == np.float16
     assert np.array_equal(seen[:, :, :, :16], cells.arrays[0])
     assert not seen[:, :, :, 16:].any()
+
+
+class WholeTexts:
+    """A step without cells: every state is the number of tokens that its row sees."""
+
+    def __init__(self, spec, shapes):
+        self.contracts, self.shapes = main_stack(spec), tuple(shapes)
+        self._arrays = StepArrays(self.contracts)
+        self.buffers = self._arrays.buffers
+
+    def run(self, shape, cells):
+        assert cells is NO_CELLS
+        arrays = self.buffers(shape)
+        arrays.port("states")[:] = (arrays.mask == 0).sum(axis=1, keepdims=True)
+
+
+def test_masks_of_whole_texts_hide_what_a_larger_size_has_beyond_them(spec):
+    whole = replace(spec(8), is_causal=False)
+    small, large = (StepShape(T, 1, 1, "step_text") for T in (4, 6))
+    own, other = WholeTexts(whole, [small]), WholeTexts(whole, [large])
+    arrays = own.buffers(small)
+    arrays.mask[:] = MASKED
+    arrays.mask[:3, :3], arrays.mask[3, 3] = 0, 0
+    StepAdapter(other, (small,)).run(small, arrays, NO_CELLS)
+    assert arrays.port("states")[:, 0].tolist() == [3, 3, 3, 1]
+    assert other.buffers(large).port("states")[:, 0].tolist() == [3, 3, 3, 1, 1, 1]

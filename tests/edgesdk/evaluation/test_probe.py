@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from edgesdk.errors import BundleError
 from edgesdk.evaluation.agreement import Agreement
 from edgesdk.evaluation.chats import Chats
-from edgesdk.evaluation.probe import LIMIT_BYTES, check_probe, read_probe, write_probe
+from edgesdk.evaluation.probe import check_probe, read_probe, write_probe
+from edgesdk.evaluation.probe_file import LIMIT_BYTES
 
 V = 330  # of the fake model
 

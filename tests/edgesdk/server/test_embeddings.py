@@ -2,6 +2,7 @@
 
 import base64
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,8 @@ def vectors(bundle):
         yield model.embed(TEXTS)
 
 
-@pytest.fixture(scope="module")
-def embedder(bundle):
+@contextmanager
+def serving(bundle):
     loading = LoadOptions(variant="litert-f32", threads=1)
     host = ModelHost({"tiny": bundle}, loading, {}, memory_bytes=1 << 30)
     host.preload(["tiny"])
@@ -43,6 +44,12 @@ def embedder(bundle):
     listening.stop()
     thread.join(20)
     assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def embedder(bundle):
+    with serving(bundle) as served:
+        yield served
 
 
 def close(found, expected):
@@ -123,3 +130,29 @@ def test_many_at_once_are_as_one(embedder, vectors):
         close([each["embedding"] for each in answer["data"]], vectors)
     assert len(found) == 4
     embedder.wait_idle()
+
+
+def test_a_model_that_gives_vectors_only(converted_once):
+    bundle = converted_once(
+        DATA / "embedders" / "embeddinggemma",
+        targets=("litert",),
+        recipes=("f32", "w8-round"),
+        context=700,
+        allow_parity_miss=True,
+    )
+    with edgesdk.load(bundle, variant="litert-f32", threads=1) as model:
+        expected = model.embed(TEXTS)
+    with serving(bundle) as served:
+        status, answer, _ = served.client.post("/v1/embeddings", {"model": "tiny", "input": TEXTS})
+        assert status == 200
+        close([each["embedding"] for each in answer["data"]], expected)
+        for path, asked in (
+            ("/v1/completions", {"prompt": "The"}),
+            ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hello"}]}),
+            ("/v1/messages", {"max_tokens": 4, "messages": [{"role": "user", "content": "Hello"}]}),
+        ):
+            status, answer, _ = served.client.post(path, {"model": "tiny", **asked})
+            assert status == 400, path
+            assert "gives vectors only" in answer["error"]["message"], path
+        assert served.client.get("/metrics")[0] == 200
+        assert served.client.get("/v1/models")[0] == 200

@@ -8,7 +8,8 @@ stand first because S may vary: what is cut from the front needs no number that 
 share a KV head are rows of one product, head by head, so the mask is tiled once for all layers. float16
 cells are multiplied as they are for one token, which reads them once; for more they become float32 first,
 because XNNPACK's float16 products take half as long again. Where a processor would sum in float16, there is
-a form for one token and for a few that turns them to float32, too (docs/decisions/0045).
+a form for one token and for a few that turns them to float32, too (docs/decisions/0045). Where tokens see
+the whole text there are no cells, and new keys and values are all there is.
 """
 
 from __future__ import annotations
@@ -33,13 +34,22 @@ def lower_attend(state: Lowering, node: Node, x: list[int]) -> int:
     op, out = cast(Attend, node.op), node.outputs[0]
     q, mask = x[0], x[3]
     T, H, D = state.shape(state.graph.values[node.inputs[0]].shape)
-    K, S, _ = state.shape(state.graph.values[node.inputs[4]].shape)
+    K = state.shape(state.graph.values[node.inputs[1]].shape)[0]
     G = H // K
     if op.scale != 1.0:  # of queries: there are fewer numbers in them than in scores
         q = state.binary(
             "MUL", q, state.subgraph.number(op.scale), f"{out}.q.scaled", state.subgraph.shape(q)
         )
     query = _queries(state, q, f"{out}.q", (T, K, G, D))
+    options = state.schema.SoftmaxOptionsT()
+    options.beta = 1.0
+    if len(x) == 4:  # there are no cells
+        scores = _product(state, query, x[1], f"{out}.scores", (K, G * T, T), transpose_b=True)
+        scores = _mask(state, op, scores, mask, f"{out}.masked", (K, G, T, T))
+        shares = state.emit("SOFTMAX", [scores], f"{out}.shares", (K, G * T, T), options)
+        y = _product(state, shares, x[2], f"{out}.y", (K, G * T, D), transpose_b=False)
+        return _rows_first(state, y, out, (T, K, G, D))
+    S = state.shape(state.graph.values[node.inputs[4]].shape)[1]
     N = FEW if state.few else T
     sizes = _Sizes(T, S, K, G, D, N)
     keys = _part(state, node.inputs[1], node.inputs[4], sizes)
@@ -47,8 +57,6 @@ def lower_attend(state: Lowering, node: Node, x: list[int]) -> int:
     joins = T > FEW
     scores = (_joined_scores if joins else _split_scores)(state, out, query, keys, sizes)
     scores = _mask(state, op, scores, mask, f"{out}.masked", (K, G, T, S + N))
-    options = state.schema.SoftmaxOptionsT()
-    options.beta = 1.0
     shares = state.emit("SOFTMAX", [scores], f"{out}.shares", (K, G * T, S + N), options)
     y = (_joined_values if joins else _split_values)(state, out, shares, values, sizes)
     return _rows_first(state, y, out, (T, K, G, D))
