@@ -104,7 +104,7 @@ def lower_factor(hessian: Array) -> Array:
         panel[:, rows] = upper.T
 
         def solve(
-            part: slice, upper: NDArray[np.float64] = upper, panel: NDArray[np.float64] = panel
+            part: slice, upper: NDArray[np.floating] = upper, panel: NDArray[np.float64] = panel
         ) -> None:
             panel[:, part] = np.linalg.solve(upper, panel[:, part])
 
