@@ -193,7 +193,8 @@ def _whole_rows(weight: Array, plan: _Plan) -> tuple[NDArray[np.int8], Array, Lo
 
 def _first_pass(weight: Array, plan: _Plan, scale: Array | None) -> tuple[NDArray[np.int8], Array, Losses]:
     """GPTQ from left to right; `scale` (O,) is given, or searched per block."""
-    scheme, lower, lost = plan.scheme, plan.lower, np.empty_like(weight)
+    scheme, lower = plan.scheme, plan.lower
+    lost: Array = np.empty(weight.shape, np.float32)
     values = np.empty(weight.shape, np.int8)
     scales = np.empty((len(weight), plan.scales), np.float32)
     losses = np.zeros(len(weight))
@@ -203,7 +204,8 @@ def _first_pass(weight: Array, plan: _Plan, scale: Array | None) -> tuple[NDArra
             asked = lost[:, :first] @ lower[span.group, :first].T
         inner = slice(first, at.start)
         moved = asked[:, at.start - first : at.stop - first] + lost[:, inner] @ lower[at, inner].T
-        part = weight[:, at] - moved @ span.first
+        made_good: Array = moved @ span.first
+        part = weight[:, at] - made_good
         if scale is None:
             widest = _widest(part, scheme)
             candidates = np.stack([storable_scale(widest * np.float32(s), scheme) for s in _SHARES])
