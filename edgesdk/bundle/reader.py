@@ -195,7 +195,8 @@ def _check_variant(variant: Variant, manifest: Manifest) -> None:
 def _check_whole_text(where: str, variant: Variant, manifest: Manifest) -> None:
     """What gives states only has sizes, of one stack, and nothing that belongs to cells or a head."""
     spec = manifest.decoder_of(variant)
-    if spec.is_causal != manifest.decoder.is_causal:
+    seen = (spec.is_causal, spec.states_size)
+    if seen[0] != manifest.decoder.is_causal or (not seen[0] and seen[1] != manifest.decoder.states_size):
         raise BundleError(f"{where} and its bundle disagree on what tokens see; convert the bundle again")
     if spec.is_causal:
         if variant.vector_parity is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgesdk.backends import registry
 from edgesdk.backends.registry import find_backends
 from edgesdk.bundle.reader import open_bundle
+from edgesdk.bundle.whole_text import expect_causal
 from edgesdk.devices.choose import GOALS, choose
 from edgesdk.devices.cpu import count_threads
 from edgesdk.devices.measurement import Measurement
@@ -61,7 +62,8 @@ def explain(
 
     Raises:
         BundleError: the bundle is damaged.
-        UnsupportedOption: no variant has the recipe, or so many threads make no sense.
+        UnsupportedOption: no variant has the recipe, so many threads make no sense, or a model that gives
+            vectors only is to be measured.
         DeviceError: no backend opens any of the variants.
     """
     bundle = open_bundle(path)
@@ -79,6 +81,7 @@ def explain(
         raise DeviceError(f"nothing can run {bundle.manifest.name}: {reasons}")
     alike = [c for c in candidates if same_results(c.variant, usable[0].variant)]
     if measure:
+        expect_causal(bundle.manifest.decoder)
         anew = Measuring(True, budget_s, cancelled, say)
         plan = plan_for_goal(bundle, alike, "latency", threads, anew)
         known = {row.key: row for row in plan.measured}
@@ -90,7 +93,9 @@ def explain(
     choices = {"none": "-" if first is None else _name(*first.key)}
     for goal in GOALS:
         found = choose(rows, goal)
-        if found is None:
+        if not bundle.manifest.decoder.is_causal:
+            choices[goal] = "has no meaning: this model gives vectors only"
+        elif found is None:
             choices[goal] = "would be measured first"
         elif found.prefill is found.decode:
             choices[goal] = _name(*found.decode.key)

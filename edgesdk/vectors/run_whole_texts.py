@@ -44,7 +44,8 @@ def run_whole_texts(
     check_lengths(texts, context)
     shapes = sorted(shape for shape in backend.shapes if shape.stack == MAIN)
     turns = turns_of(backend)
-    for places in _steps([len(text) for text in texts]):
+    full = min(FULL_TOKENS, max((shape.tokens for shape in shapes), default=0))
+    for places in _steps([len(text) for text in texts], full):
         held = [texts[place] for place in places]
         total = sum(len(text) for text in held)
         shape = next((shape for shape in shapes if shape.tokens >= total), None)
@@ -60,12 +61,12 @@ def run_whole_texts(
             start = end
 
 
-def _steps(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Places of the texts of each step: one, or as many as fill it."""
+def _steps(lengths: Sequence[int], full: int) -> Iterator[list[int]]:
+    """Places of the texts of each step: one, or as many as fill so many tokens."""
     places: list[int] = []
     total = 0
     for place, length in enumerate(lengths):
-        if places and total + length > FULL_TOKENS:
+        if places and total + length > full:
             yield places
             places, total = [], 0
         places.append(place)

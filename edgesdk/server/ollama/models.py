@@ -73,7 +73,9 @@ async def show(request: Request) -> Response:
             "capabilities": [
                 "completion",
                 *(each for each in ("tools", "thinking") if abilities[each] is not None),
-            ],
+            ]
+            if manifest.decoder.is_causal
+            else ["embedding"],
             "template": "" if template is None else template.source,
             "license": manifest.licence or "",
         }

@@ -24,7 +24,10 @@ def test_it_is_shown_with_its_proof(edgesdk, bundle):
     assert shown.code == 0
     assert "writes no text" in shown.out
     assert "least" in shown.out
-    assert edgesdk("explain", bundle).code == 0
+    explained = edgesdk("explain", bundle)
+    assert (explained.code, explained.out.count("has no meaning")) == (0, 4)
+    assert "litert-f32 with litert" in explained.out
+    assert "gives vectors only" in edgesdk("explain", bundle, "--measure").error
     estimated = edgesdk(
         "convert",
         DATA / "embedders" / "embeddinggemma",

@@ -156,3 +156,5 @@ def test_a_model_that_gives_vectors_only(converted_once):
             assert "gives vectors only" in answer["error"]["message"], path
         assert served.client.get("/metrics")[0] == 200
         assert served.client.get("/v1/models")[0] == 200
+        shown = served.client.post("/api/show", {"model": "tiny"})[1]
+        assert shown["capabilities"] == ["embedding"]

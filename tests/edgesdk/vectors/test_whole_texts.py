@@ -151,6 +151,10 @@ def test_goals_and_drafts_have_no_meaning(bundle):
         (lambda m: m["variants"][0].update(format="onnx-step"), "gives states only and has more"),
         (lambda m: m["variants"][0]["steps"][0].update(cells=2), "gives states only and has more"),
         (lambda m: m["decoder"]["blocks"][0]["mixer"].update(reads=0), "expected an earlier one"),
+        (
+            lambda m: m["variants"][0].update(decoder=m["decoder"] | {"projection": 32}),
+            "disagree on what tokens see",
+        ),
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_refused(bundle, tmp_path, change, expected):
@@ -162,3 +166,13 @@ def test_a_manifest_that_contradicts_itself_is_refused(bundle, tmp_path, change,
     path.write_text(json.dumps(manifest))
     with pytest.raises(BundleError, match=expected):
         open_bundle(copy)
+
+
+def test_short_texts_share_steps_no_longer_than_the_context(converted_once):
+    short = converted_once(EMBEDDER, targets=("litert",), recipes=("f32",), context=64, prove=False)
+    texts = ["gravity", "bread is made of flour", "a"] * 12
+    with edgesdk.load(short, threads=1) as model:
+        assert sum(len(ids) for ids in model.embedding_tokens(texts)) > FULL_TOKENS > model.context
+        together = model.embed(texts)
+        for text, vector in zip(texts[:3], together[-3:], strict=True):
+            np.testing.assert_allclose(model.embed([text])[0], vector, atol=1e-6)
