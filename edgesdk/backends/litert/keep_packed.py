@@ -128,13 +128,9 @@ def keep_packed(name: Path, memory: PackingMemory, place: Callable[[Path, str], 
         if name in _COPIES:
             return
         copy = _Copy(name, memory, place)
-        _COPIES[name] = copy
-    try:
         copy.start()
-    except OSError:
-        with _GUARD:
-            _COPIES.pop(name, None)
-        raise
+        # Last: nobody waits for one that an interruption kept from starting.
+        _COPIES[name] = copy
 
 
 def wait_for(name: Path) -> None:
