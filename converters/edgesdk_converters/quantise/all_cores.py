@@ -2,7 +2,7 @@
 
 NumPy's products have threads of their own, which wait for each other by turning round and round: where other
 programs run as well, that is processor time lost, several times what a product takes. So a product takes one
-core here, and parts take all of them.
+core here, and parts take all of them. It also has the same last bits then, however many cores there are.
 
 It does not know what is done.
 """
@@ -10,8 +10,9 @@ It does not know what is done.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
 
@@ -29,10 +30,17 @@ def on_all_cores(work: Callable[[Part], Found], parts: Iterable[Part]) -> list[F
         parts: of about the same size, at best.
     """
     waiting = list(parts)
-    if len(waiting) < 2:
-        return [work(part) for part in waiting]
-    with _libraries().limit(limits=1, user_api="blas"):
+    with products_on_one_core():
+        if len(waiting) < 2:
+            return [work(part) for part in waiting]
         return list(_pool().map(work, waiting))
+
+
+@contextmanager
+def products_on_one_core() -> Iterator[None]:
+    """Has NumPy's products and factors inside take one core, and leaves the setting as it was."""
+    with _libraries().limit(limits=1, user_api="blas"):
+        yield
 
 
 def usable_cores() -> int:

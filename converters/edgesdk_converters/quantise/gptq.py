@@ -22,7 +22,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from edgesdk_converters.quantise.all_cores import on_all_cores
+from edgesdk_converters.quantise.all_cores import on_all_cores, products_on_one_core
 from edgesdk_converters.quantise.gram_factor import (
     DAMPING,
     damped,
@@ -87,7 +87,8 @@ def gptq(
     order = largest_first(gram) if scheme.block is None else slice(None)
     hessian = damped(weight, gram, damping, order)
     lower = lower_factor(hessian)
-    plan = _Plan(scheme, hessian, lower, _spans(hessian, lower, scheme))
+    with products_on_one_core():
+        plan = _Plan(scheme, hessian, lower, _spans(hessian, lower, scheme))
     values = np.empty(weight.shape, np.int8)
 
     def some(rows: slice) -> tuple[Array, Losses]:
@@ -193,8 +194,7 @@ def _whole_rows(weight: Array, plan: _Plan) -> tuple[NDArray[np.int8], Array, Lo
 
 def _first_pass(weight: Array, plan: _Plan, scale: Array | None) -> tuple[NDArray[np.int8], Array, Losses]:
     """GPTQ from left to right; `scale` (O,) is given, or searched per block."""
-    scheme, lower = plan.scheme, plan.lower
-    lost: Array = np.empty(weight.shape, np.float32)
+    scheme, lower, lost = plan.scheme, plan.lower, np.empty_like(weight)
     values = np.empty(weight.shape, np.int8)
     scales = np.empty((len(weight), plan.scales), np.float32)
     losses = np.zeros(len(weight))
@@ -204,8 +204,7 @@ def _first_pass(weight: Array, plan: _Plan, scale: Array | None) -> tuple[NDArra
             asked = lost[:, :first] @ lower[span.group, :first].T
         inner = slice(first, at.start)
         moved = asked[:, at.start - first : at.stop - first] + lost[:, inner] @ lower[at, inner].T
-        made_good: Array = moved @ span.first
-        part = weight[:, at] - made_good
+        part = weight[:, at] - np.matmul(moved, span.first)
         if scale is None:
             widest = _widest(part, scheme)
             candidates = np.stack([storable_scale(widest * np.float32(s), scheme) for s in _SHARES])

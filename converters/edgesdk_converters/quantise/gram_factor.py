@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgesdk.errors import TransformError
-from edgesdk_converters.quantise.all_cores import on_all_cores
+from edgesdk_converters.quantise.all_cores import on_all_cores, products_on_one_core
 
 Array: TypeAlias = NDArray[np.float32]
 Order: TypeAlias = NDArray[np.intp] | slice
@@ -100,7 +100,8 @@ def lower_factor(hessian: Array) -> Array:
 
         on_all_cores(take_off, _panels(rows.stop))
         # With P the reversal, P H P = C C' gives H = (P C P)(P C P)' with P C P upper.
-        upper = np.linalg.cholesky(panel[::-1, start:][:, ::-1])[::-1, ::-1]
+        with products_on_one_core():
+            upper = np.linalg.cholesky(panel[::-1, start:][:, ::-1])[::-1, ::-1]
         panel[:, rows] = upper.T
 
         def solve(

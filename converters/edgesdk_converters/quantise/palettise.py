@@ -20,6 +20,7 @@ from math import gcd
 import numpy as np
 from numpy.typing import NDArray
 
+from edgesdk_converters.quantise.all_cores import products_on_one_core
 from edgesdk_converters.quantise.gram_factor import (
     DAMPING,
     damped,
@@ -90,7 +91,8 @@ def palettise_for(weight: Array, gram: NDArray[np.floating], scheme: Scheme) -> 
     lower = lower_factor(hessian)
     plain = palettise(weight, scheme)
     plain_losses = factor_losses(plain.dequantise() - weight, lower)
-    found = _carry_errors(weight, lower, _palettes(weight, scheme, np.diag(hessian)))
+    with products_on_one_core():
+        found = _carry_errors(weight, lower, _palettes(weight, scheme, np.diag(hessian)))
     losses = factor_losses(found.dequantise() - weight, lower)
     # Rows that share a palette change together.
     each = found.rows_per_palette

@@ -20,6 +20,7 @@ def test_what_is_found_comes_in_the_order_of_parts():
 def test_products_take_one_core_each_meanwhile_and_all_afterwards():
     before = threads_of_products()
     assert on_all_cores(lambda _: threads_of_products(), range(4)) == [{1}] * 4
+    assert on_all_cores(lambda _: threads_of_products(), [0]) == [{1}]
     assert threads_of_products() == before
 
 
