@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgesdk.bundle.port import LARGEST_SIZE
 from edgesdk.errors import CheckpointError, quoted
+from edgesdk_converters.checkpoints.require_finite import require_finite
 from edgesdk_converters.checkpoints.safetensors_file import SafetensorsTensors
 from edgesdk_converters.checkpoints.text_file import Json, read_json
 
@@ -45,7 +46,10 @@ def read_dense_modules(folders: Sequence[Path], config: Json) -> NDArray[np.floa
         width = len(matrix)
     if whole is None:
         raise ValueError("there are no dense modules")
-    return whole.astype(np.float32)
+    with np.errstate(over="ignore"):
+        product = whole.astype(np.float32)
+    require_finite(product, WEIGHTS, "the product of all dense modules")
+    return product
 
 
 def _matrix(folder: Path, width: object) -> NDArray[np.float64]:

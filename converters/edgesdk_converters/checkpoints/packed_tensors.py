@@ -78,10 +78,11 @@ class PackedTensors:
             raise CheckpointError(
                 f"rows {start} to {stop} of {name!r} lie outside its shape {self._shapes[name]}"
             )
-        if self._decoded is None or self._decoded[0] != name:
-            self._decoded = None  # before another is made
-            self._decoded = (name, self.load(name))
-        rows = self._decoded[1][start:stop].copy()
+        decoded = self._decoded
+        if decoded is None or decoded[0] != name:
+            self._decoded = decoded = None  # before another is made
+            self._decoded = decoded = (name, self.load(name))
+        rows = decoded[1][start:stop].copy()
         if stop == self._shapes[name][0]:
             self._decoded = None
         return rows

@@ -89,3 +89,12 @@ def test_other_modules_are_refused_by_name(folder):
     (folder / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(CheckpointError, match="WordWeights"):
         open_huggingface(folder)
+
+
+def test_a_product_beyond_float32_is_refused(folder):
+    for name in ("2_Dense", "3_Dense"):
+        path = folder / name / "model.safetensors"
+        matrix = load_file(path)["linear.weight"]
+        save_file({"linear.weight": np.full_like(matrix, 1e30)}, path)
+    with pytest.raises(CheckpointError, match="the product of all dense modules"):
+        open_huggingface(folder)
