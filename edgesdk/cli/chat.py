@@ -71,6 +71,7 @@ def command(
     Ctrl-C stops an answer; /exit or the end of the input (Ctrl-D) leaves. /reset begins a new conversation,
     /save FILE writes this one as JSON, /help lists these.
     """
+    from edgesdk.bundle.whole_text import expect_causal
     from edgesdk.cli.convert_once import find_or_convert
     from edgesdk.errors import UnsupportedOption
     from edgesdk.load_model import load
@@ -81,6 +82,7 @@ def command(
         with contextlib.suppress(ImportError):
             import readline  # noqa: F401
     with load(find_or_convert(model), loading) as opened:
+        expect_causal(opened.decoder)
         if opened.chat_template is None:
             raise UnsupportedOption(f"{opened.bundle.manifest.name} has no chat template; use `edgesdk run`")
         show_receipt(opened.receipt, loading)

@@ -54,7 +54,9 @@ def test_it_embeds(edgesdk, bundle, tmp_path):
     assert np.load(tmp_path / "v.npy").shape == (2, 64)
 
 
-@pytest.mark.parametrize("arguments", [("run", "Hello"), ("bench",), ("eval", "--text", "x"), ("profile",)])
+@pytest.mark.parametrize(
+    "arguments", [("run", "Hello"), ("chat",), ("bench",), ("eval", "--text", "x"), ("profile",)]
+)
 def test_what_writes_text_is_refused(edgesdk, bundle, arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("x").write_text("The quick brown fox jumps over the lazy dog. " * 9)
