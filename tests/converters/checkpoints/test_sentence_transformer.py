@@ -77,7 +77,7 @@ def test_what_is_not_known_is_refused_by_its_name(embedder, file, changes, expec
         ),
         (
             [{"type": f"a.{kind}", "path": "1_Pooling"} for kind in ("Transformer", "Pooling", "Dense")],
-            "the module 'Dense' after pooling",
+            "dense modules are known as matrices alone",
         ),
     ],
 )

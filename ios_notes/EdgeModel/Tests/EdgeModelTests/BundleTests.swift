@@ -69,6 +69,7 @@ final class BundleTests: XCTestCase {
             ("no schema_version", { $0["schema_version"] = nil }),
             ("unknown key extra", { $0["extra"] = 1 }),
             ("decoder has the unknown key odd", { Self.set(&$0, ["decoder", "odd"], 1) }),
+            ("gives vectors only", { Self.set(&$0, ["decoder", "is_causal"], false) }),
             ("mixer.kv_heads is missing", { Self.set(&$0, ["decoder", "blocks"], [["mixer": ["head_size": 1]]]) }),
             ("blocks.mixer has the unknown key odd", { Self.set(&$0, ["decoder", "blocks"], [Self.block(["odd": 1])]) }),
             ("several sizes or layers that share", { Self.set(&$0, ["decoder", "blocks"], [Self.block([:]), Self.block(["head_size": 8])]) }),

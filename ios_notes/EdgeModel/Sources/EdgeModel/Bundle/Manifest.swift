@@ -47,16 +47,19 @@ public struct DecoderShape: Decodable, Sendable {
     public let blocks: [BlockShape]
     /// Rows of a head that writes some tokens only, which this package does not run; nil for one that writes all.
     public let headRows: Int?
+    /// False for one that gives vectors only, which this package does not run; nil in older bundles, where it is true.
+    public let isCausal: Bool?
 
     enum CodingKeys: String, CodingKey, CaseIterable {
         case vocabSize = "vocab_size"
         case headRows = "head_rows"
+        case isCausal = "is_causal"
         case blocks
     }
 
     static let unread = [
         "architecture", "hidden_size", "context", "norm_eps", "embedding_scale", "residual_scale", "logits_scale",
-        "pre_norms", "post_norms", "logits_softcap", "tied_head", "layer_inputs",
+        "pre_norms", "post_norms", "logits_softcap", "tied_head", "layer_inputs", "projection",
     ]
 
     /// The attention of every layer with cells; L in all.
@@ -187,7 +190,7 @@ public struct Variant: Decodable, Sendable {
 
     static let unread = [
         "device_classes", "parity", "parity_skipped", "transforms", "weights", "calibration", "budget", "probe",
-        "compatibility", "accuracy", "numbers", "stacks",
+        "compatibility", "accuracy", "numbers", "stacks", "vector_parity",
     ]
 
     /// Sizes of the model itself: an app runs no other stack.
@@ -270,6 +273,10 @@ extension Manifest {
     private func check() throws {
         let shapes = [decoder] + variants.compactMap(\.decoder)
         for shape in shapes {
+            guard shape.isCausal ?? true else {
+                throw EdgeModelError.bundle(
+                    "the model gives vectors only, which this package does not run; convert another model")
+            }
             guard (1...1 << 24).contains(shape.vocabSize), (1...4096).contains(shape.kvHeads),
                 (1...4096).contains(shape.headSize), (1...4096).contains(shape.layers.count),
                 shape.layers.allSatisfy({ ($0.window ?? 1) >= 1 })

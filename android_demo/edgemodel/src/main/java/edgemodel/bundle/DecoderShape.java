@@ -5,10 +5,10 @@ import java.util.List;
 
 /** The shape of a decoder, as far as the host of a step needs it: every layer with cells has one of it. */
 public final class DecoderShape {
-  static final String[] KEYS = {"vocab_size", "head_rows", "blocks"};
+  static final String[] KEYS = {"vocab_size", "head_rows", "blocks", "is_causal"};
   static final String[] UNREAD = {
     "architecture", "hidden_size", "context", "norm_eps", "embedding_scale", "residual_scale",
-    "logits_scale", "pre_norms", "post_norms", "logits_softcap", "tied_head", "layer_inputs"
+    "logits_scale", "pre_norms", "post_norms", "logits_softcap", "tied_head", "layer_inputs", "projection"
   };
   static final String[] BLOCK_KEYS = {"mixer"};
   static final String[] BLOCK_UNREAD = {"number", "feed_forward", "layer_input", "scaled"};
@@ -55,6 +55,10 @@ public final class DecoderShape {
 
   static DecoderShape read(JsonFields from) {
     from.expectKeys(KEYS, UNREAD);
+    if (from.has("is_causal") && !from.bool("is_causal")) {
+      throw EdgeModelException.bundle(
+          "the model gives vectors only, which this library does not run; convert another model");
+    }
     List<JsonFields> blocks = from.objects("blocks");
     int layers = 0;
     int heads = 0;

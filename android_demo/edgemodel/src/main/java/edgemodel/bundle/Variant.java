@@ -13,7 +13,7 @@ public final class Variant {
   };
   static final String[] UNREAD = {
     "device_classes", "parity", "parity_skipped", "transforms", "weights", "calibration", "budget", "probe",
-    "compatibility", "accuracy", "numbers"
+    "compatibility", "accuracy", "numbers", "vector_parity"
   };
 
   private static final int MOST_CONTEXT = 1 << 24;

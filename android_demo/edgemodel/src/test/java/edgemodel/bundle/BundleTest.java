@@ -63,6 +63,7 @@ final class BundleTest {
     refusedWith("unknown key extra", m -> m.add("extra", 1));
     refusedWith("key name twice", m -> m.add("name", "x"));
     refusedWith("decoder has the unknown key odd", m -> at(m, "decoder").add("odd", 1));
+    refusedWith("gives vectors only", m -> at(m, "decoder").add("is_causal", false));
     refusedWith("mixer.kv_heads is missing", m -> mixer(m, 0).remove("kv_heads"));
     refusedWith("mixer has the unknown key odd", m -> mixer(m, 1).add("odd", 1));
     refusedWith("several sizes or layers that share", m -> mixer(m, 1).set("head_size", 8));
