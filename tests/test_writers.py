@@ -22,7 +22,7 @@ IN_DRAFTS = {
     "edgesdk_converters.training.train_exits": "a scratch folder",
     "edgesdk_converters.training.trainer": "appends lines to a run's log, which write_file began",
     "edgesdk_converters.write_variants": "a bundle's draft",
-    "edgesdk.backends.litert.packing_memory": "a draft",
+    "edgesdk.backends.litert.keep_packed": "a draft",
     "edgesdk.bundle.import_bundle": "a bundle's draft, and a scratch folder",
     "edgesdk.bundle.package_list": "a bundle's draft",
     "edgesdk.bundle.write_file": "the draft itself",
@@ -31,6 +31,7 @@ IN_DRAFTS = {
     "edgesdk.devices.probes.ask_litert": "a scratch folder",
     "edgesdk.devices.process_memory": "/proc",
     "edgesdk.evaluation.probe": "a bundle's draft",
+    "edgesdk.evaluation.vector_probe": "a bundle's draft",
 }
 """Modules that write by other means, and why they may."""
 

@@ -11,7 +11,7 @@ from edgesdk.bundle.id_map import read_id_map
 from edgesdk.errors import CheckpointError, TransformError
 from edgesdk_converters.architectures.registry import read_spec, weights_for
 from edgesdk_converters.checkpoints.open_checkpoint import open_checkpoint
-from edgesdk_converters.graph import evaluate
+from edgesdk_converters.graph import full_sequence
 from edgesdk_converters.graph.decoder import build_decoder
 from edgesdk_converters.graph.full_sequence import sequence_logits
 from edgesdk_converters.graph.ops import Linear
@@ -46,7 +46,7 @@ def check_logits(checkpoint, pruned, kept):
     """Bit for bit when every logit is summed alone; BLAS adds up the last columns in another order."""
     new = np.random.default_rng(0).integers(0, len(kept.old_ids), 24)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "LOWERINGS", {**evaluate.LOWERINGS, Linear: linear_one_by_one})
+        patch.setattr(full_sequence, "APART", {**full_sequence.APART, Linear: linear_one_by_one})
         full = logits(program_of(checkpoint), kept.rows[new])[:, kept.rows]
         np.testing.assert_array_equal(logits(program_of(pruned), new), full)
     np.testing.assert_allclose(logits(program_of(pruned), new), full, rtol=1e-4, atol=2e-4)
