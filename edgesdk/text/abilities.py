@@ -12,7 +12,7 @@ _SIGNS = ("enable_thinking", "reasoning_content", "reasoning_effort", "<|channel
 
 
 def find_abilities(bundle: Bundle) -> dict[str, str | None]:
-    """What a bundle's chat template provides for.
+    """What a bundle's chat template provides for; of a model that gives vectors only, nothing.
 
     Returns:
         `chat` and `thinking`: `yes`; `tools`: the form of its calls (`call_forms`); None for what it lacks.
@@ -24,8 +24,8 @@ def find_abilities(bundle: Bundle) -> dict[str, str | None]:
     from edgesdk.text.read_chat_template import read_chat_template
     from edgesdk.text.thoughts import MARKS
 
-    found = read_chat_template(bundle)
     abilities: dict[str, str | None] = {"chat": None, "tools": None, "thinking": None}
+    found = read_chat_template(bundle) if bundle.manifest.decoder.is_causal else None
     if found is None:
         return abilities
     abilities["chat"] = "yes"

@@ -5,6 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgesdk.bundle.manifest import CHAT_TEMPLATE_NAME
+from edgesdk.bundle.reader import open_bundle
+from edgesdk.text.abilities import find_abilities
+
 DATA = Path(__file__).parents[2] / "data"
 
 
@@ -38,6 +42,12 @@ def test_it_is_shown_with_its_proof(edgesdk, bundle):
         "--estimate",
     )
     assert estimated.code == 0
+
+
+def test_its_chat_template_promises_nothing(bundle):
+    opened = open_bundle(bundle)
+    assert CHAT_TEMPLATE_NAME in opened.manifest.files
+    assert set(find_abilities(opened).values()) == {None}
 
 
 def test_its_proof_is_repeated(edgesdk, bundle):
