@@ -184,7 +184,6 @@ class Model(Orchestrated, Classifying):
             CapacityError: the text does not fit the context.
             UnsupportedOption: it is empty or holds unknown ids, or there is no such adapter.
         """
-        expect_causal(self.decoder)
         known = self._reader.known_ids(ids, self.full_context)
         gates = gates_of(self._bundle.manifest.adapters, adapter)
         sequence = self._sequences.borrow()
@@ -339,7 +338,6 @@ class Model(Orchestrated, Classifying):
             CapacityError: the prompt or the branches do not fit.
         """
         manifest = self._bundle.manifest
-        expect_causal(self.decoder)
         check_beams(width, max_tokens, length_penalty)
         ids = self._reader.known_ids(prompt, self.context)
         return search_cells(

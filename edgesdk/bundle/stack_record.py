@@ -22,7 +22,7 @@ from edgesdk.errors import quoted
 MASKS = ("mask", "window_mask")
 """Inputs that say who sees whom: of every layer, and of those with a window."""
 
-RESERVED_PORTS = frozenset(("tokens", "positions", "mask", "window_mask", "rows", "logits"))
+RESERVED_PORTS = frozenset(("tokens", "positions", *MASKS, "rows", "logits"))
 """Ports of every decoder."""
 
 HIDDEN = "hidden"

@@ -18,7 +18,7 @@ from edgesdk.bundle.decoder_spec import DecoderSpec
 from edgesdk.bundle.exit_record import CHANGES, LABELS, NEXT_STREAM, STREAM, ExitRecord
 from edgesdk.bundle.manifest import CellType, Manifest, StackRecord, Variant
 from edgesdk.bundle.port import NumberType, Port
-from edgesdk.bundle.stack_record import BEFORE, NEXT_STATE, STATE, STATES, STREAMS, picks
+from edgesdk.bundle.stack_record import BEFORE, MASKS, NEXT_STATE, STATE, STATES, STREAMS, picks
 from edgesdk.bundle.step_shape import MAIN
 from edgesdk.bundle.stream_part import StreamPart
 
@@ -130,7 +130,7 @@ def step_contract(
         inputs: that it has beside those of every decoder.
         outputs: that it has beside logits.
     """
-    masks = ("mask",) if spec.window is None else ("mask", "window_mask")
+    masks = MASKS[:1] if spec.window is None else MASKS
     tokens, positions = Port("tokens", ("T",), "int32"), Port("positions", ("T",), "int32")
     if not spec.is_causal:
         seen = tuple(Port(name, ("T", "T")) for name in masks)

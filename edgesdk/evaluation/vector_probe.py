@@ -5,7 +5,6 @@ With it any device can repeat the comparison that `convert` made, without the so
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,8 +92,4 @@ def check_vector_probe(model: Model, probe: VectorProbe) -> VectorFigures:
     if len(fitting) < LEAST_TEXTS:
         raise BundleError(f"the parity probe has {len(fitting)} texts for a context of {model.context}")
     texts = [probe.texts[i].tolist() for i in fitting]
-    return compare_vectors(model.embed(texts), probe.vectors[fitting], _lengths(texts))
-
-
-def _lengths(texts: Sequence[Sequence[int]]) -> list[int]:
-    return [len(text) for text in texts]
+    return compare_vectors(model.embed(texts), probe.vectors[fitting], [len(text) for text in texts])
